@@ -1,0 +1,154 @@
+"""The Flower ClientApp: what a training node does with a message.
+
+Load weights, open the encrypted shard, train or evaluate, reply through the allow-list. Errors that
+travel say nothing of paths, names or values; their details stay in the node's own log.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from flwr.app import Context, Error, Message
+from flwr.clientapp import ClientApp
+
+from clients.policy import NodePolicy, RefusedError, find_policy, load_policy, permit
+from fl_ppseg.config import ModelConfig
+from fl_ppseg.evaluation import evaluate
+from fl_ppseg.messages import (
+    Arrays,
+    Description,
+    MessageError,
+    Reply,
+    Request,
+    pack_description,
+    pack_reply,
+    unpack_request,
+)
+from fl_ppseg.setr.model import SETR, build_setr
+from fl_ppseg.setr.names import withheld
+from fl_ppseg.shard import Shard, open_shard
+from fl_ppseg.training import Position, local_update
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[Request, NodePolicy], Reply]
+
+EVALUATION_BATCH = 16
+"""Images at a time in an evaluation."""
+REFUSED, FAILED = 401, 500
+"""Codes of error replies."""
+
+app = ClientApp()
+
+
+@app.query()
+def describe(message: Message, context: Context) -> Message:
+    """Name the city and role of this node."""
+    return _answer(message, context, None)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Run a local update on the encrypted training views."""
+    return _answer(message, context, _train)
+
+
+@app.evaluate()
+def score(message: Message, context: Context) -> Message:
+    """Count the confusions of the given weights on the encrypted held-out images."""
+    return _answer(message, context, _evaluate)
+
+
+def _answer(message: Message, context: Context, handler: Handler | None) -> Message:
+    try:
+        request = unpack_request(message.content)
+        policy = _policy(find_policy(context.node_config))
+        if handler is None:
+            content = pack_description(Description(request.run_id, policy.city, policy.role))
+        else:
+            reply = handler(request, policy)
+            content = pack_reply(reply, request.arrays.keys() - withheld(request.embedding))
+        return Message(content, reply_to=message)
+    except (RefusedError, MessageError) as refusal:
+        logger.warning("%s", refusal)
+        return Message(Error(REFUSED, str(refusal)), reply_to=message)
+    except Exception as error:
+        logger.exception("this node failed")
+        reason = f"the node failed with {type(error).__name__}; its own log says more"
+        return Message(Error(FAILED, reason), reply_to=message)
+
+
+def _train(request: Request, policy: NodePolicy) -> Reply:
+    shard = _shard(permit(policy, request))
+    update = local_update(
+        _model(request.model, request.num_classes, shard.image_size),
+        _tensors(request.arrays),
+        {},
+        shard,
+        request.training,
+        Position(request.round, request.num_rounds),
+        request.seed,
+        frozen=withheld(request.embedding),
+        device=policy.device,
+    )
+    uploaded = update.weights.keys() - withheld(request.embedding)
+    return Reply(
+        run_id=request.run_id,
+        round=request.round,
+        city=policy.city,
+        num_examples=update.num_examples,
+        loss=update.loss,
+        seconds=update.seconds,
+        arrays={name: update.weights[name].numpy() for name in sorted(uploaded)},
+    )
+
+
+def _evaluate(request: Request, policy: NodePolicy) -> Reply:
+    start = time.perf_counter()
+    shard = _shard(permit(policy, request))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(request.training.num_threads)
+    try:
+        model = _model(request.model, request.num_classes, shard.image_size)
+        model.load_state_dict(_tensors(request.arrays))
+        model.to(policy.device)
+        counts, loss = evaluate(
+            model, shard.heldout(), request.num_classes, EVALUATION_BATCH, policy.device
+        )
+    finally:
+        torch.set_num_threads(threads)
+    return Reply(
+        run_id=request.run_id,
+        round=request.round,
+        city=policy.city,
+        num_examples=shard.num_heldout,
+        loss=loss if math.isfinite(loss) else 0.0,
+        seconds=time.perf_counter() - start,
+        confusion=np.asarray(counts),
+    )
+
+
+def _tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
+
+
+@lru_cache(maxsize=4)
+def _policy(path: Path) -> NodePolicy:
+    return load_policy(path)
+
+
+@lru_cache(maxsize=64)
+def _shard(folders: tuple[Path, ...]) -> Shard:
+    return open_shard(folders)
+
+
+@lru_cache(maxsize=2)
+def _model(config: ModelConfig, num_classes: int, image_size: tuple[int, int]) -> SETR:
+    """The architecture, built once a process; every use overwrites all of its weights."""
+    architecture = config.model_copy(update={"pretrained": False, "weights": None})
+    return build_setr(architecture, num_classes, image_size, seed=0)

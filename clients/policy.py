@@ -1,0 +1,106 @@
+"""The owner's policy: what its node may do, in a file that only the owner writes.
+
+The coordinator may ask for a local update; what would weaken the policy is refused. Data paths, key
+modes and the treatment of the embedding come from here, never from a message.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from fl_ppseg.config import Section, read_yaml, validate
+from fl_ppseg.errors import InputError
+from fl_ppseg.files import write_atomically
+from fl_ppseg.messages import Request
+
+NODES_VARIABLE = "FL_PPSEG_NODES"
+"""Environment variable of a simulation: the folder with a policy for each partition id."""
+
+
+class RefusedError(Exception):
+    """A request that the owner's policy does not allow; the text may travel."""
+
+
+class ArmPolicy(Section):
+    """What this owner agreed to for one arm."""
+
+    key_mode: Literal["plain", "per-client", "per-image"]
+    """How the images of the shards are encrypted."""
+    embedding: Literal["uploaded", "frozen"]
+    """Whether the patch embedding may be trained and leave this node."""
+    shards: dict[int, tuple[Path, ...]]
+    """Encrypted shards by seed of the run."""
+
+
+class NodePolicy(Section):
+    """One node: its city, its role and the arms that its owner agreed to."""
+
+    city: str
+    role: Literal["train", "val"]
+    device: str = "cpu"
+    """Where this node computes."""
+    arms: dict[str, ArmPolicy]
+
+
+def save_policy(policy: NodePolicy, path: Path) -> None:
+    """Write a policy, readable by its owner alone."""
+    text = yaml.safe_dump(policy.model_dump(mode="json"), sort_keys=False)
+    write_atomically(path, text, mode=0o600)
+
+
+def load_policy(path: Path) -> NodePolicy:
+    """Read a policy.
+
+    Raises:
+        InputError: If it is missing or of another form.
+    """
+    return validate(NodePolicy, read_yaml(path), str(path))
+
+
+def find_policy(node_config: Mapping[str, object]) -> Path:
+    """Where a node's policy lies: named by its own start, or by the simulation's folder.
+
+    Args:
+        node_config: The node's own configuration (`--node-config 'policy="/path/node.yaml"'`); in
+            a simulation it holds a partition id.
+
+    Raises:
+        InputError: If neither is given.
+    """
+    if "policy" in node_config:
+        return Path(str(node_config["policy"]))
+    folder = os.environ.get(NODES_VARIABLE)
+    if folder is None or "partition-id" not in node_config:
+        raise InputError(
+            "this node has no policy: start it with --node-config 'policy=\"/path/node.yaml\"', or "
+            f"prepare a simulation (python -m fl_ppseg.simulate --prepare) and set {NODES_VARIABLE}"
+        )
+    return policy_path(Path(folder), int(str(node_config["partition-id"])))
+
+
+def policy_path(folder: Path, partition_id: int) -> Path:
+    """The policy file of a partition id in a simulation's folder."""
+    return folder / f"node_{partition_id:04d}.yaml"
+
+
+def permit(policy: NodePolicy, request: Request) -> tuple[Path, ...]:
+    """The shards that a request may use.
+
+    Raises:
+        RefusedError: If the owner has not agreed to what is asked.
+    """
+    arm = policy.arms.get(request.arm)
+    if arm is None:
+        raise RefusedError(f"refused: the owner has not agreed to arm {request.arm}")
+    if request.embedding != arm.embedding:
+        raise RefusedError(
+            f"refused: the owner keeps the embedding {arm.embedding}, asked was {request.embedding}"
+        )
+    if request.task == "train" and policy.role != "train":
+        raise RefusedError("refused: this node only evaluates")
+    if request.seed not in arm.shards:
+        raise RefusedError("refused: no shard was prepared for this seed")
+    return arm.shards[request.seed]

@@ -1,0 +1,22 @@
+"""Perceptual ciphers: draw parameters from a key, apply them to an image's blocks, invert exactly.
+
+A new cipher is one file with a class that satisfies `Cipher`, and one line of `registry.CIPHERS`.
+"""
+
+from fl_ppseg.ciphers.blocks import Geometry, from_blocks, to_blocks
+from fl_ppseg.ciphers.cipher import SCOPES, Cipher, Scope
+from fl_ppseg.ciphers.encryption import decrypt, encrypt
+from fl_ppseg.ciphers.registry import CIPHERS, get_cipher
+
+__all__ = [
+    "CIPHERS",
+    "SCOPES",
+    "Cipher",
+    "Geometry",
+    "Scope",
+    "decrypt",
+    "encrypt",
+    "from_blocks",
+    "get_cipher",
+    "to_blocks",
+]

@@ -1,0 +1,95 @@
+"""What every command shares: options with the same names, and one way to end.
+
+Exit status 0 for success, 2 for bad arguments, config or data, 1 for a failed or interrupted run;
+failures print one line, never a traceback (`FL_PPSEG_TRACEBACK=1` shows it to developers).
+"""
+
+import argparse
+import errno
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from fl_ppseg.errors import InputError, RunError
+
+
+def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
+    """Run a command's `main` and map its outcome to an exit status.
+
+    Args:
+        main: The command; returns its exit status.
+        argv: Arguments without the program's name; None reads `sys.argv`.
+
+    Returns:
+        0, 1 or 2 as described in the module's docstring.
+    """
+    try:
+        return main(argv)
+    except (InputError, RunError, OSError) as error:
+        if os.environ.get("FL_PPSEG_TRACEBACK"):
+            raise
+        return _say(describe(error), 1 if isinstance(error, RunError) else 2)
+    except KeyboardInterrupt:
+        return _say("interrupted; what was finished is kept", 1)
+
+
+def describe(error: BaseException) -> str:
+    """One line for a person: the message of our own errors, the plain cause of the system's."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        where = f" while writing {error.filename}" if error.filename else ""
+        return f"no space left on the disk{where}; free some or choose another --out"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _say(line: str, status: int) -> int:
+    print(f"error: {line}", file=sys.stderr)
+    return status
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line with the way out, exit status 2."""
+
+    def __init__(self, module: str, description: str) -> None:
+        super().__init__(
+            prog=f"python -m {module}",
+            description=description,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """Raise instead of printing the whole usage."""
+        raise InputError(f"{message} (see {self.prog} -h)")
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Parse `HEIGHTxWIDTH`.
+
+    >>> image_size("128x256")
+    (128, 256)
+    """
+    height, cross, width = text.partition("x")
+    if not (cross and height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; wanted HEIGHTxWIDTH, e.g. 128x256")
+    return int(height), int(width)
+
+
+def log_to(path: os.PathLike[str] | None, quiet: bool = False) -> None:
+    """Send the packages' log lines to a file of the run, and warnings to the terminal."""
+    handlers: list[logging.Handler] = []
+    if path is not None:
+        file = logging.FileHandler(path, encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handlers.append(file)
+    else:
+        terminal = logging.StreamHandler()
+        terminal.setLevel(logging.ERROR if quiet else logging.WARNING)
+        handlers.append(terminal)
+    for name in ("fl_ppseg", "clients", "strategies"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        logger.handlers = handlers
+        logger.propagate = False

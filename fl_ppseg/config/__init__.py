@@ -1,0 +1,45 @@
+"""The one source of configuration: validated, frozen sections with a line of doc per field.
+
+A config is made of the defaults of its sections, a YAML file (`--config`), `--set dotted.key=value`
+and the named options of a command, in this order. Unknown or ill-typed keys are one-line errors
+that name the key, the value got and what is possible. Ciphers are named by string: this package
+knows none.
+"""
+
+from fl_ppseg.config.loading import (
+    arms_of,
+    builtin_arms,
+    configs_dir,
+    dump_config,
+    load_config,
+    read_yaml,
+    validate,
+)
+from fl_ppseg.config.sections import (
+    ArmConfig,
+    Config,
+    DataConfig,
+    FederationConfig,
+    ModelConfig,
+    PartitionConfig,
+    Section,
+    TrainingConfig,
+)
+
+__all__ = [
+    "ArmConfig",
+    "Config",
+    "DataConfig",
+    "FederationConfig",
+    "ModelConfig",
+    "PartitionConfig",
+    "Section",
+    "TrainingConfig",
+    "arms_of",
+    "builtin_arms",
+    "configs_dir",
+    "dump_config",
+    "load_config",
+    "read_yaml",
+    "validate",
+]

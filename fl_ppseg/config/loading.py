@@ -1,0 +1,156 @@
+"""From YAML, `key=value`s and options to a validated config; every error is one line."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from fl_ppseg.config.sections import ArmConfig, Config
+from fl_ppseg.errors import InputError
+
+SectionT = TypeVar("SectionT", bound=BaseModel)
+
+
+def validate(section: type[SectionT], values: object, source: str) -> SectionT:
+    """Build a section from plain values.
+
+    Raises:
+        InputError: One line naming the first wrong key, the value got and what was wanted.
+    """
+    if not isinstance(values, Mapping):
+        raise InputError(f"{source}: wanted a mapping of keys, got {type(values).__name__}")
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{source}: {_explain(section, error)}") from None
+
+
+def load_config(
+    file: str | Path | None = None,
+    assignments: Iterable[str] = (),
+    overrides: Mapping[str, object] | None = None,
+) -> Config:
+    """Defaults, then a YAML file or named experiment, then `key=value`s, then a command's options.
+
+    Args:
+        file: Path of a YAML file, or the name of one in configs/ without its ending.
+        assignments: `dotted.key=value`, the value in YAML.
+        overrides: Dotted keys to values that were given as options; None values are left out.
+
+    Raises:
+        InputError: For a missing file, broken YAML, or a wrong key or value.
+    """
+    values = read_yaml(_find(file)) if file is not None else {}
+    if not isinstance(values, dict):
+        raise InputError(f"{file}: wanted a mapping of keys, got {type(values).__name__}")
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set {text!r}: wanted dotted.key=value")
+        _assign(values, key.strip(), _parse(value, f"--set {text!r}"))
+    for key, given in (overrides or {}).items():
+        if given is not None:
+            _assign(values, key, given)
+    config = validate(Config, values, str(file) if file is not None else "config")
+    arms_of(config)
+    return config
+
+
+def dump_config(config: Config) -> str:
+    """The whole config as YAML that `load_config` reads back to the same."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def arms_of(config: Config) -> dict[str, ArmConfig]:
+    """The settings of the arms that a config compares, in its order.
+
+    Raises:
+        InputError: If no arm has one of the ids.
+    """
+    table = builtin_arms() | config.arm_table
+    for arm_id in config.arms:
+        if arm_id not in table:
+            raise InputError(f"unknown arm {arm_id!r}{_choices(arm_id, table)}")
+    return {arm_id: table[arm_id] for arm_id in config.arms}
+
+
+def builtin_arms() -> dict[str, ArmConfig]:
+    """The arms of configs/arms.yaml by id."""
+    path = configs_dir() / "arms.yaml"
+    values = read_yaml(path)
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: wanted a mapping of arm ids")
+    return {name: validate(ArmConfig, value, f"{path}: {name}") for name, value in values.items()}
+
+
+def configs_dir() -> Path:
+    """Where the named experiments lie: beside the packages, or inside the installed one."""
+    package = Path(__file__).resolve().parent.parent
+    beside = package.parent / "configs"
+    return beside if (beside / "arms.yaml").is_file() else package / "configs"
+
+
+def read_yaml(path: Path) -> object:
+    """Parse a YAML file.
+
+    Raises:
+        InputError: If it cannot be read or is no YAML.
+    """
+    try:
+        return _parse(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+
+
+def _find(file: str | Path) -> Path:
+    path = Path(file)
+    named = configs_dir() / f"{file}.yaml"
+    if path.is_file():
+        return path
+    if named.is_file() and path.name == str(file):
+        return named
+    known = sorted(p.stem for p in configs_dir().glob("*.yaml") if p.stem != "arms")
+    raise InputError(f"no config {str(file)!r}: give a YAML file or one of {', '.join(known)}")
+
+
+def _parse(text: str, source: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{source}: not YAML ({' '.join(str(error).split())})") from None
+
+
+def _assign(values: dict[str, Any], dotted: str, value: object) -> None:
+    *sections, key = dotted.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise InputError(f"{dotted}: {section} is a value, not a section")
+    values[key] = value
+
+
+def _explain(section: type[BaseModel], error: ValidationError) -> str:
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location) or section.__name__
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{_choices(location[-1], _fields(section, location[:-1]))}"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] in {"value_error", "missing"}:
+        return f"{key}: {message}"
+    return f"{key}: {message}, got {first['input']!r}"
+
+
+def _fields(section: type[BaseModel], location: Iterable[str]) -> Iterable[str]:
+    for part in location:
+        inner = section.model_fields[part].annotation if part in section.model_fields else None
+        section = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else section
+    return section.model_fields
+
+
+def _choices(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; possible: {', '.join(known)}"

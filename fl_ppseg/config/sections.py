@@ -1,0 +1,205 @@
+"""The sections of a config: frozen, typed, each field with its line of doc."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+ImageSize = tuple[PositiveInt, PositiveInt]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, no unknown keys, docs taken from the field docstrings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DataConfig(Section):
+    """Which images, at what size, in how many augmented views."""
+
+    root: Path | None = None
+    """A tree in Cityscapes layout; none: procedural street scenes, made once and cached."""
+    classes: str = "cityscapes"
+    """Name of a built-in class table or path of a YAML file; num_classes follows from it."""
+    image_size: ImageSize = (64, 128)
+    """Height and width of what is encrypted and of the model's input, in pixels."""
+    fit: Literal["resize", "crop"] = "resize"
+    """How an image of another size is brought to image_size."""
+    num_views: PositiveInt = 4
+    """Augmented copies an image that the vault encrypts ahead; the first is the image."""
+    scene_size: ImageSize = (128, 256)
+    """Height and width of the procedural scenes and their label maps, in pixels."""
+    num_train: PositiveInt = 600
+    """Procedural training scenes, shared out in proportion to the true city sizes."""
+    num_val: PositiveInt = 60
+    """Procedural scenes of the val cities."""
+    scene_seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the procedural scenes."""
+
+
+class PartitionConfig(Section):
+    """How the training images are dealt out to the clients."""
+
+    kind: Literal["by-city", "iid", "dirichlet"] = "by-city"
+    """by-city: cities merge or split to the number of clients."""
+    alpha: Annotated[float, Field(gt=0)] = 0.5
+    """Concentration of the Dirichlet partition; smaller is more uneven."""
+
+
+class ModelConfig(Section):
+    """SETR: a ViT of timm and a decoder of mmsegmentation's family."""
+
+    backbone: str = "vit"
+    """`vit` (sized by the four fields below) or any timm ViT, e.g. vit_base_patch16_384."""
+    patch_size: PositiveInt | None = 8
+    """Side of a patch and of the cipher's block, in pixels; none: what timm gives."""
+    embed_dim: PositiveInt | None = 192
+    """Width of the `vit` backbone."""
+    depth: PositiveInt | None = 6
+    """Layers of the `vit` backbone."""
+    num_heads: PositiveInt | None = 3
+    """Attention heads of the `vit` backbone."""
+    decoder: Literal["naive", "pup", "mla"] = "pup"
+    """SETR's decoder: naive and pup are one head with two integers, mla taps four layers."""
+    decoder_channels: PositiveInt = 96
+    """Channels of the decoder."""
+    num_convs: PositiveInt | None = None
+    """Convolutions of the naive or pup head; none: mmsegmentation's number."""
+    up_scale: PositiveInt | None = None
+    """Upsampling factor after each convolution; none: mmsegmentation's number."""
+    num_auxiliary: Annotated[int, Field(ge=0)] = 0
+    """Auxiliary heads on intermediate layers, training only."""
+    norm: Literal["group", "batch"] = "group"
+    """Normalisation in the heads; batch statistics travel badly in a federation."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout before the classifier."""
+    pretrained: bool = False
+    """Load timm's published weights into the backbone (needs the network once)."""
+    weights: str | None = "shipped"
+    """A local .safetensors file, `shipped` (the package's own), or none: from scratch."""
+
+
+class TrainingConfig(Section):
+    """The local update of a client."""
+
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """Local optimiser; its state starts afresh in every round."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Learning rate at the start of round 1; poly decay over all rounds."""
+    head_multiplier: Annotated[float, Field(gt=0)] = 1.0
+    """Factor on the learning rate of decoder and auxiliary heads (mmsegmentation: 10 with SGD)."""
+    poly_power: Annotated[float, Field(ge=0)] = 0.9
+    """Exponent of the poly schedule; 0 keeps the rate constant."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of SGD."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Weight decay, on matrices and kernels only."""
+    batch_size: PositiveInt = 8
+    """Views a step."""
+    local_epochs: PositiveInt = 1
+    """Passes over the client's images a round; each pass sees one view of each image."""
+    gradient_clip: Annotated[float, Field(ge=0)] = 1.0
+    """Largest norm of the gradient; 0 leaves it alone."""
+    ohem_fraction: Fraction = 1.0
+    """Online hard example mining: the share of pixels, hardest first, that the loss keeps."""
+    proximal_mu: Annotated[float, Field(ge=0)] = 0.0
+    """FedProx: weight of mu/2 * |w - w_global|^2; 0 is FedAvg's local update."""
+    auxiliary_weight: Annotated[float, Field(ge=0)] = 0.4
+    """Weight of each auxiliary head's loss."""
+    loss_size: Literal["logits", "labels"] = "logits"
+    """Where the loss is taken: at the decoder's resolution (labels sampled down) or the labels'."""
+    amp: bool = True
+    """bfloat16 autocast where the device has it (GPU); no effect on CPU."""
+    num_threads: PositiveInt = 1
+    """CPU threads of one local update."""
+
+
+class FederationConfig(Section):
+    """Rounds, participation and aggregation."""
+
+    num_rounds: PositiveInt = 12
+    """Communication rounds an arm."""
+    strategy: Literal["fedavg", "fedavgm", "fedadam"] = "fedavg"
+    """How the server applies the mean update."""
+    server_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Step of the server; none: 1 for fedavg and fedavgm, 0.01 for fedadam."""
+    server_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of fedavgm; first moment of fedadam."""
+    fraction_train: Fraction = 1.0
+    """Share of the training clients asked in a round, drawn by the seed."""
+    evaluate_every: PositiveInt = 1
+    """Rounds between two evaluations; the last rounds are always evaluated."""
+    last_rounds: PositiveInt = 3
+    """K: scores are the mean over the last K rounds."""
+    min_replies: Fraction = 0.5
+    """Share of the asked clients whose good replies make a round count."""
+    round_timeout: Annotated[float, Field(gt=0)] = 3600.0
+    """Seconds that the server waits for the replies of a round."""
+    keep_checkpoints: PositiveInt = 2
+    """Checkpoints kept for each arm and seed."""
+
+
+class ArmConfig(Section):
+    """One setting that a comparison trains."""
+
+    note: str
+    """What the arm stands for, in a reader's words."""
+    training: Literal["federated", "centralised", "local-only"] = "federated"
+    """federated; all images in one place; or every client alone."""
+    key_mode: Literal["plain", "per-client", "per-image"] = "plain"
+    """How many keys: none, one a client, an independent one an image."""
+    cipher: str | None = None
+    """Name of the cipher; none for plain images."""
+    block_scope: Literal["common", "per-block"] | None = None
+    """One parameter draw for all blocks of an image, or one a block."""
+    key_lifetime: Literal["derived", "disposable"] | None = None
+    """Derived from the client's master key, or dropped as soon as the ciphertext is stored."""
+    embedding: Literal["uploaded", "frozen"] = "uploaded"
+    """The patch embedding: trained and averaged like any layer, or public and frozen."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        cipher_fields = (self.cipher, self.block_scope, self.key_lifetime)
+        if self.key_mode == "plain" and any(cipher_fields):
+            raise ValueError("key_mode plain takes no cipher, block_scope or key_lifetime")
+        if self.key_mode != "plain" and not all(cipher_fields):
+            raise ValueError(f"key_mode {self.key_mode} needs cipher, block_scope and key_lifetime")
+        if self.key_mode == "per-client" and self.key_lifetime == "disposable":
+            raise ValueError("a client's key serves every image: it cannot be disposable")
+        if self.training != "federated" and self.key_mode == "per-client":
+            raise ValueError(f"{self.training} has no clients whose keys could differ")
+        return self
+
+
+class Config(Section):
+    """A whole experiment."""
+
+    name: str = "default"
+    """Name of the experiment; part of the run folder's name."""
+    arms: Annotated[tuple[str, ...], Field(min_length=1)] = ("plain", "per-client", "per-image")
+    """Arms to compare, by id (configs/arms.yaml, or arm_table below)."""
+    clients: PositiveInt = 18
+    """Training clients."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    """Seeds of the training; each arm is trained once a seed. Keys never come from a seed."""
+    engine: Literal["ray", "in-process"] = "ray"
+    """What runs the clients: Flower's simulation on Ray, or this process."""
+    device: str = "cpu"
+    """Where local updates run: cpu, cuda, cuda:0, ..."""
+    num_workers: PositiveInt | None = None
+    """Client processes at the same time; none: one a CPU core."""
+    data: DataConfig = DataConfig()
+    partition: PartitionConfig = PartitionConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    federation: FederationConfig = FederationConfig()
+    arm_table: dict[str, ArmConfig] = {}
+    """Own arms by id, added to those of configs/arms.yaml."""
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> Self:
+        if len(set(self.seeds)) != len(self.seeds) or len(set(self.arms)) != len(self.arms):
+            raise ValueError("seeds and arms must each be named once")
+        return self

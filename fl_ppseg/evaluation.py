@@ -1,0 +1,161 @@
+"""Segmentation scores: confusion counts of predictions, and what follows from their sum.
+
+Counts are summed over images and nodes, never averaged; only then are they scored.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fl_ppseg.classes import IGNORE_INDEX
+from fl_ppseg.pixels import to_input
+
+Pixels = Tensor | NDArray[np.uint8]
+Sample = tuple[Pixels, Pixels]
+"""(3, H, W) uint8 image and (h, w) uint8 trainIds, which may differ in size."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a confusion matrix, in percent; NaN where no pixel was labelled.
+
+    Attributes:
+        aAcc: Share of labelled pixels that are right.
+        mIoU: Mean IoU over the classes present in the ground truth.
+        mAcc: Mean recall over the classes present in the ground truth.
+        per_class_iou: IoU of each trainId, None where absent from the ground truth.
+    """
+
+    aAcc: float  # noqa: N815 - the field's own word
+    mIoU: float  # noqa: N815
+    mAcc: float  # noqa: N815
+    per_class_iou: tuple[float | None, ...]
+
+
+def confusion_counts(
+    prediction: Tensor, target: Tensor, num_classes: int, ignore_index: int = IGNORE_INDEX
+) -> Tensor:
+    """(...) predicted and (...) true trainIds -> (C, C) int64 counts, rows = truth.
+
+    Args:
+        prediction: Integers in 0..C-1.
+        target: Integers in 0..C-1 or ``ignore_index``, of the same shape.
+        num_classes: C.
+        ignore_index: True value of the pixels that are not counted.
+
+    Raises:
+        ValueError: The shapes differ, or a counted value is outside 0..C-1.
+    """
+    if prediction.shape != target.shape:
+        raise ValueError(f"prediction {tuple(prediction.shape)}, target {tuple(target.shape)}")
+    labelled = target != ignore_index
+    truth, guess = target[labelled].long(), prediction[labelled].long()
+    for values in (truth, guess):
+        if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < num_classes:
+            raise ValueError(
+                f"trainIds {int(values.min())}..{int(values.max())}, C = {num_classes}"
+            )
+    pairs = truth.mul_(num_classes).add_(guess)
+    return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
+
+
+def score(counts: Tensor | NDArray[np.int64]) -> Scores:
+    """(C, C) counts, rows = truth -> scores in percent.
+
+    IoU = TP / (TP + FP + FN) as in Cityscapes' evaluation, except that a class which is predicted
+    but nowhere in the ground truth has no IoU (there: 0, and part of the mean).
+
+    >>> score(np.array([[3, 1, 0], [1, 3, 0], [0, 0, 0]])).mIoU
+    60.0
+    """
+    matrix = np.asarray(counts, dtype=np.float64)
+    hits, truths, guesses = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
+    present = truths > 0
+    if not present.any():
+        return Scores(np.nan, np.nan, np.nan, (None,) * len(matrix))
+    iou = 100 * hits[present] / (truths + guesses - hits)[present]
+    recall = 100 * hits[present] / truths[present]
+    found = dict(zip(np.flatnonzero(present).tolist(), iou.tolist(), strict=True))
+    return Scores(
+        aAcc=float(100 * hits.sum() / truths.sum()),
+        mIoU=float(iou.mean()),
+        mAcc=float(recall.mean()),
+        per_class_iou=tuple(found.get(train_id) for train_id in range(len(matrix))),
+    )
+
+
+def resized_logits(model: nn.Module, images: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, 3, H, W) uint8 -> (B, C, h, w) main logits, bilinear to ``size`` = (h, w)."""
+    logits: Tensor = model(to_input(images)).main
+    # NHWC in memory: interpolation and argmax over classes are three times as fast on a CPU.
+    logits = logits.float().contiguous(memory_format=torch.channels_last)
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+def segment(model: nn.Module, images: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, 3, H, W) uint8 -> (B, h, w) int64 predicted trainIds at ``size`` = (h, w)."""
+    return resized_logits(model, images, size).argmax(dim=1)
+
+
+def evaluate(
+    model: nn.Module,
+    samples: Iterable[Sample],
+    num_classes: int,
+    batch_size: int,
+    device: torch.device | str = "cpu",
+) -> tuple[Tensor, float]:
+    """Scores a model on labelled images, each at the size of its label map.
+
+    The model is put in evaluation mode for the time of the call. Samples of equal sizes share a
+    batch, whatever their order; the images of any one size must be such as the model takes.
+
+    Args:
+        model: Module whose output has the logits ``main`` (B, C, h', w').
+        samples: Images and label maps; read once, one batch of each size in memory at a time.
+        num_classes: C.
+        batch_size: Images at a time, at most.
+        device: Where the model is.
+
+    Returns:
+        (C, C) int64 counts on the CPU, rows = truth, and the mean cross-entropy in nats over all
+        labelled pixels (NaN where there is none).
+    """
+    counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+    loss = torch.zeros((), dtype=torch.float64, device=device)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for images, labels in _batches(samples, batch_size):
+                truth = labels.to(device).long()
+                logits = resized_logits(model, images.to(device), (truth.shape[1], truth.shape[2]))
+                counts += confusion_counts(logits.argmax(dim=1), truth, num_classes)
+                loss += F.cross_entropy(logits, truth, ignore_index=IGNORE_INDEX, reduction="sum")
+    finally:
+        model.train(was_training)
+    return counts.cpu(), float(loss / counts.sum())
+
+
+def _batches(samples: Iterable[Sample], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Stacks samples of equal sizes: (B, 3, H, W) images and (B, h, w) labels."""
+    waiting: dict[tuple[tuple[int, ...], ...], list[Sample]] = {}
+    for image, labels in samples:
+        sizes = (tuple(image.shape), tuple(labels.shape))
+        group = waiting.setdefault(sizes, [])
+        group.append((image, labels))
+        if len(group) == batch_size:
+            yield _stack(waiting.pop(sizes))
+    for group in waiting.values():
+        yield _stack(group)
+
+
+def _stack(group: list[Sample]) -> tuple[Tensor, Tensor]:
+    images, labels = (
+        np.stack([np.asarray(item) for item in part]) for part in zip(*group, strict=True)
+    )
+    return torch.from_numpy(images), torch.from_numpy(labels)

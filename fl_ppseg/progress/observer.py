@@ -1,0 +1,199 @@
+"""The events of a run, and the two observers that need no terminal."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Literal, Protocol, Self, TextIO
+
+from fl_ppseg.progress.state import RunProgress, ScoresLike, duration
+
+Phase = Literal["train", "evaluate"]
+Clock = Callable[[], float]
+
+log = logging.getLogger(__name__)
+
+
+class RunObserver(Protocol):
+    """What a strategy reports; every call is cheap and none may fail the run."""
+
+    def run_started(
+        self,
+        arms: Sequence[str],
+        seeds: Sequence[int],
+        num_rounds: int,
+        num_train_clients: int,
+        num_val_nodes: int,
+    ) -> None:
+        """Names the arms and seeds in the order in which they will run."""
+
+    def arm_started(self, arm: str, seed: int) -> None:
+        """Tells that the rounds of this arm and seed come next."""
+
+    def round_started(self, round: int) -> None:
+        """Counts from 1."""
+
+    def replied(
+        self, city: str, phase: Phase, num_done: int, num_expected: int, loss: float | None
+    ) -> None:
+        """Tells that one node has answered."""
+
+    def round_finished(
+        self, round: int, train_loss: float | None, scores: ScoresLike | None
+    ) -> None:
+        """`scores` over the val cities, None in rounds that are not evaluated."""
+
+    def arm_finished(self, arm: str, seed: int) -> None:
+        """Tells that this arm and seed are done."""
+
+    def message(self, text: str) -> None:
+        """Takes a line that people must see, such as a rejected reply."""
+
+    def run_finished(self) -> None:
+        """Tells that no event follows."""
+
+
+class SilentObserver:
+    """Shows nothing; a message that people must see still reaches the log as a warning."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+    def run_started(
+        self,
+        arms: Sequence[str],
+        seeds: Sequence[int],
+        num_rounds: int,
+        num_train_clients: int,
+        num_val_nodes: int,
+    ) -> None:
+        """Does nothing."""
+
+    def arm_started(self, arm: str, seed: int) -> None:
+        """Does nothing."""
+
+    def round_started(self, round: int) -> None:
+        """Does nothing."""
+
+    def replied(
+        self, city: str, phase: Phase, num_done: int, num_expected: int, loss: float | None
+    ) -> None:
+        """Does nothing."""
+
+    def round_finished(
+        self, round: int, train_loss: float | None, scores: ScoresLike | None
+    ) -> None:
+        """Does nothing."""
+
+    def arm_finished(self, arm: str, seed: int) -> None:
+        """Does nothing."""
+
+    def message(self, text: str) -> None:
+        """Logs the line."""
+        log.warning("%s", text)
+
+    def run_finished(self) -> None:
+        """Does nothing."""
+
+
+class TrackingObserver(SilentObserver):
+    """Keeps a `RunProgress` up to date; its children decide how to show it."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self.clock = clock
+        self.progress = RunProgress((), (), 0, 0, 0, started_at=clock())
+
+    def run_started(
+        self,
+        arms: Sequence[str],
+        seeds: Sequence[int],
+        num_rounds: int,
+        num_train_clients: int,
+        num_val_nodes: int,
+    ) -> None:
+        """Forgets what was before."""
+        self.progress = RunProgress(
+            tuple(arms), tuple(seeds), num_rounds, num_train_clients, num_val_nodes, self.clock()
+        )
+
+    def arm_started(self, arm: str, seed: int) -> None:
+        """Makes the arm the one under way."""
+        self.progress.start_arm(arm, seed, self.clock())
+
+    def round_started(self, round: int) -> None:
+        """Clears the replies of the round before."""
+        self.progress.start_round(round)
+
+    def replied(
+        self, city: str, phase: Phase, num_done: int, num_expected: int, loss: float | None
+    ) -> None:
+        """Counts the reply."""
+        self.progress.reply(city, phase, num_done, num_expected)
+
+    def round_finished(
+        self, round: int, train_loss: float | None, scores: ScoresLike | None
+    ) -> None:
+        """Notes time, loss and mIoU."""
+        self.progress.finish_round(round, train_loss, scores, self.clock())
+
+    def arm_finished(self, arm: str, seed: int) -> None:
+        """Marks the arm as done."""
+        self.progress.finish_arm(arm, seed)
+
+
+class LogObserver(TrackingObserver):
+    """One plain line a round, for files, pipes and CI."""
+
+    def __init__(self, stream: TextIO, clock: Clock = time.monotonic) -> None:
+        super().__init__(clock)
+        self.stream = stream
+
+    def round_finished(
+        self, round: int, train_loss: float | None, scores: ScoresLike | None
+    ) -> None:
+        """Writes the round's line."""
+        super().round_finished(round, train_loss, scores)
+        self._write(_round_line(self.progress, round, train_loss, scores, self.clock()))
+
+    def message(self, text: str) -> None:
+        """Writes the line, marked."""
+        self._write(f"! {text}")
+
+    def run_finished(self) -> None:
+        """Writes how long the whole took."""
+        self._write(f"done in {duration(self.clock() - self.progress.started_at)}")
+
+    def _write(self, line: str) -> None:
+        print(line, file=self.stream, flush=True)
+
+
+def _round_line(
+    progress: RunProgress,
+    number: int,
+    train_loss: float | None,
+    scores: ScoresLike | None,
+    now: float,
+) -> str:
+    job = progress.current
+    name = job.arm if job else ""
+    seed = f" seed {job.seed}" if job and len(progress.seeds) > 1 else ""
+    parts = [f"{name}{seed} round {number}/{progress.num_rounds}"]
+    if train_loss is not None and math.isfinite(train_loss):
+        parts.append(f"loss {train_loss:.3f}")
+    if scores is not None:
+        parts.append(f"mIoU {scores.mIoU:.1f} aAcc {scores.aAcc:.1f} mAcc {scores.mAcc:.1f}")
+    if job:
+        parts.append(f"{job.round_seconds[-1]:.1f} s")
+    left = progress.seconds_left(now)
+    if left and left[1] > 0:
+        parts.append(f"about {duration(left[1])} left")
+    return "  ".join(parts)

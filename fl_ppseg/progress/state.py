@@ -1,0 +1,167 @@
+"""How far a run has come: measured round times, losses and scores of each arm, time left."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+LEVELS = "▁▂▃▄▅▆▇█"
+ASCII_LEVELS = "_.-=+*#@"
+
+
+class ScoresLike(Protocol):
+    """Scores in percent, as `fl_ppseg.evaluation.score` gives them."""
+
+    @property
+    def aAcc(self) -> float:  # noqa: N802
+        """Share of pixels that are right."""
+
+    @property
+    def mIoU(self) -> float:  # noqa: N802
+        """Mean intersection over union of the classes present."""
+
+    @property
+    def mAcc(self) -> float:  # noqa: N802
+        """Mean recall of the classes present."""
+
+
+@dataclass
+class JobProgress:
+    """One arm with one seed. `round_seconds[0]` holds the setting-up too, so it stands apart."""
+
+    arm: str
+    seed: int
+    num_rounds: int
+    started_at: float | None = None
+    finished: bool = False
+    round_seconds: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    mious: list[float] = field(default_factory=list)
+
+    @property
+    def num_rounds_done(self) -> int:
+        """Rounds that have ended."""
+        return len(self.round_seconds)
+
+    def round_began_at(self) -> float:
+        """Clock time at which the round now under way began."""
+        return (self.started_at or 0.0) + sum(self.round_seconds)
+
+
+@dataclass
+class RunProgress:
+    """All jobs (arm x seed) of a run in the order in which they run; times in seconds."""
+
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    num_rounds: int
+    num_train_clients: int
+    num_val_nodes: int
+    started_at: float
+    jobs: dict[tuple[str, int], JobProgress] = field(init=False)
+    current: JobProgress | None = None
+    round: int = 0
+    phase: str = "train"
+    num_done: int = 0
+    num_expected: int = 0
+    cities: list[str] = field(default_factory=list)
+    stopped: bool = False
+
+    def __post_init__(self) -> None:
+        self.jobs = {
+            (arm, seed): JobProgress(arm, seed, self.num_rounds)
+            for arm in self.arms
+            for seed in self.seeds
+        }
+
+    def start_arm(self, arm: str, seed: int, now: float) -> None:
+        """Makes (arm, seed) the job under way."""
+        new = JobProgress(arm, seed, self.num_rounds)
+        self.current = self.jobs.setdefault((arm, seed), new)
+        self.current.started_at = now
+        self.start_round(0)
+
+    def start_round(self, number: int) -> None:
+        """Clears the replies of the round before."""
+        self.round = number
+        self._start_phase("train", self.num_train_clients)
+
+    def reply(self, city: str, phase: str, num_done: int, num_expected: int) -> None:
+        """Counts one reply of the phase `train` or `evaluate`."""
+        if phase != self.phase:
+            self._start_phase(phase, num_expected)
+        self.num_done, self.num_expected = num_done, num_expected
+        self.cities.append(city)
+
+    def finish_round(
+        self, number: int, train_loss: float | None, scores: ScoresLike | None, now: float
+    ) -> None:
+        """Notes what the round took and gave."""
+        job = self.current
+        if job is None:
+            return
+        self.round = number
+        job.round_seconds.append(now - job.round_began_at())
+        if train_loss is not None:
+            job.losses.append(train_loss)
+        if scores is not None:
+            job.mious.append(scores.mIoU)
+
+    def finish_arm(self, arm: str, seed: int) -> None:
+        """Marks a job as done."""
+        self.jobs[arm, seed].finished = True
+
+    def seconds_left(self, now: float) -> tuple[float, float] | None:
+        """(arm, whole run) seconds still to go; None before one round has been measured."""
+        firsts = [job.round_seconds[0] for job in self.jobs.values() if job.round_seconds]
+        if self.current is None or not firsts:
+            return None
+        first = sum(firsts) / len(firsts)
+        own = self.current.round_seconds[1:]
+        every = [s for job in self.jobs.values() for s in job.round_seconds[1:]]
+        later = _mean(own) or _mean(every) or first
+        pending = sum(job.started_at is None for job in self.jobs.values())
+        arm = _job_seconds_left(self.current, first, later, now)
+        return arm, arm + pending * (first + (self.num_rounds - 1) * later)
+
+    def _start_phase(self, phase: str, num_expected: int) -> None:
+        self.phase, self.num_done, self.num_expected, self.cities = phase, 0, num_expected, []
+
+
+def sparkline(values: Sequence[float], width: int, levels: str = LEVELS) -> str:
+    """Draws values as bars from the lowest to the highest of them, at most `width` characters.
+
+    >>> sparkline([0, 1, 2, 3], width=8)
+    '▁▃▆█'
+    >>> sparkline([5, 5], width=8)
+    '▁▁'
+    """
+    if not values or width < 1:
+        return ""
+    num = min(len(values), width)
+    shown = [values[(i + 1) * len(values) // num - 1] for i in range(num)]
+    low, span = min(shown), (max(shown) - min(shown)) or 1.0
+    return "".join(levels[round((v - low) / span * (len(levels) - 1))] for v in shown)
+
+
+def duration(seconds: float) -> str:
+    """Seconds -> `0:07`, `12:05` or `1:02:03`.
+
+    >>> duration(3723.4)
+    '1:02:03'
+    """
+    minutes, rest = divmod(round(max(seconds, 0.0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _job_seconds_left(job: JobProgress, first: float, later: float, now: float) -> float:
+    rounds_left = max(job.num_rounds - job.num_rounds_done, 0)
+    if job.finished or not rounds_left:
+        return 0.0
+    under_way = later if job.num_rounds_done else first
+    spent = now - job.round_began_at()
+    return max(under_way - spent, 0.0) + (rounds_left - 1) * later
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

@@ -1,0 +1,73 @@
+"""Progress of the counted steps before a run: scenes drawn, views encrypted, weights fetched."""
+
+from types import TracebackType
+from typing import Self, TextIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+PLAIN_LINES = 4  # lines a step where there is no terminal
+
+
+class StepProgress:
+    """A bar a step on a terminal, a few plain lines elsewhere, nothing if `quiet`."""
+
+    def __init__(self, console: Console, quiet: bool = False) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            expand=True,
+            disable=quiet or not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._quarters: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def update(self, label: str, done: int, total: int) -> None:
+        """Sets the step `label` to `done` of `total`; a new label is a new step."""
+        if self._quiet:
+            return
+        if self._console.is_terminal:
+            self._update_bar(label, done, total)
+        else:
+            self._write_quarter(label, done, total)
+
+    def _update_bar(self, label: str, done: int, total: int) -> None:
+        if label not in self._tasks:
+            self._tasks[label] = self._bars.add_task(escape(label), total=total)
+        self._bars.update(self._tasks[label], completed=done, total=total)
+
+    def _write_quarter(self, label: str, done: int, total: int) -> None:
+        quarter = PLAIN_LINES * done // total if total else PLAIN_LINES
+        if quarter > self._quarters.get(label, 0):
+            self._quarters[label] = quarter
+            print(f"{label} {done}/{total}", file=self._console.file, flush=True)
+
+
+def steps(stream: TextIO, quiet: bool = False) -> StepProgress:
+    """`with steps(sys.stderr) as s: s.update("scenes", 3, 100)`."""
+    return StepProgress(Console(file=stream), quiet)

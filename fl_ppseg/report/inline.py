@@ -1,0 +1,56 @@
+"""Pictures inside a page: SVG that follows the page's colours, and PNG as data URIs."""
+
+import base64
+import io
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fl_ppseg.report.figures import INK, MUTED, PAPER, RULE
+
+_VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", PAPER: "none"}
+_PROLOGUE = re.compile(r"^.*?(?=<svg)", re.DOTALL)
+_METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
+_SIZE = re.compile(r' (?:width|height)="[\d.]+pt"')
+_ID = re.compile(r' id="([^"]+)"')
+_USED = re.compile(r"#([\w-]+)")
+_FONT = re.compile(r"'DejaVu Sans'(?:, [^;\"]*)?")
+
+
+def inline_svg(svg: str, name: str, title: str) -> str:
+    """Matplotlib's SVG file -> an `<svg>` element for a page.
+
+    Args:
+        svg: The file's text.
+        name: Prefix of the ids, so that those of several figures do not meet.
+        title: What a screen reader says, already escaped.
+    """
+    body = _METADATA.sub("", _PROLOGUE.sub("", svg))
+    for colour, variable in _VARIABLES.items():
+        body = body.replace(colour, variable)
+    used = set(_USED.findall(body))
+    body = _ID.sub(lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", body)
+    body = body.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
+    opening, rest = body.split(">", 1)
+    opening = _SIZE.sub("", opening)
+    return f'{opening} role="img" aria-label="{title}">{_FONT.sub("inherit", rest)}'
+
+
+def dot(colour: str | None) -> str:
+    """A small disc in an arm's colour; nothing where the arm has none."""
+    shown = _VARIABLES.get(colour or "", colour)
+    return f'<i class="dot" style="--c:{shown}"></i>' if shown else ""
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """(H, W, 3) uint8 RGB -> the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def data_uri(content: bytes) -> str:
+    """PNG bytes -> a data URI."""
+    return f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"

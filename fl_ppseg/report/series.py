@@ -1,0 +1,72 @@
+"""results.jsonl -> what the curves show: loss and mIoU of each arm over the rounds."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_ppseg.evaluation import score
+from fl_ppseg.report.rows import number
+
+Curve = dict[int, tuple[float, ...]]
+"""round -> one value a seed."""
+
+
+@dataclass
+class Series:
+    """Curves by arm, and the pixels of each class in the val cities' ground truth.
+
+    Attributes:
+        val_miou: arm -> round -> mIoU in percent over all val cities, a value a seed.
+        train_loss: arm -> round -> mean over clients weighted by num_examples, a value a seed.
+        val_pixels: (C,) int64 labelled pixels of each class, None without an evaluation.
+    """
+
+    val_miou: dict[str, Curve] = field(default_factory=dict)
+    train_loss: dict[str, Curve] = field(default_factory=dict)
+    val_pixels: NDArray[np.int64] | None = None
+
+    def floor(self) -> float | None:
+        """mIoU in percent of always answering the commonest class of the val cities."""
+        if self.val_pixels is None or not self.val_pixels.any():
+            return None
+        common = self.val_pixels.max() / self.val_pixels.sum()
+        return float(100 * common / np.count_nonzero(self.val_pixels))
+
+
+def collect(results: Iterable[Mapping[str, Any]]) -> Series:
+    """Reads the lines once; confusion counts are summed over cities before they are scored."""
+    counts: dict[tuple[str, int, int], NDArray[np.int64]] = {}
+    losses: dict[tuple[str, int, int], list[tuple[float, float]]] = defaultdict(list)
+    for line in results:
+        key = (str(line["arm"]), int(line["round"]), int(line["seed"]))
+        if line["role"] == "val" and line.get("confusion") is not None:
+            matrix = np.asarray(line["confusion"], dtype=np.int64)
+            counts[key] = counts[key] + matrix if key in counts else matrix
+        loss = number(line.get("loss"))
+        if line["role"] == "train" and loss is not None:
+            losses[key].append((loss, float(line.get("num_examples") or 0)))
+    return Series(
+        val_miou=_by_arm({key: score(matrix).mIoU for key, matrix in counts.items()}),
+        train_loss=_by_arm({key: _weighted(pairs) for key, pairs in losses.items()}),
+        val_pixels=next((matrix.sum(axis=1) for matrix in counts.values()), None),
+    )
+
+
+def _weighted(pairs: list[tuple[float, float]]) -> float:
+    total = sum(weight for _, weight in pairs)
+    if not total:
+        return fmean(loss for loss, _ in pairs)
+    return sum(loss * weight for loss, weight in pairs) / total
+
+
+def _by_arm(values: Mapping[tuple[str, int, int], float]) -> dict[str, Curve]:
+    curves: dict[str, Curve] = {}
+    for (arm, number_of_round, _), value in sorted(values.items(), key=lambda item: item[0]):
+        curve = curves.setdefault(arm, {})
+        curve[number_of_round] = (*curve.get(number_of_round, ()), value)
+    return curves

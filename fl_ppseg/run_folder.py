@@ -1,0 +1,134 @@
+"""A run's folder: config, partition, results, checkpoints; atomic, readable at any time.
+
+config.yaml  partition.json  log.txt  results.jsonl  summary.json  report.html  figures/
+<arm>/seed_<s>/round_<nnnn>.safetensors + .json      (rotated, hashed)
+"""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save
+
+from fl_ppseg.errors import InputError
+from fl_ppseg.files import sha256, write_atomically
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = 1
+Arrays = dict[str, np.ndarray]
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Global weights after a round, with what is needed to go on or to use them elsewhere."""
+
+    round: int
+    arrays: Arrays
+    optimizer: Mapping[str, Arrays]
+    """Moments of the server optimiser by name."""
+    description: Mapping[str, Any]
+    """Arm, seed, model and classes: plain values."""
+
+
+class RunFolder:
+    """Reads and writes one run; the only place that knows its layout."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.partition = path / "partition.json"
+        self.log = path / "log.txt"
+        self.results = path / "results.jsonl"
+        self.summary = path / "summary.json"
+        self.report = path / "report.html"
+
+    def create(self, config: str, partition: str) -> None:
+        """Start a run.
+
+        Raises:
+            InputError: If a run lies there already.
+        """
+        if self.config.exists():
+            raise InputError(f"{self.path}: holds a run already; add --resume or choose another")
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.partition, partition)
+        write_atomically(self.config, config)
+
+    def append(self, lines: Iterable[Line]) -> None:
+        """Add lines to results.jsonl, on disk before this returns."""
+        text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+        with self.results.open("a", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def lines(self) -> list[Line]:
+        """All whole lines of results.jsonl; a half-written last one is left out."""
+        if not self.results.exists():
+            return []
+        text = self.results.read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def keep_lines(self, wanted: Callable[[Line], bool]) -> None:
+        """Drop all other lines of results.jsonl."""
+        kept = [line for line in self.lines() if wanted(line)]
+        text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in kept)
+        write_atomically(self.results, text)
+
+    def save(self, checkpoint: Checkpoint, keep: int) -> None:
+        """Write a checkpoint and remove all but the newest `keep` of its arm and seed."""
+        stem = self._stem(checkpoint.description["arm"], checkpoint.description["seed"])
+        stem.mkdir(parents=True, exist_ok=True)
+        path = stem / f"round_{checkpoint.round:04d}.safetensors"
+        tensors = {f"model/{name}": value for name, value in checkpoint.arrays.items()}
+        for moment, arrays in checkpoint.optimizer.items():
+            tensors |= {f"optimizer/{moment}/{name}": value for name, value in arrays.items()}
+        write_atomically(path, save(tensors))
+        about = {"schema": SCHEMA, "round": checkpoint.round, "sha256": sha256(path)}
+        description = json.dumps(about | dict(checkpoint.description), indent=1)
+        write_atomically(path.with_suffix(".json"), description)
+        for old in sorted(stem.glob("round_*.json"))[:-keep]:
+            old.unlink()
+            old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+    def latest(self, arm: str, seed: int) -> Checkpoint | None:
+        """The newest whole checkpoint of an arm and seed; damaged ones are skipped, and said."""
+        for description in sorted(self._stem(arm, seed).glob("round_*.json"), reverse=True):
+            try:
+                return read_checkpoint(description.with_suffix(".safetensors"))
+            except InputError as error:
+                logger.warning("%s; going back to the one before", error)
+        return None
+
+    def _stem(self, arm: str, seed: int) -> Path:
+        return self.path / arm / f"seed_{seed}"
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read and verify a checkpoint.
+
+    Raises:
+        InputError: If it is missing, of another version or damaged.
+    """
+    try:
+        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        if about.pop("schema") != SCHEMA or about.pop("sha256") != sha256(path):
+            raise InputError(f"{path}: damaged checkpoint (its hash differs)")
+        tensors = load_file(path)
+        round_ = int(about.pop("round"))
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: no readable checkpoint ({error})") from None
+    optimizer: dict[str, Arrays] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer/"):
+            _, moment, name = key.split("/", 2)
+            optimizer.setdefault(moment, {})[name] = value
+    model = {k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")}
+    return Checkpoint(round_, model, optimizer, about)

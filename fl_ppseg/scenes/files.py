@@ -1,0 +1,58 @@
+"""One scene on disk: photograph and label map under Cityscapes' names, written by any process."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fl_ppseg.scenes.cities import city_style
+from fl_ppseg.scenes.render import render_scene
+
+PHOTOS, LABELS = "leftImg8bit", "gtFine"
+
+
+@dataclass(frozen=True)
+class SceneFiles:
+    """Where scene number `index` of a city belongs, and what it shows; cheap to send to a worker."""
+
+    root: Path
+    split: str
+    city: str
+    index: int
+    seed: int
+    size: tuple[int, int]
+
+    @property
+    def photo(self) -> Path:
+        """`leftImg8bit/<split>/<city>/<city>_<index>_000019_leftImg8bit.png`."""
+        return self._path(PHOTOS, "leftImg8bit")
+
+    @property
+    def labels(self) -> Path:
+        """`gtFine/<split>/<city>/<city>_<index>_000019_gtFine_labelIds.png`."""
+        return self._path(LABELS, "gtFine_labelIds")
+
+    def _path(self, folder: str, kind: str) -> Path:
+        name = f"{self.city}_{self.index:06d}_000019_{kind}.png"
+        return self.root / folder / self.split / self.city / name
+
+    def write(self) -> None:
+        """Draw the scene and save both pictures."""
+        photo, labels = render_scene(city_style(self.city), self.seed, self.index, self.size)
+        _save(photo, self.photo)
+        _save(labels, self.labels)
+
+
+def write_scenes(scenes: list[SceneFiles]) -> int:
+    """Write a few scenes, one after the other; how many they were (a worker's task)."""
+    for scene in scenes:
+        scene.write()
+    return len(scenes)
+
+
+def _save(picture: NDArray[np.uint8], path: Path) -> None:
+    """Noise hardly shrinks: the fastest compression is within a tenth of the smallest."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path, compress_level=1)

@@ -1,0 +1,200 @@
+"""The encoder: any plain ViT of timm's, for images of one size, rectangles included."""
+
+import difflib
+from typing import Any
+
+import timm
+import torch
+from timm.layers.patch_embed import PatchEmbed
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from fl_ppseg.errors import InputError
+
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and deviation of each channel, of pixel values in [0, 1]."""
+
+
+def create_backbone(
+    name: str,
+    image_size: tuple[int, int],
+    *,
+    patch_size: int | None = None,
+    embed_dim: int | None = None,
+    depth: int | None = None,
+    num_heads: int | None = None,
+    pretrained: bool = False,
+) -> VisionTransformer:
+    """Build a ViT that maps (B, 3, H, W) float in [-1, 1] to tokens (B, prefix + N, D).
+
+    The classifier is gone, the patch embedding always has a bias, and published weights expect
+    our input (2v - 255)/255 whatever they were trained on.
+
+    Args:
+        name: `vit`, sized by the other arguments, or a timm ViT such as `vit_base_patch16_384`.
+        image_size: (height, width) in pixels, multiples of the patch size.
+        patch_size: Side of a patch in pixels; None keeps what timm gives.
+        embed_dim: Width D, for `vit` only.
+        depth: Number of layers, for `vit` only.
+        num_heads: Attention heads, for `vit` only.
+        pretrained: Load timm's published weights, resampled to this patch size and grid.
+
+    Raises:
+        InputError: The name is no plain ViT, the sizes do not fit, or weights cannot be had.
+    """
+    if name == "vit":
+        backbone = _sized_vit(image_size, patch_size, embed_dim, depth, num_heads, pretrained)
+    else:
+        backbone = _timm_vit(name, image_size, patch_size, pretrained)
+    _check_geometry(backbone, name, image_size)
+    backbone.reset_classifier(0, "")
+    backbone.fc_norm = nn.Identity()
+    _ensure_bias(backbone.patch_embed.proj)
+    if pretrained:
+        fold_into_embedding(backbone.patch_embed.proj, *normalisation(backbone))
+    return backbone
+
+
+def normalisation(backbone: VisionTransformer) -> Normalisation:
+    """Mean and deviation that a timm ViT's published weights were trained with (ours: 0.5)."""
+    published = getattr(backbone, "pretrained_cfg", None) or {}
+    half = (0.5, 0.5, 0.5)
+    return tuple(published.get("mean", half)), tuple(published.get("std", half))
+
+
+def fold_normalisation(
+    weight: Tensor, bias: Tensor, mean: tuple[float, ...], std: tuple[float, ...]
+) -> tuple[Tensor, Tensor]:
+    """Move an input normalisation into the patch embedding that follows it.
+
+    With x = 2u - 1, u in [0, 1]: (u - mean)/std = x/(2 std) + (1 - 2 mean)/(2 std), so
+    E' = E/(2 std) and b' = b + sum E (1 - 2 mean)/(2 std) give E'x + b' = E (u - mean)/std + b.
+    Mean and deviation of 0.5 change no bit.
+
+    Args:
+        weight: Embedding E, (D, 3, M, M).
+        bias: Its bias, (D,).
+        mean: Mean of each channel, of pixel values in [0, 1].
+        std: Deviation of each channel, likewise.
+
+    Returns:
+        E' and b', for inputs in [-1, 1].
+    """
+    scale = 2 * torch.tensor(std, dtype=weight.dtype).view(1, -1, 1, 1)
+    shift = 1 - 2 * torch.tensor(mean, dtype=weight.dtype).view(1, -1, 1, 1)
+    folded = weight / scale
+    return folded, bias + (folded * shift).sum(dim=(1, 2, 3))
+
+
+@torch.no_grad()
+def fold_into_embedding(
+    projection: nn.Conv2d, mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    """`fold_normalisation` in place, on a patch embedding's convolution."""
+    assert projection.bias is not None
+    weight, bias = fold_normalisation(projection.weight, projection.bias, mean, std)
+    projection.weight.copy_(weight)
+    projection.bias.copy_(bias)
+
+
+def _sized_vit(
+    image_size: tuple[int, int],
+    patch_size: int | None,
+    embed_dim: int | None,
+    depth: int | None,
+    num_heads: int | None,
+    pretrained: bool,
+) -> VisionTransformer:
+    """A ViT of any size, without class token."""
+    if pretrained:
+        raise InputError(
+            "model.pretrained: true, but nobody published weights for model.backbone 'vit'; "
+            "name a timm ViT, or set model.weights to a local .safetensors file"
+        )
+    sizes = (patch_size, embed_dim, depth, num_heads)
+    if patch_size is None or embed_dim is None or depth is None or num_heads is None:
+        raise InputError(
+            f"model.backbone 'vit' needs patch_size, embed_dim, depth and num_heads; got {sizes}"
+        )
+    if embed_dim % num_heads:
+        raise InputError(
+            f"model.embed_dim {embed_dim} is no multiple of model.num_heads {num_heads}; "
+            f"try {embed_dim // num_heads * num_heads or num_heads}"
+        )
+    return VisionTransformer(
+        img_size=image_size,
+        patch_size=patch_size,
+        embed_dim=embed_dim,
+        depth=depth,
+        num_heads=num_heads,
+        class_token=False,
+        global_pool="",
+        num_classes=0,
+    )
+
+
+def _timm_vit(
+    name: str, image_size: tuple[int, int], patch_size: int | None, pretrained: bool
+) -> VisionTransformer:
+    """A ViT of timm's zoo; its own resampling fits weights to the patch size and the grid."""
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models("*vit*"), n=3)
+        raise InputError(
+            f"model.backbone {name!r} is unknown to timm; use 'vit' or a timm ViT"
+            + (f", e.g. {', '.join(near)}" if near else "")
+        )
+    if pretrained and not timm.is_model_pretrained(name):
+        raise InputError(
+            f"timm has no weights for model.backbone {name!r}; set model.weights to a local "
+            ".safetensors file, or train from scratch with model.pretrained: false"
+        )
+    sizes: dict[str, Any] = {"img_size": image_size}
+    if patch_size is not None:
+        sizes["patch_size"] = patch_size
+    try:
+        backbone = timm.create_model(name, pretrained=pretrained, **sizes)
+    except TypeError as error:  # models without these arguments are no ViTs
+        raise _not_a_vit(name) from error
+    except OSError as error:  # what downloads, caches and a missing network raise
+        raise InputError(
+            f"cannot download timm's weights for model.backbone {name!r} "
+            f"({type(error).__name__}); set model.weights to a local .safetensors file of them, "
+            "or train from scratch with model.pretrained: false"
+        ) from error
+    except RuntimeError as error:  # an unknown tag after the dot; weights that do not fit
+        reason = str(error).partition("\n")[0].rstrip(".: ")
+        raise InputError(
+            f"timm cannot build model.backbone {name!r}: {reason}; `timm.list_models('vit*', "
+            "pretrained=True)` lists its names"
+        ) from error
+    if not isinstance(backbone, VisionTransformer):
+        raise _not_a_vit(name)
+    if not isinstance(backbone.patch_embed, PatchEmbed):  # a hybrid with a convolutional stem
+        raise _not_a_vit(name)
+    return backbone
+
+
+def _check_geometry(backbone: VisionTransformer, name: str, image_size: tuple[int, int]) -> None:
+    """Refuse patches that are no squares, and images that they do not tile."""
+    side, other_side = backbone.patch_embed.patch_size
+    if side != other_side:
+        raise InputError(f"model.backbone {name!r} has {side}x{other_side} patches; want squares")
+    height, width = image_size
+    if height < side or width < side or height % side or width % side:
+        raise InputError(
+            f"images of {height}x{width} pixels are not made of {side}x{side} patches; choose "
+            "an image size that is a multiple of the patch size"
+        )
+
+
+def _not_a_vit(name: str) -> InputError:
+    return InputError(
+        f"model.backbone {name!r} is no plain vision transformer; use 'vit' or a timm ViT, "
+        "e.g. vit_base_patch16_384"
+    )
+
+
+def _ensure_bias(projection: nn.Conv2d) -> None:
+    """Give a patch embedding without bias (CLIP's) one of zeros: normalisation folds into it."""
+    if projection.bias is None:
+        projection.bias = nn.Parameter(projection.weight.new_zeros(projection.out_channels))

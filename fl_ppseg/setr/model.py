@@ -1,0 +1,230 @@
+"""SETR: encoder, decoder and auxiliary heads, put together from one section of the config."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
+
+import torch
+from timm.layers.norm import LayerNorm2d
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from fl_ppseg.errors import InputError
+from fl_ppseg.setr.backbone import create_backbone
+from fl_ppseg.setr.decoders import Levels, LinearHead, MLAHead, MLANeck, UpHead
+
+if TYPE_CHECKING:
+    from fl_ppseg.config import ModelConfig
+
+
+class UpSizes(NamedTuple):
+    """The three integers that tell naive from PUP."""
+
+    num_convs: int
+    """Convolutions."""
+    up_scale: int
+    """Upsampling after each."""
+    kernel_size: int
+    """Their side."""
+
+
+UP_HEADS: Final = {"naive": UpSizes(1, 4, 1), "pup": UpSizes(4, 2, 3)}
+"""Main heads of mmsegmentation's setr_naive and setr_pup."""
+
+AUXILIARY_UP_HEADS: Final = {"naive": UpSizes(1, 4, 1), "pup": UpSizes(1, 4, 3)}
+"""Their auxiliary heads."""
+
+MLA_HEAD: Final = {"num_convs": 2, "up_scale": 4}
+"""Convolutions on each level and upsampling of mmsegmentation's setr_mla."""
+
+TAPS_OF_24: Final = {"naive": (9, 14, 19, 23), "pup": (9, 14, 19, 23), "mla": (5, 11, 17, 23)}
+"""Layers of a ViT-L that the heads read, from 0; of the first two, only the last is the main's."""
+
+
+class Logits(NamedTuple):
+    """Scores at each head's own resolution; whoever needs another resizes them."""
+
+    main: Tensor
+    """(B, num_classes, h, w)."""
+    auxiliary: tuple[Tensor, ...]
+    """One (B, num_classes, h, w) for each auxiliary head."""
+
+
+class SETR(nn.Module):
+    """(B, 3, H, W) float in [-1, 1] -> `Logits`.
+
+    Each tapped layer has a LayerNorm of its own (mmsegmentation keeps them inside its heads and
+    neck). The encoder's final norm has no other use here: it becomes that of the last tap.
+
+    The patch embedding may be replaced: `model.backbone.patch_embed` is any module that maps
+    (B, 3, H, W) to (B, grid_h * grid_w, D).
+
+    Args:
+        backbone: A ViT of timm's, taken over: its final norm moves out.
+        decoder: Main head, levels -> scores.
+        auxiliary: Auxiliary heads, levels -> scores.
+        taps: Layers whose outputs are the levels, ascending, the last one last.
+        neck: Levels -> levels, before the heads.
+    """
+
+    def __init__(
+        self,
+        backbone: VisionTransformer,
+        decoder: nn.Module,
+        auxiliary: Iterable[nn.Module] = (),
+        *,
+        taps: tuple[int, ...],
+        neck: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.taps = taps
+        self.grid: tuple[int, int] = backbone.patch_embed.grid_size
+        self.patch_size: int = backbone.patch_embed.patch_size[0]
+        self.backbone = backbone
+        self.norms = nn.ModuleList(LayerNorm2d(backbone.embed_dim, eps=1e-6) for _ in taps)
+        # strict=False: a few timm models have no final norm, and the last tap's starts afresh
+        self.norms[-1].load_state_dict(backbone.norm.state_dict(), strict=False)
+        backbone.norm = nn.Identity()
+        self.neck = nn.Identity() if neck is None else neck
+        self.decoder = decoder
+        self.auxiliary = nn.ModuleList(auxiliary)
+
+    def features(self, images: Tensor) -> Levels:
+        """(B, 3, H, W) -> outputs of the tapped layers, (B, D, grid_h, grid_w) each.
+
+        Without class token and without norm; memory stays channels-last, as tokens come.
+        """
+        tokens = self.backbone.forward_intermediates(
+            images,
+            indices=list(self.taps),
+            output_fmt="NLC",
+            stop_early=True,
+            intermediates_only=True,
+        )
+        levels = cast(list[Tensor], tokens)
+        # NLC -> NHWC -> NCHW
+        return tuple(x.reshape(len(x), *self.grid, -1).permute(0, 3, 1, 2) for x in levels)
+
+    def forward(self, images: Tensor) -> Logits:
+        """Score every position of an image, at each head's own resolution."""
+        features = zip(self.norms, self.features(images), strict=True)
+        levels = self.neck(tuple(norm(feature) for norm, feature in features))
+        return Logits(self.decoder(levels), tuple(head(levels) for head in self.auxiliary))
+
+
+def patch_size(model: SETR) -> int:
+    """Side of a patch in pixels: the block size of every cipher this model reads."""
+    return model.patch_size
+
+
+def scaled_taps(decoder: str, depth: int) -> tuple[int, ...]:
+    """mmsegmentation's four taps for 24 layers, in proportion for `depth` layers.
+
+    >>> scaled_taps("pup", 12), scaled_taps("mla", 12)
+    ((4, 7, 9, 11), (2, 5, 8, 11))
+    """
+    return tuple(((tap + 1) * depth * 2 + 24) // 48 - 1 for tap in TAPS_OF_24[decoder])
+
+
+def build_setr(
+    config: "ModelConfig", num_classes: int, image_size: tuple[int, int], *, seed: int
+) -> SETR:
+    """Build the model that a config describes; `config.weights` is left to the caller.
+
+    Args:
+        config: Section `model`.
+        num_classes: Channels of the scores.
+        image_size: (height, width) in pixels.
+        seed: Draws all weights that are not loaded; the global generator stays untouched.
+
+    Raises:
+        InputError: The settings do not fit each other, or published weights cannot be had.
+    """
+    with _seeded(seed):
+        backbone = create_backbone(
+            config.backbone,
+            image_size,
+            patch_size=config.patch_size,
+            embed_dim=config.embed_dim,
+            depth=config.depth,
+            num_heads=config.num_heads,
+            pretrained=config.pretrained,
+        )
+        taps = _taps(config.decoder, len(backbone.blocks), config.num_auxiliary)
+        build = _build_mla if config.decoder == "mla" else _build_up
+        return build(config, num_classes, backbone, taps)
+
+
+def _build_up(
+    config: "ModelConfig", num_classes: int, backbone: VisionTransformer, taps: tuple[int, ...]
+) -> SETR:
+    """Naive or PUP, with an auxiliary head on each tap but the last."""
+    head = partial(
+        UpHead,
+        backbone.embed_dim,
+        num_classes,
+        channels=config.decoder_channels,
+        norm=config.norm,
+        dropout=config.dropout,
+    )
+    main = UP_HEADS[config.decoder]._replace(**_given(config))
+    extra = AUXILIARY_UP_HEADS[config.decoder]
+    decoder = head(level=-1, **main._asdict())
+    auxiliary = [head(level=level, **extra._asdict()) for level in range(config.num_auxiliary)]
+    return SETR(backbone, decoder, auxiliary, taps=taps)
+
+
+def _build_mla(
+    config: "ModelConfig", num_classes: int, backbone: VisionTransformer, taps: tuple[int, ...]
+) -> SETR:
+    """MLA: the neck has `decoder_channels`, the head half of them on each level."""
+    channels = config.decoder_channels
+    neck = MLANeck(backbone.embed_dim, channels, len(taps), config.norm)
+    decoder = MLAHead(
+        channels,
+        num_classes,
+        num_levels=len(taps),
+        channels=channels // 2,
+        norm=config.norm,
+        dropout=config.dropout,
+        **(MLA_HEAD | _given(config)),
+    )
+    auxiliary = [
+        LinearHead(channels, num_classes, level=level, dropout=config.dropout)
+        for level in range(config.num_auxiliary)
+    ]
+    return SETR(backbone, decoder, auxiliary, taps=taps, neck=neck)
+
+
+def _given(config: "ModelConfig") -> dict[str, int]:
+    """The integers that the config sets itself instead of leaving them to mmsegmentation."""
+    integers = {"num_convs": config.num_convs, "up_scale": config.up_scale}
+    return {name: value for name, value in integers.items() if value is not None}
+
+
+def _taps(decoder: str, depth: int, num_auxiliary: int) -> tuple[int, ...]:
+    """The layers to read: all four for MLA, else the deepest `num_auxiliary` and the last."""
+    most = 4 if decoder == "mla" else 3
+    if num_auxiliary > most:
+        raise InputError(
+            f"model.num_auxiliary {num_auxiliary}: decoder {decoder!r} has at most {most} "
+            "auxiliary heads"
+        )
+    wanted = 4 if decoder == "mla" else num_auxiliary + 1
+    taps = scaled_taps(decoder, depth)[-wanted:]
+    if taps[0] < 0 or len(set(taps)) < wanted:
+        raise InputError(
+            f"a backbone of {depth} layers has no {wanted} different ones for decoder "
+            f"{decoder!r} with model.num_auxiliary {num_auxiliary}; use a deeper backbone or "
+            "another decoder"
+        )
+    return taps
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Inside, torch's CPU generator starts from `seed`; outside it is as it was."""
+    with torch.random.fork_rng(devices=()):
+        torch.default_generator.manual_seed(seed)
+        yield

@@ -1,0 +1,169 @@
+"""Weights of SETR in .safetensors files: written atomically, read strictly."""
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from timm.layers.patch_embed import resample_patch_embed
+from timm.layers.pos_embed import resample_abs_pos_embed
+from torch import Tensor
+
+from fl_ppseg.errors import InputError
+from fl_ppseg.files import write_atomically
+from fl_ppseg.setr.backbone import fold_normalisation, normalisation
+from fl_ppseg.setr.model import SETR
+from fl_ppseg.setr.names import BACKBONE_PREFIX, EMBEDDING_TENSORS, POSITION_TENSOR
+
+logger = logging.getLogger(__name__)
+
+State = dict[str, Tensor]
+
+DTYPES: Final = {"fp16": torch.float16, "fp32": torch.float32}
+CLASSIFIER_SUFFIXES: Final = (".classifier.conv.weight", ".classifier.conv.bias")
+TIMM_HEADS: Final = ("head.", "head_dist.", "fc_norm.", "attn_pool.")
+"""What a classifier of timm's has and a segmenter has no use for."""
+
+
+def save_weights(
+    weights: SETR | Mapping[str, Tensor],
+    path: Path,
+    *,
+    dtype: Literal["fp16", "fp32"] = "fp32",
+    grid: tuple[int, int] | None = None,
+) -> None:
+    """Write a .safetensors file, whole or not at all.
+
+    Args:
+        weights: A model, or its state dict.
+        path: Target; a file already there is replaced.
+        dtype: Of the floating-point tensors in the file.
+        grid: (grid_h, grid_w) of the position embedding, where `weights` is a state dict; a
+            reader with another grid needs it. A model brings its own.
+    """
+    state = weights.state_dict() if isinstance(weights, SETR) else weights
+    grid = weights.grid if isinstance(weights, SETR) else grid
+    metadata = {"format": "pt"} | ({} if grid is None else {"grid": f"{grid[0]}x{grid[1]}"})
+    tensors = {name: _stored(tensor, DTYPES[dtype]) for name, tensor in state.items()}
+    write_atomically(path, safetensors.torch.save(tensors, metadata))
+
+
+def load_weights(model: SETR, path: Path) -> None:
+    """Read a .safetensors file, fp16 or fp32, into a model.
+
+    Accepted knowingly, and logged: classifiers for another number of classes (these start from
+    scratch); a file of timm's own, names without `backbone.` (backbone only, with its patch
+    embedding resampled and its normalisation folded in); a position embedding for another grid
+    (resampled by timm). Anything else that does not fit is an error.
+
+    Raises:
+        InputError: The file cannot be read, or its tensors do not fit the model.
+    """
+    state, grid = _read(path)
+    fresh: set[str] = set()
+    if not any(name.startswith(BACKBONE_PREFIX) for name in state):
+        state, grid = _from_timm(state, model)
+        fresh = {name for name in model.state_dict() if not name.startswith(BACKBONE_PREFIX)}
+        fresh -= state.keys()
+    state = _with_grid(state, model, grid)
+    others = _other_classes(state, model)
+    state = {name: tensor for name, tensor in state.items() if name not in others}
+    _check_fit(state, model, fresh | others, path)
+    model.load_state_dict(state, strict=False)
+    if fresh:
+        logger.info("%s holds a timm backbone: decoder and heads start from scratch", path)
+    if others:
+        logger.info("%s is for other classes: the classifiers start from scratch", path)
+
+
+def _read(path: Path) -> tuple[State, tuple[int, int] | None]:
+    """Tensors of a file, and the grid of its position embedding where the file tells."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            grid = (file.metadata() or {}).get("grid", "")
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(
+            f"cannot read weights from {path} ({error}); model.weights wants a .safetensors file"
+        ) from error
+    sides = re.fullmatch(r"(\d+)x(\d+)", grid)
+    return state, (int(sides[1]), int(sides[2])) if sides else None
+
+
+def _from_timm(state: State, model: SETR) -> tuple[State, tuple[int, int] | None]:
+    """Rename a timm ViT's tensors to SETR's, for our input; the grid is as timm published it."""
+    last_norm = f"norms.{len(model.norms) - 1}."
+    renamed = {
+        last_norm + name.removeprefix("norm.")
+        if name.startswith("norm.")
+        else BACKBONE_PREFIX + name: tensor.float()
+        for name, tensor in state.items()
+        if not name.startswith(TIMM_HEADS)
+    }
+    weight_name, bias_name = EMBEDDING_TENSORS
+    weight = renamed.get(weight_name)
+    if weight is None or weight.ndim != 4:
+        return renamed, None
+    published = getattr(model.backbone, "pretrained_cfg", None) or {}
+    _, height, width = published.get("input_size", (3, 0, 0))
+    grid = (height // weight.shape[2], width // weight.shape[3])
+    weight = resample_patch_embed(weight, [model.patch_size] * 2)
+    bias = renamed.get(bias_name, weight.new_zeros(len(weight)))
+    mean_and_std = normalisation(model.backbone)
+    renamed[weight_name], renamed[bias_name] = fold_normalisation(weight, bias, *mean_and_std)
+    return renamed, grid
+
+
+def _with_grid(state: State, model: SETR, grid: tuple[int, int] | None) -> State:
+    """Resample the position embedding from its own grid to the model's, where both are known."""
+    position = state.get(POSITION_TENSOR)
+    if position is None or grid is None or grid == model.grid:
+        return state
+    prefix = 0 if model.backbone.no_embed_class else model.backbone.num_prefix_tokens
+    if position.shape[1] != grid[0] * grid[1] + prefix:
+        return state
+    logger.info("position embedding resampled from grid %s to %s", grid, model.grid)
+    resampled = resample_abs_pos_embed(
+        position.float(), list(model.grid), list(grid), num_prefix_tokens=prefix
+    )
+    return state | {POSITION_TENSOR: resampled}
+
+
+def _other_classes(state: State, model: SETR) -> set[str]:
+    """Classifier tensors that differ from the model's in the number of classes alone."""
+    own = model.state_dict()
+    return {
+        name
+        for name in own.keys() & state.keys()
+        if name.endswith(CLASSIFIER_SUFFIXES)
+        and own[name].shape[0] != state[name].shape[0]
+        and own[name].shape[1:] == state[name].shape[1:]
+    }
+
+
+def _check_fit(state: State, model: SETR, fresh: set[str], path: Path) -> None:
+    """Name the tensors that are missing, unknown or of another shape."""
+    own = model.state_dict()
+    problems = [f"lacks {name}" for name in own if name not in state and name not in fresh]
+    problems += [f"has an unknown {name}" for name in state if name not in own]
+    problems += [
+        f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if problems:
+        shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" * (len(problems) > 3))
+        raise InputError(
+            f"weights {path} do not fit the model: {shown}; choose the model settings that the "
+            "file was made with, or another file"
+        )
+
+
+def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor as the file holds it: on the CPU, contiguous, counters left as they are."""
+    wanted = dtype if tensor.is_floating_point() else tensor.dtype
+    return tensor.detach().to("cpu", wanted).contiguous().clone()

@@ -1,0 +1,231 @@
+"""The local update: a pure function of weights, private state, shard, config and seed.
+
+It sets its own thread count and random state and leaves the caller's as they were, so that it gives
+the same bits in any process on CPU. No key and no cipher is known here: images come as they are.
+"""
+
+import hashlib
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fl_ppseg.config import TrainingConfig
+from fl_ppseg.pixels import to_input
+from fl_ppseg.shard import Shard
+
+IGNORE_INDEX = 255
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where in the whole training a local update stands."""
+
+    round: int
+    """Round from 1."""
+    num_rounds: int
+
+
+@dataclass(frozen=True)
+class LocalUpdate:
+    """What a local update gives back."""
+
+    weights: dict[str, Tensor]
+    """All tensors of the model that are not private, on CPU."""
+    private: dict[str, Tensor]
+    """The private tensors, on CPU."""
+    loss: float
+    """Mean loss of the steps, weighted by their views."""
+    num_examples: int
+    """Training images of the shard."""
+    seconds: float
+
+
+def local_update(
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    private: Mapping[str, Tensor],
+    shard: Shard,
+    config: TrainingConfig,
+    position: Position,
+    seed: int,
+    frozen: Collection[str] = (),
+    device: str = "cpu",
+) -> LocalUpdate:
+    """Train the global weights on one client's images.
+
+    Args:
+        model: The architecture; its own weights are overwritten.
+        weights: Global weights by name.
+        private: This client's own tensors by name; with `weights` they make the whole state.
+        shard: Its images, as the vault left them.
+        config: Optimiser, schedule and losses.
+        position: Round and number of rounds, for the schedule and the random state.
+        seed: Seed of the run; the random state also depends on the round and the shard's city.
+        frozen: Names of tensors that stay as they are.
+        device: Where to compute.
+
+    Returns:
+        The updated weights, the loss and the number of images.
+    """
+    start = time.perf_counter()
+    with _reproducible(config.num_threads, _seed_of(seed, position.round, shard)) as generator:
+        model.load_state_dict({**weights, **private})
+        model.to(device).train()
+        loss = _train(model, shard, config, position, generator, frozen, torch.device(device))
+        state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    return LocalUpdate(
+        weights={name: value for name, value in state.items() if name not in private},
+        private={name: state[name] for name in private},
+        loss=loss,
+        num_examples=len(shard),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def poly(progress: float, power: float) -> float:
+    """Factor of the learning rate at a share `progress` in [0, 1) of the training.
+
+    >>> poly(0.0, 0.9), poly(0.5, 1.0)
+    (1.0, 0.5)
+    """
+    return float((1.0 - progress) ** power)
+
+
+def pixel_loss(logits: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor:
+    """Mean cross entropy over labelled pixels; with OHEM over the hardest share of them.
+
+    Args:
+        logits: (B, num_classes, h, w).
+        labels: (B, H, W) trainIds, 255 ignored.
+        config: `loss_size` says which of the two resolutions is brought to the other's.
+
+    Returns:
+        A scalar; zero where no pixel is labelled.
+    """
+    size = logits.shape[-2:]
+    if config.loss_size == "logits":
+        labels = functional.interpolate(labels[:, None].float(), size=size, mode="nearest-exact")
+        labels = labels[:, 0]
+    else:
+        logits = functional.interpolate(logits, size=labels.shape[-2:], mode="bilinear")
+    losses = functional.cross_entropy(
+        logits.float(), labels.long(), ignore_index=IGNORE_INDEX, reduction="none"
+    )
+    num_labelled = (labels != IGNORE_INDEX).sum()
+    if config.ohem_fraction < 1.0:
+        num_kept = max(1, int(config.ohem_fraction * int(num_labelled)))
+        return losses.flatten().topk(num_kept).values.mean()
+    return losses.sum() / num_labelled.clamp(min=1)
+
+
+def _train(
+    model: nn.Module,
+    shard: Shard,
+    config: TrainingConfig,
+    position: Position,
+    generator: np.random.Generator,
+    frozen: Collection[str],
+    device: torch.device,
+) -> float:
+    optimizer = _optimizer(model, config, frozen)
+    base_rates = [group["lr"] for group in optimizer.param_groups]
+    anchor = [p.detach().clone() for p in _trainable(model)] if config.proximal_mu else []
+    steps = [
+        batch
+        for _ in range(config.local_epochs)
+        for batch in _epoch(len(shard), shard.num_views, config.batch_size, generator)
+    ]
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=_amp(config, device))
+    total, num_views = 0.0, 0
+    for step, (indices, views) in enumerate(steps):
+        progress = (position.round - 1 + step / len(steps)) / position.num_rounds
+        for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
+            group["lr"] = rate * poly(progress, config.poly_power)
+        images, labels = (torch.from_numpy(a).to(device) for a in shard.batch(indices, views))
+        with autocast:
+            loss = _loss(model, to_input(images), labels, config)
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss + _proximal(model, anchor, config.proximal_mu))
+        if config.gradient_clip:
+            nn.utils.clip_grad_norm_(_trainable(model), config.gradient_clip)
+        optimizer.step()
+        total += float(loss.detach()) * len(indices)
+        num_views += len(indices)
+    return total / max(1, num_views)
+
+
+def _loss(model: nn.Module, images: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor:
+    logits = model(images)
+    loss = pixel_loss(logits.main, labels, config)
+    for auxiliary in logits.auxiliary:
+        loss = loss + config.auxiliary_weight * pixel_loss(auxiliary, labels, config)
+    return loss
+
+
+def _proximal(model: nn.Module, anchor: list[Tensor], mu: float) -> Tensor:
+    """FedProx's term mu/2 * |w - w_global|^2 (Li et al. 2020, equation 2)."""
+    squares = [((p - a) ** 2).sum() for p, a in zip(_trainable(model), anchor, strict=False)]
+    return mu / 2 * torch.stack(squares).sum() if squares else torch.zeros(())
+
+
+def _optimizer(
+    model: nn.Module, config: TrainingConfig, frozen: Collection[str]
+) -> torch.optim.Optimizer:
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+        if name in frozen:
+            continue
+        head = 1.0 if name.startswith("backbone.") else config.head_multiplier
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((config.learning_rate * head, decay), []).append(parameter)
+    settings = [
+        {"params": parameters, "lr": rate, "weight_decay": decay}
+        for (rate, decay), parameters in groups.items()
+    ]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(settings, momentum=config.momentum)
+    return torch.optim.AdamW(settings)
+
+
+def _trainable(model: nn.Module) -> list[nn.Parameter]:
+    return [p for p in model.parameters() if p.requires_grad]
+
+
+def _epoch(
+    num_images: int, num_views: int, batch_size: int, generator: np.random.Generator
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Batches of (indices, views): every image once, one view of each."""
+    order: list[int] = generator.permutation(num_images).tolist()
+    views: list[int] = generator.integers(num_views, size=num_images).tolist()
+    for start in range(0, num_images, batch_size):
+        yield order[start : start + batch_size], views[start : start + batch_size]
+
+
+def _amp(config: TrainingConfig, device: torch.device) -> bool:
+    return config.amp and device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def _seed_of(seed: int, round_: int, shard: Shard) -> int:
+    cities = "+".join(part.manifest.city for part in shard.parts)
+    digest = hashlib.sha256(f"{seed}/{round_}/{cities}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+@contextmanager
+def _reproducible(num_threads: int, seed: int) -> Iterator[np.random.Generator]:
+    """Own thread count and random state inside, the caller's again outside."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            yield np.random.Generator(np.random.Philox(seed))
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,1 @@
+"""What runs where neither keys nor images may ever be: the coordinator's side."""

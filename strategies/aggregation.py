@@ -1,0 +1,75 @@
+"""Streaming weighted mean of client weights: one reply in memory at a time, any order of arrival.
+
+FedAvg (McMahan et al. 2017, equation 1): w = sum_k n_k w_k / sum_k n_k. Terms n_k * w_k of fp32
+weights are exact in fp64; their sum is kept as an unevaluated pair of fp64 (error-free TwoSum,
+Knuth 1969; compensated summation, Ogita, Rump, Oishi 2005), about 106 bits. What is rounded to fp32
+at the end therefore does not depend on the order of the replies, and one reply alone is returned
+bit for bit.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from fl_ppseg.messages import Arrays
+
+
+class StreamingMean:
+    """Mean of arrays weighted by num_examples; memory independent of the number of replies."""
+
+    def __init__(self, reference: Mapping[str, np.ndarray]) -> None:
+        """Start an empty mean.
+
+        Args:
+            reference: Arrays whose names, shapes and dtypes every reply must have.
+        """
+        self._reference = {name: (value.shape, value.dtype) for name, value in reference.items()}
+        self._high = {name: np.zeros(value.shape) for name, value in reference.items()}
+        self._low = {name: np.zeros(value.shape) for name, value in reference.items()}
+        self.num_examples = 0
+
+    def add(self, arrays: Arrays, num_examples: int) -> None:
+        """Fold one reply in; the caller may free it afterwards.
+
+        Raises:
+            ValueError: If the reply cannot be averaged; the mean is then unchanged.
+        """
+        self._check(arrays, num_examples)
+        for name, value in arrays.items():
+            term = value.astype(np.float64)
+            term *= num_examples
+            self._high[name], error = _two_sum(self._high[name], term)
+            self._low[name] += error
+        self.num_examples += num_examples
+
+    def result(self) -> Arrays:
+        """The mean in the dtypes of the reference.
+
+        Raises:
+            ValueError: If nothing was added.
+        """
+        if not self.num_examples:
+            raise ValueError("the mean of no replies")
+        return {
+            name: ((self._high[name] + self._low[name]) / self.num_examples).astype(dtype)
+            for name, (_, dtype) in self._reference.items()
+        }
+
+    def _check(self, arrays: Arrays, num_examples: int) -> None:
+        if num_examples <= 0:
+            raise ValueError("num_examples must be positive")
+        if arrays.keys() != self._reference.keys():
+            raise ValueError("other array names than the global model's")
+        for name, value in arrays.items():
+            if (value.shape, value.dtype) != self._reference[name]:
+                raise ValueError(f"{name} has another shape or dtype than the global model's")
+            if not np.isfinite(value).all():
+                raise ValueError(f"{name} holds NaN or infinity")
+
+
+def _two_sum(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """a + b as (rounded sum, exact error)."""
+    total = a + b
+    b_part = total - a
+    error = (a - (total - b_part)) + (b - b_part)
+    return total, error

@@ -1,0 +1,206 @@
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling
+from cityscapesscripts.helpers.labels import trainId2label
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multiclass_confusion_matrix,
+    multiclass_jaccard_index,
+)
+
+from fl_ppseg.evaluation import confusion_counts, evaluate, score, segment
+from fl_ppseg.pixels import to_input
+
+
+def random_maps(
+    num_classes: int, size: tuple[int, ...], seed: int, wrong: float = 0.4
+) -> tuple[Tensor, Tensor]:
+    """A prediction that is wrong at some pixels, and a truth of which a tenth is ignored."""
+    generator = torch.Generator().manual_seed(seed)
+    truth = torch.randint(num_classes, size, generator=generator, dtype=torch.uint8)
+    noise = torch.randint(num_classes, size, generator=generator, dtype=torch.uint8)
+    draw = torch.rand(size, generator=generator)
+    prediction = torch.where(draw < wrong, noise, truth)
+    truth[torch.rand(size, generator=generator) < 0.1] = 255
+    return prediction, truth
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.integers(2, 19),
+    st.tuples(st.integers(1, 3), st.integers(1, 20), st.integers(1, 20)),
+    st.integers(0, 2**32),
+)
+def test_counts_equal_torchmetrics(num_classes: int, size: tuple[int, ...], seed: int) -> None:
+    prediction, truth = random_maps(num_classes, size, seed)
+    counts = confusion_counts(prediction, truth, num_classes)
+    expected = multiclass_confusion_matrix(
+        prediction.long(), truth.long(), num_classes, ignore_index=255
+    )
+    assert counts.dtype == torch.int64
+    assert torch.equal(counts, expected)
+
+
+def test_counts_add_up_over_images() -> None:
+    prediction, truth = random_maps(5, (4, 16, 16), seed=0)
+    parts = [confusion_counts(p, t, 5) for p, t in zip(prediction, truth, strict=True)]
+    assert torch.equal(torch.stack(parts).sum(dim=0), confusion_counts(prediction, truth, 5))
+
+
+def test_scores_equal_torchmetrics() -> None:
+    prediction, truth = random_maps(7, (3, 40, 40), seed=1)
+    found = score(confusion_counts(prediction, truth, 7))
+    maps = (prediction.long(), truth.long(), 7)
+    iou = multiclass_jaccard_index(*maps, average="none", ignore_index=255)
+    recall = multiclass_accuracy(*maps, average="macro", ignore_index=255)
+    accuracy = multiclass_accuracy(*maps, average="micro", ignore_index=255)
+    np.testing.assert_allclose(found.per_class_iou, 100 * iou, rtol=1e-5)
+    assert found.mIoU == pytest.approx(100 * float(iou.mean()), rel=1e-5)
+    assert found.mAcc == pytest.approx(100 * float(recall), rel=1e-5)
+    assert found.aAcc == pytest.approx(100 * float(accuracy), rel=1e-5)
+
+
+def test_scores_equal_cityscapes_scripts_on_the_same_maps(tmp_path: Path) -> None:
+    label_ids = np.zeros(256, np.uint8)
+    for train_id in range(19):
+        label_ids[train_id] = trainId2label[train_id].id
+    pairs, counts = [], torch.zeros(19, 19, dtype=torch.int64)
+    for index, (prediction, truth) in enumerate(zip(*random_maps(19, (3, 30, 50), 2), strict=True)):
+        counts += confusion_counts(prediction, truth, 19)
+        pair = (tmp_path / f"{index}_pred.png", tmp_path / f"{index}_labelIds.png")
+        for path, train_ids in zip(pair, (prediction, truth), strict=True):
+            Image.fromarray(label_ids[train_ids.numpy()]).save(path)
+        pairs.append([str(path) for path in pair])
+
+    options = evalPixelLevelSemanticLabeling.CArgs()
+    vars(options).update(vars(evalPixelLevelSemanticLabeling.args))
+    options.evalInstLevelScore, options.JSONOutput, options.quiet = False, False, True
+    predictions, truths = map(list, zip(*pairs, strict=True))
+    report = evalPixelLevelSemanticLabeling.evaluateImgLists(predictions, truths, options)
+
+    found = score(counts)
+    names = [trainId2label[train_id].name for train_id in range(19)]
+    expected = [100 * report["classScores"][name] for name in names]
+    np.testing.assert_allclose(found.per_class_iou, expected, rtol=1e-12)
+    assert found.mIoU == pytest.approx(100 * report["averageScoreClasses"], rel=1e-12)
+
+
+def test_scores_by_hand_leave_absent_classes_out() -> None:
+    # Truth: 4 of class 0 (3 hit, 1 called 2) and 2 of class 1 (both hit); class 2 only predicted.
+    found = score(np.array([[3, 0, 1], [0, 2, 0], [0, 0, 0]]))
+    assert found.per_class_iou == (75.0, 100.0, None)
+    assert found.mIoU == 87.5
+    assert found.mAcc == 87.5
+    assert found.aAcc == pytest.approx(100 * 5 / 6)
+
+
+def test_nothing_labelled_has_no_score() -> None:
+    found = score(torch.zeros(3, 3, dtype=torch.int64))
+    assert all(math.isnan(value) for value in (found.aAcc, found.mIoU, found.mAcc))
+    assert found.per_class_iou == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "truth"), [([0, 3], [0, 1]), ([0, 1], [0, 3]), ([-1, 1], [0, 1]), ([0], [0, 1])]
+)
+def test_impossible_maps_are_refused(prediction: list[int], truth: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"trainIds|prediction"):
+        confusion_counts(torch.tensor(prediction), torch.tensor(truth), 3)
+
+
+def test_input_scaling_by_hand_and_its_oddness() -> None:
+    values = torch.arange(256, dtype=torch.uint8)
+    scaled = to_input(values)
+    expected = (2 * np.arange(256, dtype=np.float64) - 255) / 255
+    np.testing.assert_array_equal(scaled.numpy(), expected.astype(np.float32))
+    assert torch.equal(to_input(255 - values), -scaled)
+
+
+class Logits(NamedTuple):
+    main: Tensor
+    auxiliary: tuple[Tensor, ...] = ()
+
+
+class PatchClassifier(nn.Module):
+    """(B, 3, H, W) -> logits (B, C, H / 4, W / 4), with dropout that evaluation must turn off."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(3, num_classes, kernel_size=4, stride=4)
+        self.dropout = nn.Dropout(0.5)
+        self.batch_sizes: list[int] = []
+
+    def forward(self, images: Tensor) -> Logits:
+        self.batch_sizes.append(len(images))
+        return Logits(self.dropout(self.project(images)))
+
+
+def classifier() -> PatchClassifier:
+    torch.manual_seed(0)
+    return PatchClassifier(5)
+
+
+def samples(label_sizes: list[tuple[int, int]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    pairs = []
+    for size in label_sizes:
+        labels = rng.integers(0, 5, size, dtype=np.uint8)
+        labels[rng.random(size) < 0.2] = 255
+        pairs.append((rng.integers(0, 256, (3, 16, 24), dtype=np.uint8), labels))
+    return pairs
+
+
+def test_segment_is_the_argmax_of_bilinear_logits() -> None:
+    model = classifier().eval()
+    images = torch.from_numpy(np.stack([image for image, _ in samples([(1, 1)] * 2)]))
+    logits = model((2 * images.float() - 255) / 255).main
+    expected = F.interpolate(logits, (31, 45), mode="bilinear", align_corners=False).argmax(1)
+    assert torch.equal(segment(model, images, (31, 45)), expected)
+
+
+@torch.no_grad()
+def test_evaluate_equals_one_image_at_a_time() -> None:
+    model, pairs = classifier(), samples([(16, 24), (30, 20), (16, 24), (30, 20), (16, 24)])
+    counts, loss = evaluate(model, iter(pairs), 5, batch_size=2)
+    assert sorted(model.batch_sizes) == [1, 2, 2]
+    assert model.training
+
+    model.eval()
+    expected, losses, num_labelled = torch.zeros(5, 5, dtype=torch.int64), 0.0, 0
+    for image, labels in pairs:
+        truth = torch.from_numpy(labels)
+        logits = model(to_input(torch.from_numpy(image)[None])).main
+        logits = F.interpolate(logits, labels.shape, mode="bilinear", align_corners=False)
+        expected += multiclass_confusion_matrix(
+            logits.argmax(1)[0], truth.long(), 5, ignore_index=255
+        )
+        right = logits[0].log_softmax(0).gather(0, truth.long().clamp(max=4)[None])[0]
+        losses -= float(right[truth != 255].sum())
+        num_labelled += int((truth != 255).sum())
+    assert torch.equal(counts, expected)
+    assert loss == pytest.approx(losses / num_labelled, rel=1e-5)
+
+
+def test_evaluate_takes_read_only_arrays_without_a_warning(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    pairs = samples([(8, 8)])
+    for array in pairs[0]:
+        array.setflags(write=False)
+    evaluate(classifier(), pairs, 5, batch_size=4)
+    assert not recwarn.list
+
+
+def test_evaluate_without_samples_has_no_loss() -> None:
+    counts, loss = evaluate(classifier(), [], 5, batch_size=4)
+    assert counts.sum() == 0 and math.isnan(loss)

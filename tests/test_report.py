@@ -1,0 +1,327 @@
+"""The report says what the summary says: no more, nothing else, and nothing from outside."""
+
+import io
+import re
+from html.parser import HTMLParser
+from statistics import stdev
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from fl_ppseg.classes import load_class_table
+from fl_ppseg.config import Config
+from fl_ppseg.report.figures import arm_colours
+from fl_ppseg.report.findings import findings, headline
+from fl_ppseg.report.html import without_paths, write_report
+from fl_ppseg.report.scenes import ScenePanel
+from fl_ppseg.report.series import collect
+from fl_ppseg.report.tables import comparison_table, comparison_text
+
+CLASSES = load_class_table("cityscapes")
+CONFIG = Config().model_dump(mode="json")
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+HOSTILE = '<script>alert("x")</script>&\'$_{a}'
+
+
+class Page(HTMLParser):
+    """Checks that tags are balanced; keeps the text and what a browser would fetch."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.fetched, self.words = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.fetched += [v for k, v in attrs if k in {"src", "href", "xlink:href", "srcset"}]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.fetched += [v for k, v in attrs if k in {"src", "href", "xlink:href"}]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def arm(miou, plain=None, per_seed=None, **other):
+    scores = {"aAcc": miou + 40.04, "mIoU": miou, "mAcc": miou + 9.03, "own_mIoU": miou + 1.02}
+    return {
+        **scores,
+        "ratio_to_plain": None if plain is None else miou / plain,
+        "per_class_iou": {name: None if name == "train" else miou for name in CLASSES.names},
+        "per_city_mIoU": {"aachen": miou + 1, "frankfurt": miou, "lindau": miou - 1},
+        "per_seed": per_seed or [{"seed": 0, **scores}],
+        "rounds": 2,
+        "seconds": 61.23,
+        "bytes_up": 12_340_000,
+        "bytes_down": 56_780_000,
+        **other,
+    }
+
+
+def summary(**arms):
+    named = {name.replace("_", "-"): values for name, values in arms.items()}
+    return {"schema": 1, "arms": named, "total_seconds": 312.4, "peak_rss_mb": 3820.0}
+
+
+def lines(arms, seeds=(0,)):
+    confusion = np.diag(np.arange(1, 20)).tolist()
+    return [
+        {"arm": a, "seed": s, "round": r, "city": city, "role": role, "loss": 1.0 / r,
+         "num_examples": 4, "confusion": None if role == "train" else confusion,
+         "bytes_up": 10, "bytes_down": 20, "seconds": 0.1}
+        for a in arms for s in seeds for r in (1, 2)
+        for city, role in [("aachen", "train"), ("aachen", "heldout"), ("frankfurt", "val"),
+                           ("lindau", "val")]
+    ]  # fmt: skip
+
+
+def panel(arms, city="frankfurt"):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(rng.integers(0, 19, (16, 1), dtype=np.uint8), 32, axis=1)
+    labels[:2] = 255
+    image = rng.integers(0, 256, (16, 32, 3), dtype=np.uint8)
+    answers = {name: np.where(labels == 255, 0, labels).astype(np.uint8) for name in arms}
+    return ScenePanel(city, image, "procedural scene", {"shuffle": image[::-1]}, labels, answers)
+
+
+def report(folder, given_summary, config=CONFIG, panels=None, seeds=(0,)):
+    arms = list(given_summary["arms"])
+    results = lines(arms, seeds)
+    panels = [panel(arms)] if panels is None else panels
+    path = write_report(folder, given_summary, iter(results), config, panels, CLASSES)
+    return path.read_text(encoding="utf-8")
+
+
+THREE = summary(plain=arm(31.37, 31.37), per_client=arm(22.22, 31.37), per_image=arm(25.18, 31.37))
+
+
+def test_report_is_balanced_whole_and_self_contained(tmp_path):
+    text = report(tmp_path, THREE)
+    page = Page(text)
+    assert page.fetched
+    assert all(target.startswith(("data:image/png;base64,", "#")) for target in page.fetched)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert not re.search(r"url\((?!#)|@import", text)
+    assert page.tags.count("svg") == 4
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["figures", "report.html"]
+    assert {p.suffix for p in (tmp_path / "figures").iterdir()} == {".svg", ".png"}
+
+
+def test_ids_are_unique_and_references_resolve(tmp_path):
+    text = report(tmp_path, THREE)
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]+)"', text) + re.findall(r"url\(#([^)]+)\)", text)) == set(
+        ids
+    )
+
+
+def test_report_holds_every_number_of_the_summary(tmp_path):
+    words = Page(report(tmp_path, THREE)).text
+    for name, values in THREE["arms"].items():
+        assert name in words
+        for score in ("aAcc", "mIoU", "mAcc", "own_mIoU"):
+            assert f"{values[score]:.1f}" in words
+        assert f"{values['ratio_to_plain']:.3f}" in words
+    for text in ("61.2", "12.3", "56.8", "5:12", "3,820 MB", "mean of the last 3 rounds"):
+        assert text in words
+    assert "reconstruction" in words
+    assert "Perceptual encryption is not semantic security" in words
+
+
+def test_scene_panels_are_labelled_and_scored(tmp_path):
+    words = Page(report(tmp_path, THREE)).text
+    assert "procedural scene" in words
+    assert "throw-away demonstration key" in words
+    assert words.count("100 % of pixels right") == 3
+
+
+def test_hostile_names_are_text(tmp_path):
+    hostile = summary(plain=arm(30.0, 30.0))
+    hostile["arms"][HOSTILE] = arm(20.0, 30.0, per_city_mIoU={HOSTILE: 20.0})
+    hostile["arms"]["failed"] = {"error": HOSTILE}
+    config = CONFIG | {"name": HOSTILE, HOSTILE: HOSTILE, "arm_table": {HOSTILE: {"note": HOSTILE}}}
+    scene = panel(hostile["arms"], city=HOSTILE)
+    text = report(tmp_path, hostile, config, [scene])
+    page = Page(text)
+    assert "script" not in page.tags
+    assert "<script" not in text
+    assert HOSTILE in page.text
+
+
+@pytest.mark.parametrize(
+    "given_summary",
+    [
+        summary(plain=arm(30.0, 30.0)),
+        summary(per_image=arm(20.0)),
+        summary(plain=arm(30.0, 30.0), per_client={"error": "too few replies"}),
+        summary(plain={"mIoU": None}, per_client=None),
+        summary(plain=arm(float("nan")), per_client=arm(20.0)),
+    ],
+    ids=["one arm", "no plain", "failed arm", "all failed", "not a number"],
+)
+def test_incomplete_runs_are_told_as_they_are(tmp_path, given_summary):
+    words = Page(report(tmp_path, given_summary, panels=[])).text
+    told = headline(given_summary, CONFIG) + " ".join(findings(given_summary, CONFIG))
+    assert "nan" not in words.lower()
+    assert "keep" not in told
+    for name, values in given_summary["arms"].items():
+        assert name in words
+        if not values or not isinstance(values.get("mIoU"), float) or np.isnan(values["mIoU"]):
+            assert name == "plain" or "gave no score" in told
+
+
+def test_no_results_still_make_a_report(tmp_path):
+    path = write_report(tmp_path, THREE, [], CONFIG, [], CLASSES)
+    assert "31.4" in Page(path.read_text(encoding="utf-8")).text
+
+
+ratios = st.floats(0.01, 1.5)
+arm_ids = st.lists(
+    st.sampled_from(["per-client", "per-image", "per-image-per-block", "centralised"]),
+    min_size=1,
+    unique=True,
+)
+
+
+@settings(deadline=None, max_examples=30)
+@given(plain=st.floats(1, 60), names=arm_ids, data=st.data())
+def test_headline_never_claims_more_than_was_measured(plain, names, data):
+    measured = {name: data.draw(ratios) for name in names}
+    arms = {"plain": arm(plain, plain)}
+    arms |= {name: arm(ratio * plain, plain) for name, ratio in measured.items()}
+    text = headline({"arms": arms}, CONFIG)
+    encrypted = sorted((r for n, r in measured.items() if n != "centralised"), reverse=True)
+    claimed = [int(n) for n in re.findall(r"(\d+)(?=\u00a0%| to )", text)]
+    if not encrypted:
+        assert claimed == []
+        return
+    assert claimed[0] <= 100 * encrypted[0] + 1e-6 < claimed[0] + 1 + 1e-5
+    assert min(claimed) <= 100 * encrypted[-1] + 1e-6 < min(claimed) + 1 + 1e-5
+    assert ("keep" in text) == (encrypted[0] < 1)
+
+
+@settings(deadline=None, max_examples=30)
+@given(plain=st.floats(1, 60), other=st.floats(1, 60))
+def test_findings_state_true_differences(plain, other):
+    arms = {"plain": arm(plain, plain), "per-image": arm(other, plain)}
+    told = next(t for t in findings({"arms": arms}, CONFIG) if t.startswith("Per-image keys:"))
+    points, side = re.search(r"([\d.]+) points (above|below) plain", told).groups()
+    assert float(points) == pytest.approx(abs(other - plain), abs=0.0501)
+    assert side == ("above" if other >= plain else "below")
+    assert ("too close to call" in told) == (abs(other - plain) < 1.0)
+
+
+def test_spread_over_seeds_limits_the_claim():
+    seeds = [{"seed": i, "mIoU": m, "aAcc": m, "mAcc": m} for i, m in enumerate((28.0, 32.0))]
+    near = [{"seed": i, "mIoU": m, "aAcc": m, "mAcc": m} for i, m in enumerate((27.0, 31.0))]
+    arms = summary(plain=arm(30.0, 30.0, seeds), per_image=arm(29.0, 30.0, near))
+    told = " ".join(findings(arms, CONFIG))
+    assert "within the spread over seeds (±4.0)" in told
+    assert "One seed" not in told
+
+
+def test_commonest_class_floor_by_hand():
+    row = {"arm": "plain", "seed": 0, "round": 1, "city": "ulm", "role": "val", "loss": None}
+    # 6 of 10 pixels are class 0: IoU 60 %, the other class 0 %; class 2 is absent
+    series = collect([row | {"confusion": [[1, 5, 0], [4, 0, 0], [0, 0, 0]]}])
+    assert series.floor() == pytest.approx(30.0)
+
+
+def test_curves_sum_counts_over_cities_and_weight_losses():
+    row = {"arm": "plain", "seed": 0, "round": 1}
+    results = [
+        row | {"city": "a", "role": "val", "confusion": [[1, 0], [0, 0]], "loss": 9.0},
+        row | {"city": "b", "role": "val", "confusion": [[0, 1], [0, 2]], "loss": 9.0},
+        row | {"city": "c", "role": "heldout", "confusion": [[0, 99], [99, 0]], "loss": 9.0},
+        row | {"city": "d", "role": "train", "confusion": None, "loss": 1.0, "num_examples": 3},
+        row | {"city": "e", "role": "train", "confusion": None, "loss": 2.0, "num_examples": 1},
+    ]
+    series = collect(results)
+    # sum [[1, 1], [0, 2]]: IoU 1/2 and 2/3
+    assert series.val_miou["plain"][1] == pytest.approx((100 * (1 / 2 + 2 / 3) / 2,))
+    assert series.train_loss["plain"][1] == pytest.approx((1.25,))
+
+
+def test_tables_hold_means_and_sample_deviations():
+    mious = (30.0, 31.0, 35.0)
+    seeds = [{"seed": i, "mIoU": m, "aAcc": 80.0, "mAcc": 40.0} for i, m in enumerate(mious)]
+    given_summary = summary(plain=arm(32.0, 32.0, seeds), local_only={"error": "stopped"})
+    stream = io.StringIO()
+    Console(file=stream, width=80).print(comparison_table(given_summary))
+    for text in (stream.getvalue().replace("±", " ± "), comparison_text(given_summary)):
+        assert f"32.0 ± {stdev(mious):.1f}" in text
+        assert "1.000" in text
+        assert "no result: local-only" in " ".join(text.split())
+    assert max(map(len, stream.getvalue().splitlines())) <= 80
+
+
+def test_terminal_table_cuts_no_number():
+    seeds = [{"seed": i, "mIoU": m, "aAcc": 80.0, "mAcc": 40.0} for i, m in enumerate((30.0, 34.0))]
+    values = arm(32.0, 32.0, seeds, bytes_up=2_400_000_000, bytes_down=5_400_000_000)
+    given_summary = summary(**{"plain": values, "plain-frozen-embedding": values})
+    stream = io.StringIO()
+    Console(file=stream, width=80).print(comparison_table(given_summary))
+    rows = [line for line in stream.getvalue().splitlines() if line.startswith(" plain")]
+    assert len(rows) == 2
+    for row in rows:
+        assert row.split()[1:] == [
+            "72.0±0.0", "32.0±2.8", "41.0±0.0", "33.0", "1.000", "61.2", "2,400", "5,400",
+        ]  # fmt: skip
+
+
+def test_plain_table_is_aligned():
+    *rows, _ = comparison_text(THREE).splitlines()
+    assert len({len(row) for row in rows}) == 1
+    assert rows[2].split() == [
+        "per-client", "62.3", "22.2", "31.2", "23.2", "0.708", "61.2", "12.3", "56.8",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("no file /home/ann/data/x.png here", "no file [path] here"),
+        ("root=~/cityscapes", "root=[path]"),
+        (r"C:\Users\ann\data", "[path]"),
+        ("leftImg8bit/train is missing", "leftImg8bit/train is missing"),
+        ("3/4 of 18", "3/4 of 18"),
+        ("mean 1/2", "mean 1/2"),
+    ],
+)
+def test_paths_are_hidden_and_only_paths(text, shown):
+    assert without_paths(text) == shown
+
+
+def test_report_shows_no_path_of_the_config(tmp_path):
+    config = CONFIG | {"data": CONFIG["data"] | {"root": "/home/ann/cityscapes"}}
+    text = report(tmp_path, summary(plain=arm(30.0, 30.0)), config)
+    assert "ann/" not in text
+    assert "/home" not in text
+    assert str(tmp_path) not in text
+
+
+def test_colours_are_stable_and_distinct():
+    colours = arm_colours(["plain", "a", "b", "c", "d", "e", "f", "g"])
+    assert len(set(colours.values())) == 8
+    assert arm_colours(["plain", "a"]) == {name: colours[name] for name in ("plain", "a")}
+
+
+def test_report_is_deterministic(tmp_path):
+    first, second = (report(tmp_path / name, THREE) for name in ("a", "b"))
+    assert first == second

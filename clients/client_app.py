@@ -137,9 +137,20 @@ def _tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _policy(path: Path) -> NodePolicy:
-    return load_policy(path)
+    policy = load_policy(path)
+    if policy.log is not None:
+        _log_to(policy.log)
+    return policy
+
+
+@lru_cache(maxsize=1)
+def _log_to(path: Path) -> None:
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
 
 
 @lru_cache(maxsize=64)

@@ -42,6 +42,8 @@ class NodePolicy(Section):
     role: Literal["train", "val"]
     device: str = "cpu"
     """Where this node computes."""
+    log: Path | None = None
+    """The node's own log: what its error replies do not say."""
     arms: dict[str, ArmPolicy]
 
 

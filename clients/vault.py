@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -50,13 +51,17 @@ class Vault:
     """One owner's folder of keys, salts and shards."""
 
     def __init__(self, folder: Path) -> None:
-        """Open a vault, or make one with a new master key."""
+        """Open a vault, or make one."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder = folder
-        path = folder / "master.key"
+
+    @cached_property
+    def _key(self) -> ClientKey:
+        """The master key, made at its first use."""
+        path = self.folder / "master.key"
         if not path.exists():
             ClientKey.generate().save(path)
-        self._key = ClientKey.load(path)
+        return ClientKey.load(path)
 
     def shard_folder(self, digest: str) -> Path:
         """Where the shard with this digest of its settings lies."""

@@ -13,6 +13,9 @@ from collections.abc import Callable, Sequence
 
 from fl_ppseg.errors import InputError, RunError
 
+LOGGERS = ("fl_ppseg", "clients", "strategies", "flwr")
+"""Whose log lines a command directs."""
+
 
 def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
     """Run a command's `main` and map its outcome to an exit status.
@@ -31,7 +34,7 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
             raise
         return _say(describe(error), 1 if isinstance(error, RunError) else 2)
     except KeyboardInterrupt:
-        return _say("interrupted; what was finished is kept", 1)
+        return _say("interrupted; finished work is kept, half-done work removed", 1)
 
 
 def describe(error: BaseException) -> str:
@@ -78,7 +81,7 @@ def image_size(text: str) -> tuple[int, int]:
 
 
 def log_to(path: os.PathLike[str] | None, quiet: bool = False) -> None:
-    """Send the packages' log lines to a file of the run, and warnings to the terminal."""
+    """Send our and Flower's log lines to a file; without one, warnings to the terminal."""
     handlers: list[logging.Handler] = []
     if path is not None:
         file = logging.FileHandler(path, encoding="utf-8")
@@ -88,7 +91,7 @@ def log_to(path: os.PathLike[str] | None, quiet: bool = False) -> None:
         terminal = logging.StreamHandler()
         terminal.setLevel(logging.ERROR if quiet else logging.WARNING)
         handlers.append(terminal)
-    for name in ("fl_ppseg", "clients", "strategies"):
+    for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)
         logger.handlers = handlers

@@ -65,5 +65,10 @@ def user_folder(kind: str, variable: str, default: str) -> Path:
     return (Path(base) if base else Path.home() / default) / "fl_ppseg" / kind
 
 
+def available_cpus() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 Progress = Callable[[int, int], None]
 """Called with (done, total) while something long goes on."""

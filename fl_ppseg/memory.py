@@ -33,8 +33,10 @@ class PeakMemory:
 
     def _watch(self) -> None:
         tree = psutil.Process()
-        while not self._stop.wait(PERIOD_SECONDS):
+        stopped = False
+        while not stopped:
             self.mb = max(self.mb, sum(map(_resident_mb, [tree, *_children(tree)])))
+            stopped = self._stop.wait(PERIOD_SECONDS)
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:

@@ -175,8 +175,22 @@ def pack_arrays(arrays: Arrays) -> ArrayRecord:
 
 
 def unpack_arrays(record: ArrayRecord) -> Arrays:
-    """Arrays out of Flower's form."""
-    return {name: array.numpy() for name, array in record.items()}
+    """Arrays out of Flower's form.
+
+    Raises:
+        MessageError: If one is no array of numpy's.
+    """
+    return {name: _unpack_array(name, array) for name, array in record.items()}
+
+
+def _unpack_array(name: str, array: Array) -> np.ndarray:
+    try:
+        value: object = array.numpy()
+    except Exception as error:  # numpy raises many kinds for bytes that are no array
+        raise MessageError(f"{name} is no array ({type(error).__name__})") from None
+    if not isinstance(value, np.ndarray):
+        raise MessageError(f"{name} is no array")
+    return value
 
 
 def _records(settings: Mapping[str, Any], figures: Mapping[str, Any], arrays: Arrays) -> RecordDict:
@@ -194,6 +208,10 @@ def _read(
 ) -> tuple[dict[str, object], dict[str, object], Arrays]:
     if set(content) != {_SETTINGS, _FIGURES, _ARRAYS}:
         raise MessageError(f"wanted records settings, figures, arrays, got {sorted(content)}")
+    kinds = (ConfigRecord, MetricRecord, ArrayRecord)
+    records = content[_SETTINGS], content[_FIGURES], content[_ARRAYS]
+    if not all(isinstance(record, kind) for record, kind in zip(records, kinds, strict=True)):
+        raise MessageError("a record of another kind than its name says")
     return (
         _typed(content.config_records[_SETTINGS], settings),
         _typed(content.metric_records[_FIGURES], figures),
@@ -219,8 +237,8 @@ def _check_names(arrays: Arrays, allowed: Collection[str]) -> None:
 
 
 def _square(flat: object) -> np.ndarray | None:
-    counts = np.asarray(flat, dtype=np.int64)
-    side = math.isqrt(counts.size)
-    if side * side != counts.size or (counts < 0).any():
+    counts = flat if isinstance(flat, list) else []
+    side = math.isqrt(len(counts))
+    if side * side != len(counts) or not all(type(n) is int and 0 <= n < 2**63 for n in counts):
         raise MessageError("the confusion counts are no square of counts")
-    return counts.reshape(side, side) if side else None
+    return np.array(counts, dtype=np.int64).reshape(side, side) if side else None

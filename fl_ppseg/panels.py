@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import torch
 
 from clients.vault import throwaway_encryption
-from fl_ppseg.classes import ClassTable
 from fl_ppseg.config import ArmConfig, Config, ModelConfig, arms_of
 from fl_ppseg.dataset import Scene
 from fl_ppseg.evaluation import segment
@@ -23,7 +22,7 @@ def scene_panels(experiment: Experiment) -> list[ScenePanel]:
     """A panel for the middle scene of each val city, with the newest weights of each arm."""
     config = experiment.config
     models = {
-        arm: model_of(checkpoint, experiment.classes)
+        arm: model_of(checkpoint)
         for arm in config.arms
         if (checkpoint := latest(experiment.folder, arm, config.seeds[0])) is not None
     }
@@ -38,12 +37,13 @@ def latest(folder: RunFolder, arm: str, seed: int) -> Checkpoint | None:
     return checkpoint if is_one and checkpoint and checkpoint.round else None
 
 
-def model_of(checkpoint: Checkpoint, classes: ClassTable) -> SETR:
+def model_of(checkpoint: Checkpoint) -> SETR:
     """The model that a checkpoint describes, with its weights."""
     settings = ModelConfig.model_validate(checkpoint.description["model"])
     settings = settings.model_copy(update={"pretrained": False, "weights": None})
     height, width = checkpoint.description["image_size"]
-    model = build_setr(settings, classes.num_classes, (height, width), seed=0)
+    num_classes = len(checkpoint.description["classes"])
+    model = build_setr(settings, num_classes, (height, width), seed=0)
     model.load_state_dict({k: torch.from_numpy(v) for k, v in checkpoint.arrays.items()})
     return model.eval()
 

@@ -4,7 +4,6 @@ Used by commands only: it wires the owners' side and the coordinator's, which ne
 """
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -30,6 +29,10 @@ from fl_ppseg.synthesize import synthesize
 
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "setr_procedural.safetensors"
 """Made by `python -m fl_ppseg.pretrain` from plain, public, procedural scenes."""
+
+
+NODES_LOG = "nodes.log"
+"""File beside the policies where the nodes of a simulation write what went wrong."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +220,13 @@ def _write_policies(
                 arms[name] = ArmPolicy(
                     key_mode=arm.key_mode, embedding=arm.embedding, shards=by_seed
                 )
-        policy = NodePolicy(city=node.city, role=node.role, device=config.device, arms=arms)
+        policy = NodePolicy(
+            city=node.city,
+            role=node.role,
+            device=config.device,
+            log=place / NODES_LOG,
+            arms=arms,
+        )
         save_policy(policy, policy_path(place, partition_id))
     return place
 
@@ -250,8 +259,3 @@ def _save_initial(
 def _resolved(config: ModelConfig, model: SETR) -> ModelConfig:
     """The model settings with the patch size that the backbone really has."""
     return config.model_copy(update={"patch_size": model.patch_size})
-
-
-def available_cpus() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

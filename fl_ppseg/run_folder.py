@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save
 
+from fl_ppseg.config import Config
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import sha256, write_atomically
 
@@ -111,6 +112,12 @@ class RunFolder:
         return self.path / arm / f"seed_{seed}"
 
 
+def is_finished(config: Config, folder: RunFolder) -> bool:
+    """Whether all arms and seeds of a run are trained to their last round."""
+    last = [folder.latest(arm, seed) for arm in config.arms for seed in config.seeds]
+    return all(found and found.round >= config.federation.num_rounds for found in last)
+
+
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read and verify a checkpoint.
 
@@ -119,11 +126,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        if about.pop("schema") != SCHEMA or about.pop("sha256") != sha256(path):
+        if (schema := about.pop("schema")) != SCHEMA:
+            raise InputError(f"{path}: a checkpoint of schema {schema}, wanted {SCHEMA}")
+        if about.pop("sha256") != sha256(path):
             raise InputError(f"{path}: damaged checkpoint (its hash differs)")
         tensors = load_file(path)
         round_ = int(about.pop("round"))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: no readable checkpoint ({error})") from None
     optimizer: dict[str, Arrays] = {}
     for key, value in tensors.items():

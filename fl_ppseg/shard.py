@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -96,14 +97,10 @@ class ShardWriter:
 
     def __init__(self, root: Path, manifest: Manifest, image_size: tuple[int, int]) -> None:
         self._num_views = manifest.num_views
-        num_heldout = len(manifest.heldout_sizes)
-        train = (manifest.num_images, manifest.num_views)
-        num_labels = sum(height * width for height, width in manifest.heldout_sizes)
-        city = manifest.city
-        self._images = _create(root, "leftImg8bit/train", city, (*train, 3, *image_size))
-        self._labels = _create(root, "gtFine/train", city, (*train, *image_size))
-        self._heldout = _create(root, "leftImg8bit/val", city, (num_heldout, 3, *image_size))
-        self._maps = _create(root, "gtFine/val", city, (num_labels,))
+        self._images, self._labels, self._heldout, self._maps = (
+            _create(_file(root, kind, manifest), shape)
+            for kind, shape in _shapes(manifest, image_size).items()
+        )
         self._next = self._next_heldout = self._next_label = 0
 
     def add_view(self, image: np.ndarray, labels: np.ndarray) -> None:
@@ -154,12 +151,30 @@ def _open(folder: Path) -> ShardPart:
     manifest = read_manifest(folder)
     if manifest is None:
         raise InputError(f"{folder}: no encrypted shard; encrypt the images again")
-    paths = ("leftImg8bit/train", "gtFine/train", "leftImg8bit/val", "gtFine/val")
     try:
-        arrays = [_map(folder / kind / f"{manifest.city}.npy") for kind in paths]
-    except (OSError, ValueError) as error:
+        arrays = [_map(_file(folder, kind, manifest)) for kind in _shapes(manifest, (0, 0))]
+        shapes = _shapes(manifest, arrays[0].shape[-2:])
+        if [array.shape for array in arrays] != list(shapes.values()):
+            raise ValueError("its arrays do not fit its manifest")
+    except (OSError, ValueError, EOFError, TokenError) as error:
         raise InputError(f"{folder}: damaged shard ({error}); encrypt the images again") from None
     return ShardPart(manifest, *arrays)
+
+
+def _shapes(manifest: Manifest, image_size: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the four arrays of a shard by their folder."""
+    train = (manifest.num_images, manifest.num_views)
+    num_labels = sum(height * width for height, width in manifest.heldout_sizes)
+    return {
+        "leftImg8bit/train": (*train, 3, *image_size),
+        "gtFine/train": (*train, *image_size),
+        "leftImg8bit/val": (len(manifest.heldout_sizes), 3, *image_size),
+        "gtFine/val": (num_labels,),
+    }
+
+
+def _file(root: Path, kind: str, manifest: Manifest) -> Path:
+    return root / kind / f"{manifest.city}.npy"
 
 
 def _map(path: Path) -> np.ndarray:
@@ -167,8 +182,7 @@ def _map(path: Path) -> np.ndarray:
     return array
 
 
-def _create(root: Path, kind: str, city: str, shape: tuple[int, ...]) -> np.ndarray:
-    path = root / kind / f"{city}.npy"
+def _create(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     path.parent.mkdir(parents=True)
     if 0 in shape:
         np.save(path, np.zeros(shape, np.uint8))

@@ -49,7 +49,7 @@ def summarise(
     }
     plain = shown.get("plain")
     for entry in shown.values():
-        entry["ratio_to_plain"] = entry["mIoU"] / plain["mIoU"] if plain and plain["mIoU"] else None
+        entry["ratio_to_plain"] = _ratio(entry["mIoU"], plain["mIoU"] if plain else None)
     return {
         "schema": SCHEMA,
         "arms": shown,
@@ -123,6 +123,10 @@ def _per_city(lines: list[Line]) -> dict[str, float | None]:
         city: _mean(s.mIoU for s in _pooled(line for line in lines if line["city"] == city))
         for city in cities
     }
+
+
+def _ratio(value: float | None, base: float | None) -> float | None:
+    return value / base if value is not None and base else None
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

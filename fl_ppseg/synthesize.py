@@ -8,14 +8,10 @@ import errno
 import json
 import logging
 import os
-import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from functools import partial
 from math import prod
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +19,8 @@ from fl_ppseg.command_line import Parser, image_size, run
 from fl_ppseg.errors import InputError, RunError
 from fl_ppseg.files import Progress, replacing_folder
 from fl_ppseg.scenes.cities import TRAIN_CITIES, VAL_CITIES, city_style, split_sizes
-from fl_ppseg.scenes.files import LABELS, PHOTOS, SceneFiles, write_scenes
+from fl_ppseg.scenes.files import LABELS, PHOTOS, SceneFiles
+from fl_ppseg.scenes.workers import write_at_once, write_in_turn
 
 log = logging.getLogger(__name__)
 
@@ -141,36 +138,16 @@ def _write_tree(root: Path, settings: Mapping[str, Any], workers: int, progress:
     ]
     size = max(1, BATCH // prod(settings["size"]))
     batches = [scenes[start : start + size] for start in range(0, len(scenes), size)]
+    for scene in scenes:
+        scene.make_folders()
+    drawn = write_in_turn(batches) if workers == 1 else write_at_once(batches, workers)
     done = 0
     progress(done, len(scenes))
-    for number in _in_turn(batches) if workers == 1 else _at_once(batches, workers):
+    for number in drawn:
         done += number
         progress(done, len(scenes))
     marker = {"schema": 1, "settings": settings, "count": len(scenes)}
     (root / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
-
-
-def _in_turn(batches: Sequence[list[SceneFiles]]) -> Iterator[int]:
-    """Write all batches in this process; yields the size of each."""
-    return map(write_scenes, batches)
-
-
-def _at_once(batches: Sequence[list[SceneFiles]], workers: int) -> Iterator[int]:
-    """Write all batches in several processes; yields sizes as batches end, in any order."""
-    pool = ProcessPoolExecutor(
-        max_workers=min(workers, len(batches)),
-        mp_context=get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
-    )
-    try:
-        tasks = [pool.submit(write_scenes, batch) for batch in batches]
-        for task in as_completed(tasks):
-            yield task.result()
-    except BrokenProcessPool as problem:
-        raise RunError("a worker died while it drew scenes: try fewer workers") from problem
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _parser() -> Parser:

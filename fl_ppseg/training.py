@@ -6,7 +6,7 @@ the same bits in any process on CPU. No key and no cipher is known here: images 
 
 import hashlib
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fl_ppseg.config import TrainingConfig
+from fl_ppseg.files import Progress
 from fl_ppseg.pixels import to_input
 from fl_ppseg.shard import Shard
 
@@ -56,6 +57,7 @@ def local_update(
     seed: int,
     frozen: Collection[str] = (),
     device: str = "cpu",
+    on_step: Progress | None = None,
 ) -> LocalUpdate:
     """Train the global weights on one client's images.
 
@@ -69,6 +71,7 @@ def local_update(
         seed: Seed of the run; the random state also depends on the round and the shard's city.
         frozen: Names of tensors that stay as they are.
         device: Where to compute.
+        on_step: Called with (steps done, steps in all).
 
     Returns:
         The updated weights, the loss and the number of images.
@@ -77,7 +80,9 @@ def local_update(
     with _reproducible(config.num_threads, _seed_of(seed, position.round, shard)) as generator:
         model.load_state_dict({**weights, **private})
         model.to(device).train()
-        loss = _train(model, shard, config, position, generator, frozen, torch.device(device))
+        optimizer = _optimizer(model, config, frozen)
+        steps = _steps(shard, config, generator)
+        loss = _train(model, optimizer, shard, steps, config, position, on_step)
         state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
     return LocalUpdate(
         weights={name: value for name, value in state.items() if name not in private},
@@ -126,21 +131,16 @@ def pixel_loss(logits: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor
 
 def _train(
     model: nn.Module,
+    optimizer: torch.optim.Optimizer,
     shard: Shard,
+    steps: Sequence[tuple[list[int], list[int]]],
     config: TrainingConfig,
     position: Position,
-    generator: np.random.Generator,
-    frozen: Collection[str],
-    device: torch.device,
+    on_step: Progress | None,
 ) -> float:
-    optimizer = _optimizer(model, config, frozen)
+    device = next(model.parameters()).device
     base_rates = [group["lr"] for group in optimizer.param_groups]
     anchor = [p.detach().clone() for p in _trainable(model)] if config.proximal_mu else []
-    steps = [
-        batch
-        for _ in range(config.local_epochs)
-        for batch in _epoch(len(shard), shard.num_views, config.batch_size, generator)
-    ]
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=_amp(config, device))
     total, num_views = 0.0, 0
     for step, (indices, views) in enumerate(steps):
@@ -157,6 +157,8 @@ def _train(
         optimizer.step()
         total += float(loss.detach()) * len(indices)
         num_views += len(indices)
+        if on_step is not None:
+            on_step(step + 1, len(steps))
     return total / max(1, num_views)
 
 
@@ -198,14 +200,18 @@ def _trainable(model: nn.Module) -> list[nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad]
 
 
-def _epoch(
-    num_images: int, num_views: int, batch_size: int, generator: np.random.Generator
-) -> Iterator[tuple[list[int], list[int]]]:
-    """Batches of (indices, views): every image once, one view of each."""
-    order: list[int] = generator.permutation(num_images).tolist()
-    views: list[int] = generator.integers(num_views, size=num_images).tolist()
-    for start in range(0, num_images, batch_size):
-        yield order[start : start + batch_size], views[start : start + batch_size]
+def _steps(
+    shard: Shard, config: TrainingConfig, generator: np.random.Generator
+) -> list[tuple[list[int], list[int]]]:
+    """Batches of (indices, views): in each epoch every image once, one view of each."""
+    steps = []
+    for _ in range(config.local_epochs):
+        order: list[int] = generator.permutation(len(shard)).tolist()
+        views: list[int] = generator.integers(shard.num_views, size=len(shard)).tolist()
+        for start in range(0, len(shard), config.batch_size):
+            end = start + config.batch_size
+            steps.append((order[start:end], views[start:end]))
+    return steps
 
 
 def _amp(config: TrainingConfig, device: torch.device) -> bool:

@@ -2,9 +2,10 @@
 
 FedAvg (McMahan et al. 2017, equation 1): w = sum_k n_k w_k / sum_k n_k. Terms n_k * w_k of fp32
 weights are exact in fp64; their sum is kept as an unevaluated pair of fp64 (error-free TwoSum,
-Knuth 1969; compensated summation, Ogita, Rump, Oishi 2005), about 106 bits. What is rounded to fp32
-at the end therefore does not depend on the order of the replies, and one reply alone is returned
-bit for bit.
+Knuth 1969; compensated summation, Ogita, Rump, Oishi 2005), about 106 bits. The pair is exact, and
+the mean therefore the same bits in any order of the replies, as long as the values that the clients
+give one weight differ by less than a factor of 2^40 (zeros apart; up to 2^12 replies of 2^12
+examples). One reply alone is returned bit for bit.
 """
 
 from collections.abc import Mapping
@@ -23,8 +24,9 @@ class StreamingMean:
         Args:
             reference: Arrays whose names, shapes and dtypes every reply must have.
         """
-        self._reference = {name: (value.shape, value.dtype) for name, value in reference.items()}
-        self._high = {name: np.zeros(value.shape) for name, value in reference.items()}
+        self._reference = dict(reference)
+        # -0.0 is the neutral element of IEEE addition: a negative zero stays one.
+        self._high = {name: np.full(value.shape, -0.0) for name, value in reference.items()}
         self._low = {name: np.zeros(value.shape) for name, value in reference.items()}
         self.num_examples = 0
 
@@ -34,7 +36,7 @@ class StreamingMean:
         Raises:
             ValueError: If the reply cannot be averaged; the mean is then unchanged.
         """
-        self._check(arrays, num_examples)
+        check_update(arrays, num_examples, self._reference)
         for name, value in arrays.items():
             term = value.astype(np.float64)
             term *= num_examples
@@ -51,20 +53,33 @@ class StreamingMean:
         if not self.num_examples:
             raise ValueError("the mean of no replies")
         return {
-            name: ((self._high[name] + self._low[name]) / self.num_examples).astype(dtype)
-            for name, (_, dtype) in self._reference.items()
+            name: np.asarray(self._sum(name) / self.num_examples, dtype=value.dtype)
+            for name, value in self._reference.items()
         }
 
-    def _check(self, arrays: Arrays, num_examples: int) -> None:
-        if num_examples <= 0:
-            raise ValueError("num_examples must be positive")
-        if arrays.keys() != self._reference.keys():
-            raise ValueError("other array names than the global model's")
-        for name, value in arrays.items():
-            if (value.shape, value.dtype) != self._reference[name]:
-                raise ValueError(f"{name} has another shape or dtype than the global model's")
-            if not np.isfinite(value).all():
-                raise ValueError(f"{name} holds NaN or infinity")
+    def _sum(self, name: str) -> np.ndarray:
+        total = np.array(self._high[name])
+        np.add(total, self._low[name], out=total, where=self._low[name] != 0)
+        return total
+
+
+def check_update(
+    arrays: Mapping[str, np.ndarray], num_examples: int, reference: Mapping[str, np.ndarray]
+) -> None:
+    """Refuse an update that is not of the global model's form.
+
+    Raises:
+        ValueError: For other names, shapes or dtypes, NaN or infinity, or no examples.
+    """
+    if num_examples <= 0:
+        raise ValueError("num_examples must be positive")
+    if arrays.keys() != reference.keys():
+        raise ValueError("other array names than the global model's")
+    for name, value in arrays.items():
+        if (value.shape, value.dtype) != (reference[name].shape, reference[name].dtype):
+            raise ValueError(f"{name} has another shape or dtype than the global model's")
+        if not np.isfinite(value).all():
+            raise ValueError(f"{name} holds NaN or infinity")
 
 
 def _two_sum(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

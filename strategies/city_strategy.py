@@ -21,7 +21,7 @@ from fl_ppseg.messages import Arrays, Request, pack_arrays, unpack_arrays
 from fl_ppseg.progress import RunObserver
 from fl_ppseg.run_folder import Checkpoint, RunFolder
 from fl_ppseg.setr.names import withheld
-from strategies.aggregation import StreamingMean
+from strategies.aggregation import StreamingMean, check_update
 from strategies.exchange import Ask, RoundLog, collect, requests
 from strategies.roster import Member, Roster
 from strategies.server_optimizer import ServerOptimizer
@@ -184,6 +184,12 @@ class LocalOnlyStrategy(CityStrategy):
         kept = withheld(self.run.request.embedding)
         allowed = self.weights_for(self.run.trainers[0]).keys() - kept
         for ask, reply in collect(replies, self.log, allowed):
+            own = {name: ask.arrays[name] for name in allowed}
+            try:
+                check_update(reply.arrays, reply.num_examples, own)
+            except ValueError as error:
+                self.log.reject(ask.member.city, str(error))
+                continue
             self.weights |= {f"{ask.member.city}//{k}": v for k, v in reply.arrays.items()}
             self.log.accept(ask, reply)
         self._check_quorum()

@@ -73,6 +73,8 @@ class LazyGrid(Grid):
         while pending:
             arrived = False
             for message_id in list(pending):
+                if self._stop.is_set():
+                    raise RunError("stopped")
                 for reply in self._inner.pull_messages([message_id]):
                     pending.remove(message_id)
                     arrived = True
@@ -80,5 +82,5 @@ class LazyGrid(Grid):
                     del reply
             if end is not None and time.monotonic() >= end:
                 return
-            if pending and not arrived and self._stop.wait(POLL_SECONDS):
-                raise RunError("stopped")
+            if pending and not arrived:
+                self._stop.wait(POLL_SECONDS)

@@ -48,7 +48,7 @@ class ServerOptimizer:
         step = self._step(mean - old, self._momentum, moments)
         for moment, value in moments.items():
             self.state[moment][name] = value
-        return (old + self._learning_rate * step).astype(weight.dtype)
+        return np.asarray(old + self._learning_rate * step, dtype=weight.dtype)
 
 
 def _fedavg(update: np.ndarray, beta: float, moments: dict[str, np.ndarray]) -> np.ndarray:

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -119,7 +119,7 @@ def _find(file: str | Path) -> Path:
 def _parse(text: str, source: str) -> object:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-01
         raise InputError(f"{source}: not YAML ({' '.join(str(error).split())})") from None
 
 
@@ -139,7 +139,7 @@ def _explain(section: type[BaseModel], error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"unknown key {key!r}{_choices(location[-1], _fields(section, location[:-1]))}"
     message = first["msg"].removeprefix("Value error, ")
-    if first["type"] in {"value_error", "missing"}:
+    if first["type"] == "value_error":
         return f"{key}: {message}"
     return f"{key}: {message}, got {first['input']!r}"
 
@@ -147,7 +147,9 @@ def _explain(section: type[BaseModel], error: ValidationError) -> str:
 def _fields(section: type[BaseModel], location: Iterable[str]) -> Iterable[str]:
     for part in location:
         inner = section.model_fields[part].annotation if part in section.model_fields else None
-        section = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else section
+        for kind in (inner, *get_args(inner)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                section = kind
     return section.model_fields
 
 

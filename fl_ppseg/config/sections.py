@@ -55,20 +55,20 @@ class ModelConfig(Section):
     """`vit` (sized by the four fields below) or any timm ViT, e.g. vit_base_patch16_384."""
     patch_size: PositiveInt | None = 8
     """Side of a patch and of the cipher's block, in pixels; none: what timm gives."""
-    embed_dim: PositiveInt | None = 192
+    embed_dim: PositiveInt | None = 128
     """Width of the `vit` backbone."""
     depth: PositiveInt | None = 6
     """Layers of the `vit` backbone."""
-    num_heads: PositiveInt | None = 3
+    num_heads: PositiveInt | None = 2
     """Attention heads of the `vit` backbone."""
     decoder: Literal["naive", "pup", "mla"] = "pup"
     """SETR's decoder: naive and pup are one head with two integers, mla taps four layers."""
-    decoder_channels: PositiveInt = 96
+    decoder_channels: PositiveInt = 64
     """Channels of the decoder."""
-    num_convs: PositiveInt | None = None
-    """Convolutions of the naive or pup head; none: mmsegmentation's number."""
+    num_convs: PositiveInt | None = 2
+    """Convolutions of the head; none: mmsegmentation's number (pup: 4)."""
     up_scale: PositiveInt | None = None
-    """Upsampling factor after each convolution; none: mmsegmentation's number."""
+    """Upsampling factor of the head's steps; none: mmsegmentation's number (pup: 2)."""
     num_auxiliary: Annotated[int, Field(ge=0)] = 0
     """Auxiliary heads on intermediate layers, training only."""
     norm: Literal["group", "batch"] = "group"

@@ -1,7 +1,7 @@
 """Flower's simulation on a Ray cluster that is started early, once for all arms.
 
-Ray takes 5 to 25 seconds to start, most of it waiting: it starts in the background while the vaults
-encrypt. Telemetry of Flower and Ray is off.
+Ray takes 5 to 25 seconds to start, most of it waiting: it starts in the background while modules
+load and the vaults encrypt. Telemetry of Flower and Ray is off.
 """
 
 import logging
@@ -9,12 +9,13 @@ import os
 import sys
 import threading
 import warnings
-from typing import Any
-
-from flwr.clientapp import ClientApp
-from flwr.serverapp import ServerApp
+from typing import TYPE_CHECKING, Any
 
 from fl_ppseg.errors import RunError
+
+if TYPE_CHECKING:
+    from flwr.clientapp import ClientApp
+    from flwr.serverapp import ServerApp
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """Messages pass through it one model at a time; Ray's own default is 30 % of the memory."""
@@ -27,7 +28,11 @@ QUIET = {
 
 
 class RayCluster:
-    """A Ray cluster on this machine, starting in the background."""
+    """A Ray cluster on this machine, starting in the background.
+
+    Ray's processes end with the thread that started them (Linux's parent-death signal), so that
+    thread lives as long as the cluster.
+    """
 
     def __init__(self, num_workers: int, num_gpus: int = 0) -> None:
         """Begin to start; `ready` waits for the end of it.
@@ -39,6 +44,7 @@ class RayCluster:
         self.num_workers = num_workers
         self.num_gpus = num_gpus
         self._failure: BaseException | None = None
+        self._up, self._done = threading.Event(), threading.Event()
         os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         self._thread = threading.Thread(target=self._start, name="ray-start", daemon=True)
@@ -50,7 +56,7 @@ class RayCluster:
         Raises:
             RunError: If Ray could not start.
         """
-        self._thread.join()
+        self._up.wait()
         if self._failure is not None:
             raise RunError(
                 f"Ray did not start ({self._failure}); try again, or --engine in-process"
@@ -58,10 +64,12 @@ class RayCluster:
 
     def stop(self) -> None:
         """End all processes of the cluster."""
-        self._thread.join()
+        self._up.wait()
         import ray
 
         ray.shutdown()
+        self._done.set()
+        self._thread.join()
 
     def _start(self) -> None:
         try:
@@ -79,10 +87,12 @@ class RayCluster:
                 )
         except BaseException as error:
             self._failure = error
+        self._up.set()
+        self._done.wait()
 
 
 def run_on_ray(
-    server_app: ServerApp, client_app: ClientApp, num_nodes: int, cluster: RayCluster
+    server_app: "ServerApp", client_app: "ClientApp", num_nodes: int, cluster: RayCluster
 ) -> None:
     """Run a ServerApp to its end over Flower's simulated nodes.
 

@@ -179,7 +179,7 @@ def draw_wall(draw: random.Random, style: CityStyle, front: Front) -> Item:
     height = draw.uniform(1.6, 3.2)
     sketch = Sketch((front.side * (front.distance + 0.4), height / 2, front.near + 1))
     inner, outer = front.side * front.distance, front.side * (front.distance + 0.5)
-    end = [(inner, 0, front.near), (outer, 0, front.near)]
+    end = [(inner, 0.0, front.near), (outer, 0.0, front.near)]
     end += [(outer, height, front.near), (inner, height, front.near)]
     sketch.solid(end, WALL, Label.WALL)
     sketch.quads(front.strip(0.0, height), [WALL], front.normal, Label.WALL)

@@ -208,7 +208,7 @@ def split_sizes(total: int, counts: Mapping[str, int]) -> dict[str, int]:
         InputError: `total` is neither 0 nor enough for two scenes a city.
 
     >>> split_sizes(10, {"a": 30, "b": 60, "c": 1})
-    {'a': 3, 'b': 5, 'c': 2}
+    {'a': 2, 'b': 6, 'c': 2}
     """
     if total == 0:
         return {}

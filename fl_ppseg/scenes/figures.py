@@ -1,4 +1,4 @@
-"""People on foot and on two wheels: flat figures that face the camera; x across, y up, in metres."""
+"""People on foot and on two wheels: flat figures that face the camera, in metres."""
 
 import random
 from functools import cache
@@ -6,10 +6,11 @@ from functools import cache
 import numpy as np
 
 from fl_ppseg.scenes.cities import RGB
+from fl_ppseg.scenes.cycles import cycle
 from fl_ppseg.scenes.labels import Label
-from fl_ppseg.scenes.mesh import UNPAINTED, Floats, Item, Mesh, Sketch, disc, rectangle, stroke
+from fl_ppseg.scenes.mesh import Floats, Item, Mesh, Sketch, disc, rectangle, stroke
 
-SKIN, HAIR, TOP, LEGS, SHOES, BAG, FRAME, TYRE, LAMP = range(9)
+SKIN, HAIR, TOP, LEGS, SHOES, BAG = range(6)
 
 CLOTHES: tuple[RGB, ...] = (
     (34, 36, 42),
@@ -33,10 +34,11 @@ FRAMES: tuple[RGB, ...] = (
     (60, 100, 70),
 )
 NUM_POSES = 8
+TORSO = ((-0.19, 0.82), (0.19, 0.82), (0.24, 1.36), (0.1, 1.48), (-0.1, 1.48), (-0.24, 1.36))
 
 
 def _palette(draw: random.Random) -> Floats:
-    """Colours of the roles SKIN ... LAMP."""
+    """Colours of the roles SKIN ... BAG, then FRAME ... LAMP of `cycles`."""
     colours = (
         draw.choice(SKINS),
         draw.choice(HAIRS),
@@ -72,8 +74,7 @@ def walker(pose: int) -> Mesh:
         hand = side * (0.2 + swing)
         sketch.sheet(stroke(side * 0.2, 1.4, hand, 0.82, 0.11), TOP, Label.PERSON)
         sketch.sheet(disc(hand, 0.8, 0.06, 6), SKIN, Label.PERSON)
-    torso = [(-0.19, 0.82), (0.19, 0.82), (0.24, 1.36), (0.1, 1.48), (-0.1, 1.48), (-0.24, 1.36)]
-    sketch.sheet(torso, TOP, Label.PERSON)
+    sketch.sheet(TORSO, TOP, Label.PERSON)
     if pose % 3 == 0:
         sketch.sheet(rectangle(0.24 + swing, 0.6, 0.24, 0.3), BAG, Label.PERSON)
     if pose % 3 == 1:
@@ -82,98 +83,37 @@ def walker(pose: int) -> Mesh:
     return sketch.build()
 
 
-def _wheel(sketch: Sketch, x: float, radius: float, thickness: float, label: Label) -> None:
-    """A tyre seen from the side; the whole disc carries the label, as annotators draw it."""
-    sketch.sheet(disc(x, radius, radius), UNPAINTED, label)
-    rim = disc(x, radius, radius - thickness / 2)
-    for a, b in zip(rim, np.roll(rim, -1, axis=0), strict=True):
-        sketch.sheet(stroke(a[0], a[1], b[0], b[1], thickness), TYRE)
-    for a, b in zip(rim[:6:2], rim[6::2], strict=True):
-        sketch.sheet(stroke(a[0], a[1], b[0], b[1], 0.02), FRAME)
-
-
 @cache
-def cycle(side: bool, motor: bool) -> Mesh:
-    """A bicycle or a motorcycle, from the side or from behind, without its rider."""
+def rider(side: bool, helmet: bool) -> Mesh:
+    """Who sits on a bicycle or motorcycle, from the side or from behind."""
     sketch = Sketch()
-    label = Label.MOTORCYCLE if motor else Label.BICYCLE
-    radius, tyre = (0.32, 0.14) if motor else (0.34, 0.05)
-    if not side:
-        sketch.sheet(rectangle(0, 0, 0.18 if motor else 0.09, 2 * radius), TYRE, label)
-        if motor:
-            sketch.sheet(
-                [(-0.2, 0.4), (0.2, 0.4), (0.28, 0.75), (0.16, 0.95), (-0.16, 0.95), (-0.28, 0.75)],
-                FRAME,
-                label,
-            )
-            sketch.sheet(rectangle(0, 0.66, 0.2, 0.12), LAMP)
-        sketch.sheet(stroke(-0.34, 1.02, 0.34, 1.02, 0.06), TYRE, label)
-        sketch.sheet(rectangle(0, 0.6, 0.07, 0.4), FRAME, label)
-        return sketch.build()
-    reach = 0.7 if motor else 0.54
-    for x in (-reach, reach):
-        _wheel(sketch, x, radius, tyre, label)
-    sketch.sheet(
-        [(-reach, radius), (0.0, 0.3), (reach, radius), (0.35, 0.82), (-0.2, 0.8)], UNPAINTED, label
-    )
-    if motor:
-        sketch.sheet(
-            [
-                (-0.45, 0.35),
-                (0.3, 0.28),
-                (0.5, 0.6),
-                (0.35, 0.95),
-                (0.05, 0.78),
-                (-0.7, 0.8),
-                (-0.72, 0.66),
-            ],
-            FRAME,
-            label,
-        )
-        sketch.sheet([(-0.25, 0.22), (0.25, 0.22), (0.3, 0.5), (-0.3, 0.5)], TYRE, label)
-    bars = (
-        (-reach, radius, 0.0, 0.3),
-        (0.0, 0.3, 0.38, 0.8),
-        (-0.2, 0.8, 0.38, 0.8),
-        (-0.2, 0.88, 0.0, 0.3),
-        (reach, radius, 0.36, 1.0),
-        (0.28, 1.02, 0.46, 1.0),
-        (-0.32, 0.9, -0.08, 0.9),
-    )
-    for ax, ay, bx, by in bars:
-        sketch.sheet(stroke(ax, ay, bx, by, 0.06), FRAME, label)
+    if side:
+        _seated_from_the_side(sketch, Label.RIDER)
+        _head(sketch, 0.18, 1.64, Label.RIDER, helmet)
+    else:
+        _seated_from_behind(sketch, Label.RIDER)
+        _head(sketch, 0.0, 1.6, Label.RIDER, helmet)
     return sketch.build()
 
 
-@cache
-def rider(side: bool, helmet: bool) -> Mesh:
-    """Who sits on it."""
-    sketch = Sketch()
-    label = Label.RIDER
-    if side:
-        for foot_x, foot_y in ((0.12, 0.22), (-0.08, 0.42)):
-            knee = (foot_x + 0.24, foot_y + 0.38)
-            sketch.sheet(stroke(-0.18, 0.92, *knee, 0.17), LEGS, label)
-            sketch.sheet(stroke(*knee, foot_x, foot_y, 0.13), LEGS, label)
-            sketch.sheet(rectangle(foot_x + 0.05, foot_y - 0.08, 0.24, 0.1), SHOES, label)
-        sketch.sheet(
-            [(-0.34, 0.86), (-0.04, 0.86), (0.22, 1.38), (0.1, 1.52), (-0.1, 1.46)], TOP, label
-        )
-        sketch.sheet(stroke(0.1, 1.38, 0.38, 1.02, 0.1), TOP, label)
-        _head(sketch, 0.18, 1.64, label, helmet)
-        return sketch.build()
+def _seated_from_the_side(sketch: Sketch, label: Label) -> None:
+    for foot_x, foot_y in ((0.12, 0.22), (-0.08, 0.42)):
+        knee = (foot_x + 0.24, foot_y + 0.38)
+        sketch.sheet(stroke(-0.18, 0.92, *knee, 0.17), LEGS, label)
+        sketch.sheet(stroke(*knee, foot_x, foot_y, 0.13), LEGS, label)
+        sketch.sheet(rectangle(foot_x + 0.05, foot_y - 0.08, 0.24, 0.1), SHOES, label)
+    torso = [(-0.34, 0.86), (-0.04, 0.86), (0.22, 1.38), (0.1, 1.52), (-0.1, 1.46)]
+    sketch.sheet(torso, TOP, label)
+    sketch.sheet(stroke(0.1, 1.38, 0.38, 1.02, 0.1), TOP, label)
+
+
+def _seated_from_behind(sketch: Sketch, label: Label) -> None:
     for x in (-0.14, 0.14):
         sketch.sheet(stroke(x * 0.8, 0.95, x, 0.32, 0.15), LEGS, label)
         sketch.sheet(rectangle(x, 0.24, 0.13, 0.1), SHOES, label)
-    sketch.sheet(
-        [(-0.19, 0.82), (0.19, 0.82), (0.25, 1.36), (0.1, 1.48), (-0.1, 1.48), (-0.25, 1.36)],
-        TOP,
-        label,
-    )
+    sketch.sheet(TORSO, TOP, label)
     for x in (-1, 1):
         sketch.sheet(stroke(x * 0.22, 1.36, x * 0.36, 1.02, 0.11), TOP, label)
-    _head(sketch, 0.0, 1.6, label, helmet)
-    return sketch.build()
 
 
 def draw_walker(draw: random.Random, x: float, z: float) -> list[Item]:

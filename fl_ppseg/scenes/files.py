@@ -1,5 +1,6 @@
 """One scene on disk: photograph and label map under Cityscapes' names, written by any process."""
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ PHOTOS, LABELS = "leftImg8bit", "gtFine"
 
 @dataclass(frozen=True)
 class SceneFiles:
-    """Where scene number `index` of a city belongs, and what it shows; cheap to send to a worker."""
+    """Scene number `index` of a city, and where it belongs; cheap to send to a worker."""
 
     root: Path
     split: str
@@ -38,6 +39,11 @@ class SceneFiles:
         name = f"{self.city}_{self.index:06d}_000019_{kind}.png"
         return self.root / folder / self.split / self.city / name
 
+    def make_folders(self) -> None:
+        """Make the folders of both files; `write` makes none, so a removed tree stays removed."""
+        for path in (self.photo, self.labels):
+            path.parent.mkdir(parents=True, exist_ok=True)
+
     def write(self) -> None:
         """Draw the scene and save both pictures."""
         photo, labels = render_scene(city_style(self.city), self.seed, self.index, self.size)
@@ -53,6 +59,5 @@ def write_scenes(scenes: list[SceneFiles]) -> int:
 
 
 def _save(picture: NDArray[np.uint8], path: Path) -> None:
-    """Noise hardly shrinks: the fastest compression is within a tenth of the smallest."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path, compress_level=1)
+    """Noise repeats nothing: run-length coding beats the search for repeats in time and size."""
+    Image.fromarray(picture).save(path, compress_level=1, compress_type=zlib.Z_RLE)

@@ -20,8 +20,8 @@ TEXTURE: dict[Label, tuple[float, float, float]] = {
     Label.FENCE: (0.08, 0.03, 0.03),
     Label.VEGETATION: (0.26, 0.17, 0.0),
     Label.TERRAIN: (0.1, 0.1, 0.0),
-    Label.PERSON: (0.08, 0.05, 0.04),
-    Label.RIDER: (0.08, 0.05, 0.04),
+    Label.PERSON: (0.06, 0.03, 0.03),
+    Label.RIDER: (0.06, 0.03, 0.03),
     Label.CAR: (0.02, 0.03, 0.02),
     Label.TRUCK: (0.03, 0.03, 0.03),
     Label.BUS: (0.02, 0.03, 0.03),
@@ -50,7 +50,7 @@ def _vignette(size: tuple[int, int]) -> Floats:
     rows, columns = size
     y = np.linspace(-1, 1, rows, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, columns, dtype=np.float32)
-    return (1.03 - 0.09 * (x * x + y * y))[..., None]
+    return np.asarray(1.03 - 0.09 * (x * x + y * y), np.float32)[..., None]
 
 
 def _texture(labels: Bytes, generator: np.random.Generator) -> Floats:
@@ -61,14 +61,14 @@ def _texture(labels: Bytes, generator: np.random.Generator) -> Floats:
     streaks = shifted(field(labels.shape, FINE[:2], 6.0), *shifts[2])
     amounts = _amplitudes()
     factor = amounts[0][labels] * grain + amounts[1][labels] * stains
-    return 1 + factor + amounts[2][labels] * streaks
+    return np.asarray(1 + factor + amounts[2][labels] * streaks, np.float32)
 
 
 def _colour_matrix(style: CityStyle, light: Light) -> Floats:
     """(3, 3) right factor: saturation of the city's camera, white balance, exposure."""
     grey = np.outer(LUMA, np.ones(3, np.float32))
     mixed = style.saturation * np.eye(3, dtype=np.float32) + (1 - style.saturation) * grey
-    return np.asarray(mixed * (np.float32(light.weather.balance) * light.exposure), np.float32)
+    return np.asarray(mixed * (np.asarray(light.weather.balance) * light.exposure), np.float32)
 
 
 def finish(
@@ -83,7 +83,7 @@ def finish(
     clear = (np.arange(256, dtype=np.float32) / 255) ** (light.haze * FADE)
     through = np.where(labels == Label.SKY, np.float32(1), clear[picture[..., 3]])
     photo = picture[..., :3] * (_texture(labels, generator) * through)[..., None]
-    photo += np.float32(light.air) * (1 - through)[..., None]
+    photo += np.asarray(light.air, np.float32) * (1 - through)[..., None]
     photo = (photo @ _colour_matrix(style, light)) * _vignette(labels.shape)
     grain = generator.standard_normal(photo.shape, dtype=np.float32)
     photo += grain * (style.noise * (0.5 + photo / 256))

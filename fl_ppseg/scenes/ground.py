@@ -25,10 +25,10 @@ GAUGE = 1.435
 
 @dataclass(frozen=True, eq=False)
 class Skyline:
-    """Heights of what stands on both sides, for its shadow; ends of the lots and heights in metres."""
+    """What stands on both sides and casts a shadow: ends and heights of its lots in metres."""
 
-    ends: tuple[Floats, Floats]
-    heights: tuple[Floats, Floats]
+    ends: tuple[list[float], list[float]]
+    heights: tuple[list[float], list[float]]
 
 
 def paint_ground(
@@ -115,9 +115,9 @@ def _paint(u: Floats, z: Floats, pixel: Floats, street: Street) -> Floats:
 def _rails(u: Floats, pixel: Floats, street: Street) -> Floats:
     """Rails of trams, two a track."""
     cover = np.zeros_like(u)
-    for middle in street.rails:
+    for track in street.tracks:
         for side in (-GAUGE / 2, GAUGE / 2):
-            cover = np.maximum(cover, _line(u - middle - side, 0.11, pixel))
+            cover = np.maximum(cover, _line(u - track.u - side, 0.11, pixel))
     return cover
 
 
@@ -125,7 +125,8 @@ def _shadow(u: Floats, z: Floats, street: Street, light: Light, skyline: Skyline
     """1 where the houses on the sun's side shade the ground, 0 in the sun."""
     side = 1 if light.sun[0] > 0 else 0
     reach = abs(float(light.sun[0])) / max(float(light.sun[1]), 0.1)
-    ends, heights = skyline.ends[side], skyline.heights[side]
+    ends = np.asarray(skyline.ends[side], np.float32)
+    heights = np.asarray(skyline.heights[side], np.float32)
     shift = z + (float(light.sun[2]) / max(float(light.sun[1]), 0.1)) * 4.0
     tall = heights[np.minimum(np.searchsorted(ends, shift), len(heights) - 1)]
     away = np.abs(street.facades[side] - u)

@@ -32,6 +32,11 @@ class Light:
         return self.weather.horizon
 
     @property
+    def low(self) -> bool:
+        """Whether the sun is low and lamps burn."""
+        return self.weather.elevation[1] < 25
+
+    @property
     def shadow(self) -> float:
         """Brightness of level ground in the shadow, relative to the same ground in the sun."""
         full = self.weather.ambient + self.weather.direct * float(self.sun[1])

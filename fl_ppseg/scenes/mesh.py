@@ -81,7 +81,7 @@ class Sketch:
         """Add a polygon, (N, 3) or (N, 2) at z = 0, that is seen from both sides."""
         corners = np.asarray(points, np.float32)
         corners = np.pad(corners, ((0, 0), (0, 3 - corners.shape[1])))
-        self._add(corners, 1, [role], label, np.float32(normal), True)
+        self._add(corners, 1, [role], label, np.asarray(normal, np.float32), True)
 
     def quads(
         self,
@@ -93,7 +93,9 @@ class Sketch:
         """Add quadrilaterals, (K, 4, 3), of one plane that is seen from where `normal` points."""
         corners = np.asarray(points, np.float32)
         flattened = corners.reshape(-1, 3)
-        self._add(flattened, len(corners), list(roles), label, np.float32(normal), False)
+        self._add(
+            flattened, len(corners), list(roles), label, np.asarray(normal, np.float32), False
+        )
 
     def build(self) -> Mesh:
         """The finished mesh."""

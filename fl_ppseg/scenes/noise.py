@@ -13,16 +13,20 @@ COARSE = (5, 10, 20, 40)
 """Cells in a picture's height of each octave of clouds, stains and masses of leaves."""
 FINE = (64, 128, 256, 512)
 """The same of grain and single leaves; octaves finer than the pixels are left out."""
+MARGIN = 2
+"""Cells around a grid that bicubic enlargement looks at."""
 WORLD = 256
 """Side of the tile that covers the ground."""
 
 
 def _octave(size: tuple[int, int], cells: tuple[int, int], seed: int) -> Floats:
-    """Normal noise on a grid of cells, enlarged smoothly to the size."""
+    """Normal noise on a grid of cells, enlarged smoothly to the size; opposite edges join."""
     rows, columns = size
     generator = np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, *cells])))
     grid = generator.standard_normal(cells, dtype=np.float32)
-    smooth = Image.fromarray(grid).resize((columns, rows), Image.Resampling.BICUBIC)
+    ring = np.pad(grid, MARGIN, mode="wrap")
+    inside = (MARGIN, MARGIN, MARGIN + cells[1], MARGIN + cells[0])
+    smooth = Image.fromarray(ring).resize((columns, rows), Image.Resampling.BICUBIC, inside)
     return np.asarray(smooth, np.float32)
 
 
@@ -34,7 +38,7 @@ def field(size: tuple[int, int], octaves: Sequence[int], stretch: float = 1.0) -
     for number in [n for n in octaves if n <= rows] or [rows]:
         cells = (max(2, round(number / stretch)), max(2, round(number * columns / rows)))
         total += _octave(size, cells, number) * (octaves[0] / number) ** 0.5
-    return (total - total.mean()) / total.std()
+    return np.asarray((total - total.mean()) / total.std(), np.float32)
 
 
 @lru_cache(maxsize=2)

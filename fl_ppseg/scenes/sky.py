@@ -19,7 +19,8 @@ def paint_sky(size: tuple[int, int], rows: int, light: Light, shift: tuple[float
     """
     weather = light.weather
     height = (np.arange(rows, dtype=np.float32) / max(rows, 1))[:, None, None] ** 0.8
-    zenith, horizon = np.float32(weather.zenith), np.float32(weather.horizon)
+    zenith = np.asarray(weather.zenith, np.float32)
+    horizon = np.asarray(weather.horizon, np.float32)
     clear = zenith + (horizon - zenith) * height
     billows = shifted(field(size, COARSE, 0.5), *shift)[:rows, :, None]
     cover = np.clip((billows + 3.2 * weather.cloudiness - 1.6) * 0.8, 0, 1)

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass
+from itertools import accumulate
 from math import pi
 
 from fl_ppseg.scenes.cities import RGB, CityStyle
@@ -21,7 +22,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class Street:
-    """Strips along the street, from left to right; all lengths in metres, u = 0 below the camera."""
+    """Strips along the street, from left to right, in metres; u = 0 below the camera."""
 
     road: tuple[float, float]
     lanes: tuple[Lane, ...]
@@ -36,8 +37,8 @@ class Street:
     """(B,)."""
     lines: tuple[tuple[float, float], ...]
     """(u, length of the gap between dashes) of each painted line; gap 0 = unbroken."""
-    rails: tuple[float, ...]
-    """u of each pair of rails."""
+    tracks: tuple[Lane, ...]
+    """Lanes with the rails of a tram."""
     junction: tuple[float, float]
     """Range of z of the side street; empty (0, 0) for none."""
     crossing: tuple[float, float]
@@ -46,27 +47,19 @@ class Street:
 
 def draw_street(draw: random.Random, style: CityStyle, *, tram: bool) -> Street:
     """A street in the city's style, seen from its own lane on the right."""
-    width = style.lane_width
-    own = 1 if style.num_lanes < 4 else 2
-    lanes = [Lane(width * k, 0.0) for k in range(own)]
-    lanes += [Lane(-width * (k + 1), pi) for k in range(style.num_lanes - own)]
-    left = min(lane.u for lane in lanes) - width / 2
-    right = max(lane.u for lane in lanes) + width / 2
-    lines = [(u + width / 2, 5.0) for u in sorted(lane.u for lane in lanes)[:-1]]
+    lanes = _lanes(style)
+    half = style.lane_width / 2
+    left, right = min(lane.u for lane in lanes) - half, max(lane.u for lane in lanes) + half
+    lines = [(lane.u + half, 5.0) for lane in lanes if lane.u + half < right]
     lines += [(left + 0.15, 0.0), (right - 0.15, 0.0)]
     parking: tuple[Lane, ...] = ()
     if style.parking:
-        parking = (
-            Lane(left - PARKING_WIDTH / 2, pi),
-            Lane(right + PARKING_WIDTH / 2, 0.0),
-        )
+        parking = (Lane(left - PARKING_WIDTH / 2, pi), Lane(right + PARKING_WIDTH / 2, 0.0))
         left, right = left - PARKING_WIDTH, right + PARKING_WIDTH
     junction = _range(draw, 0.5, (14, 60), draw.uniform(8, 13))
     crossing = _range(draw, 0.4, (9, 26), 3.2)
     strips = _strips(style)
-    outward = [0.0]
-    for strip in strips[:-1]:
-        outward.append(outward[-1] + strip[0])
+    outward = list(accumulate((width for width, _, _ in strips[:-1]), initial=0.0))
     walk = KERB + style.verge_width
     beyond = walk + style.sidewalk_width
     facade = beyond + style.setback
@@ -74,7 +67,7 @@ def draw_street(draw: random.Random, style: CityStyle, *, tram: bool) -> Street:
     colours = tuple(colour for _, _, colour in strips)
     return Street(
         road=(left, right),
-        lanes=tuple(lanes),
+        lanes=lanes,
         parking=parking,
         sidewalks=((left - beyond, left - walk), (right + walk, right + beyond)),
         facades=(left - facade, right + facade),
@@ -82,10 +75,18 @@ def draw_street(draw: random.Random, style: CityStyle, *, tram: bool) -> Street:
         labels=(*labels[::-1], Label.ROAD, *labels),
         colours=(*colours[::-1], style.asphalt, *colours),
         lines=tuple(lines),
-        rails=(lanes[own].u,) if tram else (),
+        tracks=tuple(lane for lane in lanes if lane.heading)[:1] if tram else (),
         junction=junction,
         crossing=crossing,
     )
+
+
+def _lanes(style: CityStyle) -> tuple[Lane, ...]:
+    """Lanes of the own direction, the camera's first, then those of oncoming traffic."""
+    own = 1 if style.num_lanes < 4 else 2
+    same = [Lane(style.lane_width * k, 0.0) for k in range(own)]
+    oncoming = [Lane(-style.lane_width * (k + 1), pi) for k in range(style.num_lanes - own)]
+    return (*same, *oncoming)
 
 
 def _range(

@@ -1,4 +1,4 @@
-"""Cars, trucks, buses and trams: solids with windows, wheels and lamps; length along z, nose at +z."""
+"""Cars, trucks, buses and trams: solids with windows, wheels and lamps; nose at +z."""
 
 import random
 from functools import cache
@@ -240,7 +240,7 @@ def shadow() -> Mesh:
 
 def _shade(x: float, z: float, heading: float, width: float, length: float) -> Item:
     """The shadow below a vehicle."""
-    dark = np.asarray([(38, 38, 42)], np.float32)
+    dark = np.asarray([(26, 26, 29)], np.float32)
     return Item(shadow(), dark, x, z, heading, (width, 1.0, length))
 
 

@@ -1,0 +1,142 @@
+"""`python -m fl_ppseg.pretrain`: the model creator's step.
+
+Starting weights from plain, public, procedural scenes of cities that no client holds. The same
+options give the same file on the same machine; the defaults made the weights of the package.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from fl_ppseg.command_line import Parser, image_size, run
+from fl_ppseg.config import ArmConfig, Config, load_config
+from fl_ppseg.errors import InputError
+from fl_ppseg.progress import StepProgress, steps
+
+PUBLIC_CITIES = {f"public-{k:02d}": 1 for k in range(1, 25)}
+"""Cities of the model creator; a city's style follows from its name."""
+TEST_CITIES = {f"public-{k:02d}": 1 for k in range(25, 28)}
+"""More of them, to score the weights on streets that they have not met."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw public scenes, train on them, write the weights in fp16.
+
+    Raises:
+        InputError: For options that do not fit.
+    """
+    options = _parser().parse_args(argv)
+    if options.out.suffix != ".safetensors":
+        raise InputError(f"--out {options.out}: wanted a file that ends with .safetensors")
+    overrides = {
+        "data.num_train": options.num_scenes,
+        "data.num_val": max(6, options.num_scenes // 20),
+        "data.scene_size": options.size,
+        "data.scene_seed": options.seed,
+        "data.num_views": 8,
+        "training.local_epochs": options.epochs,
+        "training.learning_rate": options.learning_rate,
+        "training.num_threads": options.workers,
+    }
+    config = load_config(options.config, [*options.set, "model.weights=null"], overrides)
+    pretrain(config, options.out, options.seed, options.quiet)
+    return 0
+
+
+def pretrain(config: Config, out: Path, seed: int, quiet: bool) -> None:
+    """Make starting weights.
+
+    Args:
+        config: `data` says how many scenes at which size, `model` what is trained, `training` how.
+        out: The .safetensors file to write, fp16.
+        seed: Seed of the views, the first weights and the order of the images.
+        quiet: Show no progress and no score.
+    """
+    from fl_ppseg.classes import load_class_table
+    from fl_ppseg.evaluation import evaluate, score
+    from fl_ppseg.setr.model import build_setr
+    from fl_ppseg.setr.weights import load_weights, save_weights
+    from fl_ppseg.shard import open_shard
+    from fl_ppseg.training import Position, local_update
+
+    classes = load_class_table("cityscapes")
+    with tempfile.TemporaryDirectory() as scratch, steps(sys.stderr, quiet) as progress:
+        shard = open_shard([_public_shard(config, Path(scratch), seed, progress)])
+        model = build_setr(config.model, classes.num_classes, config.data.image_size, seed=seed)
+        update = local_update(
+            model,
+            model.state_dict(),
+            {},
+            shard,
+            config.training,
+            Position(1, 1),
+            seed,
+            on_step=lambda done, total: progress.update("training", done, total),
+        )
+        save_weights(update.weights, out, dtype="fp16", grid=model.grid)
+        load_weights(model, out)
+        counts, _ = evaluate(model, shard.heldout(), classes.num_classes, batch_size=16)
+    if not quiet:
+        print(f"{out}: mIoU {score(counts).mIoU:.1f} on public cities not trained on")
+
+
+def _public_shard(config: Config, scratch: Path, seed: int, progress: StepProgress) -> Path:
+    """Plain views of public scenes, laid out as a client's shard."""
+    from clients.vault import Assignment, prepare_shards
+    from fl_ppseg.classes import load_class_table
+    from fl_ppseg.dataset import open_dataset
+    from fl_ppseg.synthesize import synthesize
+
+    data = config.data
+    synthesize(
+        scratch / "scenes",
+        num_train=data.num_train,
+        num_val=data.num_val,
+        size=data.scene_size,
+        seed=data.scene_seed,
+        cities=(PUBLIC_CITIES, TEST_CITIES),
+        workers=config.training.num_threads,
+        progress=lambda done, total: progress.update("drawing public scenes", done, total),
+    )
+    dataset = open_dataset(scratch / "scenes", load_class_table("cityscapes"), ("train", "val"))
+    train, heldout = (
+        tuple(scene for city in dataset.split(split).values() for scene in city)
+        for split in ("train", "val")
+    )
+    assignment = Assignment(
+        vault=scratch / "public",
+        city="public",
+        train=train,
+        heldout=heldout,
+        data=data,
+        block_size=1,
+        seed=seed,
+        protections={"plain": ArmConfig(note="public scenes")},
+    )
+    return prepare_shards(assignment)["plain"]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        "fl_ppseg.pretrain",
+        "Make starting weights from plain, public, procedural scenes of cities that no client "
+        "holds. The defaults made the weights that ship with the package.",
+    )
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="FILE", help="the .safetensors file to write")
+    add("--num-scenes", type=int, default=2400, metavar="N", help="public scenes to draw")
+    add("--size", type=image_size, default=(128, 256), metavar="HxW", help="size of the scenes")
+    add("--epochs", type=int, default=30, metavar="N", help="passes over them")
+    add("--learning-rate", type=float, default=2e-3, metavar="X", help="at the start; poly decay")
+    add("--seed", type=int, default=20260416, metavar="N", help="seed of scenes and training")
+    add("--workers", type=int, default=2, metavar="N", help="processes that draw, threads of torch")
+    add("--config", metavar="FILE", help="config with the model and the image size")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="set dotted.key=value")
+    add("--quiet", action="store_true", help="show no progress")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))

@@ -1,0 +1,139 @@
+"""One run on this machine, from images to report: prepare, federate, summarise, show."""
+
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from clients.client_app import app as client_app
+from clients.policy import NODES_VARIABLE
+from fl_ppseg.command_line import log_to
+from fl_ppseg.config import Config, arms_of
+from fl_ppseg.engines.in_process import run_in_process
+from fl_ppseg.engines.ray_cluster import RayCluster, run_on_ray
+from fl_ppseg.errors import RunError
+from fl_ppseg.files import available_cpus, write_atomically
+from fl_ppseg.memory import PeakMemory
+from fl_ppseg.panels import scene_panels
+from fl_ppseg.preparation import NODES_LOG, Experiment, prepare
+from fl_ppseg.progress import choose_observer, steps
+from fl_ppseg.report.html import write_report
+from fl_ppseg.report.tables import comparison_table, comparison_text
+from fl_ppseg.run_folder import RunFolder, is_finished
+from fl_ppseg.summary import Summary, summarise
+from strategies.server_app import Federation, build_server_app
+
+logger = logging.getLogger(__name__)
+
+
+def simulate(
+    config: Config,
+    out: Path,
+    vault_dir: Path,
+    cluster: RayCluster | None,
+    *,
+    prepare_only: bool,
+    quiet: bool,
+) -> None:
+    """Run an experiment to its report.
+
+    Args:
+        config: The experiment.
+        out: Its run folder; one that holds this run already is gone on with.
+        vault_dir: The owners' side: keys and encrypted shards.
+        cluster: Ray, where the clients run on it; none: they run in this process.
+        prepare_only: Stop before the first round and say how `flwr run` goes on.
+        quiet: Print the final table only.
+
+    Raises:
+        InputError: For data or a config that do not fit.
+        RunError: If the run could not be carried to its end.
+    """
+    started = time.monotonic()
+    num_workers = config.num_workers or available_cpus()
+    with PeakMemory() as memory:
+        folder = RunFolder(out)
+        out.mkdir(parents=True, exist_ok=True)
+        log_to(folder.log)
+        with steps(sys.stderr, quiet) as progress:
+            experiment = prepare(config, folder, vault_dir, num_workers, progress)
+        if not quiet:
+            print(experiment.partition.description, file=sys.stderr)
+        os.environ[NODES_VARIABLE] = str(experiment.nodes)
+        if prepare_only:
+            _print_flwr_run(experiment)
+            return
+        if not is_finished(config, folder):
+            _federate(experiment, cluster, quiet)
+        summary = _summarise(experiment, time.monotonic() - started, memory.mb)
+    _report(experiment, summary)
+
+
+def _federate(experiment: Experiment, cluster: RayCluster | None, quiet: bool) -> None:
+    with choose_observer(quiet, sys.stderr) as observer:
+        federation = Federation(experiment.folder, observer, experiment.num_nodes)
+        server_app = build_server_app(federation)
+        try:
+            if cluster is None:
+                run_in_process(server_app, client_app, experiment.num_nodes)
+            else:
+                run_on_ray(server_app, client_app, experiment.num_nodes, cluster)
+        except RunError as error:
+            log = experiment.nodes / NODES_LOG
+            raise RunError(
+                f"{error}; see {log if log.exists() else experiment.folder.log}"
+            ) from error
+        finally:
+            federation.stop.set()
+
+
+def _summarise(experiment: Experiment, seconds: float, peak_mb: float) -> Summary:
+    config = experiment.config
+    return summarise(
+        experiment.folder.lines(),
+        config.arms,
+        experiment.classes.names,
+        config.federation.last_rounds,
+        seconds,
+        peak_mb,
+    )
+
+
+def _report(experiment: Experiment, summary: Summary) -> None:
+    folder = experiment.folder
+    write_atomically(folder.summary, json.dumps(summary, indent=1) + "\n")
+    logger.info("result\n%s", comparison_text(summary))
+    report = write_report(
+        folder.path,
+        summary,
+        folder.lines(),
+        described(experiment.config),
+        scene_panels(experiment),
+        experiment.classes,
+    )
+    console = Console()
+    console.print(comparison_table(summary))
+    console.print(f"report: {report}", soft_wrap=True, highlight=False)
+
+
+def described(config: Config) -> dict[str, Any]:
+    """The config as plain values, its arms with their settings and notes."""
+    arms = {name: arm.model_dump(mode="json") for name, arm in arms_of(config).items()}
+    return config.model_dump(mode="json") | {"arm_table": arms}
+
+
+def _print_flwr_run(experiment: Experiment) -> None:
+    print(
+        f"prepared {experiment.folder.path}; now, in the checkout:\n"
+        f"  export {NODES_VARIABLE}={experiment.nodes}\n"
+        f'  flwr run . local --stream -c \'run-dir="{experiment.folder.path}" '
+        f"num-nodes={experiment.num_nodes}' --federation-config "
+        f"'num-supernodes={experiment.num_nodes} client-resources-num-cpus=1'\n"
+        f"and for the table and the report\n"
+        f"  python -m fl_ppseg.simulate --out {experiment.folder.path} --resume"
+    )

@@ -1,0 +1,51 @@
+"""What all tests share: folders of their own, no telemetry, and one small data set a session."""
+
+import os
+
+os.environ["FLWR_TELEMETRY_ENABLED"] = "0"  # read when Flower is imported, so before all others
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fl_ppseg.command_line import LOGGERS
+from fl_ppseg.synthesize import synthesize
+
+
+@pytest.fixture(scope="session", autouse=True)
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test reads or writes the home of who runs it."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "FLWR_HOME"):
+            patch.setenv(name, str(home if name == "HOME" else home / name.lower()))
+        patch.delenv("CITYSCAPES_DATASET", raising=False)
+        patch.delenv("FL_PPSEG_TRACEBACK", raising=False)
+        yield home
+
+
+@pytest.fixture(autouse=True)
+def loggers() -> Iterator[None]:
+    """Commands and nodes send logs to files of theirs; the next test has them again."""
+    found = [logging.getLogger(name) for name in LOGGERS]
+    before = [(log.handlers, log.propagate, log.level) for log in found]
+    yield
+    for log, (handlers, propagate, level) in zip(found, before, strict=True):
+        log.handlers, log.propagate = handlers, propagate
+        log.setLevel(level)
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if type(h) is logging.FileHandler]:
+        root.removeHandler(handler)
+        handler.close()
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree in Cityscapes layout: 3 training cities, 2 val cities, 32x64 pixels; never written."""
+    root = tmp_path_factory.mktemp("scenes") / "tree"
+    cities = ({"aachen": 7, "bochum": 5, "bremen": 4}, {"lindau": 2, "munster": 2})
+    synthesize(root, num_train=16, num_val=4, size=(32, 64), cities=cities)
+    return root

@@ -1,0 +1,146 @@
+"""Nodes without images: a ClientApp whose answers a test decides."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from fl_ppseg.config import ModelConfig, TrainingConfig
+from fl_ppseg.engines import InProcessGrid
+from fl_ppseg.messages import (
+    Arrays,
+    Description,
+    Reply,
+    Request,
+    Role,
+    pack_description,
+    pack_reply,
+    unpack_request,
+)
+from fl_ppseg.progress import SilentObserver
+from fl_ppseg.setr.names import withheld
+from strategies.roster import Member, Roster
+
+Answer = Callable[[Request, str], Reply | RecordDict | Error]
+
+TRAIN = {"aachen": 1, "bochum": 2, "bremen": 3}
+"""Training cities and what each adds to every weight; also their numbers of examples."""
+VAL = ("lindau", "munster")
+
+
+def request(**changes: Any) -> Request:
+    """What every request of a small arm has in common."""
+    values: dict[str, Any] = {
+        "task": "describe",
+        "run_id": "run",
+        "round": 0,
+        "num_rounds": 2,
+        "arm": "plain",
+        "seed": 0,
+        "embedding": "uploaded",
+        "num_classes": 2,
+        "model": ModelConfig(),
+        "training": TrainingConfig(),
+    }
+    return Request(**values | changes)
+
+
+def reply(asked: Request, city: str, **changes: Any) -> Reply:
+    """An honest answer: a step of the city's own in training, fixed counts in evaluation."""
+    step = TRAIN.get(city, 1)
+    values: dict[str, Any] = {
+        "run_id": asked.run_id,
+        "round": asked.round,
+        "city": city,
+        "num_examples": step,
+        "loss": step / 4,
+        "seconds": 0.5,
+    }
+    if asked.task == "train":
+        kept = withheld(asked.embedding)
+        values["arrays"] = {
+            name: np.asarray(value + np.asarray(step, value.dtype))
+            for name, value in asked.arrays.items()
+            if name not in kept
+        }
+    else:
+        values["confusion"] = np.array([[10, step], [0, 5]])
+    return Reply(**values | changes)
+
+
+def honest(asked: Request, city: str) -> Reply:
+    return reply(asked, city)
+
+
+class FakeNodes:
+    """Nodes of the given cities, in the order of their node ids."""
+
+    def __init__(self, cities: Mapping[str, Role], answers: Mapping[str, Answer]) -> None:
+        self.asked: list[tuple[str, int, str]] = []
+        """Task, round and city of every request, in the order of arrival."""
+        self.weights: list[tuple[str, Arrays]] = []
+        """City and arrays of every request."""
+        self._cities = list(cities.items())
+        self._answers = answers
+
+    @property
+    def roster(self) -> Roster:
+        """What the roll call of these nodes gives."""
+        return Roster(
+            Member(node_id, city, role) for node_id, (city, role) in enumerate(self._cities, 2)
+        )
+
+    def grid(self) -> InProcessGrid:
+        """A grid of these nodes; node ids count from 2."""
+        app = ClientApp()
+        app.query()(self._describe)
+        app.train()(self._work)
+        app.evaluate()(self._work)
+        return InProcessGrid(app, len(self._cities))
+
+    def _city(self, context: Context) -> tuple[str, Role]:
+        return self._cities[int(str(context.node_config["partition-id"]))]
+
+    def _describe(self, message: Message, context: Context) -> Message:
+        city, role = self._city(context)
+        description = Description(unpack_request(message.content).run_id, city, role)
+        answer = self._answers.get(city)
+        content = answer(request(), city) if answer else pack_description(description)
+        return Message(content, reply_to=message)
+
+    def _work(self, message: Message, context: Context) -> Message:
+        city, _ = self._city(context)
+        asked = unpack_request(message.content)
+        self.asked.append((asked.task, asked.round, city))
+        self.weights.append((city, asked.arrays))
+        answer = self._answers.get(city, honest)(asked, city)
+        content = pack_reply(answer, answer.arrays) if isinstance(answer, Reply) else answer
+        return Message(content, reply_to=message)
+
+
+def nodes(answers: Mapping[str, Answer] | None = None) -> FakeNodes:
+    """The training and val cities above; node ids run against the alphabet."""
+    roles: dict[str, Role] = dict.fromkeys(VAL, "val") | dict.fromkeys(TRAIN, "train")
+    return FakeNodes(dict(reversed(roles.items())), answers or {})
+
+
+class Listener(SilentObserver):
+    """Remembers what an observer is told."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        self.replies: list[tuple[str, str, int, int]] = []
+        self.rounds: list[tuple[int, float | None, float | None]] = []
+
+    def replied(
+        self, city: str, phase: str, num_done: int, num_expected: int, loss: float | None
+    ) -> None:
+        self.replies.append((city, phase, num_done, num_expected))
+
+    def round_finished(self, round: int, train_loss: float | None, scores: Any) -> None:
+        self.rounds.append((round, train_loss, scores.mIoU if scores else None))
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)

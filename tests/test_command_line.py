@@ -1,0 +1,167 @@
+"""How commands end: exit status, one line, no traceback."""
+
+import argparse
+import errno
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from fl_ppseg.command_line import Parser, describe, image_size, log_to, run
+from fl_ppseg.errors import InputError, RunError
+
+PACKAGES = ("fl_ppseg", "clients", "strategies")
+Main = Callable[[Sequence[str] | None], int]
+
+
+@pytest.fixture(autouse=True)
+def _user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's environment, not a developer's."""
+    monkeypatch.delenv("FL_PPSEG_TRACEBACK", raising=False)
+
+
+def raising(error: BaseException) -> Main:
+    def main(argv: Sequence[str] | None) -> int:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_command_s_own_status_and_arguments_pass_through(status: int) -> None:
+    seen: list[object] = []
+
+    def main(argv: Sequence[str] | None) -> int:
+        seen.append(argv)
+        return status
+
+    assert run(main, ["--seed", "1"]) == status
+    assert seen == [["--seed", "1"]]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (InputError("no such\n  config"), 2, "no such config"),
+        (RunError("round 3 failed"), 1, "round 3 failed"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "a.png"), 2, "a.png: No such file"),
+        (KeyboardInterrupt(), 1, "interrupted; what was finished is kept"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/x"),
+            2,
+            "no space left on the disk while writing runs/x; free some or choose another --out",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            2,
+            "no space left on the disk; free some or choose another --out",
+        ),
+    ],
+)
+def test_failures_are_one_line_and_a_status(
+    error: BaseException, status: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(raising(error), []) == status
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == f"error: {line}\n"
+
+
+def test_developers_may_ask_for_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FL_PPSEG_TRACEBACK", "1")
+    with pytest.raises(InputError):
+        run(raising(InputError("x")), [])
+
+
+def test_a_defect_of_the_program_is_not_dressed_up_as_the_user_s() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(raising(ZeroDivisionError()), [])
+
+
+def test_an_error_without_words_is_still_named() -> None:
+    assert describe(RunError()) == "RunError"
+
+
+def parser() -> Parser:
+    made = Parser("fl_ppseg.simulate", "Federates.")
+    made.add_argument("--size", type=image_size, default=(64, 128), help="Height and width.")
+    made.add_argument("--engine", choices=["ray", "in-process"])
+    return made
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--size", "64"], "wanted HEIGHTxWIDTH"),
+        (["--engine", "spark"], "in-process"),
+        (["--sise", "1x1"], "--sise"),
+        (["--siz", "1x1"], "--siz"),
+        (["--size"], "expected one argument"),
+    ],
+)
+def test_wrong_arguments_are_one_line_with_the_way_out(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(argv: Sequence[str] | None) -> int:
+        parser().parse_args(argv)
+        return 0
+
+    assert run(main, argv) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.endswith("(see python -m fl_ppseg.simulate -h)\n")
+    assert error.count("\n") == 1
+
+
+def test_help_shows_defaults_and_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        parser().parse_args(["-h"])
+    assert end.value.code == 0
+    assert "Height and width. (default: (64, 128))" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["128", "128x", "x128", "0x8", "8x0", "-8x8", "8.5x8", "axb"])
+def test_sizes_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="wanted HEIGHTxWIDTH"):
+        image_size(text)
+    assert image_size("37x1024") == (37, 1024)
+
+
+@pytest.fixture
+def _loggers() -> Iterator[None]:
+    """Puts the packages' loggers back as they were."""
+    loggers = [logging.getLogger(name) for name in PACKAGES]
+    kept = [(logger.level, logger.handlers, logger.propagate) for logger in loggers]
+    yield
+    for logger, (level, handlers, propagate) in zip(loggers, kept, strict=True):
+        for handler in logger.handlers:
+            handler.close()
+        logger.setLevel(level)
+        logger.handlers = handlers
+        logger.propagate = propagate
+
+
+@pytest.mark.usefixtures("_loggers")
+def test_a_run_s_log_goes_to_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "log.txt"
+    log_to(path)
+    for package in PACKAGES:
+        logging.getLogger(f"{package}.part").info("größer in %s", package)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [line.split(": ", 1)[1] for line in lines] == [f"größer in {p}" for p in PACKAGES]
+    assert [" INFO " in line for line in lines] == [True] * 3
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("_loggers")
+@pytest.mark.parametrize(("quiet", "shown"), [(False, "warned\nfailed\n"), (True, "failed\n")])
+def test_the_terminal_gets_warnings_and_quiet_ones_errors(
+    quiet: bool, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_to(None, quiet)
+    logger = logging.getLogger("clients.part")
+    logger.info("told")
+    logger.warning("warned")
+    logger.error("failed")
+    assert capsys.readouterr().err == shown

@@ -1,0 +1,145 @@
+"""Files are whole or absent, whatever stops the writer."""
+
+import errno
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from fl_ppseg import files
+from fl_ppseg.command_line import describe
+from fl_ppseg.files import replacing, replacing_folder, sha256, user_folder, write_atomically
+
+
+class PowerCutError(BaseException):
+    """Stands for anything that stops a writer half way."""
+
+
+def entries(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("content", ["größer\n", b"\x00\xff"])
+def test_content_is_what_was_given(tmp_path: Path, content: bytes | str) -> None:
+    path = tmp_path / "new" / "folder" / "file"
+    write_atomically(path, content)
+    expected = content if isinstance(content, bytes) else content.encode("utf-8")
+    assert entries(tmp_path) == {"file": expected}
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_mode_holds_from_the_first_byte(
+    tmp_path: Path, mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    path.chmod(0o666)
+    seen = []
+    monkeypatch.setattr(
+        os, "fsync", lambda number: seen.append(stat.S_IMODE(os.fstat(number).st_mode))
+    )
+    previous = os.umask(0o022)
+    try:
+        write_atomically(path, "new", mode)
+    finally:
+        os.umask(previous)
+    assert seen == [mode]
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_cut_while_writing_leaves_the_old_content(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+
+    def cut(*_: object) -> None:
+        raise PowerCutError
+
+    monkeypatch.setattr(*{"fsync": (os, "fsync"), "replace": (Path, "replace")}[step], cut)
+    with pytest.raises(PowerCutError):
+        write_atomically(path, "new")
+    assert entries(tmp_path) == {"file": b"old"}
+
+
+def test_a_full_disk_leaves_the_old_content_and_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError) as failure:  # noqa: PT011
+        write_atomically(path, "new")
+    assert "no space left on the disk" in describe(failure.value)
+    assert entries(tmp_path) == {"file": b"old"}
+
+
+def test_a_reader_never_sees_a_part(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    with replacing(path) as temporary:
+        temporary.write_text("ne")
+        assert path.read_text() == "old"
+        temporary.write_text("new")
+    assert entries(tmp_path) == {"file": b"new"}
+
+
+def test_a_folder_appears_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "folder"
+    with replacing_folder(folder) as temporary:
+        (temporary / "a").write_text("1")
+        assert not folder.exists()
+    assert entries(tmp_path) == {"a": b"1"}
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_cut_folder_leaves_the_old_one(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    with replacing_folder(folder) as temporary:
+        (temporary / "a").write_text("old")
+
+    with pytest.raises(PowerCutError), replacing_folder(folder) as temporary:
+        (temporary / "a").write_text("new")
+        raise PowerCutError
+    assert entries(folder) == {"a": b"old"}
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_replaces_all_of_the_old_one(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "left over").write_text("old")
+    (tmp_path / f".folder.{os.getpid()}.tmp").mkdir()
+    (tmp_path / f".folder.{os.getpid()}.tmp" / "of a crash").write_text("old")
+    with replacing_folder(folder) as temporary:
+        (temporary / "a").write_text("new")
+    assert entries(tmp_path) == {"a": b"new"}
+
+
+def test_sha256_is_that_of_the_standard(tmp_path: Path) -> None:
+    """FIPS 180-2, appendix B.1: the digest of `abc`."""
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    assert sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    path.write_bytes(b"x" * 10**6)
+    assert sha256(path) == hashlib.sha256(b"x" * 10**6).hexdigest()
+
+
+def test_user_folder_follows_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    expected = tmp_path / "cache" / "fl_ppseg" / "scenes"
+    assert user_folder("scenes", "XDG_CACHE_HOME", ".cache") == expected
+    monkeypatch.setattr(files.Path, "home", lambda: tmp_path)
+    for unset in ("", None):
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        if unset is not None:
+            monkeypatch.setenv("XDG_CACHE_HOME", unset)
+        expected = tmp_path / ".cache" / "fl_ppseg" / "scenes"
+        assert user_folder("scenes", "XDG_CACHE_HOME", ".cache") == expected

@@ -1,0 +1,264 @@
+"""The door to the network: what goes through it, and that nothing else does."""
+
+import io
+import pickle
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
+from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict  # type: ignore[attr-defined]
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fl_ppseg.config import ModelConfig, TrainingConfig
+from fl_ppseg.messages import (
+    Description,
+    MessageError,
+    Reply,
+    Request,
+    pack_arrays,
+    pack_description,
+    pack_reply,
+    pack_request,
+    unpack_arrays,
+    unpack_description,
+    unpack_reply,
+    unpack_request,
+)
+
+ARRAYS = {
+    "backbone.w": np.array([[0.1, -0.0], [3e-45, 3.4e38]], np.float32),
+    "norm.num_batches_tracked": np.array(7),
+}
+NAMES = frozenset(ARRAYS)
+REQUEST = Request(
+    task="train",
+    run_id="run",
+    round=3,
+    num_rounds=12,
+    arm="per-client",
+    seed=1,
+    embedding="uploaded",
+    num_classes=2,
+    model=ModelConfig(depth=2),
+    training=TrainingConfig(learning_rate=1e-4),
+    arrays=ARRAYS,
+)
+REPLY = Reply(
+    run_id="run",
+    round=3,
+    city="ulm",
+    num_examples=9,
+    loss=0.1,
+    seconds=1.5,
+    confusion=np.array([[3, 1], [0, 2**40]]),
+    arrays=ARRAYS,
+)
+DESCRIPTION = Description("run", "ulm", "val")
+
+Unpack = Callable[[RecordDict], object]
+MESSAGES: dict[str, tuple[Callable[[], RecordDict], Unpack]] = {
+    "request": (lambda: pack_request(REQUEST), unpack_request),
+    "reply": (lambda: pack_reply(REPLY, NAMES), lambda content: unpack_reply(content, NAMES)),
+    "description": (lambda: pack_description(DESCRIPTION), unpack_description),
+}
+
+
+def assert_same(ours: object, theirs: object) -> None:
+    """Field by field, arrays bit for bit."""
+    assert type(ours) is type(theirs)
+    for field in fields(ours):  # type: ignore[arg-type]
+        left, right = getattr(ours, field.name), getattr(theirs, field.name)
+        if field.name == "arrays":
+            assert left.keys() == right.keys()
+            pairs = [(left[name], right[name]) for name in left]
+        elif isinstance(left, np.ndarray):
+            pairs = [(left, right)]
+        else:
+            assert left == right
+            assert type(left) is type(right)
+            continue
+        for a, b in pairs:
+            assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+
+
+def over_the_wire(content: RecordDict) -> RecordDict:
+    """Through Flower's own protobuf, as bytes."""
+    received = ProtoRecordDict()
+    received.ParseFromString(recorddict_to_proto(content).SerializeToString())
+    return recorddict_from_proto(received)
+
+
+@pytest.mark.parametrize("way", [lambda content: content, over_the_wire])
+def test_round_trips(way: Callable[[RecordDict], RecordDict]) -> None:
+    assert_same(unpack_request(way(pack_request(REQUEST))), REQUEST)
+    assert_same(unpack_reply(way(pack_reply(REPLY, NAMES)), NAMES), REPLY)
+    assert_same(unpack_description(way(pack_description(DESCRIPTION))), DESCRIPTION)
+    empty = replace(REPLY, confusion=None, arrays={})
+    assert_same(unpack_reply(way(pack_reply(empty, ())), ()), empty)
+
+
+def test_a_reply_holds_only_what_the_design_allows() -> None:
+    content = pack_reply(REPLY, NAMES)
+    assert {name: sorted(record) for name, record in content.items()} == {
+        "settings": ["city", "round", "run_id"],
+        "figures": ["confusion", "loss", "num_examples", "seconds"],
+        "arrays": sorted(NAMES),
+    }
+
+
+def test_array_names_outside_the_allow_list_neither_leave_nor_enter() -> None:
+    with pytest.raises(MessageError, match=r"not allowed: norm\.num_batches_tracked"):
+        pack_reply(REPLY, {"backbone.w"})
+    sent = pack_reply(REPLY, NAMES)
+    with pytest.raises(MessageError, match=r"not allowed: norm\.num_batches_tracked"):
+        unpack_reply(sent, {"backbone.w"})
+    with pytest.raises(MessageError, match="1 arrays are missing"):
+        unpack_reply(sent, NAMES | {"head.w"})
+
+
+def reply_with(record: str, entry: str, value: object) -> RecordDict:
+    content = pack_reply(REPLY, NAMES)
+    content[record][entry] = value  # type: ignore[index, assignment]
+    return content
+
+
+BAD_FIGURES: dict[str, tuple[str, Any, str]] = {
+    "NaN loss": ("loss", float("nan"), "loss is not finite"),
+    "infinite seconds": ("seconds", float("inf"), "seconds is not finite"),
+    "loss in cents": ("loss", 3, "loss is no float"),
+    "negative": ("num_examples", -1, "num_examples is negative"),
+    "fractional": ("num_examples", 2.5, "num_examples is no int"),
+    "not square": ("confusion", [1, 2, 3], "no square of counts"),
+    "negative count": ("confusion", [1, 2, -3, 4], "no square of counts"),
+    "fractional counts": ("confusion", [1.5, 2.5, 3.5, 4.5], "no square of counts"),
+    "NaN counts": ("confusion", [1.0, 2.0, float("nan"), 4.0], "no square of counts"),
+    "counts beyond int64": ("confusion", [2**70, 0, 0, 0], "no square of counts"),
+    "a number": ("confusion", 4, "confusion is no list"),
+    "unknown": ("key", 4, "wanted entries"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FIGURES)
+def test_figures_of_another_form_are_refused(case: str) -> None:
+    entry, value, why = BAD_FIGURES[case]
+    with pytest.raises(MessageError, match=why):
+        unpack_reply(reply_with("figures", entry, value), NAMES)
+
+
+def test_settings_of_another_form_are_refused() -> None:
+    for entry, value, why in (
+        ("task", "format the disk", "unknown task"),
+        ("round", 3.0, "round is no int"),
+        ("model", '{"backbone": 3}', "model or training settings"),
+        ("training", "no JSON", "model or training settings"),
+        ("training", '{"steal": true}', "model or training settings"),
+    ):
+        content = pack_request(REQUEST)
+        content["settings"][entry] = value  # type: ignore[index, assignment]
+        with pytest.raises(MessageError, match=why):
+            unpack_request(content)
+    content = pack_description(DESCRIPTION)
+    content["settings"]["role"] = "thief"  # type: ignore[index, assignment]
+    with pytest.raises(MessageError, match="unknown role 'thief'"):
+        unpack_description(content)
+
+
+def raw(data: bytes, stype: str = "numpy.ndarray") -> Array:
+    return Array("float32", (2, 2), stype, data)
+
+
+def saved(value: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, value, allow_pickle=True)
+    return file.getvalue()
+
+
+def zipped() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, x=np.zeros(2))
+    return file.getvalue()
+
+
+BAD_ARRAYS = {
+    "nothing": raw(b""),
+    "garbage": raw(b"garbage"),
+    "cut": raw(saved(np.zeros(9))[:-3]),
+    "open header": raw(saved(np.zeros(9)).replace(b"}", b"(")),
+    "pickle": raw(pickle.dumps([1])),
+    "objects": raw(saved(np.array([{}], dtype=object))),
+    "another form": raw(saved(np.zeros(9)), "torch"),
+    "archive": raw(zipped()),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARRAYS)
+def test_bytes_that_are_no_array_are_refused(case: str) -> None:
+    with pytest.raises(MessageError, match=r"backbone\.w is no array"):
+        unpack_arrays(ArrayRecord({"backbone.w": BAD_ARRAYS[case]}))
+    with pytest.raises(MessageError, match="is no array"):
+        unpack_reply(reply_with("arrays", "backbone.w", BAD_ARRAYS[case]), NAMES)
+
+
+def as_another_kind(content: RecordDict, name: str) -> None:
+    kinds = [ConfigRecord(), MetricRecord(), ArrayRecord()]
+    content[name] = next(kind for kind in kinds if not isinstance(content[name], type(kind)))
+
+
+def spoil(content: RecordDict, records: list[str], draw: Callable[..., Any]) -> None:
+    """Drop, add or retype one entry or record; the message is then never of the agreed form."""
+    name = draw(st.sampled_from(records))
+    record: Any = content[name]
+    how = draw(st.sampled_from(["drop", "drop record", "kind", "add record", "add", "retype"]))
+    entries = sorted(record)
+    if how == "drop record":
+        del content[name]
+    elif how == "add record":
+        content[draw(st.text(max_size=5))] = MetricRecord()
+    elif how == "add" or (how in {"drop", "retype"} and not entries):
+        record["?" + draw(st.text(max_size=5))] = raw(b"x") if name == "arrays" else 1
+    elif how == "drop":
+        del record[draw(st.sampled_from(entries))]
+    elif how == "retype":
+        other = {"settings": b"x", "figures": [0.5], "arrays": raw(draw(st.binary()))}
+        record[draw(st.sampled_from(entries))] = other[name]
+    else:
+        as_another_kind(content, name)
+
+
+@pytest.mark.parametrize("kind", MESSAGES)
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_a_malformed_message_raises_a_message_error_and_nothing_else(
+    kind: str, data: st.DataObject
+) -> None:
+    pack, unpack = MESSAGES[kind]
+    content = pack()
+    # A request's arrays have no allow-list: the model's own loading is strict about names.
+    records = ["settings", "figures"] + ["arrays"] * (kind == "reply")
+    spoil(content, records, data.draw)
+    with pytest.raises(MessageError):
+        unpack(content)
+
+
+@pytest.mark.parametrize("kind", MESSAGES)
+def test_a_message_of_another_kind_is_refused(kind: str) -> None:
+    for other, (pack, _) in MESSAGES.items():
+        if other != kind:
+            with pytest.raises(MessageError):
+                MESSAGES[kind][1](pack())
+
+
+def test_an_empty_message_is_refused() -> None:
+    for _, unpack in MESSAGES.values():
+        with pytest.raises(MessageError, match="wanted records"):
+            unpack(RecordDict())
+
+
+def test_weights_stay_out_of_what_is_printed() -> None:
+    for message in (REQUEST, replace(REPLY, confusion=None)):
+        assert "array" not in repr(message)

@@ -1,0 +1,137 @@
+"""The owner's policy: what the coordinator may ask for, and nothing that would weaken it."""
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clients.policy import (
+    NODES_VARIABLE,
+    ArmPolicy,
+    NodePolicy,
+    RefusedError,
+    find_policy,
+    load_policy,
+    permit,
+    policy_path,
+    save_policy,
+)
+from fl_ppseg.config import ModelConfig, TrainingConfig
+from fl_ppseg.errors import InputError
+from fl_ppseg.messages import Request
+
+SHARDS = (Path("/vault/aachen/shards/secret-name"),)
+
+
+def policy(role: Any = "train") -> NodePolicy:
+    return NodePolicy(
+        city="aachen",
+        role=role,
+        arms={
+            "per-image": ArmPolicy(key_mode="per-image", embedding="uploaded", shards={0: SHARDS}),
+            "kept": ArmPolicy(key_mode="plain", embedding="frozen", shards={0: SHARDS, 7: ()}),
+        },
+    )
+
+
+def request(**changes: Any) -> Request:
+    asked: dict[str, Any] = {
+        "task": "train",
+        "run_id": "run",
+        "round": 1,
+        "num_rounds": 2,
+        "arm": "per-image",
+        "seed": 0,
+        "embedding": "uploaded",
+        "num_classes": 19,
+        "model": ModelConfig(),
+        "training": TrainingConfig(),
+    }
+    return Request(**asked | changes)
+
+
+@pytest.mark.parametrize("task", ["train", "evaluate"])
+def test_what_was_agreed_is_permitted(task: str) -> None:
+    assert permit(policy(), request(task=task)) == SHARDS
+    assert permit(policy(), request(task=task, arm="kept", embedding="frozen")) == SHARDS
+
+
+def test_val_node_evaluates_and_never_trains() -> None:
+    assert permit(policy("val"), request(task="evaluate")) == SHARDS
+    with pytest.raises(RefusedError, match="this node only evaluates"):
+        permit(policy("val"), request(task="train"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"arm": "plain"}, "the owner has not agreed to arm plain"),
+        ({"arm": ""}, "the owner has not agreed to arm"),
+        ({"arm": "kept"}, "the owner keeps the embedding frozen, asked was uploaded"),
+        ({"embedding": "frozen"}, "the owner keeps the embedding uploaded, asked was frozen"),
+        ({"embedding": "adapted"}, "asked was adapted"),
+        ({"seed": 1}, "no shard was prepared for this seed"),
+        ({"seed": -1}, "no shard was prepared for this seed"),
+    ],
+)
+@pytest.mark.parametrize("task", ["train", "evaluate"])
+def test_refusals(asked: dict[str, Any], reason: str, task: str) -> None:
+    with pytest.raises(RefusedError, match=reason) as caught:
+        permit(policy(), request(task=task, **asked))
+    text = str(caught.value)
+    assert text.startswith("refused: ")
+    assert "vault" not in text and "secret" not in text and "\n" not in text
+
+
+def test_policy_file_is_the_owners_alone_and_reads_back(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "node.yaml"
+    save_policy(policy(), path)
+    assert load_policy(path) == policy()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("city: aachen\nrole: train\narms: {}\nkey: aa\n", "unknown key 'key'"),
+        ("city: aachen\nrole: boss\narms: {}\n", "role: .*'train' or 'val'"),
+        ("[1, 2]\n", "wanted a mapping of keys, got list"),
+        ("a: [\n", "not YAML"),
+        ("city: aachen\nrole: val\n", "arms"),
+    ],
+)
+def test_policy_of_another_form_is_one_line(text: str, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "node.yaml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(InputError, match=reason) as caught:
+        load_policy(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_policy_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.yaml: cannot be read"):
+        load_policy(tmp_path / "none.yaml")
+
+
+def test_policy_is_found_by_the_node_or_by_the_simulation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(NODES_VARIABLE, "/nodes")
+    assert find_policy({"policy": "/mine.yaml", "partition-id": 3}) == Path("/mine.yaml")
+    assert find_policy({"partition-id": 3}) == policy_path(Path("/nodes"), 3)
+    assert policy_path(Path("/nodes"), 3) != policy_path(Path("/nodes"), 13)
+
+
+@pytest.mark.parametrize(("config", "folder"), [({}, "/nodes"), ({"partition-id": 0}, None)])
+def test_node_without_policy_is_told_both_ways_out(
+    config: dict[str, object], folder: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(NODES_VARIABLE, raising=False)
+    if folder:
+        monkeypatch.setenv(NODES_VARIABLE, folder)
+    with pytest.raises(InputError) as caught:
+        find_policy(config)
+    assert "--node-config 'policy=" in str(caught.value)
+    assert f"--prepare) and set {NODES_VARIABLE}" in str(caught.value)

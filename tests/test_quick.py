@@ -1,0 +1,32 @@
+"""The command of the README, in its one-minute form, as a user starts it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.federated
+@pytest.mark.timeout(300)
+def test_quick_run_from_the_shell(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = subprocess.run(
+        [sys.executable, "-m", "fl_ppseg.simulate", "--quick", "--out", str(out)],
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((out / "summary.json").read_text())
+    plain = summary["arms"]["plain"]
+    assert plain["mIoU"] > 25, "the shipped weights must be a working segmenter already"
+    assert plain["mIoU"] > summary["arms"]["per-image"]["mIoU"]
+    assert summary["peak_rss_mb"] < 5000
+    assert (out / "report.html").stat().st_size > 100_000
+    assert "per-client" in done.stdout
+    assert "Traceback" not in done.stderr

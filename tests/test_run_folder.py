@@ -1,0 +1,178 @@
+"""A run's folder: what is written stays, what is half written is nothing."""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from fl_ppseg.errors import InputError
+from fl_ppseg.files import sha256
+from fl_ppseg.run_folder import Checkpoint, RunFolder, read_checkpoint
+
+ABOUT = {"arm": "plain", "seed": 0, "classes": ["road", "sky"], "image_size": [64, 128]}
+
+
+def checkpoint(round: int) -> Checkpoint:
+    return Checkpoint(
+        round,
+        {
+            "backbone.w": np.array([[round, -0.0], [3e-45, 3.4e38]], np.float32),
+            "norm.num_batches_tracked": np.array(round),
+        },
+        {
+            "momentum": {"backbone.w": np.array([[0.1, 0.2], [0.3, round]])},
+            "second": {"backbone.w": np.full((2, 2), 1e-200)},
+        },
+        ABOUT,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    run = RunFolder(tmp_path / "runs" / "a")
+    run.create("name: a\n", "{}")
+    return run
+
+
+def line(round: int) -> dict[str, object]:
+    return {"arm": "plain", "round": round, "city": "köln", "loss": 0.1 + 0.2, "confusion": [[1]]}
+
+
+def test_a_run_is_created_once(folder: RunFolder) -> None:
+    assert folder.config.read_text() == "name: a\n"
+    assert folder.partition.read_text() == "{}"
+    with pytest.raises(InputError, match="holds a run already; add --resume"):
+        folder.create("name: b\n", "{}")
+    assert folder.config.read_text() == "name: a\n"
+
+
+def test_lines_come_back_as_they_were_appended(folder: RunFolder) -> None:
+    assert folder.lines() == []
+    folder.append([line(1), line(2)])
+    folder.append([])
+    folder.append([line(3)])
+    assert folder.lines() == [line(1), line(2), line(3)]
+    assert len(folder.results.read_bytes().splitlines()) == 3
+
+
+def test_a_half_written_last_line_is_left_out_at_every_length(folder: RunFolder) -> None:
+    folder.append([line(1), line(2)])
+    whole = folder.results.read_bytes()
+    first = whole.index(b"\n") + 1
+    for cut in range(first, len(whole)):
+        folder.results.write_bytes(whole[:cut])
+        assert folder.lines() == [line(1)]
+
+
+def test_a_run_goes_on_after_a_half_written_line(folder: RunFolder) -> None:
+    folder.append([line(1), line(2)])
+    folder.results.write_bytes(folder.results.read_bytes()[:-5])
+    folder.keep_lines(lambda kept: True)
+    folder.append([line(2)])
+    assert folder.lines() == [line(1), line(2)]
+
+
+def test_lines_of_unfinished_rounds_can_be_dropped(folder: RunFolder) -> None:
+    folder.append(line(k) for k in range(1, 6))
+    folder.keep_lines(lambda kept: kept["round"] <= 3)
+    assert folder.lines() == [line(1), line(2), line(3)]
+
+
+def assert_same(ours: Checkpoint, theirs: Checkpoint) -> None:
+    assert (ours.round, dict(ours.description)) == (theirs.round, dict(theirs.description))
+    assert ours.optimizer.keys() == theirs.optimizer.keys()
+    pairs = [(ours.arrays, theirs.arrays)]
+    pairs += [(ours.optimizer[moment], theirs.optimizer[moment]) for moment in ours.optimizer]
+    for left, right in pairs:
+        assert left.keys() == right.keys()
+        for name, value in left.items():
+            other = right[name]
+            assert (value.dtype, value.shape) == (other.dtype, other.shape)
+            assert value.tobytes() == other.tobytes()
+
+
+def test_a_checkpoint_comes_back_bit_for_bit(folder: RunFolder) -> None:
+    folder.save(checkpoint(7), keep=2)
+    found = folder.latest("plain", 0)
+    assert found is not None
+    assert_same(found, checkpoint(7))
+    path = folder.path / "plain" / "seed_0" / "round_0007.safetensors"
+    assert_same(read_checkpoint(path), checkpoint(7))
+    assert json.loads(path.with_suffix(".json").read_text())["sha256"] == sha256(path)
+    assert {"model/backbone.w", "optimizer/second/backbone.w"} <= load_file(path).keys()
+
+
+def test_checkpoints_without_moments_and_of_several_cities(folder: RunFolder) -> None:
+    """local-only keeps the weights of every city under its name."""
+    several = Checkpoint(1, {"ulm//head.w": np.ones(2), "bonn//head.w": np.zeros(2)}, {}, ABOUT)
+    folder.save(several, keep=1)
+    found = folder.latest("plain", 0)
+    assert found is not None
+    assert_same(found, several)
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_the_newest_checkpoints_of_each_arm_and_seed_are_kept(folder: RunFolder, keep: int) -> None:
+    folder.save(replace(checkpoint(1), description=ABOUT | {"seed": 1}), keep)
+    for round in range(12):
+        folder.save(checkpoint(round), keep)
+    kept = sorted(path.name for path in (folder.path / "plain" / "seed_0").iterdir())
+    newest = range(12 - keep, 12)
+    assert kept == sorted(f"round_{k:04d}.{e}" for k in newest for e in ("json", "safetensors"))
+    other = folder.latest("plain", 1)
+    assert other is not None
+    assert other.round == 1
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "bit": flip_a_bit,
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-4]),
+    "gone": lambda path: path.unlink(),
+    "cut description": lambda path: path.with_suffix(".json").write_text('{"schema": 1, "ro'),
+    "list description": lambda path: path.with_suffix(".json").write_text("[]"),
+    "null description": lambda path: path.with_suffix(".json").write_text("null"),
+    "empty description": lambda path: path.with_suffix(".json").write_text("{}"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before_and_said(
+    folder: RunFolder, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder.save(checkpoint(1), keep=2)
+    folder.save(checkpoint(2), keep=2)
+    newest = folder.path / "plain" / "seed_0" / "round_0002.safetensors"
+    DAMAGE[case](newest)
+    with pytest.raises(InputError, match="round_0002"):
+        read_checkpoint(newest)
+    with caplog.at_level(logging.WARNING):
+        found = folder.latest("plain", 0)
+    assert found is not None
+    assert_same(found, checkpoint(1))
+    assert "round_0002" in caplog.text
+    assert "going back to the one before" in caplog.text
+
+
+def test_a_checkpoint_of_another_schema_says_so(folder: RunFolder) -> None:
+    folder.save(checkpoint(1), keep=1)
+    path = folder.path / "plain" / "seed_0" / "round_0001.safetensors"
+    description = path.with_suffix(".json")
+    about = json.loads(description.read_text()) | {"schema": 99}
+    description.write_text(json.dumps(about))
+    with pytest.raises(InputError, match="schema 99, wanted 1"):
+        read_checkpoint(path)
+
+
+def test_no_checkpoint_is_none(folder: RunFolder) -> None:
+    assert folder.latest("plain", 0) is None

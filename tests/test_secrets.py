@@ -1,0 +1,266 @@
+"""No key, sub-key or permutation leaves its owner: every byte of a whole run is searched.
+
+All keys that come to be during the run are noted, derived and disposable ones too, with every
+permutation drawn from them; then all that others get to see is searched for each of them.
+"""
+
+import base64
+import io
+import json
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import small_federation as small
+from flwr.common.serde import message_to_proto
+
+from fl_ppseg import preparation, simulation
+from fl_ppseg.ciphers import shuffle
+from fl_ppseg.keys import ClientKey, _Secret
+from fl_ppseg.report.html import write_report
+
+ROOT = Path(__file__).parents[1]
+ARMS = ["plain", "per-client", "per-image", "per-image-derived"]
+DERIVED = {
+    "note": "keys an owner can make again",
+    "key_mode": "per-image",
+    "cipher": "shuffle",
+    "block_scope": "common",
+    "key_lifetime": "derived",
+}
+
+
+def needles_of_key(secret: bytes) -> Iterator[bytes]:
+    """A secret as raw bytes, hex, and base64 wherever it stands in what was encoded."""
+    yield secret
+    yield secret.hex().encode()
+    yield secret.hex().upper().encode()
+    for skip in range(3):
+        whole = base64.b64encode(bytes(skip) + secret)
+        start, end = -(-8 * skip // 6), (8 * (skip + len(secret))) // 6
+        yield whole[start:end]
+        yield whole[start:end].translate(bytes.maketrans(b"+/", b"-_"))
+
+
+def needles_of_permutation(permutation: np.ndarray) -> Iterator[bytes]:
+    """A permutation as integers of any usual size, raw or base64, and as decimal text."""
+    for dtype in ("uint8", "<u2", ">u2", "<i4", ">i4", "<i8", ">i8"):
+        raw = permutation.astype(dtype).tobytes()
+        yield raw
+        yield from list(needles_of_key(raw[:48]))[1:]
+    for separator in (",", ", ", " ", "\n"):
+        yield separator.join(str(value) for value in permutation[:64]).encode()
+
+
+def found_in(haystacks: dict[str, bytes], needles: Iterable[bytes]) -> set[str]:
+    """Names of the haystacks that hold a needle."""
+    everything = b"\0".join(haystacks.values())
+    return {
+        name
+        for needle in set(needles)
+        if needle in everything
+        for name, text in haystacks.items()
+        if needle in text
+    }
+
+
+class Run:
+    """A whole run with all that was secret in it, and all that anybody else saw."""
+
+    def __init__(self, scenes: Path, place: Path) -> None:
+        self.secrets: set[bytes] = set()
+        self.permutations: set[tuple[int, ...]] = set()
+        settings = small.config(scenes, arms=ARMS, arm_table={"per-image-derived": DERIVED})
+        with pytest.MonkeyPatch.context() as patch:
+            self._watch(patch)
+            self.experiment = small.prepared(settings, place)
+            self.recorder = small.Recorder()
+            self.folder = small.federate(self.experiment, client_app=self.recorder)
+            summary = simulation._summarise(self.experiment, 1.0, 1.0)
+            simulation._report(self.experiment, summary)
+        assert write_report
+
+    def _watch(self, patch: pytest.MonkeyPatch) -> None:
+        make, draw = _Secret.__init__, shuffle.draw_permutations
+
+        def noted(key: _Secret, secret: bytes) -> None:
+            make(key, secret)
+            self.secrets.add(secret)
+
+        def drawn(*arguments: Any) -> np.ndarray:
+            permutations = draw(*arguments)
+            self.permutations |= set(map(tuple, permutations.tolist()))
+            return permutations
+
+        patch.setattr(_Secret, "__init__", noted)
+        patch.setattr(shuffle, "draw_permutations", drawn)
+
+    @property
+    def needles(self) -> set[bytes]:
+        keys = {needle for secret in self.secrets for needle in needles_of_key(secret)}
+        permutations = map(np.array, self.permutations)
+        return keys | {needle for p in permutations for needle in needles_of_permutation(p)}
+
+    @property
+    def messages(self) -> dict[str, bytes]:
+        """All messages in both directions, as they travel."""
+        both = [*self.recorder.received, *self.recorder.sent]
+        return {
+            f"message {number}": message_to_proto(message).SerializeToString()
+            for number, message in enumerate(both)
+        }
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The run folder, and what the nodes get: policies and encrypted shards."""
+        vaults = self.experiment.nodes.parents[1]
+        given = [*self.experiment.nodes.rglob("*"), *vaults.glob("*/shards/**/*")]
+        files = [path for path in [*self.folder.path.rglob("*"), *given] if path.is_file()]
+        return {str(path): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(scenes, tmp_path_factory.mktemp("run"))
+
+
+# The search can find what it searches for.
+
+
+@pytest.mark.parametrize("prefix", [b"", b"a", b"ab", b"abc"])
+def test_search_finds_a_planted_key(prefix: bytes) -> None:
+    secret = np.random.default_rng(0).bytes(32)
+    data = prefix + secret + b"tail"
+    for form in (
+        data,
+        data.hex().encode(),
+        data.hex().upper().encode(),
+        base64.b64encode(data),
+        base64.urlsafe_b64encode(data),
+        json.dumps({"key": secret.hex()}).encode(),
+    ):
+        planted = {"clean": bytes(100), "planted": b"before " + form + b" after"}
+        assert found_in(planted, needles_of_key(secret)) == {"planted"}
+    assert not found_in({"clean": bytes(1000)}, needles_of_key(secret))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "int64", ">i4"])
+def test_search_finds_a_planted_permutation(dtype: str) -> None:
+    permutation = np.random.default_rng(0).permutation(192)
+    array = permutation.astype(dtype)
+    saved = io.BytesIO()
+    np.save(saved, array)
+    for form in (
+        array.tobytes(),
+        saved.getvalue(),
+        base64.b64encode(b"x" + array.tobytes()),
+        array.tobytes().hex().encode(),
+        json.dumps(permutation.tolist()).encode(),
+        json.dumps(permutation.tolist(), separators=(",", ":")).encode(),
+    ):
+        planted = {"clean": bytes(1000), "planted": form}
+        assert found_in(planted, needles_of_permutation(permutation)) == {"planted"}
+
+
+# The search.
+
+
+def test_keys_of_every_kind_were_noted(run: Run) -> None:
+    """5 owners: a master and a client key each; a key a view for derived and disposable ones."""
+    vaults = run.experiment.nodes.parents[1]
+    masters = {ClientKey.load(path)._secret for path in vaults.glob("*/master.key")}
+    assert len(masters) == 5
+    assert masters <= run.secrets
+    train = sum(len(run.experiment.partition.split(c)[0]) for c in run.experiment.partition.clients)
+    num_views = 2 * train + (16 - train) + 4
+    assert len(run.secrets) >= 5 + 5 + 2 * num_views
+    assert len(run.permutations) >= 5 + 2 * num_views
+    assert all(len(permutation) == 192 for permutation in run.permutations)
+
+
+def test_no_message_holds_a_secret(run: Run) -> None:
+    messages = run.messages
+    # 2 directions, a roll call of 5, 4 arms, 2 rounds, 3 that train and 5 that evaluate
+    assert len(messages) == 2 * (5 + len(ARMS) * 2 * (3 + 5))
+    weights = small.final(run.folder, "plain")["decoder.classifier.conv.bias"].tobytes()
+    assert any(weights in message for message in messages.values())
+    assert found_in(messages, run.needles) == set()
+
+
+def test_no_file_of_the_run_or_of_a_node_holds_a_secret(run: Run) -> None:
+    files = run.files
+    names = {Path(name).name for name in files}
+    assert {"config.yaml", "partition.json", "results.jsonl", "summary.json", "report.html"} <= names
+    assert {"round_0002.safetensors", "node_0000.yaml", "manifest.json", "aachen.npy"} <= names
+    assert any(Path(name).suffix in {".png", ".svg"} for name in files)
+    assert found_in(files, run.needles) == set()
+
+
+def test_the_vault_does_hold_its_keys(run: Run) -> None:
+    """The same search, where the keys are: it would find them."""
+    vaults = run.experiment.nodes.parents[1]
+    keys = {str(path): path.read_bytes() for path in vaults.glob("*/master.key")}
+    assert found_in(keys, run.needles) == keys.keys()
+
+
+def test_pictures_use_keys_of_their_own(run: Run) -> None:
+    """The report's encrypted scenes are no ciphertext that a node holds."""
+    vaults = run.experiment.nodes.parents[1]
+    held = {
+        np.ascontiguousarray(image).tobytes()
+        for path in vaults.glob("*/shards/*/leftImg8bit/val/*.npy")
+        for image in np.load(path)
+    }
+    panels = simulation.scene_panels(run.experiment)
+    assert {panel.city for panel in panels} == {"lindau", "munster"}
+    for panel in panels:
+        assert panel.plain.transpose(2, 0, 1).tobytes() in held
+        for picture in panel.encrypted.values():
+            assert picture.transpose(2, 0, 1).tobytes() not in held
+
+
+# The app bundle.
+
+
+def included() -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    app = project["tool"]["flwr"]["app"]
+    return list(app["fab-include"])
+
+
+def test_bundle_is_a_narrow_allow_list() -> None:
+    """Code of the two apps and nothing that could hold data or keys."""
+    for pattern in included():
+        assert pattern.split("/")[0] in {
+            "fl_ppseg", "clients", "strategies", "configs", "pyproject.toml", "LICENSE",
+            "README.md",
+        }, pattern  # fmt: skip
+        assert Path(pattern).suffix in {".py", ".yaml", ".toml", ".md", ""}, pattern
+
+
+@pytest.mark.federated
+def test_the_app_bundle_holds_no_secret(run: Run, tmp_path: Path) -> None:
+    """Built from a copy of the checkout into which a careless owner put a key."""
+    copy = small.tree_of_links(ROOT, tmp_path / "checkout", exclude={".git", "runs"})
+    secret = ClientKey.generate()
+    secret.save(copy / "clients" / "master.key")
+    secret.save(copy / "fl_ppseg" / "master.key")
+    subprocess.run(
+        [Path(sys.executable).with_name("flwr"), "build", "--app", str(copy)],
+        check=True,
+        cwd=tmp_path,
+        capture_output=True,
+    )
+    (bundle,) = tmp_path.rglob("*.fab")
+    with zipfile.ZipFile(bundle) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    assert {"clients/client_app.py", "strategies/server_app.py"} <= content.keys()
+    assert not any(name.endswith((".key", ".npy", ".safetensors", ".png")) for name in content)
+    needles = run.needles | set(needles_of_key(secret._secret))
+    assert found_in({"bundle": bundle.read_bytes()} | content, needles) == set()

@@ -1,0 +1,145 @@
+"""From lines to scores, by hand: counts are summed first, means are taken last."""
+
+import json
+from typing import Any
+
+import pytest
+
+from fl_ppseg.summary import summarise
+
+Line = dict[str, Any]
+Counts = list[list[int]]
+
+NAMES = ["road", "sky"]
+A: Counts = [[9, 1], [0, 0]]  # IoU 90, -
+B: Counts = [[0, 0], [5, 5]]  # IoU -, 50
+GOOD: Counts = [[3, 1], [1, 3]]  # IoU 60, 60; accuracy 75
+PERFECT: Counts = [[1, 0], [0, 1]]
+WRONG: Counts = [[0, 1], [1, 0]]
+UNLABELLED: Counts = [[0, 0], [0, 0]]
+
+
+def line(
+    confusion: Counts | None,
+    city: str | None = "lindau",
+    role: str = "val",
+    round: int = 1,
+    arm: str = "plain",
+    seed: int = 0,
+    **more: Any,
+) -> Line:
+    figures = {"bytes_up": 0, "bytes_down": 0, "seconds": 0.0, "loss": 1.0}
+    where = {"arm": arm, "seed": seed, "round": round, "city": city, "role": role}
+    return where | figures | {"confusion": confusion} | more
+
+
+def summary_of(lines: list[Line], last_rounds: int = 1) -> dict[str, Any]:
+    arms = sorted({entry["arm"] for entry in lines})
+    summary = summarise(lines, arms, NAMES, last_rounds, 12.34, 567.8)
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    return summary
+
+
+def arm_of(lines: list[Line], last_rounds: int = 1, arm: str = "plain") -> dict[str, Any]:
+    found: dict[str, Any] = summary_of(lines, last_rounds)["arms"][arm]
+    return found
+
+
+def test_counts_of_cities_are_summed_never_averaged() -> None:
+    """A + B: road 9 / (9 + 1 + 5), sky 5 / (5 + 1 + 5). The mean of the cities would be 70."""
+    arm = arm_of([line(A, "lindau"), line(B, "munster")])
+    road, sky = 100 * 9 / 15, 100 * 5 / 11
+    assert arm["mIoU"] == pytest.approx((road + sky) / 2)
+    assert arm["aAcc"] == pytest.approx(100 * 14 / 20)
+    assert arm["mAcc"] == pytest.approx((90 + 50) / 2)
+    assert arm["per_class_iou"] == pytest.approx({"road": road, "sky": sky})
+    assert arm["per_city_mIoU"] == pytest.approx({"lindau": 90, "munster": 50})
+
+
+def test_rounds_are_averaged_over_the_last_k_that_were_evaluated() -> None:
+    """Rounds 2, 4, 6 are evaluated; K = 2 takes 4 and 6, 60 and 100: 80."""
+    lines = [line(WRONG, round=2), line(GOOD, round=4), line(PERFECT, round=6)]
+    lines += [line(None, "ulm", "train", round=k) for k in range(1, 8)]
+    arm = arm_of(lines, last_rounds=2)
+    assert arm["mIoU"] == pytest.approx(80)
+    assert arm["per_class_iou"] == pytest.approx({"road": 80, "sky": 80})
+    assert arm["per_city_mIoU"] == pytest.approx({"lindau": 80})
+    assert arm["rounds"] == 7
+    assert arm_of(lines, last_rounds=9)["mIoU"] == pytest.approx(160 / 3)
+
+
+def test_seeds_are_averaged_and_told_apart() -> None:
+    arm = arm_of([line(GOOD, seed=3), line(PERFECT, seed=1)])
+    assert [entry["seed"] for entry in arm["per_seed"]] == [1, 3]
+    assert [entry["mIoU"] for entry in arm["per_seed"]] == pytest.approx([100, 60])
+    assert arm["mIoU"] == pytest.approx(80)
+
+
+def test_held_out_images_of_training_cities_are_own() -> None:
+    """own: A + B as above; the val city alone is mIoU."""
+    lines = [line(PERFECT), line(A, "ulm", "heldout"), line(B, "bonn", "heldout")]
+    arm = arm_of(lines)
+    assert arm["mIoU"] == pytest.approx(100)
+    assert arm["own_mIoU"] == pytest.approx((100 * 9 / 15 + 100 * 5 / 11) / 2)
+    assert arm["per_city_mIoU"] == pytest.approx({"bonn": 50, "lindau": 100, "ulm": 90})
+    assert arm_of([line(PERFECT)])["own_mIoU"] is None
+
+
+def test_models_of_their_own_are_scored_apart() -> None:
+    """local-only: each model is pooled over the val cities, then the models are averaged."""
+    lines = [
+        line(A, "lindau", model="ulm"),
+        line(B, "munster", model="ulm"),
+        line(PERFECT, "lindau", model="bonn"),
+        line(PERFECT, "munster", model="bonn"),
+    ]
+    ulm = (100 * 9 / 15 + 100 * 5 / 11) / 2
+    arm = arm_of(lines)
+    assert arm["mIoU"] == pytest.approx((ulm + 100) / 2)
+    assert arm["per_city_mIoU"] == pytest.approx({"lindau": 95, "munster": 75})
+
+
+def test_ratio_is_to_plain_and_none_without_it() -> None:
+    lines = [line(GOOD, arm="per-image"), line(PERFECT)]
+    arms = summary_of(lines)["arms"]
+    assert arms["per-image"]["ratio_to_plain"] == pytest.approx(0.6)
+    assert arms["plain"]["ratio_to_plain"] == 1
+    assert arm_of(lines[:1], arm="per-image")["ratio_to_plain"] is None
+    assert arm_of([lines[0], line(WRONG)], arm="per-image")["ratio_to_plain"] is None
+
+
+def test_nothing_labelled_is_none_not_nan() -> None:
+    lines = [line(UNLABELLED, arm="per-image"), line(PERFECT)]
+    arm = arm_of(lines, arm="per-image")
+    for key in ("aAcc", "mIoU", "mAcc", "ratio_to_plain"):
+        assert arm[key] is None
+    assert arm["per_class_iou"] == {"road": None, "sky": None}
+    assert arm["per_seed"][0]["mIoU"] is None
+    assert arm_of([line(A)])["per_class_iou"] == {"road": 90.0, "sky": None}
+
+
+def test_costs_are_sums_over_lines() -> None:
+    lines = [
+        line(None, "ulm", "train", bytes_up=10, bytes_down=100, seconds=1.5),
+        line(None, "bonn", "train", bytes_up=20, bytes_down=100, seconds=2.0),
+        line(PERFECT, bytes_down=100, seconds=0.5),
+        line(None, None, "round", seconds=7.0),
+        line(None, None, "round", round=2, seconds=8.0),
+    ]
+    arm = arm_of(lines)
+    assert (arm["bytes_up"], arm["bytes_down"]) == (30, 300)
+    assert (arm["seconds"], arm["client_seconds"]) == (15.0, 4.0)
+
+
+def test_arms_come_in_the_order_asked_and_only_where_evaluated() -> None:
+    lines = [line(GOOD, arm=arm) for arm in ("plain", "per-image")]
+    lines.append(line(None, "ulm", "train", arm="per-client"))
+    asked = ["per-client", "per-image", "plain", "local-only"]
+    summary = summarise(lines, asked, NAMES, 3, 12.34, 567.8)
+    assert list(summary["arms"]) == ["per-image", "plain"]
+    assert (summary["schema"], summary["total_seconds"], summary["peak_rss_mb"]) == (1, 12.3, 568)
+    assert {"python", "fl_ppseg", "flwr", "torch"} <= summary["versions"].keys()
+
+
+def test_a_run_without_lines_has_no_arms() -> None:
+    assert summarise([], ["plain"], NAMES, 3, 0, 0)["arms"] == {}

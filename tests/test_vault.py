@@ -1,0 +1,386 @@
+"""The vault: shards that only their owner can read, made once, whole or not at all."""
+
+import dataclasses
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_federation as small
+from PIL import Image
+
+from clients import vault as vault_module
+from clients.vault import Assignment, prepare_shards, throwaway_encryption
+from fl_ppseg.ciphers import decrypt, to_blocks
+from fl_ppseg.classes import load_class_table
+from fl_ppseg.config import ArmConfig, DataConfig, builtin_arms
+from fl_ppseg.dataset import Scene, open_dataset
+from fl_ppseg.errors import InputError
+from fl_ppseg.keys import ClientKey, SubKey
+from fl_ppseg.shard import Shard, ShardPart, open_shard
+from fl_ppseg.views import views
+
+BLOCK = 8
+SIZE = (32, 64)
+DATA = DataConfig(image_size=SIZE, num_views=2)
+ARMS = builtin_arms()
+PROTECTIONS = {name: ARMS[name] for name in ("plain", "per-client", "per-image")} | {
+    "per-image-per-block": ARMS["per-image-per-block"],
+    "per-image-derived": ARMS["per-image"].model_copy(update={"key_lifetime": "derived"}),
+}
+
+
+def assignment(
+    root: Path,
+    vault: Path,
+    city: str = "aachen",
+    protections: Mapping[str, ArmConfig] = PROTECTIONS,
+    **data: object,
+) -> Assignment:
+    scenes = open_dataset(root, load_class_table("cityscapes")).split("train")[city]
+    return Assignment(
+        vault / city,
+        city,
+        scenes[:-1],
+        scenes[-1:],
+        DATA.model_copy(update=data),
+        BLOCK,
+        seed=3,
+        protections=protections,
+    )
+
+
+def part(folder: Path) -> ShardPart:
+    return open_shard([folder]).parts[0]
+
+
+def plain_views(job: Assignment) -> np.ndarray:
+    """(num_images, num_views, 3, H, W), as an owner who repeats the views has them."""
+    size, number = job.data.image_size, job.data.num_views
+    made = [
+        [image for image, _ in views(*s.load(), size, job.data.fit, number, job.seed, s.scene_id)]
+        for s in job.train
+    ]
+    return np.array(made)
+
+
+def blocks(images: np.ndarray) -> np.ndarray:
+    """(..., 3, H, W) -> (..., num_blocks, L)."""
+    flat = images.reshape(-1, *images.shape[-3:])
+    return np.stack([to_blocks(image, BLOCK) for image in flat])
+
+
+@pytest.fixture(scope="module")
+def job(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Assignment:
+    return assignment(scenes, tmp_path_factory.mktemp("vaults"))
+
+
+@pytest.fixture(scope="module")
+def folders(job: Assignment) -> dict[str, Path]:
+    return prepare_shards(job)
+
+
+def salts(job: Assignment, folder: Path) -> dict[str, bytes]:
+    """The owner's manifest of a shard."""
+    text = (job.vault / "manifests" / f"{folder.name}.json").read_text("utf-8")
+    return {name: bytes.fromhex(salt) for name, salt in json.loads(text).items()}
+
+
+# What a shard holds.
+
+
+def test_every_arm_has_a_shard_of_its_own(job: Assignment, folders: dict[str, Path]) -> None:
+    assert len(set(folders.values())) == len(PROTECTIONS)
+    shards = [part(folder) for folder in folders.values()]
+    for shard in shards:
+        assert shard.images.shape == (len(job.train), 2, 3, *SIZE)
+        assert shard.heldout_images.shape == (1, 3, *SIZE)
+        np.testing.assert_array_equal(shard.labels, shards[0].labels)
+        np.testing.assert_array_equal(shard.heldout_labels, shards[0].heldout_labels)
+
+
+def test_plain_shard_holds_the_views_as_they_are(
+    job: Assignment, folders: dict[str, Path]
+) -> None:
+    shard = part(folders["plain"])
+    np.testing.assert_array_equal(shard.images, plain_views(job))
+    for number, scene in enumerate(job.train):
+        image, labels = scene.load()
+        np.testing.assert_array_equal(shard.images[number, 0], image)
+        np.testing.assert_array_equal(shard.labels[number, 0], labels)
+    ((image, labels),) = Shard([shard]).heldout()
+    np.testing.assert_array_equal(image, job.heldout[0].load()[0])
+    np.testing.assert_array_equal(labels, job.heldout[0].load()[1])
+
+
+@pytest.mark.parametrize("arm", sorted(set(PROTECTIONS) - {"plain"}))
+def test_encrypted_blocks_hold_the_same_values_in_another_order(
+    arm: str, folders: dict[str, Path]
+) -> None:
+    plain, shard = part(folders["plain"]), part(folders[arm])
+    for before, after in (
+        (plain.images, shard.images),
+        (plain.heldout_images, shard.heldout_images),
+    ):
+        assert (before != after).any(axis=(-3, -2, -1)).all()
+        np.testing.assert_array_equal(np.sort(blocks(before)), np.sort(blocks(after)))
+
+
+def orders(plain: np.ndarray, encrypted: np.ndarray) -> list[set[bytes]]:
+    """For each image, the permutations that explain its blocks; needs blocks of distinct values."""
+    found = []
+    for before, after in zip(blocks(plain), blocks(encrypted), strict=True):
+        found.append({np.argsort(b)[np.argsort(np.argsort(a))].tobytes() for b, a in zip(before, after)})
+    return found
+
+
+@pytest.fixture(scope="module")
+def distinct(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A city whose blocks hold each value once, so that permutations can be read off."""
+    root = tmp_path_factory.mktemp("distinct")
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        values = rng.permuted(np.tile(np.arange(192, dtype=np.uint8), (32, 1)), axis=1)
+        image = values.reshape(4, 8, 3, 8, 8).transpose(0, 3, 1, 4, 2).reshape(32, 64, 3)
+        for kind, name, picture in (
+            ("leftImg8bit", "leftImg8bit", image),
+            ("gtFine", "gtFine_labelIds", np.full(SIZE, 7, np.uint8)),
+        ):
+            path = root / kind / "train" / "aachen" / f"aachen_{number}_{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(path)
+    return root
+
+
+def test_number_of_permutations_is_what_the_arm_promises(distinct: Path, tmp_path: Path) -> None:
+    folders = prepare_shards(assignment(distinct, tmp_path, num_views=1))
+    plain = part(folders["plain"]).images[:, 0]
+    found = {arm: orders(plain, part(f).images[:, 0]) for arm, f in folders.items()}
+    assert [len(image) for image in found["plain"]] == [1, 1, 1]
+    assert [len(image) for image in found["per-client"]] == [1, 1, 1]
+    assert len(set.union(*found["per-client"])) == 1
+    for arm in ("per-image", "per-image-derived"):
+        assert [len(image) for image in found[arm]] == [1, 1, 1]
+        assert len(set.union(*found[arm])) == 3
+    assert len(set.union(*found["per-image-per-block"])) == 3 * 32
+
+
+def test_two_clients_with_the_same_images_differ(distinct: Path, tmp_path: Path) -> None:
+    protections = {"per-client": ARMS["per-client"]}
+    first, second = (
+        part(prepare_shards(assignment(distinct, tmp_path / v, protections=protections))["per-client"])
+        for v in ("a", "b")
+    )
+    assert first.manifest == second.manifest
+    assert (first.images != second.images).any(axis=(-3, -2, -1)).all()
+
+
+# The owner's right, and its limit.
+
+
+@pytest.mark.parametrize("arm", ["per-client", "per-image-derived"])
+def test_owner_decrypts_derived_images_exactly(
+    arm: str, job: Assignment, folders: dict[str, Path]
+) -> None:
+    key = ClientKey.load(job.vault / "master.key")
+    kept = salts(job, folders[arm])
+    shard, plain = part(folders[arm]), part(folders["plain"])
+
+    def subkey(split: str, scene: Scene, view: int) -> SubKey:
+        if arm == "per-client":
+            return key.client_subkey(kept["client"])
+        salt = kept[f"{split}/{scene.scene_id}/{view}"]
+        return key.view_subkey(
+            split=split, city=scene.city, file=scene.stem, view=view, salt=salt
+        )
+
+    def opened(image: np.ndarray, key: SubKey) -> np.ndarray:
+        return decrypt(np.array(image), key, "shuffle", block_size=BLOCK, scope="common")
+
+    for number, scene in enumerate(job.train):
+        for view in range(2):
+            found = opened(shard.images[number, view], subkey("train", scene, view))
+            np.testing.assert_array_equal(found, plain.images[number, view])
+    for number, scene in enumerate(job.heldout):
+        found = opened(shard.heldout_images[number], subkey("heldout", scene, 0))
+        np.testing.assert_array_equal(found, plain.heldout_images[number])
+
+
+def test_derived_keys_have_a_salt_a_view(job: Assignment, folders: dict[str, Path]) -> None:
+    assert len(salts(job, folders["per-client"])) == 1
+    kept = salts(job, folders["per-image-derived"])
+    assert len(set(kept.values())) == len(kept) == 2 * len(job.train) + len(job.heldout)
+
+
+def test_disposable_and_plain_leave_nothing_to_decrypt_with(
+    job: Assignment, folders: dict[str, Path]
+) -> None:
+    manifests = {path.stem for path in (job.vault / "manifests").iterdir()}
+    assert manifests == {folders[arm].name for arm in ("per-client", "per-image-derived")}
+
+
+def test_disposable_keys_alone_make_no_salts(scenes: Path, tmp_path: Path) -> None:
+    protections = {name: ARMS[name] for name in ("plain", "per-image", "per-image-per-block")}
+    prepare_shards(assignment(scenes, tmp_path, protections=protections))
+    assert not (tmp_path / "aachen" / "manifests").exists()
+
+
+# Files.
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_keys_and_salts_are_the_owners_alone(job: Assignment, folders: dict[str, Path]) -> None:
+    assert folders
+    assert mode(job.vault) == mode(job.vault / "manifests") == 0o700
+    assert mode(job.vault / "master.key") == 0o600
+    assert {mode(path) for path in (job.vault / "manifests").iterdir()} == {0o600}
+
+
+def test_master_key_is_made_once(scenes: Path, tmp_path: Path) -> None:
+    protections = {"per-client": ARMS["per-client"]}
+    prepare_shards(assignment(scenes, tmp_path, protections=protections))
+    before = (tmp_path / "aachen" / "master.key").read_bytes()
+    prepare_shards(assignment(scenes, tmp_path, protections=protections, num_views=1))
+    prepare_shards(assignment(scenes, tmp_path, "bochum", protections))
+    assert (tmp_path / "aachen" / "master.key").read_bytes() == before
+    assert (tmp_path / "bochum" / "master.key").read_bytes() != before
+
+
+def test_shard_names_no_file_of_the_owner(job: Assignment, folders: dict[str, Path]) -> None:
+    for folder in folders.values():
+        for file in folder.rglob("*"):
+            assert not any(scene.stem in file.name for scene in job.train + job.heldout)
+            content = file.read_bytes() if file.is_file() else b""
+            assert not any(scene.stem.encode() in content for scene in job.train + job.heldout)
+
+
+def states(folders: Mapping[str, Path]) -> dict[Path, tuple[int, int]]:
+    files = [file for folder in folders.values() for file in folder.rglob("*.npy")]
+    return {file: (file.stat().st_mtime_ns, file.stat().st_ino) for file in files}
+
+
+def test_equal_settings_find_the_shard_again(scenes: Path, tmp_path: Path) -> None:
+    job = assignment(scenes, tmp_path)
+    first = prepare_shards(job)
+    before = states(first)
+    assert prepare_shards(job) == first
+    assert states(first) == before
+
+
+def test_arms_that_protect_alike_share_a_shard(scenes: Path, tmp_path: Path) -> None:
+    names = ("plain", "centralised", "local-only", "plain-frozen-embedding")
+    folders = prepare_shards(
+        assignment(scenes, tmp_path, protections={name: ARMS[name] for name in names})
+    )
+    assert len(set(folders.values())) == 1
+    assert not (tmp_path / "aachen" / "master.key").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"block_size": 16},
+        {"seed": 4},
+        {"data": DATA.model_copy(update={"num_views": 3})},
+        {"data": DATA.model_copy(update={"image_size": (64, 64)})},
+        {"data": DATA.model_copy(update={"fit": "crop"})},
+    ],
+    ids=["block_size", "seed", "num_views", "image_size", "fit"],
+)
+def test_other_settings_make_another_shard(
+    change: dict[str, object], job: Assignment, folders: dict[str, Path]
+) -> None:
+    other = prepare_shards(dataclasses.replace(job, **change))  # type: ignore[arg-type]
+    assert not set(other.values()) & set(folders.values())
+
+
+@pytest.mark.parametrize("kind", ["leftImg8bit", "gtFine"])
+def test_changed_file_makes_another_shard(kind: str, scenes: Path, tmp_path: Path) -> None:
+    root = small.tree_of_links(scenes, tmp_path / "tree")
+    protections = {"per-client": ARMS["per-client"]}
+    job = assignment(root, tmp_path / "vaults", protections=protections)
+    first = prepare_shards(job)["per-client"]
+    scene = job.train[0]
+    path = scene.image_path if kind == "leftImg8bit" else scene.label_path
+    picture = np.array(Image.open(path))
+    path.unlink()
+    Image.fromarray(picture[::-1]).save(path)
+    second = prepare_shards(job)["per-client"]
+    assert second != first
+    before, after = part(first), part(second)
+    changed = (before.labels != after.labels).any() if kind == "gtFine" else True
+    assert changed
+
+
+# Interruptions and broken images.
+
+
+def test_interruption_leaves_no_half_shard(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = assignment(scenes, tmp_path)
+    calls = 0
+
+    def interrupted(image: np.ndarray, *_: object, **__: object) -> np.ndarray:
+        nonlocal calls
+        calls += 1
+        if calls > 5:
+            raise KeyboardInterrupt
+        return image
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vault_module, "encrypt", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_shards(job)
+    assert list((tmp_path / "aachen" / "shards").iterdir()) == []
+    assert calls == 6
+
+    folders = prepare_shards(job)
+    assert len(part(folders["per-image"]).images) == len(job.train)
+
+
+@pytest.mark.parametrize("heldout", [False, True])
+def test_truncated_image_is_named(heldout: bool, scenes: Path, tmp_path: Path) -> None:
+    root = small.tree_of_links(scenes, tmp_path / "tree")
+    job = assignment(root, tmp_path / "vaults")
+    broken = (job.heldout if heldout else job.train)[-1].image_path
+    content = broken.read_bytes()
+    broken.unlink()
+    broken.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError) as caught:
+        prepare_shards(job)
+    assert str(broken) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    shards = tmp_path / "vaults" / "aachen" / "shards"
+    assert not shards.exists() or list(shards.iterdir()) == []
+
+
+# Throw-away keys.
+
+
+@pytest.mark.parametrize("arm", sorted(PROTECTIONS))
+def test_throwaway_keys_serve_one_call_or_one_picture(arm: str, scenes: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (3, *SIZE), dtype=np.uint8)
+    seal = throwaway_encryption(PROTECTIONS[arm], BLOCK)
+    once, again = seal(image), seal(image)
+    other = throwaway_encryption(PROTECTIONS[arm], BLOCK)(image)
+    np.testing.assert_array_equal(np.sort(blocks(once)), np.sort(blocks(image)))
+    assert (once == image).all() == (arm == "plain")
+    assert (once == again).all() == (arm in ("plain", "per-client"))
+    assert (once == other).all() == (arm == "plain")
+
+
+def test_keys_do_not_come_from_the_seed(scenes: Path, tmp_path: Path) -> None:
+    """Two owners with equal images and seeds: everything is equal but what keys decide."""
+    first, second = (prepare_shards(assignment(scenes, tmp_path / v)) for v in "ab")
+    for arm in PROTECTIONS:
+        assert first[arm].name == second[arm].name
+        same = np.array_equal(part(first[arm]).images, part(second[arm]).images)
+        assert same == (arm == "plain")
+    assert os.listdir(tmp_path / "a") == ["aachen"]

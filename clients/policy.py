@@ -4,17 +4,20 @@ The coordinator may ask for a local update; what would weaken the policy is refu
 modes and the treatment of the embedding come from here, never from a message.
 """
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import yaml
 
 from fl_ppseg.config import Section, read_yaml, validate
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
-from fl_ppseg.messages import Request
+
+if TYPE_CHECKING:
+    from fl_ppseg.messages import Request
 
 NODES_VARIABLE = "FL_PPSEG_NODES"
 """Environment variable of a simulation: the folder with a policy for each partition id."""
@@ -83,12 +86,18 @@ def find_policy(node_config: Mapping[str, object]) -> Path:
     return policy_path(Path(folder), int(str(node_config["partition-id"])))
 
 
+def nodes_folder(vault_dir: Path, run_dir: Path) -> Path:
+    """Where a simulation on this machine keeps its nodes' policies: on the owners' side."""
+    digest = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:12]
+    return vault_dir / ".nodes" / f"{run_dir.name}-{digest}"
+
+
 def policy_path(folder: Path, partition_id: int) -> Path:
     """The policy file of a partition id in a simulation's folder."""
     return folder / f"node_{partition_id:04d}.yaml"
 
 
-def permit(policy: NodePolicy, request: Request) -> tuple[Path, ...]:
+def permit(policy: NodePolicy, request: "Request") -> tuple[Path, ...]:
     """The shards that a request may use.
 
     Raises:

@@ -10,6 +10,7 @@ the client's), held-out images encrypted alike. Equal settings and images find i
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,10 +22,20 @@ import numpy as np
 from fl_ppseg.ciphers import encrypt, get_cipher
 from fl_ppseg.config import ArmConfig, DataConfig
 from fl_ppseg.dataset import Scene
+from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 from fl_ppseg.keys import ClientKey, SubKey, new_salt
-from fl_ppseg.shard import SCHEMA, Manifest, ShardWriter, read_manifest, writing_shard
+from fl_ppseg.shard import (
+    SCHEMA,
+    Manifest,
+    ShardWriter,
+    open_shard,
+    read_manifest,
+    writing_shard,
+)
 from fl_ppseg.views import fit, views
+
+logger = logging.getLogger(__name__)
 
 Encrypt = Callable[[np.ndarray, SubKey], np.ndarray]
 
@@ -211,8 +222,16 @@ def _encryption(protection: ArmConfig, block_size: int) -> Encrypt:
 
 
 def _is_whole(folder: Path, digest: str) -> bool:
+    """Whether a shard of these settings is there; a damaged one is encrypted again, and said."""
     manifest = read_manifest(folder)
-    return manifest is not None and manifest.settings == digest
+    if manifest is None or manifest.settings != digest:
+        return False
+    try:
+        open_shard([folder])
+    except InputError as error:
+        logger.warning("%s", error)
+        return False
+    return True
 
 
 def _digest(job: Assignment, protection: ArmConfig) -> str:

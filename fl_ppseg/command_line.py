@@ -41,7 +41,7 @@ def describe(error: BaseException) -> str:
     """One line for a person: the message of our own errors, the plain cause of the system's."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         where = f" while writing {error.filename}" if error.filename else ""
-        return f"no space left on the disk{where}; free some or choose another --out"
+        return f"no space left on the disk{where}; free some, or choose another --out or --vault-dir"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
@@ -94,5 +94,7 @@ def log_to(path: os.PathLike[str] | None, quiet: bool = False) -> None:
     for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)
+        for old in logger.handlers:
+            old.close()
         logger.handlers = handlers
         logger.propagate = False

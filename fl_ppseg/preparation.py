@@ -3,21 +3,21 @@
 Used by commands only: it wires the owners' side and the coordinator's, which never meet elsewhere.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
-from clients.policy import ArmPolicy, NodePolicy, policy_path, save_policy
+from clients.policy import ArmPolicy, NodePolicy, nodes_folder, policy_path, save_policy
 from clients.vault import Assignment, prepare_shards
 from fl_ppseg.classes import ClassTable, load_class_table
 from fl_ppseg.config import ArmConfig, Config, DataConfig, ModelConfig, arms_of, dump_config
 from fl_ppseg.dataset import Dataset, Scene, open_dataset
-from fl_ppseg.errors import InputError
+from fl_ppseg.errors import InputError, RunError
 from fl_ppseg.files import user_folder
 from fl_ppseg.messages import Role
 from fl_ppseg.partition import Partition, make_partition
@@ -191,6 +191,8 @@ def _encrypt(
                 shards[key] = future.result()
                 done += len(jobs[key].train) + len(jobs[key].heldout)
                 progress.update("encrypting in the vaults", done, total)
+        except BrokenProcessPool:
+            raise RunError("a vault's process died; check the memory, or num_workers=1") from None
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
@@ -205,8 +207,7 @@ def _write_policies(
     folder: RunFolder,
 ) -> Path:
     """One policy a node; the first training node also holds all shards for centralised arms."""
-    digest = hashlib.sha256(str(folder.path.resolve()).encode()).hexdigest()[:12]
-    place = vault_dir / ".nodes" / f"{folder.path.name}-{digest}"
+    place = nodes_folder(vault_dir, folder.path)
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     training = sorted(node.city for node in nodes if node.role == "train")
     for partition_id, node in enumerate(nodes):

@@ -91,7 +91,9 @@ class RunFolder:
         tensors = {f"model/{name}": value for name, value in checkpoint.arrays.items()}
         for moment, arrays in checkpoint.optimizer.items():
             tensors |= {f"optimizer/{moment}/{name}": value for name, value in arrays.items()}
-        write_atomically(path, save(tensors))
+        # safetensors writes an array's memory as it lies, whatever its strides.
+        in_order = {name: np.asarray(value, order="C") for name, value in tensors.items()}
+        write_atomically(path, save(in_order))
         about = {"schema": SCHEMA, "round": checkpoint.round, "sha256": sha256(path)}
         description = json.dumps(about | dict(checkpoint.description), indent=1)
         write_atomically(path.with_suffix(".json"), description)

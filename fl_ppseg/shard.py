@@ -10,6 +10,7 @@ A shard knows no key and no file name of the owner's images.
 """
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -188,4 +189,6 @@ def _create(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         np.save(path, np.zeros(shape, np.uint8))
         return np.zeros(shape, np.uint8)
     array: np.ndarray = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    with path.open("r+b") as file:  # a full disk is an error here, not a bus error at a later write
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array

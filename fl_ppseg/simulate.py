@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from clients.policy import NODES_VARIABLE, nodes_folder
 from fl_ppseg.command_line import Parser, run
 from fl_ppseg.config import Config, load_config
 from fl_ppseg.engines.ray_cluster import RayCluster
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if (out / "config.yaml").exists() and not options.resume:
         raise InputError(f"{out}: holds a run already; add --resume or choose another")
     vault_dir = options.vault_dir or user_folder("vaults", "XDG_STATE_HOME", ".local/state")
+    os.environ[NODES_VARIABLE] = str(nodes_folder(vault_dir, out))  # worker processes inherit it
     with ExitStack() as stack:
         cluster = None if options.prepare else _cluster(config, out, stack)
         from fl_ppseg.simulation import simulate

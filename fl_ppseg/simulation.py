@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import sys
 import time
 from pathlib import Path
@@ -64,7 +63,6 @@ def simulate(
             experiment = prepare(config, folder, vault_dir, num_workers, progress)
         if not quiet:
             print(experiment.partition.description, file=sys.stderr)
-        os.environ[NODES_VARIABLE] = str(experiment.nodes)
         if prepare_only:
             _print_flwr_run(experiment)
             return

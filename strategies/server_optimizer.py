@@ -47,7 +47,7 @@ class ServerOptimizer:
         moments = {moment: self.state[moment][name] for moment in self._moments}
         step = self._step(mean - old, self._momentum, moments)
         for moment, value in moments.items():
-            self.state[moment][name] = value
+            self.state[moment][name] = np.asarray(value)
         return np.asarray(old + self._learning_rate * step, dtype=weight.dtype)
 
 

@@ -34,6 +34,8 @@ def loggers() -> Iterator[None]:
     before = [(log.handlers, log.propagate, log.level) for log in found]
     yield
     for log, (handlers, propagate, level) in zip(found, before, strict=True):
+        for handler in set(log.handlers).difference(handlers):
+            handler.close()
         log.handlers, log.propagate = handlers, propagate
         log.setLevel(level)
     root = logging.getLogger()

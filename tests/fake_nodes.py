@@ -8,7 +8,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fl_ppseg.config import ModelConfig, TrainingConfig
-from fl_ppseg.engines import InProcessGrid
+from fl_ppseg.engines.in_process import InProcessGrid
 from fl_ppseg.messages import (
     Arrays,
     Description,
@@ -84,6 +84,12 @@ class FakeNodes:
         """City and arrays of every request."""
         self._cities = list(cities.items())
         self._answers = answers
+        app = ClientApp()
+        app.query()(self._describe)
+        app.train()(self._work)
+        app.evaluate()(self._work)
+        self.grid = InProcessGrid(app, len(cities))
+        """A grid of these nodes; node ids count from 2."""
 
     @property
     def roster(self) -> Roster:
@@ -91,14 +97,6 @@ class FakeNodes:
         return Roster(
             Member(node_id, city, role) for node_id, (city, role) in enumerate(self._cities, 2)
         )
-
-    def grid(self) -> InProcessGrid:
-        """A grid of these nodes; node ids count from 2."""
-        app = ClientApp()
-        app.query()(self._describe)
-        app.train()(self._work)
-        app.evaluate()(self._work)
-        return InProcessGrid(app, len(self._cities))
 
     def _city(self, context: Context) -> tuple[str, Role]:
         return self._cities[int(str(context.node_config["partition-id"]))]

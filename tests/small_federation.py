@@ -68,6 +68,9 @@ def weights_of(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
+REAL_POOL = preparation.ProcessPoolExecutor
+
+
 class InlinePool:
     """A process pool without processes; that of the program is used through the command."""
 

@@ -3,22 +3,15 @@
 import argparse
 import errno
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from fl_ppseg.command_line import Parser, describe, image_size, log_to, run
+from fl_ppseg.command_line import LOGGERS, Parser, describe, image_size, log_to, run
 from fl_ppseg.errors import InputError, RunError
 
-PACKAGES = ("fl_ppseg", "clients", "strategies")
 Main = Callable[[Sequence[str] | None], int]
-
-
-@pytest.fixture(autouse=True)
-def _user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user's environment, not a developer's."""
-    monkeypatch.delenv("FL_PPSEG_TRACEBACK", raising=False)
 
 
 def raising(error: BaseException) -> Main:
@@ -46,7 +39,7 @@ def test_a_command_s_own_status_and_arguments_pass_through(status: int) -> None:
         (InputError("no such\n  config"), 2, "no such config"),
         (RunError("round 3 failed"), 1, "round 3 failed"),
         (FileNotFoundError(errno.ENOENT, "No such file", "a.png"), 2, "a.png: No such file"),
-        (KeyboardInterrupt(), 1, "interrupted; what was finished is kept"),
+        (KeyboardInterrupt(), 1, "interrupted; finished work is kept, half-done work removed"),
         (
             OSError(errno.ENOSPC, "No space left on device", "runs/x"),
             2,
@@ -128,33 +121,19 @@ def test_sizes_that_are_none_are_refused(text: str) -> None:
     assert image_size("37x1024") == (37, 1024)
 
 
-@pytest.fixture
-def _loggers() -> Iterator[None]:
-    """Puts the packages' loggers back as they were."""
-    loggers = [logging.getLogger(name) for name in PACKAGES]
-    kept = [(logger.level, logger.handlers, logger.propagate) for logger in loggers]
-    yield
-    for logger, (level, handlers, propagate) in zip(loggers, kept, strict=True):
-        for handler in logger.handlers:
-            handler.close()
-        logger.setLevel(level)
-        logger.handlers = handlers
-        logger.propagate = propagate
-
-
-@pytest.mark.usefixtures("_loggers")
 def test_a_run_s_log_goes_to_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "log.txt"
     log_to(path)
-    for package in PACKAGES:
-        logging.getLogger(f"{package}.part").info("größer in %s", package)
+    assert {"fl_ppseg", "clients", "strategies"} <= set(LOGGERS)
+    for name in LOGGERS:
+        logging.getLogger(f"{name}.part").info("größer in %s", name)
+    logging.getLogger("fl_ppseg").handlers[0].close()
     lines = path.read_text(encoding="utf-8").splitlines()
-    assert [line.split(": ", 1)[1] for line in lines] == [f"größer in {p}" for p in PACKAGES]
-    assert [" INFO " in line for line in lines] == [True] * 3
+    assert [line.split(": ", 1)[1] for line in lines] == [f"größer in {name}" for name in LOGGERS]
+    assert [" INFO " in line for line in lines] == [True] * len(LOGGERS)
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.usefixtures("_loggers")
 @pytest.mark.parametrize(("quiet", "shown"), [(False, "warned\nfailed\n"), (True, "failed\n")])
 def test_the_terminal_gets_warnings_and_quiet_ones_errors(
     quiet: bool, shown: str, capsys: pytest.CaptureFixture[str]

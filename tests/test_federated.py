@@ -204,7 +204,11 @@ def test_ray_gives_the_same_weights_and_leaves_nothing_running(
     command = [sys.executable, "-m", "fl_ppseg.simulate", "--config", str(tmp_path / "ray.yaml")]
     command += ["--out", str(again), "--vault-dir", str(tmp_path / "vaults"), "--quiet"]
     marked = os.environ | {MARK: str(tmp_path)}
-    subprocess.run(command, check=True, cwd=Path(__file__).parents[1], env=marked, timeout=240)
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        command, cwd=root, env=marked, timeout=240, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
     wait = time.monotonic() + 5
     while (left := _processes_of(tmp_path)) and time.monotonic() < wait:
         time.sleep(0.2)

@@ -6,7 +6,7 @@ import pytest
 from fake_nodes import TRAIN, VAL, Answer, FakeNodes, nodes, request
 from flwr.app import Error, Message, RecordDict
 
-from fl_ppseg.engines import InProcessGrid
+from fl_ppseg.engines.in_process import InProcessGrid
 from fl_ppseg.errors import RunError
 from fl_ppseg.messages import Description, pack_description
 from strategies.grid import LazyGrid
@@ -14,7 +14,7 @@ from strategies.roster import Member, Roster, call_roll
 
 
 def roll(fake: FakeNodes, num_nodes: int) -> Roster:
-    return call_roll(LazyGrid(fake.grid()), request(), num_nodes, timeout=0.2)
+    return call_roll(LazyGrid(fake.grid), request(), num_nodes, timeout=0.2)
 
 
 def test_members_are_sorted_by_city_and_found_by_node_id() -> None:
@@ -47,7 +47,7 @@ def test_nodes_that_connect_late_are_waited_for() -> None:
             self.looks += 1
             return list(super().get_node_ids())[: 4 + self.looks // 2]
 
-    grid = nodes().grid()
+    grid = nodes().grid
     grid.__class__ = Filling
     assert len(call_roll(LazyGrid(grid), request(), 5, timeout=5).members) == 5
 
@@ -59,7 +59,7 @@ def test_nodes_that_do_not_answer_are_counted() -> None:
                 if self._waiting[message_id].metadata.dst_node_id != 3:
                     yield from super().pull_messages([message_id])
 
-    grid = nodes().grid()
+    grid = nodes().grid
     grid.__class__ = Deaf
     with pytest.raises(RunError, match="4 of 5 nodes answered"):
         call_roll(LazyGrid(grid), request(), 5, timeout=0.2)

@@ -116,6 +116,18 @@ def test_checkpoints_without_moments_and_of_several_cities(folder: RunFolder) ->
     assert_same(found, several)
 
 
+def test_arrays_are_kept_whatever_their_order_in_memory(folder: RunFolder) -> None:
+    """Transposed and strided views, as some layers have them."""
+    whole = np.arange(24, dtype=np.float32).reshape(4, 6)
+    strided = {"a": whole.T, "b": whole[::2, 1::3], "c": np.asfortranarray(whole)}
+    folder.save(Checkpoint(1, strided, {"momentum": strided}, ABOUT), keep=1)
+    found = folder.latest("plain", 0)
+    assert found is not None
+    for name, value in strided.items():
+        np.testing.assert_array_equal(found.arrays[name], value)
+        np.testing.assert_array_equal(found.optimizer["momentum"][name], value)
+
+
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_the_newest_checkpoints_of_each_arm_and_seed_are_kept(folder: RunFolder, keep: int) -> None:
     folder.save(replace(checkpoint(1), description=ABOUT | {"seed": 1}), keep)

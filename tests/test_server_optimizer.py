@@ -148,6 +148,8 @@ def test_shapes_and_dtypes_stay_those_of_the_weights(strategy: str) -> None:
             assert isinstance(weights_after[name], np.ndarray)
             assert weights_after[name].dtype == value.dtype
             assert weights_after[name].shape == value.shape
+            for moment in server.state.values():
+                assert isinstance(moment[name], np.ndarray)
 
 
 @pytest.mark.parametrize("strategy", ["fedavgm", "fedadam"])

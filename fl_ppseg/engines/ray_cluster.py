@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fl_ppseg.errors import RunError
@@ -63,13 +64,18 @@ class RayCluster:
             )
 
     def stop(self) -> None:
-        """End all processes of the cluster."""
+        """End all processes of the cluster; workers, which Ray leaves to end later, too."""
         self._up.wait()
         import ray
 
+        workers = _workers()
         ray.shutdown()
         self._done.set()
         self._thread.join()
+        _, left = psutil.wait_procs(workers, timeout=1.0)
+        for worker in left:
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
 
     def _start(self) -> None:
         try:
@@ -89,6 +95,14 @@ class RayCluster:
             self._failure = error
         self._up.set()
         self._done.wait()
+
+
+def _workers() -> list[psutil.Process]:
+    """The processes that Ray's node manager has started."""
+    with suppress(psutil.Error):
+        managers = [p for p in psutil.Process().children() if p.name() == "raylet"]
+        return [worker for p in managers for worker in p.children(recursive=True)]
+    return []
 
 
 def run_on_ray(

@@ -1,0 +1,331 @@
+"""Whole rounds over fake nodes: the mean, the draw, the rejections, the results, the resume."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_nodes import (
+    TRAIN,
+    VAL,
+    Answer,
+    FakeNodes,
+    Listener,
+    honest,
+    nodes,
+    reply,
+    request,
+)
+from flwr.app import Error, RecordDict
+
+from fl_ppseg.config import FederationConfig
+from fl_ppseg.errors import RunError
+from fl_ppseg.messages import Arrays, Role, pack_arrays
+from fl_ppseg.run_folder import Checkpoint, RunFolder
+from fl_ppseg.setr.names import EMBEDDING_TENSORS
+from strategies.city_strategy import ArmRun, CityStrategy, LocalOnlyStrategy
+from strategies.grid import LazyGrid
+
+EMBEDDING = EMBEDDING_TENSORS[0]
+START: Arrays = {
+    EMBEDDING: np.zeros((2, 2), np.float32),
+    "head.w": np.array([1, 2, 3], np.float32),
+    "norm.num_batches_tracked": np.array(4),
+}
+ABOUT = {"arm": "plain", "seed": 0}
+MEAN_STEP = (1 * 1 + 2 * 2 + 3 * 3) / (1 + 2 + 3)
+"""Of all three cities: steps 1, 2, 3 weighted by 1, 2, 3 examples."""
+
+
+class Run:
+    """A strategy over fake nodes, from its start or from a checkpoint."""
+
+    def __init__(self, path: Path, fake: FakeNodes | None = None) -> None:
+        self.fake = fake or nodes()
+        self.folder = RunFolder(path)
+        self.folder.path.mkdir(exist_ok=True)
+        self.listener = Listener()
+
+    def train(
+        self,
+        federation: Mapping[str, Any] | None = None,
+        resumed: Checkpoint | None = None,
+        until: int | None = None,
+        kind: type[CityStrategy] = CityStrategy,
+        **changes: Any,
+    ) -> "Run":
+        config = FederationConfig.model_validate({"num_rounds": 2} | dict(federation or {}))
+        roster = self.fake.roster
+        run = ArmRun(request(**changes), config, roster, roster.with_role("train"), ABOUT)
+        arrays = resumed.arrays if resumed else START
+        kind(run, self.folder, self.listener, resumed).start(
+            LazyGrid(self.fake.grid),
+            pack_arrays(arrays),
+            num_rounds=(until or config.num_rounds) - (resumed.round if resumed else 0),
+            timeout=60,
+        )
+        return self
+
+    def checkpoint(self) -> Checkpoint:
+        found = self.folder.latest("plain", 0)
+        assert found is not None
+        return found
+
+    def trained(self) -> list[list[str]]:
+        """Cities asked in each round."""
+        asked = [(round, city) for task, round, city in self.fake.asked if task == "train"]
+        rounds = sorted({round for round, _ in asked})
+        return [[city for r, city in asked if r == round] for round in rounds]
+
+    def lines(self, role: str) -> list[dict[str, Any]]:
+        return [line for line in self.folder.lines() if line["role"] == role]
+
+
+def assert_same(ours: Arrays, theirs: Arrays) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert (value.dtype, value.shape) == (theirs[name].dtype, theirs[name].shape)
+        assert value.tobytes() == theirs[name].tobytes()
+
+
+def moved(by: float) -> Arrays:
+    """The start, every weight moved; counters are whole numbers."""
+    return {name: np.asarray(value + by, dtype=value.dtype) for name, value in START.items()}
+
+
+def test_two_rounds_by_hand(tmp_path: Path) -> None:
+    """14 / 6 a round on fp32; the int64 counter drops its fraction: 4 + 2, then 6 + 2."""
+    run = Run(tmp_path).train()
+    weights = run.checkpoint().arrays
+    assert weights["head.w"] == pytest.approx(START["head.w"] + 2 * MEAN_STEP, rel=1e-6)
+    assert weights["norm.num_batches_tracked"] == 8
+    assert run.checkpoint().round == 2
+    assert {name: (v.dtype, v.shape) for name, v in weights.items()} == {
+        name: (v.dtype, v.shape) for name, v in START.items()
+    }
+
+
+def test_results_are_sorted_and_complete(tmp_path: Path) -> None:
+    run = Run(tmp_path).train()
+    one_round = [*(("train", c) for c in TRAIN), *(("heldout", c) for c in TRAIN)]
+    one_round += [*(("val", c) for c in VAL), ("round", None)]
+    found = [(line["round"], line["role"], line["city"]) for line in run.folder.lines()]
+    assert found == [(k, *who) for k in (1, 2) for who in one_round]
+    nbytes = sum(value.nbytes for value in START.values())
+    assert {line["bytes_up"] for line in run.lines("train")} == {nbytes}
+    assert {line["bytes_up"] for line in run.lines("val")} == {0}
+    assert {line["bytes_down"] for line in run.lines("val")} == {nbytes}
+    loss = (1 * 0.25 + 2 * 0.5 + 3 * 0.75) / 6
+    assert [line["loss"] for line in run.lines("round")] == pytest.approx([loss, loss])
+    road, sky = 100 * 20 / 22, 100 * 10 / 12
+    miou = pytest.approx((road + sky) / 2)
+    assert run.listener.rounds == [(1, pytest.approx(loss), miou), (2, pytest.approx(loss), miou)]
+
+
+def altered(name: str, value: np.ndarray) -> Answer:
+    def answer(asked: Any, city: str) -> Any:
+        good = reply(asked, city)
+        return reply(asked, city, arrays=good.arrays | {name: value}) if good.arrays else good
+
+    return answer
+
+
+def when_training(bad: Answer) -> Answer:
+    return lambda asked, city: (bad if asked.task == "train" else honest)(asked, city)
+
+
+BAD_UPDATES: dict[str, tuple[Answer, str]] = {
+    "error": (lambda asked, city: Error(500, "the node failed"), "the node failed"),
+    "empty": (lambda asked, city: RecordDict(), "wanted records"),
+    "NaN": (altered("head.w", np.array([1, np.nan, 1], np.float32)), "head.w holds NaN"),
+    "shape": (altered("head.w", np.ones(4, np.float32)), "head.w has another shape"),
+    "dtype": (altered("head.w", np.ones(3)), "head.w has another shape or dtype"),
+    "name": (altered("key", np.ones(3)), "not allowed: key"),
+    "missing": (lambda asked, city: reply(asked, city, arrays={}), "3 arrays are missing"),
+    "examples": (lambda asked, city: reply(asked, city, num_examples=0), "must be positive"),
+    "round": (lambda asked, city: reply(asked, city, round=asked.round - 1), "another run"),
+    "run": (lambda asked, city: reply(asked, city, run_id="old"), "another run"),
+    "city": (lambda asked, city: reply(asked, "aachen"), "another run, round or city"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_UPDATES)
+def test_a_bad_update_counts_for_nothing(tmp_path: Path, case: str) -> None:
+    """Without bochum: (1 * 1 + 3 * 3) / 4 = 2.5, exact in fp32."""
+    bad, why = BAD_UPDATES[case]
+    run = Run(tmp_path, nodes({"bochum": when_training(bad)})).train({"num_rounds": 1})
+    assert run.checkpoint().arrays["head.w"].tolist() == [3.5, 4.5, 5.5]
+    ((rejected,),) = [line["rejected"] for line in run.lines("round")]
+    assert rejected.startswith("bochum: ")
+    assert why in rejected
+    assert [line["city"] for line in run.lines("train")] == ["aachen", "bremen"]
+    assert run.listener.messages == [f"round 1: {rejected}"]
+
+
+@pytest.mark.parametrize("case", BAD_UPDATES)
+def test_a_bad_update_leaves_a_lonely_city_where_it_was(tmp_path: Path, case: str) -> None:
+    bad, why = BAD_UPDATES[case]
+    run = Run(tmp_path, nodes({"bochum": when_training(bad)}))
+    run.train({"num_rounds": 1}, kind=LocalOnlyStrategy)
+    weights = run.checkpoint().arrays
+    assert weights["bochum//head.w"].tolist() == [1, 2, 3]
+    assert weights["bremen//head.w"].tolist() == [4, 5, 6]
+    assert why in run.lines("round")[0]["rejected"][0]
+
+
+FAILS: Answer = lambda asked, city: Error(500, "out of memory")  # noqa: E731
+
+
+@pytest.mark.parametrize("kind", [CityStrategy, LocalOnlyStrategy])
+def test_too_few_good_updates_end_the_run_and_leave_no_results(
+    tmp_path: Path, kind: type[CityStrategy]
+) -> None:
+    run = Run(tmp_path, nodes({"aachen": FAILS, "bochum": FAILS}))
+    with pytest.raises(RunError) as failure:
+        run.train(kind=kind)
+    assert str(failure.value) == (
+        "arm plain, round 1: 1 of 3 cities gave a good update, wanted 2 "
+        "(aachen: out of memory; bochum: out of memory)"
+    )
+    assert run.folder.lines() == []
+    assert run.folder.latest("plain", 0) is None
+
+
+@pytest.mark.parametrize(("share", "ends"), [(0.3, False), (0.34, True), (1.0, True)])
+def test_the_quorum_is_the_config_s(tmp_path: Path, share: float, ends: bool) -> None:
+    run = Run(tmp_path, nodes({"aachen": FAILS, "bochum": FAILS}))
+    if ends:
+        with pytest.raises(RunError, match="1 of 3 cities"):
+            run.train({"min_replies": share})
+    else:
+        assert len(run.train({"min_replies": share}).lines("round")) == 2
+
+
+def test_a_val_city_with_bad_counts_is_rejected_alone(tmp_path: Path) -> None:
+    three = np.eye(3, dtype=np.int64)
+    run = Run(tmp_path, nodes({"lindau": lambda asked, city: reply(asked, city, confusion=three)}))
+    run.train({"num_rounds": 1})
+    assert [line["city"] for line in run.lines("val")] == ["munster"]
+    rejected = run.lines("round")[0]["rejected"]
+    assert rejected == ["lindau: confusion counts of another number of classes"]
+
+
+def test_no_val_city_ends_the_run(tmp_path: Path) -> None:
+    run = Run(tmp_path, nodes(dict.fromkeys(VAL, FAILS)))
+    with pytest.raises(RunError, match=r"round 1: no val city answered \(lindau: out of memory"):
+        run.train()
+
+
+def many(order: int = 1) -> FakeNodes:
+    """Eight training cities and a val city; node ids with or against the alphabet."""
+    cities: dict[str, Role] = dict.fromkeys("abcdefgh", "train") | {"val": "val"}
+    return FakeNodes(dict(list(cities.items())[::order]), {})
+
+
+SOME = {"fraction_train": 0.5, "num_rounds": 6}
+
+
+def test_the_draw_depends_on_the_seed_and_not_on_node_ids(tmp_path: Path) -> None:
+    first = Run(tmp_path / "a", many()).train(SOME)
+    again = Run(tmp_path / "b", many(order=-1)).train(SOME)
+    other = Run(tmp_path / "c", many()).train(SOME, seed=1)
+    assert first.trained() == again.trained()
+    assert first.trained() != other.trained()
+    assert_same(first.checkpoint().arrays, again.checkpoint().arrays)
+
+
+def test_each_round_draws_the_fraction_anew(tmp_path: Path) -> None:
+    trained = Run(tmp_path, many()).train(SOME).trained()
+    assert [len(set(cities)) for cities in trained] == [4] * 6
+    assert len({tuple(cities) for cities in trained}) > 1
+    assert trained == [sorted(cities) for cities in trained]
+    assert len(Counter(city for cities in trained for city in cities)) > 4
+
+
+@pytest.mark.parametrize(("fraction", "number"), [(0.01, 1), (0.3, 2), (0.99, 8), (1.0, 8)])
+def test_the_fraction_is_rounded_to_cities(tmp_path: Path, fraction: float, number: int) -> None:
+    run = Run(tmp_path, many()).train({"fraction_train": fraction, "num_rounds": 1})
+    assert [len(cities) for cities in run.trained()] == [number]
+
+
+@pytest.mark.parametrize(
+    ("every", "last", "expected"),
+    [(1, 1, [1, 2, 3, 4, 5]), (2, 1, [2, 4, 5]), (4, 3, [3, 4, 5]), (9, 2, [4, 5])],
+)
+def test_evaluated_rounds(tmp_path: Path, every: int, last: int, expected: list[int]) -> None:
+    rounds = {"num_rounds": 5, "evaluate_every": every, "last_rounds": last}
+    run = Run(tmp_path).train(rounds)
+    assert sorted({line["round"] for line in run.lines("val")}) == expected
+    assert sorted({line["round"] for line in run.lines("heldout")}) == expected
+    assert [line["round"] for line in run.lines("round")] == [1, 2, 3, 4, 5]
+    assert [miou is not None for _, _, miou in run.listener.rounds] == [
+        k in expected for k in range(1, 6)
+    ]
+
+
+@pytest.mark.parametrize("kind", [CityStrategy, LocalOnlyStrategy])
+@pytest.mark.parametrize("strategy", ["fedavg", "fedavgm", "fedadam"])
+def test_an_interrupted_run_goes_on_to_the_same_bits(
+    tmp_path: Path, kind: type[CityStrategy], strategy: str
+) -> None:
+    federation = SOME | {"strategy": strategy, "num_rounds": 4}
+    whole = Run(tmp_path / "whole", many()).train(federation, kind=kind)
+    half = Run(tmp_path / "half", many()).train(federation, until=2, kind=kind)
+    rest = Run(tmp_path / "half", many()).train(federation, resumed=half.checkpoint(), kind=kind)
+    assert half.trained() + rest.trained() == whole.trained()
+    assert rest.checkpoint().round == 4
+    assert_same(rest.checkpoint().arrays, whole.checkpoint().arrays)
+    assert [line["round"] for line in rest.lines("round")] == [1, 2, 3, 4]
+
+
+def test_old_checkpoints_go(tmp_path: Path) -> None:
+    Run(tmp_path).train({"num_rounds": 5, "keep_checkpoints": 2})
+    names = sorted(path.stem for path in tmp_path.rglob("*.safetensors"))
+    assert names == ["round_0004", "round_0005"]
+
+
+def test_a_frozen_embedding_is_sent_out_and_never_taken_back(tmp_path: Path) -> None:
+    run = Run(tmp_path).train({"num_rounds": 1}, embedding="frozen")
+    assert all(EMBEDDING in arrays for _, arrays in run.fake.weights)
+    weights = run.checkpoint().arrays
+    assert weights.keys() == START.keys()
+    assert weights[EMBEDDING].tobytes() == START[EMBEDDING].tobytes()
+    assert weights["head.w"] == pytest.approx(START["head.w"] + MEAN_STEP, rel=1e-6)
+    nbytes = sum(v.nbytes for name, v in START.items() if name != EMBEDDING)
+    assert {line["bytes_up"] for line in run.lines("train")} == {nbytes}
+
+
+@pytest.mark.parametrize("kind", [CityStrategy, LocalOnlyStrategy])
+def test_an_embedding_that_must_stay_home_is_rejected(
+    tmp_path: Path, kind: type[CityStrategy]
+) -> None:
+    leaks: Answer = lambda asked, city: reply(asked, city, arrays=asked.arrays)  # noqa: E731
+    run = Run(tmp_path, nodes({"bochum": when_training(leaks)}))
+    run.train({"num_rounds": 1}, embedding="frozen", kind=kind)
+    assert run.lines("round")[0]["rejected"] == [
+        f"bochum: arrays that are not allowed: {EMBEDDING}"
+    ]
+
+
+def test_lonely_cities_keep_their_models_apart(tmp_path: Path) -> None:
+    """Each city adds its own step a round to what it had."""
+    run = Run(tmp_path).train(kind=LocalOnlyStrategy)
+    weights = run.checkpoint().arrays
+    assert weights.keys() == {f"{city}//{name}" for city in TRAIN for name in START}
+    for city, step in TRAIN.items():
+        own = {name: weights[f"{city}//{name}"] for name in START}
+        assert_same(own, moved(2 * step))
+
+
+def test_lonely_models_are_scored_at_home_and_in_every_val_city(tmp_path: Path) -> None:
+    run = Run(tmp_path).train({"num_rounds": 1}, kind=LocalOnlyStrategy)
+    found = [(line["city"], line["model"]) for line in run.lines("heldout") + run.lines("val")]
+    assert found == [(c, c) for c in TRAIN] + [(val, city) for val in VAL for city in TRAIN]
+    asked = [task for task, _, _ in run.fake.asked]
+    scored = [pair for task, pair in zip(asked, run.fake.weights, strict=True) if task != "train"]
+    seen = Counter((city, float(arrays["head.w"][0])) for city, arrays in scored)
+    at_home = {(city, 1.0 + step): 1 for city, step in TRAIN.items()}
+    away = {(val, 1.0 + step): 1 for val in VAL for step in TRAIN.values()}
+    assert seen == at_home | away

@@ -1,0 +1,207 @@
+"""One exchange: every reply is counted, or rejected alone, by name and with the reason."""
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from fake_nodes import TRAIN, Answer, FakeNodes, Listener, nodes, reply, request
+from flwr.app import Error, Message, RecordDict
+
+from fl_ppseg.messages import Arrays, Reply
+from strategies.exchange import Ask, Phase, RoundLog, collect, requests
+
+WEIGHTS = {"head.w": np.zeros((2, 3), np.float32), "head.b": np.zeros(2, np.float32)}
+BYTES = (6 + 2) * 4
+
+
+def log() -> RoundLog:
+    return RoundLog(request(), 3, Listener())
+
+
+def asks(fake: FakeNodes, arrays: Arrays = WEIGHTS) -> list[Ask]:
+    return [Ask(member, arrays) for member in fake.roster.with_role("train")]
+
+
+def answers(fake: FakeNodes, messages: Sequence[Message]) -> list[Message]:
+    return list(fake.grid.send_and_receive(messages))
+
+
+def accepted(replies: Sequence[Message], log: RoundLog, allowed: Sequence[str]) -> list[str]:
+    """Cities whose replies are good."""
+    cities = []
+    for ask, found in collect(replies, log, allowed):
+        assert found.city == ask.member.city
+        log.accept(ask, found)
+        cities.append(ask.member.city)
+    return cities
+
+
+def exchange(bad: Answer, phase: Phase = "train") -> RoundLog:
+    """An exchange with three cities of which one, bochum, answers as given."""
+    fake, round_log = nodes({"bochum": bad}), log()
+    replies = answers(fake, requests(phase, round_log, asks(fake)))
+    good = accepted(replies, round_log, list(WEIGHTS) if phase == "train" else [])
+    assert sorted(good) == ["aachen", "bremen"]
+    return round_log
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_good_replies_in_any_order(seed: int) -> None:
+    fake, round_log = nodes(), log()
+    replies = answers(fake, requests("train", round_log, asks(fake)))
+    random.Random(seed).shuffle(replies)
+    assert sorted(accepted(replies, round_log, list(WEIGHTS))) == list(TRAIN)
+    assert round_log.rejected == []
+    assert (round_log.num_asked, round_log.num_trained) == (3, 3)
+    assert round_log.why() == "no answers"
+
+
+def test_a_request_is_the_arm_s_with_task_round_and_arrays() -> None:
+    fake, round_log = nodes(), log()
+    answers(fake, requests("evaluate", round_log, asks(fake)[:1]))
+    assert fake.asked == [("evaluate", 3, "aachen")]
+    ((city, arrays),) = fake.weights
+    assert city == "aachen"
+    assert arrays.keys() == WEIGHTS.keys()
+
+
+def test_weights_that_several_cities_get_are_packed_once() -> None:
+    fake = nodes()
+    shared = requests("train", log(), asks(fake))
+    assert len({id(message.content) for message in shared}) == 1
+    own = [Ask(m, {"w": np.full(1, k)}) for k, m in enumerate(fake.roster.with_role("train"))]
+    answers(fake, requests("train", log(), own))
+    found = {city: float(arrays["w"][0]) for city, arrays in fake.weights}
+    assert found == {"aachen": 0, "bochum": 1, "bremen": 2}
+
+
+BAD_REPLIES: dict[str, tuple[Answer, str]] = {
+    "error": (lambda asked, city: Error(500, "the node failed"), "the node failed"),
+    "empty": (lambda asked, city: RecordDict(), "wanted records"),
+    "name": (
+        lambda asked, city: reply(asked, city, arrays=asked.arrays | {"key": np.ones(1)}),
+        "arrays that are not allowed: key",
+    ),
+    "missing": (lambda asked, city: reply(asked, city, arrays={}), "2 arrays are missing"),
+    "NaN loss": (lambda asked, city: reply(asked, city, loss=float("nan")), "loss is not finite"),
+    "examples": (lambda asked, city: reply(asked, city, num_examples=-1), "is negative"),
+    "round": (lambda asked, city: reply(asked, city, round=2), "another run, round or city"),
+    "run": (lambda asked, city: reply(asked, city, run_id="old"), "another run, round or city"),
+    "city": (lambda asked, city: reply(asked, "aachen"), "another run, round or city"),
+    "counts": (
+        lambda asked, city: reply(asked, city, confusion=np.eye(3, dtype=np.int64)),
+        "another number of classes",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_REPLIES)
+def test_a_bad_reply_is_rejected_alone_and_named(case: str) -> None:
+    bad, why = BAD_REPLIES[case]
+    round_log = exchange(bad)
+    (rejected,) = round_log.rejected
+    assert rejected.startswith("bochum: ")
+    assert why in rejected
+    assert round_log.why() == rejected
+    assert (round_log.num_asked, round_log.num_trained) == (3, 2)
+
+
+def test_an_evaluation_without_counts_is_rejected() -> None:
+    round_log = exchange(lambda asked, city: reply(asked, city, confusion=None), "evaluate")
+    assert round_log.rejected == ["bochum: no confusion counts"]
+
+
+def test_weights_sent_with_an_evaluation_are_rejected() -> None:
+    round_log = exchange(lambda asked, city: reply(asked, city, arrays=WEIGHTS), "evaluate")
+    assert round_log.rejected == ["bochum: arrays that are not allowed: head.b, head.w"]
+
+
+def test_a_replayed_reply_counts_once() -> None:
+    fake, round_log = nodes(), log()
+    replies = answers(fake, requests("train", round_log, asks(fake)))
+    good = accepted([*replies, replies[0]], round_log, list(WEIGHTS))
+    assert sorted(good) == list(TRAIN)
+    assert round_log.rejected == ["a node: an answer that nobody waits for"]
+
+
+def test_a_reply_of_the_round_before_is_not_taken_for_this_one() -> None:
+    fake = nodes()
+    old = answers(fake, requests("train", RoundLog(request(), 2, Listener()), asks(fake)))
+    round_log = log()
+    requests("train", round_log, asks(fake))
+    assert accepted(old, round_log, list(WEIGHTS)) == []
+    nobody = ["a node: an answer that nobody waits for"] * 3
+    silent = [f"{city}: no answer in time" for city in TRAIN]
+    assert round_log.rejected == nobody + silent
+
+
+def test_silent_cities_are_named_and_the_observer_hears_of_it() -> None:
+    fake, listener = nodes(), Listener()
+    round_log = RoundLog(request(), 3, listener)
+    replies = answers(fake, requests("train", round_log, asks(fake)))
+    assert len(accepted(replies[:1], round_log, list(WEIGHTS))) == 1
+    assert round_log.rejected == ["bochum: no answer in time", "bremen: no answer in time"]
+    assert listener.messages == [f"round 3: {line}" for line in round_log.rejected]
+    assert listener.replies == [("aachen", "train", 1, 3)]
+
+
+def test_a_round_s_lines_are_sorted_and_complete() -> None:
+    fake, round_log = nodes(), log()
+    members = fake.roster.members
+    train = answers(fake, requests("train", round_log, asks(fake)))
+    accepted(train[::-1], round_log, list(WEIGHTS))
+    evaluate = [Ask(member, WEIGHTS, "aachen") for member in members]
+    scored = answers(fake, requests("evaluate", round_log, evaluate))
+    accepted(scored[::-1], round_log, [])
+    round_log.reject("ulm", "a reason")
+    lines = round_log.finished()
+
+    assert [(line["role"], line["city"], line.get("model")) for line in lines] == [
+        ("train", "aachen", None),
+        ("train", "bochum", None),
+        ("train", "bremen", None),
+        ("heldout", "aachen", "aachen"),
+        ("heldout", "bochum", "aachen"),
+        ("heldout", "bremen", "aachen"),
+        ("val", "lindau", "aachen"),
+        ("val", "munster", "aachen"),
+        ("round", None, None),
+    ]
+    assert {(line["arm"], line["seed"], line["round"]) for line in lines} == {("plain", 0, 3)}
+    assert lines[1] == {
+        "arm": "plain",
+        "seed": 0,
+        "round": 3,
+        "city": "bochum",
+        "role": "train",
+        "confusion": None,
+        "bytes_up": BYTES,
+        "bytes_down": BYTES,
+        "loss": 0.5,
+        "num_examples": 2,
+        "seconds": 0.5,
+    }
+    assert lines[6]["confusion"] == [[10, 1], [0, 5]]
+    assert (lines[6]["bytes_up"], lines[6]["bytes_down"]) == (0, BYTES)
+    last = lines[-1]
+    assert last["rejected"] == ["ulm: a reason"]
+    assert last["loss"] == pytest.approx((1 * 0.25 + 2 * 0.5 + 3 * 0.75) / 6)
+    assert (last["bytes_up"], last["bytes_down"], last["confusion"]) == (0, 0, None)
+
+
+def test_scores_are_of_the_summed_counts_of_val_cities_only() -> None:
+    """Two val cities of [[9, 1], [0, 0]] and [[0, 0], [5, 5]]; the held-out one does not count."""
+    fake, round_log = nodes(), log()
+    counts = {"lindau": [[9, 1], [0, 0]], "munster": [[0, 0], [5, 5]], "aachen": [[0, 9], [9, 0]]}
+    requests("evaluate", round_log, [Ask(member, WEIGHTS) for member in fake.roster.members])
+    assert round_log.scores() is None
+    for ask in round_log.waiting.values():
+        if ask.member.city in counts:
+            figures = {"num_examples": 1, "loss": 1.0, "seconds": 0.0}
+            matrix = np.array(counts[ask.member.city])
+            round_log.accept(ask, Reply("run", 3, ask.member.city, confusion=matrix, **figures))
+    scores = round_log.scores()
+    assert scores is not None
+    assert scores.mIoU == pytest.approx((100 * 9 / 15 + 100 * 5 / 11) / 2)
+    assert round_log.train_loss is None

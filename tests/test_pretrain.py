@@ -1,0 +1,82 @@
+"""The model creator's step repeats to the same bytes, and its cities are nobody's."""
+
+from pathlib import Path
+
+import pytest
+import safetensors
+import torch
+
+from fl_ppseg.command_line import run
+from fl_ppseg.config import load_config
+from fl_ppseg.preparation import SHIPPED_WEIGHTS, initial_model
+from fl_ppseg.pretrain import PUBLIC_CITIES, TEST_CITIES, main
+from fl_ppseg.scenes import TRAIN_CITIES, VAL_CITIES
+from fl_ppseg.setr.model import build_setr
+from fl_ppseg.setr.weights import load_weights
+
+TINY = ["--num-scenes", "48", "--epochs", "1", "--size", "32x64", "--workers", "1", "--quiet"]
+for setting in ("embed_dim=32", "depth=1", "num_heads=1", "decoder=naive", "decoder_channels=16"):
+    TINY += ["--set", f"model.{setting}"]
+TINY += ["--set", "data.image_size=[32,64]"]
+
+
+def test_the_same_options_give_the_same_bytes(tmp_path: Path) -> None:
+    files = [tmp_path / f"{k}.safetensors" for k in range(3)]
+    for file, seed in zip(files, (1, 1, 2), strict=True):
+        assert main([*TINY, "--seed", str(seed), "--out", str(file)]) == 0
+    first, again, other = (file.read_bytes() for file in files)
+    assert first == again
+    assert first != other
+
+
+def test_training_changes_the_weights(tmp_path: Path) -> None:
+    out = tmp_path / "w.safetensors"
+    main([*TINY, "--seed", "1", "--out", str(out)])
+    assignments = [word for word in TINY if "=" in word]
+    config = load_config(None, [*assignments, "model.weights=null"])
+    fresh = build_setr(config.model, 19, (32, 64), seed=1)
+    trained = build_setr(config.model, 19, (32, 64), seed=1)
+    load_weights(trained, out)
+    distances = [
+        float((a - b).detach().abs().max())
+        for a, b in zip(fresh.parameters(), trained.parameters(), strict=True)
+    ]
+    assert min(distances) > 1e-4
+
+
+def test_no_client_holds_a_public_city() -> None:
+    assert not (PUBLIC_CITIES | TEST_CITIES).keys() & (TRAIN_CITIES | VAL_CITIES).keys()
+    assert not PUBLIC_CITIES.keys() & TEST_CITIES.keys()
+
+
+def test_shipped_weights_fit_the_default_model() -> None:
+    assert SHIPPED_WEIGHTS.stat().st_size <= 8 * 10**6
+    with safetensors.safe_open(SHIPPED_WEIGHTS, framework="pt") as file:
+        assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"F16"}  # noqa: SIM118
+    loaded, scratch = (
+        initial_model(load_config(None, extra), 19, 0) for extra in ([], ["model.weights=null"])
+    )
+    differs = [
+        name
+        for name, value in loaded.state_dict().items()
+        if not torch.equal(value, scratch.state_dict()[name])
+    ]
+    assert len(differs) == len(loaded.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--out", "weights.pt"], ".safetensors"),
+        (["--out", "w.safetensors", "--num-scenes", "0"], "num_train"),
+        (["--out", "w.safetensors", "--size", "big"], "HEIGHTxWIDTH"),
+        ([], "--out"),
+    ],
+)
+def test_bad_options_are_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(main, [*arguments, "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1

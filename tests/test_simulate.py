@@ -1,0 +1,390 @@
+"""The command: its answers to bad input, its run folder, and going on after an interruption."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_federation as small
+import yaml
+
+from fl_ppseg import preparation
+from fl_ppseg.command_line import run
+from fl_ppseg.errors import RunError
+from fl_ppseg.progress import SilentObserver
+from fl_ppseg.run_folder import RunFolder
+from fl_ppseg.simulate import main
+
+SUMMARY_KEYS = {"schema", "arms", "total_seconds", "peak_rss_mb", "versions"}
+ARM_KEYS = {
+    "aAcc", "mIoU", "mAcc", "own_mIoU", "ratio_to_plain", "per_class_iou", "per_city_mIoU",
+    "per_seed", "rounds", "seconds", "client_seconds", "bytes_up", "bytes_down",
+}  # fmt: skip
+
+Simulate = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def simulate(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Simulate:
+    """Run the command on the small data set: exit status, standard output, standard error."""
+    monkeypatch.setattr(preparation, "ProcessPoolExecutor", small.InlinePool)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+
+    def call(*options: str, root: Path | None = scenes, **changes: Any) -> tuple[int, str, str]:
+        (tmp_path / "small.yaml").write_text(yaml.safe_dump(small.settings(root, **changes)))
+        argv = ["--vault-dir", str(tmp_path / "vaults"), *options]
+        if "--resume" not in options and "--config" not in options:
+            argv += ["--config", str(tmp_path / "small.yaml")]
+        status = run(main, argv)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def answer(simulate: Simulate) -> Callable[..., str]:
+    """The one line that a bad input gets."""
+
+    def call(*options: str, **changes: Any) -> str:
+        status, out, err = simulate("--quiet", *options, **changes)
+        assert (status, out) == (2, "")
+        assert re.fullmatch(r"error: [^\n]+\n", err), err
+        return err
+
+    return call
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "-18"])
+def test_no_clients(number: str, answer: Callable[..., str]) -> None:
+    assert f"clients: Input should be greater than 0, got {number}" in answer("--clients", number)
+
+
+def test_clients_that_are_no_number(answer: Callable[..., str]) -> None:
+    assert "invalid int value: 'many'" in answer("--clients", "many")
+
+
+def test_unknown_arm_with_the_nearest(answer: Callable[..., str]) -> None:
+    assert "unknown arm 'per-imag'; did you mean 'per-image'?" in answer("--arms", "per-imag")
+    assert "possible: plain" in answer("--arms", "zzzz")
+
+
+def test_arm_named_twice(answer: Callable[..., str]) -> None:
+    assert "named once" in answer("--arms", "plain,plain")
+
+
+def test_unknown_config_keys(answer: Callable[..., str]) -> None:
+    text = answer("--set", "training.learning_rat=1")
+    assert "unknown key 'training.learning_rat'; did you mean 'learning_rate'?" in text
+    assert "unknown key 'colour'" in answer(colour="red")
+    assert "wanted dotted.key=value" in answer("--set", "seeds")
+
+
+def test_yaml_of_the_wrong_type(tmp_path: Path, answer: Callable[..., str]) -> None:
+    for text, reason in (
+        ("- a\n- b\n", "wanted a mapping of keys, got list"),
+        ("just text\n", "wanted a mapping of keys, got str"),
+        ("a: [1\n", "not YAML"),
+        ("federation: 3\n", "federation"),
+        ("federation: {num_rounds: many}\n", "federation.num_rounds: .* got 'many'"),
+        ("data: {image_size: 64}\n", "data.image_size"),
+    ):
+        path = tmp_path / "wrong.yaml"
+        path.write_text(text)
+        assert re.search(reason, answer("--config", str(path)))
+
+
+def test_missing_config_names_those_there_are(answer: Callable[..., str]) -> None:
+    assert "no config 'non-existent': give a YAML file or one of" in answer(
+        "--config", "non-existent"
+    )
+
+
+def test_quick_with_a_config(answer: Callable[..., str]) -> None:
+    assert "leave out --config or --quick" in answer("--quick")
+
+
+def test_data_root_without_the_layout(tmp_path: Path, answer: Callable[..., str]) -> None:
+    assert "no such folder; give the one" in answer("--data-root", str(tmp_path / "nowhere"))
+    (tmp_path / "empty").mkdir()
+    text = answer("--data-root", str(tmp_path / "empty"))
+    assert "leftImg8bit: no such folder; a data set in Cityscapes layout" in text
+
+
+@pytest.fixture
+def tree(scenes: Path, tmp_path: Path) -> Path:
+    return small.tree_of_links(scenes, tmp_path / "tree")
+
+
+def remove(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    folder.rmdir()
+
+
+def test_tree_without_label_maps(tree: Path, answer: Callable[..., str]) -> None:
+    remove(tree / "gtFine")
+    assert f"{tree / 'gtFine'}: no such folder" in answer(root=tree)
+
+
+def test_tree_without_val(tree: Path, answer: Callable[..., str]) -> None:
+    remove(tree / "leftImg8bit" / "val")
+    assert "the data set has no 'val' split" in answer(root=tree)
+
+
+def test_missing_label_map_is_named(tree: Path, answer: Callable[..., str]) -> None:
+    missing = sorted((tree / "gtFine/train/bochum").iterdir())[1]
+    missing.unlink()
+    assert f"{missing}: missing; add this label map or remove its image" in answer(root=tree)
+
+
+def test_empty_city_is_named(tree: Path, answer: Callable[..., str]) -> None:
+    (tree / "leftImg8bit/train/zurich").mkdir()
+    assert "zurich: empty city" in answer(root=tree)
+
+
+def test_truncated_image_while_encrypting(
+    tree: Path, tmp_path: Path, answer: Callable[..., str], simulate: Simulate
+) -> None:
+    """With the vaults' processes; what was encrypted before is kept and found again."""
+    broken = sorted((tree / "leftImg8bit/train/bremen").iterdir())[1]
+    content = broken.read_bytes()
+    broken.unlink()
+    broken.write_bytes(content[:300])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preparation, "ProcessPoolExecutor", small.REAL_POOL)
+        text = answer("--out", str(tmp_path / "out"), root=tree)
+    assert str(broken) in text
+    assert "restore the file or remove the scene" in text
+    assert not (tmp_path / "out" / "config.yaml").exists()
+
+    broken.write_bytes(content)
+    assert simulate("--quiet", "--prepare", "--out", str(tmp_path / "out"), root=tree)[0] == 0
+
+
+def test_run_that_is_there_already(
+    tmp_path: Path, simulate: Simulate, answer: Callable[..., str]
+) -> None:
+    out = ("--out", str(tmp_path / "out"))
+    assert simulate("--prepare", *out)[0] == 0
+    before = (tmp_path / "out" / "config.yaml").read_bytes()
+    assert "holds a run already; add --resume or choose another" in answer(*out)
+    assert (tmp_path / "out" / "config.yaml").read_bytes() == before
+
+
+def test_resume_of_nothing(tmp_path: Path, answer: Callable[..., str]) -> None:
+    assert "--resume needs --out" in answer("--resume")
+    assert "--resume needs --out" in answer("--resume", "--out", str(tmp_path / "nothing"))
+
+
+def test_more_clients_than_images(answer: Callable[..., str]) -> None:
+    text = answer("--clients", "17")
+    assert "17 clients for 16 images" in text
+    assert "ask for at most 8" in text
+
+
+def test_image_size_that_does_not_divide(answer: Callable[..., str]) -> None:
+    text = answer("--set", "data.image_size=[30, 64]")
+    assert "30" in text and "8" in text
+
+
+def test_weights_that_are_not_there(tmp_path: Path, answer: Callable[..., str]) -> None:
+    missing = tmp_path / "no.safetensors"
+    assert str(missing) in answer("--set", f"model.weights={missing}")
+
+
+def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["-h"])
+    assert ended.value.code == 0
+    assert "--clients N" in capsys.readouterr().out
+
+
+# A whole run.
+
+
+def test_a_run_writes_its_folder_and_prints_its_table(
+    tmp_path: Path, simulate: Simulate
+) -> None:
+    arms = ["plain", "per-image", "per-image-per-block"]
+    status, out, err = simulate("--quiet", "--arms", ",".join(arms), "--out", str(tmp_path / "o"))
+    assert (status, err) == (0, "")
+    rows = [line.split()[0] for line in out.splitlines() if re.search(r"\d\.\d", line)]
+    assert rows == arms
+    assert str(tmp_path / "o" / "report.html") in out
+
+    folder = RunFolder(tmp_path / "o")
+    summary = json.loads(folder.summary.read_text("utf-8"))
+    assert summary.keys() == SUMMARY_KEYS
+    assert list(summary["arms"]) == arms
+    for entry in summary["arms"].values():
+        assert entry.keys() == ARM_KEYS
+        assert 0 <= entry["mIoU"] <= entry["aAcc"] <= 100
+        assert entry["per_city_mIoU"].keys() >= {"aachen", "bochum", "bremen", "lindau", "munster"}
+        assert len(entry["per_class_iou"]) == 19
+        assert entry["rounds"] == 2
+        assert entry["per_seed"][0].keys() == {"seed", "aAcc", "mIoU", "mAcc", "own_mIoU"}
+    assert summary["arms"]["plain"]["ratio_to_plain"] == 1.0
+    size = sum(value.nbytes for value in small.final(folder, "plain").values())
+    assert summary["arms"]["plain"]["bytes_up"] == 2 * 3 * size
+    assert summary["arms"]["plain"]["bytes_down"] == 2 * (3 + 5) * size
+
+    report = folder.report.read_text("utf-8")
+    assert "per-image-per-block" in report and "<svg" in report
+    assert list((folder.path / "figures").iterdir())
+    assert folder.log.read_text("utf-8")
+    assert not list(folder.path.rglob(".*tmp"))
+    assert small.RunFolder(folder.path).partition.exists()
+
+
+def test_own_arms_and_seeds(tmp_path: Path, simulate: Simulate) -> None:
+    table = {"mine": {"note": "my own", "embedding": "frozen"}}
+    changes: dict[str, Any] = {"arms": ["mine"], "arm_table": table, "seeds": [0, 1]}
+    status, _, err = simulate("--out", str(tmp_path / "o"), "--quiet", **changes)
+    assert (status, err) == (0, "")
+    folder = RunFolder(tmp_path / "o")
+    summary = json.loads(folder.summary.read_text("utf-8"))
+    assert [entry["seed"] for entry in summary["arms"]["mine"]["per_seed"]] == [0, 1]
+    assert summary["arms"]["mine"]["ratio_to_plain"] is None
+    both = [small.bits(small.final(folder, "mine", seed)) for seed in (0, 1)]
+    assert both[0] != both[1]
+
+
+@pytest.mark.parametrize("arm", ["centralised", "local-only", "plain-frozen-embedding"])
+def test_arms_of_other_kinds_reach_the_report(
+    arm: str, tmp_path: Path, simulate: Simulate
+) -> None:
+    status, out, err = simulate("--quiet", "--arms", f"plain,{arm}", "--out", str(tmp_path / "o"))
+    assert (status, err) == (0, "")
+    assert arm in out
+    assert arm in (tmp_path / "o" / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("iid", "at random"), ("dirichlet", "Dirichlet(0.5) mixture")]
+)
+def test_other_partitions(kind: str, words: str, tmp_path: Path, simulate: Simulate) -> None:
+    changes = {"partition": {"kind": kind}, "arms": ["plain"], "federation": {"num_rounds": 1}}
+    status, _, err = simulate("--out", str(tmp_path / "o"), **changes)
+    assert status == 0
+    assert words in err
+    record = json.loads((tmp_path / "o" / "partition.json").read_text("utf-8"))
+    dealt = [stem for city in record["clients"].values() for stems in city.values() for stem in stems]
+    assert len(dealt) == len(set(dealt)) == 16
+
+
+def test_fewer_clients_merge_cities_and_say_so(tmp_path: Path, simulate: Simulate) -> None:
+    status, _, err = simulate("--prepare", "--clients", "2", "--out", str(tmp_path / "o"))
+    assert status == 0
+    assert "2 clients for 3 cities: cities are merged" in err
+
+
+def test_nineteen_clients_split_one_of_eighteen_procedural_cities(
+    tmp_path: Path, simulate: Simulate
+) -> None:
+    """With all defaults of the data but its size."""
+    data = {"num_train": 72, "num_val": 6, "scene_size": [32, 64], "num_views": 1}
+    options = ("--prepare", "--clients", "19", "--arms", "plain", "--out", str(tmp_path / "o"))
+    status, out, err = simulate(*options, root=None, data=data)
+    assert status == 0, err
+    assert "19 clients for 18 cities: split into contiguous shards are strasbourg into 2" in err
+    assert "flwr run . local" in out
+    record = json.loads((tmp_path / "o" / "partition.json").read_text("utf-8"))
+    assert len(record["clients"]) == 19
+    assert {"strasbourg-1", "strasbourg-2"} < record["clients"].keys()
+    assert sum(len(s) for c in record["clients"].values() for s in c.values()) == 72
+
+
+# Going on.
+
+
+class Interrupting(SilentObserver):
+    """Ends the run at one of its events."""
+
+    def __init__(self, error: BaseException, event: str, count: int) -> None:
+        self.error, self.event, self.left = error, event, count
+
+    def replied(self, *_: object) -> None:
+        self._count("replied")
+
+    def round_finished(self, *_: object) -> None:
+        self._count("round_finished")
+
+    def _count(self, event: str) -> None:
+        self.left -= event == self.event
+        if self.left == 0:
+            raise self.error
+
+
+def results(folder: Path) -> list[dict[str, Any]]:
+    """Lines of results.jsonl without what time decides."""
+    lines = RunFolder(folder).lines()
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("event", "count", "error", "said"),
+    [
+        ("round_finished", 3, KeyboardInterrupt(), "interrupted; "),
+        ("replied", 20, KeyboardInterrupt(), "interrupted; "),
+        ("replied", 5, RunError("no more"), "no more"),
+        ("replied", 43, OSError(28, "No space left on device"), "no space left on the disk"),
+    ],
+)
+def test_interrupted_run_goes_on_to_the_same_bits(
+    event: str, count: int, error: BaseException, said: str, tmp_path: Path, simulate: Simulate
+) -> None:
+    changes: dict[str, Any] = {
+        "arms": ["plain", "per-client"],
+        "federation": {"num_rounds": 3, "strategy": "fedavgm"},
+    }
+    whole, broken = str(tmp_path / "whole"), str(tmp_path / "broken")
+    assert simulate("--quiet", "--out", whole, **changes)[0] == 0
+    with pytest.MonkeyPatch.context() as patch:
+        observer = Interrupting(error, event, count)
+        patch.setattr("fl_ppseg.simulation.choose_observer", lambda *_: observer)
+        status, _, err = simulate("--quiet", "--out", broken, **changes)
+    assert status == (2 if isinstance(error, OSError) else 1)
+    assert said in err and err.count("\n") == 1
+    assert results(Path(broken)) != results(Path(whole))
+
+    assert simulate("--quiet", "--resume", "--out", broken)[0] == 0
+    assert results(Path(broken)) == results(Path(whole))
+    for arm in changes["arms"]:
+        file = f"{arm}/seed_0/round_0003.safetensors"
+        assert (Path(broken) / file).read_bytes() == (Path(whole) / file).read_bytes()
+    assert (Path(broken) / "report.html").exists()
+
+
+def test_finished_run_resumes_to_its_report(tmp_path: Path, simulate: Simulate) -> None:
+    out = ("--quiet", "--out", str(tmp_path / "o"))
+    assert simulate(*out, arms=["plain"])[0] == 0
+    before = results(tmp_path / "o")
+    (tmp_path / "o" / "report.html").unlink()
+    assert simulate("--resume", *out)[0] == 0
+    assert results(tmp_path / "o") == before
+    assert (tmp_path / "o" / "report.html").exists()
+
+
+def test_damaged_checkpoint_goes_back_to_the_one_before(
+    tmp_path: Path, simulate: Simulate
+) -> None:
+    out = ("--quiet", "--out", str(tmp_path / "o"))
+    assert simulate(*out, arms=["plain"])[0] == 0
+    before = results(tmp_path / "o")
+    newest = tmp_path / "o/plain/seed_0/round_0002.safetensors"
+    whole = newest.read_bytes()
+    newest.write_bytes(whole[:-4] + b"gone")
+    with (tmp_path / "o" / "results.jsonl").open("a") as file:
+        file.write('{"half": ')
+    assert simulate("--resume", *out)[0] == 0
+    assert newest.read_bytes() == whole
+    assert results(tmp_path / "o") == before

@@ -12,10 +12,11 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -68,10 +69,14 @@ class Vault:
 
     @cached_property
     def _key(self) -> ClientKey:
-        """The master key, made at its first use."""
+        """The master key, made at its first use; of several processes at once the first wins."""
         path = self.folder / "master.key"
         if not path.exists():
-            ClientKey.generate().save(path)
+            with TemporaryDirectory(dir=self.folder) as place:
+                draft = Path(place) / path.name
+                ClientKey.generate().save(draft)
+                with suppress(FileExistsError):
+                    path.hardlink_to(draft)
         return ClientKey.load(path)
 
     def shard_folder(self, digest: str) -> Path:

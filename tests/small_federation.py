@@ -92,13 +92,13 @@ class InlinePool:
     def shutdown(self, **_: object) -> None: ...
 
 
-def prepared(settings: Config, place: Path) -> Experiment:
+def prepared(settings: Config, place: Path, num_workers: int = 1) -> Experiment:
     """The experiment with its run folder and vaults in `place`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(preparation, "ProcessPoolExecutor", InlinePool)
         quiet = StepProgress(Console(), quiet=True)
         folder = RunFolder(place / "run")
-        return prepare(settings, folder, place / "vaults", 1, quiet)
+        return prepare(settings, folder, place / "vaults", num_workers, quiet)
 
 
 def federate(

@@ -170,9 +170,7 @@ def test_refusals_travel_as_errors_without_weights(
     assert not reply.has_content()
 
 
-def test_message_of_another_form_is_refused(
-    grid: Grid, request_of: Callable[..., Request]
-) -> None:
+def test_message_of_another_form_is_refused(grid: Grid, request_of: Callable[..., Request]) -> None:
     content = pack_request(request_of())
     content.config_records["settings"]["data_root"] = "/home/owner"
     reply = ask(grid, request_of(), content=content)

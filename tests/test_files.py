@@ -75,7 +75,7 @@ def test_a_full_disk_leaves_the_old_content_and_is_said(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError) as failure:  # noqa: PT011
+    with pytest.raises(OSError) as failure:
         write_atomically(path, "new")
     assert "no space left on the disk" in describe(failure.value)
     assert entries(tmp_path) == {"file": b"old"}

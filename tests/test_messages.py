@@ -20,7 +20,6 @@ from fl_ppseg.messages import (
     MessageError,
     Reply,
     Request,
-    pack_arrays,
     pack_description,
     pack_reply,
     pack_request,

@@ -213,7 +213,13 @@ def test_no_message_holds_a_secret(run: Run) -> None:
 def test_no_file_of_the_run_or_of_a_node_holds_a_secret(run: Run) -> None:
     files = run.files
     names = {Path(name).name for name in files}
-    assert {"config.yaml", "partition.json", "results.jsonl", "summary.json", "report.html"} <= names
+    assert {
+        "config.yaml",
+        "partition.json",
+        "results.jsonl",
+        "summary.json",
+        "report.html",
+    } <= names
     assert {"round_0002.safetensors", "node_0000.yaml", "manifest.json", "aachen.npy"} <= names
     assert any(Path(name).suffix in {".png", ".svg"} for name in files)
     assert found_in(files, run.needles) == set()

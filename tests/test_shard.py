@@ -179,7 +179,7 @@ def test_damaged_files_are_an_input_error(
     write(tmp_path, "ulm", num_images, seed=0)
     path = tmp_path / "ulm" / kind / "ulm.npy"
     path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
-    with pytest.raises(InputError, match="damaged shard .*encrypt the images again"):
+    with pytest.raises(InputError, match=r"damaged shard .*encrypt the images again"):
         open_shard([tmp_path / "ulm"])
 
 

@@ -28,7 +28,10 @@ Simulate = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def simulate(
-    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    scenes: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Simulate:
     """Run the command on the small data set: exit status, standard output, standard error."""
     monkeypatch.setattr(preparation, "ProcessPoolExecutor", small.InlinePool)
@@ -211,9 +214,7 @@ def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
 # A whole run.
 
 
-def test_a_run_writes_its_folder_and_prints_its_table(
-    tmp_path: Path, simulate: Simulate
-) -> None:
+def test_a_run_writes_its_folder_and_prints_its_table(tmp_path: Path, simulate: Simulate) -> None:
     arms = ["plain", "per-image", "per-image-per-block"]
     status, out, err = simulate("--quiet", "--arms", ",".join(arms), "--out", str(tmp_path / "o"))
     assert (status, err) == (0, "")
@@ -259,9 +260,7 @@ def test_own_arms_and_seeds(tmp_path: Path, simulate: Simulate) -> None:
 
 
 @pytest.mark.parametrize("arm", ["centralised", "local-only", "plain-frozen-embedding"])
-def test_arms_of_other_kinds_reach_the_report(
-    arm: str, tmp_path: Path, simulate: Simulate
-) -> None:
+def test_arms_of_other_kinds_reach_the_report(arm: str, tmp_path: Path, simulate: Simulate) -> None:
     status, out, err = simulate("--quiet", "--arms", f"plain,{arm}", "--out", str(tmp_path / "o"))
     assert (status, err) == (0, "")
     assert arm in out
@@ -277,7 +276,9 @@ def test_other_partitions(kind: str, words: str, tmp_path: Path, simulate: Simul
     assert status == 0
     assert words in err
     record = json.loads((tmp_path / "o" / "partition.json").read_text("utf-8"))
-    dealt = [stem for city in record["clients"].values() for stems in city.values() for stem in stems]
+    dealt = [
+        stem for city in record["clients"].values() for stems in city.values() for stem in stems
+    ]
     assert len(dealt) == len(set(dealt)) == 16
 
 
@@ -374,9 +375,7 @@ def test_finished_run_resumes_to_its_report(tmp_path: Path, simulate: Simulate) 
     assert (tmp_path / "o" / "report.html").exists()
 
 
-def test_damaged_checkpoint_goes_back_to_the_one_before(
-    tmp_path: Path, simulate: Simulate
-) -> None:
+def test_damaged_checkpoint_goes_back_to_the_one_before(tmp_path: Path, simulate: Simulate) -> None:
     out = ("--quiet", "--out", str(tmp_path / "o"))
     assert simulate(*out, arms=["plain"])[0] == 0
     before = results(tmp_path / "o")

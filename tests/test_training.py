@@ -24,6 +24,7 @@ from fl_ppseg.training import LocalUpdate, Position, local_update, pixel_loss, p
 
 SIZE = (32, 64)
 CONFIG = TrainingConfig(batch_size=2)
+FIRST, SECOND = Position(1, 4), Position(2, 4)
 
 
 def shard(num_images: int = 3, num_views: int = 2, city: str = "aachen", ignored: bool = False):
@@ -42,7 +43,7 @@ def shard(num_images: int = 3, num_views: int = 2, city: str = "aachen", ignored
 def update(
     config: TrainingConfig = CONFIG,
     data: Shard | None = None,
-    position: Position = Position(1, 4),
+    position: Position = FIRST,
     seed: int = 5,
     changes: Mapping[str, Any] = {},
     **options: Any,
@@ -118,7 +119,7 @@ def test_given_weights_are_not_written_to() -> None:
     "other",
     [
         {"seed": 6},
-        {"position": Position(2, 4)},
+        {"position": SECOND},
         {"data": shard(city="bochum")},
     ],
     ids=["seed", "round", "city"],
@@ -175,7 +176,7 @@ class OneWeight(nn.Module):
 
 
 def one_weight(
-    config: TrainingConfig, num_images: int = 3, position: Position = Position(2, 4)
+    config: TrainingConfig, num_images: int = 3, position: Position = SECOND
 ) -> LocalUpdate:
     data = shard(num_images)
     (part,) = data.parts

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -102,9 +101,7 @@ def test_every_arm_has_a_shard_of_its_own(job: Assignment, folders: dict[str, Pa
         np.testing.assert_array_equal(shard.heldout_labels, shards[0].heldout_labels)
 
 
-def test_plain_shard_holds_the_views_as_they_are(
-    job: Assignment, folders: dict[str, Path]
-) -> None:
+def test_plain_shard_holds_the_views_as_they_are(job: Assignment, folders: dict[str, Path]) -> None:
     shard = part(folders["plain"])
     np.testing.assert_array_equal(shard.images, plain_views(job))
     for number, scene in enumerate(job.train):
@@ -131,10 +128,11 @@ def test_encrypted_blocks_hold_the_same_values_in_another_order(
 
 def orders(plain: np.ndarray, encrypted: np.ndarray) -> list[set[bytes]]:
     """For each image, the permutations that explain its blocks; needs blocks of distinct values."""
-    found = []
-    for before, after in zip(blocks(plain), blocks(encrypted), strict=True):
-        found.append({np.argsort(b)[np.argsort(np.argsort(a))].tobytes() for b, a in zip(before, after)})
-    return found
+    pairs = zip(blocks(plain), blocks(encrypted), strict=True)
+    return [
+        {np.argsort(b)[np.argsort(np.argsort(a))].tobytes() for b, a in zip(*pair, strict=True)}
+        for pair in pairs
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +169,11 @@ def test_number_of_permutations_is_what_the_arm_promises(distinct: Path, tmp_pat
 def test_two_clients_with_the_same_images_differ(distinct: Path, tmp_path: Path) -> None:
     protections = {"per-client": ARMS["per-client"]}
     first, second = (
-        part(prepare_shards(assignment(distinct, tmp_path / v, protections=protections))["per-client"])
+        part(
+            prepare_shards(assignment(distinct, tmp_path / v, protections=protections))[
+                "per-client"
+            ]
+        )
         for v in ("a", "b")
     )
     assert first.manifest == second.manifest
@@ -193,9 +195,7 @@ def test_owner_decrypts_derived_images_exactly(
         if arm == "per-client":
             return key.client_subkey(kept["client"])
         salt = kept[f"{split}/{scene.scene_id}/{view}"]
-        return key.view_subkey(
-            split=split, city=scene.city, file=scene.stem, view=view, salt=salt
-        )
+        return key.view_subkey(split=split, city=scene.city, file=scene.stem, view=view, salt=salt)
 
     def opened(image: np.ndarray, key: SubKey) -> np.ndarray:
         return decrypt(np.array(image), key, "shuffle", block_size=BLOCK, scope="common")
@@ -250,6 +250,32 @@ def test_master_key_is_made_once(scenes: Path, tmp_path: Path) -> None:
     prepare_shards(assignment(scenes, tmp_path, "bochum", protections))
     assert (tmp_path / "aachen" / "master.key").read_bytes() == before
     assert (tmp_path / "bochum" / "master.key").read_bytes() != before
+
+
+def test_of_two_processes_that_make_the_key_the_first_wins(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As two seeds of a run do: the other one makes its key between a look and the making."""
+    protections = {"per-client": ARMS["per-client"]}
+    job = assignment(scenes, tmp_path, protections=protections)
+    generate = ClientKey.generate
+    made: list[bytes] = []
+
+    def slow() -> ClientKey:
+        monkeypatch.setattr(ClientKey, "generate", generate)
+        prepare_shards(dataclasses.replace(job, seed=4))
+        made.append((job.vault / "master.key").read_bytes())
+        return generate()
+
+    monkeypatch.setattr(ClientKey, "generate", slow)
+    prepare_shards(job)
+    assert [(job.vault / "master.key").read_bytes()] == made
+    assert mode(job.vault / "master.key") == 0o600
+    assert sorted(path.name for path in job.vault.iterdir()) == [
+        "manifests",
+        "master.key",
+        "shards",
+    ]
 
 
 def test_shard_names_no_file_of_the_owner(job: Assignment, folders: dict[str, Path]) -> None:
@@ -383,4 +409,4 @@ def test_keys_do_not_come_from_the_seed(scenes: Path, tmp_path: Path) -> None:
         assert first[arm].name == second[arm].name
         same = np.array_equal(part(first[arm]).images, part(second[arm]).images)
         assert same == (arm == "plain")
-    assert os.listdir(tmp_path / "a") == ["aachen"]
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["aachen"]

@@ -12,6 +12,8 @@ import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from fl_ppseg.errors import RunError
 
 if TYPE_CHECKING:

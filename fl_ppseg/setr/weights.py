@@ -47,7 +47,8 @@ def save_weights(
     """
     state = weights.state_dict() if isinstance(weights, SETR) else weights
     grid = weights.grid if isinstance(weights, SETR) else grid
-    metadata = {"format": "pt"} | ({} if grid is None else {"grid": f"{grid[0]}x{grid[1]}"})
+    # One entry at most: safetensors writes several in random order; equal weights make equal files.
+    metadata = None if grid is None else {"grid": f"{grid[0]}x{grid[1]}"}
     tensors = {name: _stored(tensor, DTYPES[dtype]) for name, tensor in state.items()}
     write_atomically(path, safetensors.torch.save(tensors, metadata))
 

@@ -1,0 +1,180 @@
+"""Before the first round: who holds what, initial weights, and finding it all again."""
+
+import stat
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import small_federation as small
+
+from clients.policy import load_policy, policy_path
+from fl_ppseg.config import Config, load_config
+from fl_ppseg.errors import InputError
+from fl_ppseg.partition import Partition
+from fl_ppseg.preparation import Experiment, initial_model
+from fl_ppseg.setr.weights import save_weights
+from fl_ppseg.shard import open_shard
+
+
+def policies(experiment: Experiment) -> list[Any]:
+    return [
+        load_policy(policy_path(experiment.nodes, number)) for number in range(experiment.num_nodes)
+    ]
+
+
+def file_states(folder: Path) -> dict[Path, tuple[int, int]]:
+    return {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_node_a_city_and_its_own_shards_alone(scenes: Path, tmp_path: Path) -> None:
+    arms = ["plain", "per-client", "per-image", "plain-frozen-embedding"]
+    experiment = small.prepared(small.config(scenes, arms=arms), tmp_path)
+    found = policies(experiment)
+    cities = ["aachen", "bochum", "bremen", "lindau", "munster"]
+    assert [(p.city, p.role) for p in found] == [
+        (city, "train" if number < 3 else "val") for number, city in enumerate(cities)
+    ]
+    for policy in found:
+        assert list(policy.arms) == arms
+        for name, arm in policy.arms.items():
+            ((seed, shards),) = arm.shards.items()
+            assert seed == 0
+            vault = tmp_path / "vaults" / policy.city / "shards"
+            assert [path.parent for path in shards] == [vault]
+            assert arm.embedding == ("frozen" if name == "plain-frozen-embedding" else "uploaded")
+            manifest = open_shard(shards).parts[0].manifest
+            assert (manifest.city, manifest.block_size) == (policy.city, 8)
+        assert policy.arms["plain"].shards == policy.arms["plain-frozen-embedding"].shards
+        assert policy.arms["plain"].shards != policy.arms["per-client"].shards
+
+
+def test_heldout_images_are_never_trained_on(scenes: Path, tmp_path: Path) -> None:
+    experiment = small.prepared(small.config(scenes, arms=["plain"]), tmp_path)
+    for policy in policies(experiment):
+        shard = open_shard(policy.arms["plain"].shards[0])
+        trained = {image[0].tobytes() for image in shard.parts[0].images}
+        heldout = {np.ascontiguousarray(image).tobytes() for image, _ in shard.heldout()}
+        assert not trained & heldout
+        assert len(heldout) == (1 if policy.role == "train" else 2)
+        assert (len(trained) == 0) == (policy.role == "val")
+
+
+def test_centralised_shards_lie_on_one_node(scenes: Path, tmp_path: Path) -> None:
+    experiment = small.prepared(small.config(scenes, arms=["centralised", "plain"]), tmp_path)
+    holders = {
+        p.city: p.arms["centralised"].shards
+        for p in policies(experiment)
+        if "centralised" in p.arms
+    }
+    assert holders.keys() == {"aachen", "lindau", "munster"}
+    assert [path.parents[1].name for path in holders["aachen"][0]] == ["aachen", "bochum", "bremen"]
+
+
+def test_round_zero_is_the_same_for_all_arms_and_says_what_it_is(
+    scenes: Path, tmp_path: Path
+) -> None:
+    settings = small.config(scenes, arms=["plain", "per-image"], seeds=[0, 3])
+    experiment = small.prepared(settings, tmp_path)
+    starts = {(a, s): experiment.folder.latest(a, s) for a in settings.arms for s in (0, 3)}
+    digests = Counter(small.bits(start.arrays) for start in starts.values() if start)
+    assert sorted(digests.values()) == [2, 2]
+    for (arm, seed), start in starts.items():
+        assert start is not None and start.round == 0
+        assert (start.description["arm"], start.description["seed"]) == (arm, seed)
+        assert start.description["model"]["patch_size"] == 8
+        assert start.description["image_size"] == [32, 64]
+        assert len(start.description["classes"]) == 19
+    assert load_config(experiment.folder.config) == settings
+    text = experiment.folder.partition.read_text("utf-8")
+    assert Partition.from_json(text) == experiment.partition
+
+
+def test_weights_of_a_file_are_the_start(scenes: Path, tmp_path: Path) -> None:
+    network = small.model()
+    for value in network.parameters():
+        value.data.fill_(0.25)
+    save_weights(network, tmp_path / "w.safetensors")
+    model = {"weights": str(tmp_path / "w.safetensors")}
+    experiment = small.prepared(small.config(scenes, arms=["plain"], model=model), tmp_path)
+    for value in small.final(experiment.folder, "plain").values():
+        assert (value == 0.25).all()
+
+
+def test_from_scratch_depends_on_the_seed_alone(scenes: Path) -> None:
+    settings = small.config(scenes)
+    first, again, other = (
+        small.bits(initial_model(settings, 19, seed).state_dict()) for seed in (1, 1, 2)
+    )
+    assert first == again != other
+
+
+def test_prepared_again_nothing_is_made_again(scenes: Path, tmp_path: Path) -> None:
+    settings = small.config(scenes, arms=["per-client", "per-image"])
+    small.prepared(settings, tmp_path)
+    shards = file_states(tmp_path / "vaults" / "aachen")
+    run = file_states(tmp_path / "run")
+    small.prepared(settings, tmp_path)
+    assert file_states(tmp_path / "vaults" / "aachen") == shards
+    assert file_states(tmp_path / "run") == run
+
+
+def test_two_runs_of_one_vault_share_shards_and_keep_their_policies_apart(
+    scenes: Path, tmp_path: Path
+) -> None:
+    settings = small.config(scenes, arms=["per-image"])
+    first = small.prepared(settings, tmp_path)
+    before = [p.arms for p in policies(first)]
+    (tmp_path / "run").rename(tmp_path / "first")
+    second = small.prepared(settings, tmp_path)
+    assert [p.arms for p in policies(second)] == before
+
+
+def test_owners_folders_are_closed_to_others(scenes: Path, tmp_path: Path) -> None:
+    experiment = small.prepared(small.config(scenes), tmp_path)
+    for folder in [experiment.nodes, *(tmp_path / "vaults").glob("[a-z]*")]:
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for file in experiment.nodes.glob("*.yaml"):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_city_of_both_splits_is_refused(scenes: Path, tmp_path: Path) -> None:
+    root = small.tree_of_links(scenes, tmp_path / "tree")
+    for kind in ("leftImg8bit", "gtFine"):
+        (root / kind / "val" / "lindau").rename(root / kind / "val" / "aachen")
+    with pytest.raises(InputError, match="aachen stands under train and val"):
+        small.prepared(small.config(root), tmp_path)
+
+
+def test_partition_of_other_data_is_refused(scenes: Path, tmp_path: Path) -> None:
+    root = small.tree_of_links(scenes, tmp_path / "tree")
+    settings = small.config(root, arms=["plain"])
+    small.prepared(settings, tmp_path)
+    for kind in ("leftImg8bit", "gtFine"):
+        sorted((root / kind / "train" / "bremen").iterdir())[0].unlink()
+    with pytest.raises(InputError, match="the partition names .*bremen.* which .* lacks") as caught:
+        small.prepared(settings, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_vault_processes_of_several_seeds_make_one_key(scenes: Path, tmp_path: Path) -> None:
+    """Real processes, all at once: each of them may be the first to need the key of a city."""
+    settings = small.config(scenes, arms=["per-client"], seeds=list(range(6)), clients=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(small, "InlinePool", small.REAL_POOL)
+        experiment = small.prepared(settings, tmp_path, num_workers=4)
+    assert len(list((tmp_path / "vaults").glob("*/master.key"))) == 3
+    (policy, *_) = policies(experiment)
+    assert sorted(policy.arms["per-client"].shards) == list(range(6))
+
+
+def test_procedural_scenes_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    data = {"num_train": 36, "num_val": 6, "scene_size": [32, 64], "num_views": 1}
+    settings: Config = small.config(None, arms=["plain"], clients=2, data=data)
+    small.prepared(settings, tmp_path / "a")
+    before = file_states(tmp_path / "cache")
+    assert len(before) == 2 * (36 + 6) + 1
+    small.prepared(settings, tmp_path / "b")
+    assert file_states(tmp_path / "cache") == before

@@ -15,6 +15,7 @@ from fl_ppseg.errors import InputError, RunError
 
 LOGGERS = ("fl_ppseg", "clients", "strategies", "flwr")
 """Whose log lines a command directs."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
@@ -27,21 +28,25 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
     Returns:
         0, 1 or 2 as described in the module's docstring.
     """
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # our own errors say it
     try:
         return main(argv)
     except (InputError, RunError, OSError) as error:
         if os.environ.get("FL_PPSEG_TRACEBACK"):
             raise
-        return _say(describe(error), 1 if isinstance(error, RunError) else 2)
+        is_failure = isinstance(error, RunError) or getattr(error, "errno", None) in DISK_FULL
+        return _say(describe(error), 1 if is_failure else 2)
     except KeyboardInterrupt:
         return _say("interrupted; finished work is kept, half-done work removed", 1)
 
 
 def describe(error: BaseException) -> str:
     """One line for a person: the message of our own errors, the plain cause of the system's."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         where = f" while writing {error.filename}" if error.filename else ""
-        return f"no space left on the disk{where}; free some, or choose another --out or --vault-dir"
+        return (
+            f"no space left on the disk{where}; free some, or choose another --out or --vault-dir"
+        )
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__

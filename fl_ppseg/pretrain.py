@@ -38,20 +38,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         "data.num_views": 8,
         "training.local_epochs": options.epochs,
         "training.learning_rate": options.learning_rate,
-        "training.num_threads": options.workers,
+        "training.num_threads": 1,
     }
     config = load_config(options.config, [*options.set, "model.weights=null"], overrides)
-    pretrain(config, options.out, options.seed, options.quiet)
+    pretrain(config, options.out, options.seed, options.workers, options.quiet)
     return 0
 
 
-def pretrain(config: Config, out: Path, seed: int, quiet: bool) -> None:
+def pretrain(config: Config, out: Path, seed: int, workers: int, quiet: bool) -> None:
     """Make starting weights.
 
     Args:
         config: `data` says how many scenes at which size, `model` what is trained, `training` how.
         out: The .safetensors file to write, fp16.
         seed: Seed of the views, the first weights and the order of the images.
+        workers: Processes that draw the scenes; the weights do not depend on it.
         quiet: Show no progress and no score.
     """
     from fl_ppseg.classes import load_class_table
@@ -63,7 +64,7 @@ def pretrain(config: Config, out: Path, seed: int, quiet: bool) -> None:
 
     classes = load_class_table("cityscapes")
     with tempfile.TemporaryDirectory() as scratch, steps(sys.stderr, quiet) as progress:
-        shard = open_shard([_public_shard(config, Path(scratch), seed, progress)])
+        shard = open_shard([_public_shard(config, Path(scratch), seed, workers, progress)])
         model = build_setr(config.model, classes.num_classes, config.data.image_size, seed=seed)
         update = local_update(
             model,
@@ -82,7 +83,9 @@ def pretrain(config: Config, out: Path, seed: int, quiet: bool) -> None:
         print(f"{out}: mIoU {score(counts).mIoU:.1f} on public cities not trained on")
 
 
-def _public_shard(config: Config, scratch: Path, seed: int, progress: StepProgress) -> Path:
+def _public_shard(
+    config: Config, scratch: Path, seed: int, workers: int, progress: StepProgress
+) -> Path:
     """Plain views of public scenes, laid out as a client's shard."""
     from clients.vault import Assignment, prepare_shards
     from fl_ppseg.classes import load_class_table
@@ -97,7 +100,7 @@ def _public_shard(config: Config, scratch: Path, seed: int, progress: StepProgre
         size=data.scene_size,
         seed=data.scene_seed,
         cities=(PUBLIC_CITIES, TEST_CITIES),
-        workers=config.training.num_threads,
+        workers=workers,
         progress=lambda done, total: progress.update("drawing public scenes", done, total),
     )
     dataset = open_dataset(scratch / "scenes", load_class_table("cityscapes"), ("train", "val"))
@@ -131,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--epochs", type=int, default=30, metavar="N", help="passes over them")
     add("--learning-rate", type=float, default=2e-3, metavar="X", help="at the start; poly decay")
     add("--seed", type=int, default=20260416, metavar="N", help="seed of scenes and training")
-    add("--workers", type=int, default=2, metavar="N", help="processes that draw, threads of torch")
+    add("--workers", type=int, default=2, metavar="N", help="processes that draw scenes")
     add("--config", metavar="FILE", help="config with the model and the image size")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="set dotted.key=value")
     add("--quiet", action="store_true", help="show no progress")

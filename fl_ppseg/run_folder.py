@@ -71,11 +71,21 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def lines(self) -> list[Line]:
-        """All whole lines of results.jsonl; a half-written last one is left out."""
+        """All whole lines of results.jsonl; a half-written last one is left out.
+
+        Raises:
+            InputError: If a line before the last is damaged.
+        """
         if not self.results.exists():
             return []
         text = self.results.read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        try:
+            return [json.loads(line) for line in whole]
+        except ValueError as error:
+            raise InputError(
+                f"{self.results}: damaged ({error}); restore it, or begin anew"
+            ) from None
 
     def keep_lines(self, wanted: Callable[[Line], bool]) -> None:
         """Drop all other lines of results.jsonl."""

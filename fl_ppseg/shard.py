@@ -117,6 +117,17 @@ class ShardWriter:
         self._maps[self._next_label : end] = labels.ravel()
         self._next_heldout, self._next_label = self._next_heldout + 1, end
 
+    def check_complete(self) -> None:
+        """Raise unless every view and held-out image that the manifest promises was written.
+
+        Raises:
+            ValueError: If some are missing.
+        """
+        written = (self._next, self._next_heldout)
+        promised = (self._images.shape[0] * self._num_views, len(self._heldout))
+        if written != promised:
+            raise ValueError(f"{written} views and held-out images written, {promised} promised")
+
 
 @contextmanager
 def writing_shard(
@@ -124,7 +135,9 @@ def writing_shard(
 ) -> Iterator[ShardWriter]:
     """A writer for a new shard; the folder appears whole at the end, or not at all."""
     with replacing_folder(folder) as temporary:
-        yield ShardWriter(temporary, manifest, image_size)
+        writer = ShardWriter(temporary, manifest, image_size)
+        yield writer
+        writer.check_complete()
         write_atomically(temporary / "manifest.json", json.dumps(asdict(manifest)))
 
 

@@ -57,10 +57,10 @@ def simulate(
     num_workers = config.num_workers or available_cpus()
     with PeakMemory() as memory:
         folder = RunFolder(out)
-        out.mkdir(parents=True, exist_ok=True)
-        log_to(folder.log)
+        log_to(folder.log if folder.config.exists() else None, quiet)
         with steps(sys.stderr, quiet) as progress:
             experiment = prepare(config, folder, vault_dir, num_workers, progress)
+        log_to(folder.log)
         if not quiet:
             print(experiment.partition.description, file=sys.stderr)
         if prepare_only:

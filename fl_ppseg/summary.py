@@ -4,16 +4,13 @@ Scores are taken once a round from counts pooled over cities, then averaged over
 and over seeds.
 """
 
-import platform
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from fl_ppseg import __version__
 from fl_ppseg.evaluation import Scores, score
 
 Line = Mapping[str, Any]
@@ -55,8 +52,6 @@ def summarise(
         "arms": shown,
         "total_seconds": round(total_seconds, 1),
         "peak_rss_mb": round(peak_rss_mb),
-        "versions": {"python": platform.python_version(), "fl_ppseg": __version__}
-        | {name: version(name) for name in ("flwr", "ray", "torch", "timm")},
     }
 
 
@@ -78,7 +73,6 @@ def _summarise_arm(lines: list[Line], names: Sequence[str], last_rounds: int) ->
         "per_seed": per_seed,
         "rounds": max(line["round"] for line in lines),
         "seconds": sum(line["seconds"] for line in lines if line["role"] == "round"),
-        "client_seconds": sum(line["seconds"] for line in lines if line["role"] != "round"),
         "bytes_up": sum(line["bytes_up"] for line in lines),
         "bytes_down": sum(line["bytes_down"] for line in lines),
     }

@@ -58,6 +58,8 @@ def call_roll(grid: Grid, request: Request, num_nodes: int, timeout: float) -> R
             description = unpack_description(reply.content)
         except MessageError as error:
             raise RunError(f"a node introduced itself in another form: {error}") from None
+        if description.run_id != request.run_id:
+            raise RunError("a node introduced itself to another run")
         node_id = reply.metadata.src_node_id
         members.append(Member(node_id, description.city, description.role))
     if len(members) < num_nodes:

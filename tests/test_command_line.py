@@ -42,12 +42,12 @@ def test_a_command_s_own_status_and_arguments_pass_through(status: int) -> None:
         (KeyboardInterrupt(), 1, "interrupted; finished work is kept"),
         (
             OSError(errno.ENOSPC, "No space left on device", "runs/x"),
-            2,
+            1,
             "no space left on the disk while writing runs/x; free some",
         ),
         (
             OSError(errno.ENOSPC, "No space left on device"),
-            2,
+            1,
             "no space left on the disk; free some",
         ),
     ],

@@ -153,7 +153,9 @@ def test_partition_of_other_data_is_refused(scenes: Path, tmp_path: Path) -> Non
     small.prepared(settings, tmp_path)
     for kind in ("leftImg8bit", "gtFine"):
         sorted((root / kind / "train" / "bremen").iterdir())[0].unlink()
-    with pytest.raises(InputError, match="the partition names .*bremen.* which .* lacks") as caught:
+    with pytest.raises(
+        InputError, match=r"the partition names .*bremen.* which .* lacks"
+    ) as caught:
         small.prepared(settings, tmp_path)
     assert "\n" not in str(caught.value)
 

@@ -14,13 +14,13 @@ from fl_ppseg import preparation
 from fl_ppseg.command_line import run
 from fl_ppseg.errors import RunError
 from fl_ppseg.progress import SilentObserver
-from fl_ppseg.run_folder import RunFolder
+from fl_ppseg.run_folder import Checkpoint, RunFolder
 from fl_ppseg.simulate import main
 
-SUMMARY_KEYS = {"schema", "arms", "total_seconds", "peak_rss_mb", "versions"}
+SUMMARY_KEYS = {"schema", "arms", "total_seconds", "peak_rss_mb"}
 ARM_KEYS = {
     "aAcc", "mIoU", "mAcc", "own_mIoU", "ratio_to_plain", "per_class_iou", "per_city_mIoU",
-    "per_seed", "rounds", "seconds", "client_seconds", "bytes_up", "bytes_down",
+    "per_seed", "rounds", "seconds", "bytes_up", "bytes_down",
 }  # fmt: skip
 
 Simulate = Callable[..., tuple[int, str, str]]
@@ -243,7 +243,7 @@ def test_a_run_writes_its_folder_and_prints_its_table(tmp_path: Path, simulate: 
     assert list((folder.path / "figures").iterdir())
     assert folder.log.read_text("utf-8")
     assert not list(folder.path.rglob(".*tmp"))
-    assert small.RunFolder(folder.path).partition.exists()
+    assert folder.partition.exists()
 
 
 def test_own_arms_and_seeds(tmp_path: Path, simulate: Simulate) -> None:
@@ -363,6 +363,25 @@ def test_interrupted_run_goes_on_to_the_same_bits(
         file = f"{arm}/seed_0/round_0003.safetensors"
         assert (Path(broken) / file).read_bytes() == (Path(whole) / file).read_bytes()
     assert (Path(broken) / "report.html").exists()
+
+
+def test_results_without_their_checkpoint_are_forgotten(tmp_path: Path, simulate: Simulate) -> None:
+    """The process dies after a round's results are on disk and before its weights are."""
+    save = RunFolder.save
+
+    def dying(folder: RunFolder, checkpoint: Checkpoint, keep: int) -> None:
+        if checkpoint.round == 2:
+            raise RunError("power cut")
+        save(folder, checkpoint, keep)
+
+    out = ("--quiet", "--out", str(tmp_path / "o"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "save", dying)
+        assert simulate(*out, arms=["plain"])[0] == 1
+    cut = results(tmp_path / "o")
+    assert {line["round"] for line in cut} == {1, 2}
+    assert simulate("--resume", *out)[0] == 0
+    assert results(tmp_path / "o") == cut
 
 
 def test_finished_run_resumes_to_its_report(tmp_path: Path, simulate: Simulate) -> None:

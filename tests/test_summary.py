@@ -128,7 +128,7 @@ def test_costs_are_sums_over_lines() -> None:
     ]
     arm = arm_of(lines)
     assert (arm["bytes_up"], arm["bytes_down"]) == (30, 300)
-    assert (arm["seconds"], arm["client_seconds"]) == (15.0, 4.0)
+    assert arm["seconds"] == 15.0
 
 
 def test_arms_come_in_the_order_asked_and_only_where_evaluated() -> None:
@@ -138,7 +138,6 @@ def test_arms_come_in_the_order_asked_and_only_where_evaluated() -> None:
     summary = summarise(lines, asked, NAMES, 3, 12.34, 567.8)
     assert list(summary["arms"]) == ["per-image", "plain"]
     assert (summary["schema"], summary["total_seconds"], summary["peak_rss_mb"]) == (1, 12.3, 568)
-    assert {"python", "fl_ppseg", "flwr", "torch"} <= summary["versions"].keys()
 
 
 def test_a_run_without_lines_has_no_arms() -> None:

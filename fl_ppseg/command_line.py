@@ -9,12 +9,16 @@ import errno
 import logging
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 
 from fl_ppseg.errors import InputError, RunError
 
 LOGGERS = ("fl_ppseg", "clients", "strategies", "flwr")
 """Whose log lines a command directs."""
+GRACE_SECONDS = 3.0
+"""How long threads may take to end after an interruption."""
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -37,7 +41,9 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
         is_failure = isinstance(error, RunError) or getattr(error, "errno", None) in DISK_FULL
         return _say(describe(error), 1 if is_failure else 2)
     except KeyboardInterrupt:
-        return _say("interrupted; finished work is kept, half-done work removed", 1)
+        status = _say("interrupted; finished work is kept, half-done work removed", 1)
+        _leave_hanging_threads(status)
+        return status
 
 
 def describe(error: BaseException) -> str:
@@ -50,6 +56,21 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _leave_hanging_threads(status: int) -> None:
+    """End the process if a thread outlives its work: Python would wait for it for ever.
+
+    Threads of Flower's simulation stay in `ray.get` when Ray is shut down under them.
+    """
+    end = time.monotonic() + GRACE_SECONDS
+    others = [t for t in threading.enumerate() if t is not threading.main_thread()]
+    for thread in [t for t in others if not t.daemon]:
+        thread.join(max(0.0, end - time.monotonic()))
+        if thread.is_alive():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
 
 
 def _say(line: str, status: int) -> int:

@@ -2,9 +2,11 @@
 
 import json
 import logging
+import signal
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -76,6 +78,12 @@ def _federate(experiment: Experiment, cluster: RayCluster | None, quiet: bool) -
     with choose_observer(quiet, sys.stderr) as observer:
         federation = Federation(experiment.folder, observer, experiment.num_nodes)
         server_app = build_server_app(federation)
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            federation.stop.set()  # before the workers end, whose errors would be told as news
+            raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGINT, interrupt)
         try:
             if cluster is None:
                 run_in_process(server_app, client_app, experiment.num_nodes)
@@ -88,6 +96,7 @@ def _federate(experiment: Experiment, cluster: RayCluster | None, quiet: bool) -
             ) from error
         finally:
             federation.stop.set()
+            signal.signal(signal.SIGINT, before)
 
 
 def _summarise(experiment: Experiment, seconds: float, peak_mb: float) -> Summary:

@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 Phase = Literal["train", "evaluate"]
 
+MAX_REASON = 200
+"""Characters of a rejection's reason that are shown and kept."""
+
 
 @dataclass(frozen=True)
 class Ask:
@@ -82,7 +85,8 @@ class RoundLog:
         )
 
     def reject(self, city: str, why: str) -> None:
-        """Write down, and say, that a city's reply does not count."""
+        """Write down, and say in one line, that a city's reply does not count."""
+        why = " ".join(why.split())[:MAX_REASON]
         self.rejected.append(f"{city}: {why}")
         logger.warning("arm %s, round %d: %s: %s", self.request.arm, self.round, city, why)
         self._observer.message(f"round {self.round}: {city}: {why}")

@@ -25,11 +25,12 @@ from fl_ppseg.messages import (
     MessageError,
     Reply,
     Request,
+    Task,
     pack_description,
     pack_reply,
     unpack_request,
 )
-from fl_ppseg.setr.model import SETR, build_setr
+from fl_ppseg.setr.model import SETR, build_architecture
 from fl_ppseg.setr.names import withheld
 from fl_ppseg.shard import Shard, open_shard
 from fl_ppseg.training import Position, local_update
@@ -38,8 +39,6 @@ logger = logging.getLogger(__name__)
 
 Handler = Callable[[Request, NodePolicy], Reply]
 
-EVALUATION_BATCH = 16
-"""Images at a time in an evaluation."""
 REFUSED, FAILED = 401, 500
 """Codes of error replies."""
 
@@ -49,24 +48,26 @@ app = ClientApp()
 @app.query()
 def describe(message: Message, context: Context) -> Message:
     """Name the city and role of this node."""
-    return _answer(message, context, None)
+    return _answer(message, context, "describe", None)
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Run a local update on the encrypted training views."""
-    return _answer(message, context, _train)
+    return _answer(message, context, "train", _train)
 
 
 @app.evaluate()
 def score(message: Message, context: Context) -> Message:
     """Count the confusions of the given weights on the encrypted held-out images."""
-    return _answer(message, context, _evaluate)
+    return _answer(message, context, "evaluate", _evaluate)
 
 
-def _answer(message: Message, context: Context, handler: Handler | None) -> Message:
+def _answer(message: Message, context: Context, task: Task, handler: Handler | None) -> Message:
     try:
         request = unpack_request(message.content)
+        if request.task != task:
+            raise RefusedError("refused: the request names another task than its message")
         policy = _policy(find_policy(context.node_config))
         if handler is None:
             content = pack_description(Description(request.run_id, policy.city, policy.role))
@@ -117,9 +118,7 @@ def _evaluate(request: Request, policy: NodePolicy) -> Reply:
         model = _model(request.model, request.num_classes, shard.image_size)
         model.load_state_dict(_tensors(request.arrays))
         model.to(policy.device)
-        counts, loss = evaluate(
-            model, shard.heldout(), request.num_classes, EVALUATION_BATCH, policy.device
-        )
+        counts, loss = evaluate(model, shard.heldout(), request.num_classes, policy.device)
     finally:
         torch.set_num_threads(threads)
     return Reply(
@@ -150,7 +149,9 @@ def _log_to(path: Path) -> None:
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
+    node = logging.getLogger("clients")
+    node.addHandler(handler)
+    node.propagate = False
 
 
 @lru_cache(maxsize=64)
@@ -161,5 +162,4 @@ def _shard(folders: tuple[Path, ...]) -> Shard:
 @lru_cache(maxsize=2)
 def _model(config: ModelConfig, num_classes: int, image_size: tuple[int, int]) -> SETR:
     """The architecture, built once a process; every use overwrites all of its weights."""
-    architecture = config.model_copy(update={"pretrained": False, "weights": None})
-    return build_setr(architecture, num_classes, image_size, seed=0)
+    return build_architecture(config, num_classes, image_size)

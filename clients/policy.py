@@ -30,12 +30,12 @@ class RefusedError(Exception):
 class ArmPolicy(Section):
     """What this owner agreed to for one arm."""
 
-    key_mode: Literal["plain", "per-client", "per-image"]
-    """How the images of the shards are encrypted."""
     embedding: Literal["uploaded", "frozen"]
     """Whether the patch embedding may be trained and leave this node."""
     shards: dict[int, tuple[Path, ...]]
-    """Encrypted shards by seed of the run."""
+    """This owner's encrypted shards by seed of the run."""
+    training_shards: dict[int, tuple[Path, ...]] | None = None
+    """Shards to train on where they are others (centralised arms: all owners'); none: `shards`."""
 
 
 class NodePolicy(Section):
@@ -112,6 +112,9 @@ def permit(policy: NodePolicy, request: "Request") -> tuple[Path, ...]:
         )
     if request.task == "train" and policy.role != "train":
         raise RefusedError("refused: this node only evaluates")
-    if request.seed not in arm.shards:
-        raise RefusedError("refused: no shard was prepared for this seed")
-    return arm.shards[request.seed]
+    shards = arm.shards
+    if request.task == "train" and arm.training_shards is not None:
+        shards = arm.training_shards
+    if request.seed not in shards:
+        raise RefusedError(f"refused: no shard to {request.task} on was prepared for this seed")
+    return shards[request.seed]

@@ -5,18 +5,18 @@
     <vault>/<city>/shards/<digest>/    what the training node gets: encrypted views, labels
 
 A shard is prepared once: `num_views` augmented views an image, each encrypted with its own key (or
-the client's), held-out images encrypted alike. Equal settings and images find it again.
+the client's), held-out images encrypted alike. Equal settings and images find it again; of several
+processes at once the first makes it. Folders are 0700: their owner's alone.
 """
 
 import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from fl_ppseg.ciphers import encrypt, get_cipher
 from fl_ppseg.config import ArmConfig, DataConfig
 from fl_ppseg.dataset import Scene
 from fl_ppseg.errors import InputError
-from fl_ppseg.files import write_atomically
+from fl_ppseg.files import locked, private_folder, replacing, write_atomically
 from fl_ppseg.keys import ClientKey, SubKey, new_salt
 from fl_ppseg.shard import (
     SCHEMA,
@@ -34,7 +34,7 @@ from fl_ppseg.shard import (
     read_manifest,
     writing_shard,
 )
-from fl_ppseg.views import fit, views
+from fl_ppseg.views import fit_for_scoring, scored_size, views
 
 logger = logging.getLogger(__name__)
 
@@ -64,20 +64,20 @@ class Vault:
 
     def __init__(self, folder: Path) -> None:
         """Open a vault, or make one."""
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.folder = folder
+        self.folder = private_folder(folder)
 
     @cached_property
     def _key(self) -> ClientKey:
-        """The master key, made at its first use; of several processes at once the first wins."""
+        """The master key, made at its first use."""
         path = self.folder / "master.key"
         if not path.exists():
-            with TemporaryDirectory(dir=self.folder) as place:
-                draft = Path(place) / path.name
+            with replacing(path) as draft:
                 ClientKey.generate().save(draft)
-                with suppress(FileExistsError):
-                    path.hardlink_to(draft)
         return ClientKey.load(path)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Only one process at a time works in this vault; others wait."""
+        return locked(self.folder / ".lock")
 
     def shard_folder(self, digest: str) -> Path:
         """Where the shard with this digest of its settings lies."""
@@ -153,9 +153,15 @@ def prepare_shards(assignment: Assignment) -> dict[str, Path]:
         The shard's folder for each arm; arms that protect alike share one.
 
     Raises:
-        InputError: For an image or label map that cannot be read or encrypted.
+        InputError: For an image or label map that cannot be read or encrypted, or a vault that is
+            open to others.
     """
     vault = Vault(assignment.vault)
+    with vault.lock():
+        return _prepare(vault, assignment)
+
+
+def _prepare(vault: Vault, assignment: Assignment) -> dict[str, Path]:
     digests = {arm: _digest(assignment, p) for arm, p in assignment.protections.items()}
     folders = {arm: vault.shard_folder(digest) for arm, digest in digests.items()}
     missing = {
@@ -187,15 +193,15 @@ def throwaway_encryption(
 
 
 def _encrypt_all(vault: Vault, job: Assignment, missing: Mapping[str, ArmConfig]) -> None:
-    kept = [(scene, *scene.load()) for scene in job.heldout]
-    sizes = [(labels.shape[0], labels.shape[1]) for _, _, labels in kept]
+    size, policy = job.data.image_size, job.data.fit
+    sizes = [scored_size(scene.size(), size, policy) for scene in job.heldout]
     with ExitStack() as stack:
         sealers, all_keys = [], []
         for digest, protection in missing.items():
             manifest = Manifest(
                 SCHEMA, job.city, digest, job.block_size, len(job.train), job.data.num_views, sizes
             )
-            writing = writing_shard(vault.shard_folder(digest), manifest, job.data.image_size)
+            writing = writing_shard(vault.shard_folder(digest), manifest, size)
             keys = vault.subkeys(protection, digest) if protection.cipher else None
             all_keys += [keys] if keys else []
             writer = stack.enter_context(writing)
@@ -204,11 +210,11 @@ def _encrypt_all(vault: Vault, job: Assignment, missing: Mapping[str, ArmConfig]
             for number, (image, labels) in enumerate(_views(job, scene)):
                 for sealer in sealers:
                     sealer.view(image, labels, scene, number)
-        for scene, image, labels in kept:
-            fitted, _ = fit(image, labels, job.data.image_size, job.data.fit)
+        for scene in job.heldout:
+            image, labels = fit_for_scoring(*scene.load(), size, policy)
             for sealer in sealers:
-                sealer.heldout(fitted, labels, scene)
-        for keys in all_keys:
+                sealer.heldout(image, labels, scene)
+        for keys in all_keys:  # before the shards appear, at the end of the stack
             keys.keep_salts()
 
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 
 from fl_ppseg.errors import InputError, RunError
 
-LOGGERS = ("fl_ppseg", "clients", "strategies", "flwr")
-"""Whose log lines a command directs."""
+LOGGERS = ("fl_ppseg", "strategies", "flwr")
+"""Whose log lines a command directs; those of clients stay on the owners' side."""
 GRACE_SECONDS = 3.0
 """How long threads may take to end after an interruption."""
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)

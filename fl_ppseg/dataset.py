@@ -5,7 +5,7 @@
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Scene:
 
     Attributes:
         city: Folder of the image, e.g. ``aachen``.
-        split: ``train`` or ``val``.
+        split: ``train``, ``val`` or another folder of the tree.
         stem: File name without its suffix, e.g. ``aachen_000000_000019``.
         image_path: The image, PNG or JPEG.
         label_path: The map of labelIds, an 8-bit PNG of one channel.
@@ -50,6 +50,18 @@ class Scene:
     def scene_id(self) -> str:
         """``split/city/stem``: names the scene within its data set."""
         return f"{self.split}/{self.city}/{self.stem}"
+
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the label map by its header, without its pixels.
+
+        Raises:
+            InputError: The file is missing or no picture.
+        """
+        try:
+            with Image.open(self.label_path) as picture:
+                return picture.height, picture.width
+        except _UNREADABLE as error:
+            raise _unreadable(self.label_path, "label map", error) from error
 
     def load(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Reads the pair from disk.
@@ -87,12 +99,6 @@ class Dataset:
             raise _missing_split(self.root, name)
         return dict(self.splits[name])
 
-    def scenes(self) -> Iterator[Scene]:
-        """All scenes of all splits, in order."""
-        for cities in self.splits.values():
-            for scenes in cities.values():
-                yield from scenes
-
 
 def open_dataset(root: Path, classes: ClassTable, required: Sequence[str] = ("train",)) -> Dataset:
     """Lists the scenes of a tree and checks, by names only, that each has its label map.
@@ -100,7 +106,7 @@ def open_dataset(root: Path, classes: ClassTable, required: Sequence[str] = ("tr
     Args:
         root: Folder that holds ``leftImg8bit`` and ``gtFine``.
         classes: Table that turns labelIds into trainIds.
-        required: Splits that must be there, of ``train`` and ``val``.
+        required: Splits that must be there; ``train`` and ``val`` are read wherever they are.
 
     Raises:
         InputError: The layout is broken: a folder or a label map is missing, or a city is empty.
@@ -114,29 +120,12 @@ def open_dataset(root: Path, classes: ClassTable, required: Sequence[str] = ("tr
                 f"{root / part}: no such folder; a data set in Cityscapes layout "
                 f"holds {IMAGES} and {LABELS} side by side, so check the data root"
             )
-    present = [name for name in ("train", "val") if (root / IMAGES / name).is_dir()]
+    wanted = dict.fromkeys(("train", "val", *required))
+    present = [name for name in wanted if (root / IMAGES / name).is_dir()]
     for name in required:
         if name not in present:
             raise _missing_split(root, name)
     return Dataset(root, classes, {name: _open_split(root, name, classes) for name in present})
-
-
-def verify(dataset: Dataset) -> int:
-    """Loads every scene and returns how many there are.
-
-    Raises:
-        InputError: Files are broken; the line names the first and says how many there are.
-    """
-    scenes = tuple(dataset.scenes())
-    complaints = []
-    for scene in scenes:
-        try:
-            scene.load()
-        except InputError as error:
-            complaints.append(str(error))
-    if complaints:
-        raise InputError(f"{complaints[0]} ({len(complaints)} of {len(scenes)} scenes are broken)")
-    return len(scenes)
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

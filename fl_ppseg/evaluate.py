@@ -70,7 +70,7 @@ def evaluate_checkpoint(
     table = load_class_table(classes)
     if list(table.names) != checkpoint.description["classes"]:
         raise InputError(f"{path}: was trained on other classes than {classes}; give --classes")
-    if any("//" in name for name in checkpoint.arrays):
+    if checkpoint.is_per_city:
         raise InputError(f"{path}: holds a model of every city, and no common one to score")
     model = model_of(checkpoint).to(device)
     cities = open_dataset(root, table, required=(split,)).split(split)
@@ -79,7 +79,7 @@ def evaluate_checkpoint(
         for done, (city, scenes) in enumerate(cities.items()):
             progress.update("scoring cities", done, len(cities))
             samples = _encrypted(checkpoint.description, scenes, model.patch_size)
-            counts[city] = evaluate(model, samples, table.num_classes, 8, device)[0].numpy()
+            counts[city] = evaluate(model, samples, table.num_classes, device)[0].numpy()
         progress.update("scoring cities", len(cities), len(cities))
     total = score(np.sum(list(counts.values()), axis=0))
     return {
@@ -92,17 +92,17 @@ def evaluate_checkpoint(
 def _encrypted(
     description: Mapping[str, Any], scenes: Sequence[Any], block_size: int
 ) -> Iterator[tuple[Any, Any]]:
-    """Images of one city at the model's size, encrypted; label maps at their own size."""
+    """Images of one city at the model's size, encrypted, and the labels to score them by."""
     from clients.vault import throwaway_encryption
     from fl_ppseg.config import ArmConfig
-    from fl_ppseg.views import fit
+    from fl_ppseg.views import fit_for_scoring
 
     protection = ArmConfig.model_validate(description["protection"])
     encrypt = throwaway_encryption(protection, block_size)
     height, width = description["image_size"]
     for scene in scenes:
-        image, labels = scene.load()
-        fitted, _ = fit(image, labels, (height, width), description["fit"])
+        image, whole = scene.load()
+        fitted, labels = fit_for_scoring(image, whole, (height, width), description["fit"])
         yield encrypt(fitted), labels
 
 

@@ -19,6 +19,11 @@ Pixels = Tensor | NDArray[np.uint8]
 Sample = tuple[Pixels, Pixels]
 """(3, H, W) uint8 image and (h, w) uint8 trainIds, which may differ in size."""
 
+LOGITS_BYTES = 2**28
+"""What the logits of a batch may take at the size of the label maps: 256 MiB."""
+MAX_BATCH = 16
+"""Images at a time where the label maps are small."""
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -106,19 +111,18 @@ def evaluate(
     model: nn.Module,
     samples: Iterable[Sample],
     num_classes: int,
-    batch_size: int,
     device: torch.device | str = "cpu",
 ) -> tuple[Tensor, float]:
     """Scores a model on labelled images, each at the size of its label map.
 
     The model is put in evaluation mode for the time of the call. Samples of equal sizes share a
-    batch, whatever their order; the images of any one size must be such as the model takes.
+    batch, whatever their order; the images of any one size must be such as the model takes. A batch
+    is as large as `LOGITS_BYTES` and `MAX_BATCH` allow, and one image at least.
 
     Args:
         model: Module whose output has the logits ``main`` (B, C, h', w').
         samples: Images and label maps; read once, one batch of each size in memory at a time.
         num_classes: C.
-        batch_size: Images at a time, at most.
         device: Where the model is.
 
     Returns:
@@ -131,24 +135,51 @@ def evaluate(
     model.eval()
     try:
         with torch.inference_mode():
-            for images, labels in _batches(samples, batch_size):
+            for images, labels in _batches(samples, num_classes):
                 truth = labels.to(device).long()
                 logits = resized_logits(model, images.to(device), (truth.shape[1], truth.shape[2]))
                 counts += confusion_counts(logits.argmax(dim=1), truth, num_classes)
-                loss += F.cross_entropy(logits, truth, ignore_index=IGNORE_INDEX, reduction="sum")
+                loss += _spend_on_loss(logits, truth)
     finally:
         model.train(was_training)
     return counts.cpu(), float(loss / counts.sum())
 
 
-def _batches(samples: Iterable[Sample], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batch_size(num_classes: int, size: tuple[int, int]) -> int:
+    """How many images are scored at a time at the size (h, w) of their label maps.
+
+    >>> batch_size(19, (128, 256)), batch_size(19, (1024, 2048))
+    (16, 1)
+    """
+    bytes_each = 4 * num_classes * size[0] * size[1]
+    return min(MAX_BATCH, max(1, LOGITS_BYTES // bytes_each))
+
+
+def _spend_on_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Summed cross-entropy in nats over labelled pixels, worked out in the logits' own memory.
+
+    At the size of a label map the logits fill what memory there is: they are overwritten, where
+    `cross_entropy` would make their logarithmic softmax beside them.
+
+    Args:
+        logits: (B, C, h, w), spent afterwards.
+        truth: (B, h, w) int64 trainIds, 255 = ignored.
+    """
+    labelled = truth != IGNORE_INDEX
+    peak = logits.amax(dim=1)
+    chosen = logits.gather(1, truth.where(labelled, 0)[:, None])[:, 0]
+    log_sum = logits.sub_(peak[:, None]).exp_().sum(dim=1).log_()
+    return (log_sum - (chosen - peak))[labelled].sum(dtype=torch.float64)
+
+
+def _batches(samples: Iterable[Sample], num_classes: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Stacks samples of equal sizes: (B, 3, H, W) images and (B, h, w) labels."""
     waiting: dict[tuple[tuple[int, ...], ...], list[Sample]] = {}
     for image, labels in samples:
         sizes = (tuple(image.shape), tuple(labels.shape))
         group = waiting.setdefault(sizes, [])
         group.append((image, labels))
-        if len(group) == batch_size:
+        if len(group) == batch_size(num_classes, (labels.shape[0], labels.shape[1])):
             yield _stack(waiting.pop(sizes))
     for group in waiting.values():
         yield _stack(group)

@@ -1,11 +1,18 @@
-"""Files that are whole or absent: written beside their place, flushed, then renamed."""
+"""Files that are whole or absent: written beside their place, flushed, then renamed.
 
+And folders that are their owner's alone, and work that one process does at a time.
+"""
+
+import fcntl
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from fl_ppseg.errors import InputError
 
 
 def write_atomically(path: Path, content: bytes | str, mode: int = 0o644) -> None:
@@ -32,12 +39,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def replacing_folder(path: Path, mode: int = 0o755) -> Iterator[Path]:
     """A temporary folder that takes the place of `path` at the end, or leaves no trace."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    temporary.mkdir(mode)
     try:
         yield temporary
         if path.exists():
@@ -45,6 +52,51 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder that its owner alone may enter (0700); one that is there is tightened.
+
+    Raises:
+        InputError: It is open to others and not this user's own, or shared (sticky, as `/tmp` is).
+    """
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = path.stat()
+    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
+            raise InputError(
+                f"{path}: others may enter it and it is not yours alone; keys want a folder of "
+                "your own, so choose another --vault-dir"
+            )
+        path.chmod(0o700)
+    return path
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file; other processes wait for it. It ends with its process, whatever ends that.
+
+    The holder removes the file. Who waited for a removed one holds nothing and begins again.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+        finally:
+            os.close(descriptor)
+
+
+def sync(path: Path) -> None:
+    """Return once a file's content is on disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def sha256(path: Path) -> str:

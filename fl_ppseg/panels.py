@@ -1,6 +1,8 @@
 """Scene panels of a report: one scene of each val city, plain, encrypted, labelled, predicted.
 
-Pictures of encrypted scenes use throw-away keys, never an owner's.
+Pictures of encrypted scenes use throw-away keys, never an owner's. Of a user's own data a panel
+shows a reserved scene, which no shard holds: beside its encryption under a city's one permutation a
+plain image would give that permutation away. Procedural scenes are public, whoever shows them.
 """
 
 from collections.abc import Mapping
@@ -11,15 +13,18 @@ from clients.vault import throwaway_encryption
 from fl_ppseg.config import ArmConfig, Config, ModelConfig, arms_of
 from fl_ppseg.dataset import Scene
 from fl_ppseg.evaluation import segment
-from fl_ppseg.preparation import Experiment
+from fl_ppseg.preparation import Experiment, reserved_scene
 from fl_ppseg.report.scenes import ScenePanel
 from fl_ppseg.run_folder import Checkpoint, RunFolder
-from fl_ppseg.setr.model import SETR, build_setr
-from fl_ppseg.views import fit
+from fl_ppseg.setr.model import SETR, build_architecture
+from fl_ppseg.views import fit_for_scoring
 
 
 def scene_panels(experiment: Experiment) -> list[ScenePanel]:
-    """A panel for the middle scene of each val city, with the newest weights of each arm."""
+    """A panel for the middle scene of each val city, with the newest weights of each arm.
+
+    Of the user's own data, cities without a reserved scene have none.
+    """
     config = experiment.config
     models = {
         arm: model_of(checkpoint)
@@ -27,30 +32,33 @@ def scene_panels(experiment: Experiment) -> list[ScenePanel]:
         if (checkpoint := latest(experiment.folder, arm, config.seeds[0])) is not None
     }
     cities = experiment.dataset.split("val").values()
-    return [_panel(config, scenes[len(scenes) // 2], models) for scenes in cities]
+    is_public = config.data.root is None
+    shown = (scenes[len(scenes) // 2] if is_public else reserved_scene(scenes) for scenes in cities)
+    return [_panel(config, scene, models) for scene in shown if scene is not None]
 
 
 def latest(folder: RunFolder, arm: str, seed: int) -> Checkpoint | None:
     """The newest trained checkpoint whose weights are one model."""
     checkpoint = folder.latest(arm, seed)
-    is_one = checkpoint is not None and not any("//" in name for name in checkpoint.arrays)
-    return checkpoint if is_one and checkpoint and checkpoint.round else None
+    if checkpoint is None or checkpoint.is_per_city or checkpoint.round == 0:
+        return None
+    return checkpoint
 
 
 def model_of(checkpoint: Checkpoint) -> SETR:
     """The model that a checkpoint describes, with its weights."""
     settings = ModelConfig.model_validate(checkpoint.description["model"])
-    settings = settings.model_copy(update={"pretrained": False, "weights": None})
     height, width = checkpoint.description["image_size"]
     num_classes = len(checkpoint.description["classes"])
-    model = build_setr(settings, num_classes, (height, width), seed=0)
+    model = build_architecture(settings, num_classes, (height, width))
     model.load_state_dict({k: torch.from_numpy(v) for k, v in checkpoint.arrays.items()})
     return model.eval()
 
 
 def _panel(config: Config, scene: Scene, models: Mapping[str, SETR]) -> ScenePanel:
-    image, labels = scene.load()
-    fitted, _ = fit(image, labels, config.data.image_size, config.data.fit)
+    image, whole = scene.load()
+    fitted, labels = fit_for_scoring(image, whole, config.data.image_size, config.data.fit)
+    shown = image if config.data.fit == "resize" else fitted  # as large as the labels
     arms = arms_of(config)
     encrypted, predictions = {}, {}
     for name, model in models.items():
@@ -62,7 +70,7 @@ def _panel(config: Config, scene: Scene, models: Mapping[str, SETR]) -> ScenePan
             predictions[name] = segment(model, torch.from_numpy(cipher)[None], size)[0].numpy()
     return ScenePanel(
         city=scene.city,
-        plain=image.transpose(1, 2, 0),
+        plain=shown.transpose(1, 2, 0),
         plain_note="procedural scene" if config.data.root is None else "your own data",
         encrypted=encrypted,
         label_map=labels,

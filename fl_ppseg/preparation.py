@@ -4,10 +4,7 @@ Used by commands only: it wires the owners' side and the coordinator's, which ne
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +14,16 @@ from clients.vault import Assignment, prepare_shards
 from fl_ppseg.classes import ClassTable, load_class_table
 from fl_ppseg.config import ArmConfig, Config, DataConfig, ModelConfig, arms_of, dump_config
 from fl_ppseg.dataset import Dataset, Scene, open_dataset
-from fl_ppseg.errors import InputError, RunError
-from fl_ppseg.files import user_folder
-from fl_ppseg.messages import Role
+from fl_ppseg.errors import InputError
+from fl_ppseg.files import private_folder, user_folder
+from fl_ppseg.messages import Arrays, Role
 from fl_ppseg.partition import Partition, make_partition
 from fl_ppseg.progress import StepProgress
-from fl_ppseg.run_folder import Arrays, Checkpoint, RunFolder
+from fl_ppseg.run_folder import Checkpoint, RunFolder
 from fl_ppseg.setr.model import SETR, build_setr
 from fl_ppseg.setr.weights import load_weights
 from fl_ppseg.synthesize import synthesize
+from fl_ppseg.workers import work_at_once
 
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "setr_procedural.safetensors"
 """Made by `python -m fl_ppseg.pretrain` from plain, public, procedural scenes."""
@@ -72,16 +70,18 @@ def prepare(
         progress: Shows the counted steps.
 
     Raises:
-        InputError: For data, settings or weights that do not fit.
+        InputError: For data, settings or weights that do not fit, or a vault that is not apart from
+            the run or open to others.
     """
+    _check_apart(folder.path, vault_dir)
     classes = load_class_table(config.data.classes)
     models = {seed: initial_model(config, classes.num_classes, seed) for seed in config.seeds}
     root = data_root(config.data, num_workers, progress)
     dataset = open_dataset(root, classes, required=("train", "val"))
     partition = _partition(config, folder, dataset)
-    nodes = _nodes(dataset, partition)
+    nodes = _nodes(dataset, partition, is_public=config.data.root is None)
     block_size = models[config.seeds[0]].patch_size
-    jobs = _assignments(config, nodes, vault_dir, block_size)
+    jobs = _assignments(config, nodes, private_folder(vault_dir), block_size)
     shards = _encrypt(jobs, num_workers, progress)
     policies = _write_policies(config, nodes, shards, vault_dir, folder)
     if not folder.config.exists():
@@ -110,6 +110,24 @@ def data_root(data: DataConfig, num_workers: int, progress: StepProgress) -> Pat
     return root
 
 
+def reserved_scene(scenes: Sequence[Scene]) -> Scene | None:
+    """The scene of a val city that a report shows plain, and that therefore no shard holds.
+
+    The middle one of three or more; a city of fewer has none to spare. Only a user's own data need
+    it: procedural scenes are public, and all of them are scored.
+    """
+    return scenes[len(scenes) // 2] if len(scenes) >= 3 else None
+
+
+def _check_apart(run: Path, vault_dir: Path) -> None:
+    places = run.resolve(), vault_dir.resolve()
+    if any(a.is_relative_to(b) for a, b in (places, places[::-1])):
+        raise InputError(
+            f"{vault_dir}: the vault and the run folder {run} lie in one another, but keys must "
+            "not lie with results; choose another --vault-dir or --out"
+        )
+
+
 def initial_model(config: Config, num_classes: int, seed: int) -> SETR:
     """The model of round 0, with the weights that the config names.
 
@@ -133,7 +151,7 @@ def _partition(config: Config, folder: RunFolder, dataset: Dataset) -> Partition
     )
 
 
-def _nodes(dataset: Dataset, partition: Partition) -> list[Node]:
+def _nodes(dataset: Dataset, partition: Partition, *, is_public: bool) -> list[Node]:
     """Training nodes, most images first so that the longest work starts first; then val cities."""
     scenes = {(s.city, s.stem): s for split in dataset.split("train").values() for s in split}
     nodes = []
@@ -148,7 +166,10 @@ def _nodes(dataset: Dataset, partition: Partition) -> list[Node]:
             ) from None
         nodes.append(Node(client, "train", *found))
     nodes.sort(key=lambda node: (-len(node.train), node.city))
-    val = [Node(city, "val", (), images) for city, images in dataset.split("val").items()]
+    val = [
+        Node(city, "val", (), images if is_public else _without_reserved(images))
+        for city, images in dataset.split("val").items()
+    ]
     taken = {node.city for node in nodes} & {node.city for node in val}
     if taken:
         raise InputError(
@@ -156,6 +177,11 @@ def _nodes(dataset: Dataset, partition: Partition) -> list[Node]:
             "val cities must be others"
         )
     return nodes + val
+
+
+def _without_reserved(images: Sequence[Scene]) -> tuple[Scene, ...]:
+    reserved = reserved_scene(images)
+    return tuple(scene for scene in images if scene != reserved)
 
 
 def _assignments(
@@ -172,30 +198,22 @@ def _assignments(
             seed=seed,
             protections=arms_of(config),
         )
+        for seed in config.seeds  # outside: jobs of one city wait for each other
         for node in nodes
-        for seed in config.seeds
     }
 
 
 def _encrypt(
     jobs: Mapping[tuple[str, int], Assignment], num_workers: int, progress: StepProgress
 ) -> dict[tuple[str, int], dict[str, Path]]:
-    """Run the owners' vaults, several at a time; each is a process of its own."""
-    total = sum(len(job.train) + len(job.heldout) for job in jobs.values())
+    """Run the owners' vaults, several at a time, in processes apart from the coordinator's."""
+    keys, tasks = list(jobs), list(jobs.values())
+    total = sum(len(job.train) + len(job.heldout) for job in tasks)
     done, shards = 0, {}
-    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(prepare_shards, job): key for key, job in jobs.items()}
-        try:
-            for future in as_completed(futures):
-                key = futures[future]
-                shards[key] = future.result()
-                done += len(jobs[key].train) + len(jobs[key].heldout)
-                progress.update("encrypting in the vaults", done, total)
-        except BrokenProcessPool:
-            raise RunError("a vault's process died; check the memory, or num_workers=1") from None
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    for number, made in work_at_once(prepare_shards, tasks, num_workers, "encrypting"):
+        shards[keys[number]] = made
+        done += len(tasks[number].train) + len(tasks[number].heldout)
+        progress.update("encrypting in the vaults", done, total)
     return shards
 
 
@@ -208,19 +226,17 @@ def _write_policies(
 ) -> Path:
     """One policy a node; the first training node also holds all shards for centralised arms."""
     place = nodes_folder(vault_dir, folder.path)
-    place.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for private in (place.parent, place):
+        private_folder(private)
     training = sorted(node.city for node in nodes if node.role == "train")
     for partition_id, node in enumerate(nodes):
         arms = {}
         for name, arm in arms_of(config).items():
-            cities = _holds(arm, node, training)
-            by_seed = {
-                seed: tuple(shards[city, seed][name] for city in cities) for seed in config.seeds
-            }
-            if cities:
-                arms[name] = ArmPolicy(
-                    key_mode=arm.key_mode, embedding=arm.embedding, shards=by_seed
-                )
+            arms[name] = ArmPolicy(
+                embedding=arm.embedding,
+                shards={seed: (shards[node.city, seed][name],) for seed in config.seeds},
+                training_shards=_centralised(arm, node, training, shards, name, config.seeds),
+            )
         policy = NodePolicy(
             city=node.city,
             role=node.role,
@@ -232,11 +248,20 @@ def _write_policies(
     return place
 
 
-def _holds(arm: ArmConfig, node: Node, training: list[str]) -> list[str]:
-    """Cities whose shards a node holds in an arm."""
-    if arm.training != "centralised" or node.role == "val":
-        return [node.city]
-    return training if node.city == training[0] else []
+def _centralised(
+    arm: ArmConfig,
+    node: Node,
+    training: Sequence[str],
+    shards: Mapping[tuple[str, int], Mapping[str, Path]],
+    name: str,
+    seeds: Sequence[int],
+) -> dict[int, tuple[Path, ...]] | None:
+    """Training shards in a centralised arm: all for the first training node, none for the rest."""
+    if arm.training != "centralised":
+        return None
+    if node.city != training[0]:
+        return {}
+    return {seed: tuple(shards[city, seed][name] for city in training) for seed in seeds}
 
 
 def _save_initial(

@@ -19,6 +19,18 @@ PUBLIC_CITIES = {f"public-{k:02d}": 1 for k in range(1, 25)}
 """Cities of the model creator; a city's style follows from its name."""
 TEST_CITIES = {f"public-{k:02d}": 1 for k in range(25, 28)}
 """More of them, to score the weights on streets that they have not met."""
+MIN_TEST_SCENES = 2 * len(TEST_CITIES)
+SHIPPED_SETTINGS = {
+    "data.num_train": 2400,
+    "data.num_val": 120,
+    "data.scene_size": (128, 256),
+    "data.scene_seed": 20260416,
+    "data.num_views": 8,
+    "training.local_epochs": 30,
+    "training.learning_rate": 2e-3,
+    "training.num_threads": 1,
+}
+"""What the weights of the package were made with; the model is the config's default."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,28 +42,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if options.out.suffix != ".safetensors":
         raise InputError(f"--out {options.out}: wanted a file that ends with .safetensors")
+    num_scenes = options.num_scenes
     overrides = {
-        "data.num_train": options.num_scenes,
-        "data.num_val": max(6, options.num_scenes // 20),
+        "data.num_train": num_scenes,
+        "data.num_val": None if num_scenes is None else max(MIN_TEST_SCENES, num_scenes // 20),
         "data.scene_size": options.size,
         "data.scene_seed": options.seed,
-        "data.num_views": 8,
         "training.local_epochs": options.epochs,
         "training.learning_rate": options.learning_rate,
-        "training.num_threads": 1,
     }
-    config = load_config(options.config, [*options.set, "model.weights=null"], overrides)
-    pretrain(config, options.out, options.seed, options.workers, options.quiet)
+    config = load_config(
+        options.config, [*options.set, "model.weights=null"], overrides, SHIPPED_SETTINGS
+    )
+    pretrain(config, options.out, options.workers, options.quiet)
     return 0
 
 
-def pretrain(config: Config, out: Path, seed: int, workers: int, quiet: bool) -> None:
+def pretrain(config: Config, out: Path, workers: int, quiet: bool) -> None:
     """Make starting weights.
 
     Args:
-        config: `data` says how many scenes at which size, `model` what is trained, `training` how.
+        config: `data` says how many scenes at which size, `model` what is trained, `training` how;
+            `data.scene_seed` is the seed of everything.
         out: The .safetensors file to write, fp16.
-        seed: Seed of the views, the first weights and the order of the images.
         workers: Processes that draw the scenes; the weights do not depend on it.
         quiet: Show no progress and no score.
     """
@@ -62,9 +75,10 @@ def pretrain(config: Config, out: Path, seed: int, workers: int, quiet: bool) ->
     from fl_ppseg.shard import open_shard
     from fl_ppseg.training import Position, local_update
 
+    seed = config.data.scene_seed
     classes = load_class_table("cityscapes")
     with tempfile.TemporaryDirectory() as scratch, steps(sys.stderr, quiet) as progress:
-        shard = open_shard([_public_shard(config, Path(scratch), seed, workers, progress)])
+        shard = open_shard([_public_shard(config, Path(scratch), workers, progress)])
         model = build_setr(config.model, classes.num_classes, config.data.image_size, seed=seed)
         update = local_update(
             model,
@@ -78,14 +92,12 @@ def pretrain(config: Config, out: Path, seed: int, workers: int, quiet: bool) ->
         )
         save_weights(update.weights, out, dtype="fp16", grid=model.grid)
         load_weights(model, out)
-        counts, _ = evaluate(model, shard.heldout(), classes.num_classes, batch_size=16)
+        counts, _ = evaluate(model, shard.heldout(), classes.num_classes)
     if not quiet:
         print(f"{out}: mIoU {score(counts).mIoU:.1f} on public cities not trained on")
 
 
-def _public_shard(
-    config: Config, scratch: Path, seed: int, workers: int, progress: StepProgress
-) -> Path:
+def _public_shard(config: Config, scratch: Path, workers: int, progress: StepProgress) -> Path:
     """Plain views of public scenes, laid out as a client's shard."""
     from clients.vault import Assignment, prepare_shards
     from fl_ppseg.classes import load_class_table
@@ -115,7 +127,7 @@ def _public_shard(
         heldout=heldout,
         data=data,
         block_size=1,
-        seed=seed,
+        seed=data.scene_seed,
         protections={"plain": ArmConfig(note="public scenes")},
     )
     return prepare_shards(assignment)["plain"]
@@ -129,15 +141,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="FILE", help="the .safetensors file to write")
-    add("--num-scenes", type=int, default=2400, metavar="N", help="public scenes to draw")
-    add("--size", type=image_size, default=(128, 256), metavar="HxW", help="size of the scenes")
-    add("--epochs", type=int, default=30, metavar="N", help="passes over them")
-    add("--learning-rate", type=float, default=2e-3, metavar="X", help="at the start; poly decay")
-    add("--seed", type=int, default=20260416, metavar="N", help="seed of scenes and training")
+    add("--num-scenes", type=int, metavar="N", help="public scenes to draw (default: 2400)")
+    add("--size", type=image_size, metavar="HxW", help="size of the scenes (default: 128x256)")
+    add("--epochs", type=int, metavar="N", help="passes over them (default: 30)")
+    add("--learning-rate", type=float, metavar="X", help="at the start (default: 0.002)")
+    add("--seed", type=int, metavar="N", help="seed of scenes and training (default: 20260416)")
     add("--workers", type=int, default=2, metavar="N", help="processes that draw scenes")
     add("--config", metavar="FILE", help="config with the model and the image size")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="set dotted.key=value")
     add("--quiet", action="store_true", help="show no progress")
+    parser.formatter_class = argparse.HelpFormatter
     return parser
 
 

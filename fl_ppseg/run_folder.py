@@ -18,12 +18,15 @@ from safetensors.numpy import load_file, save
 from fl_ppseg.config import Config
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import sha256, write_atomically
+from fl_ppseg.messages import Arrays
 
 logger = logging.getLogger(__name__)
 
 SCHEMA = 1
-Arrays = dict[str, np.ndarray]
 Line = dict[str, Any]
+"""A line of results.jsonl."""
+OF_CITY = "//"
+"""Between city and tensor in the names of weights of which every city has its own."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,11 @@ class Checkpoint:
     """Moments of the server optimiser by name."""
     description: Mapping[str, Any]
     """Arm, seed, model and classes: plain values."""
+
+    @property
+    def is_per_city(self) -> bool:
+        """Whether every city has its own model here, `<city>//<tensor>`, and none is common."""
+        return any(OF_CITY in name for name in self.arrays)
 
 
 class RunFolder:
@@ -94,7 +102,7 @@ class RunFolder:
         write_atomically(self.results, text)
 
     def save(self, checkpoint: Checkpoint, keep: int) -> None:
-        """Write a checkpoint and remove all but the newest `keep` of its arm and seed."""
+        """Write a checkpoint; of the others of its arm and seed only the newest `keep - 1` stay."""
         stem = self._stem(checkpoint.description["arm"], checkpoint.description["seed"])
         stem.mkdir(parents=True, exist_ok=True)
         path = stem / f"round_{checkpoint.round:04d}.safetensors"
@@ -107,9 +115,16 @@ class RunFolder:
         about = {"schema": SCHEMA, "round": checkpoint.round, "sha256": sha256(path)}
         description = json.dumps(about | dict(checkpoint.description), indent=1)
         write_atomically(path.with_suffix(".json"), description)
-        for old in sorted(stem.glob("round_*.json"))[:-keep]:
-            old.unlink()
-            old.with_suffix(".safetensors").unlink(missing_ok=True)
+        others = sorted(set(stem.glob("round_*.json")) - {path.with_suffix(".json")})
+        for old in others[: max(0, len(others) - keep + 1)]:
+            _remove(old)
+
+    def discard_after(self, arm: str, seed: int, round: int) -> None:
+        """Remove the checkpoints after a round, from which no run can go on, and say so."""
+        for description in sorted(self._stem(arm, seed).glob("round_*.json")):
+            if int(description.stem.removeprefix("round_")) > round:
+                logger.warning("%s: damaged, removed; going on after round %d", description, round)
+                _remove(description)
 
     def latest(self, arm: str, seed: int) -> Checkpoint | None:
         """The newest whole checkpoint of an arm and seed; damaged ones are skipped, and said."""
@@ -122,6 +137,12 @@ class RunFolder:
 
     def _stem(self, arm: str, seed: int) -> Path:
         return self.path / arm / f"seed_{seed}"
+
+
+def _remove(description: Path) -> None:
+    """Remove a checkpoint: the file that makes it one first."""
+    description.unlink()
+    description.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
 def is_finished(config: Config, folder: RunFolder) -> bool:

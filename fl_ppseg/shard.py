@@ -6,7 +6,7 @@
     leftImg8bit/val/<city>.npy     (num_heldout, 3, H, W) uint8, encrypted held-out images
     gtFine/val/<city>.npy          flat uint8, label maps at their own sizes (in the manifest)
 
-A shard knows no key and no file name of the owner's images.
+A shard knows no key and no file name of the owner's images. Its folder is 0700, its files 0600.
 """
 
 import json
@@ -20,7 +20,7 @@ from tokenize import TokenError
 import numpy as np
 
 from fl_ppseg.errors import InputError
-from fl_ppseg.files import replacing_folder, write_atomically
+from fl_ppseg.files import replacing_folder, sync, write_atomically
 
 SCHEMA = 1
 
@@ -98,10 +98,10 @@ class ShardWriter:
 
     def __init__(self, root: Path, manifest: Manifest, image_size: tuple[int, int]) -> None:
         self._num_views = manifest.num_views
-        self._images, self._labels, self._heldout, self._maps = (
-            _create(_file(root, kind, manifest), shape)
-            for kind, shape in _shapes(manifest, image_size).items()
-        )
+        shapes = _shapes(manifest, image_size)
+        self._paths = [_file(root, kind, manifest) for kind in shapes]
+        self._arrays = [_create(*each) for each in zip(self._paths, shapes.values(), strict=True)]
+        self._images, self._labels, self._heldout, self._maps = self._arrays
         self._next = self._next_heldout = self._next_label = 0
 
     def add_view(self, image: np.ndarray, labels: np.ndarray) -> None:
@@ -117,8 +117,8 @@ class ShardWriter:
         self._maps[self._next_label : end] = labels.ravel()
         self._next_heldout, self._next_label = self._next_heldout + 1, end
 
-    def check_complete(self) -> None:
-        """Raise unless every view and held-out image that the manifest promises was written.
+    def finish(self) -> None:
+        """Bring everything to disk, once every view and held-out image that was promised is here.
 
         Raises:
             ValueError: If some are missing.
@@ -127,6 +127,10 @@ class ShardWriter:
         promised = (self._images.shape[0] * self._num_views, len(self._heldout))
         if written != promised:
             raise ValueError(f"{written} views and held-out images written, {promised} promised")
+        for path, array in zip(self._paths, self._arrays, strict=True):
+            if isinstance(array, np.memmap):
+                array.flush()
+            sync(path)
 
 
 @contextmanager
@@ -134,11 +138,11 @@ def writing_shard(
     folder: Path, manifest: Manifest, image_size: tuple[int, int]
 ) -> Iterator[ShardWriter]:
     """A writer for a new shard; the folder appears whole at the end, or not at all."""
-    with replacing_folder(folder) as temporary:
+    with replacing_folder(folder, mode=0o700) as temporary:
         writer = ShardWriter(temporary, manifest, image_size)
         yield writer
-        writer.check_complete()
-        write_atomically(temporary / "manifest.json", json.dumps(asdict(manifest)))
+        writer.finish()
+        write_atomically(temporary / "manifest.json", json.dumps(asdict(manifest)), mode=0o600)
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -198,10 +202,12 @@ def _map(path: Path) -> np.ndarray:
 
 def _create(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     path.parent.mkdir(parents=True)
+    path.touch(mode=0o600)
     if 0 in shape:
         np.save(path, np.zeros(shape, np.uint8))
         return np.zeros(shape, np.uint8)
     array: np.ndarray = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    with path.open("r+b") as file:  # a full disk is an error here, not a bus error at a later write
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    if hasattr(os, "posix_fallocate"):  # not on macOS, where a full disk may end in a bus error
+        with path.open("r+b") as file:  # here it is an error, before the first write
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array

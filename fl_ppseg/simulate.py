@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = _out(options, config)
     if (out / "config.yaml").exists() and not options.resume:
         raise InputError(f"{out}: holds a run already; add --resume or choose another")
-    vault_dir = options.vault_dir or user_folder("vaults", "XDG_STATE_HOME", ".local/state")
+    vault_dir = _vault_dir(options)
     os.environ[NODES_VARIABLE] = str(nodes_folder(vault_dir, out))  # worker processes inherit it
     with ExitStack() as stack:
         cluster = None if options.prepare else _cluster(config, out, stack)
@@ -80,23 +80,44 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _config(options: argparse.Namespace) -> Config:
+    root = None if options.data_root is None else options.data_root.absolute()
+    overrides = {
+        "engine": options.engine,
+        "device": options.device,
+        "data.root": root,
+    }
     if options.resume:
-        if options.out is None or not (options.out / "config.yaml").is_file():
-            raise InputError("--resume needs --out with the folder of a run")
-        return load_config(options.out / "config.yaml")
+        _check_resumable(options)
+        return load_config(options.out / "config.yaml", (), overrides)
     if options.quick and options.config:
         raise InputError("--quick is a config of its own; leave out --config or --quick")
-    from_environment = os.environ.get("CITYSCAPES_DATASET") or None
-    root = options.data_root or (Path(from_environment) if from_environment else None)
-    overrides = {
+    overrides |= {
         "clients": options.clients,
         "arms": options.arms.split(",") if options.arms else None,
         "seeds": None if options.seed is None else [options.seed],
-        "engine": options.engine,
-        "device": options.device,
-        "data.root": root.absolute() if root else None,
     }
-    return load_config("quick" if options.quick else options.config, options.set, overrides)
+    environment = {"data.root": os.environ.get("CITYSCAPES_DATASET") or None}
+    file = "quick" if options.quick else options.config
+    return load_config(file, options.set, overrides, environment)
+
+
+def _check_resumable(options: argparse.Namespace) -> None:
+    """A run goes on with its own config and vault, or not at all."""
+    if options.out is None or not (options.out / "config.yaml").is_file():
+        raise InputError("--resume needs --out with the folder of a run")
+    fixed = ("clients", "arms", "quick", "config", "set", "seed")
+    given = [f"--{name}" for name in fixed if getattr(options, name) not in (None, False, [])]
+    if given:
+        raise InputError(f"--resume goes on with the run's own config; leave out {given[0]}")
+    if not nodes_folder(_vault_dir(options), Path(options.out).absolute()).is_dir():
+        raise InputError(
+            f"{_vault_dir(options)} holds no vault of this run; give the --vault-dir of its start"
+        )
+
+
+def _vault_dir(options: argparse.Namespace) -> Path:
+    default = user_folder("vaults", "XDG_STATE_HOME", ".local/state")
+    return Path(options.vault_dir or default).absolute()
 
 
 def _out(options: argparse.Namespace, config: Config) -> Path:

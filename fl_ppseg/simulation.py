@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from clients.client_app import app as client_app
@@ -17,7 +18,7 @@ from fl_ppseg.command_line import log_to
 from fl_ppseg.config import Config, arms_of
 from fl_ppseg.engines.in_process import run_in_process
 from fl_ppseg.engines.ray_cluster import RayCluster, run_on_ray
-from fl_ppseg.errors import RunError
+from fl_ppseg.errors import InputError, RunError
 from fl_ppseg.files import available_cpus, write_atomically
 from fl_ppseg.memory import PeakMemory
 from fl_ppseg.panels import scene_panels
@@ -55,7 +56,8 @@ def simulate(
         InputError: For data or a config that do not fit.
         RunError: If the run could not be carried to its end.
     """
-    started = time.monotonic()
+    _check_device(config.device)
+    started = time.monotonic() - _seconds_before(RunFolder(out))
     num_workers = config.num_workers or available_cpus()
     with PeakMemory() as memory:
         folder = RunFolder(out)
@@ -72,6 +74,19 @@ def simulate(
             _federate(experiment, cluster, quiet)
         summary = _summarise(experiment, time.monotonic() - started, memory.mb)
     _report(experiment, summary)
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {name!r} cannot be used here ({reason}); try cpu") from None
+
+
+def _seconds_before(folder: RunFolder) -> float:
+    """Wall seconds of the rounds that earlier starts of this run have finished."""
+    return float(sum(line["seconds"] for line in folder.lines() if line["role"] == "round"))
 
 
 def _federate(experiment: Experiment, cluster: RayCluster | None, quiet: bool) -> None:
@@ -142,5 +157,6 @@ def _print_flwr_run(experiment: Experiment) -> None:
         f"num-nodes={experiment.num_nodes}' --federation-config "
         f"'num-supernodes={experiment.num_nodes} client-resources-num-cpus=1'\n"
         f"and for the table and the report\n"
-        f"  python -m fl_ppseg.simulate --out {experiment.folder.path} --resume"
+        f"  python -m fl_ppseg.simulate --out {experiment.folder.path} "
+        f"--vault-dir {experiment.nodes.parent.parent} --resume"
     )

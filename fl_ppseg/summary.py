@@ -1,19 +1,20 @@
 """From results.jsonl to summary.json: confusion counts are summed, never averaged.
 
-Scores are taken once a round from counts pooled over cities, then averaged over the last K rounds
-and over seeds.
+Scores are taken once a round (`fl_ppseg.scores`), then averaged over the last K rounds that were
+scored, which are those that all val cities answered, and over seeds.
+
+`own_mIoU` pools the held-out counts of all training cities, each scored by the model that it uses:
+the common one, or in `local-only` its own. So it is of the same images in every arm.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
+from fl_ppseg.evaluation import Scores
+from fl_ppseg.run_folder import Line
+from fl_ppseg.scores import mean, pooled_scores, round_scores
 
-from fl_ppseg.evaluation import Scores, score
-
-Line = Mapping[str, Any]
 Summary = dict[str, Any]
 SCHEMA = 1
 
@@ -30,7 +31,7 @@ def summarise(
 
     Args:
         lines: Lines of results.jsonl.
-        arms: Arm ids in the order to show; arms without an evaluation are left out.
+        arms: Arm ids in the order to show; arms without a scored round are left out.
         class_names: Names by trainId.
         last_rounds: K of the mean over the last rounds.
         total_seconds: Wall time of the run.
@@ -42,7 +43,7 @@ def summarise(
     shown = {
         arm: _summarise_arm(by_arm[arm], class_names, last_rounds)
         for arm in arms
-        if any(line["role"] == "val" for line in by_arm[arm])
+        if any(_is_scored(line) for line in by_arm[arm])
     }
     plain = shown.get("plain")
     for entry in shown.values():
@@ -56,20 +57,17 @@ def summarise(
 
 
 def _summarise_arm(lines: list[Line], names: Sequence[str], last_rounds: int) -> dict[str, Any]:
-    seeds = sorted({line["seed"] for line in lines})
-    per_seed = []
-    for seed in seeds:
-        own = [line for line in lines if line["seed"] == seed]
-        val = _last(own, "val", last_rounds)
-        if val:
-            heldout = _last(own, "heldout", last_rounds)
-            per_seed.append({"seed": seed} | _mean_scores(val) | {"own_mIoU": _own(heldout)})
-    val = _last(lines, "val", last_rounds)
+    rounds = _last_rounds(lines, last_rounds)
+    val = [_of_role(round_, "val") for round_ in rounds]
+    both = [_of_role(round_, "val", "heldout") for round_ in rounds]
+    per_seed = [
+        {"seed": seed} | _seed_scores([r for r in rounds if r[0]["seed"] == seed])
+        for seed in sorted({round_[0]["seed"] for round_ in rounds})
+    ]
     return {
-        **{key: _mean(entry[key] for entry in per_seed) for key in _SCORES},
-        "own_mIoU": _mean(entry["own_mIoU"] for entry in per_seed),
+        **{key: mean(entry[key] for entry in per_seed) for key in (*_SCORES, "own_mIoU")},
         "per_class_iou": _per_class(val, names),
-        "per_city_mIoU": _per_city(val + _last(lines, "heldout", last_rounds)),
+        "per_city_mIoU": _per_city(both),
         "per_seed": per_seed,
         "rounds": max(line["round"] for line in lines),
         "seconds": sum(line["seconds"] for line in lines if line["role"] == "round"),
@@ -81,48 +79,54 @@ def _summarise_arm(lines: list[Line], names: Sequence[str], last_rounds: int) ->
 _SCORES = ("aAcc", "mIoU", "mAcc")
 
 
-def _last(lines: Iterable[Line], role: str, last_rounds: int) -> list[Line]:
-    """Lines of a role in the last evaluated rounds."""
-    own = [line for line in lines if line["role"] == role and line["confusion"] is not None]
-    rounds = sorted({line["round"] for line in own})[-last_rounds:]
-    return [line for line in own if line["round"] in rounds]
+def _is_scored(line: Line) -> bool:
+    return line["role"] == "val" and line["confusion"] is not None
 
 
-def _pooled(lines: Iterable[Line]) -> list[Scores]:
-    """A score for each round (and seed, and model where clients have their own)."""
-    pools: dict[object, list[np.ndarray]] = defaultdict(list)
+def _last_rounds(lines: Iterable[Line], number: int) -> list[list[Line]]:
+    """The lines of each of the last scored rounds of each seed, a list a round."""
+    by_seed: dict[int, dict[int, list[Line]]] = defaultdict(lambda: defaultdict(list))
     for line in lines:
-        key = (line["seed"], line["round"], line.get("model"))
-        pools[key].append(np.asarray(line["confusion"], dtype=np.int64))
-    return [score(np.sum(counts, axis=0)) for counts in pools.values()]
+        by_seed[line["seed"]][line["round"]].append(line)
+    scored = [
+        [own for _, own in sorted(rounds.items()) if any(map(_is_scored, own))]
+        for rounds in by_seed.values()
+    ]
+    return [own for rounds in scored for own in rounds[-number:]]
 
 
-def _mean_scores(lines: Iterable[Line]) -> dict[str, float | None]:
-    scores = _pooled(lines)
-    return {key: _mean(getattr(entry, key) for entry in scores) for key in _SCORES}
+def _of_role(lines: Iterable[Line], *roles: str) -> list[Line]:
+    return [line for line in lines if line["role"] in roles and line["confusion"] is not None]
 
 
-def _own(lines: list[Line]) -> float | None:
-    return _mean(entry.mIoU for entry in _pooled(lines))
+def _seed_scores(rounds: list[list[Line]]) -> dict[str, float | None]:
+    val = _known(round_scores(_of_role(lines, "val")) for lines in rounds)
+    own = _known(pooled_scores(_of_role(lines, "heldout")) for lines in rounds)
+    scores = {key: mean(getattr(entry, key) for entry in val) for key in _SCORES}
+    return scores | {"own_mIoU": mean(entry.mIoU for entry in own)}
 
 
-def _per_class(lines: list[Line], names: Sequence[str]) -> dict[str, float | None]:
-    scores = _pooled(lines)
-    return {name: _mean(entry.per_class_iou[k] for entry in scores) for k, name in enumerate(names)}
+def _per_class(rounds: list[list[Line]], names: Sequence[str]) -> dict[str, float | None]:
+    scores = _known(map(round_scores, rounds))
+    return {name: mean(entry.per_class_iou[k] for entry in scores) for k, name in enumerate(names)}
 
 
-def _per_city(lines: list[Line]) -> dict[str, float | None]:
-    cities = sorted({line["city"] for line in lines})
+def _per_city(rounds: list[list[Line]]) -> dict[str, float | None]:
+    cities = sorted({line["city"] for lines in rounds for line in lines})
     return {
-        city: _mean(s.mIoU for s in _pooled(line for line in lines if line["city"] == city))
+        city: mean(
+            scores.mIoU
+            for scores in _known(
+                round_scores(line for line in lines if line["city"] == city) for lines in rounds
+            )
+        )
         for city in cities
     }
 
 
+def _known(scores: Iterable[Scores | None]) -> list[Scores]:
+    return [entry for entry in scores if entry is not None]
+
+
 def _ratio(value: float | None, base: float | None) -> float | None:
     return value / base if value is not None and base else None
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None and not np.isnan(value)]
-    return fmean(known) if known else None

@@ -4,23 +4,22 @@ Everything goes to a hidden folder beside the target first and is renamed at the
 is either absent or complete; `dataset.json` marks it as complete.
 """
 
-import errno
 import json
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from fl_ppseg.command_line import Parser, image_size, run
+from fl_ppseg.command_line import DISK_FULL, Parser, image_size, run
 from fl_ppseg.errors import InputError, RunError
-from fl_ppseg.files import Progress, replacing_folder
+from fl_ppseg.files import Progress, locked, replacing_folder
 from fl_ppseg.scenes.cities import TRAIN_CITIES, VAL_CITIES, city_style, split_sizes
-from fl_ppseg.scenes.files import LABELS, PHOTOS, SceneFiles
-from fl_ppseg.scenes.workers import write_at_once, write_in_turn
+from fl_ppseg.scenes.files import LABELS, PHOTOS, SceneFiles, write_scenes
+from fl_ppseg.workers import work_at_once
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +47,7 @@ def synthesize(
 
     The pictures depend on (seed, city, index, size) only, never on `workers`. Workers are spawned
     processes that import numpy and Pillow, and the caller's main module: keep its imports light.
+    Of several calls for one root at once the first draws; the others wait, and find it complete.
 
     Args:
         root: folder to be made; its parent is made too.
@@ -69,10 +69,13 @@ def synthesize(
         log.info("%s is complete: nothing to do", root)
         return
     try:
-        with replacing_folder(root) as temporary:
-            _write_tree(temporary, settings, workers, progress or (lambda done, total: None))
+        with locked(root.with_name(f".{root.name}.lock")):
+            if _is_complete(root, settings):
+                return
+            with replacing_folder(root) as temporary:
+                _write_tree(temporary, settings, workers, progress or (lambda done, total: None))
     except OSError as problem:
-        if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if problem.errno not in DISK_FULL:
             raise RunError(f"cannot write {root}: {problem}") from problem
         raise RunError(
             f"no space left on the disk of {root}: free some, or ask for fewer or smaller scenes"
@@ -140,14 +143,20 @@ def _write_tree(root: Path, settings: Mapping[str, Any], workers: int, progress:
     batches = [scenes[start : start + size] for start in range(0, len(scenes), size)]
     for scene in scenes:
         scene.make_folders()
-    drawn = write_in_turn(batches) if workers == 1 else write_at_once(batches, workers)
     done = 0
     progress(done, len(scenes))
-    for number in drawn:
+    for number in _draw(batches, workers):
         done += number
         progress(done, len(scenes))
     marker = {"schema": 1, "settings": settings, "count": len(scenes)}
     (root / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
+
+
+def _draw(batches: Sequence[list[SceneFiles]], workers: int) -> Iterator[int]:
+    """Write all batches; yields the size of each as it ends."""
+    if workers == 1:
+        return map(write_scenes, batches)
+    return (number for _, number in work_at_once(write_scenes, batches, workers, "drawing"))
 
 
 def _parser() -> Parser:

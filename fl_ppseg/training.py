@@ -15,12 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fl_ppseg.classes import IGNORE_INDEX
 from fl_ppseg.config import TrainingConfig
 from fl_ppseg.files import Progress
 from fl_ppseg.pixels import to_input
 from fl_ppseg.shard import Shard
-
-IGNORE_INDEX = 255
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,27 @@ def fit(image: Pixels, labels: Pixels, image_size: Size, policy: SizePolicy) -> 
     )
 
 
+def fit_for_scoring(image: Pixels, labels: Pixels, image_size: Size, policy: SizePolicy) -> View:
+    """(3, H, W), (H, W) uint8 -> the fitted image and the labels that its predictions answer.
+
+    With ``resize`` those are the whole label map at its own size, to which predictions are scaled;
+    with ``crop`` the model sees a window only, and the labels are those of the window.
+
+    Args:
+        image: RGB of any size.
+        labels: trainIds of the same size.
+        image_size: (height, width) of the fitted image.
+        policy: As for :func:`fit`.
+    """
+    fitted, window = fit(image, labels, image_size, policy)
+    return fitted, {"resize": labels, "crop": window}[policy]
+
+
+def scored_size(size: Size, image_size: Size, policy: SizePolicy) -> Size:
+    """Size of the labels of :func:`fit_for_scoring` for an image of some size, not read yet."""
+    return {"resize": size, "crop": image_size}[policy]
+
+
 def augment(
     image: Pixels,
     labels: Pixels,
@@ -87,7 +108,19 @@ def augment(
     The random scale is relative to what ``policy`` makes of the image: to ``image_size`` for
     ``resize``, to the image's own size for ``crop``. Padding falls on a random side.
     """
-    return _augment(_to_picture(image), Image.fromarray(labels), image_size, rng, policy)
+    picture, label_map = _to_picture(image), Image.fromarray(labels)
+    base = _base_size(labels.shape, image_size, policy)
+    ratio = rng.uniform(*SCALE_RANGE)
+    scaled = (max(1, round(base[0] * ratio)), max(1, round(base[1] * ratio)))
+    for _ in range(CROP_TRIES):
+        window = Window(scaled, _draw_offset(scaled, image_size, rng), image_size)
+        cut = _cut_labels(label_map, window)
+        if _is_mixed(np.asarray(cut)):
+            break
+    flip = rng.random() < 0.5
+    distorted = distort(_cut_image(picture, window), draw_distortion(rng))
+    view = _to_view(_pad(distorted, window, GREY), cut)
+    return (view[0][..., ::-1].copy(), view[1][..., ::-1].copy()) if flip else view
 
 
 def views(
@@ -112,10 +145,8 @@ def views(
     """
     if num_views > 0:
         yield fit(image, labels, image_size, policy)
-    picture, label_map = _to_picture(image), Image.fromarray(labels)
     for view in range(1, num_views):
-        rng = view_generator(seed, scene_id, view)
-        yield _augment(picture, label_map, image_size, rng, policy)
+        yield augment(image, labels, image_size, view_generator(seed, scene_id, view), policy)
 
 
 def view_generator(seed: int, scene_id: str, view: int) -> np.random.Generator:
@@ -150,27 +181,6 @@ def distort(picture: Image.Image, distortion: Distortion) -> Image.Image:
     if distortion.contrast_after != 1.0:
         picture = picture.point(np.tile(_lut(distortion.contrast_after), 3).tolist())
     return picture
-
-
-def _augment(
-    picture: Image.Image,
-    label_map: Image.Image,
-    image_size: Size,
-    rng: np.random.Generator,
-    policy: SizePolicy,
-) -> View:
-    base = _base_size((label_map.height, label_map.width), image_size, policy)
-    ratio = rng.uniform(*SCALE_RANGE)
-    scaled = (max(1, round(base[0] * ratio)), max(1, round(base[1] * ratio)))
-    for _ in range(CROP_TRIES):
-        window = Window(scaled, _draw_offset(scaled, image_size, rng), image_size)
-        cut = _cut_labels(label_map, window)
-        if _is_mixed(np.asarray(cut)):
-            break
-    flip = rng.random() < 0.5
-    distorted = distort(_cut_image(picture, window), draw_distortion(rng))
-    image, labels = _to_view(_pad(distorted, window, GREY), cut)
-    return (image[..., ::-1].copy(), labels[..., ::-1].copy()) if flip else (image, labels)
 
 
 def _base_size(size: tuple[int, ...], image_size: Size, policy: SizePolicy) -> Size:

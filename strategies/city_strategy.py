@@ -19,7 +19,7 @@ from fl_ppseg.config import FederationConfig
 from fl_ppseg.errors import RunError
 from fl_ppseg.messages import Arrays, Request, pack_arrays, unpack_arrays
 from fl_ppseg.progress import RunObserver
-from fl_ppseg.run_folder import Checkpoint, RunFolder
+from fl_ppseg.run_folder import OF_CITY, Checkpoint, Line, RunFolder
 from fl_ppseg.setr.names import withheld
 from strategies.aggregation import StreamingMean, check_update
 from strategies.exchange import Ask, RoundLog, collect, requests
@@ -38,7 +38,8 @@ class ArmRun:
     federation: FederationConfig
     roster: Roster
     trainers: tuple[Member, ...]
-    """The nodes that train in this arm."""
+    """The nodes that train in this arm; all are scored. A centralised arm has one, which trains on
+    the images of all."""
     description: Mapping[str, Any]
     """What its checkpoints say of the model."""
 
@@ -67,7 +68,7 @@ class CityStrategy(Strategy):
         self._observer.round_started(self.log.round)
         self.receive(unpack_arrays(arrays))
         asks = [Ask(member, self.weights_for(member)) for member in self._drawn()]
-        return requests("train", self.log, asks)
+        return requests("train", self.log, asks, self.run.federation.round_timeout)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -84,18 +85,23 @@ class CityStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Requests to all cities, in the rounds that are evaluated."""
-        return requests("evaluate", self.log, self.evaluations() if self._is_evaluated() else [])
+        asks = self.evaluations() if self._is_evaluated() else []
+        return requests("evaluate", self.log, asks, self.run.federation.round_timeout)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
-        """Sum the counts; write the round's results and its checkpoint."""
+        """Write the round's results and its checkpoint.
+
+        Raises:
+            RunError: If the arm ends and none of its last rounds has scores.
+        """
         for ask, reply in collect(replies, self.log, ()):
             self.log.accept(ask, reply)
         scores = self.log.scores()
-        if self._is_evaluated() and scores is None:
-            raise RunError(f"round {self.log.round}: no val city answered ({self.log.why()})")
-        self._folder.append(self.log.finished())
+        lines = self.log.finished()
+        self._check_scored(lines)
+        self._folder.append(lines)
         self._folder.save(self.checkpoint(), self.run.federation.keep_checkpoints)
         self._observer.round_finished(self.log.round, self.log.train_loss, scores)
         return None
@@ -130,9 +136,8 @@ class CityStrategy(Strategy):
         self.weights = self.weights | self._optimizer.apply(travelling, mean.result())
 
     def evaluations(self) -> list[Ask]:
-        """Who scores which weights."""
-        members = self.run.trainers + self.run.roster.with_role("val")
-        return [Ask(member, self.weights) for member in members]
+        """Who scores which weights: every city its own images, whoever trained on them."""
+        return [Ask(member, self.weights) for member in self.run.roster.members]
 
     def checkpoint(self) -> Checkpoint:
         """All that is needed to go on after this round."""
@@ -159,6 +164,23 @@ class CityStrategy(Strategy):
                 f"({self.log.why()})"
             )
 
+    def _check_scored(self, lines: list[Line]) -> None:
+        """Before its last round is written down, so that a resumed run tries this round again."""
+        federation, request = self.run.federation, self.run.request
+        if self.log.round < federation.num_rounds:
+            return
+        first = federation.num_rounds - federation.last_rounds + 1
+        if not any(
+            (line["arm"], line["seed"], line["role"]) == (request.arm, request.seed, "val")
+            and line["round"] >= first
+            and line["confusion"] is not None
+            for line in [*lines, *self._folder.lines()]
+        ):
+            raise RunError(
+                f"arm {request.arm}: none of the last {federation.last_rounds} rounds has scores "
+                f"of all val cities ({self.log.why()})"
+            )
+
 
 class LocalOnlyStrategy(CityStrategy):
     """Every city trains alone; each model is scored at home and in all val cities.
@@ -168,15 +190,17 @@ class LocalOnlyStrategy(CityStrategy):
 
     def receive(self, arrays: Arrays) -> None:
         """Give every city the initial weights in round 1; later each has its own."""
-        is_initial = not any("//" in name for name in arrays)
-        cities = [member.city for member in self.run.trainers] if is_initial else []
-        self.weights = {
-            f"{city}//{name}": value for city in cities for name, value in arrays.items()
-        } or arrays
+        self.weights = arrays
+        if not self.checkpoint().is_per_city:
+            self.weights = {
+                f"{member.city}{OF_CITY}{name}": value
+                for member in self.run.trainers
+                for name, value in arrays.items()
+            }
 
     def weights_for(self, member: Member) -> Arrays:
         """The city's own weights."""
-        start = f"{member.city}//"
+        start = f"{member.city}{OF_CITY}"
         return {k.removeprefix(start): v for k, v in self.weights.items() if k.startswith(start)}
 
     def fold(self, replies: Iterable[Message]) -> None:
@@ -190,7 +214,8 @@ class LocalOnlyStrategy(CityStrategy):
             except ValueError as error:
                 self.log.reject(ask.member.city, str(error))
                 continue
-            self.weights |= {f"{ask.member.city}//{k}": v for k, v in reply.arrays.items()}
+            start = f"{ask.member.city}{OF_CITY}"
+            self.weights |= {f"{start}{name}": value for name, value in reply.arrays.items()}
             self.log.accept(ask, reply)
         self._check_quorum()
 

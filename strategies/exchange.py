@@ -6,10 +6,9 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import numpy as np
-from flwr.app import Message, MessageType, RecordDict
+from flwr.app import Message, MessageType, Metadata, RecordDict
 
-from fl_ppseg.evaluation import Scores, score
+from fl_ppseg.evaluation import Scores
 from fl_ppseg.messages import (
     Arrays,
     MessageError,
@@ -20,6 +19,7 @@ from fl_ppseg.messages import (
 )
 from fl_ppseg.progress import RunObserver
 from fl_ppseg.run_folder import Line
+from fl_ppseg.scores import round_scores
 from strategies.roster import Member
 
 logger = logging.getLogger(__name__)
@@ -52,10 +52,10 @@ class RoundLog:
         self._observer = observer
         self._started = time.monotonic()
         self._lines: list[Line] = []
-        self._counts: list[np.ndarray] = []
         self._losses: list[tuple[float, int]] = []
         self.phase: Phase = "train"
-        self.waiting: dict[tuple[int, str], Ask] = {}
+        self.waiting: list[tuple[Metadata, Ask]] = []
+        self._unscored: set[tuple[str, str | None]] = set()
 
     @property
     def train_loss(self) -> float | None:
@@ -63,18 +63,30 @@ class RoundLog:
         total = sum(n for _, n in self._losses)
         return sum(loss * n for loss, n in self._losses) / total if total else None
 
-    def open(self, phase: Phase, waiting: dict[tuple[int, str], Ask]) -> None:
-        """Remember whose answer is wanted."""
+    def open(self, phase: Phase, waiting: list[tuple[Metadata, Ask]]) -> None:
+        """Remember whose answer is wanted; Flower fills in the messages' ids when it sends them."""
         self.phase, self.waiting = phase, waiting
         self.num_asked = len(waiting)
+        asked_val = [ask for _, ask in waiting if phase == "evaluate" and ask.member.role == "val"]
+        self._unscored = {(ask.member.city, ask.model) for ask in asked_val}
+
+    def take(self, reply: Metadata) -> Ask | None:
+        """The question that a reply answers, which waits no longer; None if nobody waits for it.
+
+        Told from the id of the message: an error that Flower itself replies names no node.
+        """
+        for number, (sent, ask) in enumerate(self.waiting):
+            if sent.message_id and sent.message_id == reply.reply_to_message_id:
+                del self.waiting[number]
+                return ask
+        return None
 
     def accept(self, ask: Ask, reply: Reply) -> None:
         """Write down a good reply."""
         if self.phase == "train":
             self.num_trained += 1
             self._losses.append((reply.loss, reply.num_examples))
-        elif ask.member.role == "val" and reply.confusion is not None:
-            self._counts.append(reply.confusion)
+        self._unscored.discard((ask.member.city, ask.model))
         self._lines.append(self._line(ask, reply))
         self._observer.replied(
             ask.member.city,
@@ -95,14 +107,26 @@ class RoundLog:
         """The first reasons of rejection, for an error line."""
         return "; ".join(self.rejected[:3]) or "no answers"
 
+    def close(self) -> None:
+        """Say who did not answer, and that a round without all val cities has no scores."""
+        for _, ask in self.waiting:
+            self.reject(ask.member.city, "no answer in time")
+        missing = sorted({city for city, _ in self._unscored})
+        if missing:
+            self.reject("val", f"no scores without {', '.join(missing)}")
+
     def scores(self) -> Scores | None:
-        """Scores over the val cities of this round."""
-        return score(np.sum(self._counts, axis=0)) if self._counts else None
+        """Scores over the val cities of this round; None unless all of them answered."""
+        return round_scores(line for line in self._counted() if line["role"] == "val")
 
     def finished(self) -> list[Line]:
-        """The round's lines of results, sorted; the last one is about the round itself."""
+        """The round's lines of results, sorted; the last one is about the round itself.
+
+        Where a val city is missing, the others' lines keep their costs and lose their counts, so
+        that no score can be taken of a part of the cities.
+        """
         lines = sorted(
-            self._lines, key=lambda x: (x["role"] != "train", x["role"], x["city"], x["model"])
+            self._counted(), key=lambda x: (x["role"] != "train", x["role"], x["city"], x["model"])
         )
         return [
             *({k: v for k, v in line.items() if k != "model" or v} for line in lines),
@@ -113,6 +137,12 @@ class RoundLog:
                 "rejected": self.rejected,
             },
         ]
+
+    def _counted(self) -> list[Line]:
+        """The lines, whose val counts stand for all val cities or are left out."""
+        if not self._unscored:
+            return self._lines
+        return [x | {"confusion": None} if x["role"] == "val" else x for x in self._lines]
 
     def _line(self, ask: Ask, reply: Reply) -> Line:
         role = "val" if ask.member.role == "val" else "heldout"
@@ -139,19 +169,27 @@ class RoundLog:
         }
 
 
-def requests(phase: Phase, log: RoundLog, asks: Iterable[Ask]) -> list[Message]:
-    """The messages of an exchange; weights that several cities get are packed once."""
+def requests(phase: Phase, log: RoundLog, asks: Iterable[Ask], ttl: float) -> list[Message]:
+    """The messages of an exchange; weights that several cities get are packed once.
+
+    Args:
+        phase: What to ask for.
+        log: The round's log, which from now on waits for the answers.
+        asks: Who is asked with which weights.
+        ttl: Seconds after which nobody needs an answer.
+    """
     kind = MessageType.TRAIN if phase == "train" else MessageType.EVALUATE
     packed: dict[int, RecordDict] = {}
-    messages, waiting = [], {}
+    messages, waiting = [], []
     for ask in asks:
         if id(ask.arrays) not in packed:
             request = replace(log.request, task=phase, round=log.round, arrays=ask.arrays)
             packed[id(ask.arrays)] = pack_request(request)
         group = f"{log.round}/{phase}/{ask.model or ''}"
-        node_id = ask.member.node_id
-        waiting[node_id, group] = ask
-        messages.append(Message(packed[id(ask.arrays)], node_id, kind, group_id=group))
+        content = packed[id(ask.arrays)]
+        message = Message(content, ask.member.node_id, kind, ttl=ttl, group_id=group)
+        waiting.append((message.metadata, ask))
+        messages.append(message)
     log.open(phase, waiting)
     return messages
 
@@ -167,7 +205,7 @@ def collect(
         allowed: Names of the arrays that a reply must hold.
     """
     for message in replies:
-        ask = log.waiting.pop((message.metadata.src_node_id, message.metadata.group_id), None)
+        ask = log.take(message.metadata)
         if ask is None:
             log.reject("a node", "an answer that nobody waits for")
             continue
@@ -176,13 +214,14 @@ def collect(
         except MessageError as error:
             log.reject(ask.member.city, str(error))
         del message
-    for ask in log.waiting.values():
-        log.reject(ask.member.city, "no answer in time")
+    log.close()
 
 
 def _checked(message: Message, ask: Ask, log: RoundLog, allowed: Collection[str]) -> Reply:
     if message.has_error():
         raise MessageError(message.error.reason)
+    if message.metadata.src_node_id != ask.member.node_id:
+        raise MessageError("an answer from another node")
     reply = unpack_reply(message.content, allowed)
     if (reply.run_id, reply.round, reply.city) != (log.request.run_id, log.round, ask.member.city):
         raise MessageError("an answer to another run, round or city")

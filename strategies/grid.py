@@ -64,7 +64,8 @@ class LazyGrid(Grid):
     ) -> Iterator[Message]:
         """Push all messages now; yield the replies as they come, until the timeout in seconds."""
         messages = list(messages)
-        pending = list(self._inner.push_messages(messages)) if messages else []
+        pushed = self._inner.push_messages(messages) if messages else []
+        pending = [message_id for message_id in pushed if message_id]  # None: could not be sent
         del messages
         end = None if timeout is None else time.monotonic() + timeout
         return self._replies(pending, end)

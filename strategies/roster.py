@@ -25,15 +25,10 @@ class Roster:
 
     def __init__(self, members: Iterable[Member]) -> None:
         self.members = tuple(sorted(members, key=lambda member: member.city))
-        self._by_id = {member.node_id: member for member in self.members}
 
     def with_role(self, role: Role) -> tuple[Member, ...]:
         """Members that train, or that only evaluate (`val`)."""
         return tuple(member for member in self.members if member.role == role)
-
-    def __getitem__(self, node_id: int) -> Member:
-        """The member with a Flower node id."""
-        return self._by_id[node_id]
 
 
 def call_roll(grid: Grid, request: Request, num_nodes: int, timeout: float) -> Roster:
@@ -49,7 +44,8 @@ def call_roll(grid: Grid, request: Request, num_nodes: int, timeout: float) -> R
         RunError: If nodes are missing, do not answer, or two name the same city.
     """
     node_ids = _wait_for_nodes(grid, num_nodes, timeout)
-    messages = [Message(pack_request(request), node_id, MessageType.QUERY) for node_id in node_ids]
+    question = pack_request(request)
+    messages = [Message(question, node, MessageType.QUERY, ttl=timeout) for node in node_ids]
     members = []
     for reply in grid.send_and_receive(messages, timeout=timeout):
         if reply.has_error():

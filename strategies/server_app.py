@@ -8,20 +8,21 @@ import logging
 import secrets
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fl_ppseg.config import ArmConfig, Config, ModelConfig, arms_of, load_config
+from fl_ppseg.config import Config, ModelConfig, arms_of, load_config
 from fl_ppseg.errors import InputError, RunError
 from fl_ppseg.messages import Request, pack_arrays
 from fl_ppseg.progress import LogObserver, RunObserver
 from fl_ppseg.run_folder import Checkpoint, RunFolder
 from strategies.city_strategy import ArmRun, CityStrategy, LocalOnlyStrategy
 from strategies.grid import LazyGrid
-from strategies.roster import Member, Roster, call_roll
+from strategies.roster import Roster, call_roll
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +50,9 @@ class Federation:
         config = load_config(self.folder.config)
         lazy = LazyGrid(grid, self.stop)
         jobs = [(arm, seed) for seed in config.seeds for arm in config.arms]
-        starts = {job: self._start(*job) for job in jobs}
-        self._drop_unfinished(starts)
-        first = next(iter(starts))
-        roll = _request(config, *first, starts[first])
+        rounds = {job: self._start(*job).round for job in jobs}
+        self._drop_unfinished(rounds)
+        roll = _request(config, *jobs[0], self._start(*jobs[0]))
         roster = call_roll(lazy, roll, self.num_nodes, ROLL_SECONDS)
         self.observer.run_started(
             config.arms,
@@ -61,9 +61,9 @@ class Federation:
             len(roster.with_role("train")),
             len(roster.with_role("val")),
         )
-        for (arm, seed), start in starts.items():
-            if start.round < config.federation.num_rounds:
-                self._train(lazy, roster, config, _request(config, arm, seed, start), start)
+        for (arm, seed), round in rounds.items():
+            if round < config.federation.num_rounds:
+                self._train(lazy, roster, config, arm, seed)
         self.observer.run_finished()
 
     def _start(self, arm: str, seed: int) -> Checkpoint:
@@ -72,33 +72,29 @@ class Federation:
             raise RunError(f"{self.folder.path}: no checkpoint of arm {arm}, seed {seed}")
         return checkpoint
 
-    def _drop_unfinished(self, starts: dict[tuple[str, int], Checkpoint]) -> None:
-        """Forget lines of rounds whose checkpoint did not come to be."""
-        self.folder.keep_lines(
-            lambda line: line["round"] <= starts[line["arm"], line["seed"]].round
-        )
+    def _drop_unfinished(self, rounds: Mapping[tuple[str, int], int]) -> None:
+        """Forget what came after the rounds to go on from: damaged checkpoints, and lines."""
+        for (arm, seed), round in rounds.items():
+            self.folder.discard_after(arm, seed, round)
+        self.folder.keep_lines(lambda line: line["round"] <= rounds[line["arm"], line["seed"]])
 
-    def _train(
-        self, grid: Grid, roster: Roster, config: Config, request: Request, start: Checkpoint
-    ) -> None:
-        arm = arms_of(config)[request.arm]
-        run = ArmRun(request, config.federation, roster, _trainers(arm, roster), start.description)
-        kind = LocalOnlyStrategy if arm.training == "local-only" else CityStrategy
+    def _train(self, grid: Grid, roster: Roster, config: Config, arm: str, seed: int) -> None:
+        start = self._start(arm, seed)
+        request = _request(config, arm, seed, start)
+        training = arms_of(config)[arm].training
+        members = roster.with_role("train")
+        trainers = members[:1] if training == "centralised" else members
+        run = ArmRun(request, config.federation, roster, trainers, start.description)
+        kind = LocalOnlyStrategy if training == "local-only" else CityStrategy
         strategy = kind(run, self.folder, self.observer, start)
-        self.observer.arm_started(request.arm, request.seed)
+        self.observer.arm_started(arm, seed)
         strategy.start(
             grid,
             pack_arrays(start.arrays),
             num_rounds=config.federation.num_rounds - start.round,
             timeout=config.federation.round_timeout,
         )
-        self.observer.arm_finished(request.arm, request.seed)
-
-
-def _trainers(arm: ArmConfig, roster: Roster) -> tuple[Member, ...]:
-    """The nodes that train: all, or the first one, which holds all shards, when centralised."""
-    members = roster.with_role("train")
-    return members[:1] if arm.training == "centralised" else members
+        self.observer.arm_finished(arm, seed)
 
 
 def _request(config: Config, arm: str, seed: int, start: Checkpoint) -> Request:

@@ -6,12 +6,16 @@ With w the global weights, m the mean of the replies and d = m - w the mean upda
 - fedavgm: v <- beta v + d;  w <- w + eta v (Hsu, Qi, Brown 2019).
 - fedadam: v <- beta1 v + (1 - beta1) d;  s <- beta2 s + (1 - beta2) d^2;
   w <- w + eta v / (sqrt s + tau) (Reddi et al. 2021, algorithm 2; no bias correction).
+
+These steps are for parameters. A statistic of batch normalisation is the mean itself in all three:
+a step beyond the mean could make a variance negative.
 """
 
 import numpy as np
 
 from fl_ppseg.config import FederationConfig
 from fl_ppseg.messages import Arrays
+from fl_ppseg.setr.names import is_buffer
 
 State = dict[str, Arrays]
 
@@ -35,12 +39,13 @@ class ServerOptimizer:
         """The new global weights, in the dtypes of the old."""
         if self._takes_mean:
             return mean
+        parameters = {name: w for name, w in weights.items() if not is_buffer(name)}
         if not self.state:
             self.state = {
-                moment: {name: np.zeros(value.shape) for name, value in weights.items()}
+                moment: {name: np.zeros(value.shape) for name, value in parameters.items()}
                 for moment in self._moments
             }
-        return {name: self._apply_one(name, weights[name], mean[name]) for name in weights}
+        return mean | {name: self._apply_one(name, w, mean[name]) for name, w in parameters.items()}
 
     def _apply_one(self, name: str, weight: np.ndarray, mean: np.ndarray) -> np.ndarray:
         old = weight.astype(np.float64)

@@ -30,7 +30,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def loggers() -> Iterator[None]:
     """Commands and nodes send logs to files of theirs; the next test has them again."""
-    found = [logging.getLogger(name) for name in LOGGERS]
+    found = [logging.getLogger(name) for name in (*LOGGERS, "clients")]
     before = [(log.handlers, log.propagate, log.level) for log in found]
     yield
     for log, (handlers, propagate, level) in zip(found, before, strict=True):

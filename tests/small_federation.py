@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ from rich.console import Console
 
 from clients.client_app import app
 from clients.policy import NODES_VARIABLE
-from fl_ppseg import preparation
+from fl_ppseg import workers
 from fl_ppseg.config import Config, ModelConfig
 from fl_ppseg.engines.in_process import run_in_process
+from fl_ppseg.messages import Arrays
 from fl_ppseg.preparation import Experiment, prepare
 from fl_ppseg.progress import RunObserver, SilentObserver, StepProgress
-from fl_ppseg.run_folder import Arrays, RunFolder
+from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.setr.model import SETR, build_setr
 from strategies.server_app import Federation, build_server_app
 
@@ -68,18 +69,13 @@ def weights_of(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
-REAL_POOL = preparation.ProcessPoolExecutor
+REAL_POOL = ProcessPoolExecutor
 
 
 class InlinePool:
     """A process pool without processes; that of the program is used through the command."""
 
     def __init__(self, *_: object, **__: object) -> None: ...
-
-    def __enter__(self) -> "InlinePool":
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
 
     def submit(self, call: Callable[..., Any], *arguments: Any) -> "Future[Any]":
         future: Future[Any] = Future()
@@ -95,7 +91,7 @@ class InlinePool:
 def prepared(settings: Config, place: Path, num_workers: int = 1) -> Experiment:
     """The experiment with its run folder and vaults in `place`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preparation, "ProcessPoolExecutor", InlinePool)
+        patch.setattr(workers, "ProcessPoolExecutor", InlinePool)
         quiet = StepProgress(Console(), quiet=True)
         folder = RunFolder(place / "run")
         return prepare(settings, folder, place / "vaults", num_workers, quiet)

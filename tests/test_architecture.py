@@ -22,7 +22,7 @@ FORBIDDEN = {
     **{
         f"fl_ppseg.{name}": (*SECRETS, "clients", "strategies")
         for name in (
-            "setr", "training", "evaluation", "classes", "config", "shard", "summary",
+            "setr", "training", "evaluation", "classes", "config", "shard", "scores", "summary",
             "run_folder", "report", "progress", "dataset", "partition", "scenes",
         )
     },

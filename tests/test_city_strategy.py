@@ -54,11 +54,13 @@ class Run:
         resumed: Checkpoint | None = None,
         until: int | None = None,
         kind: type[CityStrategy] = CityStrategy,
+        num_trainers: int | None = None,
         **changes: Any,
     ) -> "Run":
         config = FederationConfig.model_validate({"num_rounds": 2} | dict(federation or {}))
         roster = self.fake.roster
-        run = ArmRun(request(**changes), config, roster, roster.with_role("train"), ABOUT)
+        trainers = roster.with_role("train")[:num_trainers]
+        run = ArmRun(request(**changes), config, roster, trainers, ABOUT)
         arrays = resumed.arrays if resumed else START
         kind(run, self.folder, self.listener, resumed).start(
             LazyGrid(self.fake.grid),
@@ -203,19 +205,61 @@ def test_the_quorum_is_the_config_s(tmp_path: Path, share: float, ends: bool) ->
         assert len(run.train({"min_replies": share}).lines("round")) == 2
 
 
+def in_round(number: int, bad: Answer) -> Answer:
+    return lambda asked, city: (bad if asked.round == number else honest)(asked, city)
+
+
 def test_a_val_city_with_bad_counts_is_rejected_alone(tmp_path: Path) -> None:
     three = np.eye(3, dtype=np.int64)
-    run = Run(tmp_path, nodes({"lindau": lambda asked, city: reply(asked, city, confusion=three)}))
-    run.train({"num_rounds": 1})
-    assert [line["city"] for line in run.lines("val")] == ["munster"]
+    bad: Answer = lambda asked, city: reply(asked, city, confusion=three)  # noqa: E731
+    run = Run(tmp_path, nodes({"lindau": in_round(1, bad)})).train()
+    assert [line["city"] for line in run.lines("val")] == ["munster", *VAL]
     rejected = run.lines("round")[0]["rejected"]
-    assert rejected == ["lindau: confusion counts of another number of classes"]
+    assert rejected == [
+        "lindau: confusion counts of another number of classes",
+        "val: no scores without lindau",
+    ]
 
 
-def test_no_val_city_ends_the_run(tmp_path: Path) -> None:
-    run = Run(tmp_path, nodes(dict.fromkeys(VAL, FAILS)))
-    with pytest.raises(RunError, match=r"round 1: no val city answered \(lindau: out of memory"):
-        run.train()
+def test_a_round_without_all_val_cities_has_no_scores(tmp_path: Path) -> None:
+    """The round counts for training; nobody takes munster's score for that of both."""
+    run = Run(tmp_path, nodes({"lindau": in_round(1, FAILS)})).train()
+    assert [(number, miou is None) for number, _, miou in run.listener.rounds] == [
+        (1, True),
+        (2, False),
+    ]
+    assert run.listener.messages == [
+        "round 1: lindau: out of memory",
+        "round 1: val: no scores without lindau",
+    ]
+    scored = [(x["round"], x["city"]) for x in run.lines("val") if x["confusion"] is not None]
+    assert scored == [(2, city) for city in VAL]
+    assert run.trained() == [list(TRAIN)] * 2
+
+
+def test_an_arm_whose_last_rounds_all_lack_scores_is_a_failed_run(tmp_path: Path) -> None:
+    """Round 1 has scores but is not one of the last two; the last round can be tried again."""
+    fails: Answer = lambda asked, city: (honest if asked.round == 1 else FAILS)(asked, city)  # noqa: E731
+    rounds = {"num_rounds": 3, "last_rounds": 2}
+    run = Run(tmp_path, nodes({"lindau": fails}))
+    with pytest.raises(RunError) as failure:
+        run.train(rounds)
+    assert str(failure.value) == (
+        "arm plain: none of the last 2 rounds has scores of all val cities "
+        "(lindau: out of memory; val: no scores without lindau)"
+    )
+    assert [line["round"] for line in run.lines("round")] == [1, 2]
+    assert run.checkpoint().round == 2
+    again = Run(tmp_path).train(rounds, resumed=run.checkpoint())
+    assert [line["round"] for line in again.lines("round")] == [1, 2, 3]
+
+
+def test_the_one_that_trains_alone_is_not_the_only_one_that_is_scored(tmp_path: Path) -> None:
+    """A centralised arm: the first city trains for all, every city scores its own images."""
+    run = Run(tmp_path).train({"num_rounds": 1}, num_trainers=1)
+    assert run.trained() == [["aachen"]]
+    assert [line["city"] for line in run.lines("heldout")] == list(TRAIN)
+    assert [line["num_examples"] for line in run.lines("heldout")] == list(TRAIN.values())
 
 
 def many(order: int = 1) -> FakeNodes:

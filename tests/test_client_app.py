@@ -156,7 +156,7 @@ def test_evaluation_leaves_threads_as_they_were(
         ("aachen", {"embedding": "frozen"}, "keeps the embedding uploaded"),
         ("aachen", {"arm": "plain-frozen-embedding", "embedding": "uploaded"}, "keeps the embed"),
         ("lindau", {}, "only evaluates"),
-        ("aachen", {"seed": 99}, "no shard was prepared"),
+        ("aachen", {"seed": 99}, "was prepared for this seed"),
     ],
 )
 def test_refusals_travel_as_errors_without_weights(

@@ -125,7 +125,7 @@ def test_sizes_that_are_none_are_refused(text: str) -> None:
 def test_a_run_s_log_goes_to_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "log.txt"
     log_to(path)
-    assert {"fl_ppseg", "clients", "strategies"} <= set(LOGGERS)
+    assert set(LOGGERS) == {"fl_ppseg", "strategies", "flwr"}, "what nodes log stays with the owner"
     for name in LOGGERS:
         logging.getLogger(f"{name}.part").info("größer in %s", name)
     logging.getLogger("fl_ppseg").handlers[0].close()
@@ -140,7 +140,7 @@ def test_the_terminal_gets_warnings_and_quiet_ones_errors(
     quiet: bool, shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log_to(None, quiet)
-    logger = logging.getLogger("clients.part")
+    logger = logging.getLogger("strategies.part")
     logger.info("told")
     logger.warning("warned")
     logger.error("failed")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fl_ppseg.classes import load_class_table
-from fl_ppseg.dataset import Dataset, Scene, open_dataset, verify
+from fl_ppseg.dataset import Dataset, Scene, open_dataset
 from fl_ppseg.errors import InputError
 
 CLASSES = load_class_table("cityscapes")
@@ -61,6 +61,12 @@ def only_scene(root: Path, city: str = "aachen") -> Scene:
     return scene
 
 
+def load_all(dataset: Dataset) -> int:
+    """How many scenes there are; each of them is read."""
+    scenes = [s for cities in dataset.splits.values() for city in cities.values() for s in city]
+    return sum(len(scene.load()) == 2 for scene in scenes)
+
+
 def test_scenes_by_split_and_city(tree: Path) -> None:
     dataset = open_dataset(tree, CLASSES)
     assert list(dataset.split("train")) == ["aachen", "bochum"]
@@ -68,7 +74,7 @@ def test_scenes_by_split_and_city(tree: Path) -> None:
     scene = only_scene(tree)
     assert (scene.city, scene.split, scene.stem) == ("aachen", "train", "aachen_000000_000019")
     assert scene.scene_id == "train/aachen/aachen_000000_000019"
-    assert verify(dataset) == 3
+    assert load_all(dataset) == 3
 
 
 def test_load_gives_chw_pixels_and_train_ids(tree: Path) -> None:
@@ -280,11 +286,28 @@ def test_grey_labels_of_four_bits_are_refused_rather_than_stretched(tree: Path) 
 
 def test_sizes_that_differ_are_told(tree: Path) -> None:
     Image.fromarray(label_ids(HEIGHT, WIDTH + 1)).save(label_path(tree, "aachen"))
-    dataset = open_dataset(tree, CLASSES)
     with pytest.raises(InputError, match="21x12 but its image is 20x12"):
         only_scene(tree).load()
-    with pytest.raises(InputError, match=r"21x12.*1 of 3 scenes are broken"):
-        verify(dataset)
+
+
+def test_size_is_read_without_the_pixels(tree: Path) -> None:
+    scene = only_scene(tree)
+    assert scene.size() == (HEIGHT, WIDTH)
+    content = scene.label_path.read_bytes()
+    scene.label_path.write_bytes(content[: content.index(b"IDAT") + 4])
+    assert scene.size() == (HEIGHT, WIDTH)
+    scene.label_path.write_bytes(content[:7])
+    with pytest.raises(InputError, match="unreadable label map"):
+        scene.size()
+
+
+def test_any_split_that_is_asked_for_is_read(tree: Path) -> None:
+    add_scene(tree, "berlin", split="test")
+    assert "test" not in open_dataset(tree, CLASSES).splits
+    dataset = open_dataset(tree, CLASSES, required=("test",))
+    assert list(dataset.split("test")) == ["berlin"]
+    with pytest.raises(InputError, match="has no 'demo' split"):
+        open_dataset(tree, CLASSES, required=("demo",))
 
 
 @pytest.fixture(scope="module")
@@ -299,7 +322,7 @@ def test_camvid_is_read_whole(camvid: Dataset) -> None:
     train, val = camvid.split("train"), camvid.split("val")
     assert (len(train), sum(map(len, train.values()))) == (18, 367)
     assert sum(map(len, val.values())) == 101
-    assert verify(camvid) == 468
+    assert load_all(camvid) == 468
 
 
 @pytest.mark.camvid

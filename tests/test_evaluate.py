@@ -44,6 +44,39 @@ def test_plain_scores_equal_those_of_the_run(
     assert found["all"]["aAcc"] == pytest.approx(total.aAcc, abs=0.01)
 
 
+def test_crop_is_scored_where_the_model_looks(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"image_size": [16, 32], "fit": "crop"}
+    config = small_federation.config(
+        scenes, arms=["plain"], data=data, federation={"num_rounds": 1}
+    )
+    folder = small_federation.prepared(config, tmp_path)
+    small_federation.federate(folder)
+    path = folder.folder.path / "plain" / "seed_0" / "round_0001.safetensors"
+    assert run(main, [str(path), "--data-root", str(scenes), "--json", "--quiet"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    lines = [line for line in folder.folder.lines() if (line["role"], line["round"]) == ("val", 1)]
+    total = np.sum([line["confusion"] for line in lines], axis=0)
+    assert 0 < total.sum() <= 4 * 16 * 32
+    assert found["all"]["aAcc"] == pytest.approx(score(total).aAcc, abs=0.01)
+
+
+def test_any_split_of_the_tree_is_scored(
+    finished: RunFolder, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = small_federation.tree_of_links(scenes, tmp_path / "tree")
+    for kind in ("leftImg8bit", "gtFine"):
+        (root / kind / "val").rename(root / kind / "test")
+    path = checkpoint_of(finished, "plain")
+    outputs = []
+    for place, split in ((scenes, "val"), (root, "test")):
+        options = [path, "--data-root", str(place), "--split", split, "--json", "--quiet"]
+        assert run(main, options) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+
+
 def test_queries_of_an_encrypted_arm_have_other_keys_each_time(
     finished: RunFolder, scenes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,7 @@ from torchmetrics.functional.classification import (
     multiclass_jaccard_index,
 )
 
+from fl_ppseg import evaluation
 from fl_ppseg.evaluation import confusion_counts, evaluate, score, segment
 from fl_ppseg.pixels import to_input
 
@@ -169,9 +170,10 @@ def test_segment_is_the_argmax_of_bilinear_logits() -> None:
 
 
 @torch.no_grad()
-def test_evaluate_equals_one_image_at_a_time() -> None:
+def test_evaluate_equals_one_image_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     model, pairs = classifier(), samples([(16, 24), (30, 20), (16, 24), (30, 20), (16, 24)])
-    counts, loss = evaluate(model, iter(pairs), 5, batch_size=2)
+    monkeypatch.setattr(evaluation, "MAX_BATCH", 2)
+    counts, loss = evaluate(model, iter(pairs), 5)
     assert sorted(model.batch_sizes) == [1, 2, 2]
     assert model.training
 
@@ -197,10 +199,31 @@ def test_evaluate_takes_read_only_arrays_without_a_warning(
     pairs = samples([(8, 8)])
     for array in pairs[0]:
         array.setflags(write=False)
-    evaluate(classifier(), pairs, 5, batch_size=4)
+    evaluate(classifier(), pairs, 5)
     assert not recwarn.list
 
 
 def test_evaluate_without_samples_has_no_loss() -> None:
-    counts, loss = evaluate(classifier(), [], 5, batch_size=4)
+    counts, loss = evaluate(classifier(), [], 5)
     assert counts.sum() == 0 and math.isnan(loss)
+
+
+def test_full_size_logits_stay_within_their_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each size as many images at a time as fit, and one where none does."""
+    monkeypatch.setattr(evaluation, "LOGITS_BYTES", 3 * 5 * 4 * 16 * 24)
+    model = classifier()
+    evaluate(model, samples([(16, 24)] * 7), 5)
+    assert model.batch_sizes == [3, 3, 1]
+    model.batch_sizes.clear()
+    evaluate(model, samples([(200, 300)] * 2), 5)
+    assert model.batch_sizes == [1, 1]
+
+
+def test_no_second_set_of_full_size_logits_is_made() -> None:
+    size = (1, 5, 64, 96)
+    model, pairs = classifier(), samples([size[2:]])
+    with torch.profiler.profile(profile_memory=True) as profile:
+        evaluate(model, pairs, 5)
+    nbytes = 4 * math.prod(size)
+    large = [event for event in profile.events() if event.self_cpu_memory_usage >= nbytes]
+    assert len(large) == 1, [event.name for event in large]

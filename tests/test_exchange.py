@@ -1,18 +1,22 @@
 """One exchange: every reply is counted, or rejected alone, by name and with the reason."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
-from fake_nodes import TRAIN, Answer, FakeNodes, Listener, nodes, reply, request
+from fake_nodes import TRAIN, VAL, Answer, FakeNodes, Listener, nodes, reply, request
 from flwr.app import Error, Message, RecordDict
+from flwr.server.superlink.linkstate.utils import create_message_error_unavailable_ins_message
 
-from fl_ppseg.messages import Arrays, Reply
+from fl_ppseg.messages import Arrays, Reply, Request
+from fl_ppseg.report.series import collect as series
+from fl_ppseg.summary import summarise
 from strategies.exchange import Ask, Phase, RoundLog, collect, requests
 
 WEIGHTS = {"head.w": np.zeros((2, 3), np.float32), "head.b": np.zeros(2, np.float32)}
 BYTES = (6 + 2) * 4
+TTL = 60.0
 
 
 def log() -> RoundLog:
@@ -40,7 +44,7 @@ def accepted(replies: Sequence[Message], log: RoundLog, allowed: Sequence[str]) 
 def exchange(bad: Answer, phase: Phase = "train") -> RoundLog:
     """An exchange with three cities of which one, bochum, answers as given."""
     fake, round_log = nodes({"bochum": bad}), log()
-    replies = answers(fake, requests(phase, round_log, asks(fake)))
+    replies = answers(fake, requests(phase, round_log, asks(fake), TTL))
     good = accepted(replies, round_log, list(WEIGHTS) if phase == "train" else [])
     assert sorted(good) == ["aachen", "bremen"]
     return round_log
@@ -49,7 +53,7 @@ def exchange(bad: Answer, phase: Phase = "train") -> RoundLog:
 @pytest.mark.parametrize("seed", range(3))
 def test_good_replies_in_any_order(seed: int) -> None:
     fake, round_log = nodes(), log()
-    replies = answers(fake, requests("train", round_log, asks(fake)))
+    replies = answers(fake, requests("train", round_log, asks(fake), TTL))
     random.Random(seed).shuffle(replies)
     assert sorted(accepted(replies, round_log, list(WEIGHTS))) == list(TRAIN)
     assert round_log.rejected == []
@@ -59,7 +63,7 @@ def test_good_replies_in_any_order(seed: int) -> None:
 
 def test_a_request_is_the_arm_s_with_task_round_and_arrays() -> None:
     fake, round_log = nodes(), log()
-    answers(fake, requests("evaluate", round_log, asks(fake)[:1]))
+    answers(fake, requests("evaluate", round_log, asks(fake)[:1], TTL))
     assert fake.asked == [("evaluate", 3, "aachen")]
     ((city, arrays),) = fake.weights
     assert city == "aachen"
@@ -68,10 +72,10 @@ def test_a_request_is_the_arm_s_with_task_round_and_arrays() -> None:
 
 def test_weights_that_several_cities_get_are_packed_once() -> None:
     fake = nodes()
-    shared = requests("train", log(), asks(fake))
+    shared = requests("train", log(), asks(fake), TTL)
     assert len({id(message.content) for message in shared}) == 1
     own = [Ask(m, {"w": np.full(1, k)}) for k, m in enumerate(fake.roster.with_role("train"))]
-    answers(fake, requests("train", log(), own))
+    answers(fake, requests("train", log(), own, TTL))
     found = {city: float(arrays["w"][0]) for city, arrays in fake.weights}
     assert found == {"aachen": 0, "bochum": 1, "bremen": 2}
 
@@ -119,7 +123,7 @@ def test_weights_sent_with_an_evaluation_are_rejected() -> None:
 
 def test_a_replayed_reply_counts_once() -> None:
     fake, round_log = nodes(), log()
-    replies = answers(fake, requests("train", round_log, asks(fake)))
+    replies = answers(fake, requests("train", round_log, asks(fake), TTL))
     good = accepted([*replies, replies[0]], round_log, list(WEIGHTS))
     assert sorted(good) == list(TRAIN)
     assert round_log.rejected == ["a node: an answer that nobody waits for"]
@@ -127,9 +131,9 @@ def test_a_replayed_reply_counts_once() -> None:
 
 def test_a_reply_of_the_round_before_is_not_taken_for_this_one() -> None:
     fake = nodes()
-    old = answers(fake, requests("train", RoundLog(request(), 2, Listener()), asks(fake)))
+    old = answers(fake, requests("train", RoundLog(request(), 2, Listener()), asks(fake), TTL))
     round_log = log()
-    requests("train", round_log, asks(fake))
+    requests("train", round_log, asks(fake), TTL)
     assert accepted(old, round_log, list(WEIGHTS)) == []
     nobody = ["a node: an answer that nobody waits for"] * 3
     silent = [f"{city}: no answer in time" for city in TRAIN]
@@ -139,7 +143,7 @@ def test_a_reply_of_the_round_before_is_not_taken_for_this_one() -> None:
 def test_silent_cities_are_named_and_the_observer_hears_of_it() -> None:
     fake, listener = nodes(), Listener()
     round_log = RoundLog(request(), 3, listener)
-    replies = answers(fake, requests("train", round_log, asks(fake)))
+    replies = answers(fake, requests("train", round_log, asks(fake), TTL))
     assert len(accepted(replies[:1], round_log, list(WEIGHTS))) == 1
     assert round_log.rejected == ["bochum: no answer in time", "bremen: no answer in time"]
     assert listener.messages == [f"round 3: {line}" for line in round_log.rejected]
@@ -149,10 +153,10 @@ def test_silent_cities_are_named_and_the_observer_hears_of_it() -> None:
 def test_a_round_s_lines_are_sorted_and_complete() -> None:
     fake, round_log = nodes(), log()
     members = fake.roster.members
-    train = answers(fake, requests("train", round_log, asks(fake)))
+    train = answers(fake, requests("train", round_log, asks(fake), TTL))
     accepted(train[::-1], round_log, list(WEIGHTS))
     evaluate = [Ask(member, WEIGHTS, "aachen") for member in members]
-    scored = answers(fake, requests("evaluate", round_log, evaluate))
+    scored = answers(fake, requests("evaluate", round_log, evaluate, TTL))
     accepted(scored[::-1], round_log, [])
     round_log.reject("ulm", "a reason")
     lines = round_log.finished()
@@ -190,18 +194,101 @@ def test_a_round_s_lines_are_sorted_and_complete() -> None:
     assert (last["bytes_up"], last["bytes_down"], last["confusion"]) == (0, 0, None)
 
 
+def counting(counts: Mapping[str, Sequence[Sequence[int]]]) -> FakeNodes:
+    """Nodes that answer an evaluation with the counts given; the others fail."""
+
+    def answer(asked: Request, city: str) -> Reply | Error:
+        if city not in counts:
+            return Error(500, "out of memory")
+        return reply(asked, city, confusion=np.array(counts[city]))
+
+    return nodes(dict.fromkeys((*TRAIN, *VAL), answer))
+
+
+def evaluated(fake: FakeNodes, models: Sequence[str | None] = (None,)) -> RoundLog:
+    """A round in which all cities were asked to score each of the models."""
+    round_log = log()
+    asked = [Ask(member, WEIGHTS, model) for member in fake.roster.members for model in models]
+    accepted(answers(fake, requests("evaluate", round_log, asked, TTL)), round_log, [])
+    return round_log
+
+
+VAL_COUNTS = {"lindau": [[9, 1], [0, 0]], "munster": [[0, 0], [5, 5]]}
+
+
 def test_scores_are_of_the_summed_counts_of_val_cities_only() -> None:
     """Two val cities of [[9, 1], [0, 0]] and [[0, 0], [5, 5]]; the held-out one does not count."""
-    fake, round_log = nodes(), log()
-    counts = {"lindau": [[9, 1], [0, 0]], "munster": [[0, 0], [5, 5]], "aachen": [[0, 9], [9, 0]]}
-    requests("evaluate", round_log, [Ask(member, WEIGHTS) for member in fake.roster.members])
-    assert round_log.scores() is None
-    for ask in round_log.waiting.values():
-        if ask.member.city in counts:
-            figures = {"num_examples": 1, "loss": 1.0, "seconds": 0.0}
-            matrix = np.array(counts[ask.member.city])
-            round_log.accept(ask, Reply("run", 3, ask.member.city, confusion=matrix, **figures))
+    round_log = evaluated(counting(VAL_COUNTS | {"aachen": [[0, 9], [9, 0]]}))
     scores = round_log.scores()
     assert scores is not None
     assert scores.mIoU == pytest.approx((100 * 9 / 15 + 100 * 5 / 11) / 2)
     assert round_log.train_loss is None
+    assert log().scores() is None
+
+
+def test_models_of_their_own_are_scored_as_in_the_summary() -> None:
+    """Each model has all val cities; the one that is perfect and the one above are averaged."""
+
+    def answer(asked: Request, city: str) -> Reply:
+        mine = asked.arrays["head.b"].any()
+        counts = VAL_COUNTS.get(city, [[0, 1], [1, 0]])
+        return reply(asked, city, confusion=np.diag([3, 3]) if mine else np.array(counts))
+
+    fake, round_log = nodes(dict.fromkeys((*TRAIN, *VAL), answer)), log()
+    perfect = WEIGHTS | {"head.b": np.ones(2, np.float32)}
+    val = fake.roster.with_role("val")
+    asked = [Ask(m, w, name) for m in val for w, name in ((WEIGHTS, "ulm"), (perfect, "bonn"))]
+    accepted(answers(fake, requests("evaluate", round_log, asked, TTL)), round_log, [])
+    expected = ((100 * 9 / 15 + 100 * 5 / 11) / 2 + 100) / 2
+    scores = round_log.scores()
+    assert scores is not None
+    assert scores.mIoU == pytest.approx(expected)
+    lines = [line for line in round_log.finished() if line["role"] == "val"]
+    summary = summarise(round_log.finished(), ["plain"], ["road", "sky"], 1, 0, 0)
+    assert summary["arms"]["plain"]["mIoU"] == pytest.approx(expected)
+    assert series(lines).val_miou["plain"] == {3: (pytest.approx(expected),)}
+
+
+@pytest.mark.parametrize("models", [[None], ["ulm", "bonn"]])
+def test_a_round_without_all_val_cities_has_no_scores_and_no_counts(
+    models: Sequence[str | None],
+) -> None:
+    """Whoever reads its lines cannot take one city for all; what it cost stays."""
+    home = {city: [[1, 0], [0, 1]] for city in TRAIN}
+    round_log = evaluated(counting(home | {"munster": VAL_COUNTS["munster"]}), models)
+    assert round_log.scores() is None
+    assert round_log.rejected[-1] == "val: no scores without lindau"
+    lines = round_log.finished()
+    assert {line["city"] for line in lines if line["confusion"] is not None} == set(TRAIN)
+    val = [line for line in lines if line["role"] == "val"]
+    assert [(line["city"], line["bytes_down"]) for line in val] == [("munster", BYTES)] * len(
+        models
+    )
+
+
+def test_an_error_of_flower_s_own_is_the_city_s_that_it_is_about() -> None:
+    """The SuperLink signs as node 1, in no group: only the id of the message tells the city."""
+    fake, round_log = nodes(), log()
+    messages = requests("train", round_log, asks(fake), TTL)
+    replies = answers(fake, messages)
+    bochum = messages[1].metadata
+    lost = create_message_error_unavailable_ins_message(bochum.message_id, bochum.run_id)
+    assert lost.metadata.src_node_id == 1
+    good = accepted([replies[0], lost, replies[2]], round_log, list(WEIGHTS))
+    assert good == ["aachen", "bremen"]
+    (rejected,) = round_log.rejected
+    assert rejected.startswith("bochum: ")
+    assert "no answer" not in rejected
+
+
+def test_an_answer_in_another_node_s_place_is_rejected() -> None:
+    fake, round_log = nodes(), log()
+    replies = answers(fake, requests("train", round_log, asks(fake), TTL))
+    replies[1].metadata.__dict__["_src_node_id"] = replies[0].metadata.src_node_id
+    assert accepted(replies, round_log, list(WEIGHTS)) == ["aachen", "bremen"]
+    assert round_log.rejected == ["bochum: an answer from another node"]
+
+
+def test_a_message_lives_as_long_as_its_round() -> None:
+    fake = nodes()
+    assert {m.metadata.ttl for m in requests("train", log(), asks(fake), 7.5)} == {7.5}

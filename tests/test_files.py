@@ -4,13 +4,25 @@ import errno
 import hashlib
 import os
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from fl_ppseg import files
 from fl_ppseg.command_line import describe
-from fl_ppseg.files import replacing, replacing_folder, sha256, user_folder, write_atomically
+from fl_ppseg.errors import InputError
+from fl_ppseg.files import (
+    locked,
+    private_folder,
+    replacing,
+    replacing_folder,
+    sha256,
+    user_folder,
+    write_atomically,
+)
 
 
 class PowerCutError(BaseException):
@@ -143,3 +155,68 @@ def test_user_folder_follows_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             monkeypatch.setenv("XDG_CACHE_HOME", unset)
         expected = tmp_path / ".cache" / "fl_ppseg" / "scenes"
         assert user_folder("scenes", "XDG_CACHE_HOME", ".cache") == expected
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_private_folder_is_made_or_tightened(tmp_path: Path) -> None:
+    assert mode(private_folder(tmp_path / "new" / "folder")) == 0o700
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old").chmod(0o755)
+    assert mode(private_folder(tmp_path / "old")) == 0o700
+
+
+def test_a_folder_of_another_user_or_shared_by_all_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o1777)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other").chmod(0o755)
+    with pytest.raises(InputError, match="choose another --vault-dir"):
+        private_folder(tmp_path / "shared")
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(InputError, match="choose another --vault-dir"):
+        private_folder(tmp_path / "other")
+    assert mode(tmp_path / "other") == 0o755
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from fl_ppseg.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+    print("left", flush=True)
+"""
+
+
+def holder(path: Path, seconds: float) -> "subprocess.Popen[str]":
+    """Another process that has the lock."""
+    command = [sys.executable, "-c", HOLDER, str(path), str(seconds)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_lock_is_waited_for(tmp_path: Path) -> None:
+    with holder(tmp_path / "new" / "lock", 2) as process:
+        begin = time.monotonic()
+        with locked(tmp_path / "new" / "lock"):
+            assert time.monotonic() - begin > 0.5
+        assert process.communicate()[0] == "left\n"
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
+    with holder(tmp_path / "lock", 60) as process:
+        process.kill()
+        process.wait()
+        assert (tmp_path / "lock").exists()
+        with locked(tmp_path / "lock"):
+            pass
+    assert list(tmp_path.iterdir()) == []

@@ -34,6 +34,8 @@ class ScriptedGrid(Grid):
         self.alive: list[weakref.ref[Message]] = []
         self.most_alive = 0
         self.pushed = 0
+        self.refused: set[int] = set()
+        """Messages that cannot be sent: their id is None."""
 
     def set_run(self, run: Any) -> None:
         self.set = run
@@ -50,7 +52,7 @@ class ScriptedGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         self.pushed = len(list(messages))
-        return [str(k) for k in range(self.pushed)]
+        return [str(k) if k not in self.refused else None for k in range(self.pushed)]  # type: ignore[misc]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
         gc.collect()
@@ -137,6 +139,12 @@ def test_stop_ends_a_run_between_two_replies_that_are_there() -> None:
             taken.append(reply)
             stop.set()
     assert len(taken) == 1
+
+
+def test_what_could_not_be_sent_is_not_waited_for() -> None:
+    inner = ScriptedGrid([1, None, 2])
+    inner.refused = {1}
+    assert sorted(numbers(LazyGrid(inner).send_and_receive(messages(3)))) == [0, 2]
 
 
 def test_nothing_sent_is_nothing_received() -> None:

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import small_federation as small
+from rich.console import Console
 
 from clients.policy import load_policy, policy_path
 from fl_ppseg.config import Config, load_config
 from fl_ppseg.errors import InputError
 from fl_ppseg.partition import Partition
-from fl_ppseg.preparation import Experiment, initial_model
+from fl_ppseg.preparation import Experiment, initial_model, prepare
+from fl_ppseg.progress import StepProgress
+from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.setr.weights import save_weights
 from fl_ppseg.shard import open_shard
 
@@ -63,13 +66,12 @@ def test_heldout_images_are_never_trained_on(scenes: Path, tmp_path: Path) -> No
 
 def test_centralised_shards_lie_on_one_node(scenes: Path, tmp_path: Path) -> None:
     experiment = small.prepared(small.config(scenes, arms=["centralised", "plain"]), tmp_path)
-    holders = {
-        p.city: p.arms["centralised"].shards
-        for p in policies(experiment)
-        if "centralised" in p.arms
-    }
-    assert holders.keys() == {"aachen", "lindau", "munster"}
-    assert [path.parents[1].name for path in holders["aachen"][0]] == ["aachen", "bochum", "bremen"]
+    found = {p.city: p.arms["centralised"] for p in policies(experiment)}
+    assert {city for city, arm in found.items() if arm.training_shards} == {"aachen"}
+    (shards,) = found["aachen"].training_shards.values()
+    assert [path.parents[1].name for path in shards] == ["aachen", "bochum", "bremen"]
+    for city, arm in found.items():
+        assert [path.parents[1].name for path in arm.shards[0]] == [city]
 
 
 def test_round_zero_is_the_same_for_all_arms_and_says_what_it_is(
@@ -131,9 +133,22 @@ def test_two_runs_of_one_vault_share_shards_and_keep_their_policies_apart(
     assert [p.arms for p in policies(second)] == before
 
 
+@pytest.mark.parametrize(
+    ("run", "vault"), [("run", "run/keys"), ("vault/run", "vault"), ("same", "run/../same")]
+)
+def test_vault_and_run_apart_or_refused(run: str, vault: str, scenes: Path, tmp_path: Path) -> None:
+    quiet = StepProgress(Console(), quiet=True)
+    with pytest.raises(InputError, match="lie in one another") as caught:
+        prepare(small.config(scenes), RunFolder(tmp_path / run), tmp_path / vault, 1, quiet)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_owners_folders_are_closed_to_others(scenes: Path, tmp_path: Path) -> None:
+    (tmp_path / "vaults").mkdir(mode=0o755)
     experiment = small.prepared(small.config(scenes), tmp_path)
-    for folder in [experiment.nodes, *(tmp_path / "vaults").glob("[a-z]*")]:
+    vaults = tmp_path / "vaults"
+    for folder in [vaults, vaults / ".nodes", experiment.nodes, *vaults.glob("[a-z]*")]:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     for file in experiment.nodes.glob("*.yaml"):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600

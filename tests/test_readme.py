@@ -49,7 +49,7 @@ def test_shown_arms_and_configs_exist() -> None:
     assert {"plain", "per-client", "per-image"} <= set(listed) & set(arms)
     for argument in re.findall(r"--arms ([\w,-]+)", README):
         assert set(argument.split(",")) <= set(arms)
-    for name in re.findall(r"--config ([\w-]+)", README):
+    for name in re.findall(r"--config ([a-z][\w-]*)", README):
         assert (configs_dir() / f"{name}.yaml").is_file()
 
 

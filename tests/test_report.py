@@ -13,6 +13,7 @@ from rich.console import Console
 
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.config import Config
+from fl_ppseg.report.arms import arm_texts
 from fl_ppseg.report.figures import arm_colours
 from fl_ppseg.report.findings import findings, headline
 from fl_ppseg.report.html import without_paths, write_report
@@ -256,6 +257,29 @@ def test_curves_sum_counts_over_cities_and_weight_losses():
     # sum [[1, 1], [0, 2]]: IoU 1/2 and 2/3
     assert series.val_miou["plain"][1] == pytest.approx((100 * (1 / 2 + 2 / 3) / 2,))
     assert series.train_loss["plain"][1] == pytest.approx((1.25,))
+
+
+def test_curves_leave_out_rounds_without_scores():
+    row = {"arm": "plain", "seed": 0, "city": "a", "role": "val", "loss": 1.0}
+    series = collect(
+        [row | {"round": 1, "confusion": [[1, 0], [0, 1]]}, row | {"round": 2, "confusion": None}]
+    )
+    assert series.val_miou == {"plain": {1: (100.0,)}}
+
+
+def test_own_models_do_not_count_pixels_twice():
+    row = {"arm": "local-only", "seed": 0, "round": 1, "city": "a", "role": "val", "loss": 1.0}
+    models = [[[3, 1], [0, 2]], [[2, 2], [2, 0]]]
+    series = collect(row | {"model": str(k), "confusion": c} for k, c in enumerate(models))
+    assert series.val_pixels.tolist() == [4, 2]
+
+
+def test_report_names_no_command_for_attacks_and_its_reconstructions_as_such(tmp_path):
+    words = Page(report(tmp_path, THREE)).text
+    assert "No attack was run for this report." in words
+    assert "audit" not in words
+    texts = arm_texts(["per-client", "per-image", "per-image-per-block", "plain"], CONFIG)
+    assert [text.reconstruction for text in texts.values()] == [True, True, True, False]
 
 
 def test_tables_hold_means_and_sample_deviations():

@@ -114,6 +114,8 @@ def test_checkpoints_without_moments_and_of_several_cities(folder: RunFolder) ->
     found = folder.latest("plain", 0)
     assert found is not None
     assert_same(found, several)
+    assert found.is_per_city
+    assert not checkpoint(1).is_per_city
 
 
 def test_arrays_are_kept_whatever_their_order_in_memory(folder: RunFolder) -> None:
@@ -139,6 +141,38 @@ def test_the_newest_checkpoints_of_each_arm_and_seed_are_kept(folder: RunFolder,
     other = folder.latest("plain", 1)
     assert other is not None
     assert other.round == 1
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_the_checkpoint_just_written_stays_whatever_lies_after_it(
+    folder: RunFolder, keep: int
+) -> None:
+    """All of an arm's are damaged, so it begins anew, at round 0."""
+    for round in (5, 6):
+        folder.save(checkpoint(round), keep=2)
+    for path in folder.path.rglob("*.safetensors"):
+        path.write_bytes(b"damaged")
+    assert folder.latest("plain", 0) is None
+    folder.save(checkpoint(0), keep)
+    found = folder.latest("plain", 0)
+    assert found is not None
+    assert_same(found, checkpoint(0))
+    assert len(list(folder.path.rglob("*.json"))) == 1 + keep  # and partition.json
+
+
+def test_checkpoints_after_the_one_to_go_on_from_are_removed_and_said(
+    folder: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    for round in (8, 9, 10):
+        folder.save(checkpoint(round), keep=3)
+    with caplog.at_level(logging.WARNING):
+        folder.discard_after("plain", 0, 9)
+    kept = sorted(path.name for path in (folder.path / "plain" / "seed_0").iterdir())
+    assert kept == [f"round_{k}.{e}" for k in ("0008", "0009") for e in ("json", "safetensors")]
+    (said,) = caplog.messages
+    assert "round_0010" in said
+    assert "going on after round 9" in said
+    folder.discard_after("plain", 7, 0)
 
 
 def flip_a_bit(path: Path) -> None:

@@ -23,8 +23,10 @@ import pytest
 import small_federation as small
 from flwr.common.serde import message_to_proto
 
+from clients.policy import load_policy, policy_path
 from fl_ppseg import simulation
 from fl_ppseg.ciphers import shuffle
+from fl_ppseg.command_line import log_to
 from fl_ppseg.keys import ClientKey, _Secret
 
 ROOT = Path(__file__).parents[1]
@@ -98,10 +100,18 @@ class Run:
         with pytest.MonkeyPatch.context() as patch:
             self._watch(patch)
             self.experiment = small.prepared(settings, place)
+            self._break_a_node()
+            log_to(self.experiment.folder.log)
             self.recorder = small.Recorder()
             self.folder = small.federate(self.experiment, client_app=self.recorder)
             summary = simulation._summarise(self.experiment, 1.0, 1.0)
             simulation._report(self.experiment, summary)
+
+    def _break_a_node(self) -> None:
+        """One city's shard is gone in one arm: its node fails, and its log says how."""
+        policy = load_policy(policy_path(self.experiment.nodes, 0))
+        assert policy.role == "train"
+        shutil.rmtree(policy.arms["per-image"].shards[0][0])
 
     def _watch(self, patch: pytest.MonkeyPatch) -> None:
         make, draw = _Secret.__init__, shuffle.draw_permutations
@@ -219,10 +229,24 @@ def test_no_file_of_the_run_or_of_a_node_holds_a_secret(run: Run) -> None:
         "results.jsonl",
         "summary.json",
         "report.html",
+        "log.txt",
+        "nodes.log",
     } <= names
     assert {"round_0002.safetensors", "node_0000.yaml", "manifest.json", "aachen.npy"} <= names
     assert any(Path(name).suffix in {".png", ".svg"} for name in files)
     assert found_in(files, run.needles) == set()
+
+
+def test_paths_of_the_owners_stay_in_the_nodes_log(run: Run) -> None:
+    vaults = str(run.experiment.nodes.parents[1])
+    shown = {
+        path.name: path.read_text(errors="replace")
+        for path in run.folder.path.rglob("*")
+        if path.suffix in {".txt", ".jsonl", ".json", ".html"}
+    }
+    assert "the node failed with InputError" in shown["log.txt"]
+    assert [name for name, text in shown.items() if vaults in text] == []
+    assert vaults in (run.experiment.nodes / "nodes.log").read_text()
 
 
 def test_the_vault_does_hold_its_keys(run: Run) -> None:
@@ -230,22 +254,6 @@ def test_the_vault_does_hold_its_keys(run: Run) -> None:
     vaults = run.experiment.nodes.parents[1]
     keys = {str(path): path.read_bytes() for path in vaults.glob("*/master.key")}
     assert found_in(keys, run.needles) == keys.keys()
-
-
-def test_pictures_use_keys_of_their_own(run: Run) -> None:
-    """The report's encrypted scenes are no ciphertext that a node holds."""
-    vaults = run.experiment.nodes.parents[1]
-    held = {
-        np.ascontiguousarray(image).tobytes()
-        for path in vaults.glob("*/shards/*/leftImg8bit/val/*.npy")
-        for image in np.load(path)
-    }
-    panels = simulation.scene_panels(run.experiment)
-    assert {panel.city for panel in panels} == {"lindau", "munster"}
-    for panel in panels:
-        assert panel.plain.transpose(2, 0, 1).tobytes() in held
-        for picture in panel.encrypted.values():
-            assert picture.transpose(2, 0, 1).tobytes() not in held
 
 
 # The app bundle.

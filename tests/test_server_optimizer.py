@@ -143,13 +143,29 @@ def test_shapes_and_dtypes_stay_those_of_the_weights(strategy: str) -> None:
     }
     server = optimizer(strategy, server_learning_rate=0.5)
     for _ in range(2):
-        weights_after = server.apply(weights, {name: value + 1 for name, value in weights.items()})
+        mean = {name: np.asarray(value + np.ones_like(value)) for name, value in weights.items()}
+        weights_after = server.apply(weights, mean)
         for name, value in weights.items():
             assert isinstance(weights_after[name], np.ndarray)
             assert weights_after[name].dtype == value.dtype
             assert weights_after[name].shape == value.shape
-            for moment in server.state.values():
-                assert isinstance(moment[name], np.ndarray)
+        for moment in server.state.values():
+            assert {name: value.shape for name, value in moment.items()} == {
+                "w": (2, 3),
+                "half": (2,),
+            }
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "fedavgm", "fedadam"])
+def test_statistics_are_the_mean_and_a_variance_stays_positive(strategy: str) -> None:
+    """A falling variance: momentum would carry it past the mean, to below zero."""
+    server = optimizer(strategy, server_learning_rate=0.9, server_momentum=0.9)
+    names = ("head.norm.running_var", "head.norm.running_mean", "head.norm.num_batches_tracked")
+    weights: Arrays = dict.fromkeys(names, np.ones(2)) | {"head.norm.weight": np.ones(2)}
+    for value in (0.5, 0.25, 0.125, 0.0625):
+        weights = server.apply(weights, {name: np.full(2, value) for name in weights})
+        assert {name: weights[name].tolist() for name in names} == dict.fromkeys(names, [value] * 2)
+        assert weights["head.norm.weight"].tolist() != [value] * 2
 
 
 @pytest.mark.parametrize("strategy", ["fedavgm", "fedadam"])

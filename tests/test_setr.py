@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from fl_ppseg.config import ModelConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.setr.backbone import create_backbone, fold_normalisation
-from fl_ppseg.setr.model import SETR, build_setr, patch_size, scaled_taps
+from fl_ppseg.setr.model import SETR, build_setr, scaled_taps
 from fl_ppseg.setr.names import BACKBONE_PREFIX, EMBEDDING_TENSORS, POSITION_TENSOR
 from fl_ppseg.setr.weights import load_weights, save_weights
 
@@ -31,6 +31,7 @@ TINY: dict[str, object] = {
     "depth": 4,
     "num_heads": 2,
     "decoder_channels": 16,
+    "num_convs": None,
     "weights": None,
 }
 
@@ -70,7 +71,8 @@ def num_decoder_parameters(model: SETR) -> int:
 def vit_large(**fields: object) -> SETR:
     """ViT-L's width and depth without its memory: parameters on the meta device."""
     sizes = {"patch_size": 16, "embed_dim": 1024, "depth": 24, "num_heads": 16, "norm": "batch"}
-    config = ModelConfig.model_validate(sizes | {"decoder_channels": 256} | fields)
+    others = {"decoder_channels": 256, "num_convs": None, "weights": None}
+    config = ModelConfig.model_validate(sizes | others | fields)
     with torch.device("meta"):
         return build_setr(config, 19, (768, 768), seed=0)
 
@@ -162,7 +164,7 @@ def test_prefix_tokens_of_timm_models_are_dropped(name: str) -> None:
     theirs = reference.forward_features(images(size))[:, prefix:]
     ours = model.norms[-1](model.features(images(size))[-1]).flatten(2).transpose(1, 2)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
-    assert patch_size(model) == 16
+    assert model.patch_size == 16
     assert model.grid == (2, 5)
 
 
@@ -191,7 +193,7 @@ def test_patch_embedding_can_be_replaced_by_any_module() -> None:
     assert set(EMBEDDING_TENSORS) <= set(names)
     shuffled = images().unflatten(2, (2, 8)).flip(3).flatten(2, 3)  # rows inside each block
     torch.testing.assert_close(model(shuffled).main, model(images()).main)
-    assert patch_size(model) == 8
+    assert model.patch_size == 8
 
 
 # Decoders.
@@ -418,7 +420,8 @@ def test_timm_file_gives_timms_features_on_its_own_normalisation(
     size = (32, 48)
     published = published_deit(5)
     safetensors.torch.save_file(published.state_dict(), tmp_path / "timm.safetensors")
-    model = build_setr(ModelConfig(backbone=DEIT, weights=None), 19, size, seed=0).eval()
+    config = ModelConfig(backbone=DEIT, patch_size=8, weights=None)
+    model = build_setr(config, 19, size, seed=0).eval()
     with caplog.at_level("INFO"):
         load_weights(model, tmp_path / "timm.safetensors")
     assert "start from scratch" in caplog.text

@@ -1,5 +1,6 @@
 """Encrypted shards: whole or absent, memory-mapped, several as one."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -198,3 +199,30 @@ def test_shards_can_be_made_of_arrays_alone() -> None:
     part = ShardPart(manifest("ulm", 1), images, labels, images[0, [0, 0, 0]], flat)
     first = next(iter(Shard([part]).heldout()))
     np.testing.assert_array_equal(first[1], flat[:35].reshape(5, 7))
+
+
+def test_arrays_are_on_disk_before_the_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+    fsync = os.fsync
+
+    def watched(number: int) -> None:
+        synced.append(os.fstat(number).st_ino)
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    write(tmp_path, "ulm", 3, seed=0)
+    folder = tmp_path / "ulm"
+    arrays = {path.stat().st_ino for path in folder.rglob("*.npy")}
+    assert len(arrays) == 4
+    assert set(synced[:-1]) == arrays
+    assert synced[-1] == (folder / "manifest.json").stat().st_ino
+
+
+def test_a_system_that_cannot_reserve_space_writes_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    _, heldout = write(tmp_path, "ulm", 3, seed=0)
+    assert_same(list(open_shard([tmp_path / "ulm"]).heldout()), heldout)

@@ -10,7 +10,7 @@ import pytest
 import small_federation as small
 import yaml
 
-from fl_ppseg import preparation
+from fl_ppseg import workers
 from fl_ppseg.command_line import run
 from fl_ppseg.errors import RunError
 from fl_ppseg.progress import SilentObserver
@@ -34,7 +34,7 @@ def simulate(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Simulate:
     """Run the command on the small data set: exit status, standard output, standard error."""
-    monkeypatch.setattr(preparation, "ProcessPoolExecutor", small.InlinePool)
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", small.InlinePool)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
 
@@ -163,7 +163,7 @@ def test_truncated_image_while_encrypting(
     broken.unlink()
     broken.write_bytes(content[:300])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preparation, "ProcessPoolExecutor", small.REAL_POOL)
+        patch.setattr(workers, "ProcessPoolExecutor", small.REAL_POOL)
         text = answer("--out", str(tmp_path / "out"), root=tree)
     assert str(broken) in text
     assert "restore the file or remove the scene" in text

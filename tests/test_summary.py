@@ -99,6 +99,25 @@ def test_models_of_their_own_are_scored_apart() -> None:
     assert arm["per_city_mIoU"] == pytest.approx({"lindau": 95, "munster": 75})
 
 
+def test_own_models_are_scored_at_home_on_one_pool() -> None:
+    """local-only: A + B of two cities' own models are one pool, as those of one model would be."""
+    home = [line(A, "ulm", "heldout", model="ulm"), line(B, "bonn", "heldout", model="bonn")]
+    pooled = (100 * 9 / 15 + 100 * 5 / 11) / 2
+    assert arm_of([*home, line(PERFECT, model="ulm")])["own_mIoU"] == pytest.approx(pooled)
+
+
+def test_rounds_without_scores_do_not_count() -> None:
+    """Of round 3 a val city is missing: its lines have no counts; the two before are the last."""
+    lines = [line(GOOD, round=1), line(PERFECT, round=2), line(None, round=3)]
+    lines += [line(GOOD, "ulm", "heldout", round=k) for k in (1, 2)]
+    lines += [line(WRONG, "ulm", "heldout", round=3)]
+    arm = arm_of(lines, last_rounds=2)
+    assert arm["mIoU"] == pytest.approx(80)
+    assert arm["own_mIoU"] == pytest.approx(60)
+    assert arm["per_city_mIoU"] == pytest.approx({"lindau": 80, "ulm": 60})
+    assert summary_of(lines[2:])["arms"] == {}
+
+
 def test_ratio_is_to_plain_and_none_without_it() -> None:
     lines = [line(GOOD, arm="per-image"), line(PERFECT)]
     arms = summary_of(lines)["arms"]

@@ -18,6 +18,7 @@ from PIL import Image
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.dataset import open_dataset
 from fl_ppseg.errors import InputError, RunError
+from fl_ppseg.files import locked
 from fl_ppseg.scenes.files import SceneFiles
 from fl_ppseg.synthesize import main, synthesize
 
@@ -194,6 +195,20 @@ def test_ctrl_c_ends_the_workers_and_leaves_nothing(tmp_path: Path) -> None:
     assert (process.returncode, len(errors.splitlines())) == (1, 1)
     assert list(tmp_path.iterdir()) == []
     assert wait_for_the_end_of_group(process.pid)
+
+
+def test_of_two_processes_the_second_waits_and_finds_the_tree(tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    options = ["--num-train", "36", "--num-val", "6", "--size", "32x64", "--workers", "1"]
+    command = [sys.executable, "-m", "fl_ppseg.synthesize", "--out", str(root), *options]
+    with locked(tmp_path / ".tree.lock"):
+        both = [subprocess.Popen([*command, "--quiet"]) for _ in range(2)]
+        make(tmp_path / "other")  # time enough for them to come to the lock
+        time.sleep(2)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".tree.lock", "other"]
+        assert [process.poll() for process in both] == [None, None]
+    assert [process.wait(60) for process in both] == [0, 0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "tree"]
 
 
 def test_it_works_outside_the_main_thread(tree: Path, tmp_path: Path) -> None:

@@ -2,24 +2,29 @@
 
 import dataclasses
 import json
+import os
 import stat
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 import small_federation as small
+import torch
 from PIL import Image
 
 from clients import vault as vault_module
-from clients.vault import Assignment, prepare_shards, throwaway_encryption
+from clients.vault import Assignment, Vault, prepare_shards, throwaway_encryption
 from fl_ppseg.ciphers import decrypt, to_blocks
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.config import ArmConfig, DataConfig, builtin_arms
 from fl_ppseg.dataset import Scene, open_dataset
 from fl_ppseg.errors import InputError
+from fl_ppseg.evaluation import confusion_counts, score
 from fl_ppseg.keys import ClientKey, SubKey
-from fl_ppseg.shard import Shard, ShardPart, open_shard
+from fl_ppseg.shard import Shard, ShardPart, ShardWriter, open_shard
 from fl_ppseg.views import views
 
 BLOCK = 8
@@ -252,30 +257,120 @@ def test_master_key_is_made_once(scenes: Path, tmp_path: Path) -> None:
     assert (tmp_path / "bochum" / "master.key").read_bytes() != before
 
 
-def test_of_two_processes_that_make_the_key_the_first_wins(
-    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As two seeds of a run do: the other one makes its key between a look and the making."""
-    protections = {"per-client": ARMS["per-client"]}
-    job = assignment(scenes, tmp_path, protections=protections)
-    generate = ClientKey.generate
-    made: list[bytes] = []
-
-    def slow() -> ClientKey:
-        monkeypatch.setattr(ClientKey, "generate", generate)
-        prepare_shards(dataclasses.replace(job, seed=4))
-        made.append((job.vault / "master.key").read_bytes())
-        return generate()
-
-    monkeypatch.setattr(ClientKey, "generate", slow)
-    prepare_shards(job)
-    assert [(job.vault / "master.key").read_bytes()] == made
+def test_of_two_at_once_the_second_waits_and_finds_the_shard(scenes: Path, tmp_path: Path) -> None:
+    """Threads stand for processes: the lock is on an open file, and each opens its own."""
+    job = assignment(scenes, tmp_path, protections={"per-client": ARMS["per-client"]})
+    with ThreadPoolExecutor(2) as pool:
+        with Vault(job.vault).lock():
+            both = [pool.submit(prepare_shards, job) for _ in range(2)]
+            assert not wait(both, timeout=1).done
+            assert [path.name for path in job.vault.iterdir()] == [".lock"]
+        first, second = (future.result(timeout=20) for future in both)
+    assert first == second
+    assert salts(job, first["per-client"]).keys() == {"client"}
     assert mode(job.vault / "master.key") == 0o600
     assert sorted(path.name for path in job.vault.iterdir()) == [
         "manifests",
         "master.key",
         "shards",
     ]
+
+
+def test_two_processes_prepare_one_shard(scenes: Path, tmp_path: Path) -> None:
+    job = assignment(scenes, tmp_path)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        first, second = pool.map(prepare_shards, [job, job])
+    assert first == second
+    key = ClientKey.load(job.vault / "master.key")
+    salt = salts(job, first["per-client"])["client"]
+    opened = decrypt(
+        np.array(part(first["per-client"]).images[0, 0]),
+        key.client_subkey(salt),
+        "shuffle",
+        block_size=BLOCK,
+        scope="common",
+    )
+    np.testing.assert_array_equal(opened, job.train[0].load()[0])
+
+
+def test_a_shard_appears_after_its_salts(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = assignment(scenes, tmp_path, protections={"per-client": ARMS["per-client"]})
+    rename = Path.rename
+    seen = []
+
+    def watched(path: Path, target: Path) -> Path:
+        seen.append((job.vault / "manifests" / f"{target.name}.json").is_file())
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", watched)
+    prepare_shards(job)
+    assert seen == [True]
+
+
+def test_everything_of_the_vault_is_closed_to_others(scenes: Path, tmp_path: Path) -> None:
+    (tmp_path / "aachen").mkdir(mode=0o755)
+    before = os.umask(0o000)
+    try:
+        folders = prepare_shards(assignment(scenes, tmp_path))
+    finally:
+        os.umask(before)
+    assert mode(tmp_path / "aachen") == 0o700
+    for folder in folders.values():
+        assert mode(folder) == 0o700
+        assert {mode(file) for file in folder.rglob("*") if file.is_file()} == {0o600}
+
+
+# Scoring.
+
+
+@pytest.mark.parametrize(("policy", "size"), [("crop", (16, 40)), ("resize", SIZE)])
+def test_heldout_labels_are_those_of_what_the_model_sees(
+    policy: str, size: tuple[int, int], scenes: Path, tmp_path: Path
+) -> None:
+    """A model that knows the labels of each pixel it sees has a perfect score."""
+    job = assignment(
+        scenes,
+        tmp_path,
+        protections={"plain": ARMS["plain"]},
+        image_size=(16, 40),
+        fit=policy,
+        num_views=1,
+    )
+    ((image, labels),) = Shard([part(prepare_shards(job)["plain"])]).heldout()
+    whole, truth = job.heldout[0].load()
+    assert image.shape == (3, 16, 40)
+    assert labels.shape == size
+    if policy == "crop":
+        window = np.s_[..., 8:24, 12:52]
+        np.testing.assert_array_equal(image, whole[window])
+        truth = truth[window]
+    known = torch.from_numpy(truth.astype(np.int64))
+    scores = score(confusion_counts(known, torch.from_numpy(labels.copy()), 19))
+    assert (scores.aAcc, scores.mIoU) == (100, 100)
+
+
+def test_heldout_images_are_not_held_all_at_once(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = assignment(scenes, tmp_path, protections={"plain": ARMS["plain"]})
+    job = dataclasses.replace(found, train=(), heldout=found.train)
+    events = []
+    load, write = Scene.load, ShardWriter.add_heldout
+
+    def loading(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+        events.append("load")
+        return load(scene)
+
+    def writing(writer: ShardWriter, image: np.ndarray, labels: np.ndarray) -> None:
+        events.append("write")
+        write(writer, image, labels)
+
+    monkeypatch.setattr(Scene, "load", loading)
+    monkeypatch.setattr(ShardWriter, "add_heldout", writing)
+    prepare_shards(job)
+    assert events == ["load", "write"] * len(job.heldout)
 
 
 def test_shard_names_no_file_of_the_owner(job: Assignment, folders: dict[str, Path]) -> None:

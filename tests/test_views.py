@@ -14,6 +14,8 @@ from fl_ppseg.views import (
     distort,
     draw_distortion,
     fit,
+    fit_for_scoring,
+    scored_size,
     view_generator,
     views,
 )
@@ -99,6 +101,23 @@ def test_seed_scene_and_view_each_change_the_draw() -> None:
 
 def test_view_generator_is_the_same_on_every_machine() -> None:
     assert view_generator(0, "train/aachen/x", 1).integers(2**32) == 1549692197
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 30), (8, 40)])
+def test_labels_to_score_by_are_whole_or_of_the_window(height: int, width: int) -> None:
+    image, labels = scene(height, width)
+    fitted, whole = fit_for_scoring(image, labels, (10, 12), "resize")
+    assert fitted.shape == (3, 10, 12)
+    np.testing.assert_array_equal(whole, labels)
+    for found, expected in zip(
+        fit_for_scoring(image, labels, (10, 12), "crop"),
+        fit(image, labels, (10, 12), "crop"),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, expected)
+    for policy in ("resize", "crop"):
+        _, scored = fit_for_scoring(image, labels, (10, 12), policy)
+        assert scored_size((height, width), (10, 12), policy) == scored.shape
 
 
 def test_pixels_and_labels_move_together() -> None:

@@ -32,6 +32,7 @@ def load_config(
     file: str | Path | None = None,
     assignments: Iterable[str] = (),
     overrides: Mapping[str, object] | None = None,
+    defaults: Mapping[str, object] | None = None,
 ) -> Config:
     """Defaults, then a YAML file or named experiment, then `key=value`s, then a command's options.
 
@@ -39,13 +40,17 @@ def load_config(
         file: Path of a YAML file, or the name of one in configs/ without its ending.
         assignments: `dotted.key=value`, the value in YAML.
         overrides: Dotted keys to values that were given as options; None values are left out.
+        defaults: Dotted keys to a command's own defaults; None values are left out.
 
     Raises:
         InputError: For a missing file, broken YAML, or a wrong key or value.
     """
-    values = read_yaml(_find(file)) if file is not None else {}
-    if not isinstance(values, dict):
-        raise InputError(f"{file}: wanted a mapping of keys, got {type(values).__name__}")
+    values: dict[str, Any] = {}
+    for key, value in (defaults or {}).items():
+        if value is not None:
+            _assign(values, key, value)
+    if file is not None:
+        _overlay(values, _mapping(read_yaml(_find(file)), file))
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals:
@@ -121,6 +126,21 @@ def _parse(text: str, source: str) -> object:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-01
         raise InputError(f"{source}: not YAML ({' '.join(str(error).split())})") from None
+
+
+def _mapping(values: object, source: object) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise InputError(f"{source}: wanted a mapping of keys, got {type(values).__name__}")
+    return values
+
+
+def _overlay(values: dict[str, Any], upper: Mapping[str, Any]) -> None:
+    """Lay a file's keys over values, section by section."""
+    for key, value in upper.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            _overlay(values[key], value)
+        else:
+            values[key] = value
 
 
 def _assign(values: dict[str, Any], dotted: str, value: object) -> None:

@@ -1,7 +1,7 @@
 """The sections of a config: frozen, typed, each field with its line of doc."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -48,25 +48,30 @@ class PartitionConfig(Section):
     """Concentration of the Dirichlet partition; smaller is more uneven."""
 
 
+SMALL_VIT: Final = {"patch_size": 8, "embed_dim": 128, "depth": 6, "num_heads": 2}
+SMALL_PUP: Final = {"decoder_channels": 64, "num_convs": 2}
+"""A SETR that trains on two CPU cores: what backbone `vit` and its pup decoder are by default."""
+
+
 class ModelConfig(Section):
     """SETR: a ViT of timm and a decoder of mmsegmentation's family."""
 
     backbone: str = "vit"
     """`vit` (sized by the four fields below) or any timm ViT, e.g. vit_base_patch16_384."""
-    patch_size: PositiveInt | None = 8
-    """Side of a patch and of the cipher's block, in pixels; none: what timm gives."""
-    embed_dim: PositiveInt | None = 128
-    """Width of the `vit` backbone."""
-    depth: PositiveInt | None = 6
-    """Layers of the `vit` backbone."""
-    num_heads: PositiveInt | None = 2
-    """Attention heads of the `vit` backbone."""
+    patch_size: PositiveInt | None = None
+    """Side of a patch and of the cipher's block, in pixels; by default 8 (`vit`) or timm's."""
+    embed_dim: PositiveInt | None = None
+    """Width of the `vit` backbone, by default 128."""
+    depth: PositiveInt | None = None
+    """Layers of the `vit` backbone, by default 6."""
+    num_heads: PositiveInt | None = None
+    """Attention heads of the `vit` backbone, by default 2."""
     decoder: Literal["naive", "pup", "mla"] = "pup"
     """SETR's decoder: naive and pup are one head with two integers, mla taps four layers."""
-    decoder_channels: PositiveInt = 64
-    """Channels of the decoder."""
-    num_convs: PositiveInt | None = 2
-    """Convolutions of the head; none: mmsegmentation's number (pup: 4)."""
+    decoder_channels: PositiveInt = 256
+    """Channels of the decoder, by default 64 (`vit` with pup) or mmsegmentation's 256."""
+    num_convs: PositiveInt | None = None
+    """Convolutions of the head, by default 2 (`vit` with pup) or mmsegmentation's number."""
     up_scale: PositiveInt | None = None
     """Upsampling factor of the head's steps; none: mmsegmentation's number (pup: 2)."""
     num_auxiliary: Annotated[int, Field(ge=0)] = 0
@@ -77,8 +82,27 @@ class ModelConfig(Section):
     """Dropout before the classifier."""
     pretrained: bool = False
     """Load timm's published weights into the backbone (needs the network once)."""
-    weights: str | None = "shipped"
-    """A local .safetensors file, `shipped` (the package's own), or none: from scratch."""
+    weights: str | None = None
+    """A local .safetensors file, `shipped` (the package's own; the default of `vit` with pup), or
+    none: from scratch."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _small_by_default(cls, values: object) -> object:
+        if not isinstance(values, dict):
+            return values
+        small: dict[str, object] = {}
+        if values.get("backbone", "vit") == "vit":
+            small |= SMALL_VIT
+            if values.get("decoder", "pup") == "pup":
+                small |= SMALL_PUP | ({} if values.get("pretrained") else {"weights": "shipped"})
+        return small | values
+
+    @model_validator(mode="after")
+    def _one_source_of_weights(self) -> Self:
+        if self.pretrained and self.weights is not None:
+            raise ValueError("pretrained and weights name two sources; leave one out")
+        return self
 
 
 class TrainingConfig(Section):
@@ -86,7 +110,7 @@ class TrainingConfig(Section):
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """Local optimiser; its state starts afresh in every round."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     """Learning rate at the start of round 1; poly decay over all rounds."""
     head_multiplier: Annotated[float, Field(gt=0)] = 1.0
     """Factor on the learning rate of decoder and auxiliary heads (mmsegmentation: 10 with SGD)."""
@@ -95,7 +119,7 @@ class TrainingConfig(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of SGD."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """Weight decay, on matrices and kernels only."""
+    """Weight decay, on tensors of two axes or more: not on norms and biases."""
     batch_size: PositiveInt = 8
     """Views a step."""
     local_epochs: PositiveInt = 1
@@ -168,8 +192,8 @@ class ArmConfig(Section):
             raise ValueError(f"key_mode {self.key_mode} needs cipher, block_scope and key_lifetime")
         if self.key_mode == "per-client" and self.key_lifetime == "disposable":
             raise ValueError("a client's key serves every image: it cannot be disposable")
-        if self.training != "federated" and self.key_mode == "per-client":
-            raise ValueError(f"{self.training} has no clients whose keys could differ")
+        if self.training == "centralised" and self.key_mode == "per-client":
+            raise ValueError("centralised has no clients whose keys could differ")
         return self
 
 

@@ -1,11 +1,13 @@
 """Flower's simulation on a Ray cluster that is started early, once for all arms.
 
 Ray takes 5 to 25 seconds to start, most of it waiting: it starts in the background while modules
-load and the vaults encrypt. Telemetry of Flower and Ray is off.
+load and the vaults encrypt. Telemetry of Flower and Ray is off. Ray listens on the machine's
+network address: a fresh token for each run keeps everybody else out.
 """
 
 import logging
 import os
+import secrets
 import sys
 import threading
 import warnings
@@ -49,6 +51,8 @@ class RayCluster:
         self._failure: BaseException | None = None
         self._up, self._done = threading.Event(), threading.Event()
         os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         self._thread = threading.Thread(target=self._start, name="ray-start", daemon=True)
         self._thread.start()
@@ -113,7 +117,7 @@ def run_on_ray(
     """Run a ServerApp to its end over Flower's simulated nodes.
 
     Raises:
-        RunError: If Ray could not start; what the ServerApp raises is passed on.
+        RunError: If Ray could not start or died; what the ServerApp raises is passed on.
     """
     from flwr.simulation import run_simulation
 
@@ -127,4 +131,9 @@ def run_on_ray(
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        run_simulation(server_app, client_app, num_nodes, backend_config=backend)
+        try:
+            run_simulation(server_app, client_app, num_nodes, backend_config=backend)
+        except RuntimeError as error:
+            cause = error.__cause__ or error
+            why = f"{type(cause).__name__}: {cause}"
+            raise RunError(f"Flower's simulation ended ({why})") from error

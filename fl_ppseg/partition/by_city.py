@@ -23,7 +23,7 @@ def _merge(cities: Shards, num_clients: int) -> tuple[Shards, str]:
     if min(sizes) < MIN_IMAGES:
         raise InputError(
             f"{num_clients} clients: one would get a single image and needs at least {MIN_IMAGES} "
-            "(one held out); ask for fewer clients or take --partition iid"
+            "(one held out); ask for fewer clients or --set partition.kind=iid"
         )
     named = sorted((_merged_name(sorted(group)), group) for group in groups)
     shards = {name: [image for city in group for image in cities[city]] for name, group in named}
@@ -60,7 +60,7 @@ def _shards_per_city(cities: Shards, num_clients: int) -> dict[str, int]:
         raise InputError(
             f"{num_clients} clients for {len(cities)} cities of which {smallest!r} has "
             f"{len(cities[smallest])} images; each client needs at least {MIN_IMAGES} of one city "
-            "(one held out), so ask for fewer clients or take --partition iid"
+            "(one held out), so ask for fewer clients or --set partition.kind=iid"
         )
     numbers = {city: min(num_clients // len(cities), most[city]) for city in cities}
     while sum(numbers.values()) < num_clients:

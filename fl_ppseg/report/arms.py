@@ -13,7 +13,6 @@ _TRAINING = {
 _KEYS = {
     "per-client": "Per-client keys",
     "per-image": "Per-image keys",
-    "shared": "One key for all",
 }
 _USUAL_CIPHER = "shuffle"
 

@@ -33,7 +33,7 @@ LIMITS = (
     "cipher adds nothing where the embedding is private and frozen; federation protects there.",
     "A private embedding beside public weights is as good as the client's key: it never leaves the "
     "owner's own node, which must be trusted.",
-    "No attack was run for this report; the audit command does that.",
+    "No attack was run for this report.",
 )
 _PATH = re.compile(r"(?<![\w.])(?:~|[A-Za-z]:)?(?:[/\\][\w.@+-]+){2,}[/\\]?|~[/\\][\w./\\-]+")
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_ppseg.evaluation import score
 from fl_ppseg.report.rows import number
+from fl_ppseg.scores import counts_by_model, round_scores
 
 Curve = dict[int, tuple[float, ...]]
 """round -> one value a seed."""
@@ -21,7 +21,8 @@ class Series:
     """Curves by arm, and the pixels of each class in the val cities' ground truth.
 
     Attributes:
-        val_miou: arm -> round -> mIoU in percent over all val cities, a value a seed.
+        val_miou: arm -> round -> mIoU in percent (`fl_ppseg.scores.round_scores`), a value a seed;
+            rounds that were not scored are left out.
         train_loss: arm -> round -> mean over clients weighted by num_examples, a value a seed.
         val_pixels: (C,) int64 labelled pixels of each class, None without an evaluation.
     """
@@ -39,22 +40,28 @@ class Series:
 
 
 def collect(results: Iterable[Mapping[str, Any]]) -> Series:
-    """Reads the lines once; confusion counts are summed over cities before they are scored."""
-    counts: dict[tuple[str, int, int], NDArray[np.int64]] = {}
+    """Reads the lines once; a round's score is that of the summary and of the live view."""
+    val: dict[tuple[str, int, int], list[Mapping[str, Any]]] = defaultdict(list)
     losses: dict[tuple[str, int, int], list[tuple[float, float]]] = defaultdict(list)
     for line in results:
         key = (str(line["arm"]), int(line["round"]), int(line["seed"]))
         if line["role"] == "val" and line.get("confusion") is not None:
-            matrix = np.asarray(line["confusion"], dtype=np.int64)
-            counts[key] = counts[key] + matrix if key in counts else matrix
+            val[key].append(line)
         loss = number(line.get("loss"))
         if line["role"] == "train" and loss is not None:
             losses[key].append((loss, float(line.get("num_examples") or 0)))
+    scored = {key: scores.mIoU for key, own in val.items() if (scores := round_scores(own))}
     return Series(
-        val_miou=_by_arm({key: score(matrix).mIoU for key, matrix in counts.items()}),
+        val_miou=_by_arm(scored),
         train_loss=_by_arm({key: _weighted(pairs) for key, pairs in losses.items()}),
-        val_pixels=next((matrix.sum(axis=1) for matrix in counts.values()), None),
+        val_pixels=next(map(_pixels, val.values()), None),
     )
+
+
+def _pixels(lines: Iterable[Mapping[str, Any]]) -> NDArray[np.int64]:
+    """(C,) labelled pixels of each class; the same whichever model is looked at."""
+    counts = next(iter(counts_by_model(lines).values()))
+    return np.asarray(counts.sum(axis=1), dtype=np.int64)
 
 
 def _weighted(pairs: list[tuple[float, float]]) -> float:

@@ -81,6 +81,7 @@ class SETR(nn.Module):
         self.taps = taps
         self.grid: tuple[int, int] = backbone.patch_embed.grid_size
         self.patch_size: int = backbone.patch_embed.patch_size[0]
+        """Side of a patch in pixels: the block size of every cipher this model reads."""
         self.backbone = backbone
         self.norms = nn.ModuleList(LayerNorm2d(backbone.embed_dim, eps=1e-6) for _ in taps)
         # strict=False: a few timm models have no final norm, and the last tap's starts afresh
@@ -111,11 +112,6 @@ class SETR(nn.Module):
         features = zip(self.norms, self.features(images), strict=True)
         levels = self.neck(tuple(norm(feature) for norm, feature in features))
         return Logits(self.decoder(levels), tuple(head(levels) for head in self.auxiliary))
-
-
-def patch_size(model: SETR) -> int:
-    """Side of a patch in pixels: the block size of every cipher this model reads."""
-    return model.patch_size
 
 
 def scaled_taps(decoder: str, depth: int) -> tuple[int, ...]:
@@ -154,6 +150,20 @@ def build_setr(
         taps = _taps(config.decoder, len(backbone.blocks), config.num_auxiliary)
         build = _build_mla if config.decoder == "mla" else _build_up
         return build(config, num_classes, backbone, taps)
+
+
+def build_architecture(
+    config: "ModelConfig", num_classes: int, image_size: tuple[int, int]
+) -> SETR:
+    """A model all of whose weights the caller loads: none are fetched or read from a file.
+
+    Args:
+        config: Section `model`.
+        num_classes: Channels of the scores.
+        image_size: (height, width) in pixels.
+    """
+    bare = config.model_copy(update={"pretrained": False, "weights": None})
+    return build_setr(bare, num_classes, image_size, seed=0)
 
 
 def _build_up(

@@ -11,6 +11,13 @@ EMBEDDING_TENSORS: Final = ("backbone.patch_embed.proj.weight", "backbone.patch_
 POSITION_TENSOR: Final = "backbone.pos_embed"
 """The position embedding, (1, prefix tokens + grid_h * grid_w, D)."""
 
+_BUFFERS: Final = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def is_buffer(name: str) -> bool:
+    """Whether a tensor is a statistic that batch normalisation counts, not a trained parameter."""
+    return name.rpartition(".")[2] in _BUFFERS
+
 
 def withheld(embedding: str) -> frozenset[str]:
     """Names of the tensors that do not travel from a node when the embedding is treated so.

@@ -1,0 +1,103 @@
+"""Several processes that share a list of tasks, and end together.
+
+A worker ignores Ctrl-C: its parent notes it, and then stops the workers, each of which cleans up
+behind its task first. Nothing heavy is imported here: workers start with it.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context
+from typing import TypeVar
+
+from fl_ppseg.errors import RunError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+PATIENCE = 0.2
+"""Seconds between two looks for Ctrl-C."""
+
+
+def work_at_once(
+    work: Callable[[Task], Result], tasks: Sequence[Task], num_workers: int, doing: str
+) -> Iterator[tuple[int, Result]]:
+    """Do all tasks in spawned processes.
+
+    Args:
+        work: A function of a module, which workers import.
+        tasks: Picklable, begun in this order.
+        num_workers: Processes at most.
+        doing: What a worker does, for the message if one is killed, e.g. `encrypting`.
+
+    Yields:
+        The number of a task and its result, as tasks end.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, once no worker is left.
+        RunError: A worker was killed.
+    """
+    others = set(active_children())
+    with _interrupts_noted() as interrupted:
+        pool = ProcessPoolExecutor(
+            max(1, min(num_workers, len(tasks))),
+            mp_context=get_context("spawn"),
+            initializer=_begin_work,
+        )
+        pending: dict[Future[Result], int] = {}
+        try:
+            pending = {pool.submit(_do, work, task): k for k, task in enumerate(tasks)}
+            while pending and not interrupted.is_set():
+                for future in wait(pending, PATIENCE, FIRST_COMPLETED).done:
+                    yield pending[future], future.result()
+                    del pending[future]
+        except BrokenProcessPool:
+            raise RunError(
+                f"a worker was killed while {doing}: check the memory, or try fewer workers"
+            ) from None
+        finally:
+            for worker in set(active_children()) - others if pending else ():
+                worker.terminate()
+            pool.shutdown(cancel_futures=True)
+    if interrupted.is_set():
+        raise KeyboardInterrupt
+
+
+def _begin_work() -> None:
+    """Ctrl-C is the parent's affair; its request to stop unwinds the task once."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stop)
+
+
+def _stop(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second request would disturb the cleaning up
+    sys.exit(1)
+
+
+def _do(work: Callable[[Task], Result], task: Task) -> Result:
+    try:
+        return work(task)
+    except SystemExit:
+        os._exit(1)  # the pool would take it for a result and give this worker the next task
+
+
+@contextmanager
+def _interrupts_noted() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event instead of striking anywhere, even while a process is being started.
+
+    Python takes signals in the main thread only; in any other thread nothing changes.
+    """
+    noted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: noted.set())
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,96 @@
+"""The server over a whole run folder: all arms and seeds, one after the other, and after damage."""
+
+import gc
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_nodes import TRAIN, VAL, FakeNodes, Listener, nodes
+
+from fl_ppseg.config import Config, dump_config
+from fl_ppseg.progress import RunObserver
+from fl_ppseg.run_folder import Checkpoint, RunFolder
+from strategies.server_app import Federation
+
+ARMS = ["plain", "centralised", "local-only"]
+NUM_NODES = len(TRAIN) + len(VAL)
+
+
+class WatchedFolder(RunFolder):
+    """Remembers which checkpoints it has read, and how many of them were alive at once."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.read: list[weakref.ref[Checkpoint]] = []
+        self.most_alive = 0
+
+    def latest(self, arm: str, seed: int) -> Checkpoint | None:
+        gc.collect()
+        self.most_alive = max(self.most_alive, sum(ref() is not None for ref in self.read))
+        found = super().latest(arm, seed)
+        if found is not None:
+            self.read.append(weakref.ref(found))
+        return found
+
+
+def checkpoint(arm: str, seed: int, round: int = 0) -> Checkpoint:
+    about = {"arm": arm, "seed": seed, "model": {}, "classes": ["road", "sky"]}
+    return Checkpoint(round, {"head.w": np.zeros(3, np.float32)}, {}, about)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> WatchedFolder:
+    """A prepared run of three arms and two seeds."""
+    settings = {"arms": ARMS, "seeds": [0, 1], "federation": {"num_rounds": 2, "last_rounds": 1}}
+    run = WatchedFolder(tmp_path)
+    run.create(dump_config(Config.model_validate(settings)), "{}")
+    for arm in ARMS:
+        for seed in (0, 1):
+            run.save(checkpoint(arm, seed), keep=2)
+    return run
+
+
+def federate(folder: RunFolder, observer: RunObserver | None = None) -> FakeNodes:
+    fake = nodes()
+    Federation(folder, observer or Listener(), NUM_NODES).run(fake.grid)
+    return fake
+
+
+def test_all_arms_and_seeds_are_trained_with_one_start_in_memory_at_a_time(
+    folder: WatchedFolder,
+) -> None:
+    federate(folder)
+    done = {(line["arm"], line["seed"], line["round"]) for line in folder.lines()}
+    assert done == {(arm, seed, k) for arm in ARMS for seed in (0, 1) for k in (1, 2)}
+    assert folder.most_alive == 0
+
+
+def test_a_centralised_arm_trains_in_one_place_and_is_scored_in_all(folder: RunFolder) -> None:
+    federate(folder)
+    own = [line for line in folder.lines() if (line["arm"], line["seed"]) == ("centralised", 0)]
+    assert [line["city"] for line in own if line["role"] == "train"] == ["aachen"] * 2
+    assert [line["city"] for line in own if line["role"] == "heldout"] == [*TRAIN] * 2
+
+
+def test_a_run_goes_on_before_its_damaged_checkpoints_which_are_removed(folder: RunFolder) -> None:
+    for round in (1, 2):
+        folder.save(checkpoint("plain", 0, round), keep=3)
+    damaged = folder.path / "plain" / "seed_0" / "round_0002.safetensors"
+    damaged.write_bytes(b"damaged")
+    folder.append([{"arm": "plain", "seed": 0, "round": 2, "role": "val", "confusion": None}])
+
+    class AtStart(Listener):
+        def run_started(self, *_: object) -> None:
+            self.found = sorted(path.stem for path in damaged.parent.glob("*.json"))
+
+    observer = AtStart()
+    fake = federate(folder, observer)
+    assert observer.found == ["round_0000", "round_0001"]
+    own = [line for line in folder.lines() if (line["arm"], line["seed"]) == ("plain", 0)]
+    assert {line["round"] for line in own} == {2}
+    assert len([line for line in own if line["role"] == "val"]) == len(VAL)
+    found = folder.latest("plain", 0)
+    assert found is not None
+    assert found.round == 2
+    assert fake.asked[0] == ("train", 2, "aachen")

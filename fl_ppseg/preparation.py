@@ -22,7 +22,7 @@ from fl_ppseg.progress import StepProgress
 from fl_ppseg.run_folder import Checkpoint, RunFolder
 from fl_ppseg.setr.model import SETR, build_setr
 from fl_ppseg.setr.weights import load_weights
-from fl_ppseg.synthesize import synthesize
+from fl_ppseg.synthesize import GENERATOR, synthesize
 from fl_ppseg.workers import work_at_once
 
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "setr_procedural.safetensors"
@@ -96,7 +96,8 @@ def data_root(data: DataConfig, num_workers: int, progress: StepProgress) -> Pat
     if data.root is not None:
         return data.root
     height, width = data.scene_size
-    name = f"{data.num_train}+{data.num_val}_{height}x{width}_seed{data.scene_seed}"
+    size = f"{data.num_train}+{data.num_val}_{height}x{width}"
+    name = f"v{GENERATOR}_{size}_seed{data.scene_seed}"
     root = user_folder("scenes", "XDG_CACHE_HOME", ".cache") / name
     synthesize(
         root,

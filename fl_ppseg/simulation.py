@@ -153,6 +153,7 @@ def _print_flwr_run(experiment: Experiment) -> None:
     print(
         f"prepared {experiment.folder.path}; now, in the checkout:\n"
         f"  export {NODES_VARIABLE}={experiment.nodes}\n"
+        f"  export FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1\n"
         f'  flwr run . local --stream -c \'run-dir="{experiment.folder.path}" '
         f"num-nodes={experiment.num_nodes}' --federation-config "
         f"'num-supernodes={experiment.num_nodes} client-resources-num-cpus=1'\n"

@@ -406,3 +406,17 @@ def test_damaged_checkpoint_goes_back_to_the_one_before(tmp_path: Path, simulate
     assert simulate("--resume", *out)[0] == 0
     assert newest.read_bytes() == whole
     assert results(tmp_path / "o") == before
+
+
+def test_prepare_stops_before_round_1_and_says_how_to_go_on(
+    tmp_path: Path, simulate: Simulate
+) -> None:
+    out = tmp_path / "run"
+    status, printed, _ = simulate("--prepare", "--quiet", "--out", str(out))
+    assert status == 0
+    for said in ("flwr run . local", f'run-dir="{out}"', "num-nodes=5", f"--out {out}"):
+        assert said in printed
+    assert not (out / "results.jsonl").exists()
+    assert not (out / "report.html").exists()
+    assert simulate("--quiet", "--resume", "--out", str(out))[0] == 0
+    assert (out / "report.html").exists()

@@ -95,8 +95,10 @@ def _federate(experiment: Experiment, cluster: RayCluster | None, quiet: bool) -
         server_app = build_server_app(federation)
 
         def interrupt(number: int, frame: FrameType | None) -> None:
+            if cluster is None or federation.stop.is_set():  # in this process, or asked again
+                raise KeyboardInterrupt
             federation.stop.set()  # before the workers end, whose errors would be told as news
-            raise KeyboardInterrupt
+            cluster.interrupt()
 
         before = signal.signal(signal.SIGINT, interrupt)
         try:
@@ -104,7 +106,11 @@ def _federate(experiment: Experiment, cluster: RayCluster | None, quiet: bool) -
                 run_in_process(server_app, client_app, experiment.num_nodes)
             else:
                 run_on_ray(server_app, client_app, experiment.num_nodes, cluster)
+            if federation.stop.is_set():
+                raise KeyboardInterrupt
         except RunError as error:
+            if federation.stop.is_set():
+                raise KeyboardInterrupt from None
             log = experiment.nodes / NODES_LOG
             raise RunError(
                 f"{error}; see {log if log.exists() else experiment.folder.log}"

@@ -21,7 +21,7 @@ from fl_ppseg.messages import Request, pack_arrays
 from fl_ppseg.progress import LogObserver, RunObserver
 from fl_ppseg.run_folder import Checkpoint, RunFolder
 from strategies.city_strategy import ArmRun, CityStrategy, LocalOnlyStrategy
-from strategies.grid import LazyGrid
+from strategies.grid import LazyGrid, Stopped
 from strategies.roster import Roster, call_roll
 
 logger = logging.getLogger(__name__)
@@ -113,12 +113,15 @@ def _request(config: Config, arm: str, seed: int, start: Checkpoint) -> Request:
 
 
 def build_server_app(federation: Federation) -> ServerApp:
-    """A ServerApp that runs a federation."""
+    """A ServerApp that runs a federation, to its end or until its stop is set."""
     server_app = ServerApp()
 
     @server_app.main()
     def main(grid: Grid, context: Context) -> None:
-        federation.run(grid)
+        try:
+            federation.run(grid)
+        except Stopped:
+            logger.info("stopped between two replies")
 
     return server_app
 

@@ -69,6 +69,16 @@ class RayCluster:
                 f"Ray did not start ({self._failure}); try again, or --engine in-process"
             )
 
+    def interrupt(self) -> None:
+        """End the workers in the middle of their work: whoever waits for them learns it at once.
+
+        Flower's threads must have left Ray before it is shut down: Ray ends the whole process, with
+        a line of its own, when a thread asks it for something later.
+        """
+        for worker in _workers():
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
+
     def stop(self) -> None:
         """End all processes of the cluster; workers, which Ray leaves to end later, too."""
         self._up.wait()

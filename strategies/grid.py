@@ -19,7 +19,7 @@ POLL_SECONDS = 0.05
 """Pause between two looks for replies."""
 
 
-class Stopped(RunError):
+class StoppedError(RunError):
     """Waiting for replies was ended from outside."""
 
 
@@ -27,7 +27,7 @@ class LazyGrid(Grid):
     """Delegates to another grid; only `send_and_receive` differs."""
 
     def __init__(self, inner: Grid, stop: threading.Event | None = None) -> None:
-        """Wrap a grid; when `stop` is set, waiting for replies ends with Stopped."""
+        """Wrap a grid; when `stop` is set, waiting for replies ends with StoppedError."""
         self._inner = inner
         self._stop = stop or threading.Event()
 
@@ -79,7 +79,7 @@ class LazyGrid(Grid):
             arrived = False
             for message_id in list(pending):
                 if self._stop.is_set():
-                    raise Stopped("stopped")
+                    raise StoppedError("stopped")
                 for reply in self._inner.pull_messages([message_id]):
                     pending.remove(message_id)
                     arrived = True

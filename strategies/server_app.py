@@ -21,7 +21,7 @@ from fl_ppseg.messages import Request, pack_arrays
 from fl_ppseg.progress import LogObserver, RunObserver
 from fl_ppseg.run_folder import Checkpoint, RunFolder
 from strategies.city_strategy import ArmRun, CityStrategy, LocalOnlyStrategy
-from strategies.grid import LazyGrid, Stopped
+from strategies.grid import LazyGrid, StoppedError
 from strategies.roster import Roster, call_roll
 
 logger = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ def build_server_app(federation: Federation) -> ServerApp:
     def main(grid: Grid, context: Context) -> None:
         try:
             federation.run(grid)
-        except Stopped:
+        except StoppedError:
             logger.info("stopped between two replies")
 
     return server_app

@@ -1,4 +1,5 @@
-"""Time of encrypting one frame, as ratios to copying it and to a plain Python loop over its blocks.
+"""Time of encrypting one frame, as ratios to copying it and to a plain Python loop over its blocks;
+of every cipher, as ratios to `shuffle`.
 
     python benchmarks/bench_encryption.py --height 1024 --width 2048 --block-size 16
 
@@ -9,10 +10,13 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from fl_ppseg.ciphers import (
+    CIPHERS,
+    SCOPES,
     Geometry,
     Scope,
     decrypt,
@@ -21,7 +25,7 @@ from fl_ppseg.ciphers import (
     get_cipher,
     to_blocks,
 )
-from fl_ppseg.ciphers.blocks import Pixels
+from fl_ppseg.ciphers.arrays import Pixels
 from fl_ppseg.keys import SubKey
 
 
@@ -49,6 +53,24 @@ def encrypt_by_loop(image: Pixels, subkey: SubKey, block_size: int) -> Pixels:
             secret[window] = image[window].reshape(-1)[permutation].reshape(block_shape)
             block += 1
     return secret
+
+
+def print_ciphers(image: Pixels, subkey: SubKey, block_size: int, repeats: int) -> None:
+    """Print what each cipher takes for encryption and decryption, beside `shuffle`."""
+    print(f"\n{'':44}{'encrypt':>9}{'x shuffle':>11}{'decrypt':>11}{'x shuffle':>11}")
+    for scope in SCOPES:
+        usual = None
+        for name in (*CIPHERS, "shuffle+negative-positive", "shuffle-spatial+negative-positive"):
+            there, back = (
+                best_ms(
+                    partial(function, image, subkey, name, block_size=block_size, scope=scope),
+                    repeats,
+                )
+                for function in (encrypt, decrypt)
+            )
+            usual = usual or (there, back)
+            ratios = f"{there:9.1f}{there / usual[0]:11.2f}{back:11.1f}{back / usual[1]:11.2f}"
+            print(f"{f'{name}, {scope}':44}{ratios}")
 
 
 def main() -> None:
@@ -102,6 +124,7 @@ def main() -> None:
     for name, action in actions.items():
         ms = best_ms(action, repeats)
         print(f"{name:32}{ms:9.2f}{ms / copy_ms:9.1f}{loop_ms / ms:11.1f}")
+    print_ciphers(image, subkey, size, max(1, repeats // 2))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The Flower ClientApp: what a training node does with a message.
 
-Load weights, open the encrypted shard, train or evaluate, reply through the allow-list. Errors that
+Load weights, open the encrypted shard, train or evaluate, reply through the allow-list. A private
+embedding takes the place of the public one that came with the request, and stays here. Errors that
 travel say nothing of paths, names or values; their details stay in the node's own log.
 """
 
@@ -17,6 +18,7 @@ from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
 from clients.policy import NodePolicy, RefusedError, find_policy, load_policy, permit
+from clients.private_state import load_private, save_private
 from fl_ppseg.config import ModelConfig
 from fl_ppseg.evaluation import evaluate
 from fl_ppseg.messages import (
@@ -85,19 +87,23 @@ def _answer(message: Message, context: Context, task: Task, handler: Handler | N
 
 
 def _train(request: Request, policy: NodePolicy) -> Reply:
-    shard = _shard(permit(policy, request))
+    shards, folder, private_rate = permit(policy, request)
+    shard = _shard(shards)
+    kept = withheld(request.embedding)
+    private = _private(folder, request.round - 1)
     update = local_update(
         _model(request.model, request.num_classes, shard.image_size),
         _tensors(request.arrays),
-        {},
+        private,
         shard,
         request.training,
         Position(request.round, request.num_rounds),
         request.seed,
-        frozen=withheld(request.embedding),
+        rates=dict.fromkeys(kept, private_rate),
         device=policy.device,
     )
-    uploaded = update.weights.keys() - withheld(request.embedding)
+    if folder is not None and private_rate > 0:
+        save_private(folder, request.round, update.private)
     return Reply(
         run_id=request.run_id,
         round=request.round,
@@ -105,18 +111,21 @@ def _train(request: Request, policy: NodePolicy) -> Reply:
         num_examples=update.num_examples,
         loss=update.loss,
         seconds=update.seconds,
-        arrays={name: update.weights[name].numpy() for name in sorted(uploaded)},
+        arrays={
+            name: update.weights[name].numpy() for name in sorted(update.weights.keys() - kept)
+        },
     )
 
 
 def _evaluate(request: Request, policy: NodePolicy) -> Reply:
     start = time.perf_counter()
-    shard = _shard(permit(policy, request))
+    shards, folder, _ = permit(policy, request)
+    shard = _shard(shards)
     threads = torch.get_num_threads()
     torch.set_num_threads(request.training.num_threads)
     try:
         model = _model(request.model, request.num_classes, shard.image_size)
-        model.load_state_dict(_tensors(request.arrays))
+        model.load_state_dict(_tensors(request.arrays) | _private(folder, request.round))
         model.to(policy.device)
         counts, loss = evaluate(model, shard.heldout(), request.num_classes, policy.device)
     finally:
@@ -134,6 +143,11 @@ def _evaluate(request: Request, policy: NodePolicy) -> Reply:
 
 def _tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
+
+
+def _private(folder: Path | None, round: int) -> dict[str, torch.Tensor]:
+    """The node's own embedding as it was after a round; nothing where it has none."""
+    return {} if folder is None else load_private(folder, round)
 
 
 @lru_cache(maxsize=64)

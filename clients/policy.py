@@ -8,9 +8,10 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 
 import yaml
+from pydantic import Field, model_validator
 
 from fl_ppseg.config import Section, read_yaml, validate
 from fl_ppseg.errors import InputError
@@ -30,12 +31,24 @@ class RefusedError(Exception):
 class ArmPolicy(Section):
     """What this owner agreed to for one arm."""
 
-    embedding: Literal["uploaded", "frozen"]
-    """Whether the patch embedding may be trained and leave this node."""
+    embedding: Literal["uploaded", "frozen", "adapted", "private", "invariant"]
+    """How the patch embedding is treated: frozen and private ones never leave this node."""
     shards: dict[int, tuple[Path, ...]]
     """This owner's encrypted shards by seed of the run."""
     training_shards: dict[int, tuple[Path, ...]] | None = None
     """Shards to train on where they are others (centralised arms: all owners'); none: `shards`."""
+    private: dict[int, Path] | None = None
+    """Folders of a private embedding's versions by seed; none for all other embeddings."""
+    private_rate: Annotated[float, Field(ge=0)] = 0.0
+    """Factor on the learning rate of a private embedding; 0 keeps it as it is."""
+
+    @model_validator(mode="after")
+    def _private_where_it_is_meant_to_be(self) -> Self:
+        if self.embedding == "private" and (self.private or {}).keys() != self.shards.keys():
+            raise ValueError("embedding private wants a private folder for each seed of its shards")
+        if self.embedding != "private" and (self.private is not None or self.private_rate > 0):
+            raise ValueError("private and private_rate belong to embedding private")
+        return self
 
 
 class NodePolicy(Section):
@@ -48,6 +61,17 @@ class NodePolicy(Section):
     log: Path | None = None
     """The node's own log: what its error replies do not say."""
     arms: dict[str, ArmPolicy]
+
+
+class Permit(NamedTuple):
+    """What of the owner's a request may use."""
+
+    shards: tuple[Path, ...]
+    """Encrypted shards to train on, or to score."""
+    private: Path | None
+    """Folder of the private embedding that takes the public one's place; none: the public one."""
+    private_rate: float
+    """Factor on the learning rate of what does not travel; 0: it is not trained."""
 
 
 def save_policy(policy: NodePolicy, path: Path) -> None:
@@ -97,8 +121,8 @@ def policy_path(folder: Path, partition_id: int) -> Path:
     return folder / f"node_{partition_id:04d}.yaml"
 
 
-def permit(policy: NodePolicy, request: "Request") -> tuple[Path, ...]:
-    """The shards that a request may use.
+def permit(policy: NodePolicy, request: "Request") -> Permit:
+    """What a request may use.
 
     Raises:
         RefusedError: If the owner has not agreed to what is asked.
@@ -110,6 +134,8 @@ def permit(policy: NodePolicy, request: "Request") -> tuple[Path, ...]:
         raise RefusedError(
             f"refused: the owner keeps the embedding {arm.embedding}, asked was {request.embedding}"
         )
+    if arm.embedding == "invariant" and request.model.invariant is None:
+        raise RefusedError("refused: the embedding asked for is not invariant")
     if request.task == "train" and policy.role != "train":
         raise RefusedError("refused: this node only evaluates")
     shards = arm.shards
@@ -117,4 +143,5 @@ def permit(policy: NodePolicy, request: "Request") -> tuple[Path, ...]:
         shards = arm.training_shards
     if request.seed not in shards:
         raise RefusedError(f"refused: no shard to {request.task} on was prepared for this seed")
-    return shards[request.seed]
+    private = arm.private[request.seed] if arm.private is not None else None
+    return Permit(shards[request.seed], private, arm.private_rate)

@@ -1,19 +1,24 @@
 """`python -m fl_ppseg.evaluate`: score a checkpoint on a data set of one's own.
 
 Images are encrypted with throw-away keys as the checkpoint's arm wants it (a key a city for
-`per-client`, a key an image for `per-image`): owners and keys that training never saw.
+`per-client`, a key an image for `per-image`): owners and keys that training never saw. A private
+embedding is adapted to each new key. Only arms whose owners share a key need it: `--key`.
 """
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fl_ppseg.command_line import Parser, run
 from fl_ppseg.errors import InputError
+
+if TYPE_CHECKING:
+    from clients.query import Key, Query
+    from fl_ppseg.run_folder import Checkpoint
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Path(root),
         split=options.split,
         classes=options.classes,
+        key=options.key,
         device=options.device,
         quiet=options.quiet,
     )
@@ -39,7 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def evaluate_checkpoint(
-    path: Path, root: Path, *, split: str, classes: str, device: str, quiet: bool
+    path: Path,
+    root: Path,
+    *,
+    split: str,
+    classes: str,
+    key: str | None = None,
+    device: str = "cpu",
+    quiet: bool = True,
 ) -> dict[str, Any]:
     """Scores of a checkpoint on one split of a tree.
 
@@ -48,6 +61,8 @@ def evaluate_checkpoint(
         root: A tree in Cityscapes layout.
         split: Folder of the tree, e.g. `val`.
         classes: Class table: a built-in name or a YAML file.
+        key: For an arm whose owners share a key, and only for it: the file of its master key,
+            `wrong` for a new key, or `none` for images as they are.
         device: Where to compute.
         quiet: Show no progress.
 
@@ -55,14 +70,15 @@ def evaluate_checkpoint(
         `{"all": {"aAcc", "mIoU", "mAcc"}, "cities": {city: {...}}, "per_class_iou": {name: %}}`.
 
     Raises:
-        InputError: If files cannot be read, or the class tables differ.
+        InputError: If files cannot be read, the class tables differ, or a key is missing or given
+            for nothing.
     """
     import numpy as np
 
+    from fl_ppseg.checkpoints import model_of
     from fl_ppseg.classes import load_class_table
     from fl_ppseg.dataset import open_dataset
     from fl_ppseg.evaluation import evaluate, score
-    from fl_ppseg.panels import model_of
     from fl_ppseg.progress import steps
     from fl_ppseg.run_folder import read_checkpoint
 
@@ -72,13 +88,16 @@ def evaluate_checkpoint(
         raise InputError(f"{path}: was trained on other classes than {classes}; give --classes")
     if checkpoint.is_per_city:
         raise InputError(f"{path}: holds a model of every city, and no common one to score")
+    new_query = _queries(checkpoint, key)
     model = model_of(checkpoint).to(device)
     cities = open_dataset(root, table, required=(split,)).split(split)
     counts = {}
     with steps(sys.stderr, quiet) as progress:
         for done, (city, scenes) in enumerate(cities.items()):
             progress.update("scoring cities", done, len(cities))
-            samples = _encrypted(checkpoint.description, scenes, model.patch_size)
+            query = new_query()
+            query.load_into(model)
+            samples = _samples(query, scenes, checkpoint.description)
             counts[city] = evaluate(model, samples, table.num_classes, device)[0].numpy()
         progress.update("scoring cities", len(cities), len(cities))
     total = score(np.sum(list(counts.values()), axis=0))
@@ -89,21 +108,40 @@ def evaluate_checkpoint(
     }
 
 
-def _encrypted(
-    description: Mapping[str, Any], scenes: Sequence[Any], block_size: int
+def _queries(checkpoint: "Checkpoint", key: str | None) -> Callable[[], "Query"]:
+    """What makes the query of one city's owner."""
+    from clients.query import load_shared_subkey, shared_query, throwaway_query
+    from fl_ppseg.checkpoints import protection_of, weights_of
+    from fl_ppseg.keys import SubKey
+
+    arm, protection = checkpoint.description["arm"], protection_of(checkpoint)
+    weights, block_size = weights_of(checkpoint), checkpoint.description["model"]["patch_size"]
+    if protection.key_mode != "shared":
+        if key is not None:
+            raise InputError(f"arm {arm} shares no key; leave out --key")
+        return lambda: throwaway_query(protection, block_size, weights)
+    if key is None:
+        raise InputError(
+            f"arm {arm} shares a key among all; give --key FILE (.shared/master.key of the run's "
+            "--vault-dir), or --key wrong or --key none for a query without it"
+        )
+    which: Key = "wrong" if key == "wrong" else "none" if key == "none" else "right"
+    # without the shared key any other stands for it: the query fits neither
+    shared = load_shared_subkey(Path(key)) if which == "right" else SubKey.generate()
+    return lambda: shared_query(protection, which, shared, block_size, weights)
+
+
+def _samples(
+    query: "Query", scenes: Sequence[Any], description: Mapping[str, Any]
 ) -> Iterator[tuple[Any, Any]]:
     """Images of one city at the model's size, encrypted, and the labels to score them by."""
-    from clients.vault import throwaway_encryption
-    from fl_ppseg.config import ArmConfig
     from fl_ppseg.views import fit_for_scoring
 
-    protection = ArmConfig.model_validate(description["protection"])
-    encrypt = throwaway_encryption(protection, block_size)
     height, width = description["image_size"]
     for scene in scenes:
         image, whole = scene.load()
         fitted, labels = fit_for_scoring(image, whole, (height, width), description["fit"])
-        yield encrypt(fitted), labels
+        yield query.encrypt(fitted), labels
 
 
 def _percent(scores: Any) -> dict[str, float]:
@@ -128,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data-root", type=Path, metavar="DIR", help="the tree (or CITYSCAPES_DATASET)")
     add("--split", default="val", metavar="NAME", help="which split of it")
     add("--classes", default="cityscapes", metavar="TABLE", help="class table: name or YAML file")
+    add("--key", metavar="KEY", help="where owners share it: FILE of master.key, wrong or none")
     add("--device", default="cpu", metavar="NAME", help="where to compute")
     add("--json", action="store_true", help="print JSON with IoU by class")
     add("--quiet", action="store_true", help="show no progress")

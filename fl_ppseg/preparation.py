@@ -7,27 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from clients.policy import ArmPolicy, NodePolicy, nodes_folder, policy_path, save_policy
-from clients.vault import Assignment, prepare_shards
+from clients.vault import Assignment, Prepared, prepare_shards
 from fl_ppseg.classes import ClassTable, load_class_table
-from fl_ppseg.config import ArmConfig, Config, DataConfig, ModelConfig, arms_of, dump_config
+from fl_ppseg.config import ArmConfig, Config, DataConfig, arms_of, dump_config
 from fl_ppseg.dataset import Dataset, Scene, open_dataset
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import private_folder, user_folder
-from fl_ppseg.messages import Arrays, Role
+from fl_ppseg.initial_weights import Models, initial_models, public_embedding, save_initial
+from fl_ppseg.messages import Role
 from fl_ppseg.partition import Partition, make_partition
 from fl_ppseg.progress import StepProgress
-from fl_ppseg.run_folder import Checkpoint, RunFolder
-from fl_ppseg.setr.model import SETR, build_setr
-from fl_ppseg.setr.weights import load_weights
+from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.synthesize import GENERATOR, synthesize
 from fl_ppseg.workers import work_at_once
 
-SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "setr_procedural.safetensors"
-"""Made by `python -m fl_ppseg.pretrain` from plain, public, procedural scenes."""
-
+PreparedShards = dict[tuple[str, int], dict[str, Prepared]]
+"""By city and seed, then by arm."""
 
 NODES_LOG = "nodes.log"
 """File beside the policies where the nodes of a simulation write what went wrong."""
@@ -55,6 +51,8 @@ class Experiment:
     nodes: Path
     """Folder of the node policies, for the owners' side."""
     num_nodes: int
+    vault_dir: Path
+    """Folder of the owners' vaults, where the shared key lies too."""
 
 
 def prepare(
@@ -75,20 +73,18 @@ def prepare(
     """
     _check_apart(folder.path, vault_dir)
     classes = load_class_table(config.data.classes)
-    models = {seed: initial_model(config, classes.num_classes, seed) for seed in config.seeds}
+    models = initial_models(config, classes.num_classes)
     root = data_root(config.data, num_workers, progress)
     dataset = open_dataset(root, classes, required=("train", "val"))
     partition = _partition(config, folder, dataset)
     nodes = _nodes(dataset, partition, is_public=config.data.root is None)
-    block_size = models[config.seeds[0]].patch_size
-    jobs = _assignments(config, nodes, private_folder(vault_dir), block_size)
-    shards = _encrypt(jobs, num_workers, progress)
-    policies = _write_policies(config, nodes, shards, vault_dir, folder)
+    jobs = _assignments(config, nodes, private_folder(vault_dir), models, folder)
+    prepared = _encrypt(jobs, num_workers, progress)
+    policies = _write_policies(config, nodes, prepared, vault_dir, folder)
     if not folder.config.exists():
         folder.create(dump_config(config), partition.to_json())
-    for seed, model in models.items():
-        _save_initial(config, folder, classes, model, seed)
-    return Experiment(config, folder, dataset, partition, classes, policies, len(nodes))
+    save_initial(config, folder, classes, models, vault_dir)
+    return Experiment(config, folder, dataset, partition, classes, policies, len(nodes), vault_dir)
 
 
 def data_root(data: DataConfig, num_workers: int, progress: StepProgress) -> Path:
@@ -127,19 +123,6 @@ def _check_apart(run: Path, vault_dir: Path) -> None:
             f"{vault_dir}: the vault and the run folder {run} lie in one another, but keys must "
             "not lie with results; choose another --vault-dir or --out"
         )
-
-
-def initial_model(config: Config, num_classes: int, seed: int) -> SETR:
-    """The model of round 0, with the weights that the config names.
-
-    Raises:
-        InputError: If sizes do not fit, or weights cannot be had.
-    """
-    model = build_setr(config.model, num_classes, config.data.image_size, seed=seed)
-    if config.model.weights is not None:
-        shipped = config.model.weights == "shipped"
-        load_weights(model, SHIPPED_WEIGHTS if shipped else Path(config.model.weights))
-    return model
 
 
 def _partition(config: Config, folder: RunFolder, dataset: Dataset) -> Partition:
@@ -186,57 +169,74 @@ def _without_reserved(images: Sequence[Scene]) -> tuple[Scene, ...]:
 
 
 def _assignments(
-    config: Config, nodes: Sequence[Node], vault_dir: Path, block_size: int
+    config: Config, nodes: Sequence[Node], vault_dir: Path, models: Models, folder: RunFolder
 ) -> dict[tuple[str, int], Assignment]:
-    return {
-        (node.city, seed): Assignment(
-            vault=vault_dir / node.city,
-            city=node.city,
-            train=node.train,
-            heldout=node.heldout,
-            data=config.data,
-            block_size=block_size,
-            seed=seed,
-            protections=arms_of(config),
-        )
-        for seed in config.seeds  # outside: jobs of one city wait for each other
-        for node in nodes
-    }
+    arms = arms_of(config)
+    private = [name for name, arm in arms.items() if arm.embedding == "private"]
+    jobs = {}
+    for seed in config.seeds:  # outside: jobs of one city wait for each other
+        public = public_embedding(models[seed, None]) if private else {}
+        rounds = {name: _newest_round(folder, name, seed) for name in private}
+        for node in nodes:
+            jobs[node.city, seed] = Assignment(
+                vault=vault_dir / node.city,
+                city=node.city,
+                train=node.train,
+                heldout=node.heldout,
+                data=config.data,
+                block_size=next(iter(models.values())).patch_size,
+                seed=seed,
+                protections=arms,
+                public=public,
+                run=nodes_folder(vault_dir, folder.path).name,
+                rounds=rounds,
+            )
+    return jobs
+
+
+def _newest_round(folder: RunFolder, arm: str, seed: int) -> int:
+    """The round that an arm goes on from."""
+    checkpoint = folder.latest(arm, seed)
+    return 0 if checkpoint is None else checkpoint.round
 
 
 def _encrypt(
     jobs: Mapping[tuple[str, int], Assignment], num_workers: int, progress: StepProgress
-) -> dict[tuple[str, int], dict[str, Path]]:
+) -> PreparedShards:
     """Run the owners' vaults, several at a time, in processes apart from the coordinator's."""
     keys, tasks = list(jobs), list(jobs.values())
     total = sum(len(job.train) + len(job.heldout) for job in tasks)
-    done, shards = 0, {}
+    done, prepared = 0, {}
     for number, made in work_at_once(prepare_shards, tasks, num_workers, "encrypting"):
-        shards[keys[number]] = made
+        prepared[keys[number]] = made
         done += len(tasks[number].train) + len(tasks[number].heldout)
         progress.update("encrypting in the vaults", done, total)
-    return shards
+    return prepared
 
 
 def _write_policies(
     config: Config,
     nodes: Sequence[Node],
-    shards: Mapping[tuple[str, int], Mapping[str, Path]],
+    prepared: PreparedShards,
     vault_dir: Path,
     folder: RunFolder,
 ) -> Path:
     """One policy a node; the first training node also holds all shards for centralised arms."""
     place = nodes_folder(vault_dir, folder.path)
-    for private in (place.parent, place):
-        private_folder(private)
+    for closed in (place.parent, place):
+        private_folder(closed)
     training = sorted(node.city for node in nodes if node.role == "train")
     for partition_id, node in enumerate(nodes):
         arms = {}
         for name, arm in arms_of(config).items():
+            found = {seed: prepared[node.city, seed][name] for seed in config.seeds}
+            private = {seed: p.private for seed, p in found.items() if p.private is not None}
             arms[name] = ArmPolicy(
                 embedding=arm.embedding,
-                shards={seed: (shards[node.city, seed][name],) for seed in config.seeds},
-                training_shards=_centralised(arm, node, training, shards, name, config.seeds),
+                shards={seed: (p.shard,) for seed, p in found.items()},
+                training_shards=_centralised(arm, node, training, prepared, name, config.seeds),
+                private=private or None,
+                private_rate=arm.private_rate,
             )
         policy = NodePolicy(
             city=node.city,
@@ -253,7 +253,7 @@ def _centralised(
     arm: ArmConfig,
     node: Node,
     training: Sequence[str],
-    shards: Mapping[tuple[str, int], Mapping[str, Path]],
+    prepared: PreparedShards,
     name: str,
     seeds: Sequence[int],
 ) -> dict[int, tuple[Path, ...]] | None:
@@ -262,27 +262,4 @@ def _centralised(
         return None
     if node.city != training[0]:
         return {}
-    return {seed: tuple(shards[city, seed][name] for city in training) for seed in seeds}
-
-
-def _save_initial(
-    config: Config, folder: RunFolder, classes: ClassTable, model: SETR, seed: int
-) -> None:
-    weights: Arrays = {name: np.array(value.numpy()) for name, value in model.state_dict().items()}
-    for name, arm in arms_of(config).items():
-        if folder.latest(name, seed) is None:
-            description = {
-                "arm": name,
-                "seed": seed,
-                "model": _resolved(config.model, model).model_dump(mode="json"),
-                "classes": list(classes.names),
-                "image_size": list(config.data.image_size),
-                "fit": config.data.fit,
-                "protection": arm.model_dump(mode="json"),
-            }
-            folder.save(Checkpoint(0, weights, {}, description), keep=1)
-
-
-def _resolved(config: ModelConfig, model: SETR) -> ModelConfig:
-    """The model settings with the patch size that the backbone really has."""
-    return config.model_copy(update={"patch_size": model.patch_size})
+    return {seed: tuple(prepared[city, seed][name].shard for city in training) for seed in seeds}

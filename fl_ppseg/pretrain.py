@@ -1,7 +1,17 @@
 """`python -m fl_ppseg.pretrain`: the model creator's step.
 
 Starting weights from plain, public, procedural scenes of cities that no client holds. The same
-options give the same file on the same machine; the defaults made the weights of the package.
+options give the same file on the same machine. The weights of the package came in two steps:
+
+    python -m fl_ppseg.pretrain --out start.safetensors
+    python -m fl_ppseg.pretrain --start start.safetensors --out setr_procedural.safetensors
+    python -m fl_ppseg.pretrain --start start.safetensors --invariant values \\
+        --out setr_procedural_values.safetensors     and so for every other form
+
+An invariant embedding reads what survives encryption, which is the same of plain images: it is
+trained on the same plain scenes, beginning as the least-squares fit to the plain embedding of the
+start, and meets no other kind of input when it later reads ciphertexts. Plain and invariant weights
+have seen the same number of images, so that they can be compared.
 """
 
 import argparse
@@ -9,11 +19,16 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 from fl_ppseg.command_line import Parser, image_size, run
-from fl_ppseg.config import ArmConfig, Config, load_config
+from fl_ppseg.config import ArmConfig, Config, InvariantMap, load_config
 from fl_ppseg.errors import InputError
 from fl_ppseg.progress import StepProgress, steps
+
+if TYPE_CHECKING:
+    from fl_ppseg.setr.model import SETR
+    from fl_ppseg.shard import Shard
 
 PUBLIC_CITIES = {f"public-{k:02d}": 1 for k in range(1, 25)}
 """Cities of the model creator; a city's style follows from its name."""
@@ -31,6 +46,10 @@ SHIPPED_SETTINGS = {
     "training.num_threads": 1,
 }
 """What the weights of the package were made with; the model is the config's default."""
+FITTED_IMAGES = 1200
+"""Public images on which an invariant embedding is fitted to the plain one before it is trained."""
+SECOND_EPOCHS = 20
+"""Passes over the scenes in the second step, from the weights of the first."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.out.suffix != ".safetensors":
         raise InputError(f"--out {options.out}: wanted a file that ends with .safetensors")
     num_scenes = options.num_scenes
+    settings = SHIPPED_SETTINGS | (
+        {"training.local_epochs": SECOND_EPOCHS} if options.start else {}
+    )
     overrides = {
         "data.num_train": num_scenes,
         "data.num_val": None if num_scenes is None else max(MIN_TEST_SCENES, num_scenes // 20),
@@ -50,10 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "data.scene_seed": options.seed,
         "training.local_epochs": options.epochs,
         "training.learning_rate": options.learning_rate,
+        "model.invariant": options.invariant,
+        "model.weights": None if options.start is None else str(options.start),
     }
-    config = load_config(
-        options.config, [*options.set, "model.weights=null"], overrides, SHIPPED_SETTINGS
-    )
+    config = load_config(options.config, [*options.set, "model.weights=null"], overrides, settings)
     pretrain(config, options.out, options.workers, options.quiet)
     return 0
 
@@ -68,6 +90,8 @@ def pretrain(config: Config, out: Path, workers: int, quiet: bool) -> None:
         workers: Processes that draw the scenes; the weights do not depend on it.
         quiet: Show no progress and no score.
     """
+    import torch
+
     from fl_ppseg.classes import load_class_table
     from fl_ppseg.evaluation import evaluate, score
     from fl_ppseg.setr.model import build_setr
@@ -75,11 +99,15 @@ def pretrain(config: Config, out: Path, workers: int, quiet: bool) -> None:
     from fl_ppseg.shard import open_shard
     from fl_ppseg.training import Position, local_update
 
+    torch.set_num_threads(config.training.num_threads)  # sums depend on it in their last bits
     seed = config.data.scene_seed
     classes = load_class_table("cityscapes")
     with tempfile.TemporaryDirectory() as scratch, steps(sys.stderr, quiet) as progress:
         shard = open_shard([_public_shard(config, Path(scratch), workers, progress)])
         model = build_setr(config.model, classes.num_classes, config.data.image_size, seed=seed)
+        if config.model.weights is not None:
+            load_weights(model, Path(config.model.weights))
+            _approximate(config, model, shard, classes.num_classes)
         update = local_update(
             model,
             model.state_dict(),
@@ -95,6 +123,29 @@ def pretrain(config: Config, out: Path, workers: int, quiet: bool) -> None:
         counts, _ = evaluate(model, shard.heldout(), classes.num_classes)
     if not quiet:
         print(f"{out}: mIoU {score(counts).mIoU:.1f} on public cities not trained on")
+
+
+def _approximate(config: Config, model: "SETR", shard: "Shard", num_classes: int) -> None:
+    """Start an invariant embedding from the plain one that the other layers know."""
+    import torch
+
+    from fl_ppseg.pixels import to_input
+    from fl_ppseg.setr.canonical import InvariantPatchEmbed
+    from fl_ppseg.setr.least_squares import fit_embedding
+    from fl_ppseg.setr.model import build_setr
+    from fl_ppseg.setr.weights import load_weights
+
+    embedding = model.backbone.patch_embed
+    if not isinstance(embedding, InvariantPatchEmbed):
+        return
+    settings = config.model.model_copy(update={"invariant": None})
+    plain = build_setr(settings, num_classes, config.data.image_size, seed=0)
+    load_weights(plain, Path(str(config.model.weights)))
+    num_images, size = min(FITTED_IMAGES, len(shard)), config.training.batch_size
+    batches = (range(start, min(start + size, num_images)) for start in range(0, num_images, size))
+    images = (shard.batch(batch, [i % shard.num_views for i in batch])[0] for batch in batches)
+    inputs = (to_input(torch.from_numpy(each)) for each in images)
+    fit_embedding(embedding, plain.backbone.patch_embed, inputs)
 
 
 def _public_shard(config: Config, scratch: Path, workers: int, progress: StepProgress) -> Path:
@@ -130,7 +181,11 @@ def _public_shard(config: Config, scratch: Path, workers: int, progress: StepPro
         seed=data.scene_seed,
         protections={"plain": ArmConfig(note="public scenes")},
     )
-    return prepare_shards(assignment)["plain"]
+    return prepare_shards(assignment)["plain"].shard
+
+
+FORMS = get_args(InvariantMap)
+_EPOCHS_HELP = f"passes over them (default: 30; with --start {SECOND_EPOCHS})"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -141,9 +196,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="FILE", help="the .safetensors file to write")
+    add("--invariant", choices=FORMS, help="train an invariant embedding that reads this form")
+    add("--start", type=Path, metavar="FILE", help="weights to start from (default: none)")
     add("--num-scenes", type=int, metavar="N", help="public scenes to draw (default: 2400)")
     add("--size", type=image_size, metavar="HxW", help="size of the scenes (default: 128x256)")
-    add("--epochs", type=int, metavar="N", help="passes over them (default: 30)")
+    add("--epochs", type=int, metavar="N", help=_EPOCHS_HELP)
     add("--learning-rate", type=float, metavar="X", help="at the start (default: 0.002)")
     add("--seed", type=int, metavar="N", help="seed of scenes and training (default: 20260416)")
     add("--workers", type=int, default=2, metavar="N", help="processes that draw scenes")

@@ -11,36 +11,78 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from clients.policy import NODES_VARIABLE, nodes_folder
+from fl_ppseg.cells.grid import Cell, cells_of, dump_values
 from fl_ppseg.command_line import Parser, run
-from fl_ppseg.config import Config, load_config
+from fl_ppseg.config import Config, config_of, read_values
 from fl_ppseg.engines.ray_cluster import RayCluster
 from fl_ppseg.errors import InputError
-from fl_ppseg.files import available_cpus, user_folder
+from fl_ppseg.files import available_cpus, user_folder, write_atomically
 from fl_ppseg.run_folder import RunFolder, is_finished
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prepare, federate, report.
+    """Prepare, federate, report; cell by cell where the config names `cells`.
 
     Raises:
         InputError: For options, data or a config that do not fit.
         RunError: If the run could not be carried to its end.
     """
     options = _parser().parse_args(argv)
-    config = _config(options)
+    values = _values(options)
+    config = config_of(values, _source(options))
     out = _out(options, config)
     if (out / "config.yaml").exists() and not options.resume:
         raise InputError(f"{out}: holds a run already; add --resume or choose another")
+    if config.cells:
+        _compare(cells_of(values, _source(options)), config.name, dump_values(values), out, options)
+    else:
+        _run(config, out, options)
+    return 0
+
+
+def _run(config: Config, out: Path, options: argparse.Namespace, is_cell: bool = False) -> None:
     vault_dir = _vault_dir(options)
-    os.environ[NODES_VARIABLE] = str(nodes_folder(vault_dir, out))  # worker processes inherit it
+    nodes = nodes_folder(vault_dir, out)
+    if (out / "config.yaml").exists() and not nodes.is_dir():
+        raise InputError(
+            f"{vault_dir} holds no vault of this run; give the --vault-dir of its start"
+        )
+    os.environ[NODES_VARIABLE] = str(nodes)  # worker processes inherit it
     with ExitStack() as stack:
         cluster = None if options.prepare else _cluster(config, out, stack)
         from fl_ppseg.simulation import simulate
 
-        simulate(config, out, vault_dir, cluster, prepare_only=options.prepare, quiet=options.quiet)
-    return 0
+        simulate(
+            config,
+            out,
+            vault_dir,
+            cluster,
+            prepare_only=options.prepare,
+            quiet=options.quiet,
+            show_table=not (options.quiet and is_cell),
+        )
+
+
+def _compare(
+    cells: Sequence[Cell], name: str, given: str, out: Path, options: argparse.Namespace
+) -> None:
+    """A run of each cell, each with a Ray of its own, and the table over all of them."""
+    if _vault_dir(options).resolve().is_relative_to(out.resolve()):
+        raise InputError(
+            f"{_vault_dir(options)}: keys must not lie with the results in {out}; choose another "
+            "--vault-dir or --out"
+        )
+    from fl_ppseg.cells.comparison import check, compare, conclude
+
+    check(cells)
+    if not options.resume:
+        write_atomically(out / "config.yaml", given)
+    compare(cells, out, lambda config, own: _run(config, own, options, is_cell=True), options.quiet)
+    if not options.prepare:
+        conclude(name, cells, out)
 
 
 def _cluster(config: Config, out: Path, stack: ExitStack) -> RayCluster | None:
@@ -62,7 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--clients", type=int, metavar="N", help="training clients (default: 18, one a city)")
-    add("--arms", metavar="A,B,...", help="arms to compare (default: plain,per-client,per-image)")
+    add(
+        "--arms", metavar="A,B,...", help="arms to compare (default: those of configs/default.yaml)"
+    )
     add("--quick", action="store_true", help="a one-minute look: configs/quick.yaml")
     add("--config", metavar="FILE", help="YAML file, or the name of one in configs/")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="set dotted.key=value")
@@ -79,7 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _config(options: argparse.Namespace) -> Config:
+def _values(options: argparse.Namespace) -> dict[str, Any]:
+    """All that was given, or the run's own config to go on with."""
     root = None if options.data_root is None else options.data_root.absolute()
     overrides = {
         "engine": options.engine,
@@ -88,7 +133,7 @@ def _config(options: argparse.Namespace) -> Config:
     }
     if options.resume:
         _check_resumable(options)
-        return load_config(options.out / "config.yaml", (), overrides)
+        return read_values(_source(options), (), overrides)
     if options.quick and options.config:
         raise InputError("--quick is a config of its own; leave out --config or --quick")
     overrides |= {
@@ -98,21 +143,24 @@ def _config(options: argparse.Namespace) -> Config:
     }
     environment = {"data.root": os.environ.get("CITYSCAPES_DATASET") or None}
     file = "quick" if options.quick else options.config
-    return load_config(file, options.set, overrides, environment)
+    return read_values(file, options.set, overrides, environment)
+
+
+def _source(options: argparse.Namespace) -> str:
+    """What the config is read from, as an error names it."""
+    if options.resume:
+        return str(options.out / "config.yaml")
+    return "quick" if options.quick else options.config or "config"
 
 
 def _check_resumable(options: argparse.Namespace) -> None:
-    """A run goes on with its own config and vault, or not at all."""
+    """A run goes on with its own config, or not at all."""
     if options.out is None or not (options.out / "config.yaml").is_file():
         raise InputError("--resume needs --out with the folder of a run")
     fixed = ("clients", "arms", "quick", "config", "set", "seed")
     given = [f"--{name}" for name in fixed if getattr(options, name) not in (None, False, [])]
     if given:
         raise InputError(f"--resume goes on with the run's own config; leave out {given[0]}")
-    if not nodes_folder(_vault_dir(options), Path(options.out).absolute()).is_dir():
-        raise InputError(
-            f"{_vault_dir(options)} holds no vault of this run; give the --vault-dir of its start"
-        )
 
 
 def _vault_dir(options: argparse.Namespace) -> Path:

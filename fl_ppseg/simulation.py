@@ -20,14 +20,15 @@ from fl_ppseg.engines.in_process import run_in_process
 from fl_ppseg.engines.ray_cluster import RayCluster, run_on_ray
 from fl_ppseg.errors import InputError, RunError
 from fl_ppseg.files import available_cpus, write_atomically
+from fl_ppseg.key_trials import key_trials
 from fl_ppseg.memory import PeakMemory
-from fl_ppseg.panels import scene_panels
+from fl_ppseg.panels import cipher_gallery, scene_panels
 from fl_ppseg.preparation import NODES_LOG, Experiment, prepare
 from fl_ppseg.progress import choose_observer, steps
 from fl_ppseg.report.html import write_report
 from fl_ppseg.report.tables import comparison_table, comparison_text
 from fl_ppseg.run_folder import RunFolder, is_finished
-from fl_ppseg.summary import Summary, summarise
+from fl_ppseg.summary import KeyTrials, Summary, summarise
 from strategies.server_app import Federation, build_server_app
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ def simulate(
     *,
     prepare_only: bool,
     quiet: bool,
+    show_table: bool = True,
 ) -> None:
     """Run an experiment to its report.
 
@@ -51,6 +53,7 @@ def simulate(
         cluster: Ray, where the clients run on it; none: they run in this process.
         prepare_only: Stop before the first round and say how `flwr run` goes on.
         quiet: Print the final table only.
+        show_table: Print the final table and where the report lies.
 
     Raises:
         InputError: For data or a config that do not fit.
@@ -72,8 +75,13 @@ def simulate(
             return
         if not is_finished(config, folder):
             _federate(experiment, cluster, quiet)
-        summary = _summarise(experiment, time.monotonic() - started, memory.mb)
-    _report(experiment, summary)
+        trials = _key_trials(experiment)
+        summary = _summarise(experiment, time.monotonic() - started, memory.mb, trials)
+    report = _report(experiment, summary)
+    if show_table:
+        console = Console()
+        console.print(comparison_table(summary, described(config)))
+        console.print(f"report: {report}", soft_wrap=True, highlight=False)
 
 
 def _check_device(name: str) -> None:
@@ -120,7 +128,15 @@ def _federate(experiment: Experiment, cluster: RayCluster | None, quiet: bool) -
             signal.signal(signal.SIGINT, before)
 
 
-def _summarise(experiment: Experiment, seconds: float, peak_mb: float) -> Summary:
+def _key_trials(experiment: Experiment) -> KeyTrials | None:
+    """Right, wrong and no key, where owners share one."""
+    is_shared = any(arm.key_mode == "shared" for arm in arms_of(experiment.config).values())
+    return key_trials(experiment) if is_shared else None
+
+
+def _summarise(
+    experiment: Experiment, seconds: float, peak_mb: float, trials: KeyTrials | None
+) -> Summary:
     config = experiment.config
     return summarise(
         experiment.folder.lines(),
@@ -129,24 +145,24 @@ def _summarise(experiment: Experiment, seconds: float, peak_mb: float) -> Summar
         config.federation.last_rounds,
         seconds,
         peak_mb,
+        trials,
     )
 
 
-def _report(experiment: Experiment, summary: Summary) -> None:
+def _report(experiment: Experiment, summary: Summary) -> Path:
     folder = experiment.folder
     write_atomically(folder.summary, json.dumps(summary, indent=1) + "\n")
-    logger.info("result\n%s", comparison_text(summary))
-    report = write_report(
+    config = described(experiment.config)
+    logger.info("result\n%s", comparison_text(summary, config))
+    return write_report(
         folder.path,
         summary,
         folder.lines(),
-        described(experiment.config),
+        config,
         scene_panels(experiment),
         experiment.classes,
+        cipher_gallery(experiment),
     )
-    console = Console()
-    console.print(comparison_table(summary))
-    console.print(f"report: {report}", soft_wrap=True, highlight=False)
 
 
 def described(config: Config) -> dict[str, Any]:

@@ -5,17 +5,24 @@ scored, which are those that all val cities answered, and over seeds.
 
 `own_mIoU` pools the held-out counts of all training cities, each scored by the model that it uses:
 the common one, or in `local-only` its own. So it is of the same images in every arm.
+
+`ratio_to_plain` is the mean of the ratios of mIoU taken seed by seed, `ratio_ci95` its 95 %
+Student interval: null with fewer than two seeds, as the sample standard deviations `<score>_std`.
 """
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fl_ppseg.evaluation import Scores
+from fl_ppseg.intervals import deviation, paired_ratios, t_interval
 from fl_ppseg.run_folder import Line
 from fl_ppseg.scores import mean, pooled_scores, round_scores
 
 Summary = dict[str, Any]
+KeyTrials = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Arm -> `right`, `wrong`, `none` -> score by name, in percent."""
 SCHEMA = 1
 
 
@@ -26,6 +33,7 @@ def summarise(
     last_rounds: int,
     total_seconds: float,
     peak_rss_mb: float,
+    key_trials: KeyTrials | None = None,
 ) -> Summary:
     """The summary of a run.
 
@@ -36,6 +44,8 @@ def summarise(
         last_rounds: K of the mean over the last rounds.
         total_seconds: Wall time of the run.
         peak_rss_mb: Peak memory of all processes together, in MB.
+        key_trials: Scores of queries under the right key, a wrong one and none, for the arms with
+            a shared key; other arms have no `key_trials`.
     """
     by_arm: dict[str, list[Line]] = defaultdict(list)
     for line in lines:
@@ -45,12 +55,13 @@ def summarise(
         for arm in arms
         if any(_is_scored(line) for line in by_arm[arm])
     }
-    plain = shown.get("plain")
-    for entry in shown.values():
-        entry["ratio_to_plain"] = _ratio(entry["mIoU"], plain["mIoU"] if plain else None)
+    base = _by_seed(shown["plain"]) if "plain" in shown else {}
+    trials = key_trials or {}
     return {
         "schema": SCHEMA,
-        "arms": shown,
+        "arms": {
+            arm: _compared(entry, base) | _tried(trials.get(arm)) for arm, entry in shown.items()
+        },
         "total_seconds": round(total_seconds, 1),
         "peak_rss_mb": round(peak_rss_mb),
     }
@@ -64,8 +75,10 @@ def _summarise_arm(lines: list[Line], names: Sequence[str], last_rounds: int) ->
         {"seed": seed} | _seed_scores([r for r in rounds if r[0]["seed"] == seed])
         for seed in sorted({round_[0]["seed"] for round_ in rounds})
     ]
+    columns = {key: [entry[key] for entry in per_seed] for key in (*_SCORES, "own_mIoU")}
     return {
-        **{key: mean(entry[key] for entry in per_seed) for key in (*_SCORES, "own_mIoU")},
+        **{key: mean(values) for key, values in columns.items()},
+        **{f"{key}_std": _deviation(values) for key, values in columns.items()},
         "per_class_iou": _per_class(val, names),
         "per_city_mIoU": _per_city(both),
         "per_seed": per_seed,
@@ -128,5 +141,33 @@ def _known(scores: Iterable[Scores | None]) -> list[Scores]:
     return [entry for entry in scores if entry is not None]
 
 
-def _ratio(value: float | None, base: float | None) -> float | None:
-    return value / base if value is not None and base else None
+def _deviation(values: Iterable[float | None]) -> float | None:
+    return deviation([value for value in values if value is not None])
+
+
+def _by_seed(entry: Summary) -> dict[int, float | None]:
+    return {own["seed"]: own["mIoU"] for own in entry["per_seed"]}
+
+
+def _compared(entry: Summary, base: Mapping[int, float | None]) -> Summary:
+    """The entry with its ratios to the mIoU of plain, seed by seed and together."""
+    ratios = paired_ratios(_by_seed(entry), base)
+    per_seed = [own | {"ratio_to_plain": ratios.get(own["seed"])} for own in entry["per_seed"]]
+    interval = t_interval(list(ratios.values()))
+    return entry | {
+        "per_seed": per_seed,
+        "ratio_to_plain": mean(ratios.values()),
+        "ratio_ci95": None if interval is None else list(interval),
+    }
+
+
+def _tried(trials: Mapping[str, Mapping[str, float]] | None) -> Summary:
+    """`key_trials` with null where nothing was labelled; nothing for an arm without trials."""
+    if trials is None:
+        return {}
+    return {
+        "key_trials": {
+            key: {name: value if math.isfinite(value) else None for name, value in scores.items()}
+            for key, scores in trials.items()
+        }
+    }

@@ -6,7 +6,7 @@ the same bits in any process on CPU. No key and no cipher is known here: images 
 
 import hashlib
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -54,7 +54,7 @@ def local_update(
     config: TrainingConfig,
     position: Position,
     seed: int,
-    frozen: Collection[str] = (),
+    rates: Mapping[str, float] = {},
     device: str = "cpu",
     on_step: Progress | None = None,
 ) -> LocalUpdate:
@@ -68,7 +68,8 @@ def local_update(
         config: Optimiser, schedule and losses.
         position: Round and number of rounds, for the schedule and the random state.
         seed: Seed of the run; the random state also depends on the round and the shard's city.
-        frozen: Names of tensors that stay as they are.
+        rates: Factors on the learning rate by name, 1 where none is given; 0: the tensor stays as
+            it is.
         device: Where to compute.
         on_step: Called with (steps done, steps in all).
 
@@ -79,7 +80,7 @@ def local_update(
     with _reproducible(config.num_threads, _seed_of(seed, position.round, shard)) as generator:
         model.load_state_dict({**weights, **private})
         model.to(device).train()
-        optimizer = _optimizer(model, config, frozen)
+        optimizer = _optimizer(model, config, rates)
         steps = _steps(shard, config, generator)
         loss = _train(model, optimizer, shard, steps, config, position, on_step)
         state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
@@ -176,16 +177,17 @@ def _proximal(model: nn.Module, anchor: list[Tensor], mu: float) -> Tensor:
 
 
 def _optimizer(
-    model: nn.Module, config: TrainingConfig, frozen: Collection[str]
+    model: nn.Module, config: TrainingConfig, rates: Mapping[str, float]
 ) -> torch.optim.Optimizer:
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name not in frozen)
-        if name in frozen:
+        factor = rates.get(name, 1.0)
+        parameter.requires_grad_(factor > 0)
+        if factor == 0:
             continue
         head = 1.0 if name.startswith("backbone.") else config.head_multiplier
         decay = config.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((config.learning_rate * head, decay), []).append(parameter)
+        groups.setdefault((config.learning_rate * head * factor, decay), []).append(parameter)
     settings = [
         {"params": parameters, "lr": rate, "weight_decay": decay}
         for (rate, decay), parameters in groups.items()

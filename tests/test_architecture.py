@@ -12,11 +12,22 @@ ROOT = Path(fl_ppseg.__file__).parents[1]
 PACKAGES = ("fl_ppseg", "clients", "strategies")
 MAX_LINES = 300
 
-SECRETS = ("fl_ppseg.keys", "fl_ppseg.ciphers")
-IMAGES = ("fl_ppseg.dataset", "fl_ppseg.views", "fl_ppseg.preparation")
+SECRETS = ("fl_ppseg.keys", "fl_ppseg.ciphers", "fl_ppseg.adaptation")
+IMAGES = (
+    "fl_ppseg.dataset",
+    "fl_ppseg.views",
+    "fl_ppseg.preparation",
+    "fl_ppseg.initial_weights",
+)
 FORBIDDEN = {
     "strategies": (*SECRETS, *IMAGES, "clients"),
-    "clients": ("strategies", "fl_ppseg.preparation", "fl_ppseg.simulate", "fl_ppseg.simulation"),
+    "clients": (
+        "strategies",
+        "fl_ppseg.initial_weights",
+        "fl_ppseg.preparation",
+        "fl_ppseg.simulate",
+        "fl_ppseg.simulation",
+    ),
     "fl_ppseg.messages": (*SECRETS, *IMAGES, "clients", "strategies"),
     "fl_ppseg.keys": ("fl_ppseg.ciphers", "fl_ppseg.config", "fl_ppseg.messages"),
     **{

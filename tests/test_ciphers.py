@@ -9,7 +9,18 @@ from typing import Any
 import cipher_specification
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from cipher_cases import (
+    KEY,
+    NAMES,
+    OTHER_KEY,
+    geometries,
+    laws,
+    make_image,
+    products,
+    scopes,
+    subkeys,
+)
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2  # type: ignore[import-untyped]
 
@@ -23,26 +34,13 @@ from fl_ppseg.keys import SubKey
 VECTORS: dict[str, Any] = json.loads(
     (cipher_specification.VECTORS / "shuffle.json").read_text("utf-8")
 )
-KEY = SubKey.from_bytes(bytes(range(32)))
-OTHER_KEY = SubKey.from_bytes(bytes(range(1, 33)))
-
-laws = settings(deadline=None, max_examples=30)
-scopes = st.sampled_from(SCOPES)
-names = st.sampled_from(sorted(CIPHERS))
-subkeys = st.binary(min_size=32, max_size=32).map(SubKey.from_bytes)
-
-
-def make_image(geometry: Geometry, seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    channels, size, grid_h, grid_w = geometry
-    shape = (channels, grid_h * size, grid_w * size)
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-@st.composite
-def geometries(draw: st.DrawFn) -> Geometry:
-    """Rectangles of every block size from 1 to 32, powers of two or not."""
-    return Geometry(3, draw(st.integers(1, 32)), draw(st.integers(1, 4)), draw(st.integers(1, 5)))
-
+SHARE_TOUCHED = {
+    "negative-positive": 1 / 2,
+    "ffx": 1 / 2,
+    "restricted-shuffle": 1 / 3,
+    "negative-positive+restricted-shuffle": 2 / 3,
+}
+"""Of the values of a block, where it is not all of them."""
 
 # Blocks.
 
@@ -82,10 +80,11 @@ def test_blocks_go_back_to_the_image(geometry: Geometry) -> None:
 
 
 @laws
-@given(geometries(), names, scopes, subkeys)
+@given(st.data(), products, scopes, subkeys)
 def test_decrypt_undoes_encrypt(
-    geometry: Geometry, name: str, scope: Scope, subkey: SubKey
+    data: st.DataObject, name: str, scope: Scope, subkey: SubKey
 ) -> None:
+    geometry = data.draw(geometries(name))
     image = make_image(geometry)
     size = geometry.block_size
     secret = ciphers.encrypt(image, subkey, name, block_size=size, scope=scope)
@@ -95,7 +94,7 @@ def test_decrypt_undoes_encrypt(
     np.testing.assert_array_equal(back, image)
 
 
-@pytest.mark.parametrize("name", CIPHERS)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("scope", SCOPES)
 def test_two_keys_give_two_ciphertexts(name: str, scope: Scope) -> None:
     image = make_image(Geometry(3, 8, 2, 3))
@@ -104,10 +103,11 @@ def test_two_keys_give_two_ciphertexts(name: str, scope: Scope) -> None:
         for key in (KEY, SubKey.from_bytes(bytes(range(32))), OTHER_KEY)
     )
     np.testing.assert_array_equal(first, again)
-    assert (first != image).mean() > 0.9
-    assert (first != second).mean() > 0.9
     wrong = ciphers.decrypt(first, OTHER_KEY, name, block_size=8, scope=scope)
-    assert (wrong != image).mean() > 0.9
+    touched = SHARE_TOUCHED.get(name, 1)
+    assert (first != image).mean() > 0.9 * touched
+    assert (first != second).mean() > 0.9 * touched
+    assert (wrong != image).mean() > 0.9 * touched
 
 
 def test_encryption_leaves_its_input_alone_and_takes_any_memory_layout() -> None:

@@ -330,8 +330,11 @@ def test_old_checkpoints_go(tmp_path: Path) -> None:
     assert names == ["round_0004", "round_0005"]
 
 
-def test_a_frozen_embedding_is_sent_out_and_never_taken_back(tmp_path: Path) -> None:
-    run = Run(tmp_path).train({"num_rounds": 1}, embedding="frozen")
+@pytest.mark.parametrize("embedding", ["frozen", "private"])
+def test_an_embedding_that_stays_home_is_sent_out_and_never_taken_back(
+    tmp_path: Path, embedding: str
+) -> None:
+    run = Run(tmp_path).train({"num_rounds": 1}, embedding=embedding)
     assert all(EMBEDDING in arrays for _, arrays in run.fake.weights)
     weights = run.checkpoint().arrays
     assert weights.keys() == START.keys()
@@ -341,13 +344,20 @@ def test_a_frozen_embedding_is_sent_out_and_never_taken_back(tmp_path: Path) -> 
     assert {line["bytes_up"] for line in run.lines("train")} == {nbytes}
 
 
+@pytest.mark.parametrize("embedding", ["adapted", "invariant"])
+def test_every_other_embedding_is_averaged(tmp_path: Path, embedding: str) -> None:
+    weights = Run(tmp_path).train({"num_rounds": 1}, embedding=embedding).checkpoint().arrays
+    assert weights[EMBEDDING] == pytest.approx(START[EMBEDDING] + MEAN_STEP, rel=1e-6)
+
+
+@pytest.mark.parametrize("embedding", ["frozen", "private"])
 @pytest.mark.parametrize("kind", [CityStrategy, LocalOnlyStrategy])
 def test_an_embedding_that_must_stay_home_is_rejected(
-    tmp_path: Path, kind: type[CityStrategy]
+    tmp_path: Path, kind: type[CityStrategy], embedding: str
 ) -> None:
     leaks: Answer = lambda asked, city: reply(asked, city, arrays=asked.arrays)  # noqa: E731
     run = Run(tmp_path, nodes({"bochum": when_training(leaks)}))
-    run.train({"num_rounds": 1}, embedding="frozen", kind=kind)
+    run.train({"num_rounds": 1}, embedding=embedding, kind=kind)
     assert run.lines("round")[0]["rejected"] == [
         f"bochum: arrays that are not allowed: {EMBEDDING}"
     ]

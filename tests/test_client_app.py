@@ -14,6 +14,8 @@ from flwr.serverapp import Grid
 
 from clients.client_app import FAILED, REFUSED, app
 from clients.policy import NODES_VARIABLE, load_policy, policy_path, save_policy
+from clients.private_state import forget_after, load_private, save_private, versions
+from fl_ppseg.config import builtin_arms
 from fl_ppseg.engines.in_process import InProcessGrid
 from fl_ppseg.evaluation import confusion_counts, segment
 from fl_ppseg.messages import (
@@ -32,13 +34,22 @@ KINDS = {
     "train": MessageType.TRAIN,
     "evaluate": MessageType.EVALUATE,
 }
+TRAINED = builtin_arms()["per-client-private"].model_dump() | {"private_rate": 0.5}
+EMBEDDINGS = {
+    "plain": "uploaded",
+    "plain-frozen-embedding": "frozen",
+    "per-image": "uploaded",
+    "per-client-private": "private",
+    "trained": "private",
+}
 NODES = ("aachen", "bochum", "bremen", "lindau", "munster")
 
 
 @pytest.fixture(scope="module")
 def experiment(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
-    arms = ["plain", "plain-frozen-embedding", "per-image"]
-    return small.prepared(small.config(scenes, arms=arms), tmp_path_factory.mktemp("experiment"))
+    table = {"trained": TRAINED}
+    settings = small.config(scenes, arms=[*EMBEDDINGS], arm_table=table)
+    return small.prepared(settings, tmp_path_factory.mktemp("experiment"))
 
 
 @pytest.fixture
@@ -52,7 +63,6 @@ def request_of(experiment: Experiment) -> Callable[..., Request]:
     def build(arm: str = "plain", **changes: Any) -> Request:
         checkpoint = experiment.folder.latest("plain", 0)
         assert checkpoint is not None
-        frozen = arm == "plain-frozen-embedding"
         asked: dict[str, Any] = {
             "task": "train",
             "run_id": "run",
@@ -60,7 +70,7 @@ def request_of(experiment: Experiment) -> Callable[..., Request]:
             "num_rounds": 2,
             "arm": arm,
             "seed": 0,
-            "embedding": "frozen" if frozen else "uploaded",
+            "embedding": EMBEDDINGS[arm],
             "num_classes": small.NUM_CLASSES,
             "model": experiment.config.model,
             "training": experiment.config.training,
@@ -91,12 +101,19 @@ def test_node_names_its_city_and_role(grid: Grid, request_of: Callable[..., Requ
         assert (description.run_id, description.city, description.role) == ("run", city, role)
 
 
-@pytest.mark.parametrize("arm", ["plain", "plain-frozen-embedding", "per-image"])
+def private_folder(experiment: Experiment, arm: str = "trained", number: int = 0) -> Path:
+    """Where a node keeps its private embedding."""
+    private = load_policy(policy_path(experiment.nodes, number)).arms[arm].private
+    assert private is not None
+    return private[0]
+
+
+@pytest.mark.parametrize("arm", EMBEDDINGS)
 def test_training_sends_exactly_the_weights_that_may_leave(
     arm: str, grid: Grid, request_of: Callable[..., Request]
 ) -> None:
     asked = request_of(arm)
-    kept = set(EMBEDDING_TENSORS) if arm == "plain-frozen-embedding" else set()
+    kept = set() if EMBEDDINGS[arm] == "uploaded" else set(EMBEDDING_TENSORS)
     reply = answer(grid, asked, allowed=asked.arrays.keys() - kept)
     assert reply.arrays.keys() == asked.arrays.keys() - kept
     assert reply.confusion is None
@@ -137,6 +154,96 @@ def test_answers_are_the_same_bits_whatever_came_between(
     assert small.bits(answer(grid, asked, allowed=asked.arrays).arrays) == small.bits(first)
 
 
+@pytest.mark.parametrize("arm", ["per-client-private", "trained"])
+def test_private_embedding_takes_the_place_of_the_public_one(
+    arm: str, grid: Grid, request_of: Callable[..., Request]
+) -> None:
+    """What the coordinator sends in its place changes nothing."""
+    asked = request_of(arm)
+    other = {
+        name: value + (name in EMBEDDING_TENSORS) * np.float32(0.5)
+        for name, value in asked.arrays.items()
+    }
+    allowed = asked.arrays.keys() - set(EMBEDDING_TENSORS)
+    first, second = (
+        answer(grid, dataclasses.replace(asked, arrays=arrays), allowed=allowed)
+        for arrays in (asked.arrays, other)
+    )
+    assert small.bits(first.arrays) == small.bits(second.arrays)
+    first, second = (
+        answer(grid, request_of(arm, task="evaluate", arrays=arrays), "munster")
+        for arrays in (asked.arrays, other)
+    )
+    assert first.confusion is not None and second.confusion is not None
+    np.testing.assert_array_equal(first.confusion, second.confusion)
+
+
+def test_frozen_private_embedding_stays_as_its_owner_made_it(
+    grid: Grid, experiment: Experiment, request_of: Callable[..., Request]
+) -> None:
+    folder = private_folder(experiment, "per-client-private")
+    before = small.bits(load_private(folder, 9))
+    asked = request_of("per-client-private")
+    answer(grid, asked, allowed=asked.arrays.keys() - set(EMBEDDING_TENSORS))
+    assert versions(folder) == [0]
+    assert small.bits(load_private(folder, 9)) == before
+
+
+def test_a_repeated_round_starts_from_the_version_before(
+    grid: Grid, experiment: Experiment, request_of: Callable[..., Request]
+) -> None:
+    folder = private_folder(experiment)
+    forget_after(folder, 0)
+
+    def trained(round: int) -> str:
+        asked = request_of("trained", round=round, num_rounds=4)
+        allowed = asked.arrays.keys() - set(EMBEDDING_TENSORS)
+        reply = answer(grid, asked, allowed=allowed)
+        return small.bits(reply.arrays) + small.bits(load_private(folder, round))
+
+    first = [trained(round) for round in (1, 2, 3)]
+    assert versions(folder) == [0, 1, 2, 3]
+    assert len({small.bits(load_private(folder, round)) for round in range(4)}) == 4
+    assert trained(3) == first[2]
+    assert trained(2) == first[1]
+    assert versions(folder) == [0, 1, 2]
+
+
+def test_evaluation_of_a_round_uses_no_later_embedding(
+    grid: Grid, experiment: Experiment, request_of: Callable[..., Request]
+) -> None:
+    folder = private_folder(experiment)
+    forget_after(folder, 0)
+    counts = []
+    for later in (False, True):
+        if later:  # of a round that the coordinator lost
+            noise = {name: torch.randn_like(v) for name, v in load_private(folder, 0).items()}
+            save_private(folder, 2, noise)
+        counts.append(
+            [
+                answer(grid, request_of("trained", task="evaluate", round=round)).confusion
+                for round in (1, 2)
+            ]
+        )
+    forget_after(folder, 0)
+    np.testing.assert_array_equal(counts[0][0], counts[0][1])
+    np.testing.assert_array_equal(counts[1][0], counts[0][0])
+    assert (counts[1][1] != counts[0][0]).any()
+
+
+def test_node_without_its_private_embedding_fails_and_tells_nothing(
+    grid: Grid, experiment: Experiment, request_of: Callable[..., Request]
+) -> None:
+    folder = private_folder(experiment)
+    moved = folder.rename(folder.with_name("elsewhere"))
+    try:
+        reply = ask(grid, request_of("trained"))
+    finally:
+        moved.rename(folder)
+    assert reply.error.code == FAILED
+    assert reply.error.reason == "the node failed with InputError; its own log says more"
+
+
 def test_evaluation_leaves_threads_as_they_were(
     grid: Grid, request_of: Callable[..., Request]
 ) -> None:
@@ -155,6 +262,8 @@ def test_evaluation_leaves_threads_as_they_were(
         ("aachen", {"arm": "per-client"}, "has not agreed to arm per-client"),
         ("aachen", {"embedding": "frozen"}, "keeps the embedding uploaded"),
         ("aachen", {"arm": "plain-frozen-embedding", "embedding": "uploaded"}, "keeps the embed"),
+        ("aachen", {"arm": "per-client-private", "embedding": "uploaded"}, "embedding private"),
+        ("aachen", {"arm": "trained", "embedding": "frozen"}, "keeps the embedding private"),
         ("lindau", {}, "only evaluates"),
         ("aachen", {"seed": 99}, "was prepared for this seed"),
     ],

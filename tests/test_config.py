@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
@@ -21,7 +21,6 @@ from fl_ppseg.config import (
     TrainingConfig,
     arms_of,
     builtin_arms,
-    configs_dir,
     dump_config,
     load_config,
     validate,
@@ -37,24 +36,28 @@ SECTIONS = (
     PartitionConfig,
     TrainingConfig,
 )
+NOTHING = (None, None)
 DESIGNED_ARMS = {
-    "plain",
-    "plain-frozen-embedding",
-    "centralised",
-    "local-only",
-    "per-client",
-    "per-image",
-    "per-image-per-block",
-    "per-client-private",
-    "per-image-invariant",
-    "conventional-1",
-    "conventional-2",
-    "domain-adaptation",
-    "access-control-shf",
-    "access-control-np",
-    "access-control-ffx",
+    "plain": ("plain", *NOTHING, "uploaded"),
+    "plain-frozen-embedding": ("plain", *NOTHING, "frozen"),
+    "centralised": ("plain", *NOTHING, "uploaded"),
+    "local-only": ("plain", *NOTHING, "uploaded"),
+    "per-client": ("per-client", "common", "derived", "uploaded"),
+    "per-image": ("per-image", "common", "disposable", "uploaded"),
+    "per-image-per-block": ("per-image", "per-block", "disposable", "uploaded"),
+    "per-client-private": ("per-client", "common", "derived", "private"),
+    "per-image-invariant": ("per-image", "per-block", "disposable", "invariant"),
+    "per-image-invariant-spatial": ("per-image", "per-block", "disposable", "invariant"),
+    "per-image-invariant-np": ("per-image", "per-block", "disposable", "invariant"),
+    "per-image-invariant-spatial-np": ("per-image", "per-block", "disposable", "invariant"),
+    "conventional-1": ("shared", "common", "derived", "uploaded"),
+    "conventional-2": ("shared", "common", "derived", "uploaded"),
+    "domain-adaptation": ("shared", "common", "derived", "adapted"),
+    "access-control-shf": ("shared", "common", "derived", "uploaded"),
+    "access-control-np": ("shared", "common", "derived", "uploaded"),
+    "access-control-ffx": ("shared", "common", "derived", "uploaded"),
 }
-FIRST_ARMS = {"plain", "centralised", "local-only", "per-client", "per-image"}
+"""Key mode, block scope, key lifetime and embedding as the design's table has them."""
 
 
 def refusal(*assignments: str, file: Path | str | None = None, **overrides: object) -> str:
@@ -177,7 +180,10 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     assert "cannot be read" in refusal(file=binary)
 
 
-ENCRYPTED = {"cipher": "shuffle", "block_scope": "common", "key_lifetime": "derived"}
+COMMON = {"cipher": "shuffle", "block_scope": "common"}
+SHARED = COMMON | {"key_mode": "shared", "key_lifetime": "derived"}
+CLIENT = COMMON | {"key_mode": "per-client", "key_lifetime": "derived"}
+IMAGE = COMMON | {"key_mode": "per-image", "key_lifetime": "disposable"}
 
 
 @pytest.mark.parametrize(
@@ -187,21 +193,43 @@ ENCRYPTED = {"cipher": "shuffle", "block_scope": "common", "key_lifetime": "deri
         ({"block_scope": "common"}, "key_mode plain takes no cipher"),
         ({"key_mode": "per-client"}, "key_mode per-client needs cipher"),
         ({"key_mode": "per-image", "cipher": "shuffle"}, "needs cipher, block_scope and key_"),
-        (
-            ENCRYPTED | {"key_mode": "per-client", "key_lifetime": "disposable"},
-            "cannot be disposable",
-        ),
-        (
-            ENCRYPTED | {"key_mode": "per-client", "training": "centralised"},
-            "centralised has no clients",
-        ),
-        ({"key_mode": "shared-by-all"}, "'plain', 'per-client' or 'per-image'"),
+        (CLIENT | {"key_lifetime": "disposable"}, "cannot be disposable"),
+        (SHARED | {"key_lifetime": "disposable"}, "cannot be disposable"),
+        (CLIENT | {"training": "centralised"}, "centralised has no clients"),
+        (IMAGE | {"embedding": "private"}, "cannot be adapted to a disposable key"),
+        (CLIENT | {"embedding": "private", "block_scope": "per-block"}, "adapted to a key a block"),
+        (CLIENT | {"embedding": "adapted"}, "can serve one shared key only"),
+        (SHARED | {"embedding": "private"}, "key_mode per-client"),
+        ({"embedding": "invariant"}, "give key_mode and cipher"),
+        (CLIENT | {"private_rate": 0.1}, "belong to a private embedding"),
+        (CLIENT | {"private_start": "random"}, "belong to a private embedding"),
+        (CLIENT | {"embedding": "private", "private_start": "random"}, "must be trained"),
+        (CLIENT | {"encrypted": "queries"}, "key_mode shared, embedding uploaded"),
+        (SHARED | {"encrypted": "queries", "embedding": "adapted"}, "key_mode shared, embedding"),
+        ({"key_mode": "shared-by-all"}, "'plain', 'shared', 'per-client' or 'per-image'"),
     ],
 )
-def test_arms_that_contradict_themselves_are_refused(arm: dict[str, str], said: str) -> None:
+def test_arms_that_contradict_themselves_are_refused(arm: dict[str, object], said: str) -> None:
     message = refusal(**{"arm_table": {"mine": arm | {"note": "a try"}}})
     assert "arm_table.mine" in message
     assert said in message
+
+
+@pytest.mark.parametrize(
+    "arm",
+    [
+        SHARED | {"training": "centralised"},
+        SHARED | {"training": "centralised", "embedding": "adapted"},
+        SHARED | {"encrypted": "queries"},
+        IMAGE | {"training": "centralised"},
+        IMAGE | {"embedding": "invariant", "block_scope": "per-block"},
+        CLIENT | {"embedding": "private", "private_start": "random", "private_rate": 1.0},
+        CLIENT | {"embedding": "invariant"},
+    ],
+)
+def test_arms_that_are_consistent_are_taken(arm: dict[str, object]) -> None:
+    config = load_config(overrides={"arm_table": {"mine": arm | {"note": "a try"}}})
+    assert config.arm_table["mine"].model_dump(include=set(arm)) == arm
 
 
 def test_own_arms_come_beside_the_built_in_ones_and_in_the_config_s_order() -> None:
@@ -240,31 +268,20 @@ def test_every_field_has_its_line_of_doc(section: type[Section]) -> None:
     assert silent == []
 
 
-NAMED = sorted(path.stem for path in configs_dir().glob("*.yaml") if path.stem != "arms")
-
-
-@pytest.mark.parametrize("name", NAMED)
-def test_every_named_experiment_loads_by_name_and_by_path(name: str) -> None:
-    config = load_config(name)
-    assert config == load_config(configs_dir() / f"{name}.yaml")
-    assert config.name == name
-    assert set(arms_of(config)) == set(config.arms)
-
-
 def test_the_built_in_arms_are_those_of_the_design() -> None:
     arms = builtin_arms()
-    assert set(arms) >= FIRST_ARMS
-    assert set(arms) <= DESIGNED_ARMS
     assert arms["plain"] == ArmConfig(note=arms["plain"].note)
-    for name, arm in arms.items():
-        encrypted = name.startswith(("per-client", "per-image"))
-        assert (arm.key_mode != "plain") == encrypted
-        assert (arm.cipher is not None) == encrypted
-        if encrypted:
-            assert name.startswith(arm.key_mode)
-            scopes = get_args(ArmConfig.model_fields["block_scope"].annotation)
-            assert arm.block_scope in get_args(scopes[0])
-    assert arms["per-client"].key_lifetime == "derived"
-    assert arms["per-image"].key_lifetime == "disposable"
-    assert arms["local-only"].training == "local-only"
-    assert arms["centralised"].training == "centralised"
+    found = {
+        name: (arm.key_mode, arm.block_scope, arm.key_lifetime, arm.embedding)
+        for name, arm in arms.items()
+    }
+    assert found == DESIGNED_ARMS
+    training = {name: arm.training for name, arm in arms.items() if arm.training != "federated"}
+    assert training == {"centralised": "centralised", "local-only": "local-only"}
+    assert [name for name, arm in arms.items() if arm.encrypted == "queries"] == ["conventional-1"]
+
+
+def test_an_own_arm_may_take_the_place_of_a_built_in_one() -> None:
+    config = load_config(assignments=["arm_table.plain={note: mine, training: centralised}"])
+    assert arms_of(config)["plain"].training == "centralised"
+    assert arms_of(config)["per-image"] == builtin_arms()["per-image"]

@@ -1,7 +1,9 @@
 """A checkpoint scored by the command gives the counts that the federation gave."""
 
+import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +14,20 @@ from fl_ppseg.evaluate import main
 from fl_ppseg.evaluation import score
 from fl_ppseg.run_folder import RunFolder
 
+ARMS = [
+    "plain",
+    "per-image",
+    "per-client-private",
+    "per-image-invariant",
+    "conventional-1",
+    "conventional-2",
+    "local-only",
+]
+
 
 @pytest.fixture(scope="module")
 def finished(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    config = small_federation.config(scenes, arms=["plain", "per-image", "local-only"])
+    config = small_federation.config(scenes, arms=ARMS)
     experiment = small_federation.prepared(config, tmp_path_factory.mktemp("evaluated"))
     small_federation.federate(experiment)
     return experiment.folder
@@ -25,23 +37,62 @@ def checkpoint_of(folder: RunFolder, arm: str) -> str:
     return str(folder.path / arm / "seed_0" / "round_0002.safetensors")
 
 
-def test_plain_scores_equal_those_of_the_run(
-    finished: RunFolder, scenes: Path, capsys: pytest.CaptureFixture[str]
+def key_of(folder: RunFolder) -> str:
+    """The shared key, where `small_federation.prepared` puts the vaults."""
+    return str(folder.path.parent / "vaults" / ".shared" / "master.key")
+
+
+def scores_of(
+    capsys: pytest.CaptureFixture[str], folder: RunFolder, arm: str, scenes: Path, *options: str
+) -> dict[str, Any]:
+    arguments = [checkpoint_of(folder, arm), "--data-root", str(scenes), "--json", "--quiet"]
+    assert run(main, [*arguments, *options]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arm", "tolerance"),
+    [
+        ("plain", 0.01),
+        ("per-image-invariant", 0.01),  # new keys, the same answer bit for bit
+        ("per-client-private", 0.2),  # new keys, the same answer to rounding
+        ("conventional-1", 0.2),  # scored on plain images in the run
+        ("conventional-2", 0.01),  # the same key
+    ],
+)
+def test_scores_equal_those_of_the_run(
+    arm: str,
+    tolerance: float,
+    finished: RunFolder,
+    scenes: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    path = checkpoint_of(finished, "plain")
-    assert run(main, [path, "--data-root", str(scenes), "--json", "--quiet"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    options = ["--key", key_of(finished)] if arm.startswith("conventional") else []
+    found = scores_of(capsys, finished, arm, scenes, *options)
     lines = [
         line
         for line in finished.lines()
-        if (line["arm"], line["role"], line["round"]) == ("plain", "val", 2)
+        if (line["arm"], line["role"], line["round"]) == (arm, "val", 2)
     ]
     assert found["cities"].keys() == {line["city"] for line in lines}
     for line in lines:
         expected = score(np.asarray(line["confusion"]))
-        assert found["cities"][line["city"]]["mIoU"] == pytest.approx(expected.mIoU, abs=0.01)
+        mine = found["cities"][line["city"]]["mIoU"]
+        assert mine == pytest.approx(expected.mIoU, abs=tolerance)
     total = score(np.sum([line["confusion"] for line in lines], axis=0))
-    assert found["all"]["aAcc"] == pytest.approx(total.aAcc, abs=0.01)
+    assert found["all"]["aAcc"] == pytest.approx(total.aAcc, abs=tolerance)
+
+
+@pytest.mark.parametrize("arm", ["conventional-1", "conventional-2"])
+def test_right_wrong_and_no_key_score_differently(
+    arm: str, finished: RunFolder, scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tries = [
+        scores_of(capsys, finished, arm, scenes, "--key", key)["all"]
+        for key in (key_of(finished), "wrong", "none")
+    ]
+    assert all(a != b for a, b in itertools.combinations(tries, 2))
 
 
 def test_crop_is_scored_where_the_model_looks(
@@ -110,6 +161,9 @@ def test_bad_input_is_one_line(
         "other classes": [plain, *root, "--classes", "camvid"],
         "model of every city": [checkpoint_of(finished, "local-only"), *root],
         "no such folder": [plain, "--data-root", str(tmp_path / "nowhere")],
+        "give --key FILE": [checkpoint_of(finished, "conventional-1"), *root],
+        "leave out --key": [checkpoint_of(finished, "per-image"), *root, "--key", "none"],
+        "key file": [checkpoint_of(finished, "conventional-2"), *root, "--key", "missing.key"],
     }
     for said, arguments in cases.items():
         assert run(main, arguments) == 2, said

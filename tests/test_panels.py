@@ -1,5 +1,6 @@
 """The scenes of the report: the middle one of each val city, through every arm's own eyes."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,14 +10,32 @@ import small_federation as small
 import torch
 
 from clients.policy import load_policy, policy_path
+from clients.vault import shared_subkey
+from fl_ppseg.checkpoints import latest, model_of
+from fl_ppseg.ciphers import CIPHERS, encrypt, to_blocks
+from fl_ppseg.config import arms_of
 from fl_ppseg.evaluation import segment
-from fl_ppseg.panels import latest, model_of, scene_panels
+from fl_ppseg.panels import cipher_gallery, scene_panels
 from fl_ppseg.preparation import Experiment
 from fl_ppseg.report.scenes import ScenePanel
 from fl_ppseg.shard import open_shard
 from fl_ppseg.synthesize import synthesize
 
-ARMS = ["plain", "per-image", "per-image-per-block", "local-only"]
+ARMS = [
+    "plain",
+    "per-image",
+    "per-image-per-block",
+    "per-client-private",
+    "per-image-invariant",
+    "conventional-1",
+    "conventional-2",
+    "access-control-np",
+    "local-only",
+]
+SHARED = ["conventional-1", "conventional-2", "access-control-np"]
+READS_PLAIN = ["plain", "per-client-private", "conventional-1"]
+"""Arms whose checkpoint is a model for plain images, by which encrypted queries are answered."""
+SHUFFLED = ["shuffle, common", "shuffle, per-block"]
 
 
 @pytest.fixture(scope="module")
@@ -55,26 +74,70 @@ def test_a_panel_a_val_city_with_its_own_scene(
 
 def test_encrypted_pictures_hold_the_values_of_the_scene(panels: list[ScenePanel]) -> None:
     for panel in panels:
-        assert len(panel.encrypted) == 2
+        assert set(panel.encrypted) == {*SHUFFLED, "negative-positive, common"}
         for picture in panel.encrypted.values():
             assert picture.shape == panel.plain.shape
             assert (picture != panel.plain).any()
-            assert np.array_equal(np.sort(picture, axis=None), np.sort(panel.plain, axis=None))
+        for label in SHUFFLED:
+            values = np.sort(panel.encrypted[label], axis=None)
+            np.testing.assert_array_equal(values, np.sort(panel.plain, axis=None))
+
+
+def test_no_picture_is_made_with_the_shared_key(
+    experiment: Experiment, panels: list[ScenePanel]
+) -> None:
+    shared = shared_subkey(experiment.vault_dir)
+    for panel in panels:
+        image = np.ascontiguousarray(panel.plain.transpose(2, 0, 1))
+        for label, picture in panel.encrypted.items():
+            sealed = encrypt(image, shared, label.split(",")[0], block_size=8, scope="common")
+            assert not np.array_equal(picture, sealed.transpose(1, 2, 0))
+
+
+def answer(experiment: Experiment, arm: str, image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) -> (H, W) trainIds, by the newest weights of an arm as they are."""
+    checkpoint = latest(experiment.folder, arm, 0)
+    assert checkpoint is not None
+    pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())[None]
+    with torch.inference_mode():
+        size = (image.shape[0], image.shape[1])
+        return np.asarray(segment(model_of(checkpoint), pixels, size)[0])
 
 
 def test_predictions_are_the_arms_own(experiment: Experiment, panels: list[ScenePanel]) -> None:
     for panel in panels:
-        assert list(panel.predictions) == ["plain", "per-image", "per-image-per-block"]
+        assert list(panel.predictions) == ARMS[:-1]
         for guess in panel.predictions.values():
             assert guess.shape == panel.label_map.shape
+            assert guess.dtype == np.uint8
             assert guess.max() < 19
-        checkpoint = latest(experiment.folder, "plain", 0)
-        assert checkpoint is not None
-        model = model_of(checkpoint)
-        image = torch.from_numpy(panel.plain.transpose(2, 0, 1).copy())[None]
-        with torch.inference_mode():
-            guess = segment(model, image, panel.label_map.shape)[0].numpy()
-        np.testing.assert_array_equal(panel.predictions["plain"], guess)
+        for arm in READS_PLAIN:
+            expected = answer(experiment, arm, panel.plain)
+            assert (panel.predictions[arm] == expected).mean() > 0.999
+        sealed = panel.encrypted["shuffle, per-block"]
+        expected = answer(experiment, "per-image-invariant", sealed)
+        np.testing.assert_array_equal(panel.predictions["per-image-invariant"], expected)
+
+
+def test_shared_arms_show_right_wrong_and_no_key(
+    experiment: Experiment, panels: list[ScenePanel]
+) -> None:
+    shared = shared_subkey(experiment.vault_dir)
+    for panel in panels:
+        assert list(panel.key_predictions) == SHARED
+        for arm, guesses in panel.key_predictions.items():
+            assert list(guesses) == ["right", "wrong", "none"]
+            np.testing.assert_array_equal(guesses["right"], panel.predictions[arm])
+            assert (guesses["right"] != guesses["wrong"]).any()
+            assert (guesses["right"] != guesses["none"]).any()
+        for arm in ("conventional-2", "access-control-np"):
+            guesses, cipher = panel.key_predictions[arm], arms_of(experiment.config)[arm].cipher
+            assert cipher is not None
+            image = np.ascontiguousarray(panel.plain.transpose(2, 0, 1))
+            sealed = encrypt(image, shared, cipher, block_size=8, scope="common")
+            expected = answer(experiment, arm, sealed.transpose(1, 2, 0))
+            np.testing.assert_array_equal(guesses["right"], expected)
+            np.testing.assert_array_equal(guesses["none"], answer(experiment, arm, panel.plain))
 
 
 def test_weights_that_are_no_one_model_or_not_trained_are_left_out(
@@ -127,3 +190,50 @@ def test_a_cropped_scene_is_shown_and_labelled_as_cropped(
         image, labels = val[panel.city][len(val[panel.city]) // 2].load()
         np.testing.assert_array_equal(panel.plain.transpose(2, 0, 1), image[:, 8:24, 16:48])
         np.testing.assert_array_equal(panel.label_map, labels[8:24, 16:48])
+
+
+def test_gallery_has_every_cipher_under_a_key_of_its_own(experiment: Experiment) -> None:
+    first, second = cipher_gallery(experiment), cipher_gallery(experiment)
+    assert first is not None and second is not None
+    reserved = experiment.dataset.split("val")["lindau"][1].load()[0]
+    np.testing.assert_array_equal(first.plain, reserved.transpose(1, 2, 0))
+    assert first.note == "your own data"
+    products = {"shuffle+negative-positive", "shuffle-spatial+negative-positive"}
+    assert set(first.encrypted) == set(CIPHERS) | products
+    for name, picture in first.encrypted.items():
+        assert picture.shape == first.plain.shape
+        assert (picture != first.plain).any()
+        assert (picture != second.encrypted[name]).any(), "keys serve one picture"
+    plain, shuffled = (
+        np.sort(to_blocks(image.transpose(2, 0, 1), 8))
+        for image in (first.plain, first.encrypted["shuffle"])
+    )
+    np.testing.assert_array_equal(plain, shuffled)
+
+
+def test_gallery_shows_no_image_that_a_shard_holds(tree: Path, tmp_path: Path) -> None:
+    """The one val city has two scenes: none is reserved, unless all are public."""
+    root = small.tree_of_links(tree, tmp_path / "tree")
+    for kind in ("leftImg8bit", "gtFine"):
+        for city in ("lindau", "munster"):
+            shutil.rmtree(root / kind / "val" / city)
+    private = small.prepared(small.config(root, arms=["plain"]), tmp_path)
+    assert cipher_gallery(private) is None
+    data = private.config.data.model_copy(update={"root": None})
+    config = private.config.model_copy(update={"data": data})
+    gallery = cipher_gallery(replace(private, config=config))
+    assert gallery is not None
+    assert gallery.note == "procedural scene"
+    middle = private.dataset.split("val")["ulm"][1].load()[0]
+    np.testing.assert_array_equal(gallery.plain, middle.transpose(1, 2, 0))
+
+
+def test_gallery_leaves_out_a_cipher_that_refuses_the_block_size(
+    tree: Path, tmp_path: Path
+) -> None:
+    changes = {"data": {"image_size": [35, 70]}, "model": {"patch_size": 7}}
+    gallery = cipher_gallery(
+        small.prepared(small.config(tree, arms=["plain"], **changes), tmp_path)
+    )
+    assert gallery is not None
+    assert set(CIPHERS) - set(gallery.encrypted) == {"etc"}

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from clients.policy import (
     NODES_VARIABLE,
     ArmPolicy,
     NodePolicy,
+    Permit,
     RefusedError,
     find_policy,
     load_policy,
@@ -22,6 +24,8 @@ from fl_ppseg.errors import InputError
 from fl_ppseg.messages import Request
 
 SHARDS = (Path("/vault/aachen/shards/secret-name"),)
+PRIVATE = Path("/vault/aachen/private/secret-name")
+KINDS = ("uploaded", "frozen", "adapted", "private", "invariant")
 
 
 def policy(role: Any = "train") -> NodePolicy:
@@ -33,6 +37,13 @@ def policy(role: Any = "train") -> NodePolicy:
             "kept": ArmPolicy(embedding="frozen", shards={0: SHARDS, 7: ()}),
         },
     )
+
+
+def policy_of(kind: Any) -> NodePolicy:
+    """A node with one arm, whose embedding is treated so."""
+    private = {0: PRIVATE} if kind == "private" else None
+    arm = ArmPolicy(embedding=kind, shards={0: SHARDS}, private=private)
+    return NodePolicy(city="aachen", role="train", arms={"arm": arm})
 
 
 def request(**changes: Any) -> Request:
@@ -53,12 +64,67 @@ def request(**changes: Any) -> Request:
 
 @pytest.mark.parametrize("task", ["train", "evaluate"])
 def test_what_was_agreed_is_permitted(task: str) -> None:
-    assert permit(policy(), request(task=task)) == SHARDS
-    assert permit(policy(), request(task=task, arm="kept", embedding="frozen")) == SHARDS
+    wanted = Permit(SHARDS, private=None, private_rate=0.0)
+    assert permit(policy(), request(task=task)) == wanted
+    assert permit(policy(), request(task=task, arm="kept", embedding="frozen")) == wanted
+
+
+@pytest.mark.parametrize("task", ["train", "evaluate"])
+@pytest.mark.parametrize("asked", KINDS)
+@pytest.mark.parametrize("kept", KINDS)
+def test_another_treatment_of_the_embedding_is_refused(kept: str, asked: str, task: str) -> None:
+    model = ModelConfig(invariant="values" if asked == "invariant" else None)
+    wanted = request(arm="arm", embedding=asked, task=task, model=model)
+    if asked == kept:
+        private = PRIVATE if kept == "private" else None
+        assert permit(policy_of(kept), wanted) == Permit(SHARDS, private, 0.0)
+        return
+    with pytest.raises(RefusedError, match=f"keeps the embedding {kept}, asked was {asked}$"):
+        permit(policy_of(kept), wanted)
+
+
+def test_an_invariant_embedding_that_is_none_is_refused() -> None:
+    """The coordinator's model settings say what the embedding reads."""
+    with pytest.raises(RefusedError, match="the embedding asked for is not invariant"):
+        permit(policy_of("invariant"), request(arm="arm", embedding="invariant"))
+
+
+def test_private_folder_and_rate_are_the_policys(tmp_path: Path) -> None:
+    folders = {0: PRIVATE, 3: PRIVATE / "3"}
+    shards = dict.fromkeys(folders, SHARDS)
+    arm = ArmPolicy(embedding="private", shards=shards, private=folders, private_rate=0.1)
+    node = NodePolicy(city="aachen", role="train", arms={"arm": arm})
+    save_policy(node, tmp_path / "node.yaml")
+    for seed, folder in folders.items():
+        asked = request(arm="arm", embedding="private", seed=seed)
+        assert permit(load_policy(tmp_path / "node.yaml"), asked) == Permit(SHARDS, folder, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("arm", "reason"),
+    [
+        ({"embedding": "private"}, "wants a private folder for each seed"),
+        ({"embedding": "private", "private": {}}, "wants a private folder for each seed"),
+        ({"embedding": "private", "private": {1: "/p"}}, "wants a private folder for each seed"),
+        ({"embedding": "uploaded", "private": {0: "/p"}}, "belong to embedding private"),
+        ({"embedding": "frozen", "private_rate": 0.1}, "belong to embedding private"),
+        ({"embedding": "private", "private": {0: "/p"}, "private_rate": -1}, "greater than or"),
+        ({"embedding": "mine"}, "'uploaded', 'frozen', 'adapted', 'private' or 'invariant'"),
+    ],
+)
+def test_policy_that_contradicts_itself_is_one_line(
+    arm: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    arms = {"arm": {"shards": {0: ["/s"]}} | arm}
+    path = tmp_path / "node.yaml"
+    path.write_text(yaml.safe_dump({"city": "aachen", "role": "train", "arms": arms}), "utf-8")
+    with pytest.raises(InputError, match=reason) as caught:
+        load_policy(path)
+    assert "arms.arm" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_val_node_evaluates_and_never_trains() -> None:
-    assert permit(policy("val"), request(task="evaluate")) == SHARDS
+    assert permit(policy("val"), request(task="evaluate")).shards == SHARDS
     with pytest.raises(RefusedError, match="this node only evaluates"):
         permit(policy("val"), request(task="train"))
 

@@ -1,5 +1,6 @@
 """Before the first round: who holds what, initial weights, and finding it all again."""
 
+import shutil
 import stat
 from collections import Counter
 from pathlib import Path
@@ -8,17 +9,27 @@ from typing import Any
 import numpy as np
 import pytest
 import small_federation as small
+import torch
 from rich.console import Console
 
 from clients.policy import load_policy, policy_path
-from fl_ppseg.config import Config, load_config
+from clients.private_state import versions
+from clients.vault import shared_subkey
+from fl_ppseg.adaptation import adapt, linear_form
+from fl_ppseg.config import Config, builtin_arms, load_config
 from fl_ppseg.errors import InputError
 from fl_ppseg.partition import Partition
-from fl_ppseg.preparation import Experiment, initial_model, prepare
+from fl_ppseg.preparation import Experiment, prepare
 from fl_ppseg.progress import StepProgress
 from fl_ppseg.run_folder import RunFolder
+from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.setr.weights import save_weights
 from fl_ppseg.shard import open_shard
+
+PRIVATE = builtin_arms()["per-client-private"].model_dump()
+TRAINED = PRIVATE | {"private_rate": 0.1}
+INVARIANT = builtin_arms()["per-image-invariant"].model_dump()
+EMBEDDING = EMBEDDING_TENSORS[0]
 
 
 def policies(experiment: Experiment) -> list[Any]:
@@ -74,6 +85,90 @@ def test_centralised_shards_lie_on_one_node(scenes: Path, tmp_path: Path) -> Non
         assert [path.parents[1].name for path in arm.shards[0]] == [city]
 
 
+def test_private_embeddings_lie_in_their_owners_vaults(scenes: Path, tmp_path: Path) -> None:
+    table = {"trained": TRAINED}
+    arms = ["plain", "per-client-private", "trained"]
+    settings = small.config(scenes, arms=arms, arm_table=table, seeds=[0, 3])
+    experiment = small.prepared(settings, tmp_path)
+    assert experiment.vault_dir == tmp_path / "vaults"
+    for policy in policies(experiment):
+        frozen, trained = policy.arms["per-client-private"], policy.arms["trained"]
+        assert (frozen.private_rate, trained.private_rate) == (0.0, 0.1)
+        assert frozen.shards == trained.shards
+        folders = [*frozen.private.values(), *trained.private.values()]
+        assert len(set(folders)) == 4
+        assert {f.parent for f in folders} == {tmp_path / "vaults" / policy.city / "private"}
+        assert policy.arms["plain"].private is None
+    for arm in arms:  # the coordinator has the public one
+        start = small.final(experiment.folder, arm)
+        assert small.bits(start) == small.bits(small.final(experiment.folder, "plain"))
+
+
+def test_shared_key_adapts_what_the_coordinator_publishes(scenes: Path, tmp_path: Path) -> None:
+    arms = ["plain", "conventional-2", "domain-adaptation"]
+    experiment = small.prepared(small.config(scenes, arms=arms), tmp_path)
+    plain, encrypted, adapted = (small.final(experiment.folder, arm) for arm in arms)
+    assert small.bits(plain) == small.bits(encrypted)
+    assert {name for name in plain if (plain[name] != adapted[name]).any()} == {EMBEDDING}
+    key = shared_subkey(experiment.vault_dir)
+    weight = adapt(torch.from_numpy(plain[EMBEDDING]), linear_form("shuffle", key, 8))
+    np.testing.assert_array_equal(adapted[EMBEDDING], weight.numpy())
+
+
+def test_invariant_arms_say_what_their_models_read(scenes: Path, tmp_path: Path) -> None:
+    arms = {
+        "plain": None,
+        "per-image-invariant": "values",
+        "per-image-invariant-spatial": "pixels",
+        "per-image-invariant-np": "magnitudes",
+        "per-image-invariant-spatial-np": "pixel-magnitudes",
+        "spatial-too": "pixels",
+    }
+    table = {"spatial-too": builtin_arms()["per-image-invariant-spatial"].model_dump()}
+    settings = small.config(scenes, arms=[*arms], arm_table=table)
+    experiment = small.prepared(settings, tmp_path)
+    starts = {arm: experiment.folder.latest(arm, 0) for arm in arms}
+    found = {arm: start.description["model"]["invariant"] for arm, start in starts.items() if start}
+    assert found == arms
+    bits = {arm: small.bits(start.arrays) for arm, start in starts.items() if start}
+    assert bits["spatial-too"] == bits["per-image-invariant-spatial"]
+    for policy in policies(experiment):
+        assert policy.arms["per-image-invariant"].embedding == "invariant"
+
+
+@pytest.mark.parametrize(
+    ("arm", "model", "reason"),
+    [
+        ({"cipher": "ffx"}, {}, "arm odd: cipher 'ffx' does more than permute"),
+        (INVARIANT | {"cipher": "ffx"}, {}, "arm odd: cipher ffx has no invariant embedding"),
+        ({}, {"invariant": "values"}, "arm odd: .* leave model.invariant out"),
+    ],
+    ids=["not linear", "not invariant", "adapted and invariant"],
+)
+def test_embedding_that_cannot_be_is_refused_before_anything_is_made(
+    arm: dict[str, Any], model: dict[str, Any], reason: str, scenes: Path, tmp_path: Path
+) -> None:
+    table = {"odd": PRIVATE | arm}
+    with pytest.raises(InputError, match=reason) as caught:
+        small.prepared(small.config(scenes, arms=["odd"], arm_table=table, model=model), tmp_path)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_begun_anew_forgets_what_its_nodes_trained(scenes: Path, tmp_path: Path) -> None:
+    settings = small.config(scenes, arms=["trained"], arm_table={"trained": TRAINED})
+    experiment = small.prepared(settings, tmp_path)
+    small.federate(experiment)
+    folders = [policy.arms["trained"].private[0] for policy in policies(experiment)]
+    trained = [[0, 1, 2], [0, 1, 2], [0, 1, 2], [0], [0]]
+    assert [versions(folder) for folder in folders] == trained
+    small.prepared(settings, tmp_path)  # gone on with: nothing is forgotten
+    assert [versions(folder) for folder in folders] == trained
+    shutil.rmtree(tmp_path / "run")
+    small.prepared(settings, tmp_path)
+    assert [versions(folder) for folder in folders] == [[0]] * 5
+
+
 def test_round_zero_is_the_same_for_all_arms_and_says_what_it_is(
     scenes: Path, tmp_path: Path
 ) -> None:
@@ -102,14 +197,6 @@ def test_weights_of_a_file_are_the_start(scenes: Path, tmp_path: Path) -> None:
     experiment = small.prepared(small.config(scenes, arms=["plain"], model=model), tmp_path)
     for value in small.final(experiment.folder, "plain").values():
         assert (value == 0.25).all()
-
-
-def test_from_scratch_depends_on_the_seed_alone(scenes: Path) -> None:
-    settings = small.config(scenes)
-    first, again, other = (
-        small.bits(initial_model(settings, 19, seed).state_dict()) for seed in (1, 1, 2)
-    )
-    assert first == again != other
 
 
 def test_prepared_again_nothing_is_made_again(scenes: Path, tmp_path: Path) -> None:

@@ -1,17 +1,20 @@
 """The model creator's step repeats to the same bytes, and its cities are nobody's."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import safetensors
+import safetensors.torch
 import torch
 
 from fl_ppseg.command_line import run
-from fl_ppseg.config import load_config
-from fl_ppseg.preparation import SHIPPED_WEIGHTS, initial_model
+from fl_ppseg.config import InvariantMap, load_config
+from fl_ppseg.initial_weights import WEIGHTS, initial_model, shipped_weights
 from fl_ppseg.pretrain import PUBLIC_CITIES, TEST_CITIES, main
 from fl_ppseg.scenes import TRAIN_CITIES, VAL_CITIES
 from fl_ppseg.setr.model import build_setr
+from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.setr.weights import load_weights
 
 TINY = ["--num-scenes", "48", "--epochs", "1", "--size", "32x64", "--workers", "1", "--quiet"]
@@ -49,12 +52,15 @@ def test_no_client_holds_a_public_city() -> None:
     assert not PUBLIC_CITIES.keys() & TEST_CITIES.keys()
 
 
-def test_shipped_weights_fit_the_default_model() -> None:
-    assert SHIPPED_WEIGHTS.stat().st_size <= 8 * 10**6
-    with safetensors.safe_open(SHIPPED_WEIGHTS, framework="pt") as file:
+@pytest.mark.parametrize("form", [None, *get_args(InvariantMap)])
+def test_shipped_weights_fit_the_default_model(form: str | None) -> None:
+    assert shipped_weights(form).stat().st_size <= 8 * 10**6
+    with safetensors.safe_open(shipped_weights(form), framework="pt") as file:
         assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"F16"}  # noqa: SIM118
+    chosen = [] if form is None else [f"model.invariant={form}"]
     loaded, scratch = (
-        initial_model(load_config(None, extra), 19, 0) for extra in ([], ["model.weights=null"])
+        initial_model(load_config(None, [*chosen, *extra]), 19, 0)
+        for extra in ([], ["model.weights=null"])
     )
     differs = [
         name
@@ -62,6 +68,24 @@ def test_shipped_weights_fit_the_default_model() -> None:
         if not torch.equal(value, scratch.state_dict()[name])
     ]
     assert len(differs) == len(loaded.state_dict())
+
+
+def test_every_form_has_weights_of_its_own_and_all_are_small() -> None:
+    files = {shipped_weights(form) for form in (None, *get_args(InvariantMap))}
+    assert files == set(WEIGHTS.glob("*.safetensors"))
+    assert len({file.read_bytes() for file in files}) == 1 + len(get_args(InvariantMap))
+    assert sum(file.stat().st_size for file in files) < 16 * 10**6
+
+
+def test_an_invariant_embedding_starts_as_the_fit_to_the_plain_one(tmp_path: Path) -> None:
+    start, out = tmp_path / "start.safetensors", tmp_path / "values.safetensors"
+    main([*TINY, "--out", str(start)])
+    slow = ["--set", "training.gradient_clip=1e-9", "--set", "training.optimizer=sgd"]
+    main([*TINY, *slow, "--start", str(start), "--invariant", "values", "--out", str(out)])
+    plain, fitted = (safetensors.torch.load_file(file) for file in (start, out))
+    changed = {name for name in plain if not torch.equal(plain[name], fitted[name])}
+    assert changed == set(EMBEDDING_TENSORS)
+    assert fitted[EMBEDDING_TENSORS[0]].shape == (32, 6, 8, 8)
 
 
 @pytest.mark.parametrize(

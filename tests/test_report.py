@@ -3,7 +3,6 @@
 import io
 import re
 from html.parser import HTMLParser
-from statistics import stdev
 
 import numpy as np
 import pytest
@@ -12,13 +11,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from fl_ppseg.classes import load_class_table
-from fl_ppseg.config import Config
+from fl_ppseg.config import Config, builtin_arms
 from fl_ppseg.report.arms import arm_texts
-from fl_ppseg.report.figures import arm_colours
 from fl_ppseg.report.findings import findings, headline
-from fl_ppseg.report.html import without_paths, write_report
-from fl_ppseg.report.scenes import ScenePanel
+from fl_ppseg.report.html import write_report
+from fl_ppseg.report.markup import without_paths
+from fl_ppseg.report.scenes import CipherGallery, ScenePanel
 from fl_ppseg.report.series import collect
+from fl_ppseg.report.styles import arm_styles
 from fl_ppseg.report.tables import comparison_table, comparison_text
 
 CLASSES = load_class_table("cityscapes")
@@ -228,12 +228,14 @@ def test_findings_state_true_differences(plain, other):
     assert ("too close to call" in told) == (abs(other - plain) < 1.0)
 
 
-def test_spread_over_seeds_limits_the_claim():
-    seeds = [{"seed": i, "mIoU": m, "aAcc": m, "mAcc": m} for i, m in enumerate((28.0, 32.0))]
-    near = [{"seed": i, "mIoU": m, "aAcc": m, "mAcc": m} for i, m in enumerate((27.0, 31.0))]
-    arms = summary(plain=arm(30.0, 30.0, seeds), per_image=arm(29.0, 30.0, near))
+@pytest.mark.parametrize(("high", "shown"), [(0.99, True), (1.004, False)])
+def test_an_interval_that_holds_one_limits_the_claim(high, shown):
+    two = [{"seed": 0}, {"seed": 1}]
+    interval = {"ratio_ci95": [0.93, high]}
+    arms = summary(plain=arm(30.0, 30.0, two), per_image=arm(29.0, 30.0, two, **interval))
     told = " ".join(findings(arms, CONFIG))
-    assert "within the spread over seeds (±4.0)" in told
+    assert f"0.967 of it, 95 % interval 0.930 to {high:.3f} over the seeds" in told
+    assert ("no difference is shown" in told) == (not shown)
     assert "One seed" not in told
 
 
@@ -283,21 +285,21 @@ def test_report_names_no_command_for_attacks_and_its_reconstructions_as_such(tmp
 
 
 def test_tables_hold_means_and_sample_deviations():
-    mious = (30.0, 31.0, 35.0)
-    seeds = [{"seed": i, "mIoU": m, "aAcc": 80.0, "mAcc": 40.0} for i, m in enumerate(mious)]
-    given_summary = summary(plain=arm(32.0, 32.0, seeds), local_only={"error": "stopped"})
+    three = [{"seed": 0}, {"seed": 1}, {"seed": 2}]
+    plain = arm(32.0, 32.0, three, mIoU_std=2.66)
+    given_summary = summary(plain=plain, local_only={"error": "stopped"})
     stream = io.StringIO()
     Console(file=stream, width=80).print(comparison_table(given_summary))
     for text in (stream.getvalue().replace("±", " ± "), comparison_text(given_summary)):
-        assert f"32.0 ± {stdev(mious):.1f}" in text
+        assert "32.0 ± 2.7" in text
         assert "1.000" in text
         assert "no result: local-only" in " ".join(text.split())
     assert max(map(len, stream.getvalue().splitlines())) <= 80
 
 
 def test_terminal_table_cuts_no_number():
-    seeds = [{"seed": i, "mIoU": m, "aAcc": 80.0, "mAcc": 40.0} for i, m in enumerate((30.0, 34.0))]
-    values = arm(32.0, 32.0, seeds, bytes_up=2_400_000_000, bytes_down=5_400_000_000)
+    spreads = {"aAcc_std": 0.0, "mIoU_std": 2.83, "mAcc_std": 0.0}
+    values = arm(32.0, 32.0, bytes_up=2_400_000_000, bytes_down=5_400_000_000, **spreads)
     given_summary = summary(**{"plain": values, "plain-frozen-embedding": values})
     stream = io.StringIO()
     Console(file=stream, width=80).print(comparison_table(given_summary))
@@ -340,12 +342,130 @@ def test_report_shows_no_path_of_the_config(tmp_path):
     assert str(tmp_path) not in text
 
 
-def test_colours_are_stable_and_distinct():
-    colours = arm_colours(["plain", "a", "b", "c", "d", "e", "f", "g"])
-    assert len(set(colours.values())) == 8
-    assert arm_colours(["plain", "a"]) == {name: colours[name] for name in ("plain", "a")}
+def test_styles_are_stable_and_distinct():
+    arms = ["plain", *(f"arm-{k}" for k in range(21))]
+    styles = arm_styles(arms)
+    assert len(set(styles.values())) == 22
+    assert len({styles[name].colour for name in arms[:8]}) == 8
+    assert arm_styles(arms[:3]) == {name: styles[name] for name in arms[:3]}
 
 
 def test_report_is_deterministic(tmp_path):
     first, second = (report(tmp_path / name, THREE) for name in ("a", "b"))
     assert first == second
+
+
+TRIALS = {
+    "right": {"aAcc": 81.4, "mIoU": 38.2, "mAcc": 45.0},
+    "wrong": {"aAcc": 20.3, "mIoU": 4.6, "mAcc": 7.0},
+    "none": {"aAcc": 25.7, "mIoU": 11.9, "mAcc": 14.0},
+}
+
+
+def test_keys_have_a_table_of_their_own_where_they_were_tried(tmp_path):
+    arms = summary(plain=arm(30.0, 30.0), conventional_2=arm(20.0, 30.0, key_trials=TRIALS))
+    stream = io.StringIO()
+    Console(file=stream, width=80).print(comparison_table(arms))
+    for text in (stream.getvalue(), comparison_text(arms)):
+        rows = [line.split() for line in text.splitlines()]
+        assert [row[1:] for row in rows if row[:1] == ["conventional-2"]][-1] == [
+            "38.2",
+            "4.6",
+            "11.9",
+            "81.4",
+            "20.3",
+            "25.7",
+        ]
+    words = Page(report(tmp_path, arms)).text
+    assert "With a wrong key a query gets 4.6 mIoU where the right key gets 38.2." in words
+    assert "With no key a query gets 11.9 mIoU" in words
+    for text in (comparison_text(THREE), Page(report(tmp_path / "three", THREE)).text):
+        assert "wrong" not in text
+
+
+def test_wrong_key_findings_name_the_arm_that_gives_most_away():
+    more = TRIALS | {"wrong": {"mIoU": 9.1}, "none": {"mIoU": 3.0}}
+    arms = summary(conventional_2=arm(20.0, key_trials=TRIALS),
+                   domain_adaptation=arm(20.0, key_trials=more))  # fmt: skip
+    told = " ".join(findings(arms, CONFIG))
+    assert "With a wrong key a query gets 4.6 to 9.1 mIoU" in told
+    assert "(most: domain-adaptation)" in told
+    assert "(most: conventional-2)" in told
+
+
+def test_headline_is_of_the_arms_without_a_shared_key():
+    shared = {"conventional-1": arm(31.0, 30.0), "domain-adaptation": arm(29.9, 30.0)}
+    ours = {"per-client-private": arm(27.0, 30.0), "per-image-invariant": arm(24.0, 30.0)}
+    text = headline({"arms": {"plain": arm(30.0, 30.0)} | shared | ours}, CONFIG)
+    assert text.startswith("Per-client keys with a private embedding keep 90\u00a0% and per-image")
+    assert "shared" not in text
+    text = headline({"arms": {"plain": arm(30.0, 30.0)} | shared}, CONFIG)
+    assert text.startswith("Images under one shared key with an adapted embedding keep 99")
+
+
+def many():
+    """Every built-in arm and two more, with five seeds."""
+    names = [*builtin_arms(), "a", "b"]
+    five = [{"seed": k} for k in range(5)]
+    interval = {"ratio_ci95": [0.49, 0.51], "mIoU_std": 0.4}
+    return {"arms": {name: arm(10.0 + k, 20.0 + 2 * k, five, **interval)
+                     for k, name in enumerate(names)}}  # fmt: skip
+
+
+def test_many_arms_are_all_told_shown_and_in_order(tmp_path):
+    given_summary = many()
+    names = list(given_summary["arms"])
+    told = " ".join(findings(given_summary, CONFIG))
+    subjects = arm_texts(names, CONFIG)
+    for name in names[1:]:
+        assert f"{name} 0.500 (0.490 to 0.510)" in told or f"{subjects[name].subject}:" in told
+    text = report(tmp_path, given_summary, seeds=range(5))
+    table = text[text.index("<tbody>") : text.index("</tbody>")]
+    assert re.findall(r"</i>([^<]+)</th>", table) == names
+    for figure in ("per_city.svg", "per_class.svg", "miou_curves.svg"):
+        drawn = (tmp_path / "figures" / figure).read_text(encoding="utf-8")
+        places = [drawn.index(f">{name}</text>") for name in names]
+        assert places == sorted(places)
+
+
+def test_grid_shows_the_numbers_and_a_dash_where_nothing_was_labelled(tmp_path):
+    given_summary = many()
+    report(tmp_path, given_summary)
+    drawn = (tmp_path / "figures" / "per_class.svg").read_text(encoding="utf-8")
+    numbers = re.findall(r">(\d+|–)</text>", drawn)
+    mious = [f"{values['mIoU']:.0f}" for values in given_summary["arms"].values()]
+    rows = [["–"] * len(mious) if name == "train" else mious for name in CLASSES.names]
+    assert numbers == [text for row in rows for text in row]
+
+
+def test_narrow_tables_of_many_arms_fold_names_and_cut_nothing():
+    stream = io.StringIO()
+    given_summary = many()
+    Console(file=stream, width=80).print(comparison_table(given_summary, CONFIG))
+    text = stream.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert "0.490–0.510" in text
+    wide = io.StringIO()
+    Console(file=wide, width=160).print(comparison_table(given_summary, CONFIG))
+    for name in given_summary["arms"]:
+        assert re.search(rf"^ {re.escape(name)} ", wide.getvalue(), re.MULTILINE)
+
+
+def test_key_panels_and_the_gallery_are_shown(tmp_path):
+    arms = summary(plain=arm(30.0, 30.0), conventional_2=arm(20.0, 30.0))
+    scene = panel(arms["arms"])
+    right = np.where(scene.label_map == 255, 0, scene.label_map).astype(np.uint8)
+    wrong = np.full_like(right, 18)
+    wrong[2] = right[2]
+    scene.key_predictions["conventional-2"] = {"right": right, "wrong": wrong, "none": wrong}
+    gallery = CipherGallery(scene.plain, "procedural scene", {"etc": scene.plain[::-1]})
+    path = write_report(tmp_path, arms, lines(arms["arms"]), CONFIG, [scene], CLASSES, gallery)
+    words = Page(path.read_text(encoding="utf-8")).text
+    share = 100 * float((wrong == scene.label_map)[2:].mean())
+    assert "right key 100 % of pixels right" in words
+    assert f"wrong key {share:.0f} % of pixels right no key {share:.0f} %" in words
+    assert "One image under every cipher" in words
+    written = {p.name for p in (tmp_path / "figures").glob("*.png")}
+    assert {"gallery_encrypted_etc.png", "scene_0_conventional-2_key_no-key.png"} <= written
+    assert "One image under every cipher" not in Page(report(tmp_path / "b", THREE)).text

@@ -1,7 +1,8 @@
-"""No key, sub-key or permutation leaves its owner: every byte of a whole run is searched.
+"""No key, permutation or private embedding leaves its owner: every byte of a whole run is searched.
 
 All keys that come to be during the run are noted, derived and disposable ones too, with every
-permutation drawn from them; then all that others get to see is searched for each of them.
+permutation drawn from them and every version of a private embedding; then all that others get to
+see, and all that the coordinator holds in memory, is searched for each of them.
 """
 
 import base64
@@ -14,6 +15,7 @@ import tomllib
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +24,22 @@ import numpy as np
 import pytest
 import small_federation as small
 from flwr.common.serde import message_to_proto
+from safetensors.numpy import load_file
 
 from clients.policy import load_policy, policy_path
 from fl_ppseg import simulation
 from fl_ppseg.ciphers import shuffle
 from fl_ppseg.command_line import log_to
+from fl_ppseg.config import builtin_arms
 from fl_ppseg.keys import ClientKey, _Secret
+from fl_ppseg.messages import Arrays
+from fl_ppseg.setr.names import EMBEDDING_TENSORS
+from strategies.city_strategy import CityStrategy
 
 ROOT = Path(__file__).parents[1]
-ARMS = ["plain", "per-client", "per-image", "per-image-derived"]
+PRIVATE_ARMS = ["per-client-private", "trained"]
+ARMS = ["plain", "per-client", "per-image", "per-image-derived", "conventional-2", *PRIVATE_ARMS]
+TRAINED = builtin_arms()["per-client-private"].model_dump() | {"private_rate": 0.1}
 DERIVED = {
     "note": "keys an owner can make again",
     "key_mode": "per-image",
@@ -60,6 +69,21 @@ def needles_of_permutation(permutation: np.ndarray) -> Iterator[bytes]:
         yield from list(needles_of_key(raw[:48]))[1:]
     for separator in (",", ", ", " ", "\n"):
         yield separator.join(str(value) for value in permutation[:64]).encode()
+
+
+def needles_of_embedding(weight: np.ndarray) -> Iterator[bytes]:
+    """A patch embedding (D, L) or its bias (1, D), whichever way it lies in memory.
+
+    Every row and every column by how it begins: raw in half, single and double precision, and the
+    single one as text.
+    """
+    for layout in (weight, weight.T) if len(weight) > 1 else (weight,):
+        for dtype in ("<f2", "<f4", "<f8"):
+            for row in layout.astype(dtype):
+                begin = row.tobytes()[:48]
+                yield begin
+                if dtype == "<f4":
+                    yield from list(needles_of_key(begin))[1:]
 
 
 def anchor(needle: bytes) -> int:
@@ -96,7 +120,10 @@ class Run:
     def __init__(self, scenes: Path, place: Path) -> None:
         self.secrets: set[bytes] = set()
         self.permutations: set[tuple[int, ...]] = set()
-        settings = small.config(scenes, arms=ARMS, arm_table={"per-image-derived": DERIVED})
+        self.memory: dict[str, bytes] = {}
+        self.global_weights: dict[str, Arrays] = {}
+        table = {"per-image-derived": DERIVED, "trained": TRAINED}
+        settings = small.config(scenes, arms=ARMS, arm_table=table)
         with pytest.MonkeyPatch.context() as patch:
             self._watch(patch)
             self.experiment = small.prepared(settings, place)
@@ -104,7 +131,8 @@ class Run:
             log_to(self.experiment.folder.log)
             self.recorder = small.Recorder()
             self.folder = small.federate(self.experiment, client_app=self.recorder)
-            summary = simulation._summarise(self.experiment, 1.0, 1.0)
+            trials = simulation._key_trials(self.experiment)
+            summary = simulation._summarise(self.experiment, 1.0, 1.0, trials)
             simulation._report(self.experiment, summary)
 
     def _break_a_node(self) -> None:
@@ -125,14 +153,45 @@ class Run:
             self.permutations |= set(map(tuple, permutations.tolist()))
             return permutations
 
+        count = CityStrategy.aggregate_evaluate
+
+        def counted(strategy: CityStrategy, *arguments: Any) -> Any:
+            """What the coordinator holds at the end of a round."""
+            arm = strategy.run.request.arm
+            self.global_weights[arm] = strategy.weights
+            held = [strategy.weights, *strategy._optimizer.state.values()]
+            arrays = [value for group in held for value in group.values()]
+            place = f"memory of arm {arm} in round {strategy.log.round}"
+            self.memory[place] = b"".join(map(np.ndarray.tobytes, arrays))
+            return count(strategy, *arguments)
+
+        patch.setattr(CityStrategy, "aggregate_evaluate", counted)
         patch.setattr(_Secret, "__init__", noted)
         patch.setattr(shuffle, "draw_permutations", drawn)
 
-    @property
+    @cached_property
     def needles(self) -> set[bytes]:
         keys = {needle for secret in self.secrets for needle in needles_of_key(secret)}
         permutations = map(np.array, self.permutations)
-        return keys | {needle for p in permutations for needle in needles_of_permutation(p)}
+        keys |= {needle for p in permutations for needle in needles_of_permutation(p)}
+        return keys | {needle for e in self.embeddings for needle in needles_of_embedding(e)}
+
+    @property
+    def private_files(self) -> list[Path]:
+        return list(self.experiment.vault_dir.glob("*/private/*/*.safetensors"))
+
+    @property
+    def embeddings(self) -> list[np.ndarray]:
+        """Every version of every private embedding, and those of their biases that were trained."""
+        public = small.final(self.folder, "plain")
+        found = []
+        for path in self.private_files:
+            weight, bias = (load_file(path)[name] for name in EMBEDDING_TENSORS)
+            found.append(weight.reshape(len(weight), -1))
+            if int(path.stem.removeprefix("round_")):
+                assert (bias != public[EMBEDDING_TENSORS[1]]).all()
+                found.append(bias[None])
+        return found
 
     @property
     def messages(self) -> dict[str, bytes]:
@@ -195,20 +254,34 @@ def test_search_finds_a_planted_permutation(dtype: str) -> None:
         assert found_in(planted, needles_of_permutation(permutation)) == {"planted"}
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_search_finds_a_planted_embedding(dtype: str, order: Any) -> None:
+    weight = np.random.default_rng(0).standard_normal((32, 192)).astype("float32")
+    forms = [weight.astype(dtype).tobytes(order)]
+    if dtype == "float32":
+        forms += [forms[0].hex().encode(), base64.b64encode(b"x" + forms[0])]
+    for form in forms:
+        planted = {"clean": bytes(1000), "planted": b"before" + form}
+        assert found_in(planted, needles_of_embedding(weight)) == {"planted"}
+
+
 # The search.
 
 
-def test_keys_of_every_kind_were_noted(run: Run) -> None:
+def test_secrets_of_every_kind_were_noted(run: Run) -> None:
     """5 owners: a master and a client key each; a key a view for derived and disposable ones."""
-    vaults = run.experiment.nodes.parents[1]
-    masters = {ClientKey.load(path)._secret for path in vaults.glob("*/master.key")}
-    assert len(masters) == 5
+    masters = {ClientKey.load(path)._secret for path in run.experiment.vault_dir.glob("*/*.key")}
+    assert len(masters) == 5 + 1  # and the shared one
     assert masters <= run.secrets
     train = sum(len(run.experiment.partition.split(c)[0]) for c in run.experiment.partition.clients)
     num_views = 2 * train + (16 - train) + 4
     assert len(run.secrets) >= 5 + 5 + 2 * num_views
     assert len(run.permutations) >= 5 + 2 * num_views
     assert all(len(permutation) == 192 for permutation in run.permutations)
+    # both arms' starts, and 2 rounds of 3 cities in the arm that trains them
+    assert len(run.private_files) == 2 * 5 + 2 * 3
+    assert len(run.embeddings) == len(run.private_files) + 2 * 3
 
 
 def test_no_message_holds_a_secret(run: Run) -> None:
@@ -218,6 +291,17 @@ def test_no_message_holds_a_secret(run: Run) -> None:
     weights = small.final(run.folder, "plain")["decoder.classifier.conv.bias"].tobytes()
     assert any(weights in message for message in messages.values())
     assert found_in(messages, run.needles) == set()
+
+
+def test_the_coordinator_never_holds_a_secret(run: Run) -> None:
+    """Its weights keep the public embedding that every run began with."""
+    assert len(run.memory) == len(ARMS) * 2
+    assert found_in(run.memory, run.needles) == set()
+    start = small.weights_of(small.model())
+    for arm in PRIVATE_ARMS:
+        weights = run.global_weights[arm]
+        same = {name for name in start if np.array_equal(weights[name], start[name])}
+        assert same == set(EMBEDDING_TENSORS)
 
 
 def test_no_file_of_the_run_or_of_a_node_holds_a_secret(run: Run) -> None:
@@ -252,7 +336,8 @@ def test_paths_of_the_owners_stay_in_the_nodes_log(run: Run) -> None:
 def test_the_vault_does_hold_its_keys(run: Run) -> None:
     """The same search, where the keys are: it would find them."""
     vaults = run.experiment.nodes.parents[1]
-    keys = {str(path): path.read_bytes() for path in vaults.glob("*/master.key")}
+    secret = [*vaults.glob("*/master.key"), *run.private_files]
+    keys = {str(path): path.read_bytes() for path in secret}
     assert found_in(keys, run.needles) == keys.keys()
 
 
@@ -268,10 +353,11 @@ def bundled() -> set[str]:
 
 def test_bundle_is_code_and_never_touches_keys_or_images() -> None:
     assert {Path(name).suffix for name in bundled()} <= {".py", ".yaml", ""}
-    for module in ("keys", "dataset", "views", "preparation", "panels", "simulation"):
+    for module in ("keys", "adaptation", "dataset", "views", "preparation", "panels", "simulation"):
         assert f"fl_ppseg/{module}.py" not in bundled()
-    assert "clients/vault.py" not in bundled()
-    assert not any(name.startswith("fl_ppseg/ciphers") for name in bundled())
+    for package in ("clients/vault", "fl_ppseg/ciphers"):
+        assert list((ROOT / package).glob("*.py"))
+        assert not any(name.startswith(package) for name in bundled())
 
 
 def test_bundle_holds_all_that_the_two_apps_import() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import small_federation as small
 import yaml
@@ -18,9 +19,10 @@ from fl_ppseg.run_folder import Checkpoint, RunFolder
 from fl_ppseg.simulate import main
 
 SUMMARY_KEYS = {"schema", "arms", "total_seconds", "peak_rss_mb"}
+SCORES = {"aAcc", "mIoU", "mAcc", "own_mIoU"}
 ARM_KEYS = {
-    "aAcc", "mIoU", "mAcc", "own_mIoU", "ratio_to_plain", "per_class_iou", "per_city_mIoU",
-    "per_seed", "rounds", "seconds", "bytes_up", "bytes_down",
+    *SCORES, *(f"{score}_std" for score in SCORES), "ratio_to_plain", "ratio_ci95", "per_class_iou",
+    "per_city_mIoU", "per_seed", "rounds", "seconds", "bytes_up", "bytes_down",
 }  # fmt: skip
 
 Simulate = Callable[..., tuple[int, str, str]]
@@ -232,7 +234,7 @@ def test_a_run_writes_its_folder_and_prints_its_table(tmp_path: Path, simulate: 
         assert entry["per_city_mIoU"].keys() >= {"aachen", "bochum", "bremen", "lindau", "munster"}
         assert len(entry["per_class_iou"]) == 19
         assert entry["rounds"] == 2
-        assert entry["per_seed"][0].keys() == {"seed", "aAcc", "mIoU", "mAcc", "own_mIoU"}
+        assert entry["per_seed"][0].keys() == {"seed", *SCORES, "ratio_to_plain"}
     assert summary["arms"]["plain"]["ratio_to_plain"] == 1.0
     size = sum(value.nbytes for value in small.final(folder, "plain").values())
     assert summary["arms"]["plain"]["bytes_up"] == 2 * 3 * size
@@ -265,6 +267,64 @@ def test_arms_of_other_kinds_reach_the_report(arm: str, tmp_path: Path, simulate
     assert (status, err) == (0, "")
     assert arm in out
     assert arm in (tmp_path / "o" / "report.html").read_text("utf-8")
+
+
+SHARED_KEY = {
+    "note": "in one place",
+    "training": "centralised",
+    "key_mode": "shared",
+    "cipher": "shuffle",
+    "block_scope": "common",
+    "key_lifetime": "derived",
+}
+
+
+def test_shared_key_arms_in_one_place_train_on_every_owners_images(
+    tmp_path: Path, simulate: Simulate
+) -> None:
+    """With E adapted to the key, E'x' = Ex: training gives the weights of plain training again."""
+    table = {"conventional": SHARED_KEY, "adapted": SHARED_KEY | {"embedding": "adapted"}}
+    arms = ["centralised", *table]
+    options = ("--quiet", "--out", str(tmp_path / "o"))
+    status, out, err = simulate(*options, arms=arms, arm_table=table)
+    assert (status, err) == (0, "")
+    folder = RunFolder(tmp_path / "o")
+    trained = [line for line in folder.lines() if line["role"] == "train"]
+    held_out = 3  # one a city
+    assert len(trained) == len(arms) * 2
+    assert {(line["city"], line["num_examples"]) for line in trained} == {("aachen", 16 - held_out)}
+
+    plain, adapted = (small.final(folder, arm) for arm in ("centralised", "adapted"))
+    embedding = "backbone.patch_embed.proj.weight"
+    for name in plain.keys() - {embedding}:
+        np.testing.assert_allclose(adapted[name], plain[name], atol=1e-4)
+    assert not np.allclose(adapted[embedding], plain[embedding], atol=1e-2)
+    columns = [np.sort(w[embedding].reshape(len(w[embedding]), -1)) for w in (adapted, plain)]
+    np.testing.assert_allclose(*columns, atol=1e-4)
+
+    found = json.loads(folder.summary.read_text("utf-8"))["arms"]
+    assert {arm: "key_trials" in entry for arm, entry in found.items()} == {
+        "centralised": False, "conventional": True, "adapted": True,
+    }  # fmt: skip
+    right = found["adapted"]["key_trials"]["right"]
+    assert right["aAcc"] == pytest.approx(found["centralised"]["aAcc"], abs=0.2)
+    assert "wrong" in out
+    assert "With the wrong key" in folder.report.read_text("utf-8")
+
+
+def test_a_report_of_procedural_scenes_shows_every_cipher(
+    tmp_path: Path, simulate: Simulate
+) -> None:
+    data = {"num_train": 72, "num_val": 6, "scene_size": [32, 64], "num_views": 1}
+    changes = {"data": data, "clients": 1, "arms": ["plain"], "federation": {"num_rounds": 1}}
+    assert simulate("--quiet", "--out", str(tmp_path / "o"), root=None, **changes)[0] == 0
+    assert "One image under every cipher" in (tmp_path / "o" / "report.html").read_text("utf-8")
+
+
+def test_without_a_shared_key_no_key_is_tried(tmp_path: Path, simulate: Simulate) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fl_ppseg.simulation.key_trials", pytest.fail)
+        assert simulate("--quiet", "--out", str(tmp_path / "o"), arms=["per-image"])[0] == 0
 
 
 @pytest.mark.parametrize(

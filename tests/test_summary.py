@@ -161,3 +161,67 @@ def test_arms_come_in_the_order_asked_and_only_where_evaluated() -> None:
 
 def test_a_run_without_lines_has_no_arms() -> None:
     assert summarise([], ["plain"], NAMES, 3, 0, 0)["arms"] == {}
+
+
+def seeds_of(arm: str, counts: list[Counts]) -> list[Line]:
+    return [line(c, arm=arm, seed=seed) for seed, c in enumerate(counts)]
+
+
+def right(percent: int) -> Counts:
+    """Counts of one class with `percent` of its pixels right: mIoU = percent."""
+    return [[percent, 100 - percent], [0, 0]]
+
+
+def test_ratios_are_paired_by_seed() -> None:
+    """Ratios .5, .6, .7, .8, .9: mean .7, s² = .1 / 4; t of 4 degrees of freedom is 2.776, so the
+    half-width is 2.776 * sqrt(.025 / 5). The ratio of the means would be 157 / 250.
+    """
+    plain = [80, 80, 50, 20, 20]
+    own = [40, 48, 35, 16, 18]
+    lines = seeds_of("plain", [right(p) for p in plain])
+    arm = arm_of(lines + seeds_of("per-image", [right(p) for p in own]), arm="per-image")
+    assert arm["ratio_to_plain"] == pytest.approx(0.7)
+    half = 2.776 * (0.025 / 5) ** 0.5
+    assert arm["ratio_ci95"] == pytest.approx([0.7 - half, 0.7 + half], abs=1e-4)
+    ratios = [entry["ratio_to_plain"] for entry in arm["per_seed"]]
+    assert ratios == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9])
+
+
+def test_spread_is_the_sample_standard_deviation() -> None:
+    """40, 50, 60: mean 50, s = sqrt((100 + 0 + 100) / 2) = 10."""
+    lines = seeds_of("plain", [right(40), right(50), right(60)])
+    lines += [line(right(p), "ulm", "heldout", seed=k) for k, p in enumerate((40, 40, 70))]
+    arm = arm_of(lines)
+    for key in ("aAcc_std", "mIoU_std", "mAcc_std"):
+        assert arm[key] == pytest.approx(10)
+    assert arm["own_mIoU_std"] == pytest.approx(300**0.5)
+    assert arm["ratio_ci95"] == pytest.approx([1, 1])
+
+
+def test_one_seed_has_neither_spread_nor_interval() -> None:
+    arm = arm_of([line(GOOD, arm="per-image"), line(PERFECT)], arm="per-image")
+    assert arm["mIoU_std"] is None
+    assert arm["ratio_ci95"] is None
+    assert arm["per_seed"][0]["ratio_to_plain"] == pytest.approx(0.6)
+
+
+def test_seeds_that_plain_lacks_have_no_ratio() -> None:
+    """Seed 1 is paired, seed 2 is not: 30 / 60."""
+    lines = [line(right(60), seed=1), line(right(30), arm="per-image", seed=1)]
+    arm = arm_of([*lines, line(right(50), arm="per-image", seed=2)], arm="per-image")
+    assert arm["mIoU"] == pytest.approx(40)
+    assert arm["ratio_to_plain"] == pytest.approx(0.5)
+    assert [entry["ratio_to_plain"] for entry in arm["per_seed"]] == [pytest.approx(0.5), None]
+    assert arm["ratio_ci95"] is None
+
+
+def test_key_trials_belong_to_the_arms_that_were_tried() -> None:
+    lines = [line(GOOD, arm=arm) for arm in ("plain", "conventional-2")]
+    scores = {"aAcc": 75.0, "mIoU": 60.0, "mAcc": float("nan")}
+    trials = {"conventional-2": {"right": scores}, "not-in-this-run": {"right": scores}}
+    arms = summarise(lines, ["plain", "conventional-2"], NAMES, 1, 0, 0, trials)["arms"]
+    assert list(arms) == ["plain", "conventional-2"]
+    assert "key_trials" not in arms["plain"]
+    known = {"aAcc": 75.0, "mIoU": 60.0, "mAcc": None}
+    assert arms["conventional-2"]["key_trials"] == {"right": known}
+    assert "key_trials" not in arm_of(lines, arm="conventional-2")

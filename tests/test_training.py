@@ -259,9 +259,24 @@ def test_poly_falls_from_one(progress: float, power: float) -> None:
 
 def test_frozen_tensors_keep_their_bits_and_all_others_move() -> None:
     start = small.weights_of(small.model())
-    result = update(frozen=EMBEDDING_TENSORS).weights
+    result = update(rates=dict.fromkeys(EMBEDDING_TENSORS, 0.0)).weights
     still = {name for name in start if torch.equal(result[name], start[name])}
     assert still == set(EMBEDDING_TENSORS)
+
+
+def test_a_rate_is_a_factor_on_the_learning_rate() -> None:
+    """SGD's first step is the rate times the gradient, which no factor of this step changes."""
+    config = CONFIG.model_copy(update={"optimizer": "sgd", "batch_size": 8, "gradient_clip": 0.0})
+    config = config.model_copy(update={"weight_decay": 0.0, "learning_rate": 0.1})
+    start = small.weights_of(small.model())
+    full, tenth = update(config), update(config, rates=dict.fromkeys(EMBEDDING_TENSORS, 0.1))
+    for name, value in start.items():
+        factor = 0.1 if name in EMBEDDING_TENSORS else 1.0
+        step = (full.weights[name] - value) * factor
+        torch.testing.assert_close(tenth.weights[name] - value, step, atol=1e-7, rtol=1e-4)
+    assert small.bits(update(config, rates=dict.fromkeys(start, 1.0)).weights) == small.bits(
+        full.weights
+    )
 
 
 def test_a_model_that_was_frozen_once_trains_again() -> None:
@@ -269,7 +284,7 @@ def test_a_model_that_was_frozen_once_trains_again() -> None:
     network = small.model()
     start = small.weights_of(network)
     arguments = (start, {}, shard(), CONFIG, Position(1, 4), 5)
-    local_update(network, *arguments, frozen=EMBEDDING_TENSORS)
+    local_update(network, *arguments, rates=dict.fromkeys(EMBEDDING_TENSORS, 0.0))
     again = local_update(network, *arguments)
     assert small.bits(again.weights) == small.bits(update().weights)
 

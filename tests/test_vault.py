@@ -15,8 +15,8 @@ import small_federation as small
 import torch
 from PIL import Image
 
-from clients import vault as vault_module
-from clients.vault import Assignment, Vault, prepare_shards, throwaway_encryption
+from clients.vault import Assignment, Vault, prepare_shards, shared_subkey
+from clients.vault import shards as shards_module
 from fl_ppseg.ciphers import decrypt, to_blocks
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.config import ArmConfig, DataConfig, builtin_arms
@@ -82,9 +82,14 @@ def job(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Assignment:
     return assignment(scenes, tmp_path_factory.mktemp("vaults"))
 
 
+def shards(job: Assignment) -> dict[str, Path]:
+    """Folder of the shard of each arm."""
+    return {arm: prepared.shard for arm, prepared in prepare_shards(job).items()}
+
+
 @pytest.fixture(scope="module")
 def folders(job: Assignment) -> dict[str, Path]:
-    return prepare_shards(job)
+    return shards(job)
 
 
 def salts(job: Assignment, folder: Path) -> dict[str, bytes]:
@@ -159,7 +164,7 @@ def distinct(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_number_of_permutations_is_what_the_arm_promises(distinct: Path, tmp_path: Path) -> None:
-    folders = prepare_shards(assignment(distinct, tmp_path, num_views=1))
+    folders = shards(assignment(distinct, tmp_path, num_views=1))
     plain = part(folders["plain"]).images[:, 0]
     found = {arm: orders(plain, part(f).images[:, 0]) for arm, f in folders.items()}
     assert [len(image) for image in found["plain"]] == [1, 1, 1]
@@ -174,11 +179,7 @@ def test_number_of_permutations_is_what_the_arm_promises(distinct: Path, tmp_pat
 def test_two_clients_with_the_same_images_differ(distinct: Path, tmp_path: Path) -> None:
     protections = {"per-client": ARMS["per-client"]}
     first, second = (
-        part(
-            prepare_shards(assignment(distinct, tmp_path / v, protections=protections))[
-                "per-client"
-            ]
-        )
+        part(shards(assignment(distinct, tmp_path / v, protections=protections))["per-client"])
         for v in ("a", "b")
     )
     assert first.manifest == second.manifest
@@ -262,7 +263,7 @@ def test_of_two_at_once_the_second_waits_and_finds_the_shard(scenes: Path, tmp_p
     job = assignment(scenes, tmp_path, protections={"per-client": ARMS["per-client"]})
     with ThreadPoolExecutor(2) as pool:
         with Vault(job.vault).lock():
-            both = [pool.submit(prepare_shards, job) for _ in range(2)]
+            both = [pool.submit(shards, job) for _ in range(2)]
             assert not wait(both, timeout=1).done
             assert [path.name for path in job.vault.iterdir()] == [".lock"]
         first, second = (future.result(timeout=20) for future in both)
@@ -282,9 +283,10 @@ def test_two_processes_prepare_one_shard(scenes: Path, tmp_path: Path) -> None:
         first, second = pool.map(prepare_shards, [job, job])
     assert first == second
     key = ClientKey.load(job.vault / "master.key")
-    salt = salts(job, first["per-client"])["client"]
+    shard = first["per-client"].shard
+    salt = salts(job, shard)["client"]
     opened = decrypt(
-        np.array(part(first["per-client"]).images[0, 0]),
+        np.array(part(shard).images[0, 0]),
         key.client_subkey(salt),
         "shuffle",
         block_size=BLOCK,
@@ -313,7 +315,7 @@ def test_everything_of_the_vault_is_closed_to_others(scenes: Path, tmp_path: Pat
     (tmp_path / "aachen").mkdir(mode=0o755)
     before = os.umask(0o000)
     try:
-        folders = prepare_shards(assignment(scenes, tmp_path))
+        folders = shards(assignment(scenes, tmp_path))
     finally:
         os.umask(before)
     assert mode(tmp_path / "aachen") == 0o700
@@ -338,7 +340,7 @@ def test_heldout_labels_are_those_of_what_the_model_sees(
         fit=policy,
         num_views=1,
     )
-    ((image, labels),) = Shard([part(prepare_shards(job)["plain"])]).heldout()
+    ((image, labels),) = Shard([part(shards(job)["plain"])]).heldout()
     whole, truth = job.heldout[0].load()
     assert image.shape == (3, 16, 40)
     assert labels.shape == size
@@ -388,17 +390,15 @@ def states(folders: Mapping[str, Path]) -> dict[Path, tuple[int, int]]:
 
 def test_equal_settings_find_the_shard_again(scenes: Path, tmp_path: Path) -> None:
     job = assignment(scenes, tmp_path)
-    first = prepare_shards(job)
+    first = shards(job)
     before = states(first)
-    assert prepare_shards(job) == first
+    assert shards(job) == first
     assert states(first) == before
 
 
 def test_arms_that_protect_alike_share_a_shard(scenes: Path, tmp_path: Path) -> None:
     names = ("plain", "centralised", "local-only", "plain-frozen-embedding")
-    folders = prepare_shards(
-        assignment(scenes, tmp_path, protections={name: ARMS[name] for name in names})
-    )
+    folders = shards(assignment(scenes, tmp_path, protections={name: ARMS[name] for name in names}))
     assert len(set(folders.values())) == 1
     assert not (tmp_path / "aachen" / "master.key").exists()
 
@@ -417,7 +417,7 @@ def test_arms_that_protect_alike_share_a_shard(scenes: Path, tmp_path: Path) -> 
 def test_other_settings_make_another_shard(
     change: dict[str, object], job: Assignment, folders: dict[str, Path]
 ) -> None:
-    other = prepare_shards(dataclasses.replace(job, **change))  # type: ignore[arg-type]
+    other = shards(dataclasses.replace(job, **change))  # type: ignore[arg-type]
     assert not set(other.values()) & set(folders.values())
 
 
@@ -426,13 +426,13 @@ def test_changed_file_makes_another_shard(kind: str, scenes: Path, tmp_path: Pat
     root = small.tree_of_links(scenes, tmp_path / "tree")
     protections = {"per-client": ARMS["per-client"]}
     job = assignment(root, tmp_path / "vaults", protections=protections)
-    first = prepare_shards(job)["per-client"]
+    first = shards(job)["per-client"]
     scene = job.train[0]
     path = scene.image_path if kind == "leftImg8bit" else scene.label_path
     picture = np.array(Image.open(path))
     path.unlink()
     Image.fromarray(picture[::-1]).save(path)
-    second = prepare_shards(job)["per-client"]
+    second = shards(job)["per-client"]
     assert second != first
     before, after = part(first), part(second)
     changed = (before.labels != after.labels).any() if kind == "gtFine" else True
@@ -456,13 +456,13 @@ def test_interruption_leaves_no_half_shard(
         return image
 
     with monkeypatch.context() as patch:
-        patch.setattr(vault_module, "encrypt", interrupted)
+        patch.setattr(shards_module, "encrypt", interrupted)
         with pytest.raises(KeyboardInterrupt):
             prepare_shards(job)
     assert list((tmp_path / "aachen" / "shards").iterdir()) == []
     assert calls == 6
 
-    folders = prepare_shards(job)
+    folders = shards(job)
     assert len(part(folders["per-image"]).images) == len(job.train)
 
 
@@ -478,30 +478,81 @@ def test_truncated_image_is_named(heldout: bool, scenes: Path, tmp_path: Path) -
         prepare_shards(job)
     assert str(broken) in str(caught.value)
     assert "\n" not in str(caught.value)
-    shards = tmp_path / "vaults" / "aachen" / "shards"
-    assert not shards.exists() or list(shards.iterdir()) == []
-
-
-# Throw-away keys.
-
-
-@pytest.mark.parametrize("arm", sorted(PROTECTIONS))
-def test_throwaway_keys_serve_one_call_or_one_picture(arm: str, scenes: Path) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (3, *SIZE), dtype=np.uint8)
-    seal = throwaway_encryption(PROTECTIONS[arm], BLOCK)
-    once, again = seal(image), seal(image)
-    other = throwaway_encryption(PROTECTIONS[arm], BLOCK)(image)
-    np.testing.assert_array_equal(np.sort(blocks(once)), np.sort(blocks(image)))
-    assert (once == image).all() == (arm == "plain")
-    assert (once == again).all() == (arm in ("plain", "per-client"))
-    assert (once == other).all() == (arm == "plain")
+    place = tmp_path / "vaults" / "aachen" / "shards"
+    assert not place.exists() or list(place.iterdir()) == []
 
 
 def test_keys_do_not_come_from_the_seed(scenes: Path, tmp_path: Path) -> None:
     """Two owners with equal images and seeds: everything is equal but what keys decide."""
-    first, second = (prepare_shards(assignment(scenes, tmp_path / v)) for v in "ab")
+    first, second = (shards(assignment(scenes, tmp_path / v)) for v in "ab")
     for arm in PROTECTIONS:
         assert first[arm].name == second[arm].name
         same = np.array_equal(part(first[arm]).images, part(second[arm]).images)
         assert same == (arm == "plain")
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["aachen"]
+
+
+# One key for all.
+
+
+def opened(images: np.ndarray, key: SubKey) -> np.ndarray:
+    """(..., 3, H, W) ciphertexts of a `common` shuffle -> plain images."""
+    flat = np.array(images).reshape(-1, *images.shape[-3:])
+    plain = [decrypt(image, key, "shuffle", block_size=BLOCK, scope="common") for image in flat]
+    return np.stack(plain).reshape(images.shape)
+
+
+def test_shared_key_is_one_for_all_owners_and_arms_and_made_once(
+    scenes: Path, tmp_path: Path
+) -> None:
+    names = ("plain", "conventional-2", "domain-adaptation")
+    protections = {name: ARMS[name] for name in names}
+    jobs = [assignment(scenes, tmp_path, city, protections) for city in ("aachen", "bochum")]
+    found = [shards(job) for job in jobs]
+    key = shared_subkey(tmp_path)
+    for folders in found:
+        assert folders["conventional-2"] == folders["domain-adaptation"]
+        images = part(folders["conventional-2"]).images
+        np.testing.assert_array_equal(opened(images, key), part(folders["plain"]).images)
+    assert shared_subkey(tmp_path) == key != shared_subkey(tmp_path / "other")
+    assert not list(tmp_path.glob("[a-z]*/master.key"))
+    files = [path for path in (tmp_path / ".shared").rglob("*") if path.is_file()]
+    assert {path.name for path in files} == {"master.key", "salt.json"}
+    assert {mode(path) for path in files} == {0o600}
+    assert mode(tmp_path / ".shared") == 0o700
+
+
+def test_shards_of_a_lost_shared_key_are_made_again(scenes: Path, tmp_path: Path) -> None:
+    protections = {name: ARMS[name] for name in ("plain", "conventional-2")}
+    job = assignment(scenes, tmp_path, protections=protections)
+    shards(job)
+    (tmp_path / ".shared" / "master.key").unlink()
+    folders = shards(job)
+    images = part(folders["conventional-2"]).images
+    plain = part(folders["plain"]).images
+    np.testing.assert_array_equal(opened(images, shared_subkey(tmp_path)), plain)
+
+
+def test_owners_at_once_make_one_shared_key(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = {key.fingerprint for key in pool.map(shared_subkey, [tmp_path] * 8)}
+    assert len(found) == 1
+
+
+def test_an_arm_that_encrypts_queries_alone_trains_on_the_plain_shard(
+    scenes: Path, tmp_path: Path
+) -> None:
+    names = ("plain", "conventional-1")
+    folders = shards(assignment(scenes, tmp_path, protections={n: ARMS[n] for n in names}))
+    assert folders["plain"] == folders["conventional-1"]
+    assert not (tmp_path / ".shared").exists()
+
+
+def test_a_shard_whose_salts_are_gone_is_made_again(scenes: Path, tmp_path: Path) -> None:
+    """Its owner could not decrypt it any more, nor adapt an embedding to its key."""
+    job = assignment(scenes, tmp_path, protections={"per-client": ARMS["per-client"]})
+    folder = shards(job)["per-client"]
+    (job.vault / "manifests" / f"{folder.name}.json").unlink()
+    assert shards(job)["per-client"] == folder
+    key = ClientKey.load(job.vault / "master.key").client_subkey(salts(job, folder)["client"])
+    np.testing.assert_array_equal(opened(part(folder).images, key), plain_views(job))

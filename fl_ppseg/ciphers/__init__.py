@@ -4,19 +4,24 @@ A new cipher is one file with a class that satisfies `Cipher`, and one line of `
 """
 
 from fl_ppseg.ciphers.blocks import Geometry, from_blocks, to_blocks
-from fl_ppseg.ciphers.cipher import SCOPES, Cipher, Scope
-from fl_ppseg.ciphers.encryption import decrypt, encrypt
+from fl_ppseg.ciphers.cipher import SCOPES, Cipher, Effect, Scope
+from fl_ppseg.ciphers.encryption import decrypt, decrypt_batch, encrypt, encrypt_batch
+from fl_ppseg.ciphers.invariance import invariant_form
 from fl_ppseg.ciphers.registry import CIPHERS, get_cipher
 
 __all__ = [
     "CIPHERS",
     "SCOPES",
     "Cipher",
+    "Effect",
     "Geometry",
     "Scope",
     "decrypt",
+    "decrypt_batch",
     "encrypt",
+    "encrypt_batch",
     "from_blocks",
     "get_cipher",
+    "invariant_form",
     "to_blocks",
 ]

@@ -2,12 +2,8 @@
 
 from typing import NamedTuple, Self
 
-import numpy as np
-import numpy.typing as npt
-
+from fl_ppseg.ciphers.arrays import Array
 from fl_ppseg.errors import InputError
-
-Pixels = npt.NDArray[np.uint8]
 
 
 class Geometry(NamedTuple):
@@ -53,21 +49,26 @@ class Geometry(NamedTuple):
         return cls(channels, block_size, height // block_size, width // block_size)
 
 
-def to_blocks(image: Pixels, block_size: int) -> Pixels:
-    """(C, H, W) -> (N, L), the values of each block in order (C, y, x).
+def to_blocks(images: Array, block_size: int) -> Array:
+    """(..., C, H, W) -> (..., N, L), the values of each block in order (C, y, x).
 
     Raises:
         InputError: H or W is no multiple of `block_size`.
     """
-    channels, size, grid_h, grid_w = geometry = Geometry.of_image(image.shape, block_size)
-    grid = image.reshape(channels, grid_h, size, grid_w, size)
-    # C gh y gw x -> gh gw C y x
-    return grid.transpose(1, 3, 0, 2, 4).reshape(geometry.num_blocks, geometry.block_length)
-
-
-def from_blocks(blocks: Pixels, geometry: Geometry) -> Pixels:
-    """(N, L) -> (C, H, W), the inverse of `to_blocks`."""
+    lead = images.shape[:-3]
+    geometry = Geometry.of_image(tuple(images.shape[-3:]), block_size)
     channels, size, grid_h, grid_w = geometry
-    grid = blocks.reshape(grid_h, grid_w, channels, size, size)
-    # gh gw C y x -> C gh y gw x
-    return grid.transpose(2, 0, 3, 1, 4).reshape(channels, grid_h * size, grid_w * size)
+    grid = images.reshape(*lead, channels, grid_h, size, grid_w, size)
+    # C gh y gw x -> gh C y gw x -> gh C gw y x -> gh gw C y x
+    grid = grid.swapaxes(-5, -4).swapaxes(-3, -2).swapaxes(-4, -3)
+    return grid.reshape(*lead, geometry.num_blocks, geometry.block_length)
+
+
+def from_blocks(blocks: Array, geometry: Geometry) -> Array:
+    """(..., N, L) -> (..., C, H, W), the inverse of `to_blocks`."""
+    lead = blocks.shape[:-2]
+    channels, size, grid_h, grid_w = geometry
+    grid = blocks.reshape(*lead, grid_h, grid_w, channels, size, size)
+    # gh gw C y x -> gh C gw y x -> gh C y gw x -> C gh y gw x
+    grid = grid.swapaxes(-4, -3).swapaxes(-3, -2).swapaxes(-5, -4)
+    return grid.reshape(*lead, channels, grid_h * size, grid_w * size)

@@ -1,14 +1,21 @@
-"""Whole images through a cipher: (3, H, W) uint8 -> (3, H, W) uint8, and back exactly."""
+"""Whole images through a cipher: (3, H, W) uint8 -> (3, H, W) uint8, and back exactly.
 
-from typing import Any
+One image with its key, or a batch with a key an image, in numpy or torch. Parameters are always
+drawn on the CPU (that is the specification), then moved to where the batch is.
+"""
 
-import numpy as np
+from collections.abc import Sequence
+from typing import Any, Final
 
-from fl_ppseg.ciphers.blocks import Geometry, Pixels, from_blocks, to_blocks
+from fl_ppseg.ciphers.arrays import Array, Pixels, stack
+from fl_ppseg.ciphers.blocks import Geometry, from_blocks, to_blocks
 from fl_ppseg.ciphers.cipher import Cipher, Scope
 from fl_ppseg.ciphers.registry import get_cipher
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SubKey
+
+_SHAPES: Final = {3: "(3, height, width)", 4: "(batch, 3, height, width)"}
+"""Axes -> what they are, of an image and of a batch."""
 
 
 def encrypt(
@@ -24,15 +31,15 @@ def encrypt(
     Args:
         image: (3, H, W) RGB, H and W multiples of `block_size`.
         subkey: key of this image (`per-image`), or of its client (`per-client`).
-        cipher: a name of `CIPHERS`, or a cipher.
+        cipher: a name of `CIPHERS`, a product of them (`a+b`), or a cipher.
         block_size: side of a block in pixels, the side of the ViT's patch.
         scope: `common` draws once for all blocks, `per-block` once for each.
 
     Raises:
         InputError: not such an image, sides that are no multiples of `block_size`, an unknown
-            cipher or an unknown scope.
+            cipher or an unknown scope, or a cipher that refuses this block size.
     """
-    found, geometry = _prepare(image, cipher, block_size)
+    found, geometry = _prepare(image, 3, cipher, block_size)
     parameters = found.draw(subkey, geometry, scope)
     return from_blocks(found.apply(to_blocks(image, block_size), parameters), geometry)
 
@@ -52,19 +59,74 @@ def decrypt(
     Raises:
         InputError: as `encrypt`.
     """
-    found, geometry = _prepare(image, cipher, block_size)
+    found, geometry = _prepare(image, 3, cipher, block_size)
     parameters = found.draw(subkey, geometry, scope)
     return from_blocks(found.invert(to_blocks(image, block_size), parameters), geometry)
 
 
+def encrypt_batch(
+    images: Array,
+    subkeys: Sequence[SubKey],
+    cipher: str | Cipher[Any] = "shuffle",
+    *,
+    block_size: int,
+    scope: Scope,
+) -> Array:
+    """(B, 3, H, W) uint8 -> (B, 3, H, W) uint8, each image as `encrypt` with its own key.
+
+    Args:
+        images: numpy array, or torch tensor on any device; the result is of the same kind.
+        subkeys: B keys; the same one B times for `shared` and `per-client`.
+        cipher: as for `encrypt`.
+        block_size: as for `encrypt`.
+        scope: as for `encrypt`.
+
+    Raises:
+        InputError: as `encrypt`, or not one key an image.
+    """
+    found, geometry = _prepare(images, 4, cipher, block_size)
+    parameters = _draw_batch(images, subkeys, found, geometry, scope)
+    return from_blocks(found.apply(to_blocks(images, block_size), parameters), geometry)
+
+
+def decrypt_batch(
+    images: Array,
+    subkeys: Sequence[SubKey],
+    cipher: str | Cipher[Any] = "shuffle",
+    *,
+    block_size: int,
+    scope: Scope,
+) -> Array:
+    """(B, 3, H, W) uint8 -> (B, 3, H, W) uint8, the exact inverse of `encrypt_batch`.
+
+    Raises:
+        InputError: as `encrypt_batch`.
+    """
+    found, geometry = _prepare(images, 4, cipher, block_size)
+    parameters = _draw_batch(images, subkeys, found, geometry, scope)
+    return from_blocks(found.invert(to_blocks(images, block_size), parameters), geometry)
+
+
 def _prepare(
-    image: Pixels, cipher: str | Cipher[Any], block_size: int
+    images: Array, num_axes: int, cipher: str | Cipher[Any], block_size: int
 ) -> tuple[Cipher[Any], Geometry]:
-    """Look the cipher up and divide the image, refusing what is no RGB image of bytes."""
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[0] != 3:
+    """Look the cipher up and divide the images, refusing what are no RGB images of bytes."""
+    dtype, shape = str(images.dtype).removeprefix("torch."), tuple(images.shape)
+    if dtype != "uint8" or len(shape) != num_axes or shape[-3] != 3:
         raise InputError(
-            f"image of {image.dtype} {image.shape}, wanted uint8 (3, height, width); "
-            "convert it to RGB bytes"
+            f"image of {dtype} {shape}, wanted uint8 {_SHAPES[num_axes]}; convert it to RGB bytes"
         )
     found = get_cipher(cipher) if isinstance(cipher, str) else cipher
-    return found, Geometry.of_image(image.shape, block_size)
+    return found, Geometry.of_image(shape[-3:], block_size)
+
+
+def _draw_batch(
+    images: Array, subkeys: Sequence[SubKey], cipher: Cipher[Any], geometry: Geometry, scope: Scope
+) -> Any:
+    """Draw the parameters of each image and put them beside the images, stacked."""
+    if len(subkeys) != len(images) or not subkeys:
+        raise InputError(
+            f"{len(images)} images and {len(subkeys)} keys, wanted a key an image, one at least; "
+            "repeat a key that several share"
+        )
+    return stack([cipher.draw(subkey, geometry, scope) for subkey in subkeys], images)

@@ -1,4 +1,4 @@
-"""Unbiased random permutations by sorting random words.
+"""Unbiased random permutations by sorting random words, and subsets from permutations.
 
 Specification, for whoever implements it again. To draw `num_rows` permutations of 0..length-1:
     1. A word has 32 bits if length <= 1024, otherwise 64; words are little-endian. Its low
@@ -9,6 +9,7 @@ Specification, for whoever implements it again. To draw `num_rows` permutations 
     4. Rows in which two random parts are equal are dropped. In attempt a = 1, 2, ... they alone, in
        ascending order, take `length` words each from the start of stream a, and go on at 3.
 Given distinct random parts every order is equally likely, so the permutation is uniform.
+To draw a subset of `size` positions: the first `size` entries of a permutation.
 """
 
 from collections.abc import Callable
@@ -19,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 Permutations = npt.NDArray[np.unsignedinteger[Any]]
+Masks = npt.NDArray[np.uint8]
+"""255 (all bits) at the positions that are chosen, 0 elsewhere."""
 Stream = Callable[[int, int], bytes | bytearray]
 """(attempt, num_bytes) -> that many random bytes, the same for the same attempt."""
 
@@ -35,7 +38,7 @@ def draw_permutations(stream: Stream, num_rows: int, length: int) -> Permutation
         length: values that each of them permutes.
     """
     word = np.dtype("<u4" if length <= _MAX_LENGTH_OF_32_BITS else "<u8")
-    permutations = np.empty((num_rows, length), np.min_scalar_type(length - 1))
+    permutations = np.empty((num_rows, length), smallest_integer(length))
     missing = np.arange(num_rows)
     for attempt in count():
         random_bytes = stream(attempt, missing.size * length * word.itemsize)
@@ -48,6 +51,26 @@ def draw_permutations(stream: Stream, num_rows: int, length: int) -> Permutation
         if missing.size == 0:
             break
     return permutations
+
+
+def smallest_integer(length: int) -> np.dtype[Any]:
+    """Return the smallest unsigned type that holds the positions 0..length-1."""
+    return np.min_scalar_type(length - 1)
+
+
+def draw_subsets(stream: Stream, num_rows: int, length: int, size: int) -> Masks:
+    """Return independent uniform subsets of exactly `size` positions, as (num_rows, length) masks.
+
+    Args:
+        stream: as for `draw_permutations`.
+        num_rows: subsets wanted.
+        length: positions to choose from.
+        size: positions to choose.
+    """
+    masks = np.zeros((num_rows, length), np.uint8)
+    chosen = draw_permutations(stream, num_rows, length)[:, :size]
+    np.put_along_axis(masks, chosen, 255, axis=1)
+    return masks
 
 
 def _sort_positions(words: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:

@@ -5,10 +5,9 @@ Source: Kiya et al., Journal of Imaging 8(9) 233, 2022; Sueyoshi et al., arXiv 2
 
 from typing import NamedTuple
 
-import numpy as np
-
-from fl_ppseg.ciphers.blocks import Geometry, Pixels
-from fl_ppseg.ciphers.cipher import Scope, num_draws, stream_label
+from fl_ppseg.ciphers.arrays import Array, gather, scatter
+from fl_ppseg.ciphers.blocks import Geometry
+from fl_ppseg.ciphers.cipher import Effect, Scope, num_draws, stream_of
 from fl_ppseg.ciphers.permutations import Permutations, draw_permutations
 from fl_ppseg.keys import SubKey
 
@@ -23,6 +22,8 @@ class ShuffleParameters(NamedTuple):
 class Shuffle:
     """The in-block shuffle; with scope `per-block` only the values of each block survive."""
 
+    effects = Effect.MOVES_VALUES
+
     def draw(
         self, subkey: SubKey, geometry: Geometry, scope: Scope, step: int = 0
     ) -> ShuffleParameters:
@@ -33,24 +34,14 @@ class Shuffle:
         Raises:
             InputError: unknown scope.
         """
-
-        def stream(attempt: int, num_bytes: int) -> bytearray:
-            return subkey.stream(stream_label("shuffle", scope, geometry, step, attempt), num_bytes)
-
         num_rows = num_draws(geometry, scope)
+        stream = stream_of("shuffle", subkey, geometry, scope, step)
         return ShuffleParameters(draw_permutations(stream, num_rows, geometry.block_length))
 
-    def apply(self, blocks: Pixels, parameters: ShuffleParameters) -> Pixels:
-        """(N, L) uint8 -> (N, L) uint8, x'[b, l] = x[b, permutation[b, l]]."""
-        return blocks[_row_index(blocks), parameters.permutation]
+    def apply(self, blocks: Array, parameters: ShuffleParameters) -> Array:
+        """(..., N, L) uint8 -> (..., N, L) uint8, x'[b, l] = x[b, permutation[b, l]]."""
+        return gather(blocks, parameters.permutation)
 
-    def invert(self, blocks: Pixels, parameters: ShuffleParameters) -> Pixels:
-        """(N, L) uint8 -> (N, L) uint8, x[b, permutation[b, l]] = x'[b, l]."""
-        plain = np.empty_like(blocks)
-        plain[_row_index(blocks), parameters.permutation] = blocks
-        return plain
-
-
-def _row_index(blocks: Pixels) -> np.ndarray[tuple[int, int], np.dtype[np.intp]]:
-    """(N, L) -> (N, 1), the index of each block."""
-    return np.arange(len(blocks), dtype=np.intp)[:, None]
+    def invert(self, blocks: Array, parameters: ShuffleParameters) -> Array:
+        """(..., N, L) uint8 -> (..., N, L) uint8, x[b, permutation[b, l]] = x'[b, l]."""
+        return scatter(blocks, parameters.permutation)

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -34,6 +35,21 @@ def load_config(
     overrides: Mapping[str, object] | None = None,
     defaults: Mapping[str, object] | None = None,
 ) -> Config:
+    """The config of `read_values`.
+
+    Raises:
+        InputError: For a missing file, broken YAML, or a wrong key or value.
+    """
+    values = read_values(file, assignments, overrides, defaults)
+    return config_of(values, "config" if file is None else str(file))
+
+
+def read_values(
+    file: str | Path | None = None,
+    assignments: Iterable[str] = (),
+    overrides: Mapping[str, object] | None = None,
+    defaults: Mapping[str, object] | None = None,
+) -> dict[str, Any]:
     """Defaults, then a YAML file or named experiment, then `key=value`s, then a command's options.
 
     Args:
@@ -42,25 +58,44 @@ def load_config(
         overrides: Dotted keys to values that were given as options; None values are left out.
         defaults: Dotted keys to a command's own defaults; None values are left out.
 
+    Returns:
+        The values that were given, by section and not validated.
+
     Raises:
-        InputError: For a missing file, broken YAML, or a wrong key or value.
+        InputError: For a missing file or broken YAML.
     """
     values: dict[str, Any] = {}
     for key, value in (defaults or {}).items():
         if value is not None:
-            _assign(values, key, value)
+            assign(values, key, value)
     if file is not None:
         _overlay(values, _mapping(read_yaml(_find(file)), file))
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals:
             raise InputError(f"--set {text!r}: wanted dotted.key=value")
-        _assign(values, key.strip(), _parse(value, f"--set {text!r}"))
+        assign(values, key.strip(), _parse(value, f"--set {text!r}"))
     for key, given in (overrides or {}).items():
         if given is not None:
-            _assign(values, key, given)
-    config = validate(Config, values, str(file) if file is not None else "config")
-    arms_of(config)
+            assign(values, key, given)
+    return values
+
+
+def config_of(values: Mapping[str, Any], source: str) -> Config:
+    """Validate a whole config, its arms included.
+
+    Args:
+        values: By section, as a YAML file has them.
+        source: What an error names.
+
+    Raises:
+        InputError: For a wrong key or value.
+    """
+    config = validate(Config, values, source)
+    try:
+        arms_of(config)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
     return config
 
 
@@ -84,11 +119,21 @@ def arms_of(config: Config) -> dict[str, ArmConfig]:
 
 def builtin_arms() -> dict[str, ArmConfig]:
     """The arms of configs/arms.yaml by id."""
-    path = configs_dir() / "arms.yaml"
-    values = read_yaml(path)
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: wanted a mapping of arm ids")
-    return {name: validate(ArmConfig, value, f"{path}: {name}") for name, value in values.items()}
+    return dict(_arms_in(configs_dir() / "arms.yaml"))
+
+
+def assign(values: dict[str, Any], dotted: str, value: object) -> None:
+    """Set one value by its dotted key, making the sections on the way.
+
+    Raises:
+        InputError: If a section of the key is a value.
+    """
+    *sections, key = dotted.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise InputError(f"{dotted}: {section} is a value, not a section")
+    values[key] = value
 
 
 def configs_dir() -> Path:
@@ -108,6 +153,14 @@ def read_yaml(path: Path) -> object:
         return _parse(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
+
+
+@cache
+def _arms_in(path: Path) -> dict[str, ArmConfig]:
+    values = read_yaml(path)
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: wanted a mapping of arm ids")
+    return {name: validate(ArmConfig, value, f"{path}: {name}") for name, value in values.items()}
 
 
 def _find(file: str | Path) -> Path:
@@ -141,15 +194,6 @@ def _overlay(values: dict[str, Any], upper: Mapping[str, Any]) -> None:
             _overlay(values[key], value)
         else:
             values[key] = value
-
-
-def _assign(values: dict[str, Any], dotted: str, value: object) -> None:
-    *sections, key = dotted.split(".")
-    for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            raise InputError(f"{dotted}: {section} is a value, not a section")
-    values[key] = value
 
 
 def _explain(section: type[BaseModel], error: ValidationError) -> str:

@@ -1,13 +1,16 @@
 """The sections of a config: frozen, typed, each field with its line of doc."""
 
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 ImageSize = tuple[PositiveInt, PositiveInt]
+ArmIds = Annotated[tuple[str, ...], Field(min_length=1)]
+InvariantMap = Literal["values", "magnitudes", "pixels", "pixel-magnitudes"]
+"""What of a block survives encryption, in a fixed order: see `fl_ppseg.setr.canonical`."""
 
 
 class Section(BaseModel):
@@ -76,6 +79,9 @@ class ModelConfig(Section):
     """Upsampling factor of the head's steps; none: mmsegmentation's number (pup: 2)."""
     num_auxiliary: Annotated[int, Field(ge=0)] = 0
     """Auxiliary heads on intermediate layers, training only."""
+    invariant: InvariantMap | None = None
+    """Canonical form that the patch embedding reads, so that its output does not depend on the key;
+    an arm with an invariant embedding sets it from its cipher; none: the image as it is."""
     norm: Literal["group", "batch"] = "group"
     """Normalisation in the heads; batch statistics travel badly in a federation."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -143,7 +149,7 @@ class TrainingConfig(Section):
 class FederationConfig(Section):
     """Rounds, participation and aggregation."""
 
-    num_rounds: PositiveInt = 12
+    num_rounds: PositiveInt = 10
     """Communication rounds an arm."""
     strategy: Literal["fedavg", "fedavgm", "fedadam"] = "fedavg"
     """How the server applies the mean update."""
@@ -172,29 +178,89 @@ class ArmConfig(Section):
     """What the arm stands for, in a reader's words."""
     training: Literal["federated", "centralised", "local-only"] = "federated"
     """federated; all images in one place; or every client alone."""
-    key_mode: Literal["plain", "per-client", "per-image"] = "plain"
-    """How many keys: none, one a client, an independent one an image."""
+    key_mode: Literal["plain", "shared", "per-client", "per-image"] = "plain"
+    """Whose key: none, one of all together, one a client, or an independent one an image."""
     cipher: str | None = None
-    """Name of the cipher; none for plain images."""
+    """Name of the cipher, or a product such as shuffle+negative-positive; none for plain images."""
     block_scope: Literal["common", "per-block"] | None = None
     """One parameter draw for all blocks of an image, or one a block."""
     key_lifetime: Literal["derived", "disposable"] | None = None
     """Derived from the client's master key, or dropped as soon as the ciphertext is stored."""
-    embedding: Literal["uploaded", "frozen"] = "uploaded"
-    """The patch embedding: trained and averaged like any layer, or public and frozen."""
+    encrypted: Literal["all", "queries"] = "all"
+    """queries: trained on plain images; the trained embedding is adapted to encrypted queries."""
+    embedding: Literal["uploaded", "frozen", "adapted", "private", "invariant"] = "uploaded"
+    """The patch embedding: trained and averaged like any layer; public and frozen; adapted to the
+    shared key, then trained and averaged; adapted to the client's key and kept by it; or one whose
+    output does not depend on the key, trained and averaged."""
+    private_rate: Annotated[float, Field(ge=0)] = 0.0
+    """Factor on the learning rate of a private embedding; 0 keeps it as adapted."""
+    private_start: Literal["adapted", "random"] = "adapted"
+    """What a training client's private embedding starts from; random tells nothing of the key."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        cipher_fields = (self.cipher, self.block_scope, self.key_lifetime)
-        if self.key_mode == "plain" and any(cipher_fields):
-            raise ValueError("key_mode plain takes no cipher, block_scope or key_lifetime")
-        if self.key_mode != "plain" and not all(cipher_fields):
-            raise ValueError(f"key_mode {self.key_mode} needs cipher, block_scope and key_lifetime")
-        if self.key_mode == "per-client" and self.key_lifetime == "disposable":
-            raise ValueError("a client's key serves every image: it cannot be disposable")
-        if self.training == "centralised" and self.key_mode == "per-client":
-            raise ValueError("centralised has no clients whose keys could differ")
+        for wrong, reason in self._contradictions():
+            if wrong:
+                raise ValueError(reason)
         return self
+
+    def _contradictions(self) -> list[tuple[bool, str]]:
+        cipher_fields = (self.cipher, self.block_scope, self.key_lifetime)
+        adapts = self.embedding in ("adapted", "private") or self.encrypted == "queries"
+        return [
+            (
+                self.key_mode == "plain" and any(cipher_fields),
+                "key_mode plain takes no cipher, block_scope or key_lifetime",
+            ),
+            (
+                self.key_mode != "plain" and not all(cipher_fields),
+                f"key_mode {self.key_mode} needs cipher, block_scope and key_lifetime",
+            ),
+            (
+                self.key_mode in ("shared", "per-client") and self.key_lifetime == "disposable",
+                "a key that serves many images cannot be disposable",
+            ),
+            (
+                self.training == "centralised" and self.key_mode == "per-client",
+                "centralised has no clients whose keys could differ",
+            ),
+            (
+                self.key_lifetime == "disposable" and adapts,
+                "an embedding cannot be adapted to a disposable key, which nobody has any more",
+            ),
+            (
+                self.block_scope == "per-block" and adapts,
+                "one embedding serves all blocks: it cannot be adapted to a key a block",
+            ),
+            (
+                self.embedding == "adapted" and self.key_mode != "shared",
+                "an adapted embedding is uploaded, so it can serve one shared key only; "
+                "for a key a client use private",
+            ),
+            (
+                self.embedding == "private" and self.key_mode != "per-client",
+                "a private embedding is adapted to its client's key: key_mode per-client",
+            ),
+            (
+                self.embedding == "invariant" and self.key_mode == "plain",
+                "an invariant embedding is invariant under a cipher: give key_mode and cipher",
+            ),
+            (
+                self.embedding != "private"
+                and (self.private_rate > 0 or self.private_start != "adapted"),
+                "private_rate and private_start belong to a private embedding",
+            ),
+            (
+                self.private_start == "random" and self.private_rate == 0,
+                "a private embedding from a random start must be trained: private_rate above 0",
+            ),
+            (
+                self.encrypted == "queries"
+                and (self.key_mode != "shared" or self.embedding != "uploaded"),
+                "encrypted: queries is of a model trained on plain images whose users share its "
+                "key: key_mode shared, embedding uploaded",
+            ),
+        ]
 
 
 class Config(Section):
@@ -202,7 +268,7 @@ class Config(Section):
 
     name: str = "default"
     """Name of the experiment; part of the run folder's name."""
-    arms: Annotated[tuple[str, ...], Field(min_length=1)] = ("plain", "per-client", "per-image")
+    arms: ArmIds = ("plain", "per-client-private", "per-image-invariant", "per-image")
     """Arms to compare, by id (configs/arms.yaml, or arm_table below)."""
     clients: PositiveInt = 18
     """Training clients."""
@@ -220,7 +286,9 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     federation: FederationConfig = FederationConfig()
     arm_table: dict[str, ArmConfig] = {}
-    """Own arms by id, added to those of configs/arms.yaml."""
+    """Own arms by id, added to those of configs/arms.yaml or in place of them."""
+    cells: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = {}
+    """Dotted keys of this config to lists of values: `simulate` makes a run of each combination."""
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> Self:

@@ -1,4 +1,4 @@
-"""Curves and bars of a run as SVG; one colour an arm throughout, safe for colour-blind eyes."""
+"""Curves and bars of a run as SVG; of many arms, wide curves and a grid of numbers."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,56 +7,30 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fl_ppseg.files import replacing
-from fl_ppseg.report.rows import number
+from fl_ppseg.report.rows import MISSING, number
 from fl_ppseg.report.series import Curve, Series
+from fl_ppseg.report.styles import ARM_COLOURS, INK, STYLE, ArmStyle
 
-INK, MUTED, RULE, PAPER = "#1c2024", "#60646c", "#dfe1e6", "#fffffe"
-ARM_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1")
-"""Okabe and Ito's palette without yellow (too pale on white), and a violet."""
-WIDTH = 5.6  # inch; a phone shows it at about two thirds
+MANY_ARMS = 9
+"""From so many arms on colours repeat: curves are wide, and numbers take the place of bars."""
+WIDTH, WIDE = 5.6, 10.5  # inch; a phone shows WIDTH at about two thirds and scrolls WIDE
 BAR = 0.085  # inch
-STYLE: dict[Any, Any] = {
-    "text.parse_math": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "fl_ppseg",
-    "font.family": ["DejaVu Sans"],
-    "font.size": 10.0,
-    "text.color": INK,
-    "axes.edgecolor": RULE,
-    "axes.labelcolor": MUTED,
-    "axes.titlesize": 11.0,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "grid.color": RULE,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "figure.facecolor": PAPER,
-    "axes.facecolor": "none",
-}
+CELL = 0.3  # inch
 
 
-def arm_colours(arms: Sequence[str]) -> dict[str, str]:
-    """A colour an arm: `plain` is ink, the others take the palette in their order."""
-    others = [arm for arm in arms if arm != "plain"]
-    colours = {arm: ARM_COLOURS[i % len(ARM_COLOURS)] for i, arm in enumerate(others)}
-    return {arm: colours.get(arm, INK) for arm in arms}
-
-
-def plot_curves(series: Series, colours: Mapping[str, str], directory: Path) -> list[Path]:
+def plot_curves(series: Series, styles: Mapping[str, ArmStyle], directory: Path) -> list[Path]:
     """Writes mIoU on the val cities and training loss over the rounds; empty ones are left out."""
     plots = (
         ("miou_curves.svg", "mIoU on unseen val cities, %", series.val_miou),
         ("loss_curves.svg", "training loss, mean over clients", series.train_loss),
     )
     return [
-        _plot_curves(directory / name, title, curves, colours)
+        _plot_curves(directory / name, title, curves, styles)
         for name, title, curves in plots
         if curves
     ]
@@ -65,7 +39,7 @@ def plot_curves(series: Series, colours: Mapping[str, str], directory: Path) -> 
 def plot_cities(
     summary: Mapping[str, Any],
     val_cities: Sequence[str],
-    colours: Mapping[str, str],
+    styles: Mapping[str, ArmStyle],
     directory: Path,
 ) -> list[Path]:
     """Writes bars of mIoU for each city, the unseen ones first."""
@@ -74,13 +48,13 @@ def plot_cities(
     seen = [city for city in cities if city not in val_cities]
     groups = [(f"{city} (unseen)", city) for city in cities if city in val_cities]
     groups += [(city, city) for city in seen]
-    return _plot_bars(directory / "per_city.svg", "mIoU in each city, %", groups, scores, colours)
+    return _plot_groups(directory / "per_city.svg", "mIoU in each city, %", groups, scores, styles)
 
 
 def plot_classes(
     summary: Mapping[str, Any],
     class_names: Sequence[str],
-    colours: Mapping[str, str],
+    styles: Mapping[str, ArmStyle],
     directory: Path,
 ) -> list[Path]:
     """Writes bars of IoU for each class on the val cities; a class without pixels has none."""
@@ -88,7 +62,7 @@ def plot_classes(
     present = {key for by in scores.values() for key, v in by.items() if number(v) is not None}
     groups = [(n if n in present else f"{n} (no pixels)", n) for n in class_names]
     title = "IoU of each class on unseen val cities, %"
-    return _plot_bars(directory / "per_class.svg", title, groups, scores, colours)
+    return _plot_groups(directory / "per_class.svg", title, groups, scores, styles)
 
 
 def _arms(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -96,13 +70,14 @@ def _arms(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _plot_curves(
-    path: Path, title: str, curves: Mapping[str, Curve], colours: Mapping[str, str]
+    path: Path, title: str, curves: Mapping[str, Curve], styles: Mapping[str, ArmStyle]
 ) -> Path:
+    many = len(curves) >= MANY_ARMS
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+        figure = Figure(figsize=(WIDE, 5.2) if many else (WIDTH, 3.4), layout="constrained")
         axes = figure.subplots()
-        for arm in (arm for arm in colours if arm in curves):
-            _draw_curve(axes, arm, curves[arm], colours[arm])
+        for arm in (arm for arm in styles if arm in curves):
+            _draw_curve(axes, arm, curves[arm], styles[arm], with_range=not many)
         axes.set_title(title, pad=10)
         axes.set_xlabel("round")
         axes.set_ylim(bottom=0)
@@ -112,53 +87,101 @@ def _plot_curves(
         return _save(figure, path)
 
 
-def _draw_curve(axes: Axes, arm: str, curve: Curve, colour: str) -> None:
+def _draw_curve(axes: Axes, arm: str, curve: Curve, style: ArmStyle, with_range: bool) -> None:
+    """The mean over seeds, and from the least to the largest seed where there is room."""
     rounds = sorted(curve)
     means = np.array([np.mean(curve[r]) for r in rounds])
-    single = "o" if len(rounds) == 1 else ""
-    axes.plot(rounds, means, color=colour, linewidth=2, marker=single, label=_literal(arm))
-    if max(len(curve[r]) for r in rounds) > 1:
+    axes.plot(
+        rounds,
+        means,
+        color=style.colour,
+        linestyle=style.line,
+        linewidth=2,
+        marker="o" if len(rounds) == 1 else "",
+        label=_literal(arm),
+    )
+    if with_range and max(len(curve[r]) for r in rounds) > 1:
         low, high = ([pick(curve[r]) for r in rounds] for pick in (min, max))
-        axes.fill_between(rounds, low, high, color=colour, alpha=0.18, linewidth=0)
+        axes.fill_between(rounds, low, high, color=style.colour, alpha=0.18, linewidth=0)
 
 
-def _plot_bars(
+def _plot_groups(
     path: Path,
     title: str,
     groups: Sequence[tuple[str, str]],
     scores: Mapping[str, Mapping[str, Any]],
-    colours: Mapping[str, str],
+    styles: Mapping[str, ArmStyle],
 ) -> list[Path]:
-    """Horizontal bars, a group a row; `groups` are (label, key into the scores)."""
-    if not any(
-        number(by_key.get(key)) is not None for by_key in scores.values() for _, key in groups
-    ):
+    """Bars, or of many arms a grid of numbers; `groups` are (label, key into the scores)."""
+    known = [number(by_key.get(key)) for by_key in scores.values() for _, key in groups]
+    if all(value is None for value in known):
         return []
-    pitch = BAR * len(scores) + 0.12
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, pitch * len(groups) + 1.1), layout="constrained")
-        axes = figure.subplots()
-        for position, (arm, by_key) in enumerate(scores.items()):
-            lengths = [number(by_key.get(key)) or 0.0 for _, key in groups]
-            offsets = np.arange(len(groups)) * pitch + position * BAR
-            axes.barh(offsets, lengths, BAR * 0.86, color=colours[arm], label=_literal(arm))
-        middle = (len(scores) - 1) * BAR / 2
-        labels = [_literal(label) for label, _ in groups]
-        axes.set_yticks(np.arange(len(groups)) * pitch + middle, labels, color=INK)
-        axes.tick_params(axis="y", length=0)
-        axes.set_ylim(len(groups) * pitch - pitch + 2 * middle + BAR, -BAR)
-        axes.spines["left"].set_visible(False)
-        axes.set_title(title, pad=10)
-        axes.grid(axis="x", linewidth=0.8)
-        _legend(figure, axes, len(scores))
+        if len(scores) >= MANY_ARMS:
+            figure = _grid(groups, scores)
+        else:
+            figure = _bars(groups, scores, styles)
+        figure.axes[0].set_title(title, pad=10)
         return [_save(figure, path)]
+
+
+def _bars(
+    groups: Sequence[tuple[str, str]],
+    scores: Mapping[str, Mapping[str, Any]],
+    styles: Mapping[str, ArmStyle],
+) -> Figure:
+    """Horizontal bars, a group a row."""
+    pitch = BAR * len(scores) + 0.12
+    figure = Figure(figsize=(WIDTH, pitch * len(groups) + 1.1), layout="constrained")
+    axes = figure.subplots()
+    for position, (arm, by_key) in enumerate(scores.items()):
+        lengths = [number(by_key.get(key)) or 0.0 for _, key in groups]
+        offsets = np.arange(len(groups)) * pitch + position * BAR
+        axes.barh(offsets, lengths, BAR * 0.86, color=styles[arm].colour, label=_literal(arm))
+    middle = (len(scores) - 1) * BAR / 2
+    labels = [_literal(label) for label, _ in groups]
+    axes.set_yticks(np.arange(len(groups)) * pitch + middle, labels, color=INK)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(groups) * pitch - pitch + 2 * middle + BAR, -BAR)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", linewidth=0.8)
+    _legend(figure, axes, len(scores))
+    return figure
+
+
+def _grid(groups: Sequence[tuple[str, str]], scores: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """A row a group, a column an arm; the shade repeats the number."""
+    values = np.array(
+        [[number(by.get(key)) for by in scores.values()] for _, key in groups], dtype=np.float64
+    )
+    figure = Figure(figsize=(WIDE, CELL * len(groups) + 2.8), layout="constrained")
+    axes = figure.subplots()
+    shades = [to_rgba(ARM_COLOURS[0], alpha) for alpha in (0.0, 0.6)]
+    colormap = LinearSegmentedColormap.from_list("shade", shades)
+    axes.pcolormesh(np.ma.masked_invalid(values), cmap=colormap, vmin=0)
+    for (row, column), value in np.ndenumerate(values):
+        text = MISSING if np.isnan(value) else f"{value:.0f}"
+        axes.text(column + 0.5, row + 0.52, text, ha="center", va="center", fontsize=9)
+    names = [_literal(arm) for arm in scores]
+    axes.set_xticks(np.arange(len(scores)) + 0.5, names, color=INK)
+    axes.set_xticklabels(names, rotation=50, rotation_mode="anchor", ha="left", va="center")
+    axes.set_yticks(np.arange(len(groups)) + 0.5, [label for label, _ in groups], color=INK)
+    axes.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    axes.invert_yaxis()
+    return figure
 
 
 def _legend(figure: Figure, axes: Axes, num_arms: int) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    columns = min(num_arms, 3)
+    many = num_arms >= MANY_ARMS
     figure.legend(
-        handles, labels, loc="outside lower left", ncols=columns, frameon=False, handlelength=1.2
+        handles,
+        labels,
+        loc="outside right upper" if many else "outside lower left",
+        ncols=1 if many else min(num_arms, 3),
+        frameon=False,
+        handlelength=2.4 if many else 1.2,
     )
 
 

@@ -1,28 +1,33 @@
 """What the numbers say in plain words, never more than they say."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from fl_ppseg.report.arms import ArmText, arm_texts
-from fl_ppseg.report.rows import ArmRow, arm_rows
+from fl_ppseg.report.rows import PLAIN, ArmRow, KeyRow, arm_rows, key_rows
 
-PLAIN = "plain"
 WEAK_MIOU = 20.0  # percent; below it a ratio to plain says little
 NEAR_TIE = 1.0  # points of mIoU below which one seed tells nothing
+NUM_TOLD = 6  # arms that are told in a sentence each; of more, some share one
 
 
 def headline(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """The first sentence of the report. Percentages are rounded down, so none is claimed too high.
 
-    Without a plain arm it gives scores only; without any score it says so.
+    Arms whose keys nobody shares come first: they are what the program is for. Without a plain arm
+    it gives scores only; without any score it says so.
     """
     rows = [row for row in arm_rows(summary) if not row.failed]
     texts = arm_texts(list(summary["arms"]), config)
     encrypted = [row for row in rows if texts[row.arm].encrypted]
-    compared = sorted((row for row in encrypted if row.ratio is not None), key=_ratio, reverse=True)
+    compared = [row for row in encrypted if row.ratio is not None]
+    unshared = [row for row in compared if not texts[row.arm].shared]
     if compared:
-        return _kept(compared, texts)
+        kind = (
+            "arms without a shared key" if 0 < len(unshared) < len(compared) else "encrypted arms"
+        )
+        return _kept(sorted(unshared or compared, key=_ratio, reverse=True), texts, kind)
     best = max(encrypted or rows, key=_miou, default=None)
     if best is None:
         return "No arm of this run reached a score"
@@ -35,6 +40,9 @@ def findings(
 ) -> tuple[str, ...]:
     """One sentence a finding, then what limits them.
 
+    Of many arms those with an embedding made for keys that nobody shares, and those that failed,
+    have a sentence each; the others are told together.
+
     Args:
         summary: As in summary.json.
         config: The run's config.
@@ -43,11 +51,20 @@ def findings(
     rows = arm_rows(summary)
     texts = arm_texts([row.arm for row in rows], config)
     plain = next((row for row in rows if row.arm == PLAIN and not row.failed), None)
-    told = [_told(row, plain, texts[row.arm]) for row in rows if row is not plain]
-    return tuple([*told, *_cautions(rows, plain, floor)])
+    others = [row for row in rows if row is not plain]
+    alone = [
+        row for row in others if len(others) <= NUM_TOLD or row.failed or texts[row.arm].tailored
+    ]
+    together = [row for row in others if row not in alone]
+    return (
+        *(_told(row, plain, texts[row.arm]) for row in alone),
+        *_told_together(together, plain, texts),
+        *_keys(key_rows(summary)),
+        *_cautions(rows, plain, floor),
+    )
 
 
-def _kept(rows: Sequence[ArmRow], texts: Mapping[str, ArmText]) -> str:
+def _kept(rows: Sequence[ArmRow], texts: Mapping[str, ArmText], kind: str) -> str:
     best, *others = rows
     verb = "reach" if _ratio(best) >= 1 else "keep"
     text = f"{texts[best.arm].subject} {verb} {_percent(best)}\u00a0%"
@@ -57,7 +74,7 @@ def _kept(rows: Sequence[ArmRow], texts: Mapping[str, ArmText]) -> str:
     text += " of the mIoU of plain training on cities never seen"
     if len(others) > 1:
         low, high = _percent(others[-1]), _percent(others[0])
-        text += f"; the other encrypted arms {f'{low} to ' if low != high else ''}{high}\u00a0%"
+        text += f"; the other {kind} {f'{low} to ' if low != high else ''}{high}\u00a0%"
     return text
 
 
@@ -72,16 +89,66 @@ def _told(row: ArmRow, plain: ArmRow | None, text: ArmText) -> str:
     gap = _miou(row) - _miou(plain)
     side = "above" if gap >= 0 else "below"
     against = f"{abs(gap):.1f} points {side} plain images ({plain.mIoU.text()})"
-    return f"{reached}, {against}{_doubt(row, plain)}."
+    return f"{reached}, {against}{_certainty(row, gap)}."
 
 
-def _doubt(row: ArmRow, plain: ArmRow) -> str:
-    """Says when a difference is no larger than what chance would give."""
-    gap = abs(_miou(row) - _miou(plain))
-    if row.mIoU.spread is not None and plain.mIoU.spread is not None:
-        noise = math.hypot(row.mIoU.spread, plain.mIoU.spread)
-        return f"; within the spread over seeds (±{noise:.1f})" if gap <= noise else ""
-    return "; too close to call with one seed" if gap < NEAR_TIE else ""
+def _certainty(row: ArmRow, gap: float) -> str:
+    """The ratio with its interval; says when a difference may be chance."""
+    if row.interval is None:
+        return "; too close to call with one seed" if abs(gap) < NEAR_TIE else ""
+    low, high = row.interval
+    told = f": {_ratio(row):.3f} of it, 95 % interval {low:.3f} to {high:.3f} over the seeds"
+    return f"{told}, so no difference is shown" if low <= 1 <= high else told
+
+
+def _told_together(
+    rows: Sequence[ArmRow], plain: ArmRow | None, texts: Mapping[str, ArmText]
+) -> list[str]:
+    """A sentence for each kind of arm: keys shared with nobody, one shared key, no encryption."""
+    kinds: tuple[tuple[str, Callable[[ArmText], bool]], ...] = (
+        ("Keys that nobody shares, ordinary embedding", lambda t: t.encrypted and not t.shared),
+        ("One key shared by all", lambda t: t.shared),
+        ("No encryption", lambda t: not t.encrypted and not t.shared),
+    )
+    measure = "mIoU" if plain is None else "mIoU as a share of plain's"
+    groups = [(kind, [row for row in rows if fits(texts[row.arm])]) for kind, fits in kinds]
+    return [
+        f"{kind}, {measure}: {', '.join(_briefly(row, plain) for row in group)}."
+        for kind, group in groups
+        if group
+    ]
+
+
+def _briefly(row: ArmRow, plain: ArmRow | None) -> str:
+    if plain is None:
+        return f"{row.arm} {row.mIoU.text()}"
+    if row.ratio is None:
+        return f"{row.arm} unknown"
+    interval = "" if row.interval is None else f" ({row.interval[0]:.3f} to {row.interval[1]:.3f})"
+    return f"{row.arm} {row.ratio:.3f}{interval}"
+
+
+def _keys(rows: Sequence[KeyRow]) -> list[str]:
+    """What the wrong key and no key get, the most any arm gives away."""
+    told = []
+    for key, column in (("a wrong key", "wrong_miou"), ("no key", "no_key_miou")):
+        known = [row for row in rows if getattr(row, column) is not None]
+        if known:
+            most = max(known, key=lambda row: float(getattr(row, column)))
+            scores = _span(getattr(row, column) for row in known)
+            right = _span(row.right_miou for row in known if row.right_miou is not None)
+            told.append(
+                f"With {key} a query gets {scores} mIoU where the right key gets {right}"
+                f"{f' (most: {most.arm})' if len(known) > 1 else ''}."
+            )
+    return told
+
+
+def _span(values: Iterable[float]) -> str:
+    texts = [f"{value:.1f}" for value in sorted(values)]
+    if not texts:
+        return "no score"
+    return texts[0] if texts[0] == texts[-1] else f"{texts[0]} to {texts[-1]}"
 
 
 def _cautions(rows: Sequence[ArmRow], plain: ArmRow | None, floor: float | None) -> list[str]:

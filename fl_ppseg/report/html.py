@@ -1,7 +1,6 @@
 """report.html: one file that explains a run to somebody who was not there."""
 
 import platform
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import metadata, resources
@@ -14,13 +13,15 @@ from fl_ppseg.classes import ClassTable
 from fl_ppseg.files import write_atomically
 from fl_ppseg.progress.state import duration
 from fl_ppseg.report.arms import ArmText, arm_texts
-from fl_ppseg.report.figures import arm_colours, plot_cities, plot_classes, plot_curves
+from fl_ppseg.report.figures import MANY_ARMS, plot_cities, plot_classes, plot_curves
 from fl_ppseg.report.findings import findings, headline
-from fl_ppseg.report.inline import dot, inline_svg
-from fl_ppseg.report.rows import ArmRow, arm_rows, number
-from fl_ppseg.report.scenes import ScenePanel, scenes_html
+from fl_ppseg.report.inline import inline_svg, swatch
+from fl_ppseg.report.markup import definitions, items, meanings, section, table, text
+from fl_ppseg.report.rows import number
+from fl_ppseg.report.scenes import DEMO_KEY, CipherGallery, ScenePanel, gallery_html, scenes_html
 from fl_ppseg.report.series import collect
-from fl_ppseg.report.tables import COLUMNS, cells
+from fl_ppseg.report.sheets import comparison_sheet, elsewhere_sheet, key_sheet
+from fl_ppseg.report.styles import ArmStyle, arm_styles
 
 LIBRARIES = ("flwr", "ray", "torch", "timm", "numpy", "cryptography")
 LIMITS = (
@@ -35,7 +36,14 @@ LIMITS = (
     "owner's own node, which must be trusted.",
     "No attack was run for this report.",
 )
-_PATH = re.compile(r"(?<![\w.])(?:~|[A-Za-z]:)?(?:[/\\][\w.@+-]+){2,}[/\\]?|~[/\\][\w./\\-]+")
+KEYS_LEAD = (
+    "Arms whose clients share one key, with their newest weights: what a query gets that was "
+    "encrypted with the shared key, with another one, or not at all. Percent, mean over seeds."
+)
+ELSEWHERE_LEAD = (
+    "Other data, models and budgets: not comparable with this run, and no figure above is taken "
+    "from here."
+)
 
 
 def write_report(
@@ -45,6 +53,7 @@ def write_report(
     config: Mapping[str, Any],
     panels: Sequence[ScenePanel],
     class_table: ClassTable,
+    gallery: CipherGallery | None = None,
 ) -> Path:
     """Writes report.html, and its pictures under figures/.
 
@@ -55,38 +64,47 @@ def write_report(
         config: The run's config as plain values; paths in it are not shown.
         panels: A scene of each val city; may be empty.
         class_table: Names and colours of the classes.
+        gallery: One image under every cipher.
 
     Returns:
         Path of report.html, which is whole or absent.
     """
     lines = list(results)
     arms = list(summary["arms"])
-    colours = arm_colours(arms)
+    styles = arm_styles(arms)
     figures = run_dir / "figures"
     val_cities = sorted({str(line["city"]) for line in lines if line["role"] == "val"})
     series = collect(lines)
     title = headline(summary, config)
     sections = (
-        _findings(findings(summary, config, series.floor())),
-        _section("Comparison", _table(arm_rows(summary), colours, config)),
-        _section("What the arms mean", _arms(arm_texts(arms, config), colours)),
-        _section(
+        f'<ul class="findings">{items(findings(summary, config, series.floor()))}</ul>',
+        section("Comparison", _comparison(summary, styles, config)),
+        section("With the wrong key", _keys(summary, styles), KEYS_LEAD),
+        section("What the arms mean", _arms(arm_texts(arms, config), styles)),
+        section(
             "One scene of each unseen city",
-            scenes_html(panels, class_table, colours, figures),
+            scenes_html(panels, class_table, styles, figures),
             "What the owner sees, what a training node would see, and what each arm answers.",
         ),
-        _section("Over the rounds", _charts(plot_curves(series, colours, figures))),
-        _section(
+        section(
+            "One image under every cipher",
+            gallery_html(gallery, figures) if gallery else "",
+            f"What each cipher leaves to be seen; each picture has a {DEMO_KEY} of its own.",
+        ),
+        section("Over the rounds", _charts(plot_curves(series, styles, figures), len(arms))),
+        section(
             "Cities and classes",
             _charts(
-                plot_cities(summary, val_cities, colours, figures)
-                + plot_classes(summary, class_table.names, colours, figures)
+                plot_cities(summary, val_cities, styles, figures)
+                + plot_classes(summary, class_table.names, styles, figures),
+                len(arms),
             ),
             "Training cities are scored on held-out images, unseen cities with keys and streets "
             "that training never met.",
         ),
-        _section("Limits", f"<ul>{_items(LIMITS)}</ul>"),
-        _section("Run", _facts(summary, lines, config)),
+        section("Published elsewhere", _elsewhere(config), ELSEWHERE_LEAD),
+        section("Limits", f"<ul>{items(LIMITS)}</ul>"),
+        section("Run", _facts(summary, lines, config)),
     )
     page = _page(title, _subtitle(lines, val_cities, config), "".join(sections))
     path = run_dir / "report.html"
@@ -94,38 +112,14 @@ def write_report(
     return path
 
 
-def without_paths(text: str) -> str:
-    """Hides absolute paths, which tell user names and machines.
-
-    >>> without_paths("no file /home/ann/city.png")
-    'no file [path]'
-    """
-    return _PATH.sub("[path]", text)
-
-
 def _page(title: str, subtitle: str, body: str) -> str:
     package = resources.files("fl_ppseg.report")
     template = Template((package / "page.html").read_text(encoding="utf-8"))
     style = (package / "style.css").read_text(encoding="utf-8")
-    shown = _text(title).replace("-", "\u2011")  # no break inside per-client
+    shown = text(title).replace("-", "\u2011")  # no break inside per-client
     return template.substitute(
-        title=_text(title), headline=shown, subtitle=subtitle, style=style, body=body
+        title=text(title), headline=shown, subtitle=subtitle, style=style, body=body
     )
-
-
-def _text(value: object) -> str:
-    return escape(without_paths(str(value)))
-
-
-def _items(texts: Iterable[object]) -> str:
-    return "".join(f"<li>{_text(text)}</li>" for text in texts)
-
-
-def _section(title: str, content: str, lead: str = "") -> str:
-    if not content:
-        return ""
-    lead = f'<p class="lead">{_text(lead)}</p>' if lead else ""
-    return f"<section><h2>{_text(title)}</h2>{lead}{content}</section>"
 
 
 def _subtitle(
@@ -137,46 +131,35 @@ def _subtitle(
     parts += [f"{len(clients)} training clients"] if clients else []
     parts += [f"unseen: {', '.join(val_cities)}"] if val_cities else []
     parts += [f"{rounds} rounds"] if rounds else []
-    return _text(" · ".join(parts))
+    return text(" · ".join(parts))
 
 
-def _findings(texts: Sequence[str]) -> str:
-    return f'<ul class="findings">{_items(texts)}</ul>'
+def _comparison(
+    summary: Mapping[str, Any], styles: Mapping[str, ArmStyle], config: Mapping[str, Any]
+) -> str:
+    sheet = comparison_sheet(summary, config)
+    several = any(row.num_seeds > 1 for row in sheet.rows)
+    spread = " ± is the sample standard deviation over seeds." if several else ""
+    theirs = " Published columns are of other runs, in their own setting (below)."
+    own = f"Scores are the {_last_rounds(config)}.{spread}"
+    note = f'<p class="note">{own}{theirs if sheet.source else ""}</p>'
+    return f"{table(sheet, _swatches(styles))}{note}{meanings(sheet)}"
 
 
-def _table(rows: Sequence[ArmRow], colours: Mapping[str, str], config: Mapping[str, Any]) -> str:
-    head = "".join(f'<th scope="col">{_text(column.heading)}</th>' for column in COLUMNS)
-    body = "".join(_table_row(row, colours[row.arm]) for row in rows)
-    meanings = "".join(
-        f"<dt>{_text(column.heading)}</dt><dd>{_text(column.meaning)}</dd>" for column in COLUMNS
-    )
-    spread = " ± is the sample standard deviation over seeds." if _several(rows) else ""
-    return (
-        f'<table class="arms"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-        f'<p class="note">Scores are the {_last_rounds(config)}.{spread}</p>'
-        f"<details><summary>What the columns mean</summary><dl>{meanings}</dl></details>"
-    )
+def _keys(summary: Mapping[str, Any], styles: Mapping[str, ArmStyle]) -> str:
+    sheet = key_sheet(summary)
+    return "" if sheet is None else table(sheet, _swatches(styles))
 
 
-def _table_row(row: ArmRow, colour: str) -> str:
-    name, *texts = cells(row)
-    headings = [column.heading for column in COLUMNS[1:]]
-    failed = ' class="failed"' if row.failed else ""
-    body = "".join(
-        f'<td data-label="{_text(heading)}"{_bar(heading, row)}>{_text(text)}</td>'
-        for heading, text in zip(headings, texts, strict=True)
-    )
-    return f'<tr{failed}><th scope="row">{dot(colour)}{_text(name)}</th>{body}</tr>'
+def _elsewhere(config: Mapping[str, Any]) -> str:
+    sheet = elsewhere_sheet(config)
+    sources = dict.fromkeys(row.source for row in sheet.rows)
+    notes = (f"{s.name} ({s.where}): {s.data}; {s.setting}." for s in sources)
+    return f"{table(sheet, {})}<ul>{items(notes)}</ul>"
 
 
-def _bar(heading: str, row: ArmRow) -> str:
-    if heading != "mIoU" or row.mIoU.mean is None:
-        return ""
-    return f' class="main" style="--v:{min(max(row.mIoU.mean, 0.0), 100.0):.1f}%"'
-
-
-def _several(rows: Sequence[ArmRow]) -> bool:
-    return any(row.num_seeds > 1 for row in rows)
+def _swatches(styles: Mapping[str, ArmStyle]) -> dict[str, str]:
+    return {arm: swatch(style) for arm, style in styles.items()}
 
 
 def _last_rounds(config: Mapping[str, Any]) -> str:
@@ -185,27 +168,28 @@ def _last_rounds(config: Mapping[str, Any]) -> str:
     return f"mean of the last {last} rounds" if last else "mean of the last rounds"
 
 
-def _arms(texts: Mapping[str, ArmText], colours: Mapping[str, str]) -> str:
-    return f'<dl class="meanings">{"".join(_arm(a, t, colours[a]) for a, t in texts.items())}</dl>'
+def _arms(texts: Mapping[str, ArmText], styles: Mapping[str, ArmStyle]) -> str:
+    return f'<dl class="meanings">{"".join(_arm(a, t, styles[a]) for a, t in texts.items())}</dl>'
 
 
-def _arm(arm: str, text: ArmText, colour: str) -> str:
-    tag = '<span class="tag">reconstruction</span>' if text.reconstruction else ""
-    settings = f"<small>{_text(' · '.join(text.settings))}</small>" if text.settings else ""
-    note = _text(_sentence(text.note))
-    return f"<div><dt>{dot(colour)}{_text(arm)}{tag}</dt><dd>{note}{settings}</dd></div>"
+def _arm(arm: str, about: ArmText, style: ArmStyle) -> str:
+    tag = '<span class="tag">reconstruction</span>' if about.reconstruction else ""
+    settings = f"<small>{text(' · '.join(about.settings))}</small>" if about.settings else ""
+    note = text(_sentence(about.note))
+    return f"<div><dt>{swatch(style)}{text(arm)}{tag}</dt><dd>{note}{settings}</dd></div>"
 
 
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
+def _sentence(note: str) -> str:
+    return f"{note[:1].upper()}{note[1:].rstrip('.')}." if note else ""
 
 
-def _charts(paths: Sequence[Path]) -> str:
+def _charts(paths: Sequence[Path], num_arms: int) -> str:
     charts = [
         f'<figure class="chart">{inline_svg(p.read_text("utf-8"), p.stem, _title(p))}</figure>'
         for p in paths
     ]
-    return f'<div class="charts">{"".join(charts)}</div>' if charts else ""
+    kind = "charts many" if num_arms >= MANY_ARMS else "charts"
+    return f'<div class="{kind}">{"".join(charts)}</div>' if charts else ""
 
 
 def _title(path: Path) -> str:
@@ -226,15 +210,9 @@ def _facts(
         **{name: _version(name) for name in LIBRARIES},
     }
     return (
-        f'<dl class="facts">{_definitions((k, v) for k, v in facts.items() if v)}</dl>'
+        f'<dl class="facts">{definitions((k, v) for k, v in facts.items() if v)}</dl>'
         f"<details><summary>Configuration</summary>"
-        f'<dl class="facts">{_definitions(_flat(config))}</dl></details>'
-    )
-
-
-def _definitions(pairs: Iterable[tuple[str, object]]) -> str:
-    return "".join(
-        f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in pairs
+        f'<dl class="facts">{definitions(_flat(config))}</dl></details>'
     )
 
 

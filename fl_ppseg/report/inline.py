@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fl_ppseg.report.figures import INK, MUTED, PAPER, RULE
+from fl_ppseg.report.styles import INK, MUTED, PAPER, RULE, ArmStyle
 
 _VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", PAPER: "none"}
 _PROLOGUE = re.compile(r"^.*?(?=<svg)", re.DOTALL)
@@ -38,10 +38,12 @@ def inline_svg(svg: str, name: str, title: str) -> str:
     return f'{opening} role="img" aria-label="{title}">{_FONT.sub("inherit", rest)}'
 
 
-def dot(colour: str | None) -> str:
-    """A small disc in an arm's colour; nothing where the arm has none."""
-    shown = _VARIABLES.get(colour or "", colour)
-    return f'<i class="dot" style="--c:{shown}"></i>' if shown else ""
+def swatch(style: ArmStyle | None) -> str:
+    """A short line as an arm has it in the figures; nothing for what is no arm."""
+    if style is None:
+        return ""
+    colour = _VARIABLES.get(style.colour, style.colour)
+    return f'<i class="swatch" style="--c:{colour};--l:{style.line}"></i>'
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:

@@ -1,11 +1,12 @@
 """summary.json -> one row an arm: means over seeds, their spread, and what an arm cost."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import stdev
-from typing import Any
+from typing import Any, NamedTuple
 
+PLAIN = "plain"
+"""The arm that ratios are taken to."""
 MISSING = "–"
 BYTES_PER_MB = 1e6
 
@@ -31,7 +32,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class ArmRow:
-    """What one arm reached (percent) and cost; `ratio` is its mIoU over that of `plain`."""
+    """What one arm reached (percent) and cost.
+
+    `ratio` is its mIoU over that of `plain`, paired by seed, and `interval` the ends of the ratio's
+    95 % confidence interval: None for one seed and for `plain` itself.
+    """
 
     arm: str
     aAcc: Measured  # noqa: N815
@@ -39,6 +44,7 @@ class ArmRow:
     mAcc: Measured  # noqa: N815
     own_mIoU: Measured  # noqa: N815
     ratio: float | None
+    interval: tuple[float, float] | None
     rounds: int | None
     seconds: float | None
     megabytes_up: float | None
@@ -52,9 +58,27 @@ class ArmRow:
         return self.mIoU.mean is None
 
 
+class KeyRow(NamedTuple):
+    """mIoU and aAcc (percent) of queries under the right key, a wrong key and no key."""
+
+    arm: str
+    right_miou: float | None
+    wrong_miou: float | None
+    no_key_miou: float | None
+    right_aacc: float | None
+    wrong_aacc: float | None
+    no_key_aacc: float | None
+
+
 def arm_rows(summary: Mapping[str, Any]) -> tuple[ArmRow, ...]:
     """Rows in the order of the summary; missing, null and not finite numbers become None."""
     return tuple(_row(arm, values or {}) for arm, values in summary["arms"].items())
+
+
+def key_rows(summary: Mapping[str, Any]) -> tuple[KeyRow, ...]:
+    """Rows of the arms whose key was put to the test, in the order of the summary."""
+    trials = {arm: (values or {}).get("key_trials") for arm, values in summary["arms"].items()}
+    return tuple(_key_row(arm, by_key) for arm, by_key in trials.items() if by_key)
 
 
 def number(value: object) -> float | None:
@@ -67,6 +91,15 @@ def number(value: object) -> float | None:
 def amount(value: float | None) -> str:
     """Seconds or megabytes: one decimal below 100, none above; a dash for None."""
     return fixed(value, 1 if value is not None and value < 100 else 0)
+
+
+def ends(interval: tuple[float, float] | None) -> str:
+    """An interval of ratios, or a dash.
+
+    >>> ends((0.9301, 0.9744))
+    '0.930–0.974'
+    """
+    return MISSING if interval is None else f"{interval[0]:.3f}–{interval[1]:.3f}"
 
 
 def fixed(value: float | None, decimals: int) -> str:
@@ -84,6 +117,7 @@ def _row(arm: str, values: Mapping[str, Any]) -> ArmRow:
         mAcc=_measured(values, "mAcc"),
         own_mIoU=_measured(values, "own_mIoU"),
         ratio=number(values.get("ratio_to_plain")),
+        interval=None if arm == PLAIN else _interval(values.get("ratio_ci95")),
         rounds=None if rounds is None else int(rounds),
         seconds=number(values.get("seconds")),
         megabytes_up=_megabytes(values.get("bytes_up")),
@@ -93,10 +127,20 @@ def _row(arm: str, values: Mapping[str, Any]) -> ArmRow:
     )
 
 
+def _key_row(arm: str, by_key: Mapping[str, Mapping[str, object]]) -> KeyRow:
+    def of(score: str) -> list[float | None]:
+        return [number((by_key.get(key) or {}).get(score)) for key in ("right", "wrong", "none")]
+
+    return KeyRow(arm, *of("mIoU"), *of("aAcc"))
+
+
 def _measured(values: Mapping[str, Any], score: str) -> Measured:
-    every = [number(seed.get(score)) for seed in values.get("per_seed") or ()]
-    finite = [value for value in every if value is not None]
-    return Measured(number(values.get(score)), stdev(finite) if len(finite) > 1 else None)
+    return Measured(number(values.get(score)), number(values.get(f"{score}_std")))
+
+
+def _interval(pair: Sequence[object] | None) -> tuple[float, float] | None:
+    low, high = map(number, pair or (None, None))
+    return None if low is None or high is None else (low, high)
 
 
 def _megabytes(value: object) -> float | None:

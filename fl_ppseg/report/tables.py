@@ -1,84 +1,61 @@
-"""The comparison of all arms as a table for the terminal and as plain text for logs."""
+"""The tables of a run for the terminal and as plain text for logs."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 from rich.table import Table
 
-from fl_ppseg.report.rows import ArmRow, amount, arm_rows, fixed
+from fl_ppseg.report.rows import ArmRow, arm_rows
+from fl_ppseg.report.sheets import (
+    INTERVAL,
+    RowT,
+    Sheet,
+    against_plain,
+    comparison_sheet,
+    key_sheet,
+)
 
-
-@dataclass(frozen=True)
-class Column:
-    """A heading and the sentence that explains it, unit included."""
-
-    heading: str
-    meaning: str
-
-
-COLUMNS = (
-    Column("arm", "One setting that was trained; all arms see the same scenes, model and rounds."),
-    Column("aAcc", "Share of all labelled pixels that are right, in percent."),
-    Column("mIoU", "Mean intersection over union on val cities that no client holds, in percent."),
-    Column("mAcc", "Mean recall over the classes on those val cities, in percent."),
-    Column("own mIoU", "mIoU on held-out images of the training cities, in percent."),
-    Column("of plain", "mIoU divided by the mIoU of the arm `plain` in this run (1 = no loss)."),
-    Column("time, s", "Wall time of the arm, evaluation included."),
-    Column("MB up", "Megabytes (10⁶ bytes) that all clients sent to the coordinator."),
-    Column("MB down", "Megabytes that the coordinator sent to all clients."),
+MIN_NAME = 12
+"""Characters of an arm's name that fit however narrow the terminal is."""
+KEYS_CAPTION = (
+    "shared-key arms, newest weights: queries under the right key, a wrong one, none; percent"
 )
 
 
-def cells(row: ArmRow) -> tuple[str, ...]:
-    """The row as texts, one for each of `COLUMNS`."""
-    return (
-        row.arm,
-        row.aAcc.text(),
-        row.mIoU.text(),
-        row.mAcc.text(),
-        row.own_mIoU.text(),
-        fixed(row.ratio, 3),
-        amount(row.seconds),
-        amount(row.megabytes_up),
-        amount(row.megabytes_down),
-    )
+@dataclass(frozen=True)
+class RunTables:
+    """The tables that end a run; scores of several seeds read `mean±deviation`.
+
+    Attributes:
+        summary: As in summary.json.
+        config: The run's config, which says what published figures may stand beside it.
+    """
+
+    summary: Mapping[str, Any]
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Names of arms fold where the console is narrow, numbers never."""
+        failed = {row.arm for row in arm_rows(self.summary) if row.failed}
+        for sheet, note in _sheets(self.summary, self.config):
+            yield _table(sheet, note, failed, options.max_width)
 
 
-def comparison_table(summary: Mapping[str, Any]) -> Table:
-    """The table that ends a run; scores of several seeds read `mean±deviation`."""
-    rows = arm_rows(summary)
-    texts = [[text.replace(" ± ", "±") for text in cells(row)] for row in rows]
-    roomy = all(row.num_seeds == 1 for row in rows)
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1 if roomy else 0, 0, 0),
-        caption=caption(rows),
-        caption_style="dim",
-    )
-    for column, *values in zip(COLUMNS, *texts, strict=True):
-        is_arm = column.heading == "arm"
-        table.add_column(
-            column.heading.replace(" ", "\n"),
-            justify="left" if is_arm else "right",
-            style="bold" if column.heading == "mIoU" else "",
-            no_wrap=True,
-            min_width=None if is_arm else max(map(len, values), default=0),
-        )
-    for row, line in zip(rows, texts, strict=True):
-        table.add_row(*map(escape, line), style="red" if row.failed else "")
-    return table
+def comparison_table(
+    summary: Mapping[str, Any], config: Mapping[str, Any] | None = None
+) -> RunTables:
+    """What a console prints at the end of a run."""
+    return RunTables(summary, config or {})
 
 
-def comparison_text(summary: Mapping[str, Any]) -> str:
-    """The same table as aligned plain text, for logs and files."""
-    rows = arm_rows(summary)
-    lines = [tuple(column.heading for column in COLUMNS), *(cells(row) for row in rows)]
-    widths = [max(map(len, texts)) for texts in zip(*lines, strict=True)]
-    return "\n".join([*(_aligned(line, widths) for line in lines), caption(rows)])
+def comparison_text(summary: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> str:
+    """The tables that end a run as aligned plain text, for logs and files."""
+    return "\n\n".join(_plain_text(*entry) for entry in _sheets(summary, config or {}))
 
 
 def caption(rows: Sequence[ArmRow]) -> str:
@@ -89,6 +66,59 @@ def caption(rows: Sequence[ArmRow]) -> str:
     text = f"scores in percent on unseen val cities, {num} seed{'' if num == '1' else 's'}{spread}"
     failed = ", ".join(row.arm for row in rows if row.failed)
     return f"{text}; no result: {failed}" if failed else text
+
+
+def _sheets(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[Sheet[Any], str]]:
+    """The sheets to show, each with its caption."""
+    whole = comparison_sheet(summary, config)
+    extra = against_plain(whole)
+    narrow = [c for c in whole.columns if c is not INTERVAL and not c.published]
+    shown: list[tuple[Sheet[Any], str]] = [
+        (Sheet(tuple(narrow), whole.rows), caption(whole.rows)),
+    ]
+    if extra is not None:
+        published = f"; published: {extra.source}" if extra.source else ""
+        shown.append((extra, f"mIoU against plain, paired by seed{published}"))
+    if (keys := key_sheet(summary)) is not None:
+        shown.append((keys, KEYS_CAPTION))
+    return shown
+
+
+def _table(sheet: Sheet[RowT], note: str, failed: set[str], line: int) -> Table:
+    texts = [[text.replace(" ± ", "±") for text in cells] for cells in sheet.cells]
+    headings = [column.heading.replace(" ", "\n") for column in sheet.columns]
+    widths = [
+        max(map(len, [*heading.split("\n"), *values]))
+        for heading, *values in zip(headings, *texts, strict=True)
+    ]
+    roomy = int(sum(widths) + 2 * len(widths) < line)
+    room = line - sum(widths[1:]) - (1 + roomy) * len(widths) - 1
+    widths[0] = max(MIN_NAME, min(widths[0], room))
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, roomy, 0, 0),
+        caption=note,
+        caption_style="dim",
+    )
+    for heading, width in zip(headings, widths, strict=True):
+        table.add_column(
+            heading,
+            justify="left" if heading == "arm" else "right",
+            style="bold" if heading == "mIoU" else "",
+            no_wrap=True,
+            min_width=width,
+        )
+    for name, *values in texts:
+        folded = textwrap.fill(name, widths[0])
+        table.add_row(*map(escape, (folded, *values)), style="red" if name in failed else "")
+    return table
+
+
+def _plain_text(sheet: Sheet[RowT], note: str) -> str:
+    lines = [tuple(column.heading for column in sheet.columns), *sheet.cells]
+    widths = [max(map(len, texts)) for texts in zip(*lines, strict=True)]
+    return "\n".join([*(_aligned(line, widths) for line in lines), note])
 
 
 def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:

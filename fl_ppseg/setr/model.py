@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fl_ppseg.errors import InputError
 from fl_ppseg.setr.backbone import create_backbone
+from fl_ppseg.setr.canonical import InvariantPatchEmbed
 from fl_ppseg.setr.decoders import Levels, LinearHead, MLAHead, MLANeck, UpHead
 
 if TYPE_CHECKING:
@@ -147,6 +148,8 @@ def build_setr(
             num_heads=config.num_heads,
             pretrained=config.pretrained,
         )
+        if config.invariant is not None:
+            backbone.patch_embed = InvariantPatchEmbed(backbone.patch_embed, config.invariant)
         taps = _taps(config.decoder, len(backbone.blocks), config.num_auxiliary)
         build = _build_mla if config.decoder == "mla" else _build_up
         return build(config, num_classes, backbone, taps)

@@ -23,6 +23,7 @@ def withheld(embedding: str) -> frozenset[str]:
     """Names of the tensors that do not travel from a node when the embedding is treated so.
 
     Args:
-        embedding: `uploaded`, or `frozen` (public, the same everywhere, never trained).
+        embedding: As in an arm's config. `frozen` is public, the same everywhere, never trained;
+            `private` is the client's own; all others travel like any layer.
     """
-    return frozenset(EMBEDDING_TENSORS if embedding == "frozen" else ())
+    return frozenset(EMBEDDING_TENSORS if embedding in ("frozen", "private") else ())

@@ -16,6 +16,7 @@ from torch import Tensor
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 from fl_ppseg.setr.backbone import fold_normalisation, normalisation
+from fl_ppseg.setr.canonical import InvariantPatchEmbed
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import BACKBONE_PREFIX, EMBEDDING_TENSORS, POSITION_TENSOR
 
@@ -59,7 +60,8 @@ def load_weights(model: SETR, path: Path) -> None:
     Accepted knowingly, and logged: classifiers for another number of classes (these start from
     scratch); a file of timm's own, names without `backbone.` (backbone only, with its patch
     embedding resampled and its normalisation folded in); a position embedding for another grid
-    (resampled by timm). Anything else that does not fit is an error.
+    (resampled by timm); a linear patch embedding where the model's is invariant (it starts from
+    scratch). Anything else that does not fit is an error.
 
     Raises:
         InputError: The file cannot be read, or its tensors do not fit the model.
@@ -71,14 +73,14 @@ def load_weights(model: SETR, path: Path) -> None:
         fresh = {name for name in model.state_dict() if not name.startswith(BACKBONE_PREFIX)}
         fresh -= state.keys()
     state = _with_grid(state, model, grid)
-    others = _other_classes(state, model)
+    others = _other_classes(state, model) | _other_embedding(state, model)
     state = {name: tensor for name, tensor in state.items() if name not in others}
     _check_fit(state, model, fresh | others, path)
     model.load_state_dict(state, strict=False)
     if fresh:
         logger.info("%s holds a timm backbone: decoder and heads start from scratch", path)
     if others:
-        logger.info("%s is for other classes: the classifiers start from scratch", path)
+        logger.info("%s is for another input or classes: %s start from scratch", path, others)
 
 
 def _read(path: Path) -> tuple[State, tuple[int, int] | None]:
@@ -144,6 +146,16 @@ def _other_classes(state: State, model: SETR) -> set[str]:
         and own[name].shape[0] != state[name].shape[0]
         and own[name].shape[1:] == state[name].shape[1:]
     }
+
+
+def _other_embedding(state: State, model: SETR) -> set[str]:
+    """The tensors of a linear patch embedding in a file, where the model's is an invariant one."""
+    weight = state.get(EMBEDDING_TENSORS[0])
+    if not isinstance(model.backbone.patch_embed, InvariantPatchEmbed) or weight is None:
+        return set()
+    own = model.backbone.patch_embed.proj.weight
+    is_linear = weight.shape[1] == own.shape[1] // 2 and weight.shape[2:] == own.shape[2:]
+    return set(EMBEDDING_TENSORS) if is_linear and len(weight) == len(own) else set()
 
 
 def _check_fit(state: State, model: SETR, fresh: set[str], path: Path) -> None:

@@ -1,0 +1,123 @@
+"""What the owner of a query does: encrypt an image, and bring the embedding that reads it.
+
+Nobody gives the owner of a query a key, except in the arms whose owners share one: it makes a key
+of its own and drops it. Where the model's patch embedding is private, it adapts the public one to
+that key, as an owner who joins the training does.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, get_args
+
+import numpy as np
+from torch import Tensor, nn
+
+from fl_ppseg.adaptation import adapted_embedding
+from fl_ppseg.ciphers import encrypt
+from fl_ppseg.config import ArmConfig
+from fl_ppseg.errors import InputError
+from fl_ppseg.keys import ClientKey, SubKey
+
+Encrypt = Callable[[np.ndarray], np.ndarray]
+"""(3, H, W) uint8 -> (3, H, W) uint8."""
+Key = Literal["right", "wrong", "none"]
+"""The key of a query to a shared-key arm: the shared one, a new one, or the image as it is."""
+KEYS: Final[tuple[Key, ...]] = get_args(Key)
+
+
+class Query(NamedTuple):
+    """How an image becomes a query, and what the model needs to answer it."""
+
+    encrypt: Encrypt
+    """Called once an image."""
+    embedding: dict[str, Tensor] | None
+    """The patch embedding to put in place of the model's; None: as it is. It is key material."""
+
+    def load_into(self, model: nn.Module) -> None:
+        """Put the embedding into a model; where there is none, the model stays as it is."""
+        model.load_state_dict(self.embedding or {}, strict=False)
+
+
+def throwaway_query(protection: ArmConfig, block_size: int, public: Mapping[str, Tensor]) -> Query:
+    """A query of somebody who has public weights alone, under keys that nobody keeps.
+
+    Args:
+        protection: Of the arm. With `per-image` every image gets a key of its own; otherwise one
+            key serves all images of this query. In a shared-key arm that is a wrong key.
+        block_size: Side of a cipher block in pixels.
+        public: Weights that everybody may have, `EMBEDDING_TENSORS` among them.
+
+    Raises:
+        InputError: No embedding can be adapted to the arm's cipher.
+    """
+    own = SubKey.generate()
+    is_per_image = protection.key_mode == "per-image"
+    return Query(
+        lambda image: _seal(
+            image, SubKey.generate() if is_per_image else own, protection, block_size
+        ),
+        _adapted(public, own, protection) if protection.embedding == "private" else None,
+    )
+
+
+def shared_query(
+    protection: ArmConfig,
+    key: Key,
+    shared: SubKey,
+    block_size: int,
+    trained: Mapping[str, Tensor],
+) -> Query:
+    """A query to a model whose users share one key.
+
+    A model trained on plain images (`encrypted: queries`) has its embedding adapted to the shared
+    key, whatever the key of the query; others are as trained.
+
+    Args:
+        protection: Of an arm with `key_mode: shared`.
+        key: Of the query.
+        shared: The key that all share.
+        block_size: Side of a cipher block in pixels.
+        trained: The model's weights as trained.
+
+    Raises:
+        InputError: No embedding can be adapted to the arm's cipher.
+    """
+    own = {"right": shared, "wrong": SubKey.generate(), "none": None}[key]
+    return Query(
+        lambda image: image if own is None else _seal(image, own, protection, block_size),
+        _adapted(trained, shared, protection) if protection.encrypted == "queries" else None,
+    )
+
+
+def load_shared_subkey(path: Path) -> SubKey:
+    """The key that all share, from the file of its master key.
+
+    Args:
+        path: `<vault>/.shared/master.key`; its salt lies where the vault put it, beside it.
+
+    Raises:
+        InputError: The file or the salt is missing, damaged, or open to others.
+    """
+    master = ClientKey.load(path)
+    salt = path.parent / "manifests" / "salt.json"
+    try:
+        return master.client_subkey(bytes.fromhex(json.loads(salt.read_text("utf-8"))["client"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{salt}: no readable salt of the shared key {path} ({type(error).__name__}); name the "
+            "key in its vault, or copy its whole folder"
+        ) from None
+
+
+def _seal(image: np.ndarray, key: SubKey, protection: ArmConfig, block_size: int) -> np.ndarray:
+    if protection.cipher is None or protection.block_scope is None:
+        return image
+    scope = protection.block_scope
+    return encrypt(image, key, protection.cipher, block_size=block_size, scope=scope)
+
+
+def _adapted(
+    weights: Mapping[str, Tensor], key: SubKey, protection: ArmConfig
+) -> dict[str, Tensor]:
+    return adapted_embedding(weights, protection.cipher, protection.block_scope, key)

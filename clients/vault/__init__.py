@@ -1,0 +1,25 @@
+"""The owner's vault: keys are made and images are encrypted here, and only here.
+
+    <vault>/<city>/master.key          0600, made once from the OS
+    <vault>/<city>/manifests/          salts of derived keys, the owner's own
+    <vault>/<city>/shards/<digest>/    what the training node gets: encrypted views, labels
+    <vault>/<city>/private/<digest>/   what a node that its owner trusts also gets: the patch
+                                       embedding adapted to the client's key
+    <vault>/.shared/                   the one key of arms whose owners share it
+
+A shard is prepared once: `num_views` augmented views an image, each encrypted with its own key (or
+the client's), held-out images encrypted alike. Equal settings and images find it again; of several
+processes at once the first makes it. Folders are 0700: their owner's alone.
+"""
+
+from clients.vault.assignment import Assignment, Prepared
+from clients.vault.keyring import Vault, shared_subkey
+from clients.vault.shards import prepare_shards
+
+__all__ = [
+    "Assignment",
+    "Prepared",
+    "Vault",
+    "prepare_shards",
+    "shared_subkey",
+]

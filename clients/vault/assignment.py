@@ -1,0 +1,95 @@
+"""What one owner is to encrypt and what becomes of it: plain values, without any key."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from fl_ppseg.config import ArmConfig, DataConfig
+from fl_ppseg.dataset import Scene
+from fl_ppseg.messages import Arrays
+from fl_ppseg.shard import SCHEMA
+
+PLAIN = ArmConfig(note="images as they are")
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What one owner is to encrypt: picklable, without any key."""
+
+    vault: Path
+    """This owner's folder; only the owner's processes touch it."""
+    city: str
+    train: tuple[Scene, ...]
+    heldout: tuple[Scene, ...]
+    data: DataConfig
+    block_size: int
+    """Side of a cipher block in pixels: the ViT's patch."""
+    seed: int
+    """Seed of the augmented views; keys never come from it."""
+    protections: Mapping[str, ArmConfig]
+    """How the images of each arm are to be protected."""
+    public: Arrays = field(default_factory=dict, repr=False)
+    """The public patch embedding of round 0, which private ones are adapted from."""
+    run: str = ""
+    """Names the run: what its nodes train in private, no other run meets."""
+    rounds: Mapping[str, int] = field(default_factory=dict)
+    """Newest round that the coordinator has of an arm, by default 0: what nodes trained in private
+    after it is forgotten."""
+
+
+class Prepared(NamedTuple):
+    """What the training node of one owner gets for one arm."""
+
+    shard: Path
+    """Folder of the encrypted shard."""
+    private: Path | None
+    """Folder of the private embedding's versions; None where the arm has none."""
+
+
+def stored_as(protection: ArmConfig) -> ArmConfig:
+    """How an arm's images lie on the node: plain where only queries are encrypted."""
+    return PLAIN if protection.encrypted == "queries" else protection
+
+
+def shard_digest(job: Assignment, protection: ArmConfig, key: str | None) -> str:
+    """Names everything a shard is made from and with, except its owner's own keys.
+
+    Args:
+        job: Images and sizes.
+        protection: Key mode, cipher, scope and lifetime.
+        key: Fingerprint of the key where it is shared with other owners.
+    """
+    settings = {
+        "schema": SCHEMA,
+        "city": job.city,
+        "train": [_identity(scene) for scene in job.train],
+        "heldout": [_identity(scene) for scene in job.heldout],
+        "data": job.data.model_dump(mode="json", include={"image_size", "fit", "num_views"}),
+        "classes": _table_digest(job),
+        "block_size": job.block_size,
+        "seed": job.seed,
+        "protection": protection.model_dump(
+            include={"key_mode", "cipher", "block_scope", "key_lifetime"}
+        ),
+    }
+    return digest(settings if key is None else settings | {"key": key})
+
+
+def digest(settings: Mapping[str, object]) -> str:
+    """32 hex digits that name plain values."""
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _table_digest(job: Assignment) -> str:
+    table = next(scene.classes.label_to_train for scene in job.train + job.heldout)
+    return hashlib.sha256(table.tobytes()).hexdigest()
+
+
+def _identity(scene: Scene) -> list[object]:
+    """An image and its label map by name, size and time of their last change."""
+    stats = [path.stat() for path in (scene.image_path, scene.label_path)]
+    return [scene.scene_id, *((s.st_size, s.st_mtime_ns) for s in stats)]

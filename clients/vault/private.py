@@ -1,0 +1,106 @@
+"""The owner's side of private embeddings: public weights and the client's key are all it takes."""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clients.private_state import forget_after, load_private, save_private
+from clients.vault.assignment import Assignment, digest
+from clients.vault.keyring import Vault
+from fl_ppseg.adaptation import adapted_embedding
+from fl_ppseg.config import ArmConfig
+from fl_ppseg.errors import InputError
+from fl_ppseg.files import private_folder
+from fl_ppseg.keys import SubKey
+from fl_ppseg.messages import Arrays
+from fl_ppseg.setr.names import EMBEDDING_TENSORS
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_private(vault: Vault, job: Assignment, arm: str, shard: str) -> Path | None:
+    """Make the private embedding that belongs to a shard; one that is there is kept.
+
+    Versions that the node made by training stay too, unless the coordinator has not come as far.
+
+    Args:
+        vault: The owner's vault.
+        job: Its public weights and protections.
+        arm: An arm of the job.
+        shard: Digest of the arm's shard.
+
+    Returns:
+        Folder of its versions; None for an arm without private embedding.
+
+    Raises:
+        InputError: The cipher is not linear, or the owner's manifest is damaged.
+    """
+    protection = job.protections[arm]
+    if protection.embedding != "private":
+        return None
+    subkey = vault.client_subkey(shard)
+    folder = vault.folder / "private" / _digest(job, arm, shard, subkey)
+    for closed in (folder.parent, folder):
+        private_folder(closed)
+    forget_after(folder, job.rounds.get(arm, 0))
+    if not _is_whole(folder):
+        save_private(folder, 0, _start(job, protection, subkey))
+    return folder
+
+
+def _start(job: Assignment, protection: ArmConfig, subkey: SubKey) -> dict[str, Tensor]:
+    """Adapted, or random; who does not train has nothing but the adapted one to read images."""
+    public = {name: torch.from_numpy(value) for name, value in job.public.items()}
+    if protection.private_start == "random" and job.train:
+        return random_embedding(public)
+    return adapted_embedding(public, protection.cipher, protection.block_scope, subkey)
+
+
+def random_embedding(public: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A patch embedding from the operating system's randomness, of the public one's scale.
+
+    Nothing in it depends on a key. The bias, which no key changes, is the public one.
+
+    Args:
+        public: At least `EMBEDDING_TENSORS`.
+    """
+    weight, bias = (public[name] for name in EMBEDDING_TENSORS)
+    noise = np.random.default_rng().standard_normal(weight.shape, np.float32)  # seeded by the OS
+    drawn = torch.from_numpy(noise) * weight.std()
+    return dict(zip(EMBEDDING_TENSORS, (drawn, bias.clone()), strict=True))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the start is there; a damaged one is made again, and said."""
+    try:
+        load_private(folder, 0)
+    except InputError as error:
+        if any(folder.iterdir()):
+            logger.warning("%s", error)
+        return False
+    return True
+
+
+def _digest(job: Assignment, arm: str, shard: str, subkey: SubKey) -> str:
+    """Names everything a private embedding is made from; a trained one is of one run and arm."""
+    protection = job.protections[arm]
+    settings = {
+        "shard": shard,
+        "key": subkey.fingerprint,
+        "public": _hash(job.public),
+        "start": protection.private_start if job.train else "adapted",
+    }
+    is_trained = protection.private_rate > 0
+    return digest(settings | ({"run": job.run, "arm": arm} if is_trained else {}))
+
+
+def _hash(arrays: Arrays) -> str:
+    found = hashlib.sha256()
+    for name in EMBEDDING_TENSORS:
+        found.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return found.hexdigest()

@@ -1,0 +1,91 @@
+"""Cell by cell to the table over all of them; what was finished before is not done again."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from fl_ppseg.cells.grid import Cell
+from fl_ppseg.cells.page import index_page
+from fl_ppseg.cells.table import cells_json, cells_sheet, cells_table
+from fl_ppseg.ciphers import get_cipher
+from fl_ppseg.classes import load_class_table
+from fl_ppseg.config import Config, arms_of
+from fl_ppseg.errors import InputError, RunError
+from fl_ppseg.files import write_atomically
+from fl_ppseg.run_folder import RunFolder, is_finished
+from fl_ppseg.setr.model import build_architecture
+
+
+def check(cells: Sequence[Cell]) -> None:
+    """Build every cell's model without memory for its weights, and look up what it names.
+
+    Raises:
+        InputError: If a cell could not begin; the data are looked at when the first one does.
+    """
+    for cell in cells:
+        try:
+            _check(cell.config)
+        except InputError as error:
+            raise InputError(f"cell {cell.name}: {error}") from None
+
+
+def compare(
+    cells: Sequence[Cell], out: Path, run: Callable[[Config, Path], None], quiet: bool
+) -> None:
+    """Run the cells that are not finished, one after the other.
+
+    Args:
+        cells: What to run, in this order.
+        out: Folder of the comparison; each cell's run folder lies in it under the cell's name.
+        run: Takes a cell's config and run folder, and carries that run to its report.
+        quiet: Do not say which cell is being run.
+
+    Raises:
+        InputError: For a cell whose data or config do not fit.
+        RunError: If a cell could not be carried to its end.
+    """
+    for number, cell in enumerate(cells, 1):
+        folder = RunFolder(out / cell.name)
+        done = folder.report.exists() and is_finished(cell.config, folder)
+        if not quiet:
+            state = ", finished before" if done else ""
+            print(f"cell {number} of {len(cells)}: {cell.name}{state}", file=sys.stderr)
+        if not done:
+            try:
+                run(cell.config, folder.path)
+            except (InputError, RunError) as error:
+                raise type(error)(f"cell {cell.name}: {error}") from error
+
+
+def conclude(name: str, cells: Sequence[Cell], out: Path) -> None:
+    """Write and print the table over all cells, which are all finished.
+
+    Args:
+        name: Of the comparison.
+        cells: In the order to show.
+        out: Folder of the comparison.
+    """
+    summaries = [RunFolder(out / cell.name).summary.read_text("utf-8") for cell in cells]
+    sheet = cells_sheet(list(zip(cells, map(json.loads, summaries), strict=True)))
+    content = json.dumps({"name": name} | cells_json(sheet.rows), indent=1) + "\n"
+    write_atomically(out / "cells.json", content)
+    write_atomically(out / "index.html", index_page(name, sheet))
+    console = Console()
+    console.print(cells_table(sheet))
+    console.print(f"reports: {out / 'index.html'}", soft_wrap=True, highlight=False)
+
+
+def _check(config: Config) -> None:
+    num_classes = load_class_table(config.data.classes).num_classes
+    with torch.device("meta"):
+        build_architecture(config.model, num_classes, config.data.image_size)
+    weights = config.model.weights
+    if weights not in (None, "shipped") and not Path(str(weights)).is_file():
+        raise InputError(f"model.weights {weights}: no such file")
+    for arm in arms_of(config).values():
+        if arm.cipher is not None:
+            get_cipher(arm.cipher)

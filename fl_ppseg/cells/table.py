@@ -1,0 +1,129 @@
+"""One table over all cells: what each arm of each cell reached, and what others published of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import Any, Final, NamedTuple
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from fl_ppseg.cells.grid import Cell
+from fl_ppseg.report.published import Published, published_for
+from fl_ppseg.report.rows import ArmRow, arm_rows, fixed
+from fl_ppseg.report.sheets import Column, Sheet
+
+SCHEMA: Final = 1
+SCORES: Final = ("aAcc", "mIoU", "mAcc")
+CAPTION: Final = "scores in percent on unseen val cities; of plain: mIoU over that of `plain`"
+MIN_NAME: Final = 16
+"""Characters of a name that fit however narrow the terminal is."""
+
+
+class CellRow(NamedTuple):
+    """One arm of one cell."""
+
+    cell: Cell
+    measured: ArmRow
+    published: Published | None
+
+
+MEASURED: tuple[Column[CellRow], ...] = (
+    Column("cell", "One model; a run of its own.", lambda row: row.cell.name),
+    Column("arm", "One setting that was trained.", lambda row: row.measured.arm),
+    Column("aAcc", "Share of pixels that are right, percent.", lambda r: r.measured.aAcc.text(2)),
+    Column("mIoU", "Mean intersection over union, percent.", lambda r: r.measured.mIoU.text(2)),
+    Column("mAcc", "Mean recall over the classes, percent.", lambda r: r.measured.mAcc.text(2)),
+    Column("of plain", "mIoU over that of `plain`.", lambda row: fixed(row.measured.ratio, 3)),
+)
+PUBLISHED: tuple[Column[CellRow], ...] = (
+    Column("published aAcc", "aAcc of others.", lambda r: _others(r, "aAcc", 2), published=True),
+    Column("published mIoU", "mIoU of others.", lambda r: _others(r, "mIoU", 2), published=True),
+    Column("published mAcc", "mAcc of others.", lambda r: _others(r, "mAcc", 2), published=True),
+    Column(
+        "published ratio", "Their mIoU over their baseline's.", lambda r: _others(r, "ratio", 3),
+        published=True,
+    ),
+)  # fmt: skip
+
+
+def cells_sheet(summaries: Sequence[tuple[Cell, Mapping[str, Any]]]) -> Sheet[CellRow]:
+    """A row for each arm of each cell, with published figures where a cell's model has them.
+
+    Args:
+        summaries: Each cell with the summary.json of its run.
+    """
+    rows = tuple(
+        CellRow(cell, row, _published(cell, row.arm))
+        for cell, summary in summaries
+        for row in arm_rows(summary)
+    )
+    sources = {row.published.source for row in rows if row.published is not None}
+    names = sorted(f"{source.name}, {source.data}" for source in sources)
+    return Sheet((*MEASURED, *(PUBLISHED if names else ())), rows, "; ".join(names))
+
+
+def cells_json(rows: Sequence[CellRow]) -> dict[str, Any]:
+    """What cells.json holds: measured and published figures apart, null where there are none."""
+    cells: dict[str, Any] = {}
+    for row in rows:
+        entry = cells.setdefault(row.cell.name, {"settings": dict(row.cell.settings), "arms": {}})
+        entry["arms"][row.measured.arm] = _figures(row)
+    return {"schema": SCHEMA, "cells": cells}
+
+
+def cells_table(sheet: Sheet[CellRow]) -> Table:
+    """The table that ends a comparison, for the terminal: each cell's name over its arms.
+
+    Names fold where the terminal is narrow, numbers never.
+    """
+    _, _, *scores = sheet.columns
+    caption = f"{CAPTION}; publ.: {sheet.source}" if sheet.source else CAPTION
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        caption=caption,
+        caption_style="dim",
+    )
+    table.add_column("cell\n  arm", overflow="fold", min_width=MIN_NAME)
+    for column in scores:
+        heading = column.heading.replace("published", "publ.").replace(" ", "\n")
+        texts = [_narrow(column.text(row)) for row in sheet.rows]
+        width = max(len(word) for text in (heading, *texts) for word in text.split("\n"))
+        style = "bold" if column.heading == "mIoU" else ""
+        table.add_column(heading, justify="right", style=style, min_width=width)
+    for cell, rows in groupby(sheet.rows, key=lambda row: row.cell.name):
+        table.add_row(escape(cell), style="bold")
+        for row in rows:
+            texts = [_narrow(column.text(row)) for column in scores]
+            table.add_row(f"  {escape(row.measured.arm)}", *texts)
+        table.add_section()
+    return table
+
+
+def _narrow(text: str) -> str:
+    return text.replace(" ± ", "±")
+
+
+def _published(cell: Cell, arm: str) -> Published | None:
+    """What others have for an arm of a cell: on their classes, or not at all."""
+    model = cell.config.model
+    is_theirs = cell.config.data.classes == "cityscapes"
+    return published_for(model.backbone, model.decoder, arm) if is_theirs else None
+
+
+def _others(row: CellRow, name: str, decimals: int) -> str:
+    return fixed(getattr(row.published, name, None), decimals)
+
+
+def _figures(row: CellRow) -> dict[str, Any]:
+    measured, others = row.measured, row.published
+    published = {name: getattr(others, name, None) for name in (*SCORES, "ratio")}
+    return {
+        **{score: asdict(getattr(measured, score)) for score in SCORES},
+        "ratio_to_plain": measured.ratio,
+        "num_seeds": measured.num_seeds,
+        "published": None if others is None else {"source": others.source.where} | published,
+    }

@@ -1,0 +1,157 @@
+"""The models of round 0: what each arm's embedding is, and where its weights come from."""
+
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from clients.vault import shared_subkey
+from fl_ppseg.adaptation import adapted_embedding
+from fl_ppseg.ciphers import CIPHERS, invariant_form
+from fl_ppseg.classes import ClassTable
+from fl_ppseg.config import ArmConfig, Config, ModelConfig, arms_of
+from fl_ppseg.errors import InputError
+from fl_ppseg.keys import SubKey
+from fl_ppseg.messages import Arrays
+from fl_ppseg.run_folder import Checkpoint, RunFolder
+from fl_ppseg.setr.model import SETR, build_setr
+from fl_ppseg.setr.names import EMBEDDING_TENSORS
+from fl_ppseg.setr.weights import load_weights
+
+Models = dict[tuple[int, str | None], SETR]
+"""By seed and canonical form of the embedding; the arms of one form start alike."""
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""Made by `python -m fl_ppseg.pretrain` from plain, public, procedural scenes."""
+
+
+def shipped_weights(invariant: str | None) -> Path:
+    """The package's own weights.
+
+    Args:
+        invariant: Canonical form that the embedding reads; None: images as they are.
+
+    Returns:
+        The file for this form, or the one for images where the package has none.
+    """
+    plain = WEIGHTS / "setr_procedural.safetensors"
+    own = plain if invariant is None else WEIGHTS / f"setr_procedural_{invariant}.safetensors"
+    return own if own.is_file() else plain
+
+
+def initial_model(config: Config, num_classes: int, seed: int) -> SETR:
+    """The model of round 0, with the weights that the config names.
+
+    Raises:
+        InputError: If sizes do not fit, or weights cannot be had.
+    """
+    settings = config.model
+    model = build_setr(settings, num_classes, config.data.image_size, seed=seed)
+    if settings.weights is not None:
+        is_shipped = settings.weights == "shipped"
+        file = shipped_weights(settings.invariant) if is_shipped else Path(settings.weights)
+        load_weights(model, file)
+    return model
+
+
+def initial_models(config: Config, num_classes: int) -> Models:
+    """A model of round 0 for every seed and every form that an arm's embedding reads.
+
+    Raises:
+        InputError: As `initial_model` and `model_settings`, or an arm's embedding is to be adapted
+            to a cipher that is not linear.
+    """
+    arms = arms_of(config)
+    settings = {name: model_settings(config.model, name, arm) for name, arm in arms.items()}
+    models: Models = {}
+    for seed, of_arm in product(config.seeds, settings.values()):
+        if (seed, of_arm.invariant) not in models:
+            own = config.model_copy(update={"model": of_arm})
+            models[seed, of_arm.invariant] = initial_model(own, num_classes, seed)
+    for name, arm in arms.items():
+        if _adapts(arm):  # refused here, not after all images are encrypted
+            _try_to_adapt(models[config.seeds[0], None], name, arm)
+    return models
+
+
+def model_settings(model: ModelConfig, name: str, arm: ArmConfig) -> ModelConfig:
+    """Section `model` as an arm wants it: an invariant embedding reads what its cipher leaves.
+
+    Raises:
+        InputError: Nothing that an embedding could read survives the cipher, or the embedding is
+            to be adapted although it does not read images as they are.
+    """
+    if arm.embedding != "invariant":
+        if _adapts(arm) and model.invariant is not None:
+            raise InputError(
+                f"arm {name}: an embedding with model.invariant {model.invariant} cannot be "
+                "adapted to a key; leave model.invariant out"
+            )
+        return model
+    form = None if arm.cipher is None else invariant_form(arm.cipher)
+    if form is None:
+        others = ", ".join(cipher for cipher in CIPHERS if invariant_form(cipher))
+        raise InputError(
+            f"arm {name}: cipher {arm.cipher} has no invariant embedding; ciphers that have one: "
+            f"{others}, and products of them"
+        )
+    return model.model_copy(update={"invariant": form})
+
+
+def save_initial(
+    config: Config, folder: RunFolder, classes: ClassTable, models: Models, vault_dir: Path
+) -> None:
+    """Write the checkpoint of round 0 of every arm and seed that has none yet.
+
+    Args:
+        config: The experiment.
+        folder: Its run folder.
+        classes: What the models tell apart.
+        models: Of `initial_models`.
+        vault_dir: The owners' side; the shared key of `adapted` embeddings lies there.
+    """
+    for seed, (name, arm) in product(config.seeds, arms_of(config).items()):
+        if folder.latest(name, seed) is not None:
+            continue
+        settings = model_settings(config.model, name, arm)
+        model = models[seed, settings.invariant]
+        weights = model.state_dict()
+        if arm.embedding == "adapted":  # published as it is: the method trusts who has the weights
+            key = shared_subkey(vault_dir)
+            weights |= adapted_embedding(weights, arm.cipher, arm.block_scope, key)
+        description = {
+            "arm": name,
+            "seed": seed,
+            "model": settings.model_copy(update={"patch_size": model.patch_size}).model_dump(
+                mode="json"
+            ),
+            "classes": list(classes.names),
+            "image_size": list(config.data.image_size),
+            "fit": config.data.fit,
+            "protection": arm.model_dump(mode="json"),
+        }
+        folder.save(Checkpoint(0, _arrays(weights), {}, description), keep=1)
+
+
+def public_embedding(model: SETR) -> Arrays:
+    """`EMBEDDING_TENSORS` of a model."""
+    state = model.state_dict()
+    return _arrays({name: state[name] for name in EMBEDDING_TENSORS})
+
+
+def _adapts(arm: ArmConfig) -> bool:
+    return arm.embedding in ("adapted", "private") or arm.encrypted == "queries"
+
+
+def _try_to_adapt(model: SETR, name: str, arm: ArmConfig) -> None:
+    try:
+        adapted_embedding(model.state_dict(), arm.cipher, arm.block_scope, SubKey.generate())
+    except InputError as error:
+        raise InputError(f"arm {name}: {error}") from None
+
+
+def _arrays(weights: Mapping[str, Tensor]) -> Arrays:
+    """Tensors as arrays with memory of their own."""
+    return {name: np.array(value.numpy()) for name, value in weights.items()}

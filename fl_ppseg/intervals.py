@@ -1,0 +1,53 @@
+"""What several seeds tell: the spread of a score, and ratios paired by seed with their interval.
+
+Arms of one run share seeds: the same starting weights, clients and order of images. A ratio taken
+seed by seed is free of what a seed does to both arms alike.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+
+from scipy.special import stdtrit  # type: ignore[import-untyped]
+
+CONFIDENCE = 0.95
+
+
+def deviation(values: Sequence[float]) -> float | None:
+    """Sample standard deviation; None for fewer than two values."""
+    return stdev(values) if len(values) > 1 else None
+
+
+def t_interval(
+    values: Sequence[float], confidence: float = CONFIDENCE
+) -> tuple[float, float] | None:
+    """Student's confidence interval of the mean: mean ± t(n - 1) · s / √n.
+
+    Args:
+        values: One value a seed, taken as independent and about normal.
+        confidence: Share of such intervals that hold the true mean.
+
+    Returns:
+        Lower and upper end, or None for fewer than two values.
+    """
+    spread = deviation(values)
+    if spread is None:
+        return None
+    quantile = float(stdtrit(len(values) - 1, (1 + confidence) / 2))
+    half = quantile * spread / math.sqrt(len(values))
+    return fmean(values) - half, fmean(values) + half
+
+
+def paired_ratios(
+    own: Mapping[int, float | None], base: Mapping[int, float | None]
+) -> dict[int, float]:
+    """Ratio of each seed that both sides have a score for; a base of zero has none.
+
+    >>> paired_ratios({0: 20.0, 1: 30.0, 2: 1.0}, {0: 40.0, 1: 40.0})
+    {0: 0.5, 1: 0.75}
+    """
+    return {
+        seed: value / reference
+        for seed, value in own.items()
+        if value is not None and (reference := base.get(seed))
+    }

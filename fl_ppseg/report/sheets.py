@@ -1,0 +1,183 @@
+"""What the tables of a run hold: columns and rows, once for the terminal, the log and the page."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from fl_ppseg.report.published import (
+    Published,
+    published_elsewhere,
+    published_for,
+    published_table,
+    reference_model,
+)
+from fl_ppseg.report.rows import ArmRow, KeyRow, amount, arm_rows, ends, fixed, key_rows
+
+RowT = TypeVar("RowT")
+
+
+@dataclass(frozen=True)
+class Column(Generic[RowT]):
+    """A heading, the sentence that explains it (unit included), and the text of a row.
+
+    `published` marks figures of others, which never stand in a column of ours.
+    """
+
+    heading: str
+    meaning: str
+    text: Callable[[RowT], str]
+    published: bool = False
+
+
+@dataclass(frozen=True)
+class Sheet(Generic[RowT]):
+    """A table: its columns, the first of them the rows' names, and its rows.
+
+    `source` says whose the published columns are; empty without them.
+    """
+
+    columns: tuple[Column[RowT], ...]
+    rows: tuple[RowT, ...]
+    source: str = ""
+
+    @property
+    def cells(self) -> tuple[tuple[str, ...], ...]:
+        """Texts, a tuple a row."""
+        return tuple(tuple(column.text(row) for column in self.columns) for row in self.rows)
+
+
+ARM = Column[ArmRow](
+    "arm",
+    "One setting that was trained; all arms see the same scenes, model and rounds.",
+    lambda row: row.arm,
+)
+OF_PLAIN = Column[ArmRow](
+    "of plain",
+    "mIoU divided by the mIoU of the arm `plain` in this run (1 = no loss); with several seeds the "
+    "mean of the ratios taken seed by seed.",
+    lambda row: fixed(row.ratio, 3),
+)
+INTERVAL = Column[ArmRow](
+    "95\u00a0% interval",
+    "Student's 95 % confidence interval of `of plain`, over seeds.",
+    lambda row: ends(row.interval),
+)
+SCORES: tuple[Column[ArmRow], ...] = (
+    Column(
+        "aAcc", "Share of all labelled pixels that are right, percent.", lambda row: row.aAcc.text()
+    ),
+    Column(
+        "mIoU",
+        "Mean intersection over union on val cities that no client holds, in percent.",
+        lambda row: row.mIoU.text(),
+    ),
+    Column(
+        "mAcc",
+        "Mean recall over the classes on those val cities, in percent.",
+        lambda row: row.mAcc.text(),
+    ),
+    Column(
+        "own mIoU",
+        "mIoU on held-out images of the training cities, in percent.",
+        lambda row: row.own_mIoU.text(),
+    ),
+)
+COSTS: tuple[Column[ArmRow], ...] = (
+    Column("time, s", "Wall time of the arm, with evaluation.", lambda row: amount(row.seconds)),
+    Column(
+        "MB up",
+        "Megabytes (10⁶ bytes) that all clients sent to the coordinator.",
+        lambda row: amount(row.megabytes_up),
+    ),
+    Column(
+        "MB down",
+        "Megabytes that the coordinator sent to all clients.",
+        lambda row: amount(row.megabytes_down),
+    ),
+)
+KEYS: tuple[Column[KeyRow], ...] = (
+    Column("arm", "An arm whose clients share one key.", lambda row: row.arm),
+    Column("mIoU right key", "Query under the shared key.", lambda row: fixed(row.right_miou, 1)),
+    Column("mIoU wrong key", "Query under another key.", lambda row: fixed(row.wrong_miou, 1)),
+    Column("mIoU no key", "Query not encrypted.", lambda row: fixed(row.no_key_miou, 1)),
+    Column("aAcc right key", "Query under the shared key.", lambda row: fixed(row.right_aacc, 1)),
+    Column("aAcc wrong key", "Query under another key.", lambda row: fixed(row.wrong_aacc, 1)),
+    Column("aAcc no key", "Query not encrypted.", lambda row: fixed(row.no_key_aacc, 1)),
+)
+ELSEWHERE: tuple[Column[Published], ...] = (
+    Column("model", "Backbone and decoder.", lambda row: row.model),
+    Column("method", "In the source's words.", lambda row: row.method),
+    Column("aAcc", "In percent.", lambda row: fixed(row.aAcc, 2)),
+    Column("mIoU", "In percent.", lambda row: fixed(row.mIoU, 2)),
+    Column("mAcc", "In percent.", lambda row: fixed(row.mAcc, 2)),
+    Column("of baseline", "mIoU over the source's baseline.", lambda row: fixed(row.ratio, 3)),
+    Column("source", "Who published it.", lambda row: row.source.name),
+)
+
+
+def comparison_sheet(summary: Mapping[str, Any], config: Mapping[str, Any]) -> Sheet[ArmRow]:
+    """All arms of a run, with published figures in columns of their own where there are any."""
+    rows = arm_rows(summary)
+    interval = (INTERVAL,) if any(row.interval for row in rows) else ()
+    columns, source = _published_columns(rows, config)
+    return Sheet((ARM, *SCORES, OF_PLAIN, *interval, *columns, *COSTS), rows, source)
+
+
+def against_plain(sheet: Sheet[ArmRow]) -> Sheet[ArmRow] | None:
+    """What a narrow table has no room for: intervals and published figures; None without them."""
+    more = tuple(column for column in sheet.columns if column is INTERVAL or column.published)
+    return Sheet((ARM, OF_PLAIN, *more), sheet.rows, sheet.source) if more else None
+
+
+def key_sheet(summary: Mapping[str, Any]) -> Sheet[KeyRow] | None:
+    """Right, wrong and no key for the arms with a shared key; None if there are none."""
+    rows = key_rows(summary)
+    return Sheet(KEYS, rows) if rows else None
+
+
+def elsewhere_sheet(config: Mapping[str, Any]) -> Sheet[Published]:
+    """Published figures that cannot be compared with this run.
+
+    Those of the reference model are among them if nobody published this run's model.
+    """
+    beside = () if _is_published(config) else published_table(*reference_model())
+    return Sheet(ELSEWHERE, (*beside, *published_elsewhere()))
+
+
+def _published_columns(
+    rows: tuple[ArmRow, ...], config: Mapping[str, Any]
+) -> tuple[tuple[Column[ArmRow], ...], str]:
+    """Published columns and their source; none if no encrypted arm of the run was published."""
+    comparable = _is_published(config)
+    model = _model(config) if comparable else reference_model()
+    found = {row.arm: entry for row in rows if (entry := published_for(*model, row.arm))}
+    shown = next((entry for entry in found.values() if entry.ratio is not None), None)
+    if shown is None:
+        return (), ""
+    names = (*(("aAcc", "mIoU", "mAcc") if comparable else ()), "ratio")
+    source = f"{shown.source.name}, {shown.model}, {shown.source.data}"
+    return tuple(_published_column(name, source, found) for name in names), source
+
+
+def _published_column(name: str, source: str, found: Mapping[str, Published]) -> Column[ArmRow]:
+    decimals = 3 if name == "ratio" else 2
+
+    def text(row: ArmRow) -> str:
+        return fixed(getattr(found.get(row.arm), name, None), decimals)
+
+    if name == "ratio":
+        meaning = f"mIoU over the baseline of {source}; published, not of this run."
+        return Column("published of baseline", meaning, text, published=True)
+    meaning = f"{name} in percent of {source}; published, not of this run."
+    return Column(f"published {name}", meaning, text, published=True)
+
+
+def _is_published(config: Mapping[str, Any]) -> bool:
+    """Whether somebody published this run's model on as many classes."""
+    data = config.get("data") or {}
+    return data.get("classes") == "cityscapes" and bool(published_table(*_model(config)))
+
+
+def _model(config: Mapping[str, Any]) -> tuple[str, str]:
+    model = config.get("model") or {}
+    return str(model.get("backbone")), str(model.get("decoder"))

@@ -164,7 +164,9 @@ def _log_to(path: Path) -> None:
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     node = logging.getLogger("clients")
-    node.addHandler(handler)
+    for earlier in node.handlers:  # of another run in this process
+        earlier.close()
+    node.handlers = [handler]
     node.propagate = False
 
 

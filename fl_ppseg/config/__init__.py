@@ -6,6 +6,7 @@ that name the key, the value got and what is possible. Ciphers are named by stri
 knows none.
 """
 
+from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import (
     arms_of,
     assign,
@@ -18,15 +19,14 @@ from fl_ppseg.config.loading import (
     read_yaml,
     validate,
 )
+from fl_ppseg.config.section import Section
 from fl_ppseg.config.sections import (
-    ArmConfig,
     Config,
     DataConfig,
     FederationConfig,
     InvariantMap,
     ModelConfig,
     PartitionConfig,
-    Section,
     TrainingConfig,
 )
 

@@ -9,7 +9,8 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from fl_ppseg.config.sections import ArmConfig, Config
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.sections import Config
 from fl_ppseg.errors import InputError
 
 SectionT = TypeVar("SectionT", bound=BaseModel)

@@ -1,0 +1,99 @@
+"""An arm: how images are protected in it, and what becomes of the patch embedding."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from fl_ppseg.config.section import Section
+
+
+class ArmConfig(Section):
+    """One setting that a comparison trains."""
+
+    note: str
+    """What the arm stands for, in a reader's words."""
+    training: Literal["federated", "centralised", "local-only"] = "federated"
+    """federated; all images in one place; or every client alone."""
+    key_mode: Literal["plain", "shared", "per-client", "per-image"] = "plain"
+    """Whose key: none, one of all together, one a client, or an independent one an image."""
+    cipher: str | None = None
+    """Name of the cipher, or a product such as shuffle+negative-positive; none for plain images."""
+    block_scope: Literal["common", "per-block"] | None = None
+    """One parameter draw for all blocks of an image, or one a block."""
+    key_lifetime: Literal["derived", "disposable"] | None = None
+    """Derived from the client's master key, or dropped as soon as the ciphertext is stored."""
+    encrypted: Literal["all", "queries"] = "all"
+    """queries: trained on plain images; the trained embedding is adapted to encrypted queries."""
+    embedding: Literal["uploaded", "frozen", "adapted", "private", "invariant"] = "uploaded"
+    """The patch embedding: trained and averaged like any layer; public and frozen; adapted to the
+    shared key, then trained and averaged; adapted to the client's key and kept by it; or one whose
+    output does not depend on the key, trained and averaged."""
+    private_rate: Annotated[float, Field(ge=0)] = 0.0
+    """Factor on the learning rate of a private embedding; 0 keeps it as adapted."""
+    private_start: Literal["adapted", "random"] = "adapted"
+    """What a training client's private embedding starts from; random tells nothing of the key."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for wrong, reason in self._contradictions():
+            if wrong:
+                raise ValueError(reason)
+        return self
+
+    def _contradictions(self) -> list[tuple[bool, str]]:
+        cipher_fields = (self.cipher, self.block_scope, self.key_lifetime)
+        adapts = self.embedding in ("adapted", "private") or self.encrypted == "queries"
+        return [
+            (
+                self.key_mode == "plain" and any(cipher_fields),
+                "key_mode plain takes no cipher, block_scope or key_lifetime",
+            ),
+            (
+                self.key_mode != "plain" and not all(cipher_fields),
+                f"key_mode {self.key_mode} needs cipher, block_scope and key_lifetime",
+            ),
+            (
+                self.key_mode in ("shared", "per-client") and self.key_lifetime == "disposable",
+                "a key that serves many images cannot be disposable",
+            ),
+            (
+                self.training == "centralised" and self.key_mode == "per-client",
+                "centralised has no clients whose keys could differ",
+            ),
+            (
+                self.key_lifetime == "disposable" and adapts,
+                "an embedding cannot be adapted to a disposable key, which nobody has any more",
+            ),
+            (
+                self.block_scope == "per-block" and adapts,
+                "one embedding serves all blocks: it cannot be adapted to a key a block",
+            ),
+            (
+                self.embedding == "adapted" and self.key_mode != "shared",
+                "an adapted embedding is uploaded, so it can serve one shared key only; "
+                "for a key a client use private",
+            ),
+            (
+                self.embedding == "private" and self.key_mode != "per-client",
+                "a private embedding is adapted to its client's key: key_mode per-client",
+            ),
+            (
+                self.embedding == "invariant" and self.key_mode == "plain",
+                "an invariant embedding is invariant under a cipher: give key_mode and cipher",
+            ),
+            (
+                self.embedding != "private"
+                and (self.private_rate > 0 or self.private_start != "adapted"),
+                "private_rate and private_start belong to a private embedding",
+            ),
+            (
+                self.private_start == "random" and self.private_rate == 0,
+                "a private embedding from a random start must be trained: private_rate above 0",
+            ),
+            (
+                self.encrypted == "queries"
+                and (self.key_mode != "shared" or self.embedding != "uploaded"),
+                "encrypted: queries is of a model trained on plain images whose users share its "
+                "key: key_mode shared, embedding uploaded",
+            ),
+        ]

@@ -46,7 +46,7 @@ def test_the_two_commands_stand_alone() -> None:
 def test_shown_arms_and_configs_exist() -> None:
     arms = builtin_arms()
     listed = re.findall(r"^\| `([\w-]+)` \|", README, re.MULTILINE)
-    assert {"plain", "per-client", "per-image"} <= set(listed) & set(arms)
+    assert set(load_config().arms) <= set(listed) & set(arms)
     for argument in re.findall(r"--arms ([\w,-]+)", README):
         assert set(argument.split(",")) <= set(arms)
     for name in re.findall(r"--config ([a-z][\w-]*)", README):

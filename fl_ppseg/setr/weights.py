@@ -73,14 +73,17 @@ def load_weights(model: SETR, path: Path) -> None:
         fresh = {name for name in model.state_dict() if not name.startswith(BACKBONE_PREFIX)}
         fresh -= state.keys()
     state = _with_grid(state, model, grid)
-    others = _other_classes(state, model) | _other_embedding(state, model)
+    classifiers, embedding = _other_classes(state, model), _other_embedding(state, model)
+    others = classifiers | embedding
     state = {name: tensor for name, tensor in state.items() if name not in others}
     _check_fit(state, model, fresh | others, path)
     model.load_state_dict(state, strict=False)
     if fresh:
         logger.info("%s holds a timm backbone: decoder and heads start from scratch", path)
-    if others:
-        logger.info("%s is for another input or classes: %s start from scratch", path, others)
+    if classifiers:
+        logger.info("%s is for other classes: the classifiers start from scratch", path)
+    if embedding:
+        logger.info("%s is for plain images: the invariant embedding starts from scratch", path)
 
 
 def _read(path: Path) -> tuple[State, tuple[int, int] | None]:

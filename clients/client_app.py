@@ -20,6 +20,7 @@ from flwr.clientapp import ClientApp
 from clients.policy import NodePolicy, RefusedError, find_policy, load_policy, permit
 from clients.private_state import load_private, save_private
 from fl_ppseg.config import ModelConfig
+from fl_ppseg.errors import InputError
 from fl_ppseg.evaluation import evaluate
 from fl_ppseg.messages import (
     Arrays,
@@ -103,6 +104,8 @@ def _train(request: Request, policy: NodePolicy) -> Reply:
         device=policy.device,
     )
     if folder is not None and private_rate > 0:
+        if not all(bool(value.isfinite().all()) for value in update.private.values()):
+            raise InputError("training diverged: the private embedding stays as it was before")
         save_private(folder, request.round, update.private)
     return Reply(
         run_id=request.run_id,

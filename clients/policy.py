@@ -6,6 +6,7 @@ modes and the treatment of the embedding come from here, never from a message.
 
 import hashlib
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
@@ -84,9 +85,15 @@ def load_policy(path: Path) -> NodePolicy:
     """Read a policy.
 
     Raises:
-        InputError: If it is missing or of another form.
+        InputError: If it is missing or of another form, or others may write it.
     """
-    return validate(NodePolicy, read_yaml(path), str(path))
+    values = read_yaml(path)
+    if (mode := stat.S_IMODE(path.stat().st_mode)) & (stat.S_IWGRP | stat.S_IWOTH):
+        raise InputError(
+            f"{path}: others may write this policy (mode {mode:04o}); check what it says, then run "
+            "chmod 600 on it"
+        )
+    return validate(NodePolicy, values, str(path))
 
 
 def find_policy(node_config: Mapping[str, object]) -> Path:

@@ -5,18 +5,18 @@ of its own and drops it. Where the model's patch embedding is private, it adapts
 that key, as an owner who joins the training does.
 """
 
-import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, Literal, get_args
 
 import numpy as np
 from torch import Tensor, nn
 
+from clients.vault.keyring import read_salt, shared_salt
 from fl_ppseg.adaptation import adapted_embedding
 from fl_ppseg.ciphers import encrypt
 from fl_ppseg.config import ArmConfig
-from fl_ppseg.errors import InputError
 from fl_ppseg.keys import ClientKey, SubKey
 
 Encrypt = Callable[[np.ndarray], np.ndarray]
@@ -26,12 +26,13 @@ Key = Literal["right", "wrong", "none"]
 KEYS: Final[tuple[Key, ...]] = get_args(Key)
 
 
-class Query(NamedTuple):
+@dataclass(frozen=True)
+class Query:
     """How an image becomes a query, and what the model needs to answer it."""
 
     encrypt: Encrypt
     """Called once an image."""
-    embedding: dict[str, Tensor] | None
+    embedding: dict[str, Tensor] | None = field(repr=False)
     """The patch embedding to put in place of the model's; None: as it is. It is key material."""
 
     def load_into(self, model: nn.Module) -> None:
@@ -90,24 +91,20 @@ def shared_query(
     )
 
 
-def load_shared_subkey(path: Path) -> SubKey:
-    """The key that all share, from the file of its master key.
+def load_shared_subkey(path: Path, protection: ArmConfig) -> SubKey:
+    """The key that all share in an arm, from the file of its master key.
 
     Args:
-        path: `<vault>/.shared/master.key`; its salt lies where the vault put it, beside it.
+        path: `<vault>/.shared/master.key`; its salts lie where the vault put them, beside it.
+        protection: Of the arm.
 
     Raises:
         InputError: The file or the salt is missing, damaged, or open to others.
     """
     master = ClientKey.load(path)
-    salt = path.parent / "manifests" / "salt.json"
-    try:
-        return master.client_subkey(bytes.fromhex(json.loads(salt.read_text("utf-8"))["client"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{salt}: no readable salt of the shared key {path} ({type(error).__name__}); name the "
-            "key in its vault, or copy its whole folder"
-        ) from None
+    salt = path.parent / "manifests" / f"{shared_salt(protection)}.json"
+    remedy = f"name the key {path} in its vault, or copy its whole folder"
+    return master.client_subkey(read_salt(salt, remedy))
 
 
 def _seal(image: np.ndarray, key: SubKey, protection: ArmConfig, block_size: int) -> np.ndarray:

@@ -127,7 +127,8 @@ def _queries(checkpoint: "Checkpoint", key: str | None) -> Callable[[], "Query"]
         )
     which: Key = "wrong" if key == "wrong" else "none" if key == "none" else "right"
     # without the shared key any other stands for it: the query fits neither
-    shared = load_shared_subkey(Path(key)) if which == "right" else SubKey.generate()
+    is_right = which == "right"
+    shared = load_shared_subkey(Path(key), protection) if is_right else SubKey.generate()
     return lambda: shared_query(protection, which, shared, block_size, weights)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from clients.vault import shared_subkey
-from fl_ppseg.adaptation import adapted_embedding
-from fl_ppseg.ciphers import CIPHERS, invariant_form
+from fl_ppseg.adaptation import adapted_embedding, linear_form
+from fl_ppseg.ciphers import CIPHERS, encrypt, invariant_form
 from fl_ppseg.classes import ClassTable
 from fl_ppseg.config import ArmConfig, Config, ModelConfig, arms_of
 from fl_ppseg.errors import InputError
@@ -70,24 +70,43 @@ def initial_models(config: Config, num_classes: int) -> Models:
         if (seed, of_arm.invariant) not in models:
             own = config.model_copy(update={"model": of_arm})
             models[seed, of_arm.invariant] = initial_model(own, num_classes, seed)
-    for name, arm in arms.items():
-        if _adapts(arm):  # refused here, not after all images are encrypted
-            _try_to_adapt(models[config.seeds[0], None], name, arm)
+    block_size = next(iter(models.values())).patch_size
+    for name, arm in arms.items():  # refused here, not after all images are encrypted
+        check_arm(config.model, name, arm, block_size)
     return models
+
+
+def check_arm(model: ModelConfig, name: str, arm: ArmConfig, block_size: int) -> None:
+    """Find out whether an arm can be trained at all.
+
+    Raises:
+        InputError: As `model_settings`; there is no such cipher, it cannot encrypt such blocks, or
+            the arm's embedding is to be adapted to it and it is not linear.
+    """
+    model_settings(model, name, arm)
+    if arm.cipher is None:
+        return
+    probe = np.zeros((3, block_size, block_size), np.uint8)
+    try:
+        encrypt(probe, SubKey.generate(), arm.cipher, block_size=block_size, scope="common")
+        if _adapts(arm):
+            linear_form(arm.cipher, SubKey.generate(), block_size)
+    except InputError as error:
+        raise InputError(f"arm {name}: {error}") from None
 
 
 def model_settings(model: ModelConfig, name: str, arm: ArmConfig) -> ModelConfig:
     """Section `model` as an arm wants it: an invariant embedding reads what its cipher leaves.
 
     Raises:
-        InputError: Nothing that an embedding could read survives the cipher, or the embedding is
-            to be adapted although it does not read images as they are.
+        InputError: Nothing that an embedding could read survives the cipher, or the config wants
+            an invariant embedding where the arm has another.
     """
     if arm.embedding != "invariant":
-        if _adapts(arm) and model.invariant is not None:
+        if arm.key_mode != "plain" and model.invariant is not None:
             raise InputError(
-                f"arm {name}: an embedding with model.invariant {model.invariant} cannot be "
-                "adapted to a key; leave model.invariant out"
+                f"arm {name}: its embedding reads images as they come, model.invariant is "
+                f"{model.invariant}; leave it out, or give the arm embedding: invariant"
             )
         return model
     form = None if arm.cipher is None else invariant_form(arm.cipher)
@@ -119,7 +138,7 @@ def save_initial(
         model = models[seed, settings.invariant]
         weights = model.state_dict()
         if arm.embedding == "adapted":  # published as it is: the method trusts who has the weights
-            key = shared_subkey(vault_dir)
+            key = shared_subkey(vault_dir, arm)
             weights |= adapted_embedding(weights, arm.cipher, arm.block_scope, key)
         description = {
             "arm": name,
@@ -143,13 +162,6 @@ def public_embedding(model: SETR) -> Arrays:
 
 def _adapts(arm: ArmConfig) -> bool:
     return arm.embedding in ("adapted", "private") or arm.encrypted == "queries"
-
-
-def _try_to_adapt(model: SETR, name: str, arm: ArmConfig) -> None:
-    try:
-        adapted_embedding(model.state_dict(), arm.cipher, arm.block_scope, SubKey.generate())
-    except InputError as error:
-        raise InputError(f"arm {name}: {error}") from None
 
 
 def _arrays(weights: Mapping[str, Tensor]) -> Arrays:

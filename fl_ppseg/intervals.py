@@ -1,6 +1,6 @@
 """What several seeds tell: the spread of a score, and ratios paired by seed with their interval.
 
-Arms of one run share seeds: the same starting weights, clients and order of images. A ratio taken
+Arms of one run share seeds, and with them views, clients and what is drawn afresh. A ratio taken
 seed by seed is free of what a seed does to both arms alike.
 """
 

@@ -39,7 +39,7 @@ def key_trials(experiment: Experiment) -> dict[str, Trials]:
         found = [latest(experiment.folder, name, seed) for seed in config.seeds]
         checkpoints = [checkpoint for checkpoint in found if checkpoint is not None]
         if arm.key_mode == "shared" and checkpoints:
-            shared = shared_subkey(experiment.vault_dir)
+            shared = shared_subkey(experiment.vault_dir, arm)
             of_seeds = [_trial(c, shared, scenes, config.data, config.device) for c in checkpoints]
             trials[name] = {key: _mean([own[key] for own in of_seeds]) for key in KEYS}
     return trials

@@ -115,7 +115,7 @@ def _queries(arm: _Arm, vault_dir: Path) -> dict[str, Query]:
     protection, block_size = arm.protection, arm.model.patch_size
     if protection.key_mode != "shared":
         return {"right": throwaway_query(protection, block_size, arm.weights)}
-    shared = shared_subkey(vault_dir)
+    shared = shared_subkey(vault_dir, protection)
     return {key: shared_query(protection, key, shared, block_size, arm.weights) for key in KEYS}
 
 

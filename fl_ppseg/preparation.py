@@ -3,7 +3,7 @@
 Used by commands only: it wires the owners' side and the coordinator's, which never meet elsewhere.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +15,12 @@ from fl_ppseg.dataset import Dataset, Scene, open_dataset
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import private_folder, user_folder
 from fl_ppseg.initial_weights import Models, initial_models, public_embedding, save_initial
-from fl_ppseg.messages import Role
+from fl_ppseg.messages import Arrays, Role
 from fl_ppseg.partition import Partition, make_partition
 from fl_ppseg.progress import StepProgress
-from fl_ppseg.run_folder import RunFolder
+from fl_ppseg.run_folder import OF_CITY, Checkpoint, RunFolder
+from fl_ppseg.setr.model import SETR
+from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.synthesize import GENERATOR, synthesize
 from fl_ppseg.workers import work_at_once
 
@@ -88,10 +90,20 @@ def prepare(
 
 
 def data_root(data: DataConfig, num_workers: int, progress: StepProgress) -> Path:
-    """The images' folder: the user's, or procedural scenes made once and cached."""
+    """The images' folder: the user's, or procedural scenes made once and cached.
+
+    Raises:
+        InputError: The config is of images that procedural scenes are not.
+    """
     if data.root is not None:
         return data.root
     height, width = data.scene_size
+    if data.classes != "cityscapes" or data.image_size[0] > height or data.image_size[1] > width:
+        raise InputError(
+            f"procedural scenes have the classes of cityscapes and {height}x{width} pixels, this "
+            f"config wants {data.classes} and {data.image_size[0]}x{data.image_size[1]}; give "
+            "--data-root"
+        )
     size = f"{data.num_train}+{data.num_val}_{height}x{width}"
     name = f"v{GENERATOR}_{size}_seed{data.scene_seed}"
     root = user_folder("scenes", "XDG_CACHE_HOME", ".cache") / name
@@ -175,8 +187,9 @@ def _assignments(
     private = [name for name, arm in arms.items() if arm.embedding == "private"]
     jobs = {}
     for seed in config.seeds:  # outside: jobs of one city wait for each other
-        public = public_embedding(models[seed, None]) if private else {}
-        rounds = {name: _newest_round(folder, name, seed) for name in private}
+        newest = {name: folder.latest(name, seed) for name in private}
+        public = _public(newest.values(), models[seed, None]) if private else {}
+        rounds = {name: found.round if found else 0 for name, found in newest.items()}
         for node in nodes:
             jobs[node.city, seed] = Assignment(
                 vault=vault_dir / node.city,
@@ -194,10 +207,17 @@ def _assignments(
     return jobs
 
 
-def _newest_round(folder: RunFolder, arm: str, seed: int) -> int:
-    """The round that an arm goes on from."""
-    checkpoint = folder.latest(arm, seed)
-    return 0 if checkpoint is None else checkpoint.round
+def _public(newest: Iterable[Checkpoint | None], initial: SETR) -> Arrays:
+    """The public embedding of a run's arms with private ones, which training never changes.
+
+    Where the run has begun it is the run's own: the weights that its config names may be others
+    by now.
+    """
+    for checkpoint in newest:
+        if checkpoint is not None:
+            named = {name.rpartition(OF_CITY)[2]: v for name, v in checkpoint.arrays.items()}
+            return {name: named[name] for name in EMBEDDING_TENSORS}
+    return public_embedding(initial)
 
 
 def _encrypt(

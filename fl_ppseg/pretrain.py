@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from fl_ppseg.command_line import Parser, image_size, run
-from fl_ppseg.config import ArmConfig, Config, InvariantMap, load_config
+from fl_ppseg.config import ArmConfig, CanonicalForm, Config, load_config
 from fl_ppseg.errors import InputError
 from fl_ppseg.progress import StepProgress, steps
 
@@ -118,7 +118,9 @@ def pretrain(config: Config, out: Path, workers: int, quiet: bool) -> None:
             seed,
             on_step=lambda done, total: progress.update("training", done, total),
         )
-        save_weights(update.weights, out, dtype="fp16", grid=model.grid)
+        save_weights(
+            update.weights, out, dtype="fp16", grid=model.grid, form=config.model.invariant
+        )
         load_weights(model, out)
         counts, _ = evaluate(model, shard.heldout(), classes.num_classes)
     if not quiet:
@@ -184,7 +186,7 @@ def _public_shard(config: Config, scratch: Path, workers: int, progress: StepPro
     return prepare_shards(assignment)["plain"].shard
 
 
-FORMS = get_args(InvariantMap)
+FORMS = get_args(CanonicalForm)
 _EPOCHS_HELP = f"passes over them (default: 30; with --start {SECOND_EPOCHS})"
 
 

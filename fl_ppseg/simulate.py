@@ -138,10 +138,11 @@ def _values(options: argparse.Namespace) -> dict[str, Any]:
         raise InputError("--quick is a config of its own; leave out --config or --quick")
     overrides |= {
         "clients": options.clients,
-        "arms": options.arms.split(",") if options.arms else None,
+        "arms": None if options.arms is None else [arm.strip() for arm in options.arms.split(",")],
         "seeds": None if options.seed is None else [options.seed],
     }
-    environment = {"data.root": os.environ.get("CITYSCAPES_DATASET") or None}
+    dataset = os.environ.get("CITYSCAPES_DATASET")
+    environment = {"data.root": Path(dataset).absolute() if dataset else None}
     file = "quick" if options.quick else options.config
     return read_values(file, options.set, overrides, environment)
 
@@ -158,7 +159,9 @@ def _check_resumable(options: argparse.Namespace) -> None:
     if options.out is None or not (options.out / "config.yaml").is_file():
         raise InputError("--resume needs --out with the folder of a run")
     fixed = ("clients", "arms", "quick", "config", "set", "seed")
-    given = [f"--{name}" for name in fixed if getattr(options, name) not in (None, False, [])]
+    values = {name: getattr(options, name) for name in fixed}
+    unset = {name for name, value in values.items() if value is None or value is False}
+    given = [f"--{name}" for name in fixed if name not in unset and values[name] != []]
     if given:
         raise InputError(f"--resume goes on with the run's own config; leave out {given[0]}")
 

@@ -8,7 +8,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -37,8 +37,8 @@ class LocalUpdate:
 
     weights: dict[str, Tensor]
     """All tensors of the model that are not private, on CPU."""
-    private: dict[str, Tensor]
-    """The private tensors, on CPU."""
+    private: dict[str, Tensor] = field(repr=False)
+    """The private tensors, on CPU: key material."""
     loss: float
     """Mean loss of the steps, weighted by their views."""
     num_examples: int

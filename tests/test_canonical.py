@@ -190,9 +190,3 @@ def test_gradients_reach_the_embedding() -> None:
     gradient = model.backbone.patch_embed.proj.weight.grad
     assert gradient is not None
     assert gradient.abs().sum() > 0
-
-
-def test_no_key_and_no_cipher_is_known_here() -> None:
-    source = Path(canonical.__code__.co_filename).read_text(encoding="utf-8")
-    assert "fl_ppseg.keys" not in source
-    assert "fl_ppseg.ciphers" not in source

@@ -123,6 +123,7 @@ def table1() -> list[tuple[Cell, dict[str, Any]]]:
     values = {
         "name": "table <1>",
         "cells": {"model.backbone": ["vit_base_patch16_384"], "model.decoder": ["mla", "naive"]},
+        "data": {"root": Path("/data/cityscapes")},
     }
     scores = [summary(plain=50.0, domain_adaptation=40.0), summary(plain=20.0, per_image=5.0)]
     return list(zip(cells_of(values, "here"), scores, strict=True))
@@ -178,10 +179,17 @@ def test_cells_json_keeps_them_apart(table1: list[tuple[Cell, dict[str, Any]]]) 
 
 
 @pytest.mark.parametrize(
-    ("backbone", "classes"), [("vit", "cityscapes"), ("vit_base_patch16_384", "camvid")]
+    ("backbone", "classes", "root"),
+    [
+        ("vit", "cityscapes", "/data"),
+        ("vit_base_patch16_384", "camvid", "/data"),
+        ("vit_base_patch16_384", "cityscapes", None),
+    ],
 )
-def test_what_nobody_published_has_no_such_columns(backbone: str, classes: str) -> None:
-    model, data = {"backbone": backbone}, {"classes": classes}
+def test_what_nobody_published_has_no_such_columns(
+    backbone: str, classes: str, root: str | None
+) -> None:
+    model, data = {"backbone": backbone}, {"classes": classes, "root": root}
     cells = cells_of({"cells": DECODERS, "model": model, "data": data}, "here")
     sheet = cells_sheet([(cell, summary(plain=10.0)) for cell in cells])
     headings = [column.heading for column in sheet.columns]

@@ -12,6 +12,7 @@ import torch
 from flwr.app import ConfigRecord, Message, MessageType
 from flwr.serverapp import Grid
 
+from clients import client_app
 from clients.client_app import FAILED, REFUSED, app
 from clients.policy import NODES_VARIABLE, load_policy, policy_path, save_policy
 from clients.private_state import forget_after, load_private, save_private, versions
@@ -28,6 +29,7 @@ from fl_ppseg.messages import (
 from fl_ppseg.preparation import Experiment
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.shard import open_shard
+from fl_ppseg.training import LocalUpdate, local_update
 
 KINDS = {
     "describe": MessageType.QUERY,
@@ -207,6 +209,26 @@ def test_a_repeated_round_starts_from_the_version_before(
     assert trained(3) == first[2]
     assert trained(2) == first[1]
     assert versions(folder) == [0, 1, 2]
+
+
+def test_a_private_embedding_that_diverged_is_not_kept(
+    grid: Grid,
+    experiment: Experiment,
+    request_of: Callable[..., Request],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = private_folder(experiment)
+    forget_after(folder, 0)
+
+    def diverging(*args: Any, **options: Any) -> LocalUpdate:
+        update = local_update(*args, **options)
+        update.private[EMBEDDING_TENSORS[0]][0, 0, 0, 0] = torch.nan
+        return update
+
+    monkeypatch.setattr(client_app, "local_update", diverging)
+    reply = ask(grid, request_of("trained"))
+    assert reply.has_error() and reply.error.code == FAILED
+    assert versions(folder) == [0]
 
 
 def test_evaluation_of_a_round_uses_no_later_embedding(

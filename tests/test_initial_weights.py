@@ -6,9 +6,10 @@ import pytest
 import small_federation as small
 
 from fl_ppseg import initial_weights
-from fl_ppseg.config import ModelConfig, builtin_arms
+from fl_ppseg.config import ArmConfig, ModelConfig, builtin_arms
 from fl_ppseg.errors import InputError
 from fl_ppseg.initial_weights import (
+    check_arm,
     initial_model,
     initial_models,
     model_settings,
@@ -100,7 +101,7 @@ def test_cipher_without_invariant_form_names_those_that_have_one() -> None:
 
 @pytest.mark.parametrize("arm", ["per-client-private", "domain-adaptation", "conventional-1"])
 def test_what_reads_a_canonical_form_cannot_be_adapted(arm: str) -> None:
-    with pytest.raises(InputError, match=f"arm {arm}: .* leave model.invariant out") as caught:
+    with pytest.raises(InputError, match=f"arm {arm}: .* leave it out") as caught:
         model_settings(ModelConfig(invariant="values"), arm, ARMS[arm])
     assert "\n" not in str(caught.value)
 
@@ -113,3 +114,21 @@ def test_cipher_that_is_not_linear_is_refused_before_the_first_image(
     with pytest.raises(InputError, match="arm odd: cipher 'ffx' does more than") as caught:
         initial_models(small.config(scenes, arms=["odd"], arm_table=table), 19)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"cipher": "rot13"}, "arm mine: unknown cipher 'rot13'"),
+        ({"cipher": "etc"}, "arm mine: .*7"),
+        ({"cipher": "ffx", "embedding": "private"}, "arm mine: .*no embedding can be adapted"),
+        ({"cipher": "ffx", "embedding": "invariant"}, "arm mine: .*no invariant embedding"),
+    ],
+)
+def test_an_arm_that_cannot_be_is_found_out_by_its_name(change: dict[str, str], said: str) -> None:
+    common = {"note": "x", "key_mode": "per-client", "block_scope": "common"}
+    arm = ArmConfig.model_validate({**common, "key_lifetime": "derived", **change})
+    with pytest.raises(InputError, match=f"^{said}"):
+        check_arm(ModelConfig(), "mine", arm, 7 if change["cipher"] == "etc" else 8)
+    good = arm.model_copy(update={"cipher": "shuffle"})
+    check_arm(ModelConfig(), "mine", good, 8)

@@ -53,7 +53,7 @@ def trials(experiment: Experiment) -> dict[str, dict[str, dict[str, float]]]:
 
     Conventional-2 has a second seed, another model; ffx is not trained yet.
     """
-    shared = shared_subkey(experiment.vault_dir)
+    shared = shared_subkey(experiment.vault_dir, arms_of(experiment.config)["access-control-shf"])
     plain = shipped(experiment)
     for arm in ("plain", "conventional-1", "conventional-2"):
         save(experiment, arm, 0, plain)

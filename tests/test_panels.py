@@ -86,7 +86,8 @@ def test_encrypted_pictures_hold_the_values_of_the_scene(panels: list[ScenePanel
 def test_no_picture_is_made_with_the_shared_key(
     experiment: Experiment, panels: list[ScenePanel]
 ) -> None:
-    shared = shared_subkey(experiment.vault_dir)
+    arms = arms_of(experiment.config)
+    shared = shared_subkey(experiment.vault_dir, arms["conventional-2"])
     for panel in panels:
         image = np.ascontiguousarray(panel.plain.transpose(2, 0, 1))
         for label, picture in panel.encrypted.items():
@@ -122,7 +123,8 @@ def test_predictions_are_the_arms_own(experiment: Experiment, panels: list[Scene
 def test_shared_arms_show_right_wrong_and_no_key(
     experiment: Experiment, panels: list[ScenePanel]
 ) -> None:
-    shared = shared_subkey(experiment.vault_dir)
+    arms = arms_of(experiment.config)
+    shared = shared_subkey(experiment.vault_dir, arms["conventional-2"])
     for panel in panels:
         assert list(panel.key_predictions) == SHARED
         for arm, guesses in panel.key_predictions.items():
@@ -131,7 +133,7 @@ def test_shared_arms_show_right_wrong_and_no_key(
             assert (guesses["right"] != guesses["wrong"]).any()
             assert (guesses["right"] != guesses["none"]).any()
         for arm in ("conventional-2", "access-control-np"):
-            guesses, cipher = panel.key_predictions[arm], arms_of(experiment.config)[arm].cipher
+            guesses, cipher = panel.key_predictions[arm], arms[arm].cipher
             assert cipher is not None
             image = np.ascontiguousarray(panel.plain.transpose(2, 0, 1))
             sealed = encrypt(image, shared, cipher, block_size=8, scope="common")

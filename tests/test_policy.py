@@ -170,9 +170,22 @@ def test_policy_file_is_the_owners_alone_and_reads_back(tmp_path: Path) -> None:
 def test_policy_of_another_form_is_one_line(text: str, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "node.yaml"
     path.write_text(text, "utf-8")
+    path.chmod(0o600)
     with pytest.raises(InputError, match=reason) as caught:
         load_policy(path)
     assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_policy_that_others_may_write_is_refused(mode: int, tmp_path: Path) -> None:
+    path = tmp_path / "node.yaml"
+    save_policy(policy(), path)
+    path.chmod(mode)
+    with pytest.raises(
+        InputError, match=f"others may write this policy .mode {mode:04o}"
+    ) as caught:
+        load_policy(path)
     assert "\n" not in str(caught.value)
 
 

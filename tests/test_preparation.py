@@ -110,7 +110,7 @@ def test_shared_key_adapts_what_the_coordinator_publishes(scenes: Path, tmp_path
     plain, encrypted, adapted = (small.final(experiment.folder, arm) for arm in arms)
     assert small.bits(plain) == small.bits(encrypted)
     assert {name for name in plain if (plain[name] != adapted[name]).any()} == {EMBEDDING}
-    key = shared_subkey(experiment.vault_dir)
+    key = shared_subkey(experiment.vault_dir, builtin_arms()["domain-adaptation"])
     weight = adapt(torch.from_numpy(plain[EMBEDDING]), linear_form("shuffle", key, 8))
     np.testing.assert_array_equal(adapted[EMBEDDING], weight.numpy())
 
@@ -141,7 +141,7 @@ def test_invariant_arms_say_what_their_models_read(scenes: Path, tmp_path: Path)
     [
         ({"cipher": "ffx"}, {}, "arm odd: cipher 'ffx' does more than permute"),
         (INVARIANT | {"cipher": "ffx"}, {}, "arm odd: cipher ffx has no invariant embedding"),
-        ({}, {"invariant": "values"}, "arm odd: .* leave model.invariant out"),
+        ({}, {"invariant": "values"}, "arm odd: .* model.invariant is values; leave it out"),
     ],
     ids=["not linear", "not invariant", "adapted and invariant"],
 )
@@ -197,6 +197,25 @@ def test_weights_of_a_file_are_the_start(scenes: Path, tmp_path: Path) -> None:
     experiment = small.prepared(small.config(scenes, arms=["plain"], model=model), tmp_path)
     for value in small.final(experiment.folder, "plain").values():
         assert (value == 0.25).all()
+
+
+@pytest.mark.parametrize("training", ["federated", "local-only"])
+def test_a_run_gone_on_with_keeps_its_embedding_whatever_becomes_of_the_weights_file(
+    training: str, scenes: Path, tmp_path: Path
+) -> None:
+    file, network = tmp_path / "w.safetensors", small.model()
+    save_weights(network, file)
+    table = {"private": TRAINED | {"training": training}}
+    model = {"weights": str(file)}
+    settings = small.config(scenes, arms=["private"], arm_table=table, model=model)
+    experiment = small.prepared(settings, tmp_path)
+    small.federate(experiment)
+    before = [policy.arms["private"].private for policy in policies(experiment)]
+    for value in network.parameters():
+        value.data.fill_(0.25)
+    save_weights(network, file)
+    again = small.prepared(settings, tmp_path)
+    assert [policy.arms["private"].private for policy in policies(again)] == before
 
 
 def test_prepared_again_nothing_is_made_again(scenes: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from fl_ppseg.command_line import run
-from fl_ppseg.config import InvariantMap, load_config
+from fl_ppseg.config import CanonicalForm, load_config
 from fl_ppseg.initial_weights import WEIGHTS, initial_model, shipped_weights
 from fl_ppseg.pretrain import PUBLIC_CITIES, TEST_CITIES, main
 from fl_ppseg.scenes import TRAIN_CITIES, VAL_CITIES
@@ -52,7 +52,7 @@ def test_no_client_holds_a_public_city() -> None:
     assert not PUBLIC_CITIES.keys() & TEST_CITIES.keys()
 
 
-@pytest.mark.parametrize("form", [None, *get_args(InvariantMap)])
+@pytest.mark.parametrize("form", [None, *get_args(CanonicalForm)])
 def test_shipped_weights_fit_the_default_model(form: str | None) -> None:
     assert shipped_weights(form).stat().st_size <= 8 * 10**6
     with safetensors.safe_open(shipped_weights(form), framework="pt") as file:
@@ -71,9 +71,9 @@ def test_shipped_weights_fit_the_default_model(form: str | None) -> None:
 
 
 def test_every_form_has_weights_of_its_own_and_all_are_small() -> None:
-    files = {shipped_weights(form) for form in (None, *get_args(InvariantMap))}
+    files = {shipped_weights(form) for form in (None, *get_args(CanonicalForm))}
     assert files == set(WEIGHTS.glob("*.safetensors"))
-    assert len({file.read_bytes() for file in files}) == 1 + len(get_args(InvariantMap))
+    assert len({file.read_bytes() for file in files}) == 1 + len(get_args(CanonicalForm))
     assert sum(file.stat().st_size for file in files) < 16 * 10**6
 
 

@@ -175,24 +175,32 @@ def test_conventional_1_is_plain_with_the_right_key_and_collapses_without(
     assert max(scores["wrong"], scores["none"]) < 0.6 * scores["right"]
 
 
+def test_a_query_shows_nothing_of_its_embedding() -> None:
+    text = repr(Query(np.flip, {"patch": torch.full((2, 3), 7.25)}))
+    assert "7.25" not in text and "patch" not in text
+
+
 def test_a_shared_key_is_read_where_the_vault_put_it(tmp_path: Path) -> None:
-    expected = shared_subkey(tmp_path)
+    arm = ARMS["conventional-2"]
+    expected = shared_subkey(tmp_path, arm)
     master = tmp_path / ".shared" / "master.key"
-    assert load_shared_subkey(master) == expected
+    assert load_shared_subkey(master, arm) == expected
     copy = tmp_path / "licence"
     shutil.copytree(master.parent, copy)
-    assert load_shared_subkey(copy / "master.key") == expected
+    assert load_shared_subkey(copy / "master.key", arm) == expected
+    published = ARMS["domain-adaptation"]
+    assert shared_subkey(tmp_path, published) == load_shared_subkey(master, published) != expected
     salt = copy / "manifests" / "salt.json"
     for damaged in (json.dumps({"client": "00"}), json.dumps({}), "[]", "{", None):
         salt.unlink() if damaged is None else salt.write_text(damaged)
         with pytest.raises(InputError) as caught:
-            load_shared_subkey(copy / "master.key")
+            load_shared_subkey(copy / "master.key", arm)
         assert "salt" in str(caught.value)
         assert "\n" not in str(caught.value)
         assert not list(copy.rglob("*.json")) or damaged is not None, "no salt is ever made anew"
     with pytest.raises(InputError, match="cannot be read"):
-        load_shared_subkey(tmp_path / "nothing.key")
+        load_shared_subkey(tmp_path / "nothing.key", arm)
     assert not (tmp_path / "nothing.key").exists()
     master.chmod(0o644)
     with pytest.raises(InputError, match="open to others"):
-        load_shared_subkey(master)
+        load_shared_subkey(master, arm)

@@ -1,8 +1,12 @@
 """No key, permutation or private embedding leaves its owner: every byte of a whole run is searched.
 
 All keys that come to be during the run are noted, derived and disposable ones too, with every
-permutation drawn from them and every version of a private embedding; then all that others get to
-see, and all that the coordinator holds in memory, is searched for each of them.
+permutation, codebook and mask drawn from them and every version of a private embedding; then all
+that others get to see, and all that the coordinator holds in memory, is searched for each of them.
+
+One exception: `domain-adaptation` publishes an embedding adapted to the shared key, as its authors
+do. Byte for byte it holds no secret, but beside the public one it gives a permutation away: that of
+a key which such arms have for themselves.
 """
 
 import base64
@@ -14,8 +18,8 @@ import sys
 import tomllib
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +27,17 @@ import grimp
 import numpy as np
 import pytest
 import small_federation as small
+import torch
+import yaml
 from flwr.common.serde import message_to_proto
 from safetensors.numpy import load_file
 
 from clients.policy import load_policy, policy_path
+from clients.vault import shared_subkey
 from fl_ppseg import simulation
-from fl_ppseg.ciphers import shuffle
+from fl_ppseg.adaptation import linear_form
+from fl_ppseg.ciphers import CIPHERS
+from fl_ppseg.ciphers.etc import EtcParameters
 from fl_ppseg.command_line import log_to
 from fl_ppseg.config import builtin_arms
 from fl_ppseg.keys import ClientKey, _Secret
@@ -38,7 +47,9 @@ from strategies.city_strategy import CityStrategy
 
 ROOT = Path(__file__).parents[1]
 PRIVATE_ARMS = ["per-client-private", "trained"]
-ARMS = ["plain", "per-client", "per-image", "per-image-derived", "conventional-2", *PRIVATE_ARMS]
+SHARED_ARMS = ["conventional-2", "domain-adaptation"]
+OWN_ARMS = ["per-client", "per-image", "per-image-derived", "every-cipher"]
+ARMS = ["plain", *OWN_ARMS, *SHARED_ARMS, *PRIVATE_ARMS]
 TRAINED = builtin_arms()["per-client-private"].model_dump() | {"private_rate": 0.1}
 DERIVED = {
     "note": "keys an owner can make again",
@@ -47,6 +58,13 @@ DERIVED = {
     "block_scope": "common",
     "key_lifetime": "derived",
 }
+EVERY_CIPHER = DERIVED | {
+    "note": "all that a cipher may draw",
+    "key_mode": "per-client",
+    "cipher": "+".join(CIPHERS),
+}
+NON_DIGITS = bytes(set(range(256)) - set(b"0123456789"))
+TO_SPACES = bytes.maketrans(NON_DIGITS, b" " * len(NON_DIGITS))
 
 
 def needles_of_key(secret: bytes) -> Iterator[bytes]:
@@ -62,13 +80,21 @@ def needles_of_key(secret: bytes) -> Iterator[bytes]:
 
 
 def needles_of_permutation(permutation: np.ndarray) -> Iterator[bytes]:
-    """A permutation as integers of any usual size, raw or base64, and as decimal text."""
-    for dtype in ("uint8", "<u2", ">u2", "<i4", ">i4", "<i8", ">i8"):
-        raw = permutation.astype(dtype).tobytes()
-        yield raw
-        yield from list(needles_of_key(raw[:48]))[1:]
-    for separator in (",", ", ", " ", "\n"):
-        yield separator.join(str(value) for value in permutation[:64]).encode()
+    """How a permutation and its inverse begin: integers of any usual size, raw, hex or base64.
+
+    And as decimal text, the way `numbers_in` renders all layouts of it. The inverse is what sorts:
+    of a codebook the inverse too, of a mask the places that are not chosen, then those that are.
+    """
+    for order in (permutation, np.argsort(permutation, kind="stable")):
+        begin = order[:64]  # of a restricted shuffle most values stay: less might be 0, 1, 2, ...
+        for dtype in ("uint8", "<u2", ">u2", "<i4", ">i4", "<i8", ">i8"):
+            yield from needles_of_key(begin.astype(dtype).tobytes())
+        yield " ".join(map(str, begin.tolist())).encode()
+
+
+def numbers_in(text: bytes) -> bytes:
+    """The runs of digits alone, a space between any two: JSON, YAML and tables look the same."""
+    return b" ".join(text.translate(TO_SPACES).split())
 
 
 def needles_of_embedding(weight: np.ndarray) -> Iterator[bytes]:
@@ -87,19 +113,25 @@ def needles_of_embedding(weight: np.ndarray) -> Iterator[bytes]:
 
 
 def anchor(needle: bytes) -> int:
-    """Where the 8 bytes of a needle begin that are least like padding."""
-    return max(range(len(needle) - 7), key=lambda start: len(set(needle[start : start + 8])))
+    """Where those 8 bytes near a needle's start begin that are least like padding."""
+    return max(
+        range(min(64, len(needle) - 7)), key=lambda start: len(set(needle[start : start + 8]))
+    )
 
 
 def found_in(haystacks: Mapping[str, bytes], needles: Iterable[bytes]) -> set[str]:
-    """Names of the haystacks that hold a needle, at any offset."""
+    """Names of the haystacks that hold a needle, at any offset, as they are or as numbers."""
     anchored: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
     for needle in needles:
         start = anchor(needle)
         word = int.from_bytes(needle[start : start + 8], "little")
         anchored[word].append((start, needle))
     wanted = np.array(sorted(anchored), "<u8")
-    return {name for name, text in haystacks.items() if _holds(text, wanted, anchored)}
+    return {
+        name
+        for name, text in haystacks.items()
+        if any(_holds(form, wanted, anchored) for form in (text, numbers_in(text)))
+    }
 
 
 def _holds(text: bytes, wanted: np.ndarray, anchored: Mapping[int, Any]) -> bool:
@@ -119,10 +151,14 @@ class Run:
 
     def __init__(self, scenes: Path, place: Path) -> None:
         self.secrets: set[bytes] = set()
-        self.permutations: set[tuple[int, ...]] = set()
+        self.permutations: dict[str, set[tuple[int, ...]]] = defaultdict(set)
         self.memory: dict[str, bytes] = {}
         self.global_weights: dict[str, Arrays] = {}
-        table = {"per-image-derived": DERIVED, "trained": TRAINED}
+        table = {
+            "per-image-derived": DERIVED,
+            "every-cipher": EVERY_CIPHER,
+            "trained": TRAINED,
+        }
         settings = small.config(scenes, arms=ARMS, arm_table=table)
         with pytest.MonkeyPatch.context() as patch:
             self._watch(patch)
@@ -142,16 +178,19 @@ class Run:
         shutil.rmtree(policy.arms["per-image"].shards[0][0])
 
     def _watch(self, patch: pytest.MonkeyPatch) -> None:
-        make, draw = _Secret.__init__, shuffle.draw_permutations
+        make = _Secret.__init__
 
         def noted(key: _Secret, secret: bytes) -> None:
             make(key, secret)
             self.secrets.add(secret)
 
-        def drawn(*arguments: Any) -> np.ndarray:
-            permutations = draw(*arguments)
-            self.permutations |= set(map(tuple, permutations.tolist()))
-            return permutations
+        def drawn(name: str, draw: Callable[..., Any], *arguments: Any) -> Any:
+            """Every row of what a cipher draws, but for the masks of etc: these are 4 bits."""
+            parameters = draw(*arguments)
+            is_etc = isinstance(parameters, EtcParameters)
+            for rows in parameters[:1] if is_etc else parameters:
+                self.permutations[name] |= set(map(tuple, rows.tolist()))
+            return parameters
 
         count = CityStrategy.aggregate_evaluate
 
@@ -167,12 +206,13 @@ class Run:
 
         patch.setattr(CityStrategy, "aggregate_evaluate", counted)
         patch.setattr(_Secret, "__init__", noted)
-        patch.setattr(shuffle, "draw_permutations", drawn)
+        for name, cipher in CIPHERS.items():
+            patch.setattr(cipher, "draw", partial(drawn, name, cipher.draw))
 
     @cached_property
     def needles(self) -> set[bytes]:
         keys = {needle for secret in self.secrets for needle in needles_of_key(secret)}
-        permutations = map(np.array, self.permutations)
+        permutations = map(np.array, set().union(*self.permutations.values()))
         keys |= {needle for p in permutations for needle in needles_of_permutation(p)}
         return keys | {needle for e in self.embeddings for needle in needles_of_embedding(e)}
 
@@ -249,9 +289,14 @@ def test_search_finds_a_planted_permutation(dtype: str) -> None:
         array.tobytes().hex().encode(),
         json.dumps(permutation.tolist()).encode(),
         json.dumps(permutation.tolist(), separators=(",", ":")).encode(),
+        json.dumps({"order": permutation.tolist()}, indent=1).encode(),
+        yaml.safe_dump({"order": permutation.tolist()}).encode(),
     ):
         planted = {"clean": bytes(1000), "planted": form}
         assert found_in(planted, needles_of_permutation(permutation)) == {"planted"}
+        assert found_in(planted, needles_of_permutation(np.argsort(permutation))) == {"planted"}
+    other = np.random.default_rng(1).permutation(192)
+    assert not found_in({"another": form}, needles_of_permutation(other))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
@@ -277,8 +322,11 @@ def test_secrets_of_every_kind_were_noted(run: Run) -> None:
     train = sum(len(run.experiment.partition.split(c)[0]) for c in run.experiment.partition.clients)
     num_views = 2 * train + (16 - train) + 4
     assert len(run.secrets) >= 5 + 5 + 2 * num_views
-    assert len(run.permutations) >= 5 + 2 * num_views
-    assert all(len(permutation) == 192 for permutation in run.permutations)
+    assert run.permutations.keys() == CIPHERS.keys()
+    assert len(run.permutations["shuffle"]) >= 5 + 5 + 2 * num_views
+    assert all(len(found) >= 5 for found in run.permutations.values())
+    lengths = {len(row) for rows in run.permutations.values() for row in rows}
+    assert lengths == {192, 256}  # values of a block; bytes of a codebook
     # both arms' starts, and 2 rounds of 3 cities in the arm that trains them
     assert len(run.private_files) == 2 * 5 + 2 * 3
     assert len(run.embeddings) == len(run.private_files) + 2 * 3
@@ -286,7 +334,7 @@ def test_secrets_of_every_kind_were_noted(run: Run) -> None:
 
 def test_no_message_holds_a_secret(run: Run) -> None:
     messages = run.messages
-    # 2 directions, a roll call of 5, 4 arms, 2 rounds, 3 that train and 5 that evaluate
+    # 2 directions, a roll call of 5; an arm has 2 rounds, 3 that train and 5 that evaluate
     assert len(messages) == 2 * (5 + len(ARMS) * 2 * (3 + 5))
     weights = small.final(run.folder, "plain")["decoder.classifier.conv.bias"].tobytes()
     assert any(weights in message for message in messages.values())
@@ -319,6 +367,23 @@ def test_no_file_of_the_run_or_of_a_node_holds_a_secret(run: Run) -> None:
     assert {"round_0002.safetensors", "node_0000.yaml", "manifest.json", "aachen.npy"} <= names
     assert any(Path(name).suffix in {".png", ".svg"} for name in files)
     assert found_in(files, run.needles) == set()
+
+
+def test_an_adapted_embedding_gives_its_own_key_alone(run: Run) -> None:
+    """Whoever matches columns learns one permutation, and none of another arm's images."""
+    start = small.weights_of(small.model())[EMBEDDING_TENSORS[0]].flatten(1).T
+    final = small.final(run.folder, "domain-adaptation")[EMBEDDING_TENSORS[0]]
+    published = torch.from_numpy(final).flatten(1).T
+    matched = torch.cdist(published, start).argmin(dim=1).numpy()
+    table = builtin_arms()
+    shared, adapted = (
+        linear_form("shuffle", shared_subkey(run.experiment.vault_dir, table[arm]), 8).index
+        for arm in SHARED_ARMS
+    )
+    np.testing.assert_array_equal(matched, adapted)
+    assert tuple(adapted) in run.permutations["shuffle"]
+    assert not np.array_equal(adapted, shared)
+    assert tuple(shared) in run.permutations["shuffle"]
 
 
 def test_paths_of_the_owners_stay_in_the_nodes_log(run: Run) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import stat
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
@@ -466,6 +467,25 @@ def test_interruption_leaves_no_half_shard(
     assert len(part(folders["per-image"]).images) == len(job.train)
 
 
+def test_new_salts_never_stand_beside_an_old_shard(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = assignment(scenes, tmp_path, protections={"per-client": ARMS["per-client"]})
+    folder = shards(job)["per-client"]
+    (job.vault / "manifests" / f"{folder.name}.json").unlink()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardWriter, "finish", interrupted)  # salts are there, the shard is not
+        with pytest.raises(KeyboardInterrupt):
+            prepare_shards(job)
+    assert shards(job)["per-client"] == folder
+    key = ClientKey.load(job.vault / "master.key").client_subkey(salts(job, folder)["client"])
+    np.testing.assert_array_equal(opened(part(folder).images, key), plain_views(job))
+
+
 @pytest.mark.parametrize("heldout", [False, True])
 def test_truncated_image_is_named(heldout: bool, scenes: Path, tmp_path: Path) -> None:
     root = small.tree_of_links(scenes, tmp_path / "tree")
@@ -502,40 +522,61 @@ def opened(images: np.ndarray, key: SubKey) -> np.ndarray:
     return np.stack(plain).reshape(images.shape)
 
 
-def test_shared_key_is_one_for_all_owners_and_arms_and_made_once(
+def test_shared_key_is_one_for_all_owners_and_arms_but_those_that_publish_it(
     scenes: Path, tmp_path: Path
 ) -> None:
-    names = ("plain", "conventional-2", "domain-adaptation")
+    names = ("plain", "conventional-2", "access-control-shf", "domain-adaptation")
     protections = {name: ARMS[name] for name in names}
     jobs = [assignment(scenes, tmp_path, city, protections) for city in ("aachen", "bochum")]
     found = [shards(job) for job in jobs]
-    key = shared_subkey(tmp_path)
+    keys = {name: shared_subkey(tmp_path, ARMS[name]) for name in names[1:]}
+    hidden, _, published = keys.values()
+    assert keys["access-control-shf"] == hidden != published
     for folders in found:
-        assert folders["conventional-2"] == folders["domain-adaptation"]
-        images = part(folders["conventional-2"]).images
-        np.testing.assert_array_equal(opened(images, key), part(folders["plain"]).images)
-    assert shared_subkey(tmp_path) == key != shared_subkey(tmp_path / "other")
+        assert folders["conventional-2"] == folders["access-control-shf"]
+        assert folders["conventional-2"] != folders["domain-adaptation"]
+        for name, key in keys.items():
+            images = part(folders[name]).images
+            np.testing.assert_array_equal(opened(images, key), part(folders["plain"]).images)
+    assert hidden != shared_subkey(tmp_path / "other", ARMS["conventional-2"])
     assert not list(tmp_path.glob("[a-z]*/master.key"))
     files = [path for path in (tmp_path / ".shared").rglob("*") if path.is_file()]
-    assert {path.name for path in files} == {"master.key", "salt.json"}
+    assert {path.name for path in files} == {"master.key", "salt.json", "salt-published.json"}
     assert {mode(path) for path in files} == {0o600}
     assert mode(tmp_path / ".shared") == 0o700
 
 
-def test_shards_of_a_lost_shared_key_are_made_again(scenes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("arm", ["conventional-2", "per-client"])
+def test_a_lost_master_key_is_never_replaced_in_silence(
+    arm: str, scenes: Path, tmp_path: Path
+) -> None:
+    job = assignment(scenes, tmp_path, protections={arm: ARMS[arm]})
+    folder = shards(job)[arm]
+    place = tmp_path / (".shared" if arm == "conventional-2" else "aachen")
+    (place / "master.key").unlink()
+    (folder / "manifest.json").unlink()  # to be encrypted again
+    with pytest.raises(InputError, match=r"gone, but .* restore its backup, or remove") as caught:
+        shards(job)
+    assert "\n" not in str(caught.value)
+    assert not (place / "master.key").exists()
+
+
+def test_shards_of_a_removed_shared_key_are_made_again(scenes: Path, tmp_path: Path) -> None:
     protections = {name: ARMS[name] for name in ("plain", "conventional-2")}
     job = assignment(scenes, tmp_path, protections=protections)
     shards(job)
-    (tmp_path / ".shared" / "master.key").unlink()
+    shutil.rmtree(tmp_path / ".shared")
     folders = shards(job)
     images = part(folders["conventional-2"]).images
     plain = part(folders["plain"]).images
-    np.testing.assert_array_equal(opened(images, shared_subkey(tmp_path)), plain)
+    key = shared_subkey(tmp_path, ARMS["conventional-2"])
+    np.testing.assert_array_equal(opened(images, key), plain)
 
 
 def test_owners_at_once_make_one_shared_key(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        found = {key.fingerprint for key in pool.map(shared_subkey, [tmp_path] * 8)}
+        arms = [ARMS["conventional-2"]] * 8
+        found = {key.fingerprint for key in pool.map(shared_subkey, [tmp_path] * 8, arms)}
     assert len(found) == 1
 
 

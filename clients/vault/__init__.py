@@ -5,7 +5,8 @@
     <vault>/<city>/shards/<digest>/    what the training node gets: encrypted views, labels
     <vault>/<city>/private/<digest>/   what a node that its owner trusts also gets: the patch
                                        embedding adapted to the client's key
-    <vault>/.shared/                   the one key of arms whose owners share it
+    <vault>/.shared/                   the key of arms whose owners share it, with a salt of its own
+                                       for arms that publish it
 
 A shard is prepared once: `num_views` augmented views an image, each encrypted with its own key (or
 the client's), held-out images encrypted alike. Equal settings and images find it again; of several

@@ -1,4 +1,4 @@
-"""Keys and salts in their files: one owner's, and the one that all share in the papers' methods."""
+"""Keys and salts in their files: one owner's, and those that all share in the papers' methods."""
 
 import json
 from contextlib import AbstractContextManager
@@ -24,9 +24,18 @@ class Vault:
 
     @cached_property
     def key(self) -> ClientKey:
-        """The master key, made at its first use."""
+        """The master key, made at its first use.
+
+        Raises:
+            InputError: It is damaged, open to others, or gone though it was used.
+        """
         path = self.folder / "master.key"
         if not path.exists():
+            if any(self.folder.glob("manifests/*.json")):
+                raise InputError(
+                    f"{path}: gone, but images were encrypted with it; restore its backup, or "
+                    f"remove {self.folder} and begin a new run"
+                )
             with replacing(path) as draft:
                 ClientKey.generate().save(draft)
         return ClientKey.load(path)
@@ -55,15 +64,8 @@ class Vault:
         Raises:
             InputError: The owner's manifest of the shard is missing or damaged.
         """
-        path = self._manifest(digest)
-        try:
-            salt = bytes.fromhex(json.loads(path.read_text("utf-8"))[CLIENT])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{path}: no readable salt of the client's key ({type(error).__name__}); remove "
-                "the file, and the images are encrypted again"
-            ) from None
-        return self.key.client_subkey(salt)
+        remedy = "remove the file, and the images are encrypted again"
+        return self.key.client_subkey(read_salt(self._manifest(digest), remedy))
 
     def _manifest(self, digest: str) -> Path:
         return self.folder / "manifests" / f"{digest}.json"
@@ -81,7 +83,7 @@ class SubKeys:
         if protection.key_mode == "per-client":
             self._of_all = vault.key.client_subkey(self._new_salt(CLIENT))
         if protection.key_mode == "shared":
-            self._of_all = shared_subkey(vault.folder.parent)
+            self._of_all = shared_subkey(vault.folder.parent, protection)
 
     def of_view(self, split: str, scene: Scene, view: int) -> SubKey:
         """The key of one view: that of all images, a derived or a disposable one."""
@@ -100,17 +102,48 @@ class SubKeys:
         return salt
 
 
-def shared_subkey(vault_dir: Path) -> SubKey:
-    """The one key of all owners, cities and arms with key mode `shared`; made at its first use.
+def shared_subkey(vault_dir: Path, protection: ArmConfig) -> SubKey:
+    """The key of all owners and cities for an arm with key mode `shared`; made at its first use.
+
+    Arms share it too, except those that publish it (see `shared_salt`).
 
     Args:
         vault_dir: The folder of all vaults of a simulation.
+        protection: Of the arm.
 
     Raises:
-        InputError: The folder is open to others, or the key or its salt is damaged.
+        InputError: The folder is open to others, the key is gone, or it or its salt is damaged.
     """
-    vault, name = Vault(vault_dir / ".shared"), "salt"
+    vault, name = Vault(vault_dir / ".shared"), shared_salt(protection)
     with vault.lock():
+        _ = vault.key  # made before its salts, which tell that there was one
         if not vault.has_salts(name):
             vault.save_salts(name, {CLIENT: new_salt().hex()})
         return vault.client_subkey(name)
+
+
+def shared_salt(protection: ArmConfig) -> str:
+    """Name of the salt of a shared key.
+
+    An `adapted` embedding is published beside the weights that it was adapted from: whoever has
+    both has the key, so no other arm may have the same.
+    """
+    return "salt-published" if protection.embedding == "adapted" else "salt"
+
+
+def read_salt(path: Path, remedy: str) -> bytes:
+    """The salt of a key that serves many images.
+
+    Args:
+        path: The manifest that holds it.
+        remedy: What to do where it does not.
+
+    Raises:
+        InputError: The manifest is missing or damaged.
+    """
+    try:
+        return bytes.fromhex(json.loads(path.read_text("utf-8"))[CLIENT])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: no readable salt of the key ({type(error).__name__}); {remedy}"
+        ) from None

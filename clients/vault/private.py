@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def _start(job: Assignment, protection: ArmConfig, subkey: SubKey) -> dict[str, 
 
 
 def random_embedding(public: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A patch embedding from the operating system's randomness, of the public one's scale.
+    """A patch embedding from the operating system's randomness, uniform on the public one's scale.
 
     Nothing in it depends on a key. The bias, which no key changes, is the public one.
 
@@ -70,8 +71,9 @@ def random_embedding(public: Mapping[str, Tensor]) -> dict[str, Tensor]:
         public: At least `EMBEDDING_TENSORS`.
     """
     weight, bias = (public[name] for name in EMBEDDING_TENSORS)
-    noise = np.random.default_rng().standard_normal(weight.shape, np.float32)  # seeded by the OS
-    drawn = torch.from_numpy(noise) * weight.std()
+    words = np.frombuffer(os.urandom(4 * weight.numel()), np.uint32).reshape(weight.shape)
+    uniform = torch.from_numpy((words / 2**31 - 1).astype(np.float32))  # in [-1, 1]
+    drawn = uniform * weight.std() * 3**0.5  # that has a deviation of 1 / sqrt(3)
     return dict(zip(EMBEDDING_TENSORS, (drawn, bias.clone()), strict=True))
 
 

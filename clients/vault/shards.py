@@ -108,7 +108,8 @@ def _encrypt_all(vault: Vault, job: Assignment, missing: Mapping[str, ArmConfig]
             for sealer in sealers:
                 sealer.heldout(image, labels, scene)
         for digest, keys in drawn.items():  # before the shards appear, at the end of the stack
-            if keys.salts:
+            if keys.salts:  # a shard of earlier ones is none any more
+                (vault.shard_folder(digest) / "manifest.json").unlink(missing_ok=True)
                 vault.save_salts(digest, keys.salts)
 
 
@@ -130,7 +131,7 @@ def _shared_key(vault: Vault, protection: ArmConfig) -> str | None:
     """Fingerprint of the key that this owner shares with the others, where it does."""
     if protection.key_mode != "shared":
         return None
-    return shared_subkey(vault.folder.parent).fingerprint
+    return shared_subkey(vault.folder.parent, protection).fingerprint
 
 
 def _is_whole(vault: Vault, digest: str, protection: ArmConfig) -> bool:

@@ -11,11 +11,11 @@ from rich.console import Console
 from fl_ppseg.cells.grid import Cell
 from fl_ppseg.cells.page import index_page
 from fl_ppseg.cells.table import cells_json, cells_sheet, cells_table
-from fl_ppseg.ciphers import get_cipher
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.config import Config, arms_of
 from fl_ppseg.errors import InputError, RunError
 from fl_ppseg.files import write_atomically
+from fl_ppseg.initial_weights import check_arm
 from fl_ppseg.run_folder import RunFolder, is_finished
 from fl_ppseg.setr.model import build_architecture
 
@@ -82,10 +82,9 @@ def conclude(name: str, cells: Sequence[Cell], out: Path) -> None:
 def _check(config: Config) -> None:
     num_classes = load_class_table(config.data.classes).num_classes
     with torch.device("meta"):
-        build_architecture(config.model, num_classes, config.data.image_size)
+        model = build_architecture(config.model, num_classes, config.data.image_size)
     weights = config.model.weights
     if weights not in (None, "shipped") and not Path(str(weights)).is_file():
         raise InputError(f"model.weights {weights}: no such file")
-    for arm in arms_of(config).values():
-        if arm.cipher is not None:
-            get_cipher(arm.cipher)
+    for name, arm in arms_of(config).items():
+        check_arm(config.model, name, arm, model.patch_size)

@@ -108,9 +108,9 @@ def _narrow(text: str) -> str:
 
 
 def _published(cell: Cell, arm: str) -> Published | None:
-    """What others have for an arm of a cell: on their classes, or not at all."""
-    model = cell.config.model
-    is_theirs = cell.config.data.classes == "cityscapes"
+    """What others have for an arm of a cell: on photographs with their classes, or not at all."""
+    model, data = cell.config.model, cell.config.data
+    is_theirs = data.root is not None and data.classes == "cityscapes"
     return published_for(model.backbone, model.decoder, arm) if is_theirs else None
 
 

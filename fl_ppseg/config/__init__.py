@@ -21,10 +21,10 @@ from fl_ppseg.config.loading import (
 )
 from fl_ppseg.config.section import Section
 from fl_ppseg.config.sections import (
+    CanonicalForm,
     Config,
     DataConfig,
     FederationConfig,
-    InvariantMap,
     ModelConfig,
     PartitionConfig,
     TrainingConfig,
@@ -32,10 +32,10 @@ from fl_ppseg.config.sections import (
 
 __all__ = [
     "ArmConfig",
+    "CanonicalForm",
     "Config",
     "DataConfig",
     "FederationConfig",
-    "InvariantMap",
     "ModelConfig",
     "PartitionConfig",
     "Section",

@@ -10,9 +10,10 @@ from fl_ppseg.config.section import Section
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 ImageSize = tuple[PositiveInt, PositiveInt]
 ArmIds = Annotated[tuple[str, ...], Field(min_length=1)]
-InvariantMap = Literal["values", "magnitudes", "pixels", "pixel-magnitudes"]
+CanonicalForm = Literal["values", "magnitudes", "pixels", "pixel-magnitudes"]
 """What of a block survives encryption, in a fixed order: see `fl_ppseg.setr.canonical`."""
 
 
@@ -35,7 +36,7 @@ class DataConfig(Section):
     """Procedural training scenes, shared out in proportion to the true city sizes."""
     num_val: PositiveInt = 60
     """Procedural scenes of the val cities."""
-    scene_seed: Annotated[int, Field(ge=0)] = 0
+    scene_seed: Seed = 0
     """Seed of the procedural scenes."""
 
 
@@ -76,7 +77,7 @@ class ModelConfig(Section):
     """Upsampling factor of the head's steps; none: mmsegmentation's number (pup: 2)."""
     num_auxiliary: Annotated[int, Field(ge=0)] = 0
     """Auxiliary heads on intermediate layers, training only."""
-    invariant: InvariantMap | None = None
+    invariant: CanonicalForm | None = None
     """Canonical form that the patch embedding reads, so that its output does not depend on the key;
     an arm with an invariant embedding sets it from its cipher; none: the image as it is."""
     norm: Literal["group", "batch"] = "group"
@@ -177,7 +178,7 @@ class Config(Section):
     """Arms to compare, by id (configs/arms.yaml, or arm_table below)."""
     clients: PositiveInt = 18
     """Training clients."""
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     """Seeds of the training; each arm is trained once a seed. Keys never come from a seed."""
     engine: Literal["ray", "in-process"] = "ray"
     """What runs the clients: Flower's simulation on Ray, or this process."""

@@ -26,9 +26,10 @@ from fl_ppseg.report.styles import ArmStyle, arm_styles
 LIBRARIES = ("flwr", "ray", "torch", "timm", "numpy", "cryptography")
 LIMITS = (
     "Perceptual encryption is not semantic security: whoever holds a ciphertext sees what the "
-    "cipher leaves unchanged, at least each block's set of values, hence a thumbnail.",
+    "cipher leaves unchanged: under shuffle each block's set of values, hence a thumbnail; under "
+    "shuffle-spatial its set of pixels, in colour; under negative-positive distances from grey.",
     "One permutation common to all blocks of a large image can be recovered from the image alone; "
-    "a permutation for each block leaves the set of values only.",
+    "with parameters of its own for each block no more than that is left.",
     "Label maps lie plain on the training node: the outlines of everything labelled.",
     "The coordinator sees the weights of every client, losses and confusion counts. Against it the "
     "cipher adds nothing where the embedding is private and frozen; federation protects there.",
@@ -163,9 +164,13 @@ def _swatches(styles: Mapping[str, ArmStyle]) -> dict[str, str]:
 
 
 def _last_rounds(config: Mapping[str, Any]) -> str:
-    federation = config.get("federation")
-    last = federation.get("last_rounds") if isinstance(federation, Mapping) else None
-    return f"mean of the last {last} rounds" if last else "mean of the last rounds"
+    federation = config.get("federation") or {}
+    rounds = [int(federation[key]) for key in ("last_rounds", "num_rounds") if key in federation]
+    if not rounds:
+        return "mean of the last rounds"
+    return (
+        "those of the last round" if min(rounds) == 1 else f"mean of the last {min(rounds)} rounds"
+    )
 
 
 def _arms(texts: Mapping[str, ArmText], styles: Mapping[str, ArmStyle]) -> str:
@@ -203,7 +208,7 @@ def _facts(
     seeds = sorted({int(line["seed"]) for line in lines})
     facts = {
         "whole run": "" if seconds is None else f"{duration(seconds)} ({seconds:,.1f} seconds)",
-        "peak memory": "" if memory is None else f"{memory:,.0f} MB, all processes",
+        "peak memory": "" if memory is None else f"{memory:,.0f} MB, last start, all processes",
         "seeds": ", ".join(map(str, seeds)),
         "fl_ppseg": __version__,
         "Python": platform.python_version(),

@@ -48,7 +48,8 @@ class Sheet(Generic[RowT]):
 
 ARM = Column[ArmRow](
     "arm",
-    "One setting that was trained; all arms see the same scenes, model and rounds.",
+    "One setting that was trained; all arms see the same scenes and rounds. An invariant embedding "
+    "has starting weights of its own; the others start from those for plain images.",
     lambda row: row.arm,
 )
 OF_PLAIN = Column[ArmRow](
@@ -59,7 +60,8 @@ OF_PLAIN = Column[ArmRow](
 )
 INTERVAL = Column[ArmRow](
     "95\u00a0% interval",
-    "Student's 95 % confidence interval of `of plain`, over seeds.",
+    "Student's 95 % confidence interval of `of plain`, over seeds: they change the order and the "
+    "views of the images, not the scenes or the starting weights.",
     lambda row: ends(row.interval),
 )
 SCORES: tuple[Column[ArmRow], ...] = (
@@ -83,15 +85,19 @@ SCORES: tuple[Column[ArmRow], ...] = (
     ),
 )
 COSTS: tuple[Column[ArmRow], ...] = (
-    Column("time, s", "Wall time of the arm, with evaluation.", lambda row: amount(row.seconds)),
+    Column(
+        "time, s",
+        "Wall time of the arm, with evaluation, all seeds.",
+        lambda row: amount(row.seconds),
+    ),
     Column(
         "MB up",
-        "Megabytes (10⁶ bytes) that all clients sent to the coordinator.",
+        "Megabytes (10⁶ bytes) that all clients sent to the coordinator, all seeds.",
         lambda row: amount(row.megabytes_up),
     ),
     Column(
         "MB down",
-        "Megabytes that the coordinator sent to all clients.",
+        "Megabytes that the coordinator sent to all clients, all seeds.",
         lambda row: amount(row.megabytes_down),
     ),
 )
@@ -173,9 +179,10 @@ def _published_column(name: str, source: str, found: Mapping[str, Published]) ->
 
 
 def _is_published(config: Mapping[str, Any]) -> bool:
-    """Whether somebody published this run's model on as many classes."""
+    """Whether somebody published this run's model on as many classes of other images."""
     data = config.get("data") or {}
-    return data.get("classes") == "cityscapes" and bool(published_table(*_model(config)))
+    is_theirs = bool(data.get("root")) and data.get("classes") == "cityscapes"
+    return is_theirs and bool(published_table(*_model(config)))
 
 
 def _model(config: Mapping[str, Any]) -> tuple[str, str]:

@@ -36,6 +36,7 @@ def save_weights(
     *,
     dtype: Literal["fp16", "fp32"] = "fp32",
     grid: tuple[int, int] | None = None,
+    form: str | None = None,
 ) -> None:
     """Write a .safetensors file, whole or not at all.
 
@@ -45,11 +46,13 @@ def save_weights(
         dtype: Of the floating-point tensors in the file.
         grid: (grid_h, grid_w) of the position embedding, where `weights` is a state dict; a
             reader with another grid needs it. A model brings its own.
+        form: Canonical form that the embedding reads, likewise; None: images as they are.
     """
-    state = weights.state_dict() if isinstance(weights, SETR) else weights
-    grid = weights.grid if isinstance(weights, SETR) else grid
+    state: Mapping[str, Tensor] = weights.state_dict() if isinstance(weights, SETR) else weights
+    if isinstance(weights, SETR):
+        grid, form = weights.grid, _form(weights)
     # One entry at most: safetensors writes several in random order; equal weights make equal files.
-    metadata = None if grid is None else {"grid": f"{grid[0]}x{grid[1]}"}
+    metadata = None if grid is None else {"grid": "/".join([f"{grid[0]}x{grid[1]}", *_named(form)])}
     tensors = {name: _stored(tensor, DTYPES[dtype]) for name, tensor in state.items()}
     write_atomically(path, safetensors.torch.save(tensors, metadata))
 
@@ -66,7 +69,12 @@ def load_weights(model: SETR, path: Path) -> None:
     Raises:
         InputError: The file cannot be read, or its tensors do not fit the model.
     """
-    state, grid = _read(path)
+    state, grid, form = _read(path)
+    if form is not None and form != _form(model):
+        raise InputError(
+            f"{path}: its embedding reads {form}, the model's {_form(model) or 'images'}; "
+            "choose another file, or model.weights null to start from scratch"
+        )
     fresh: set[str] = set()
     if not any(name.startswith(BACKBONE_PREFIX) for name in state):
         state, grid = _from_timm(state, model)
@@ -86,8 +94,18 @@ def load_weights(model: SETR, path: Path) -> None:
         logger.info("%s is for plain images: the invariant embedding starts from scratch", path)
 
 
-def _read(path: Path) -> tuple[State, tuple[int, int] | None]:
-    """Tensors of a file, and the grid of its position embedding where the file tells."""
+def _form(model: SETR) -> str | None:
+    """The canonical form that a model's embedding reads."""
+    embedding = model.backbone.patch_embed
+    return embedding.form if isinstance(embedding, InvariantPatchEmbed) else None
+
+
+def _named(form: str | None) -> list[str]:
+    return [] if form is None else [form]
+
+
+def _read(path: Path) -> tuple[State, tuple[int, int] | None, str | None]:
+    """Tensors of a file; grid and canonical form of its embedding, where the file tells."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -96,8 +114,8 @@ def _read(path: Path) -> tuple[State, tuple[int, int] | None]:
         raise InputError(
             f"cannot read weights from {path} ({error}); model.weights wants a .safetensors file"
         ) from error
-    sides = re.fullmatch(r"(\d+)x(\d+)", grid)
-    return state, (int(sides[1]), int(sides[2])) if sides else None
+    found = re.fullmatch(r"(\d+)x(\d+)(?:/([\w-]+))?", grid)
+    return (state, (int(found[1]), int(found[2])), found[3]) if found else (state, None, None)
 
 
 def _from_timm(state: State, model: SETR) -> tuple[State, tuple[int, int] | None]:
@@ -175,7 +193,7 @@ def _check_fit(state: State, model: SETR, fresh: set[str], path: Path) -> None:
         shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" * (len(problems) > 3))
         raise InputError(
             f"weights {path} do not fit the model: {shown}; choose the model settings that the "
-            "file was made with, or another file"
+            "file was made with, another file, or model.weights null to start from scratch"
         )
 
 

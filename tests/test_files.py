@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -219,4 +220,19 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
         assert (tmp_path / "lock").exists()
         with locked(tmp_path / "lock"):
             pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_many_take_a_lock_that_its_holders_remove(tmp_path: Path) -> None:
+    inside: list[int] = []
+
+    def work(number: int) -> None:
+        for _ in range(100):
+            with locked(tmp_path / "lock"):
+                inside.append(number)
+                assert inside == [number]
+                inside.clear()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
     assert list(tmp_path.iterdir()) == []

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """Messages pass through it one model at a time; Ray's own default is 30 % of the memory."""
+ACTOR = "ray::ClientAppActor"
+"""What Ray calls the processes in which Flower runs the clients."""
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -70,14 +72,16 @@ class RayCluster:
             )
 
     def interrupt(self) -> None:
-        """End the workers in the middle of their work: whoever waits for them learns it at once.
+        """End the actors in the middle of their work: whoever waits for them learns it at once.
 
-        Flower's threads must have left Ray before it is shut down: Ray ends the whole process, with
-        a line of its own, when a thread asks it for something later.
+        Ray's own agents stay, without which its node manager would end too, and say so. Flower's
+        threads must have left Ray before it is shut down: Ray ends the whole process, with a line
+        of its own, when a thread asks it for something later.
         """
         for worker in _workers():
             with suppress(psutil.NoSuchProcess):
-                worker.kill()
+                if " ".join(worker.cmdline()).startswith(ACTOR):
+                    worker.kill()
 
     def stop(self) -> None:
         """End all processes of the cluster; workers, which Ray leaves to end later, too."""

@@ -17,7 +17,10 @@ from fl_ppseg.command_line import Parser, run
 from fl_ppseg.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from clients.query import Key, Query
+    from fl_ppseg.dataset import Scene
     from fl_ppseg.run_folder import Checkpoint
 
 
@@ -75,11 +78,9 @@ def evaluate_checkpoint(
     """
     import numpy as np
 
-    from fl_ppseg.checkpoints import model_of
     from fl_ppseg.classes import load_class_table
     from fl_ppseg.dataset import open_dataset
-    from fl_ppseg.evaluation import evaluate, score
-    from fl_ppseg.progress import steps
+    from fl_ppseg.evaluation import score
     from fl_ppseg.run_folder import read_checkpoint
 
     checkpoint = read_checkpoint(path)
@@ -88,24 +89,39 @@ def evaluate_checkpoint(
         raise InputError(f"{path}: was trained on other classes than {classes}; give --classes")
     if checkpoint.is_per_city:
         raise InputError(f"{path}: holds a model of every city, and no common one to score")
-    new_query = _queries(checkpoint, key)
-    model = model_of(checkpoint).to(device)
     cities = open_dataset(root, table, required=(split,)).split(split)
-    counts = {}
-    with steps(sys.stderr, quiet) as progress:
-        for done, (city, scenes) in enumerate(cities.items()):
-            progress.update("scoring cities", done, len(cities))
-            query = new_query()
-            query.load_into(model)
-            samples = _samples(query, scenes, checkpoint.description)
-            counts[city] = evaluate(model, samples, table.num_classes, device)[0].numpy()
-        progress.update("scoring cities", len(cities), len(cities))
+    counts = _confusions(checkpoint, cities, _queries(checkpoint, key), device, quiet)
     total = score(np.sum(list(counts.values()), axis=0))
     return {
         "all": _percent(total),
         "cities": {city: _percent(score(c)) for city, c in counts.items()},
         "per_class_iou": dict(zip(table.names, total.per_class_iou, strict=True)),
     }
+
+
+def _confusions(
+    checkpoint: "Checkpoint",
+    cities: Mapping[str, Sequence["Scene"]],
+    new_query: Callable[[], "Query"],
+    device: str,
+    quiet: bool,
+) -> dict[str, "np.ndarray"]:
+    """(num_classes, num_classes) pixel counts of each city, each read by an owner of its own."""
+    from fl_ppseg.checkpoints import model_of
+    from fl_ppseg.evaluation import evaluate
+    from fl_ppseg.progress import steps
+
+    model, description = model_of(checkpoint).to(device), checkpoint.description
+    counts = {}
+    with steps(sys.stderr, quiet) as progress:
+        for done, (city, scenes) in enumerate(cities.items()):
+            progress.update("scoring cities", done, len(cities))
+            query = new_query()
+            query.load_into(model)
+            samples = _samples(query, scenes, description)
+            counts[city] = evaluate(model, samples, len(description["classes"]), device)[0].numpy()
+        progress.update("scoring cities", len(cities), len(cities))
+    return counts
 
 
 def _queries(checkpoint: "Checkpoint", key: str | None) -> Callable[[], "Query"]:
@@ -133,7 +149,7 @@ def _queries(checkpoint: "Checkpoint", key: str | None) -> Callable[[], "Query"]
 
 
 def _samples(
-    query: "Query", scenes: Sequence[Any], description: Mapping[str, Any]
+    query: "Query", scenes: Sequence["Scene"], description: Mapping[str, Any]
 ) -> Iterator[tuple[Any, Any]]:
     """Images of one city at the model's size, encrypted, and the labels to score them by."""
     from fl_ppseg.views import fit_for_scoring

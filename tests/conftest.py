@@ -6,12 +6,17 @@ os.environ["FLWR_TELEMETRY_ENABLED"] = "0"  # read when Flower is imported, so b
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import small_federation as small
+import yaml
 
-from fl_ppseg.command_line import LOGGERS
+from fl_ppseg import workers
+from fl_ppseg.command_line import LOGGERS, run
+from fl_ppseg.simulate import main
 from fl_ppseg.synthesize import synthesize
 
 
@@ -51,3 +56,27 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cities = ({"aachen": 7, "bochum": 5, "bremen": 4}, {"lindau": 2, "munster": 2})
     synthesize(root, num_train=16, num_val=4, size=(32, 64), cities=cities)
     return root
+
+
+@pytest.fixture
+def simulate(
+    scenes: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command on the small data set: exit status, standard output, standard error."""
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", small.InlinePool)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+
+    def call(*options: str, root: Path | None = scenes, **changes: Any) -> tuple[int, str, str]:
+        (tmp_path / "small.yaml").write_text(yaml.safe_dump(small.settings(root, **changes)))
+        argv = ["--vault-dir", str(tmp_path / "vaults"), *options]
+        if "--resume" not in options and "--config" not in options:
+            argv += ["--config", str(tmp_path / "small.yaml")]
+        status = run(main, argv)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call

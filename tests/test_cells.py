@@ -12,7 +12,6 @@ import small_federation as small
 import yaml
 from rich.console import Console
 
-from fl_ppseg import workers
 from fl_ppseg.cells.grid import Cell, cells_of, dump_values
 from fl_ppseg.cells.page import index_page
 from fl_ppseg.cells.table import cells_json, cells_sheet, cells_table
@@ -215,26 +214,11 @@ Simulate = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def simulate(
-    scenes: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Simulate:
+def compare(simulate: Simulate) -> Simulate:
     """Compare small models on the small data set: exit status, standard output, standard error."""
-    monkeypatch.setattr(workers, "ProcessPoolExecutor", small.InlinePool)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path)
 
-    def call(*options: str, cells: Any = DECODERS, **changes: Any) -> tuple[int, str, str]:
-        settings = small.settings(scenes, arms=["plain"], **changes) | {"cells": cells}
-        (tmp_path / "cells.yaml").write_text(yaml.safe_dump(settings))
-        argv = ["--vault-dir", str(tmp_path / "vaults"), *options]
-        if "--resume" not in options:
-            argv += ["--config", str(tmp_path / "cells.yaml")]
-        status = run(main, argv)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
+    def call(*options: str, cells: Any = DECODERS) -> tuple[int, str, str]:
+        return simulate(*options, arms=["plain"], cells=cells)
 
     return call
 
@@ -269,10 +253,10 @@ class Interrupting(SilentObserver):
 
 
 def test_each_cell_is_an_ordinary_run_and_a_row_of_the_table(
-    tmp_path: Path, simulate: Simulate, scenes: Path
+    tmp_path: Path, compare: Simulate, scenes: Path
 ) -> None:
     out = tmp_path / "out"
-    status, printed, err = simulate("--quiet", "--out", str(out))
+    status, printed, err = compare("--quiet", "--out", str(out))
     assert (status, err) == (0, "")
     lines = [line.split() for line in printed.splitlines()]
     assert [line[0] for line in lines if line and line[0] in NAMES] == NAMES
@@ -310,20 +294,20 @@ def test_a_comparison_stopped_inside_a_cell_goes_on_to_the_same_bits(
     said: str,
     finished: list[str],
     tmp_path: Path,
-    simulate: Simulate,
+    compare: Simulate,
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert simulate("--quiet", "--out", str(whole))[0] == 0
+    assert compare("--quiet", "--out", str(whole))[0] == 0
     with pytest.MonkeyPatch.context() as patch:
         observer = Interrupting(error, count)
         patch.setattr("fl_ppseg.simulation.choose_observer", lambda *_: observer)
-        status, _, err = simulate("--quiet", "--out", str(broken))
+        status, _, err = compare("--quiet", "--out", str(broken))
     assert status == 1
     assert said in err and err.count("\n") == 1
     assert [name for name in NAMES if (broken / name / "report.html").exists()] == finished
     assert not (broken / "cells.json").exists()
 
-    assert simulate("--quiet", "--resume", "--out", str(broken))[0] == 0
+    assert compare("--quiet", "--resume", "--out", str(broken))[0] == 0
     for name in NAMES:
         assert results(broken / name) == results(whole / name)
         file = f"{name}/plain/seed_0/round_0002.safetensors"
@@ -332,7 +316,7 @@ def test_a_comparison_stopped_inside_a_cell_goes_on_to_the_same_bits(
 
 
 @pytest.mark.usefixtures("bare_reports")
-def test_finished_cells_are_left_alone(tmp_path: Path, simulate: Simulate) -> None:
+def test_finished_cells_are_left_alone(tmp_path: Path, compare: Simulate) -> None:
     """Stopped between two cells: the first one's files keep their times, and the rest is done."""
     out = tmp_path / "out"
     with pytest.MonkeyPatch.context() as patch:
@@ -344,9 +328,9 @@ def test_finished_cells_are_left_alone(tmp_path: Path, simulate: Simulate) -> No
             real(folder, *texts)
 
         patch.setattr(RunFolder, "create", stop)
-        assert simulate("--quiet", "--out", str(out))[0] == 1
+        assert compare("--quiet", "--out", str(out))[0] == 1
     first = {path: path.stat().st_mtime_ns for path in (out / "naive").rglob("*") if path.is_file()}
-    status, _, err = simulate("--resume", "--out", str(out))
+    status, _, err = compare("--resume", "--out", str(out))
     assert status == 0
     assert "cell 1 of 2: naive, finished before\n" in err
     assert "cell 2 of 2: pup\n" in err
@@ -354,7 +338,7 @@ def test_finished_cells_are_left_alone(tmp_path: Path, simulate: Simulate) -> No
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fl_ppseg.simulation.prepare", pytest.fail)
-        assert simulate("--quiet", "--resume", "--out", str(out))[0] == 0
+        assert compare("--quiet", "--resume", "--out", str(out))[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -370,37 +354,37 @@ def test_finished_cells_are_left_alone(tmp_path: Path, simulate: Simulate) -> No
     ],
 )
 def test_a_bad_cell_is_said_before_the_first_one_begins(
-    cells: Any, said: str, tmp_path: Path, simulate: Simulate
+    cells: Any, said: str, tmp_path: Path, compare: Simulate
 ) -> None:
-    status, printed, err = simulate("--quiet", "--out", str(tmp_path / "out"), cells=cells)
+    status, printed, err = compare("--quiet", "--out", str(tmp_path / "out"), cells=cells)
     assert (status, printed) == (2, "")
     assert re.fullmatch(rf"error: [^\n]*{said}[^\n]*\n", err), err
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "vaults").exists()
 
 
-def test_bad_data_name_the_cell(tmp_path: Path, simulate: Simulate) -> None:
-    status, _, err = simulate("--quiet", "--data-root", str(tmp_path / "nowhere"))
+def test_bad_data_name_the_cell(tmp_path: Path, compare: Simulate) -> None:
+    status, _, err = compare("--quiet", "--data-root", str(tmp_path / "nowhere"))
     assert status == 2
     assert re.fullmatch(r"error: cell naive: [^\n]*nowhere[^\n]*\n", err)
 
 
-def test_keys_do_not_lie_in_a_comparison(tmp_path: Path, simulate: Simulate) -> None:
+def test_keys_do_not_lie_in_a_comparison(tmp_path: Path, compare: Simulate) -> None:
     out = tmp_path / "out"
-    status, _, err = simulate("--quiet", "--out", str(out), "--vault-dir", str(out / "keys"))
+    status, _, err = compare("--quiet", "--out", str(out), "--vault-dir", str(out / "keys"))
     assert status == 2
     assert "keys must not lie with the results" in err
     assert not out.exists()
 
 
-def test_a_comparison_needs_its_vault_to_go_on(tmp_path: Path, simulate: Simulate) -> None:
+def test_a_comparison_needs_its_vault_to_go_on(tmp_path: Path, compare: Simulate) -> None:
     out = tmp_path / "out"
-    assert simulate("--quiet", "--prepare", "--out", str(out))[0] == 0
+    assert compare("--quiet", "--prepare", "--out", str(out))[0] == 0
     assert not (out / "cells.json").exists()
     other = ("--vault-dir", str(tmp_path / "others"))
-    status, _, err = simulate("--quiet", "--resume", "--out", str(out), *other)
+    status, _, err = compare("--quiet", "--resume", "--out", str(out), *other)
     assert status == 2
     assert "cell naive: " in err and "holds no vault of this run" in err
-    status, _, err = simulate("--quiet", "--out", str(out))
+    status, _, err = compare("--quiet", "--out", str(out))
     assert (status, err.count("\n")) == (2, 1)
     assert "holds a run already" in err

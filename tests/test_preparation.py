@@ -301,3 +301,13 @@ def test_procedural_scenes_are_made_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(before) == 2 * (36 + 6) + 1
     small.prepared(settings, tmp_path / "b")
     assert file_states(tmp_path / "cache") == before
+
+
+@pytest.mark.parametrize(
+    "data", [{"classes": "camvid"}, {"image_size": [64, 64], "scene_size": [32, 64]}]
+)
+def test_procedural_scenes_stand_in_for_no_other_images(data: Any, tmp_path: Path) -> None:
+    settings = small.config(None, arms=["plain"], clients=2, data=data)
+    with pytest.raises(InputError, match="procedural scenes have the classes.*give --data-root"):
+        small.prepared(settings, tmp_path)
+    assert not (tmp_path / "run").exists()

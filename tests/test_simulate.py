@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import small_federation as small
-import yaml
 
 from fl_ppseg import workers
-from fl_ppseg.command_line import run
 from fl_ppseg.errors import RunError
 from fl_ppseg.progress import SilentObserver
 from fl_ppseg.run_folder import Checkpoint, RunFolder
@@ -26,30 +24,6 @@ ARM_KEYS = {
 }  # fmt: skip
 
 Simulate = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def simulate(
-    scenes: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Simulate:
-    """Run the command on the small data set: exit status, standard output, standard error."""
-    monkeypatch.setattr(workers, "ProcessPoolExecutor", small.InlinePool)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path)
-
-    def call(*options: str, root: Path | None = scenes, **changes: Any) -> tuple[int, str, str]:
-        (tmp_path / "small.yaml").write_text(yaml.safe_dump(small.settings(root, **changes)))
-        argv = ["--vault-dir", str(tmp_path / "vaults"), *options]
-        if "--resume" not in options and "--config" not in options:
-            argv += ["--config", str(tmp_path / "small.yaml")]
-        status = run(main, argv)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ drawn on the CPU (that is the specification), then moved to where the batch is.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from fl_ppseg.ciphers.arrays import Array, Pixels, stack
 from fl_ppseg.ciphers.blocks import Geometry, from_blocks, to_blocks
@@ -14,6 +14,8 @@ from fl_ppseg.ciphers.registry import get_cipher
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SubKey
 
+Direction = Literal["apply", "invert"]
+"""The two ways through a cipher, by the names of its methods."""
 _SHAPES: Final = {3: "(3, height, width)", 4: "(batch, 3, height, width)"}
 """Axes -> what they are, of an image and of a batch."""
 
@@ -39,9 +41,7 @@ def encrypt(
         InputError: not such an image, sides that are no multiples of `block_size`, an unknown
             cipher or an unknown scope, or a cipher that refuses this block size.
     """
-    found, geometry = _prepare(image, 3, cipher, block_size)
-    parameters = found.draw(subkey, geometry, scope)
-    return from_blocks(found.apply(to_blocks(image, block_size), parameters), geometry)
+    return _one("apply", image, subkey, cipher, block_size, scope)
 
 
 def decrypt(
@@ -59,9 +59,7 @@ def decrypt(
     Raises:
         InputError: as `encrypt`.
     """
-    found, geometry = _prepare(image, 3, cipher, block_size)
-    parameters = found.draw(subkey, geometry, scope)
-    return from_blocks(found.invert(to_blocks(image, block_size), parameters), geometry)
+    return _one("invert", image, subkey, cipher, block_size, scope)
 
 
 def encrypt_batch(
@@ -84,9 +82,7 @@ def encrypt_batch(
     Raises:
         InputError: as `encrypt`, or not one key an image.
     """
-    found, geometry = _prepare(images, 4, cipher, block_size)
-    parameters = _draw_batch(images, subkeys, found, geometry, scope)
-    return from_blocks(found.apply(to_blocks(images, block_size), parameters), geometry)
+    return _each("apply", images, subkeys, cipher, block_size, scope)
 
 
 def decrypt_batch(
@@ -102,9 +98,41 @@ def decrypt_batch(
     Raises:
         InputError: as `encrypt_batch`.
     """
+    return _each("invert", images, subkeys, cipher, block_size, scope)
+
+
+def _one(
+    direction: Direction,
+    image: Pixels,
+    subkey: SubKey,
+    cipher: str | Cipher[Any],
+    block_size: int,
+    scope: Scope,
+) -> Pixels:
+    found, geometry = _prepare(image, 3, cipher, block_size)
+    parameters = found.draw(subkey, geometry, scope)
+    changed: Pixels = getattr(found, direction)(to_blocks(image, block_size), parameters)
+    return from_blocks(changed, geometry)
+
+
+def _each(
+    direction: Direction,
+    images: Array,
+    subkeys: Sequence[SubKey],
+    cipher: str | Cipher[Any],
+    block_size: int,
+    scope: Scope,
+) -> Array:
+    """Draw the parameters of each image, put them beside the images, and go."""
     found, geometry = _prepare(images, 4, cipher, block_size)
-    parameters = _draw_batch(images, subkeys, found, geometry, scope)
-    return from_blocks(found.invert(to_blocks(images, block_size), parameters), geometry)
+    if len(subkeys) != len(images) or not subkeys:
+        raise InputError(
+            f"{len(images)} images and {len(subkeys)} keys, wanted a key an image, one at least; "
+            "repeat a key that several share"
+        )
+    parameters = stack([found.draw(subkey, geometry, scope) for subkey in subkeys], images)
+    changed: Array = getattr(found, direction)(to_blocks(images, block_size), parameters)
+    return from_blocks(changed, geometry)
 
 
 def _prepare(
@@ -118,15 +146,3 @@ def _prepare(
         )
     found = get_cipher(cipher) if isinstance(cipher, str) else cipher
     return found, Geometry.of_image(shape[-3:], block_size)
-
-
-def _draw_batch(
-    images: Array, subkeys: Sequence[SubKey], cipher: Cipher[Any], geometry: Geometry, scope: Scope
-) -> Any:
-    """Draw the parameters of each image and put them beside the images, stacked."""
-    if len(subkeys) != len(images) or not subkeys:
-        raise InputError(
-            f"{len(images)} images and {len(subkeys)} keys, wanted a key an image, one at least; "
-            "repeat a key that several share"
-        )
-    return stack([cipher.draw(subkey, geometry, scope) for subkey in subkeys], images)

@@ -3,9 +3,8 @@
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from fl_ppseg import __version__
@@ -16,7 +15,7 @@ from fl_ppseg.report.arms import ArmText, arm_texts
 from fl_ppseg.report.figures import MANY_ARMS, plot_cities, plot_classes, plot_curves
 from fl_ppseg.report.findings import findings, headline
 from fl_ppseg.report.inline import inline_svg, swatch
-from fl_ppseg.report.markup import definitions, items, meanings, section, table, text
+from fl_ppseg.report.markup import definitions, items, meanings, page, section, table, text
 from fl_ppseg.report.rows import number
 from fl_ppseg.report.scenes import DEMO_KEY, CipherGallery, ScenePanel, gallery_html, scenes_html
 from fl_ppseg.report.series import collect
@@ -40,6 +39,12 @@ LIMITS = (
 KEYS_LEAD = (
     "Arms whose clients share one key, with their newest weights: what a query gets that was "
     "encrypted with the shared key, with another one, or not at all. Percent, mean over seeds."
+)
+SCENES_LEAD = "What the owner sees, what a training node would see, and what each arm answers."
+GALLERY_LEAD = f"What each cipher leaves to be seen; each picture has a {DEMO_KEY} of its own."
+CITIES_LEAD = (
+    "Training cities are scored on held-out images, unseen cities with keys and streets that "
+    "training never met."
 )
 ELSEWHERE_LEAD = (
     "Other data, models and budgets: not comparable with this run, and no figure above is taken "
@@ -71,56 +76,40 @@ def write_report(
         Path of report.html, which is whole or absent.
     """
     lines = list(results)
-    arms = list(summary["arms"])
-    styles = arm_styles(arms)
-    figures = run_dir / "figures"
     val_cities = sorted({str(line["city"]) for line in lines if line["role"] == "val"})
+    styles = arm_styles(list(summary["arms"]))
+    figures = run_dir / "figures"
     series = collect(lines)
-    title = headline(summary, config)
-    sections = (
+    whole = page(
+        headline(summary, config),
+        _subtitle(lines, val_cities, config),
         f'<ul class="findings">{items(findings(summary, config, series.floor()))}</ul>',
         section("Comparison", _comparison(summary, styles, config)),
         section("With the wrong key", _keys(summary, styles), KEYS_LEAD),
-        section("What the arms mean", _arms(arm_texts(arms, config), styles)),
+        section("What the arms mean", _arms(arm_texts(list(styles), config), styles)),
         section(
             "One scene of each unseen city",
             scenes_html(panels, class_table, styles, figures),
-            "What the owner sees, what a training node would see, and what each arm answers.",
+            SCENES_LEAD,
         ),
         section(
             "One image under every cipher",
             gallery_html(gallery, figures) if gallery else "",
-            f"What each cipher leaves to be seen; each picture has a {DEMO_KEY} of its own.",
+            GALLERY_LEAD,
         ),
-        section("Over the rounds", _charts(plot_curves(series, styles, figures), len(arms))),
+        section("Over the rounds", _charts(plot_curves(series, styles, figures), len(styles))),
         section(
             "Cities and classes",
-            _charts(
-                plot_cities(summary, val_cities, styles, figures)
-                + plot_classes(summary, class_table.names, styles, figures),
-                len(arms),
-            ),
-            "Training cities are scored on held-out images, unseen cities with keys and streets "
-            "that training never met.",
+            _cities_and_classes(summary, val_cities, class_table.names, styles, figures),
+            CITIES_LEAD,
         ),
         section("Published elsewhere", _elsewhere(config), ELSEWHERE_LEAD),
         section("Limits", f"<ul>{items(LIMITS)}</ul>"),
         section("Run", _facts(summary, lines, config)),
     )
-    page = _page(title, _subtitle(lines, val_cities, config), "".join(sections))
     path = run_dir / "report.html"
-    write_atomically(path, page)
+    write_atomically(path, whole)
     return path
-
-
-def _page(title: str, subtitle: str, body: str) -> str:
-    package = resources.files("fl_ppseg.report")
-    template = Template((package / "page.html").read_text(encoding="utf-8"))
-    style = (package / "style.css").read_text(encoding="utf-8")
-    shown = text(title).replace("-", "\u2011")  # no break inside per-client
-    return template.substitute(
-        title=text(title), headline=shown, subtitle=subtitle, style=style, body=body
-    )
 
 
 def _subtitle(
@@ -186,6 +175,17 @@ def _arm(arm: str, about: ArmText, style: ArmStyle) -> str:
 
 def _sentence(note: str) -> str:
     return f"{note[:1].upper()}{note[1:].rstrip('.')}." if note else ""
+
+
+def _cities_and_classes(
+    summary: Mapping[str, Any],
+    val_cities: Sequence[str],
+    classes: Sequence[str],
+    styles: Mapping[str, ArmStyle],
+    figures: Path,
+) -> str:
+    charts = plot_cities(summary, val_cities, styles, figures)
+    return _charts([*charts, *plot_classes(summary, classes, styles, figures)], len(styles))
 
 
 def _charts(paths: Sequence[Path], num_arms: int) -> str:

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable
 from html import escape
+from importlib import resources
+from string import Template
 
 from fl_ppseg.report.rows import ArmRow
 from fl_ppseg.report.sheets import Column, RowT, Sheet
@@ -33,6 +35,23 @@ def definitions(pairs: Iterable[tuple[str, object]]) -> str:
     """The entries of a definition list."""
     return "".join(
         f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in pairs
+    )
+
+
+def page(title: str, subtitle: str, *sections: str) -> str:
+    """A whole page, its style included.
+
+    Args:
+        title: Its heading, as plain text.
+        subtitle: A line under it, as markup.
+        sections: Markup of the parts; empty ones are nothing.
+    """
+    package = resources.files("fl_ppseg.report")
+    template = Template((package / "page.html").read_text(encoding="utf-8"))
+    style = (package / "style.css").read_text(encoding="utf-8")
+    heading = text(title).replace("-", "\u2011")  # no break inside per-client
+    return template.substitute(
+        title=text(title), headline=heading, subtitle=subtitle, style=style, body="".join(sections)
     )
 
 

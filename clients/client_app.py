@@ -17,6 +17,7 @@ import torch
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
+from clients.local_privacy import released
 from clients.policy import NodePolicy, RefusedError, find_policy, load_policy, permit
 from clients.private_state import load_private, save_private
 from fl_ppseg.config import ModelConfig
@@ -72,6 +73,7 @@ def _answer(message: Message, context: Context, task: Task, handler: Handler | N
         if request.task != task:
             raise RefusedError("refused: the request names another task than its message")
         policy = _policy(find_policy(context.node_config))
+        policy.require_consent()
         if handler is None:
             content = pack_description(Description(request.run_id, policy.city, policy.role))
         else:
@@ -107,6 +109,7 @@ def _train(request: Request, policy: NodePolicy) -> Reply:
         if not all(bool(value.isfinite().all()) for value in update.private.values()):
             raise InputError("training diverged: the private embedding stays as it was before")
         save_private(folder, request.round, update.private)
+    arrays = {name: update.weights[name].numpy() for name in sorted(update.weights.keys() - kept)}
     return Reply(
         run_id=request.run_id,
         round=request.round,
@@ -114,9 +117,7 @@ def _train(request: Request, policy: NodePolicy) -> Reply:
         num_examples=update.num_examples,
         loss=update.loss,
         seconds=update.seconds,
-        arrays={
-            name: update.weights[name].numpy() for name in sorted(update.weights.keys() - kept)
-        },
+        arrays=released(arrays, request.arrays, policy.privacy),
     )
 
 

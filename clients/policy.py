@@ -1,20 +1,21 @@
 """The owner's policy: what its node may do, in a file that only the owner writes.
 
 The coordinator may ask for a local update; what would weaken the policy is refused. Data paths, key
-modes and the treatment of the embedding come from here, never from a message.
+modes and the treatment of the embedding come from here, never from a message. Paths in it may be
+relative: they begin at its own folder, which can then be copied to the node as a whole.
 """
 
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 
 import yaml
 from pydantic import Field, model_validator
 
-from fl_ppseg.config import Section, read_yaml, validate
+from fl_ppseg.config import ArmConfig, Section, read_yaml, validate
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 
@@ -42,6 +43,8 @@ class ArmPolicy(Section):
     """Folders of a private embedding's versions by seed; none for all other embeddings."""
     private_rate: Annotated[float, Field(ge=0)] = 0.0
     """Factor on the learning rate of a private embedding; 0 keeps it as it is."""
+    protection: ArmConfig | None = None
+    """The arm's settings as its owner read them, for its owner to read again."""
 
     @model_validator(mode="after")
     def _private_where_it_is_meant_to_be(self) -> Self:
@@ -50,6 +53,21 @@ class ArmPolicy(Section):
         if self.embedding != "private" and (self.private is not None or self.private_rate > 0):
             raise ValueError("private and private_rate belong to embedding private")
         return self
+
+
+class LocalPrivacy(Section):
+    """What an owner who trusts nobody with its weights demands of every update that leaves."""
+
+    clipping_norm: Annotated[float, Field(gt=0)]
+    """Largest norm of an update; longer ones are scaled down to it."""
+    noise_multiplier: Annotated[float, Field(gt=0)]
+    """Standard deviation of the noise on every weight, in units of twice clipping_norm."""
+    max_epsilon: Annotated[float, Field(gt=0)]
+    """Budget over all rounds, arms and seeds; an update that would exceed it is refused."""
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    """delta at which epsilon is counted."""
+    ledger: Path = Path("releases.txt")
+    """Where the updates that left are counted; the node's app must be able to write it."""
 
 
 class NodePolicy(Section):
@@ -61,7 +79,20 @@ class NodePolicy(Section):
     """Where this node computes."""
     log: Path | None = None
     """The node's own log: what its error replies do not say."""
+    withdrawn: str | None = None
+    """Why this city takes no part any more: everything is refused; none: it does."""
+    privacy: LocalPrivacy | None = None
+    """Noise on every update; none: updates leave as they are."""
     arms: dict[str, ArmPolicy]
+
+    def require_consent(self) -> None:
+        """Find out whether the owner takes part at all.
+
+        Raises:
+            RefusedError: The owner has withdrawn.
+        """
+        if self.withdrawn is not None:
+            raise RefusedError(f"refused: {self.withdrawn}")
 
 
 class Permit(NamedTuple):
@@ -76,13 +107,17 @@ class Permit(NamedTuple):
 
 
 def save_policy(policy: NodePolicy, path: Path) -> None:
-    """Write a policy, readable by its owner alone."""
-    text = yaml.safe_dump(policy.model_dump(mode="json"), sort_keys=False)
+    """Write a policy, readable by its owner alone; paths in its own folder become relative."""
+    folder = path.parent
+    written = _with_paths(
+        policy, lambda each: each.relative_to(folder) if each.is_relative_to(folder) else each
+    )
+    text = yaml.safe_dump(written.model_dump(mode="json"), sort_keys=False)
     write_atomically(path, text, mode=0o600)
 
 
 def load_policy(path: Path) -> NodePolicy:
-    """Read a policy.
+    """Read a policy; its relative paths are those from its own folder.
 
     Raises:
         InputError: If it is missing or of another form, or others may write it.
@@ -93,7 +128,7 @@ def load_policy(path: Path) -> NodePolicy:
             f"{path}: others may write this policy (mode {mode:04o}); check what it says, then run "
             "chmod 600 on it"
         )
-    return validate(NodePolicy, values, str(path))
+    return _with_paths(validate(NodePolicy, values, str(path)), lambda each: path.parent / each)
 
 
 def find_policy(node_config: Mapping[str, object]) -> Path:
@@ -134,6 +169,7 @@ def permit(policy: NodePolicy, request: "Request") -> Permit:
     Raises:
         RefusedError: If the owner has not agreed to what is asked.
     """
+    policy.require_consent()
     arm = policy.arms.get(request.arm)
     if arm is None:
         raise RefusedError(f"refused: the owner has not agreed to arm {request.arm}")
@@ -152,3 +188,26 @@ def permit(policy: NodePolicy, request: "Request") -> Permit:
         raise RefusedError(f"refused: no shard to {request.task} on was prepared for this seed")
     private = arm.private[request.seed] if arm.private is not None else None
     return Permit(shards[request.seed], private, arm.private_rate)
+
+
+def _with_paths(policy: NodePolicy, change: Callable[[Path], Path]) -> NodePolicy:
+    """A policy with every path in it changed."""
+
+    def changed(shards: Mapping[int, tuple[Path, ...]]) -> dict[int, tuple[Path, ...]]:
+        return {seed: tuple(map(change, paths)) for seed, paths in shards.items()}
+
+    def of_arm(arm: ArmPolicy) -> ArmPolicy:
+        training, private = arm.training_shards, arm.private
+        paths = {
+            "shards": changed(arm.shards),
+            "training_shards": None if training is None else changed(training),
+            "private": private and {seed: change(path) for seed, path in private.items()},
+        }
+        return arm.model_copy(update=paths)
+
+    arms = {name: of_arm(arm) for name, arm in policy.arms.items()}
+    privacy = policy.privacy
+    if privacy is not None:
+        privacy = privacy.model_copy(update={"ledger": change(privacy.ledger)})
+    log = policy.log and change(policy.log)
+    return policy.model_copy(update={"arms": arms, "log": log, "privacy": privacy})

@@ -66,7 +66,7 @@ def private_folder(path: Path) -> Path:
         if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
             raise InputError(
                 f"{path}: others may enter it and it is not yours alone; keys want a folder of "
-                "your own, so choose another --vault-dir"
+                "your own, so choose another folder"
             )
         path.chmod(0o700)
     return path

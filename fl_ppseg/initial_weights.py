@@ -15,45 +15,12 @@ from fl_ppseg.config import ArmConfig, Config, ModelConfig, arms_of
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SubKey
 from fl_ppseg.messages import Arrays
+from fl_ppseg.public_weights import initial_model
 from fl_ppseg.run_folder import Checkpoint, RunFolder
-from fl_ppseg.setr.model import SETR, build_setr
-from fl_ppseg.setr.names import EMBEDDING_TENSORS
-from fl_ppseg.setr.weights import load_weights
+from fl_ppseg.setr.model import SETR
 
 Models = dict[tuple[int, str | None], SETR]
 """By seed and canonical form of the embedding; the arms of one form start alike."""
-
-WEIGHTS = Path(__file__).parent / "weights"
-"""Made by `python -m fl_ppseg.pretrain` from plain, public, procedural scenes."""
-
-
-def shipped_weights(invariant: str | None) -> Path:
-    """The package's own weights.
-
-    Args:
-        invariant: Canonical form that the embedding reads; None: images as they are.
-
-    Returns:
-        The file for this form, or the one for images where the package has none.
-    """
-    plain = WEIGHTS / "setr_procedural.safetensors"
-    own = plain if invariant is None else WEIGHTS / f"setr_procedural_{invariant}.safetensors"
-    return own if own.is_file() else plain
-
-
-def initial_model(config: Config, num_classes: int, seed: int) -> SETR:
-    """The model of round 0, with the weights that the config names.
-
-    Raises:
-        InputError: If sizes do not fit, or weights cannot be had.
-    """
-    settings = config.model
-    model = build_setr(settings, num_classes, config.data.image_size, seed=seed)
-    if settings.weights is not None:
-        is_shipped = settings.weights == "shipped"
-        file = shipped_weights(settings.invariant) if is_shipped else Path(settings.weights)
-        load_weights(model, file)
-    return model
 
 
 def initial_models(config: Config, num_classes: int) -> Models:
@@ -120,7 +87,7 @@ def model_settings(model: ModelConfig, name: str, arm: ArmConfig) -> ModelConfig
 
 
 def save_initial(
-    config: Config, folder: RunFolder, classes: ClassTable, models: Models, vault_dir: Path
+    config: Config, folder: RunFolder, classes: ClassTable, models: Models, vault_dir: Path | None
 ) -> None:
     """Write the checkpoint of round 0 of every arm and seed that has none yet.
 
@@ -129,7 +96,8 @@ def save_initial(
         folder: Its run folder.
         classes: What the models tell apart.
         models: Of `initial_models`.
-        vault_dir: The owners' side; the shared key of `adapted` embeddings lies there.
+        vault_dir: The owners' side, where the shared key of `adapted` embeddings lies; None where
+            there is none on this machine, and so no such arm.
     """
     for seed, (name, arm) in product(config.seeds, arms_of(config).items()):
         if folder.latest(name, seed) is not None:
@@ -138,6 +106,7 @@ def save_initial(
         model = models[seed, settings.invariant]
         weights = model.state_dict()
         if arm.embedding == "adapted":  # published as it is: the method trusts who has the weights
+            assert vault_dir is not None
             key = shared_subkey(vault_dir, arm)
             weights |= adapted_embedding(weights, arm.cipher, arm.block_scope, key)
         description = {
@@ -152,12 +121,6 @@ def save_initial(
             "protection": arm.model_dump(mode="json"),
         }
         folder.save(Checkpoint(0, _arrays(weights), {}, description), keep=1)
-
-
-def public_embedding(model: SETR) -> Arrays:
-    """`EMBEDDING_TENSORS` of a model."""
-    state = model.state_dict()
-    return _arrays({name: state[name] for name in EMBEDDING_TENSORS})
 
 
 def _adapts(arm: ArmConfig) -> bool:

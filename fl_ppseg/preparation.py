@@ -7,17 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clients.policy import ArmPolicy, NodePolicy, nodes_folder, policy_path, save_policy
-from clients.vault import Assignment, Prepared, prepare_shards
+from clients.policy import NodePolicy, nodes_folder, policy_path, save_policy
+from clients.vault import Assignment, Prepared, agreed, prepare_shards
 from fl_ppseg.classes import ClassTable, load_class_table
 from fl_ppseg.config import ArmConfig, Config, DataConfig, arms_of, dump_config
 from fl_ppseg.dataset import Dataset, Scene, open_dataset
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import private_folder, user_folder
-from fl_ppseg.initial_weights import Models, initial_models, public_embedding, save_initial
+from fl_ppseg.initial_weights import Models, initial_models, save_initial
 from fl_ppseg.messages import Arrays, Role
 from fl_ppseg.partition import Partition, make_partition
 from fl_ppseg.progress import StepProgress
+from fl_ppseg.public_weights import public_embedding
 from fl_ppseg.run_folder import OF_CITY, Checkpoint, RunFolder
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
@@ -250,13 +251,8 @@ def _write_policies(
         arms = {}
         for name, arm in arms_of(config).items():
             found = {seed: prepared[node.city, seed][name] for seed in config.seeds}
-            private = {seed: p.private for seed, p in found.items() if p.private is not None}
-            arms[name] = ArmPolicy(
-                embedding=arm.embedding,
-                shards={seed: (p.shard,) for seed, p in found.items()},
-                training_shards=_centralised(arm, node, training, prepared, name, config.seeds),
-                private=private or None,
-                private_rate=arm.private_rate,
+            arms[name] = agreed(
+                arm, found, _centralised(arm, node, training, prepared, name, config.seeds)
             )
         policy = NodePolicy(
             city=node.city,

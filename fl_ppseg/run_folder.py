@@ -1,13 +1,17 @@
 """A run's folder: config, partition, results, checkpoints; atomic, readable at any time.
 
 config.yaml  partition.json  log.txt  results.jsonl  summary.json  report.html  figures/
+progress.jsonl                                       (deployed runs: events of the live view)
 <arm>/seed_<s>/round_<nnnn>.safetensors + .json      (rotated, hashed)
+<arm>/seed_<s>/releases.txt                          (private runs: a round a line)
 """
 
+import fcntl
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,7 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from fl_ppseg.config import Config
-from fl_ppseg.errors import InputError
+from fl_ppseg.errors import InputError, RunError
 from fl_ppseg.files import sha256, write_atomically
 from fl_ppseg.messages import Arrays
 
@@ -54,6 +58,7 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.partition = path / "partition.json"
         self.log = path / "log.txt"
+        self.progress = path / "progress.jsonl"
         self.results = path / "results.jsonl"
         self.summary = path / "summary.json"
         self.report = path / "report.html"
@@ -72,11 +77,7 @@ class RunFolder:
 
     def append(self, lines: Iterable[Line]) -> None:
         """Add lines to results.jsonl, on disk before this returns."""
-        text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
-        with self.results.open("a", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        _append(self.results, _as_text(lines))
 
     def lines(self) -> list[Line]:
         """All whole lines of results.jsonl; a half-written last one is left out.
@@ -97,9 +98,18 @@ class RunFolder:
 
     def keep_lines(self, wanted: Callable[[Line], bool]) -> None:
         """Drop all other lines of results.jsonl."""
-        kept = [line for line in self.lines() if wanted(line)]
-        text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in kept)
-        write_atomically(self.results, text)
+        write_atomically(self.results, _as_text(line for line in self.lines() if wanted(line)))
+
+    def num_images(self) -> dict[str, int]:
+        """Images by training city as the partition dealt them out; none where it does not say."""
+        try:
+            clients = json.loads(self.partition.read_text(encoding="utf-8"))["clients"]
+            return {
+                client: sum(len(stems) for stems in cities.values())
+                for client, cities in clients.items()
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
 
     def save(self, checkpoint: Checkpoint, keep: int) -> None:
         """Write a checkpoint; of the others of its arm and seed only the newest `keep - 1` stay."""
@@ -119,6 +129,42 @@ class RunFolder:
         for old in others[: max(0, len(others) - keep + 1)]:
             _remove(old)
 
+    def note_release(self, arm: str, seed: int, round: int) -> int:
+        """Write down, before it is done, that weights with noise leave; how often that was so far.
+
+        A round that is repeated counts again: both of its results may have been seen.
+        """
+        path = self._stem(arm, seed) / "releases.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _append(path, f"{round}\n")
+        return len(path.read_text(encoding="utf-8").splitlines())
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep this run to one process at a time; what an earlier one left half-written goes.
+
+        Raises:
+            RunError: If another process is at it.
+        """
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with its process
+            self._sweep()
+            yield
+        except BlockingIOError:
+            raise RunError(
+                f"{self.path}: another process is at this run; wait for its end, or stop it"
+            ) from None
+        finally:
+            os.close(descriptor)
+
+    def _sweep(self) -> None:
+        for left in (*self.path.glob(".*.tmp"), *self.path.glob("*/seed_*/.*.tmp")):
+            left.unlink(missing_ok=True)
+        for tensors in self.path.glob("*/seed_*/round_*.safetensors"):
+            if not tensors.with_suffix(".json").exists():
+                tensors.unlink()
+
     def discard_after(self, arm: str, seed: int, round: int) -> None:
         """Remove the checkpoints after a round, from which no run can go on, and say so."""
         for description in sorted(self._stem(arm, seed).glob("round_*.json")):
@@ -137,6 +183,18 @@ class RunFolder:
 
     def _stem(self, arm: str, seed: int) -> Path:
         return self.path / arm / f"seed_{seed}"
+
+
+def _as_text(lines: Iterable[Line]) -> str:
+    return "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+
+
+def _append(path: Path, text: str) -> None:
+    """On disk before this returns."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _remove(description: Path) -> None:

@@ -7,22 +7,23 @@
     gtFine/val/<city>.npy          flat uint8, label maps at their own sizes (in the manifest)
 
 A shard knows no key and no file name of the owner's images. Its folder is 0700, its files 0600.
+`fl_ppseg.shard_draft` writes it. The hashes in its manifest tell of damage, not of malice; opening
+a shard does not look at them, `damaged_files` does.
 """
 
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from tokenize import TokenError
 
 import numpy as np
 
 from fl_ppseg.errors import InputError
-from fl_ppseg.files import replacing_folder, sync, write_atomically
+from fl_ppseg.files import sha256
 
-SCHEMA = 1
+SCHEMA = 2
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,30 @@ class Manifest:
     num_views: int
     heldout_sizes: list[tuple[int, int]]
     """Height and width of each held-out label map."""
+    record: str | None = None
+    """Names the owner's own record of its derived keys' salts; none: it has none."""
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    """Hex digest of each array by its file, e.g. `gtFine/val/aachen.npy`."""
+
+    @property
+    def num_heldout(self) -> int:
+        """Number of held-out images."""
+        return len(self.heldout_sizes)
+
+    def shapes(self, image_size: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Shapes of the four arrays by their file.
+
+        Args:
+            image_size: (height, width) of the encrypted images, in pixels.
+        """
+        train = (self.num_images, self.num_views)
+        num_labels = sum(height * width for height, width in self.heldout_sizes)
+        return {
+            f"leftImg8bit/train/{self.city}.npy": (*train, 3, *image_size),
+            f"gtFine/train/{self.city}.npy": (*train, *image_size),
+            f"leftImg8bit/val/{self.city}.npy": (self.num_heldout, 3, *image_size),
+            f"gtFine/val/{self.city}.npy": (num_labels,),
+        }
 
 
 @dataclass(frozen=True)
@@ -93,62 +118,15 @@ class Shard:
             yield from part.heldout()
 
 
-class ShardWriter:
-    """Writes a shard view by view; see `writing_shard`."""
-
-    def __init__(self, root: Path, manifest: Manifest, image_size: tuple[int, int]) -> None:
-        self._num_views = manifest.num_views
-        shapes = _shapes(manifest, image_size)
-        self._paths = [_file(root, kind, manifest) for kind in shapes]
-        self._arrays = [_create(*each) for each in zip(self._paths, shapes.values(), strict=True)]
-        self._images, self._labels, self._heldout, self._maps = self._arrays
-        self._next = self._next_heldout = self._next_label = 0
-
-    def add_view(self, image: np.ndarray, labels: np.ndarray) -> None:
-        """Append an encrypted view (3, H, W) and its trainIds (H, W), image by image."""
-        place = divmod(self._next, self._num_views)
-        self._images[place], self._labels[place] = image, labels
-        self._next += 1
-
-    def add_heldout(self, image: np.ndarray, labels: np.ndarray) -> None:
-        """Append an encrypted held-out image (3, H, W) and its label map (h, w)."""
-        self._heldout[self._next_heldout] = image
-        end = self._next_label + labels.size
-        self._maps[self._next_label : end] = labels.ravel()
-        self._next_heldout, self._next_label = self._next_heldout + 1, end
-
-    def finish(self) -> None:
-        """Bring everything to disk, once every view and held-out image that was promised is here.
-
-        Raises:
-            ValueError: If some are missing.
-        """
-        written = (self._next, self._next_heldout)
-        promised = (self._images.shape[0] * self._num_views, len(self._heldout))
-        if written != promised:
-            raise ValueError(f"{written} views and held-out images written, {promised} promised")
-        for path, array in zip(self._paths, self._arrays, strict=True):
-            if isinstance(array, np.memmap):
-                array.flush()
-            sync(path)
-
-
-@contextmanager
-def writing_shard(
-    folder: Path, manifest: Manifest, image_size: tuple[int, int]
-) -> Iterator[ShardWriter]:
-    """A writer for a new shard; the folder appears whole at the end, or not at all."""
-    with replacing_folder(folder, mode=0o700) as temporary:
-        writer = ShardWriter(temporary, manifest, image_size)
-        yield writer
-        writer.finish()
-        write_atomically(temporary / "manifest.json", json.dumps(asdict(manifest)), mode=0o600)
-
-
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a shard, or None where there is no whole shard of this version."""
+    return parse_manifest(folder / MANIFEST)
+
+
+def parse_manifest(path: Path) -> Manifest | None:
+    """The manifest in a file, or None where there is none of this version."""
     try:
-        values = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
         values["heldout_sizes"] = [(int(h), int(w)) for h, w in values["heldout_sizes"]]
         manifest = Manifest(**values)
     except (OSError, ValueError, TypeError, KeyError):
@@ -165,13 +143,24 @@ def open_shard(folders: Sequence[Path]) -> Shard:
     return Shard([_open(folder) for folder in folders])
 
 
+def damaged_files(folder: Path) -> list[Path]:
+    """Files of a shard that are not as they were written: changed, missing or added. Reads it all.
+
+    Raises:
+        InputError: There is no shard.
+    """
+    manifest = _manifest_of(folder)
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    wanted = manifest.sha256
+    intact = {name for name in there & wanted.keys() if sha256(folder / name) == wanted[name]}
+    return [folder / name for name in sorted((there | wanted.keys()) - intact - {MANIFEST})]
+
+
 def _open(folder: Path) -> ShardPart:
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise InputError(f"{folder}: no encrypted shard; encrypt the images again")
+    manifest = _manifest_of(folder)
     try:
-        arrays = [_map(_file(folder, kind, manifest)) for kind in _shapes(manifest, (0, 0))]
-        shapes = _shapes(manifest, arrays[0].shape[-2:])
+        arrays = [_map(folder / name) for name in manifest.shapes((0, 0))]
+        shapes = manifest.shapes(arrays[0].shape[-2:])
         if [array.shape for array in arrays] != list(shapes.values()):
             raise ValueError("its arrays do not fit its manifest")
     except (OSError, ValueError, EOFError, TokenError) as error:
@@ -179,35 +168,13 @@ def _open(folder: Path) -> ShardPart:
     return ShardPart(manifest, *arrays)
 
 
-def _shapes(manifest: Manifest, image_size: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Shapes of the four arrays of a shard by their folder."""
-    train = (manifest.num_images, manifest.num_views)
-    num_labels = sum(height * width for height, width in manifest.heldout_sizes)
-    return {
-        "leftImg8bit/train": (*train, 3, *image_size),
-        "gtFine/train": (*train, *image_size),
-        "leftImg8bit/val": (len(manifest.heldout_sizes), 3, *image_size),
-        "gtFine/val": (num_labels,),
-    }
-
-
-def _file(root: Path, kind: str, manifest: Manifest) -> Path:
-    return root / kind / f"{manifest.city}.npy"
+def _manifest_of(folder: Path) -> Manifest:
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise InputError(f"{folder}: no encrypted shard; encrypt the images again")
+    return manifest
 
 
 def _map(path: Path) -> np.ndarray:
     array: np.ndarray = np.load(path, mmap_mode=None if path.stat().st_size < 4096 else "r")
-    return array
-
-
-def _create(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    path.parent.mkdir(parents=True)
-    path.touch(mode=0o600)
-    if 0 in shape:
-        np.save(path, np.zeros(shape, np.uint8))
-        return np.zeros(shape, np.uint8)
-    array: np.ndarray = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    if hasattr(os, "posix_fallocate"):  # not on macOS, where a full disk may end in a bus error
-        with path.open("r+b") as file:  # here it is an error, before the first write
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array

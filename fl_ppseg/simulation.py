@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -15,7 +14,7 @@ from rich.console import Console
 from clients.client_app import app as client_app
 from clients.policy import NODES_VARIABLE
 from fl_ppseg.command_line import log_to
-from fl_ppseg.config import Config, arms_of
+from fl_ppseg.config import Config, arms_of, described
 from fl_ppseg.engines.in_process import run_in_process
 from fl_ppseg.engines.ray_cluster import RayCluster, run_on_ray
 from fl_ppseg.errors import InputError, RunError
@@ -163,12 +162,6 @@ def _report(experiment: Experiment, summary: Summary) -> Path:
         experiment.classes,
         cipher_gallery(experiment),
     )
-
-
-def described(config: Config) -> dict[str, Any]:
-    """The config as plain values, its arms with their settings and notes."""
-    arms = {name: arm.model_dump(mode="json") for name, arm in arms_of(config).items()}
-    return config.model_dump(mode="json") | {"arm_table": arms}
 
 
 def _print_flwr_run(experiment: Experiment) -> None:

@@ -32,7 +32,7 @@ def summarise(
     class_names: Sequence[str],
     last_rounds: int,
     total_seconds: float,
-    peak_rss_mb: float,
+    peak_rss_mb: float | None,
     key_trials: KeyTrials | None = None,
 ) -> Summary:
     """The summary of a run.
@@ -43,7 +43,8 @@ def summarise(
         class_names: Names by trainId.
         last_rounds: K of the mean over the last rounds.
         total_seconds: Wall time of the run.
-        peak_rss_mb: Peak memory of all processes together, in MB.
+        peak_rss_mb: Peak memory of all processes together, in MB; None where they ran on several
+            machines.
         key_trials: Scores of queries under the right key, a wrong one and none, for the arms with
             a shared key; other arms have no `key_trials`.
     """
@@ -63,7 +64,7 @@ def summarise(
             arm: _compared(entry, base) | _tried(trials.get(arm)) for arm, entry in shown.items()
         },
         "total_seconds": round(total_seconds, 1),
-        "peak_rss_mb": round(peak_rss_mb),
+        "peak_rss_mb": None if peak_rss_mb is None else round(peak_rss_mb),
     }
 
 

@@ -9,10 +9,21 @@ examples). One reply alone is returned bit for bit.
 """
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 
 from fl_ppseg.messages import Arrays
+
+
+class Aggregator(Protocol):
+    """Makes the replies of a round into one."""
+
+    def add(self, arrays: Arrays, num_examples: int) -> None:
+        """Take one reply; ValueError where it is not of the global model's form."""
+
+    def result(self) -> Arrays:
+        """The aggregate in the dtypes of the global model."""
 
 
 class StreamingMean:
@@ -24,7 +35,8 @@ class StreamingMean:
         Args:
             reference: Arrays whose names, shapes and dtypes every reply must have.
         """
-        self._reference = dict(reference)
+        self.reference = dict(reference)
+        """What every reply is measured by."""
         # -0.0 is the neutral element of IEEE addition: a negative zero stays one.
         self._high = {name: np.full(value.shape, -0.0) for name, value in reference.items()}
         self._low = {name: np.zeros(value.shape) for name, value in reference.items()}
@@ -36,7 +48,7 @@ class StreamingMean:
         Raises:
             ValueError: If the reply cannot be averaged; the mean is then unchanged.
         """
-        check_update(arrays, num_examples, self._reference)
+        check_update(arrays, num_examples, self.reference)
         for name, value in arrays.items():
             term = value.astype(np.float64)
             term *= num_examples
@@ -54,7 +66,7 @@ class StreamingMean:
             raise ValueError("the mean of no replies")
         return {
             name: np.asarray(self._sum(name) / self.num_examples, dtype=value.dtype)
-            for name, value in self._reference.items()
+            for name, value in self.reference.items()
         }
 
     def _sum(self, name: str) -> np.ndarray:

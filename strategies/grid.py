@@ -1,22 +1,40 @@
 """A grid whose replies come one by one, each freed before the next is fetched.
 
 `Strategy.start` hands the result of `send_and_receive` untouched to the aggregation; Flower's own
-grids return a list of all replies. This wrapper pushes at once and returns a generator, so that a
-streaming aggregation holds one reply at a time whatever the number of clients.
+grids return a list of all replies. This wrapper pushes at once and returns an iterator, so that a
+streaming aggregation holds one reply at a time whatever the number of clients, and may send more
+messages meanwhile.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from flwr.app import Message, RecordDict
+from flwr.app import Error, Message, Metadata, RecordDict
+from flwr.app.message import make_message
 from flwr.serverapp import Grid
+from flwr.supercore.constant import SYSTEM_MESSAGE_TYPE
+from flwr.supercore.inflatable.inflatable_object import UnexpectedObjectContentError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from fl_ppseg.errors import RunError
 
+logger = logging.getLogger(__name__)
+
 POLL_SECONDS = 0.05
 """Pause between two looks for replies."""
+UNREADABLE = (
+    UnexpectedObjectContentError,
+    DecodeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+)
+"""What Flower raises over the bytes of a reply that is no message: it must not end the run."""
+UNREADABLE_CODE = 422
 
 
 class StoppedError(RunError):
@@ -65,27 +83,98 @@ class LazyGrid(Grid):
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterator[Message]:
-        """Push all messages now; yield the replies as they come, until the timeout in seconds."""
-        messages = list(messages)
-        pushed = self._inner.push_messages(messages) if messages else []
-        pending = [message_id for message_id in pushed if message_id]  # None: could not be sent
-        del messages
-        end = None if timeout is None else time.monotonic() + timeout
-        return self._replies(pending, end)
+    ) -> "Replies":
+        """Push all messages now; the replies come as they are asked for, until the timeout."""
+        replies = Replies(self, timeout)
+        replies.send(messages)
+        return replies
 
-    def _replies(self, pending: list[str], end: float | None) -> Iterator[Message]:
-        while pending:
+    def names(self) -> dict[int, str]:
+        """The names under which nodes are enrolled, by node id; nameless ones are left out."""
+        return {node.node_id: node.name for node in self._inner.get_nodes() if node.name}
+
+    def pull_one(self, message_id: str) -> Message | None:
+        """The reply to one message, if it is there; one that cannot be read is an error reply.
+
+        Raises:
+            StoppedError: Waiting was ended from outside.
+        """
+        self._check()
+        try:
+            return next(iter(self._inner.pull_messages([message_id])), None)
+        except UNREADABLE as error:
+            logger.debug("reply to %s", message_id, exc_info=True)
+            reason = f"a reply that is no message ({type(error).__name__})"
+            metadata = Metadata(0, "", 0, 0, message_id, "", time.time(), 0, SYSTEM_MESSAGE_TYPE)
+            return make_message(metadata, error=Error(UNREADABLE_CODE, reason))
+
+    def pause(self, seconds: float | None = None) -> None:
+        """Wait a while, by default that between two looks.
+
+        Raises:
+            StoppedError: Waiting was ended from outside.
+        """
+        self._stop.wait(POLL_SECONDS if seconds is None else seconds)
+        self._check()
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise StoppedError("stopped")
+
+
+class Replies(Iterator[Message]):
+    """The replies to messages, one at a time as they come; more may be sent meanwhile."""
+
+    def __init__(self, grid: LazyGrid, timeout: float | None) -> None:
+        """Begin to wait, for `timeout` seconds at most; none: until all have come."""
+        self._grid = grid
+        self._end = None if timeout is None else time.monotonic() + timeout
+        self._pending: list[str] = []
+        self.unsent: set[str] = set()
+        """Ids of the messages that Flower refused: their node is no longer enrolled."""
+        self._coming = self._come()
+
+    def send(self, messages: Iterable[Message]) -> None:
+        """Push messages, whose replies come too."""
+        messages = list(messages)
+        pushed = list(self._grid.push_messages(messages)) if messages else []
+        self._pending += [message_id for message_id in pushed if message_id]  # None: not sent
+        self.unsent = {message.metadata.message_id for message in messages} - set(pushed)
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the timeout; never below 0."""
+        return max(0.0, self._end - time.monotonic()) if self._end is not None else float("inf")
+
+    def look(self) -> Iterator[Message]:
+        """The replies that are there now."""
+        for message_id in list(self._pending):
+            reply = self._grid.pull_one(message_id)
+            if reply is not None:
+                self._pending.remove(message_id)
+                yield reply
+            del reply
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come."""
+        return not self._pending or not self.seconds_left
+
+    def pause(self) -> None:
+        """Wait until the next look."""
+        self._grid.pause(min(POLL_SECONDS, self.seconds_left))
+
+    def __next__(self) -> Message:
+        return next(self._coming)
+
+    def _come(self) -> Iterator[Message]:
+        while self._pending:
             arrived = False
-            for message_id in list(pending):
-                if self._stop.is_set():
-                    raise StoppedError("stopped")
-                for reply in self._inner.pull_messages([message_id]):
-                    pending.remove(message_id)
-                    arrived = True
-                    yield reply
-                    del reply
-            if end is not None and time.monotonic() >= end:
+            for reply in self.look():
+                arrived = True
+                yield reply
+                del reply
+            if self.is_over:
                 return
-            if pending and not arrived:
-                self._stop.wait(POLL_SECONDS)
+            if not arrived:
+                self.pause()

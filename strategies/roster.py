@@ -1,14 +1,17 @@
 """Who is there: Flower's random node ids, mapped to the cities that the nodes name themselves."""
 
-import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from flwr.app import Message, MessageType
-from flwr.serverapp import Grid
-
 from fl_ppseg.errors import RunError
-from fl_ppseg.messages import MessageError, Request, Role, pack_request, unpack_description
+from fl_ppseg.messages import Description, Role
+
+MAX_NAME = 100
+"""Characters of a city's name."""
+
+
+class TakenError(RunError):
+    """A node that names a city which it cannot have."""
 
 
 @dataclass(frozen=True)
@@ -21,59 +24,57 @@ class Member:
 
 
 class Roster:
-    """The nodes of a run, sorted by city so that nothing depends on Flower's node ids."""
+    """The node of each city, sorted by city so that nothing depends on Flower's node ids."""
 
-    def __init__(self, members: Iterable[Member]) -> None:
-        self.members = tuple(sorted(members, key=lambda member: member.city))
+    def __init__(self, members: Iterable[Member] = ()) -> None:
+        self._by_city = {member.city: member for member in members}
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """All members, by city."""
+        return tuple(self._by_city[city] for city in sorted(self._by_city))
+
+    @property
+    def node_ids(self) -> frozenset[int]:
+        """The nodes of all members."""
+        return frozenset(member.node_id for member in self._by_city.values())
 
     def with_role(self, role: Role) -> tuple[Member, ...]:
         """Members that train, or that only evaluate (`val`)."""
         return tuple(member for member in self.members if member.role == role)
 
+    def of_city(self, city: str) -> Member:
+        """The member that a city has now: its node may be another than before."""
+        return self._by_city[city]
 
-def call_roll(grid: Grid, request: Request, num_nodes: int, timeout: float) -> Roster:
-    """Wait for the nodes of a run and ask each for its city and role.
+    def admit(
+        self, node_id: int, description: Description, present: Collection[int], enrolled: str = ""
+    ) -> Member | None:
+        """Take a node that has introduced itself as that of its city.
 
-    Args:
-        grid: Where the nodes are.
-        request: A `describe` request of this run.
-        num_nodes: Nodes to wait for.
-        timeout: Seconds to wait, for the nodes and again for their answers.
+        A city whose node is gone may come back as another node; one whose node is there may not.
 
-    Raises:
-        RunError: If nodes are missing, do not answer, or two name the same city.
-    """
-    node_ids = _wait_for_nodes(grid, num_nodes, timeout)
-    question = pack_request(request)
-    messages = [Message(question, node, MessageType.QUERY, ttl=timeout) for node in node_ids]
-    members = []
-    for reply in grid.send_and_receive(messages, timeout=timeout):
-        if reply.has_error():
-            raise RunError(f"a node did not introduce itself: {reply.error.reason}")
-        try:
-            description = unpack_description(reply.content)
-        except MessageError as error:
-            raise RunError(f"a node introduced itself in another form: {error}") from None
-        if description.run_id != request.run_id:
-            raise RunError("a node introduced itself to another run")
-        node_id = reply.metadata.src_node_id
-        members.append(Member(node_id, description.city, description.role))
-    if len(members) < num_nodes:
-        raise RunError(f"{len(members)} of {num_nodes} nodes answered within {timeout:.0f} s")
-    cities = [member.city for member in members]
-    if len(set(cities)) < len(cities):
-        twice = sorted({city for city in cities if cities.count(city) > 1})
-        raise RunError(f"two nodes claim the same city: {', '.join(twice)}")
-    return Roster(members)
+        Args:
+            node_id: Flower's id of the node.
+            description: What it says of itself.
+            present: Ids of the nodes that are connected.
+            enrolled: The name under which the coordinator enrolled the node's key; "": none.
 
+        Returns:
+            The node that the city had before; None for a new city.
 
-def _wait_for_nodes(grid: Grid, num_nodes: int, timeout: float) -> list[int]:
-    end = time.monotonic() + timeout
-    while len(node_ids := list(grid.get_node_ids())) < num_nodes:
-        if time.monotonic() >= end:
-            raise RunError(
-                f"{len(node_ids)} of {num_nodes} nodes connected within {timeout:.0f} s; "
-                "start the others or ask for fewer"
-            )
-        time.sleep(0.1)
-    return sorted(node_ids)
+        Raises:
+            TakenError: If another node has the city, or its name cannot be one or is not its own.
+        """
+        city = description.city
+        if not city.isprintable() or not 0 < len(city) <= MAX_NAME or "/" in city:
+            raise TakenError("a node's name for its city is none: one short line without / is")
+        if enrolled and enrolled != city:
+            raise TakenError(f"a node that was enrolled as {enrolled} claims to be {city}")
+        before = self._by_city.get(city)
+        if before is not None and before.node_id != node_id and before.node_id in present:
+            raise TakenError(f"a second node claims {city}; the first keeps it")
+        if before is not None and before.role != description.role:
+            raise TakenError(f"{city} was to {before.role} and comes back to {description.role}")
+        self._by_city[city] = Member(node_id, city, description.role)
+        return before

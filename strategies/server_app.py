@@ -5,8 +5,8 @@ checkpoint (of round 0 at first). An interrupted run goes on from the newest one
 """
 
 import logging
+import math
 import secrets
-import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,16 +18,15 @@ from flwr.serverapp import Grid, ServerApp
 from fl_ppseg.config import Config, ModelConfig, arms_of, load_config
 from fl_ppseg.errors import InputError, RunError
 from fl_ppseg.messages import Request, pack_arrays
-from fl_ppseg.progress import LogObserver, RunObserver
+from fl_ppseg.progress import RecordedObserver, RunObserver
 from fl_ppseg.run_folder import Checkpoint, RunFolder
-from strategies.city_strategy import ArmRun, CityStrategy, LocalOnlyStrategy
+from strategies.arm_run import ArmRun
+from strategies.city_strategy import CityStrategy
 from strategies.grid import LazyGrid, StoppedError
-from strategies.roster import Roster, call_roll
+from strategies.local_only import LocalOnlyStrategy
+from strategies.roll_call import RollCall
 
 logger = logging.getLogger(__name__)
-
-ROLL_SECONDS = 120.0
-"""How long nodes may take to connect and to introduce themselves."""
 
 
 @dataclass(frozen=True)
@@ -45,25 +44,29 @@ class Federation:
         """Train all arms and seeds that are not finished.
 
         Raises:
-            RunError: If nodes are missing or a round fails.
+            RunError: If nodes are missing, a round fails, or another process is at this run.
         """
+        with self.folder.claimed():
+            self._run(LazyGrid(grid, self.stop))
+
+    def _run(self, grid: LazyGrid) -> None:
         config = load_config(self.folder.config)
-        lazy = LazyGrid(grid, self.stop)
         jobs = [(arm, seed) for seed in config.seeds for arm in config.arms]
         rounds = {job: self._start(*job).round for job in jobs}
         self._drop_unfinished(rounds)
-        roll = _request(config, *jobs[0], self._start(*jobs[0]))
-        roster = call_roll(lazy, roll, self.num_nodes, ROLL_SECONDS)
+        roll = RollCall(grid, _request(config, *jobs[0], self._start(*jobs[0])), self.observer)
+        quorum = math.ceil(config.federation.min_replies * self.num_nodes)
+        roll.wait(self.num_nodes, quorum, config.federation.wait_seconds)
         self.observer.run_started(
             config.arms,
             config.seeds,
             config.federation.num_rounds,
-            len(roster.with_role("train")),
-            len(roster.with_role("val")),
+            len(roll.roster.with_role("train")),
+            len(roll.roster.with_role("val")),
         )
         for (arm, seed), round in rounds.items():
             if round < config.federation.num_rounds:
-                self._train(lazy, roster, config, arm, seed)
+                self._train(grid, roll, config, arm, seed)
         self.observer.run_finished()
 
     def _start(self, arm: str, seed: int) -> Checkpoint:
@@ -78,13 +81,18 @@ class Federation:
             self.folder.discard_after(arm, seed, round)
         self.folder.keep_lines(lambda line: line["round"] <= rounds[line["arm"], line["seed"]])
 
-    def _train(self, grid: Grid, roster: Roster, config: Config, arm: str, seed: int) -> None:
+    def _train(self, grid: Grid, roll: RollCall, config: Config, arm: str, seed: int) -> None:
         start = self._start(arm, seed)
-        request = _request(config, arm, seed, start)
         training = arms_of(config)[arm].training
-        members = roster.with_role("train")
-        trainers = members[:1] if training == "centralised" else members
-        run = ArmRun(request, config.federation, roster, trainers, start.description)
+        run = ArmRun(
+            _request(config, arm, seed, start),
+            config.federation,
+            roll,
+            start.description,
+            is_centralised=training == "centralised",
+            num_val=max(0, self.num_nodes - config.clients),
+            num_examples=self._num_examples(),
+        )
         kind = LocalOnlyStrategy if training == "local-only" else CityStrategy
         strategy = kind(run, self.folder, self.observer, start)
         self.observer.arm_started(arm, seed)
@@ -95,6 +103,11 @@ class Federation:
             timeout=config.federation.round_timeout,
         )
         self.observer.arm_finished(arm, seed)
+
+    def _num_examples(self) -> dict[str, int]:
+        """Training images by city, as far as the partition or earlier rounds tell."""
+        trained = (line for line in self.folder.lines() if line["role"] == "train")
+        return self.folder.num_images() | {line["city"]: line["num_examples"] for line in trained}
 
 
 def _request(config: Config, arm: str, seed: int, start: Checkpoint) -> Request:
@@ -139,4 +152,5 @@ def main(grid: Grid, context: Context) -> None:
             "python -m fl_ppseg.simulate --prepare"
         )
     num_nodes = int(str(context.run_config["num-nodes"]))
-    Federation(RunFolder(path), LogObserver(sys.stderr), num_nodes).run(grid)
+    folder = RunFolder(path)
+    Federation(folder, RecordedObserver(folder.progress), num_nodes).run(grid)

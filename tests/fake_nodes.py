@@ -19,8 +19,10 @@ from fl_ppseg.messages import (
     pack_reply,
     unpack_request,
 )
-from fl_ppseg.progress import SilentObserver
+from fl_ppseg.progress import RunObserver, SilentObserver
 from fl_ppseg.setr.names import withheld
+from strategies.grid import LazyGrid
+from strategies.roll_call import RollCall
 from strategies.roster import Member, Roster
 
 Answer = Callable[[Request, str], Reply | RecordDict | Error]
@@ -77,13 +79,20 @@ def honest(asked: Request, city: str) -> Reply:
 class FakeNodes:
     """Nodes of the given cities, in the order of their node ids."""
 
-    def __init__(self, cities: Mapping[str, Role], answers: Mapping[str, Answer]) -> None:
+    def __init__(
+        self,
+        cities: Mapping[str, Role],
+        answers: Mapping[str, Answer],
+        introductions: Mapping[str, RecordDict | Error] | None = None,
+    ) -> None:
         self.asked: list[tuple[str, int, str]] = []
         """Task, round and city of every request, in the order of arrival."""
         self.weights: list[tuple[str, Arrays]] = []
         """City and arrays of every request."""
         self._cities = list(cities.items())
         self._answers = answers
+        self.introductions = dict(introductions or {})
+        """What nodes say of themselves instead of the truth."""
         app = ClientApp()
         app.query()(self._describe)
         app.train()(self._work)
@@ -98,14 +107,19 @@ class FakeNodes:
             Member(node_id, city, role) for node_id, (city, role) in enumerate(self._cities, 2)
         )
 
+    def roll(self, observer: RunObserver | None = None) -> RollCall:
+        """A roll call of these nodes, after its first look."""
+        roll = RollCall(LazyGrid(self.grid), request(), observer or SilentObserver())
+        roll.look()
+        return roll
+
     def _city(self, context: Context) -> tuple[str, Role]:
         return self._cities[int(str(context.node_config["partition-id"]))]
 
     def _describe(self, message: Message, context: Context) -> Message:
         city, role = self._city(context)
         description = Description(unpack_request(message.content).run_id, city, role)
-        answer = self._answers.get(city)
-        content = answer(request(), city) if answer else pack_description(description)
+        content = self.introductions.get(city, pack_description(description))
         return Message(content, reply_to=message)
 
     def _work(self, message: Message, context: Context) -> Message:
@@ -118,10 +132,13 @@ class FakeNodes:
         return Message(content, reply_to=message)
 
 
-def nodes(answers: Mapping[str, Answer] | None = None) -> FakeNodes:
+def nodes(
+    answers: Mapping[str, Answer] | None = None,
+    introductions: Mapping[str, RecordDict | Error] | None = None,
+) -> FakeNodes:
     """The training and val cities above; node ids run against the alphabet."""
     roles: dict[str, Role] = dict.fromkeys(VAL, "val") | dict.fromkeys(TRAIN, "train")
-    return FakeNodes(dict(reversed(roles.items())), answers or {})
+    return FakeNodes(dict(reversed(roles.items())), answers or {}, introductions)
 
 
 class Listener(SilentObserver):

@@ -25,8 +25,10 @@ from fl_ppseg.errors import RunError
 from fl_ppseg.messages import Arrays, Role, pack_arrays
 from fl_ppseg.run_folder import Checkpoint, RunFolder
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-from strategies.city_strategy import ArmRun, CityStrategy, LocalOnlyStrategy
+from strategies.arm_run import ArmRun
+from strategies.city_strategy import CityStrategy
 from strategies.grid import LazyGrid
+from strategies.local_only import LocalOnlyStrategy
 
 EMBEDDING = EMBEDDING_TENSORS[0]
 START: Arrays = {
@@ -54,13 +56,12 @@ class Run:
         resumed: Checkpoint | None = None,
         until: int | None = None,
         kind: type[CityStrategy] = CityStrategy,
-        num_trainers: int | None = None,
+        is_centralised: bool = False,
         **changes: Any,
     ) -> "Run":
         config = FederationConfig.model_validate({"num_rounds": 2} | dict(federation or {}))
-        roster = self.fake.roster
-        trainers = roster.with_role("train")[:num_trainers]
-        run = ArmRun(request(**changes), config, roster, trainers, ABOUT)
+        roll = self.fake.roll(self.listener)
+        run = ArmRun(request(**changes), config, roll, ABOUT, is_centralised)
         arrays = resumed.arrays if resumed else START
         kind(run, self.folder, self.listener, resumed).start(
             LazyGrid(self.fake.grid),
@@ -186,7 +187,7 @@ def test_too_few_good_updates_end_the_run_and_leave_no_results(
 ) -> None:
     run = Run(tmp_path, nodes({"aachen": FAILS, "bochum": FAILS}))
     with pytest.raises(RunError) as failure:
-        run.train(kind=kind)
+        run.train({"max_retries": 0}, kind=kind)
     assert str(failure.value) == (
         "arm plain, round 1: 1 of 3 cities gave a good update, wanted 2 "
         "(aachen: out of memory; bochum: out of memory)"
@@ -234,7 +235,7 @@ def test_a_round_without_all_val_cities_has_no_scores(tmp_path: Path) -> None:
     ]
     scored = [(x["round"], x["city"]) for x in run.lines("val") if x["confusion"] is not None]
     assert scored == [(2, city) for city in VAL]
-    assert run.trained() == [list(TRAIN)] * 2
+    assert run.trained() == [list(TRAIN), sorted(TRAIN, reverse=True)]
 
 
 def test_an_arm_whose_last_rounds_all_lack_scores_is_a_failed_run(tmp_path: Path) -> None:
@@ -256,7 +257,7 @@ def test_an_arm_whose_last_rounds_all_lack_scores_is_a_failed_run(tmp_path: Path
 
 def test_the_one_that_trains_alone_is_not_the_only_one_that_is_scored(tmp_path: Path) -> None:
     """A centralised arm: the first city trains for all, every city scores its own images."""
-    run = Run(tmp_path).train({"num_rounds": 1}, num_trainers=1)
+    run = Run(tmp_path).train({"num_rounds": 1}, is_centralised=True)
     assert run.trained() == [["aachen"]]
     assert [line["city"] for line in run.lines("heldout")] == list(TRAIN)
     assert [line["num_examples"] for line in run.lines("heldout")] == list(TRAIN.values())
@@ -284,7 +285,7 @@ def test_each_round_draws_the_fraction_anew(tmp_path: Path) -> None:
     trained = Run(tmp_path, many()).train(SOME).trained()
     assert [len(set(cities)) for cities in trained] == [4] * 6
     assert len({tuple(cities) for cities in trained}) > 1
-    assert trained == [sorted(cities) for cities in trained]
+    assert trained == [sorted(cities) for cities in trained]  # all have one image
     assert len(Counter(city for cities in trained for city in cities)) > 4
 
 
@@ -383,3 +384,125 @@ def test_lonely_models_are_scored_at_home_and_in_every_val_city(tmp_path: Path) 
     at_home = {(city, 1.0 + step): 1 for city, step in TRAIN.items()}
     away = {(val, 1.0 + step): 1 for val in VAL for step in TRAIN.values()}
     assert seen == at_home | away
+
+
+def exploding(asked: Any, city: str) -> Any:
+    if asked.task != "train":
+        return honest(asked, city)
+    far = {name: np.asarray(value + 10**6, value.dtype) for name, value in asked.arrays.items()}
+    return reply(asked, city, arrays=far)
+
+
+@pytest.mark.parametrize("kind", [CityStrategy, LocalOnlyStrategy])
+def test_an_exploding_update_is_rejected_by_its_norm(
+    tmp_path: Path, kind: type[CityStrategy]
+) -> None:
+    """An honest step moves 4 + 3 floating weights by 1, 2 or 3: norms up to 3 sqrt 7."""
+    run = Run(tmp_path, nodes({"bochum": in_round(2, exploding)}))
+    run.train({"max_norm_ratio": 10.0}, kind=kind)
+    assert run.lines("round")[0]["rejected"] == []
+    ((rejected,),) = [line["rejected"] for line in run.lines("round")[1:]]
+    assert rejected == (
+        "bochum: an update of norm 2.65e+06, more than 10 times the median 5.29 of the round before"
+    )
+    norms = [(x["round"], x["city"], x["update_norm"]) for x in run.lines("train")]
+    expected = [(1, c, s * 7**0.5) for c, s in TRAIN.items()]
+    expected += [(2, c, s * 7**0.5) for c, s in TRAIN.items() if c != "bochum"]
+    assert [n[:2] for n in norms] == [e[:2] for e in expected]
+    assert [n[2] for n in norms] == pytest.approx([e[2] for e in expected])
+
+
+def test_a_resumed_run_measures_norms_as_before(tmp_path: Path) -> None:
+    rounds = {"max_norm_ratio": 10.0}
+    half = Run(tmp_path).train(rounds, until=1)
+    bad = nodes({"bochum": in_round(2, exploding)})
+    rest = Run(tmp_path, bad).train(rounds, resumed=half.checkpoint())
+    assert "more than 10 times the median" in rest.lines("round")[1]["rejected"][0]
+
+
+def test_norms_are_neither_computed_nor_written_by_default(tmp_path: Path) -> None:
+    run = Run(tmp_path, nodes({"bochum": in_round(2, exploding)})).train()
+    assert all("update_norm" not in line for line in run.folder.lines())
+    assert run.lines("round")[1]["rejected"] == []
+
+
+def failing(times: int) -> Answer:
+    """Fails the given number of trainings, then is honest."""
+    left = [times]
+
+    def answer(asked: Any, city: str) -> Any:
+        if asked.task == "train" and left[0]:
+            left[0] -= 1
+            return Error(500, "out of memory")
+        return honest(asked, city)
+
+    return answer
+
+
+@pytest.mark.parametrize("kind", [CityStrategy, LocalOnlyStrategy])
+@pytest.mark.parametrize("strategy", ["fedavg", "fedadam"])
+def test_a_round_below_its_quorum_asks_the_others_again_to_the_same_bits(
+    tmp_path: Path, strategy: str, kind: type[CityStrategy]
+) -> None:
+    whole = Run(tmp_path / "whole").train({"strategy": strategy}, kind=kind)
+    fake = nodes({"aachen": failing(1), "bochum": failing(2)})
+    run = Run(tmp_path / "again", fake).train(
+        {"strategy": strategy, "min_replies": 1.0, "max_retries": 2}, kind=kind
+    )
+    assert_same(run.checkpoint().arrays, whole.checkpoint().arrays)
+    asked = [city for task, round_, city in fake.asked if task == "train" and round_ == 1]
+    assert sorted(asked) == ["aachen"] * 2 + ["bochum"] * 3 + ["bremen"]
+    assert [x["city"] for x in run.lines("train") if x["round"] == 1] == list(TRAIN)
+    first = run.lines("round")[0]
+    assert first["rejected"] == [
+        "aachen: out of memory",
+        "bochum: out of memory",
+        "bochum: out of memory",
+    ]
+    assert run.listener.messages[2:4] == [
+        "round 1: 1 of 3 cities gave a good update, wanted 3; asking aachen, bochum again "
+        "(retry 1 of 2)",
+        "round 1: bochum: out of memory",
+    ]
+
+
+def test_retries_are_bounded_and_said_in_the_end(tmp_path: Path) -> None:
+    fake = nodes({"bochum": failing(99)})
+    with pytest.raises(RunError) as failure:
+        Run(tmp_path, fake).train({"min_replies": 1.0, "max_retries": 2})
+    assert str(failure.value) == (
+        "arm plain, round 1: 2 of 3 cities gave a good update, wanted 3 after 3 tries "
+        "(bochum: out of memory; bochum: out of memory; bochum: out of memory)"
+    )
+    assert [city for _, _, city in fake.asked].count("bochum") == 3
+
+
+def test_who_has_most_to_do_is_asked_first(tmp_path: Path) -> None:
+    """By the images of the round before; all that are not known come as if they had the most."""
+    run = Run(tmp_path).train({"num_rounds": 2})
+    assert run.trained() == [["aachen", "bochum", "bremen"], ["bremen", "bochum", "aachen"]]
+
+
+def test_a_city_that_joins_trains_from_the_next_round(tmp_path: Path) -> None:
+    fake = nodes()
+    grid = fake.grid
+    hidden = {4}  # aachen
+
+    class Joining(type(grid)):  # type: ignore[misc]
+        def get_node_ids(self) -> Any:
+            return [n for n in super().get_node_ids() if n not in hidden]
+
+    grid.__class__ = Joining
+
+    class Door(Listener):
+        def round_finished(self, round: int, *rest: Any) -> None:
+            super().round_finished(round, *rest)
+            if round == 2:
+                hidden.clear()
+
+    run = Run(tmp_path, fake)
+    run.listener = Door()
+    run.train({"num_rounds": 4})
+    assert [sorted(cities) for cities in run.trained()] == [["bochum", "bremen"]] * 2 + [
+        list(TRAIN)
+    ] * 2

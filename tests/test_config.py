@@ -17,6 +17,7 @@ from fl_ppseg.config import (
     FederationConfig,
     ModelConfig,
     PartitionConfig,
+    PrivacyConfig,
     Section,
     TrainingConfig,
     arms_of,
@@ -34,6 +35,7 @@ SECTIONS = (
     FederationConfig,
     ModelConfig,
     PartitionConfig,
+    PrivacyConfig,
     TrainingConfig,
 )
 NOTHING = (None, None)
@@ -49,7 +51,7 @@ DESIGNED_ARMS = {
     "per-image-invariant": ("per-image", "per-block", "disposable", "invariant"),
     "per-image-invariant-spatial": ("per-image", "per-block", "disposable", "invariant"),
     "per-image-invariant-np": ("per-image", "per-block", "disposable", "invariant"),
-    "per-image-invariant-spatial-np": ("per-image", "per-block", "disposable", "invariant"),
+    "per-image-invariant-shuffle": ("per-image", "per-block", "disposable", "invariant"),
     "conventional-1": ("shared", "common", "derived", "uploaded"),
     "conventional-2": ("shared", "common", "derived", "uploaded"),
     "domain-adaptation": ("shared", "common", "derived", "adapted"),

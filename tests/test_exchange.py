@@ -12,7 +12,8 @@ from flwr.server.superlink.linkstate.utils import create_message_error_unavailab
 from fl_ppseg.messages import Arrays, Reply, Request
 from fl_ppseg.report.series import collect as series
 from fl_ppseg.summary import summarise
-from strategies.exchange import Ask, Phase, RoundLog, collect, requests
+from strategies.exchange import collect, requests
+from strategies.round_log import Ask, Phase, RoundLog
 
 WEIGHTS = {"head.w": np.zeros((2, 3), np.float32), "head.b": np.zeros(2, np.float32)}
 BYTES = (6 + 2) * 4
@@ -126,7 +127,7 @@ def test_a_replayed_reply_counts_once() -> None:
     replies = answers(fake, requests("train", round_log, asks(fake), TTL))
     good = accepted([*replies, replies[0]], round_log, list(WEIGHTS))
     assert sorted(good) == list(TRAIN)
-    assert round_log.rejected == ["a node: an answer that nobody waits for"]
+    assert round_log.rejected == [f"{good[0]}: an answer that nobody waits for"]
 
 
 def test_a_reply_of_the_round_before_is_not_taken_for_this_one() -> None:
@@ -135,9 +136,28 @@ def test_a_reply_of_the_round_before_is_not_taken_for_this_one() -> None:
     round_log = log()
     requests("train", round_log, asks(fake), TTL)
     assert accepted(old, round_log, list(WEIGHTS)) == []
-    nobody = ["a node: an answer that nobody waits for"] * 3
+    nobody = [f"{city}: an answer that nobody waits for" for city in TRAIN]
     silent = [f"{city}: no answer in time" for city in TRAIN]
     assert round_log.rejected == nobody + silent
+
+
+def test_an_answer_of_a_stranger_is_named_as_such() -> None:
+    fake = nodes()
+    old = answers(fake, requests("train", RoundLog(request(), 2, Listener()), asks(fake), TTL))
+    round_log = log()
+    requests("train", round_log, asks(fake)[:1], TTL)
+    assert accepted(old[1:2], round_log, list(WEIGHTS)) == []
+    assert round_log.rejected[0] == "a node: an answer that nobody waits for"
+
+
+def test_a_val_city_that_never_came_is_missed() -> None:
+    """Two are expected; the one that is there cannot stand for both."""
+    fake, round_log = nodes(), log()
+    munster = [Ask(member, WEIGHTS) for member in fake.roster.with_role("val")[1:]]
+    accepted(answers(fake, requests("evaluate", round_log, munster, TTL)), round_log, [])
+    round_log.check_scored(2)
+    assert round_log.rejected == ["val: no scores without 1 that never came"]
+    assert round_log.scores() is None
 
 
 def test_silent_cities_are_named_and_the_observer_hears_of_it() -> None:
@@ -210,6 +230,7 @@ def evaluated(fake: FakeNodes, models: Sequence[str | None] = (None,)) -> RoundL
     round_log = log()
     asked = [Ask(member, WEIGHTS, model) for member in fake.roster.members for model in models]
     accepted(answers(fake, requests("evaluate", round_log, asked, TTL)), round_log, [])
+    round_log.check_scored(len(VAL))
     return round_log
 
 

@@ -176,10 +176,10 @@ def test_a_folder_of_another_user_or_shared_by_all_is_refused(
     (tmp_path / "shared").chmod(0o1777)
     (tmp_path / "other").mkdir()
     (tmp_path / "other").chmod(0o755)
-    with pytest.raises(InputError, match="choose another --vault-dir"):
+    with pytest.raises(InputError, match="choose another folder"):
         private_folder(tmp_path / "shared")
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
-    with pytest.raises(InputError, match="choose another --vault-dir"):
+    with pytest.raises(InputError, match="choose another folder"):
         private_folder(tmp_path / "other")
     assert mode(tmp_path / "other") == 0o755
 

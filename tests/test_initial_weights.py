@@ -5,17 +5,11 @@ from pathlib import Path
 import pytest
 import small_federation as small
 
-from fl_ppseg import initial_weights
+from fl_ppseg import initial_weights, public_weights
 from fl_ppseg.config import ArmConfig, ModelConfig, builtin_arms
 from fl_ppseg.errors import InputError
-from fl_ppseg.initial_weights import (
-    check_arm,
-    initial_model,
-    initial_models,
-    model_settings,
-    public_embedding,
-    shipped_weights,
-)
+from fl_ppseg.initial_weights import check_arm, initial_models, model_settings
+from fl_ppseg.public_weights import initial_model, public_embedding, shipped_weights
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 
 ARMS = builtin_arms()
@@ -39,7 +33,7 @@ def test_one_model_a_seed_and_form(scenes: Path, monkeypatch: pytest.MonkeyPatch
         return initial_model(config, num_classes, seed)
 
     monkeypatch.setattr(initial_weights, "initial_model", counted)
-    arms = ["plain", "per-client-private", "per-image-invariant", "conventional-1"]
+    arms = ["plain", "per-client-private", "per-image-invariant-shuffle", "conventional-1"]
     models = initial_models(small.config(scenes, arms=arms, seeds=[0, 5]), 19)
     assert sorted(built, key=str) == sorted(models, key=str)
     assert models.keys() == {(0, None), (0, "values"), (5, None), (5, "values")}
@@ -58,7 +52,7 @@ def test_embedding_of_a_model_is_a_copy() -> None:
 def test_shipped_weights_are_those_of_the_form_where_there_are_any(
     form: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(initial_weights, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(public_weights, "WEIGHTS", tmp_path)
     plain = tmp_path / "setr_procedural.safetensors"
     assert shipped_weights(form) == plain
     for name in FORMS:
@@ -72,10 +66,10 @@ def test_shipped_weights_are_those_of_the_form_where_there_are_any(
         ("plain", None),
         ("per-image", None),
         ("per-client-private", None),
-        ("per-image-invariant", "values"),
+        ("per-image-invariant-shuffle", "values"),
         ("per-image-invariant-spatial", "pixels"),
         ("per-image-invariant-np", "magnitudes"),
-        ("per-image-invariant-spatial-np", "pixel-magnitudes"),
+        ("per-image-invariant", "pixel-magnitudes"),
     ],
 )
 def test_form_follows_from_the_cipher(arm: str, form: str | None) -> None:

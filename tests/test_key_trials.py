@@ -14,9 +14,9 @@ from fl_ppseg.adaptation import adapted_embedding
 from fl_ppseg.config import Config, arms_of
 from fl_ppseg.dataset import Scene
 from fl_ppseg.evaluation import segment
-from fl_ppseg.initial_weights import initial_model
 from fl_ppseg.key_trials import key_trials
 from fl_ppseg.preparation import Experiment
+from fl_ppseg.public_weights import initial_model
 from fl_ppseg.run_folder import Checkpoint
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.synthesize import synthesize

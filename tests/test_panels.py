@@ -26,7 +26,7 @@ ARMS = [
     "per-image",
     "per-image-per-block",
     "per-client-private",
-    "per-image-invariant",
+    "per-image-invariant-shuffle",
     "conventional-1",
     "conventional-2",
     "access-control-np",
@@ -116,8 +116,8 @@ def test_predictions_are_the_arms_own(experiment: Experiment, panels: list[Scene
             expected = answer(experiment, arm, panel.plain)
             assert (panel.predictions[arm] == expected).mean() > 0.999
         sealed = panel.encrypted["shuffle, per-block"]
-        expected = answer(experiment, "per-image-invariant", sealed)
-        np.testing.assert_array_equal(panel.predictions["per-image-invariant"], expected)
+        expected = answer(experiment, "per-image-invariant-shuffle", sealed)
+        np.testing.assert_array_equal(panel.predictions["per-image-invariant-shuffle"], expected)
 
 
 def test_shared_arms_show_right_wrong_and_no_key(

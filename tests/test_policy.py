@@ -157,6 +157,36 @@ def test_policy_file_is_the_owners_alone_and_reads_back(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_paths_in_the_policys_own_folder_move_with_it(tmp_path: Path) -> None:
+    """Those elsewhere stay; a relative path never begins at the process's own folder."""
+    home, away = tmp_path / "home", tmp_path / "away"
+    arm = ArmPolicy(
+        embedding="private",
+        shards={0: (home / "shards" / "a", *SHARDS)},
+        training_shards={0: (home / "shards" / "b",)},
+        private={0: home / "private" / "c"},
+    )
+    written = NodePolicy(city="a", role="train", log=home / "node.log", arms={"arm": arm})
+    save_policy(written, home / "policy.yaml")
+    assert str(tmp_path) not in (home / "policy.yaml").read_text("utf-8")
+    assert load_policy(home / "policy.yaml") == written
+    home.rename(away)
+    found = load_policy(away / "policy.yaml")
+    assert found.log == away / "node.log"
+    assert found.arms["arm"].shards == {0: (away / "shards" / "a", *SHARDS)}
+    assert found.arms["arm"].training_shards == {0: (away / "shards" / "b",)}
+    assert found.arms["arm"].private == {0: away / "private" / "c"}
+
+
+@pytest.mark.parametrize("task", ["train", "evaluate"])
+def test_who_has_withdrawn_refuses_everything(task: str) -> None:
+    gone = policy().model_copy(update={"withdrawn": "aachen has withdrawn"})
+    policy().require_consent()
+    for refuse in (gone.require_consent, lambda: permit(gone, request(task=task))):
+        with pytest.raises(RefusedError, match=r"^refused: aachen has withdrawn$"):
+            refuse()
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

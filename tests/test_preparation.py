@@ -118,10 +118,10 @@ def test_shared_key_adapts_what_the_coordinator_publishes(scenes: Path, tmp_path
 def test_invariant_arms_say_what_their_models_read(scenes: Path, tmp_path: Path) -> None:
     arms = {
         "plain": None,
-        "per-image-invariant": "values",
+        "per-image-invariant-shuffle": "values",
         "per-image-invariant-spatial": "pixels",
         "per-image-invariant-np": "magnitudes",
-        "per-image-invariant-spatial-np": "pixel-magnitudes",
+        "per-image-invariant": "pixel-magnitudes",
         "spatial-too": "pixels",
     }
     table = {"spatial-too": builtin_arms()["per-image-invariant-spatial"].model_dump()}
@@ -308,6 +308,6 @@ def test_procedural_scenes_are_made_once(tmp_path: Path, monkeypatch: pytest.Mon
 )
 def test_procedural_scenes_stand_in_for_no_other_images(data: Any, tmp_path: Path) -> None:
     settings = small.config(None, arms=["plain"], clients=2, data=data)
-    with pytest.raises(InputError, match="procedural scenes have the classes.*give --data-root"):
+    with pytest.raises(InputError, match=r"procedural scenes have .*; give --data-root"):
         small.prepared(settings, tmp_path)
     assert not (tmp_path / "run").exists()

@@ -22,7 +22,7 @@ from fl_ppseg.keys import ClientKey
 from fl_ppseg.messages import Arrays
 from fl_ppseg.pixels import to_input
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-from fl_ppseg.shard import open_shard
+from fl_ppseg.shard import open_shard, read_manifest
 
 SIZE = (32, 64)
 PRIVATE = builtin_arms()["per-client-private"]
@@ -64,6 +64,13 @@ def folder_of(prepared: Prepared) -> Path:
     return prepared.private
 
 
+def record_of(job: Assignment, shard: Path) -> Path:
+    """The owner's file with the salts of a shard."""
+    manifest = read_manifest(shard)
+    assert manifest is not None
+    return job.vault / "manifests" / f"{manifest.record}.json"
+
+
 def embed(tensors: Tensors, images: np.ndarray) -> torch.Tensor:
     """(B, 3, H, W) uint8 -> (B, D, grid_h, grid_w), as a ViT's patch embedding does."""
     weight, bias = (tensors[name] for name in EMBEDDING_TENSORS)
@@ -91,8 +98,8 @@ def test_it_reads_ciphertexts_as_the_public_one_reads_images(job: Assignment) ->
 def test_it_comes_from_public_weights_and_the_owners_key_alone(job: Assignment) -> None:
     """Whoever has the master key and the manifest makes the same bits."""
     shard, folder = prepare_shards(job)["frozen"]
-    salt = json.loads((job.vault / "manifests" / f"{shard.name}.json").read_text("utf-8"))
-    key = ClientKey.load(job.vault / "master.key").client_subkey(bytes.fromhex(salt["client"]))
+    salts = json.loads(record_of(job, shard).read_text("utf-8"))["salts"]
+    key = ClientKey.load(job.vault / "master.key").client_subkey(bytes.fromhex(salts["client"]))
     weights = {name: torch.from_numpy(value) for name, value in job.public.items()}
     assert folder is not None
     assert same(load_private(folder, 0), adapted_embedding(weights, "shuffle", "common", key))
@@ -130,7 +137,7 @@ def test_found_again_and_made_again_where_it_is_gone_or_damaged(job: Assignment)
 def test_another_public_embedding_or_key_makes_another(change: str, job: Assignment) -> None:
     shard, folder = prepare_shards(job)["frozen"]
     if change == "key":  # the shard is encrypted again, under another salt
-        (job.vault / "manifests" / f"{shard.name}.json").unlink()
+        record_of(job, shard).unlink()
     other = changed(job, public=public(1)) if change == "public" else job
     again = prepare_shards(other)["frozen"]
     assert again.shard == shard

@@ -18,8 +18,8 @@ from fl_ppseg.config import Config, builtin_arms
 from fl_ppseg.dataset import open_dataset
 from fl_ppseg.errors import InputError
 from fl_ppseg.evaluation import evaluate, resized_logits, score
-from fl_ppseg.initial_weights import initial_model
 from fl_ppseg.keys import SubKey
+from fl_ppseg.public_weights import initial_model
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.synthesize import synthesize
@@ -31,10 +31,10 @@ ARMS = builtin_arms()
 SHARED = sorted(name for name, arm in ARMS.items() if arm.key_mode == "shared")
 PRIVATE = sorted(name for name, arm in ARMS.items() if arm.embedding == "private")
 INVARIANT = {
-    "per-image-invariant": "values",
+    "per-image-invariant-shuffle": "values",
     "per-image-invariant-spatial": "pixels",
     "per-image-invariant-np": "magnitudes",
-    "per-image-invariant-spatial-np": "pixel-magnitudes",
+    "per-image-invariant": "pixel-magnitudes",
 }
 IMAGE = np.random.default_rng(0).integers(0, 256, (3, 32, 64), dtype=np.uint8)
 

@@ -1,75 +1,72 @@
-"""The roll call: Flower's random node ids become cities."""
-
-from collections.abc import Iterable, Iterator
+"""Cities and their nodes: who may have a city, and who may not."""
 
 import pytest
-from fake_nodes import TRAIN, VAL, Answer, FakeNodes, nodes, request
-from flwr.app import Error, Message, RecordDict
 
-from fl_ppseg.engines.in_process import InProcessGrid
-from fl_ppseg.errors import RunError
-from fl_ppseg.messages import Description, pack_description
-from strategies.grid import LazyGrid
-from strategies.roster import Roster, call_roll
+from fl_ppseg.messages import Description, Role
+from strategies.roster import MAX_NAME, Member, Roster, TakenError
 
 
-def roll(fake: FakeNodes, num_nodes: int) -> Roster:
-    return call_roll(LazyGrid(fake.grid), request(), num_nodes, timeout=0.2)
+def says(city: str, role: Role = "train") -> Description:
+    return Description("run", city, role)
 
 
-def test_members_are_sorted_by_city() -> None:
-    roster = roll(nodes(), 5)
-    assert [m.city for m in roster.members] == ["aachen", "bochum", "bremen", "lindau", "munster"]
-    assert [m.node_id for m in roster.members] == [4, 3, 2, 6, 5]
-    assert [m.city for m in roster.with_role("train")] == list(TRAIN)
-    assert [m.city for m in roster.with_role("val")] == list(VAL)
+def roster() -> Roster:
+    return Roster(
+        [Member(9, "bremen", "train"), Member(7, "aachen", "train"), Member(5, "z", "val")]
+    )
 
 
-def test_two_nodes_of_one_city_end_the_run() -> None:
-    twin: Answer = lambda asked, city: pack_description(Description("run", "aachen", "train"))  # noqa: E731
-    with pytest.raises(RunError, match="two nodes claim the same city: aachen"):
-        roll(nodes({"bremen": twin}), 5)
+def test_members_are_sorted_by_city_and_not_by_node() -> None:
+    assert [(m.city, m.node_id) for m in roster().members] == [
+        ("aachen", 7),
+        ("bremen", 9),
+        ("z", 5),
+    ]
+    assert [m.city for m in roster().with_role("train")] == ["aachen", "bremen"]
+    assert [m.city for m in roster().with_role("val")] == ["z"]
+    assert roster().node_ids == {5, 7, 9}
 
 
-def test_nodes_that_did_not_connect_are_counted() -> None:
-    with pytest.raises(RunError, match=r"5 of 6 nodes connected .*; start the others or ask for"):
-        roll(nodes(), 6)
+def test_a_new_city_is_admitted() -> None:
+    known = roster()
+    assert known.admit(3, says("ulm"), {3, 5, 7, 9}) is None
+    assert known.of_city("ulm") == Member(3, "ulm", "train")
 
 
-def test_nodes_that_connect_late_are_waited_for() -> None:
-    class Filling(InProcessGrid):
-        looks = 0
-
-        def get_node_ids(self) -> Iterable[int]:
-            self.looks += 1
-            return list(super().get_node_ids())[: 4 + self.looks // 2]
-
-    grid = nodes().grid
-    grid.__class__ = Filling
-    assert len(call_roll(LazyGrid(grid), request(), 5, timeout=5).members) == 5
+def test_a_city_may_come_back_as_another_node_once_its_own_is_gone() -> None:
+    known = roster()
+    assert known.admit(3, says("aachen"), {3, 5, 9}) == Member(7, "aachen", "train")
+    assert known.of_city("aachen").node_id == 3
+    assert len(known.members) == 3
 
 
-def test_nodes_that_do_not_answer_are_counted() -> None:
-    class Deaf(InProcessGrid):
-        def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
-            for message_id in message_ids:
-                if self._waiting[message_id].metadata.dst_node_id != 3:
-                    yield from super().pull_messages([message_id])
+def refused(city: str, why: str, role: Role = "train", enrolled: str = "") -> None:
+    known = roster()
+    before = known.members
+    present = {3, 5, 7, 9} if role == "train" else {3}
+    with pytest.raises(TakenError, match=why):
+        known.admit(3, says(city, role), present, enrolled)
+    assert known.members == before
 
-    grid = nodes().grid
-    grid.__class__ = Deaf
-    with pytest.raises(RunError, match="4 of 5 nodes answered"):
-        call_roll(LazyGrid(grid), request(), 5, timeout=0.2)
+
+def test_a_second_node_of_a_city_that_is_there_is_refused() -> None:
+    refused("aachen", "a second node claims aachen; the first keeps it")
+
+
+def test_a_city_cannot_change_its_role() -> None:
+    refused("aachen", "aachen was to train and comes back to val", role="val")
+
+
+def test_a_node_has_the_city_it_was_enrolled_for() -> None:
+    refused("ulm", "enrolled as bonn claims to be ulm", enrolled="bonn")
+    known = roster()
+    known.admit(3, says("ulm"), {3}, enrolled="ulm")
+    assert known.of_city("ulm").node_id == 3
 
 
 @pytest.mark.parametrize(
-    ("answer", "why"),
-    [
-        (Error(500, "no policy"), "did not introduce itself: no policy"),
-        (RecordDict(), "introduced itself in another form: wanted records"),
-        (pack_description(Description("run", "x", "spy")), "unknown role 'spy'"),  # type: ignore[arg-type]
-    ],
+    "name", ["", "a/b", "a//b", "a\nb", "\x1b[2J", "\ud800", "x" * (MAX_NAME + 1)]
 )
-def test_a_node_that_says_something_else_ends_the_run(answer: Error | RecordDict, why: str) -> None:
-    with pytest.raises(RunError, match=why):
-        roll(nodes({"bremen": lambda asked, city: answer}), 5)
+def test_names_that_are_none_are_refused(name: str) -> None:
+    """A slash would mix up the models of local-only; others would steer a terminal."""
+    refused(name, "name for its city is none")

@@ -222,3 +222,31 @@ def test_a_checkpoint_of_another_schema_says_so(folder: RunFolder) -> None:
 
 def test_no_checkpoint_is_none(folder: RunFolder) -> None:
     assert folder.latest("plain", 0) is None
+
+
+def test_the_partition_tells_how_many_images_a_city_has(folder: RunFolder) -> None:
+    assert folder.num_images() == {}
+    clients = {"aachen": {"aachen": ["a", "b"], "ulm": ["c"]}, "bonn": {"bonn": ["d"]}}
+    folder.partition.write_text(json.dumps({"clients": clients}))
+    assert folder.num_images() == {"aachen": 3, "bonn": 1}
+    folder.partition.write_text("[]")
+    assert folder.num_images() == {}
+
+
+def test_a_claim_sweeps_up_what_a_killed_process_left(folder: RunFolder) -> None:
+    folder.save(checkpoint(1), keep=2)
+    stem = folder.path / "plain" / "seed_0"
+    left = [folder.path / ".results.jsonl.12.tmp", stem / ".round_0002.json.12.tmp"]
+    left += [stem / "round_0002.safetensors"]
+    for path in left:
+        path.write_bytes(b"half")
+    with folder.claimed():
+        assert [path for path in left if path.exists()] == []
+    found = folder.latest("plain", 0)
+    assert found is not None
+    assert found.round == 1
+
+
+def test_releases_are_counted_by_arm_and_seed(folder: RunFolder) -> None:
+    counts = [folder.note_release("plain", seed, 1) for seed in (0, 0, 1)]
+    assert counts == [1, 2, 1]

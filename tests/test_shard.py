@@ -1,14 +1,24 @@
-"""Encrypted shards: whole or absent, memory-mapped, several as one."""
+"""Encrypted shards: whole or absent, memory-mapped, several as one, damage found by hash."""
 
+import dataclasses
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fl_ppseg.errors import InputError
-from fl_ppseg.shard import Manifest, Shard, ShardPart, open_shard, read_manifest, writing_shard
+from fl_ppseg.shard import (
+    Manifest,
+    Shard,
+    ShardPart,
+    damaged_files,
+    open_shard,
+    read_manifest,
+)
+from fl_ppseg.shard_draft import ShardDraft, draft_folder, drafted_in
 
 SIZE = (48, 32)
 SIZES = [(5, 7), (64, 32), (1, 1)]
@@ -27,17 +37,26 @@ def pairs(seed: int, label_sizes: Sequence[tuple[int, int]]) -> list[Pair]:
 
 
 def manifest(city: str, num_images: int, num_views: int = 2) -> Manifest:
-    return Manifest(1, city, "digest", 8, num_images, num_views, SIZES)
+    return Manifest(2, city, "digest", 8, num_images, num_views, SIZES)
+
+
+def fill(draft: ShardDraft, views: Sequence[Pair], heldout: Sequence[Pair]) -> None:
+    """All scenes into a draft, in another order than that of the shard."""
+    num_images, num_views = draft.manifest.num_images, draft.manifest.num_views
+    for number, pair in enumerate(heldout):
+        draft.put(num_images + number, 0, *pair)
+    for number in reversed(range(num_images)):
+        for view in range(num_views):
+            draft.put(number, view, *views[num_views * number + view])
+    draft.mark(range(num_images + len(heldout)))
 
 
 def write(root: Path, city: str, num_images: int, seed: int) -> tuple[list[Pair], list[Pair]]:
     """A shard with two views an image; returns its views and its held-out pairs."""
     views, heldout = pairs(seed, [SIZE] * (2 * num_images)), pairs(seed + 1, SIZES)
-    with writing_shard(root / city, manifest(city, num_images), SIZE) as writer:
-        for view in views:
-            writer.add_view(*view)
-        for pair in heldout:
-            writer.add_heldout(*pair)
+    draft = ShardDraft.begin(root / city, manifest(city, num_images), SIZE)
+    fill(draft, views, heldout)
+    draft.finish()
     return views, heldout
 
 
@@ -54,7 +73,8 @@ def test_views_and_heldout_come_back(tmp_path: Path) -> None:
     shard = open_shard([tmp_path / "ulm"])
     assert (len(shard), shard.num_views, shard.num_heldout) == (3, 2, 3)
     assert shard.image_size == SIZE
-    assert read_manifest(tmp_path / "ulm") == manifest("ulm", 3)
+    found = read_manifest(tmp_path / "ulm")
+    assert found is not None and dataclasses.replace(found, sha256={}) == manifest("ulm", 3)
     images, labels = shard.batch([2, 0, 2, 1], [1, 0, 0, 1])
     assert_same(list(zip(images, labels, strict=True)), [views[k] for k in (5, 0, 4, 3)])
     assert_same(list(shard.heldout()), heldout)
@@ -102,40 +122,15 @@ def test_a_val_city_has_no_training_images(tmp_path: Path) -> None:
 
 
 def test_nothing_held_out(tmp_path: Path) -> None:
-    alone = Manifest(1, "ulm", "digest", 8, 1, 1, [])
+    alone = Manifest(2, "ulm", "digest", 8, 1, 1, [])
     (view,) = pairs(0, [SIZE])
-    with writing_shard(tmp_path / "ulm", alone, SIZE) as writer:
-        writer.add_view(*view)
+    draft = ShardDraft.begin(tmp_path / "ulm", alone, SIZE)
+    fill(draft, [view], [])
+    draft.finish()
     shard = open_shard([tmp_path / "ulm"])
     assert list(shard.heldout()) == []
     assert shard.image_size == SIZE
     assert_same([(shard.batch([0], [0])[0][0], shard.batch([0], [0])[1][0])], [view])
-
-
-class PowerCutError(BaseException):
-    pass
-
-
-def test_an_interrupted_writer_leaves_nothing(tmp_path: Path) -> None:
-    (view,) = pairs(0, [SIZE])
-    with (
-        pytest.raises(PowerCutError),
-        writing_shard(tmp_path / "ulm", manifest("ulm", 3), SIZE) as writer,
-    ):
-        writer.add_view(*view)
-        raise PowerCutError
-    assert list(tmp_path.iterdir()) == []
-    assert read_manifest(tmp_path / "ulm") is None
-
-
-def test_an_interrupted_writer_leaves_the_shard_of_before(tmp_path: Path) -> None:
-    _, heldout = write(tmp_path, "ulm", 1, seed=0)
-    with (
-        pytest.raises(PowerCutError),
-        writing_shard(tmp_path / "ulm", manifest("ulm", 3), SIZE),
-    ):
-        raise PowerCutError
-    assert_same(list(open_shard([tmp_path / "ulm"]).heldout()), heldout)
 
 
 def test_a_missing_shard_is_said(tmp_path: Path) -> None:
@@ -143,7 +138,7 @@ def test_a_missing_shard_is_said(tmp_path: Path) -> None:
         open_shard([tmp_path / "ulm"])
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"schema": 1}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"schema": 2}'])
 def test_a_broken_manifest_is_no_shard(tmp_path: Path, text: str) -> None:
     write(tmp_path, "ulm", 1, seed=0)
     (tmp_path / "ulm" / "manifest.json").write_text(text)
@@ -154,7 +149,7 @@ def test_a_broken_manifest_is_no_shard(tmp_path: Path, text: str) -> None:
 def test_a_manifest_of_another_schema_is_no_shard(tmp_path: Path) -> None:
     write(tmp_path, "ulm", 1, seed=0)
     path = tmp_path / "ulm" / "manifest.json"
-    path.write_text(path.read_text().replace('"schema": 1', '"schema": 2'))
+    path.write_text(path.read_text().replace('"schema": 2', '"schema": 1'))
     assert read_manifest(tmp_path / "ulm") is None
 
 
@@ -201,23 +196,181 @@ def test_shards_can_be_made_of_arrays_alone() -> None:
     np.testing.assert_array_equal(first[1], flat[:35].reshape(5, 7))
 
 
-def test_arrays_are_on_disk_before_the_manifest(
+# Hashes.
+
+
+def test_hashes_are_those_of_the_files(tmp_path: Path) -> None:
+    write(tmp_path, "ulm", 2, seed=0)
+    found = read_manifest(tmp_path / "ulm")
+    assert found is not None
+    files = [path for path in (tmp_path / "ulm").rglob("*.npy")]
+    assert found.sha256 == {
+        path.relative_to(tmp_path / "ulm").as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
+    assert len(files) == 4 and damaged_files(tmp_path / "ulm") == []
+
+
+def flip_last_byte(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("damage", [flip_last_byte, Path.unlink], ids=["a bit", "gone"])
+def test_every_damaged_file_is_named(
+    kind: str, damage: Callable[[Path], None], tmp_path: Path
+) -> None:
+    write(tmp_path, "ulm", 2, seed=0)
+    path = tmp_path / "ulm" / kind / "ulm.npy"
+    damage(path)
+    assert damaged_files(tmp_path / "ulm") == [path]
+
+
+def test_a_file_too_many_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "ulm", 2, seed=0)
+    added = tmp_path / "ulm" / "leftImg8bit" / "note.txt"
+    added.write_text("plain")
+    assert damaged_files(tmp_path / "ulm") == [added]
+    with pytest.raises(InputError, match="no encrypted shard"):
+        damaged_files(tmp_path / "nothing")
+
+
+def test_opening_reads_no_hash(tmp_path: Path) -> None:
+    """It stays cheap: a flipped bit is found by whoever asks for it, and not before."""
+    write(tmp_path, "ulm", 2, seed=0)
+    flip_last_byte(tmp_path / "ulm" / "gtFine" / "val" / "ulm.npy")
+    assert len(open_shard([tmp_path / "ulm"])) == 2
+
+
+# Drafts.
+
+
+def test_a_draft_is_no_shard_until_all_scenes_are_done(tmp_path: Path) -> None:
+    views, heldout = pairs(0, [SIZE] * 4), pairs(1, SIZES)
+    draft = ShardDraft.begin(tmp_path / "ulm", manifest("ulm", 2), SIZE)
+    assert draft.missing == [0, 1, 2, 3, 4]
+    fill(draft, views, heldout)
+    assert draft.missing == [] and not (tmp_path / "ulm").exists()
+    draft.finish()
+    assert [path.name for path in tmp_path.iterdir()] == ["ulm"]
+
+    draft = ShardDraft.begin(tmp_path / "bonn", manifest("bonn", 2), SIZE)
+    draft.mark([0, 3])
+    with pytest.raises(ValueError, match=r"scenes \[1, 2, 4\] are missing"):
+        draft.finish()
+    assert read_manifest(tmp_path / "bonn") is None
+
+
+def test_whoever_comes_later_goes_on_where_the_draft_stands(tmp_path: Path) -> None:
+    views, heldout = pairs(0, [SIZE] * 4), pairs(1, SIZES)
+    first = ShardDraft.begin(tmp_path / "ulm", manifest("ulm", 2), SIZE)
+    first.put(1, 0, *views[2])
+    first.put(1, 1, *views[3])
+    first.mark([1])
+    first.put(4, 0, *heldout[2])  # written, but not noted
+    del first
+
+    second = ShardDraft.resume(tmp_path / "ulm")
+    assert second is not None and second.manifest == manifest("ulm", 2)
+    assert second.missing == [0, 2, 3, 4]
+    for view in (0, 1):
+        second.put(0, view, *views[view])
+    for number in range(3):
+        second.put(2 + number, 0, *heldout[number])
+    second.mark([0, 2, 3, 4])
+    second.finish()
+    shard = open_shard([tmp_path / "ulm"])
+    images, labels = shard.batch([0, 0, 1, 1], [0, 1, 0, 1])
+    assert_same(list(zip(images, labels, strict=True)), views)
+    assert_same(list(shard.heldout()), heldout)
+
+
+def test_two_writers_of_one_draft_meet_in_its_files(tmp_path: Path) -> None:
+    views, heldout = pairs(0, [SIZE] * 4), pairs(1, SIZES)
+    draft = ShardDraft.begin(tmp_path / "ulm", manifest("ulm", 2), SIZE)
+    fill(ShardDraft(tmp_path / "ulm"), views, heldout)
+    assert draft.missing == []
+    draft.finish()
+    assert_same(list(open_shard([tmp_path / "ulm"]).heldout()), heldout)
+
+
+def test_a_new_draft_voids_the_old_one_but_not_the_shard(tmp_path: Path) -> None:
+    _, heldout = write(tmp_path, "ulm", 2, seed=0)
+    ShardDraft.begin(tmp_path / "ulm", manifest("ulm", 2), SIZE).mark([0, 1])
+    assert drafted_in(tmp_path) == [tmp_path / "ulm"]
+    again = ShardDraft.begin(tmp_path / "ulm", manifest("ulm", 1), SIZE)
+    assert again.missing == [0, 1, 2, 3]
+    assert_same(list(open_shard([tmp_path / "ulm"]).heldout()), heldout)
+    again.discard()
+    assert drafted_in(tmp_path) == []
+    assert ShardDraft.resume(tmp_path / "ulm") is None
+
+
+@pytest.mark.parametrize("name", ["draft.json", "done.npy", "shard/gtFine/train/ulm.npy"])
+def test_a_damaged_draft_is_none(name: str, tmp_path: Path) -> None:
+    ShardDraft.begin(tmp_path / "ulm", manifest("ulm", 2), SIZE)
+    path = draft_folder(tmp_path / "ulm") / name
+    for damage in (b"", b"garbage" * 100):
+        path.write_bytes(damage)
+        assert ShardDraft.resume(tmp_path / "ulm") is None
+    path.unlink()
+    assert ShardDraft.resume(tmp_path / "ulm") is None
+
+
+def test_a_crash_between_manifest_and_place_is_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced = []
-    fsync = os.fsync
+    views, heldout = pairs(0, [SIZE] * 4), pairs(1, SIZES)
+    draft = ShardDraft.begin(tmp_path / "ulm", manifest("ulm", 2), SIZE)
+    fill(draft, views, heldout)
+
+    def power_cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            draft.finish()
+    assert read_manifest(tmp_path / "ulm") is None
+    again = ShardDraft.resume(tmp_path / "ulm")
+    assert again is not None and again.missing == []
+    again.finish()
+    assert_same(list(open_shard([tmp_path / "ulm"]).heldout()), heldout)
+    assert [path.name for path in tmp_path.iterdir()] == ["ulm"]
+
+
+def test_a_full_disk_is_said_before_the_first_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        ShardDraft.begin(tmp_path / "ulm", manifest("ulm", 2), SIZE)
+    assert caught.value.errno == 28
+    assert str(caught.value.filename).startswith(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_arrays_are_on_disk_before_they_are_noted_as_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = ShardDraft.begin(tmp_path / "ulm", manifest("ulm", 3), SIZE)
+    synced, fsync = [], os.fsync
 
     def watched(number: int) -> None:
-        synced.append(os.fstat(number).st_ino)
+        synced.append((os.fstat(number).st_ino, len(draft.missing)))
         fsync(number)
 
     monkeypatch.setattr(os, "fsync", watched)
-    write(tmp_path, "ulm", 3, seed=0)
-    folder = tmp_path / "ulm"
-    arrays = {path.stat().st_ino for path in folder.rglob("*.npy")}
+    draft.mark([0])
+    arrays = {path.stat().st_ino for path in tmp_path.rglob("ulm.npy")}
+    done = draft_folder(tmp_path / "ulm") / "done.npy"
     assert len(arrays) == 4
-    assert set(synced[:-1]) == arrays
-    assert synced[-1] == (folder / "manifest.json").stat().st_ino
+    assert set(synced[:-1]) == {(number, 6) for number in arrays}
+    assert synced[-1] == (done.stat().st_ino, 5)
 
 
 def test_a_system_that_cannot_reserve_space_writes_the_same(

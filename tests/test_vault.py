@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,7 @@ import small_federation as small
 import torch
 from PIL import Image
 
-from clients.vault import Assignment, Vault, prepare_shards, shared_subkey
-from clients.vault import shards as shards_module
+from clients.vault import Assignment, Vault, prepare_shards, sealing, shared_subkey
 from fl_ppseg.ciphers import decrypt, to_blocks
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.config import ArmConfig, DataConfig, builtin_arms
@@ -25,7 +25,8 @@ from fl_ppseg.dataset import Scene, open_dataset
 from fl_ppseg.errors import InputError
 from fl_ppseg.evaluation import confusion_counts, score
 from fl_ppseg.keys import ClientKey, SubKey
-from fl_ppseg.shard import Shard, ShardPart, ShardWriter, open_shard
+from fl_ppseg.shard import Shard, ShardPart, open_shard
+from fl_ppseg.shard_draft import ShardDraft
 from fl_ppseg.views import views
 
 BLOCK = 8
@@ -93,10 +94,14 @@ def folders(job: Assignment) -> dict[str, Path]:
     return shards(job)
 
 
+def record_of(job: Assignment, folder: Path) -> Path:
+    """The owner's file with the salts of a shard."""
+    return job.vault / "manifests" / f"{part(folder).manifest.record}.json"
+
+
 def salts(job: Assignment, folder: Path) -> dict[str, bytes]:
-    """The owner's manifest of a shard."""
-    text = (job.vault / "manifests" / f"{folder.name}.json").read_text("utf-8")
-    return {name: bytes.fromhex(salt) for name, salt in json.loads(text).items()}
+    kept = json.loads(record_of(job, folder).read_text("utf-8"))["salts"]
+    return {name: bytes.fromhex(salt) for name, salt in kept.items()}
 
 
 # What a shard holds.
@@ -183,7 +188,8 @@ def test_two_clients_with_the_same_images_differ(distinct: Path, tmp_path: Path)
         part(shards(assignment(distinct, tmp_path / v, protections=protections))["per-client"])
         for v in ("a", "b")
     )
-    assert first.manifest == second.manifest
+    assert first.manifest.settings == second.manifest.settings
+    assert first.manifest.record != second.manifest.record
     assert (first.images != second.images).any(axis=(-3, -2, -1)).all()
 
 
@@ -225,8 +231,12 @@ def test_derived_keys_have_a_salt_a_view(job: Assignment, folders: dict[str, Pat
 def test_disposable_and_plain_leave_nothing_to_decrypt_with(
     job: Assignment, folders: dict[str, Path]
 ) -> None:
-    manifests = {path.stem for path in (job.vault / "manifests").iterdir()}
-    assert manifests == {folders[arm].name for arm in ("per-client", "per-image-derived")}
+    records = {path.stem for path in (job.vault / "manifests").iterdir()}
+    derived = ("per-client", "per-image-derived")
+    assert records == {part(folders[arm]).manifest.record for arm in derived}
+    assert {part(folders[arm]).manifest.record for arm in PROTECTIONS if arm not in derived} == {
+        None
+    }
 
 
 def test_disposable_keys_alone_make_no_salts(scenes: Path, tmp_path: Path) -> None:
@@ -304,7 +314,7 @@ def test_a_shard_appears_after_its_salts(
     seen = []
 
     def watched(path: Path, target: Path) -> Path:
-        seen.append((job.vault / "manifests" / f"{target.name}.json").is_file())
+        seen.append(record_of(job, path).is_file())
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", watched)
@@ -360,18 +370,18 @@ def test_heldout_images_are_not_held_all_at_once(
     found = assignment(scenes, tmp_path, protections={"plain": ARMS["plain"]})
     job = dataclasses.replace(found, train=(), heldout=found.train)
     events = []
-    load, write = Scene.load, ShardWriter.add_heldout
+    load, write = Scene.load, ShardDraft.put
 
     def loading(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
         events.append("load")
         return load(scene)
 
-    def writing(writer: ShardWriter, image: np.ndarray, labels: np.ndarray) -> None:
+    def writing(draft: ShardDraft, *arguments: Any) -> None:
         events.append("write")
-        write(writer, image, labels)
+        write(draft, *arguments)
 
     monkeypatch.setattr(Scene, "load", loading)
-    monkeypatch.setattr(ShardWriter, "add_heldout", writing)
+    monkeypatch.setattr(ShardDraft, "put", writing)
     prepare_shards(job)
     assert events == ["load", "write"] * len(job.heldout)
 
@@ -457,14 +467,18 @@ def test_interruption_leaves_no_half_shard(
         return image
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards_module, "encrypt", interrupted)
+        patch.setattr(sealing, "encrypt", interrupted)
         with pytest.raises(KeyboardInterrupt):
             prepare_shards(job)
-    assert list((tmp_path / "aachen" / "shards").iterdir()) == []
+    places = {path.name for path in (tmp_path / "aachen" / "shards").iterdir()}
+    assert all(name.startswith(".") and name.endswith(".draft") for name in places)
     assert calls == 6
 
     folders = shards(job)
     assert len(part(folders["per-image"]).images) == len(job.train)
+    assert {path.name for path in (tmp_path / "aachen" / "shards").iterdir()} == {
+        folder.name for folder in folders.values()
+    }
 
 
 def test_new_salts_never_stand_beside_an_old_shard(
@@ -472,13 +486,13 @@ def test_new_salts_never_stand_beside_an_old_shard(
 ) -> None:
     job = assignment(scenes, tmp_path, protections={"per-client": ARMS["per-client"]})
     folder = shards(job)["per-client"]
-    (job.vault / "manifests" / f"{folder.name}.json").unlink()
+    record_of(job, folder).unlink()
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(ShardWriter, "finish", interrupted)  # salts are there, the shard is not
+        patch.setattr(ShardDraft, "finish", interrupted)  # salts are there, the shard is not
         with pytest.raises(KeyboardInterrupt):
             prepare_shards(job)
     assert shards(job)["per-client"] == folder
@@ -593,7 +607,7 @@ def test_a_shard_whose_salts_are_gone_is_made_again(scenes: Path, tmp_path: Path
     """Its owner could not decrypt it any more, nor adapt an embedding to its key."""
     job = assignment(scenes, tmp_path, protections={"per-client": ARMS["per-client"]})
     folder = shards(job)["per-client"]
-    (job.vault / "manifests" / f"{folder.name}.json").unlink()
+    record_of(job, folder).unlink()
     assert shards(job)["per-client"] == folder
     key = ClientKey.load(job.vault / "master.key").client_subkey(salts(job, folder)["client"])
     np.testing.assert_array_equal(opened(part(folder).images, key), plain_views(job))

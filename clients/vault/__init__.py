@@ -2,6 +2,7 @@
 
     <vault>/<city>/master.key          0600, made once from the OS
     <vault>/<city>/manifests/          salts of derived keys, the owner's own
+    <vault>/<city>/retired/            master keys of earlier with their salts
     <vault>/<city>/shards/<digest>/    what the training node gets: encrypted views, labels
     <vault>/<city>/private/<digest>/   what a node that its owner trusts also gets: the patch
                                        embedding adapted to the client's key
@@ -11,16 +12,21 @@
 A shard is prepared once: `num_views` augmented views an image, each encrypted with its own key (or
 the client's), held-out images encrypted alike. Equal settings and images find it again; of several
 processes at once the first makes it. Folders are 0700: their owner's alone.
+
+`python -m clients.vault` is for an owner on a machine of its own: shards and private embeddings
+then go to a folder that is handed to the training node, and everything else stays.
 """
 
 from clients.vault.assignment import Assignment, Prepared
 from clients.vault.keyring import Vault, shared_subkey
+from clients.vault.node_folder import agreed
 from clients.vault.shards import prepare_shards
 
 __all__ = [
     "Assignment",
     "Prepared",
     "Vault",
+    "agreed",
     "prepare_shards",
     "shared_subkey",
 ]

@@ -35,9 +35,19 @@ class Assignment:
     """The public patch embedding of round 0, which private ones are adapted from."""
     run: str = ""
     """Names the run: what its nodes train in private, no other run meets."""
-    rounds: Mapping[str, int] = field(default_factory=dict)
+    rounds: Mapping[str, int] | None = field(default_factory=dict)
     """Newest round that the coordinator has of an arm, by default 0: what nodes trained in private
-    after it is forgotten."""
+    after it is forgotten. None: nobody knows, and nothing is forgotten."""
+    out: Path | None = None
+    """Where shards and private embeddings go; none: into the vault."""
+
+    def shard_folder(self, digest: str) -> Path:
+        """Where the shard with this digest of its settings lies."""
+        return (self.out or self.vault) / "shards" / digest
+
+    def private_folder(self, digest: str) -> Path:
+        """Where the private embedding with this digest of its settings lies."""
+        return (self.out or self.vault) / "private" / digest
 
 
 class Prepared(NamedTuple):

@@ -1,22 +1,29 @@
-"""Keys and salts in their files: one owner's, and those that all share in the papers' methods."""
+"""Keys and their salts in files: one owner's, and those that all share in the papers' methods.
+
+<vault>/<city>/master.key                  0600, from the OS; never overwritten
+<vault>/<city>/manifests/<record>.json     what the owner keeps of a shard with derived keys
+<vault>/<city>/retired/<fingerprint>/      a key of earlier, with the records that belong to it
+"""
 
 import json
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
+from clients.vault.record import CLIENT, Record, read_record
 from fl_ppseg.config import ArmConfig
-from fl_ppseg.dataset import Scene
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import locked, private_folder, replacing, write_atomically
 from fl_ppseg.keys import ClientKey, SubKey, new_salt
 
-CLIENT = "client"
-"""Name of the salt of the key that all images of a shard share."""
+KEY_FILE: Final = "master.key"
+RETIRED: Final = "retired"
 
 
 class Vault:
-    """One owner's folder of keys, salts, shards and private embeddings."""
+    """One owner's folder of keys and salts; a simulation's shards lie there too."""
 
     def __init__(self, folder: Path) -> None:
         """Open a vault, or make one."""
@@ -29,77 +36,92 @@ class Vault:
         Raises:
             InputError: It is damaged, open to others, or gone though it was used.
         """
-        path = self.folder / "master.key"
-        if not path.exists():
+        if not self.has_key:
             if any(self.folder.glob("manifests/*.json")):
                 raise InputError(
-                    f"{path}: gone, but images were encrypted with it; restore its backup, or "
-                    f"remove {self.folder} and begin a new run"
+                    f"{self.key_path}: gone, but images were encrypted with it; restore its "
+                    f"backup, or remove {self.folder} and begin a new run"
                 )
-            with replacing(path) as draft:
+            with replacing(self.key_path) as draft:
                 ClientKey.generate().save(draft)
-        return ClientKey.load(path)
+        return ClientKey.load(self.key_path)
+
+    @property
+    def key_path(self) -> Path:
+        """File of the master key."""
+        return self.folder / KEY_FILE
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the master key is there."""
+        return self.key_path.exists()
 
     def lock(self) -> AbstractContextManager[None]:
         """Only one process at a time works in this vault; others wait."""
         return locked(self.folder / ".lock")
 
-    def shard_folder(self, digest: str) -> Path:
-        """Where the shard with this digest of its settings lies."""
-        return self.folder / "shards" / digest
+    def save_record(self, record: Record) -> str:
+        """Write what its owner keeps of a shard, before anything is encrypted with its salts.
 
-    def save_salts(self, digest: str, salts: dict[str, str]) -> None:
-        """Write the owner's manifest of a shard, so that derived images can be decrypted later."""
-        path = self._manifest(digest)
+        Returns:
+            The record's name.
+        """
+        _ = self.key  # made before its records, which tell that there was one
+        text, name = record.to_json(), record.name
+        path = self._record_path(self.folder, name)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_atomically(path, json.dumps(salts), mode=0o600)
+        write_atomically(path, text, mode=0o600)
+        return name
 
-    def has_salts(self, digest: str) -> bool:
-        """Whether the owner's manifest of a shard is there."""
-        return self._manifest(digest).exists()
+    def drop_record(self, name: str) -> None:
+        """Remove the record of a shard that came to nothing."""
+        self._record_path(self.folder, name).unlink(missing_ok=True)
 
-    def client_subkey(self, digest: str) -> SubKey:
-        """The key that all images of a `per-client` shard are encrypted with.
+    def has_record(self, name: str) -> bool:
+        """Whether there is a record of this name under the master key."""
+        return self._record_path(self.folder, name).exists()
+
+    def find(self, name: str) -> tuple[ClientKey, Record]:
+        """A record, and the key that it belongs to: the master key or a retired one.
 
         Raises:
-            InputError: The owner's manifest of the shard is missing or damaged.
+            InputError: There is no such record, it is damaged, or its key is gone.
         """
-        remedy = "remove the file, and the images are encrypted again"
-        return self.key.client_subkey(read_salt(self._manifest(digest), remedy))
-
-    def _manifest(self, digest: str) -> Path:
-        return self.folder / "manifests" / f"{digest}.json"
-
-
-class SubKeys:
-    """Hands out a key for each view as key mode and lifetime want; no key is drawn twice."""
-
-    def __init__(self, vault: Vault, protection: ArmConfig) -> None:
-        self._vault = vault
-        self._is_disposable = protection.key_lifetime == "disposable"
-        self.salts: dict[str, str] = {}
-        """The salts drawn so far by what they are for, in hex."""
-        self._of_all: SubKey | None = None
-        if protection.key_mode == "per-client":
-            self._of_all = vault.key.client_subkey(self._new_salt(CLIENT))
-        if protection.key_mode == "shared":
-            self._of_all = shared_subkey(vault.folder.parent, protection)
-
-    def of_view(self, split: str, scene: Scene, view: int) -> SubKey:
-        """The key of one view: that of all images, a derived or a disposable one."""
-        if self._of_all is not None:
-            return self._of_all
-        if self._is_disposable:
-            return SubKey.generate()
-        salt = self._new_salt(f"{split}/{scene.scene_id}/{view}")
-        return self._vault.key.view_subkey(
-            split=split, city=scene.city, file=scene.stem, view=view, salt=salt
+        for place in self.generations():
+            if (path := self._record_path(place, name)).exists():
+                return ClientKey.load(place / KEY_FILE), read_record(path)
+        raise InputError(
+            f"{self.folder}: holds no salts of record {name}; restore the backup of the vault that "
+            "the images were encrypted with"
         )
 
-    def _new_salt(self, name: str) -> bytes:
-        salt = new_salt()
-        self.salts[name] = salt.hex()
-        return salt
+    def generations(self) -> Iterator[Path]:
+        """Folders of the master key and of the retired ones, newest first."""
+        yield self.folder
+        yield from sorted((self.folder / RETIRED).glob("*"), key=lambda p: -p.stat().st_mtime_ns)
+
+    @staticmethod
+    def _record_path(place: Path, name: str) -> Path:
+        return place / "manifests" / f"{name}.json"
+
+
+def owners_vault(vault_dir: Path, city: str) -> Vault:
+    """The vault of an owner who has made a key.
+
+    Args:
+        vault_dir: The folder of vaults.
+        city: The owner's city.
+
+    Raises:
+        InputError: There is none.
+    """
+    folder = vault_dir / city
+    if not (folder / KEY_FILE).exists():
+        raise InputError(
+            f"{folder}: no master key; make one with `python -m clients.vault new --vault "
+            f"{vault_dir} --city {city}`, or restore its backup"
+        )
+    return Vault(folder)
 
 
 def shared_subkey(vault_dir: Path, protection: ArmConfig) -> SubKey:
@@ -114,12 +136,14 @@ def shared_subkey(vault_dir: Path, protection: ArmConfig) -> SubKey:
     Raises:
         InputError: The folder is open to others, the key is gone, or it or its salt is damaged.
     """
-    vault, name = Vault(vault_dir / ".shared"), shared_salt(protection)
+    vault = Vault(vault_dir / ".shared")
+    path = vault.folder / "manifests" / f"{shared_salt(protection)}.json"
     with vault.lock():
-        _ = vault.key  # made before its salts, which tell that there was one
-        if not vault.has_salts(name):
-            vault.save_salts(name, {CLIENT: new_salt().hex()})
-        return vault.client_subkey(name)
+        key = vault.key  # made before its salts, which tell that there was one
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_atomically(path, json.dumps({CLIENT: new_salt().hex()}), mode=0o600)
+        return key.client_subkey(read_salt(path, "remove the file, and all is encrypted again"))
 
 
 def shared_salt(protection: ArmConfig) -> str:
@@ -132,14 +156,14 @@ def shared_salt(protection: ArmConfig) -> str:
 
 
 def read_salt(path: Path, remedy: str) -> bytes:
-    """The salt of a key that serves many images.
+    """The salt of the key that all share.
 
     Args:
-        path: The manifest that holds it.
+        path: The file that holds it.
         remedy: What to do where it does not.
 
     Raises:
-        InputError: The manifest is missing or damaged.
+        InputError: The file is missing or damaged.
     """
     try:
         return bytes.fromhex(json.loads(path.read_text("utf-8"))[CLIENT])

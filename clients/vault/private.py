@@ -20,6 +20,7 @@ from fl_ppseg.files import private_folder
 from fl_ppseg.keys import SubKey
 from fl_ppseg.messages import Arrays
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
+from fl_ppseg.shard import read_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -39,17 +40,22 @@ def prepare_private(vault: Vault, job: Assignment, arm: str, shard: str) -> Path
         Folder of its versions; None for an arm without private embedding.
 
     Raises:
-        InputError: The cipher is not linear, or the owner's manifest is damaged.
+        InputError: The cipher is not linear, or the owner's record is damaged.
     """
     protection = job.protections[arm]
-    if protection.embedding != "private":
+    manifest = read_manifest(job.shard_folder(shard))
+    if protection.embedding != "private" or manifest is None or manifest.record is None:
         return None
-    subkey = vault.client_subkey(shard)
-    folder = vault.folder / "private" / _digest(job, arm, shard, subkey)
+    key, record = vault.find(manifest.record)
+    subkey = record.subkey(key, "train", "", 0)  # the client's own: of any view
+    folder = job.private_folder(_digest(job, arm, shard, subkey))
     for closed in (folder.parent, folder):
         private_folder(closed)
-    forget_after(folder, job.rounds.get(arm, 0))
+    if job.rounds is not None:
+        forget_after(folder, job.rounds.get(arm, 0))
     if not _is_whole(folder):
+        for left in folder.glob(".*.tmp"):  # of a process that was killed
+            left.unlink()
         save_private(folder, 0, _start(job, protection, subkey))
     return folder
 

@@ -1,39 +1,47 @@
-"""Encrypting one owner's images for all arms at once: views, keys, cipher, shard."""
+"""Encrypting one owner's images for all arms at once: the drafts, the work, the shards."""
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-
-import numpy as np
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from clients.vault.assignment import Assignment, Prepared, shard_digest, stored_as
-from clients.vault.keyring import SubKeys, Vault, shared_subkey
+from clients.vault.drafts import Work, abandon, begun, flaw, pictures, promised, resumed
+from clients.vault.keyring import Vault, shared_subkey
 from clients.vault.private import prepare_private
-from fl_ppseg.ciphers import encrypt, get_cipher
+from clients.vault.sealing import SceneTask, seal_scene
 from fl_ppseg.config import ArmConfig
-from fl_ppseg.dataset import Scene
 from fl_ppseg.errors import InputError
-from fl_ppseg.keys import SubKey
-from fl_ppseg.shard import (
-    SCHEMA,
-    Manifest,
-    ShardWriter,
-    open_shard,
-    read_manifest,
-    writing_shard,
-)
-from fl_ppseg.views import fit_for_scoring, scored_size, views
+from fl_ppseg.files import Progress
+from fl_ppseg.workers import work_at_once
 
-logger = logging.getLogger(__name__)
-
-Encrypt = Callable[[np.ndarray, SubKey], np.ndarray]
+SYNC_SECONDS: Final = 1.0
+"""Work that a loss of power may undo."""
 
 
-def prepare_shards(assignment: Assignment) -> dict[str, Prepared]:
+class Outlook(NamedTuple):
+    """What is left to encrypt."""
+
+    protections: tuple[ArmConfig, ...]
+    """Of the shards that are missing."""
+    num_scenes: int
+    """Scenes that at least one of them lacks."""
+    num_bytes: int
+    """Space on disk that is not reserved yet."""
+
+
+def prepare_shards(
+    assignment: Assignment, num_workers: int = 1, progress: Progress | None = None
+) -> dict[str, Prepared]:
     """Encrypt one owner's images for all arms at once; what is there already is kept.
+
+    A call that was cut short, even by a loss of power, is gone on with by the next equal one. After
+    an error nothing of the shards that were under way is left.
 
     Args:
         assignment: Images, sizes and protections.
+        num_workers: Processes that encrypt; 1: this one.
+        progress: Called with (scenes done, scenes in all) where there is something to encrypt.
 
     Returns:
         What the node gets for each arm; arms that protect alike share a shard.
@@ -44,87 +52,113 @@ def prepare_shards(assignment: Assignment) -> dict[str, Prepared]:
     """
     vault = Vault(assignment.vault)
     with vault.lock():
-        return _prepare(vault, assignment)
+        return prepare_locked(vault, assignment, num_workers, progress)
 
 
-def _prepare(vault: Vault, job: Assignment) -> dict[str, Prepared]:
+def prepare_locked(
+    vault: Vault, job: Assignment, num_workers: int = 1, progress: Progress | None = None
+) -> dict[str, Prepared]:
+    """`prepare_shards` for a caller that holds the vault's lock."""
+    digests, missing = shards_of(vault, job)
+    if missing:
+        _encrypt(vault, job, missing, num_workers, progress or (lambda done, total: None))
+    return {
+        arm: Prepared(job.shard_folder(digest), prepare_private(vault, job, arm, digest))
+        for arm, digest in digests.items()
+    }
+
+
+def shards_of(vault: Vault, job: Assignment) -> tuple[dict[str, str], dict[str, ArmConfig]]:
+    """The digest of each arm's shard, and the protections of those that are not there."""
     stored = {arm: stored_as(protection) for arm, protection in job.protections.items()}
     digests = {arm: shard_digest(job, p, _shared_key(vault, p)) for arm, p in stored.items()}
     missing = {
         digest: stored[arm]
         for arm, digest in digests.items()
-        if not _is_whole(vault, digest, stored[arm])
+        if flaw(vault, job, digest, stored[arm])
     }
-    if missing:
-        _encrypt_all(vault, job, missing)
-    return {
-        arm: Prepared(vault.shard_folder(digest), prepare_private(vault, job, arm, digest))
-        for arm, digest in digests.items()
-    }
+    return digests, missing
 
 
-class Sealer:
-    """Encrypts views of one protection into one shard."""
+def outlook(vault: Vault, job: Assignment) -> Outlook:
+    """What is left to encrypt for one assignment.
 
-    def __init__(self, keys: SubKeys | None, encrypt: Encrypt, writer: ShardWriter) -> None:
-        self._keys, self._encrypt, self._writer = keys, encrypt, writer
-
-    def view(self, image: np.ndarray, labels: np.ndarray, scene: Scene, view: int) -> None:
-        """Encrypt and store one training view."""
-        self._writer.add_view(self._seal(image, "train", scene, view), labels)
-
-    def heldout(self, image: np.ndarray, labels: np.ndarray, scene: Scene) -> None:
-        """Encrypt and store one held-out image."""
-        self._writer.add_heldout(self._seal(image, "heldout", scene, 0), labels)
-
-    def _seal(self, image: np.ndarray, split: str, scene: Scene, view: int) -> np.ndarray:
-        if self._keys is None:
-            return image
-        return self._encrypt(image, self._keys.of_view(split, scene, view))
+    Raises:
+        InputError: For a label map that cannot be read, or a vault that is open to others.
+    """
+    _, missing = shards_of(vault, job)
+    num_bytes, scenes = 0, set[int]()
+    for digest, protection in missing.items():
+        manifest = promised(job, digest)
+        draft = resumed(vault, job, manifest, protection)
+        scenes.update(draft.missing if draft else range(len(job.train) + len(job.heldout)))
+        shapes = manifest.shapes(job.data.image_size).values()
+        num_bytes += 0 if draft else sum(map(math.prod, shapes))
+    return Outlook(tuple(missing.values()), len(scenes), num_bytes)
 
 
-def _encrypt_all(vault: Vault, job: Assignment, missing: Mapping[str, ArmConfig]) -> None:
-    size, policy = job.data.image_size, job.data.fit
-    sizes = [scored_size(scene.size(), size, policy) for scene in job.heldout]
-    with ExitStack() as stack:
-        sealers: list[Sealer] = []
-        drawn: dict[str, SubKeys] = {}
-        for digest, protection in missing.items():
-            manifest = Manifest(
-                SCHEMA, job.city, digest, job.block_size, len(job.train), job.data.num_views, sizes
-            )
-            writing = writing_shard(vault.shard_folder(digest), manifest, size)
-            keys = None
-            if protection.cipher:
-                keys = drawn[digest] = SubKeys(vault, protection)
-            writer = stack.enter_context(writing)
-            sealers.append(Sealer(keys, _encryption(protection, job.block_size), writer))
-        for scene in job.train:
-            for number, (image, labels) in enumerate(_views(job, scene)):
-                for sealer in sealers:
-                    sealer.view(image, labels, scene, number)
-        for scene in job.heldout:
-            image, labels = fit_for_scoring(*scene.load(), size, policy)
-            for sealer in sealers:
-                sealer.heldout(image, labels, scene)
-        for digest, keys in drawn.items():  # before the shards appear, at the end of the stack
-            if keys.salts:  # a shard of earlier ones is none any more
-                (vault.shard_folder(digest) / "manifest.json").unlink(missing_ok=True)
-                vault.save_salts(digest, keys.salts)
+def _encrypt(
+    vault: Vault,
+    job: Assignment,
+    missing: Mapping[str, ArmConfig],
+    num_workers: int,
+    progress: Progress,
+) -> None:
+    try:
+        works = [begun(vault, job, digest, p) for digest, p in missing.items()]
+        total = len(job.train) + len(job.heldout)
+        for left in _carried_out(list(_tasks(job, works)), works, num_workers):
+            progress(total - left, total)
+        for work in works:
+            work.draft.finish()
+    except (InputError, OSError):
+        for digest in missing:
+            abandon(vault, job.shard_folder(digest))
+        raise
 
 
-def _views(job: Assignment, scene: Scene) -> Sequence[tuple[np.ndarray, np.ndarray]]:
-    image, labels = scene.load()
-    data = job.data
-    size, number = data.image_size, data.num_views
-    return list(views(image, labels, size, data.fit, number, job.seed, scene.scene_id))
+def _tasks(job: Assignment, works: Sequence[Work]) -> Iterator[SceneTask]:
+    """A task for each scene that some shard lacks."""
+    lacking = [(work, set(work.draft.missing)) for work in works]
+    for number, picture in enumerate(pictures(job)):
+        targets = tuple(work.target(picture) for work, numbers in lacking if number in numbers)
+        if targets:
+            yield SceneTask(job.vault, number, picture, job.block_size, targets)
 
 
-def _encryption(protection: ArmConfig, block_size: int) -> Encrypt:
-    if protection.cipher is None or protection.block_scope is None:
-        return lambda image, _: image
-    cipher, scope = get_cipher(protection.cipher), protection.block_scope
-    return lambda image, key: encrypt(image, key, cipher, block_size=block_size, scope=scope)
+def _carried_out(
+    tasks: Sequence[SceneTask], works: Sequence[Work], num_workers: int
+) -> Iterator[int]:
+    """Do all tasks, and note them as done once they are on disk; yields how many are left."""
+    left, unsaved, saved = len(tasks), [], time.monotonic()
+    try:
+        yield left
+        for number in _sealed(tasks, num_workers):
+            unsaved.append(number)
+            left -= 1
+            if time.monotonic() - saved >= SYNC_SECONDS:
+                _mark(works, unsaved)
+                saved = time.monotonic()
+            yield left
+    finally:
+        _mark(works, unsaved)
+
+
+def _mark(works: Sequence[Work], numbers: list[int]) -> None:
+    for work in works:
+        work.draft.mark(numbers)
+    numbers.clear()
+
+
+def _sealed(tasks: Sequence[SceneTask], num_workers: int) -> Iterator[int]:
+    """Numbers of the scenes, as they are encrypted."""
+    if num_workers == 1:
+        for task in tasks:
+            seal_scene(task)
+            yield task.number
+    else:
+        for index, _ in work_at_once(seal_scene, tasks, num_workers, "encrypting"):
+            yield tasks[index].number
 
 
 def _shared_key(vault: Vault, protection: ArmConfig) -> str | None:
@@ -132,21 +166,3 @@ def _shared_key(vault: Vault, protection: ArmConfig) -> str | None:
     if protection.key_mode != "shared":
         return None
     return shared_subkey(vault.folder.parent, protection).fingerprint
-
-
-def _is_whole(vault: Vault, digest: str, protection: ArmConfig) -> bool:
-    """Whether a shard of these settings is there; a damaged one is encrypted again, and said."""
-    folder = vault.shard_folder(digest)
-    manifest = read_manifest(folder)
-    if manifest is None or manifest.settings != digest:
-        return False
-    has_salts = protection.key_lifetime == "derived" and protection.key_mode != "shared"
-    if has_salts and not vault.has_salts(digest):
-        logger.warning("%s: its salts are gone from the owner's manifests", folder)
-        return False
-    try:
-        open_shard([folder])
-    except InputError as error:
-        logger.warning("%s", error)
-        return False
-    return True

@@ -13,6 +13,7 @@ from fl_ppseg.config.loading import (
     builtin_arms,
     config_of,
     configs_dir,
+    described,
     dump_config,
     load_config,
     read_values,
@@ -27,6 +28,7 @@ from fl_ppseg.config.sections import (
     FederationConfig,
     ModelConfig,
     PartitionConfig,
+    PrivacyConfig,
     TrainingConfig,
 )
 
@@ -38,6 +40,7 @@ __all__ = [
     "FederationConfig",
     "ModelConfig",
     "PartitionConfig",
+    "PrivacyConfig",
     "Section",
     "TrainingConfig",
     "arms_of",
@@ -45,6 +48,7 @@ __all__ = [
     "builtin_arms",
     "config_of",
     "configs_dir",
+    "described",
     "dump_config",
     "load_config",
     "read_values",

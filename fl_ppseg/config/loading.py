@@ -118,6 +118,12 @@ def arms_of(config: Config) -> dict[str, ArmConfig]:
     return {arm_id: table[arm_id] for arm_id in config.arms}
 
 
+def described(config: Config) -> dict[str, Any]:
+    """The config as plain values, its arms with their settings and notes."""
+    arms = {name: arm.model_dump(mode="json") for name, arm in arms_of(config).items()}
+    return config.model_dump(mode="json") | {"arm_table": arms}
+
+
 def builtin_arms() -> dict[str, ArmConfig]:
     """The arms of configs/arms.yaml by id."""
     return dict(_arms_in(configs_dir() / "arms.yaml"))

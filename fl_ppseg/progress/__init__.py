@@ -6,14 +6,17 @@ from fl_ppseg.progress.observer import (
     RunObserver,
     SilentObserver,
 )
+from fl_ppseg.progress.recorded import RecordedObserver, replay
 from fl_ppseg.progress.steps import StepProgress, steps
 
 __all__ = [
     "LiveView",
     "LogObserver",
+    "RecordedObserver",
     "RunObserver",
     "SilentObserver",
     "StepProgress",
     "choose_observer",
+    "replay",
     "steps",
 ]

@@ -1,0 +1,1 @@
+"""The commands of `python -m clients.vault`, a file a group; what they do lies one folder up."""

@@ -1,0 +1,149 @@
+"""Commands for images: encrypt them for a node, decrypt one's own."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from clients.vault.assignment import Assignment
+from clients.vault.commands.options import Commands, absolute, add_command, add_node, add_owner
+from clients.vault.handover import (
+    Estimate,
+    Handover,
+    assignments,
+    check_space,
+    earlier_policy,
+    estimate,
+    hand_over,
+    refuse,
+)
+from clients.vault.keyring import Vault, owners_vault
+from clients.vault.node_folder import policy_of
+from clients.vault.recovery import write_tree
+from clients.vault.wording import duration_text, size_text
+from fl_ppseg.config import arms_of, load_config
+from fl_ppseg.errors import InputError
+from fl_ppseg.files import available_cpus
+from fl_ppseg.progress import steps
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the commands of this group."""
+    parser = add_command(commands, "encrypt", "encrypt images into a node folder", _encrypt)
+    add_owner(parser)
+    add = parser.add_argument
+    add("--data-root", type=Path, metavar="TREE", help="Cityscapes tree (or CITYSCAPES_DATASET)")
+    add("--config", required=True, metavar="FILE", help="the run's YAML file, or a name in configs")
+    add("--arms", metavar="A,B", help="arms to encrypt for; all of the config if left out")
+    add("--split", choices=("train", "val"), default="train", help="val: only to be evaluated on")
+    add("--out", type=absolute, required=True, metavar="FOLDER", help="the node folder")
+    add(
+        "--workers",
+        type=_number,
+        default=available_cpus(),
+        metavar="N",
+        help="processes; by default one a CPU core",
+    )
+    add("--allow-plain", action="store_true", help="also arms that store images as they are")
+    add("--dry-run", action="store_true", help="say disk and time, and stop")
+    add("--quiet", action="store_true", help="show no progress")
+    parser = add_command(commands, "decrypt", "decrypt what has derived keys to PNGs", _decrypt)
+    add_owner(parser)
+    add_node(parser)
+    parser.add_argument("--arm", required=True, metavar="ARM", help="whose shard")
+    parser.add_argument("--seed", type=int, metavar="N", help="of the run, where there are several")
+    parser.add_argument("--out", type=Path, required=True, metavar="TREE", help="a new folder")
+
+
+def _encrypt(options: argparse.Namespace) -> None:
+    vault = owners_vault(options.vault, options.city)
+    handover = _handover(options, vault)
+    before = earlier_policy(handover)
+    jobs = assignments(vault, handover)
+    cost = estimate(vault, list(jobs.values()), options.workers)
+    _announce(handover, next(iter(jobs.values())), cost, options.workers)
+    if options.dry_run:
+        return
+    with steps(sys.stderr, options.quiet) as progress:
+
+        def show(seed: int, done: int, total: int) -> None:
+            progress.update(f"encrypting {handover.city}, seed {seed}", done, total)
+
+        hand_over(vault, handover, jobs, options.workers, show)
+    if cost.num_scenes == 0 and earlier_policy(handover) == before:
+        print(f"{handover.node}: complete already, nothing was done")
+        return
+    print(f"{handover.node}: complete; copy this folder to the node, and never the vault")
+    if any(arm.embedding == "private" for arm in handover.arms.values()):
+        print(
+            "its private embedding is as good as your key: for a node that you trust, and no other"
+        )
+
+
+def _handover(options: argparse.Namespace, vault: Vault) -> Handover:
+    """What the options say, once it is clear that an owner can do it."""
+    root = options.data_root or os.environ.get("CITYSCAPES_DATASET")
+    if not root:
+        raise InputError("give --data-root, or set CITYSCAPES_DATASET to a Cityscapes tree")
+    names = options.arms and [name.strip() for name in options.arms.split(",")]
+    config = load_config(options.config, overrides={"arms": names})
+    arms = arms_of(config)
+    for name, arm in arms.items():
+        refuse(name, arm, options.allow_plain)
+    places = vault.folder.resolve(), options.out.resolve()
+    if any(a.is_relative_to(b) for a, b in (places, places[::-1])):
+        raise InputError(
+            f"{options.out}: vault and node folder lie in one another, but keys must not lie with "
+            "what is handed over; choose another --out"
+        )
+    return Handover(options.city, options.split, config, arms, Path(root), options.out)
+
+
+def _announce(handover: Handover, job: Assignment, cost: Estimate, num_workers: int) -> None:
+    """Say what there is to do, and what it costs."""
+    print(
+        f"{handover.city}: {len(job.train)} images to train on, {len(job.heldout)} held out; arms "
+        f"{', '.join(handover.arms)}; seeds {', '.join(map(str, handover.config.seeds))}"
+    )
+    free = check_space(handover.node, cost.num_bytes)
+    if cost.num_scenes:
+        print(
+            f"to encrypt: {cost.num_scenes} images, {size_text(cost.num_bytes)} on disk "
+            f"({size_text(free)} free), about {duration_text(cost.seconds)} with {num_workers} "
+            "worker(s)",
+            flush=True,
+        )
+
+
+def _decrypt(options: argparse.Namespace) -> None:
+    vault = owners_vault(options.vault, options.city)
+    policy = policy_of(options.node, options.city)
+    arm = policy.arms.get(options.arm)
+    if arm is None:
+        raise InputError(
+            f"{options.node}: no arm {options.arm!r}; there are {', '.join(policy.arms) or 'none'}"
+        )
+    seed = options.seed if options.seed is not None else next(iter(arm.shards))
+    if seed not in arm.shards:
+        raise InputError(
+            f"{options.node}: no seed {seed}; there are {', '.join(map(str, arm.shards))}"
+        )
+    protection = arm.protection
+    if protection is not None and protection.key_lifetime != "derived":
+        reason = (
+            "images lie there as they are, nothing is to be decrypted"
+            if protection.key_mode == "plain"
+            else "its keys were disposable and are gone: nobody can decrypt it, not even you"
+        )
+        raise InputError(f"arm {options.arm}: {reason}")
+    (folder,) = arm.shards[seed]
+    number = write_tree(vault, folder, options.out)
+    print(
+        f"{options.out}: {number} views of arm {options.arm}, seed {seed}, as they were encrypted"
+    )
+
+
+def _number(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes; wanted 1 or more")
+    return int(text)

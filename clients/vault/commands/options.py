@@ -1,0 +1,70 @@
+"""What the commands' options have in common."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fl_ppseg.command_line import Parser
+from fl_ppseg.errors import InputError
+
+Command = Callable[[argparse.Namespace], None]
+Commands = Any
+"""argparse's own type for a place where commands are added has no public name."""
+
+
+def add_command(commands: Commands, name: str, does: str, command: Command) -> Parser:
+    """A new command.
+
+    Args:
+        commands: Where it is added.
+        name: What the user types.
+        does: What it does, in one line.
+        command: Carries it out.
+    """
+    parser: Parser = commands.add_parser(name, help=does, description=f"{does}.")
+    parser.set_defaults(command=command)
+    return parser
+
+
+def add_vault(parser: Parser, required: bool = True) -> None:
+    """The option that names the folder of vaults."""
+    parser.add_argument(
+        "--vault", type=Path, required=required, metavar="DIR", help="folder of vaults, yours alone"
+    )
+
+
+def add_city(parser: Parser, required: bool = True) -> None:
+    """The option that names the owner's city."""
+    parser.add_argument(
+        "--city", type=city_name, required=required, metavar="NAME", help="whose images: your city"
+    )
+
+
+def add_owner(parser: Parser) -> None:
+    """The options that name an owner's vault."""
+    add_vault(parser)
+    add_city(parser)
+
+
+def add_node(parser: Parser, required: bool = True) -> None:
+    """The option that names a node folder."""
+    parser.add_argument(
+        "--node", type=absolute, required=required, metavar="FOLDER", help="the node folder"
+    )
+
+
+def absolute(text: str) -> Path:
+    """A path as it stays when somebody else reads it."""
+    return Path(text).absolute()
+
+
+def city_name(text: str) -> str:
+    """The name of a city, which is a folder's too.
+
+    Raises:
+        InputError: It cannot be one.
+    """
+    if not text.isprintable() or "/" in text or text.startswith(".") or not text.strip():
+        raise InputError(f"--city {text!r} names no folder; give a plain name such as aachen")
+    return text

@@ -1,0 +1,141 @@
+"""Shards under way: begun with their salts on disk, gone on with, or abandoned without a trace."""
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from clients.vault.assignment import Assignment
+from clients.vault.keyring import Vault
+from clients.vault.record import Part, Record, view_name
+from clients.vault.sealing import Picture, Target, hashed
+from fl_ppseg.config import ArmConfig
+from fl_ppseg.dataset import Scene
+from fl_ppseg.errors import InputError
+from fl_ppseg.shard import SCHEMA, Manifest, open_shard, read_manifest
+from fl_ppseg.shard_draft import ShardDraft, draft_folder
+from fl_ppseg.views import scored_size
+
+logger = logging.getLogger(__name__)
+
+
+class Work(NamedTuple):
+    """A shard under way."""
+
+    draft: ShardDraft
+    protection: ArmConfig
+    record: Record | None
+
+    def target(self, picture: Picture) -> Target:
+        """The shard as the place where one scene goes."""
+        scene_id, num_views = picture.scene.scene_id, picture.data.num_views
+        record = self.record and self.record.of_scene(picture.part, scene_id, num_views)
+        return Target(self.draft.folder, self.protection, record)
+
+
+def begun(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> Work:
+    """The draft that an interrupted call left, or a new one after its record.
+
+    Raises:
+        InputError: For an image or label map that cannot be read, or a damaged vault.
+        OSError: The disk is full.
+    """
+    manifest = promised(job, digest)
+    folder, size = job.shard_folder(digest), job.data.image_size
+    if folder.exists():
+        logger.warning("%s; encrypting it anew", flaw(vault, job, digest, protection))
+    draft = resumed(vault, job, manifest, protection)
+    if not _has_record(protection):
+        return Work(draft or ShardDraft.begin(folder, manifest, size), protection, None)
+    if draft is not None and draft.manifest.record is not None:
+        return Work(draft, protection, vault.find(draft.manifest.record)[1])
+    abandon(vault, folder)
+    record = Record.new(protection, *_scene_ids(job), job.data.num_views, _samples(job))
+    name = vault.save_record(record)
+    try:
+        draft = ShardDraft.begin(folder, replace(manifest, record=name), size)
+    except OSError:
+        vault.drop_record(name)
+        raise
+    return Work(draft, protection, record)
+
+
+def resumed(
+    vault: Vault, job: Assignment, manifest: Manifest, protection: ArmConfig
+) -> ShardDraft | None:
+    """The draft of a shard, if it is to become the promised one and its salts are there."""
+    draft = ShardDraft.resume(job.shard_folder(manifest.settings))
+    if draft is None or replace(draft.manifest, record=None) != manifest:
+        return None
+    return draft if _is_recorded(vault, draft.manifest, protection) else None
+
+
+def abandon(vault: Vault, folder: Path) -> None:
+    """Remove the draft of a shard, and its record: what that could decrypt is gone with it."""
+    draft = ShardDraft.resume(folder)
+    if draft is not None and draft.manifest.record is not None:
+        vault.drop_record(draft.manifest.record)
+    shutil.rmtree(draft_folder(folder), ignore_errors=True)
+
+
+def flaw(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> str | None:
+    """Why a shard has to be encrypted (again); None for a whole one of these settings."""
+    folder = job.shard_folder(digest)
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.settings != digest:
+        return f"{folder}: no encrypted shard"
+    if not _is_recorded(vault, manifest, protection):
+        return f"{folder}: the master key of today has no salts of it"
+    try:
+        open_shard([folder])
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def promised(job: Assignment, digest: str) -> Manifest:
+    """The manifest of a shard that is to be made, without what only its owner can know.
+
+    Raises:
+        InputError: For a label map that cannot be read.
+    """
+    data = job.data
+    sizes = [scored_size(scene.size(), data.image_size, data.fit) for scene in job.heldout]
+    return Manifest(SCHEMA, job.city, digest, job.block_size, len(job.train), data.num_views, sizes)
+
+
+def pictures(job: Assignment) -> list[Picture]:
+    """What is to be made of each scene, in the order of a shard."""
+    parts: tuple[tuple[Part, Sequence[Scene]], ...] = (
+        ("train", job.train),
+        ("heldout", job.heldout),
+    )
+    return [Picture(part, scene, job.data, job.seed) for part, scenes in parts for scene in scenes]
+
+
+def _has_record(protection: ArmConfig) -> bool:
+    """Whether the owner keeps salts of its own for a shard."""
+    return protection.key_lifetime == "derived" and protection.key_mode != "shared"
+
+
+def _is_recorded(vault: Vault, manifest: Manifest, protection: ArmConfig) -> bool:
+    """Whether the salts that a shard names are there, under the master key of today."""
+    if not _has_record(protection):
+        return True
+    return manifest.record is not None and vault.has_record(manifest.record)
+
+
+def _scene_ids(job: Assignment) -> tuple[list[str], list[str]]:
+    return [scene.scene_id for scene in job.train], [scene.scene_id for scene in job.heldout]
+
+
+def _samples(job: Assignment) -> dict[str, str]:
+    """Hashes of some plain first views: the first and the last training image, one held out."""
+    chosen = {*job.train[:1], *job.train[-1:], *job.heldout[:1]}
+    return {
+        view_name(picture.part, picture.scene.scene_id, 0): hashed(next(picture.views())[0])
+        for picture in pictures(job)
+        if picture.scene in chosen
+    }

@@ -1,0 +1,27 @@
+"""Sizes and durations in a person's words."""
+
+import math
+
+
+def size_text(num_bytes: float) -> str:
+    """A size in decimal units.
+
+    >>> size_text(999), size_text(1_350_000), size_text(63_240_000_000)
+    ('999 bytes', '1.35 MB', '63.2 GB')
+    """
+    for unit in ("bytes", "kB", "MB"):
+        if num_bytes < 999.5:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.3g} GB"
+
+
+def duration_text(seconds: float) -> str:
+    """A duration, rounded as estimates deserve it.
+
+    >>> duration_text(0.2), duration_text(200), duration_text(9000)
+    ('1 s', '3 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{math.ceil(seconds)} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

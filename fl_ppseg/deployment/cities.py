@@ -1,0 +1,66 @@
+"""The cities of a deployed run: who trains and who only evaluates, in its folder's cities.json.
+
+Takes the place of a simulation's partition, which names images: the coordinator knows none.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from fl_ppseg.config import Section, validate
+from fl_ppseg.errors import InputError
+from fl_ppseg.files import write_atomically
+
+FILE = "cities.json"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+"""What a city may be called: its name is part of file names."""
+
+
+class Cities(Section):
+    """Names of the nodes of a run."""
+
+    train: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Cities that train, and are scored on held-out images of their own."""
+    val: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Cities that only evaluate."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        for city in self.all:
+            if not NAME.fullmatch(city):
+                raise ValueError(
+                    f"{city!r} is no name of a city: letters, digits, dot, dash, underscore"
+                )
+            if self.all.count(city) > 1:
+                raise ValueError(f"{city} is named twice")
+        return self
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """All cities, those that train first."""
+        return self.train + self.val
+
+
+def save_cities(cities: Cities, run: Path) -> None:
+    """Write the cities of a run into its folder."""
+    write_atomically(run / FILE, json.dumps(cities.model_dump(mode="json"), indent=1) + "\n")
+
+
+def load_cities(run: Path) -> Cities:
+    """Read the cities of a run.
+
+    Raises:
+        InputError: The folder holds no run that was initialised for nodes.
+    """
+    path = run / FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: no cities of a run ({type(error).__name__}); make the run folder with "
+            "python -m fl_ppseg.initialise"
+        ) from None
+    return validate(Cities, values, str(path))

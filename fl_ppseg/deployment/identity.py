@@ -1,0 +1,64 @@
+"""A node's key pair: an EC key in OpenSSH's formats, which Flower reads."""
+
+import base64
+import hashlib
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from fl_ppseg.errors import InputError
+from fl_ppseg.files import write_atomically
+
+
+def make_key_pair(private: Path, public: Path, comment: str) -> None:
+    """Write a new key pair (EC P-384); the private half 0600, without a passphrase.
+
+    Raises:
+        InputError: There is one already: another would be another node.
+    """
+    if private.exists():
+        raise InputError(f"{private}: there already; a node keeps its key")
+    key = ec.generate_private_key(ec.SECP384R1())
+    secret = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.NoEncryption(),
+    )
+    shown = key.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
+    write_atomically(private, secret, mode=0o600)
+    write_atomically(public, shown + f" {comment}\n".encode())
+
+
+def read_public_key(path: Path) -> bytes:
+    """A node's public key in PEM, as Flower's SuperLink knows it.
+
+    Raises:
+        InputError: The file holds no EC key in OpenSSH's format.
+    """
+    try:
+        key = serialization.load_ssh_public_key(path.read_bytes())
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise InputError(f"{path}: no node's public key; wanted the node.pub of clients.node init")
+    return key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def fingerprint(public: Path) -> str:
+    """What two people compare on the telephone, as `ssh-keygen -l` shows it.
+
+    Raises:
+        InputError: The file holds no public key in OpenSSH's format.
+    """
+    try:
+        blob = base64.b64decode(public.read_text("ascii").split()[1], validate=True)
+    except (ValueError, IndexError):
+        raise InputError(f"{public}: no public key in OpenSSH's format") from None
+    digest = base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+    return f"SHA256:{digest}"

@@ -1,0 +1,41 @@
+"""A command with verbs: `python -m <module> <verb> ...`, each verb with a parser of its own."""
+
+from argparse import REMAINDER, HelpFormatter, RawDescriptionHelpFormatter
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from fl_ppseg.command_line import Parser
+
+
+class Verb(NamedTuple):
+    """One verb of a command."""
+
+    does: str
+    """What it does, in a line."""
+    main: Callable[[Parser, Sequence[str]], int]
+    """Adds its options to the parser, parses and acts; returns the exit status."""
+
+
+def dispatch(
+    module: str, description: str, verbs: Mapping[str, Verb], argv: Sequence[str] | None
+) -> int:
+    """Run the verb that the arguments name.
+
+    Args:
+        module: What stands behind `python -m`.
+        description: Of the whole command.
+        verbs: By name, in the order in which a person needs them.
+        argv: Arguments without the program's name; None reads `sys.argv`.
+    """
+    width = max(map(len, verbs))
+    table = "\n".join(f"  {name:{width}}  {verb.does}" for name, verb in verbs.items())
+    parser = Parser(module, description)
+    parser.formatter_class = RawDescriptionHelpFormatter
+    parser.epilog = f"verbs (each has -h):\n{table}"
+    parser.add_argument("verb", choices=list(verbs), metavar="VERB", help="one of the verbs below")
+    parser.add_argument("options", nargs=REMAINDER, metavar="...", help="options of the verb")
+    given = parser.parse_args(argv)
+    verb = verbs[given.verb]
+    own = Parser(f"{module} {given.verb}", f"{verb.does[0].upper()}{verb.does[1:]}.")
+    own.formatter_class = HelpFormatter
+    return verb.main(own, given.options)

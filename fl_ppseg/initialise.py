@@ -1,0 +1,116 @@
+"""`python -m fl_ppseg.initialise`: the model creator's step of a federation of several machines.
+
+Writes a run folder that needs no image and no key: the config, the cities that take part, and for
+each arm and seed the model of round 0. The coordinator trains it; owners prepare their nodes by it.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from fl_ppseg.classes import load_class_table
+from fl_ppseg.command_line import Parser, run
+from fl_ppseg.config import Config, arms_of, dump_config, load_config, validate
+from fl_ppseg.deployment.cities import Cities, save_cities
+from fl_ppseg.errors import InputError
+from fl_ppseg.files import write_atomically
+from fl_ppseg.initial_weights import initial_models, save_initial
+from fl_ppseg.run_folder import RunFolder
+
+DEFAULTS = {"federation.grace_seconds": 90.0}
+"""What differs on separate machines: Flower notices after 60 s that a node is gone."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the run folder.
+
+    Raises:
+        InputError: For a config, weights or arms that several machines cannot train.
+    """
+    options = _parser().parse_args(argv)
+    named = {"train": _names(options.cities), "val": _names(options.val_cities)}
+    cities = validate(Cities, named, "--cities, --val-cities")
+    config = _config(options, cities)
+    folder = initialise(config, cities, options.out.absolute())
+    print(f"{folder.path}: {len(cities.train)} training and {len(cities.val)} val cities")
+    print(f"arms: {', '.join(config.arms)}; seeds: {', '.join(map(str, config.seeds))}")
+    return 0
+
+
+def initialise(config: Config, cities: Cities, out: Path) -> RunFolder:
+    """Write the run folder of a federation; config.yaml, the last file, makes it one.
+
+    Args:
+        config: The experiment; where it names images, they are those of who wrote it.
+        cities: Who takes part.
+        out: The folder.
+
+    Raises:
+        InputError: A run lies there, an arm wants what no machine may have, or weights cannot be
+            had.
+    """
+    folder = RunFolder(out)
+    if folder.config.exists():
+        raise InputError(f"{out}: holds a run already; choose another --out")
+    check_arms(config)
+    classes = load_class_table(config.data.classes)
+    save_initial(config, folder, classes, initial_models(config, classes.num_classes), None)
+    save_cities(cities, out)
+    write_atomically(folder.config, dump_config(config))
+    return folder
+
+
+def check_arms(config: Config) -> None:
+    """Find out whether the arms can be trained by owners who share nothing.
+
+    Raises:
+        InputError: One wants a key that all share, or all images on one machine.
+    """
+    for name, arm in arms_of(config).items():
+        if arm.key_mode == "shared":
+            raise InputError(
+                f"arm {name}: its owners share one key, which would have to travel between them; "
+                "compare it with the others in a simulation"
+            )
+        if arm.training == "centralised":
+            raise InputError(
+                f"arm {name}: wants all images on one machine; compare it in a simulation"
+            )
+
+
+def _config(options: argparse.Namespace, cities: Cities) -> Config:
+    overrides = {
+        "clients": len(cities.train),
+        "arms": None if options.arms is None else list(_names(options.arms)),
+        "seeds": None if options.seed is None else [options.seed],
+    }
+    config = load_config(options.config, options.set, overrides, DEFAULTS)
+    if config.cells:
+        raise InputError(f"{options.config}: a comparison of cells; give the config of one run")
+    here = {"root": None}  # each owner has images of its own
+    return config.model_copy(update={"data": config.data.model_copy(update=here)})
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        "fl_ppseg.initialise",
+        "Make the run folder of a federation whose nodes run on machines of their own.",
+    )
+    add = parser.add_argument
+    add("--cities", required=True, metavar="A,B,...", help="cities that train")
+    add("--val-cities", required=True, metavar="A,...", help="cities that only evaluate")
+    add("--out", type=Path, required=True, metavar="DIR", help="run folder to make")
+    add("--config", metavar="FILE", help="YAML file, or the name of one in configs/")
+    add("--arms", metavar="A,B,...", help="arms to train (those of the config)")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="set dotted.key=value")
+    add("--seed", type=int, metavar="N", help="seed of the training")
+    parser.formatter_class = argparse.HelpFormatter
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))

@@ -1,0 +1,56 @@
+"""Who may take part: a public key for each city, in the coordinator's folder and the SuperLink.
+
+The folder is what counts; the SuperLink is brought in line with it at every start and enrolment.
+"""
+
+from pathlib import Path
+
+from fl_ppseg.deployment.cities import NAME
+from fl_ppseg.deployment.identity import fingerprint, read_public_key
+from fl_ppseg.errors import InputError
+from fl_ppseg.files import write_atomically
+from strategies.coordinator.home import Home
+from strategies.coordinator.superlink import SuperLink
+
+
+def enrol(home: Home, city: str, public: Path, *, replace: bool) -> str:
+    """Remember the key of a city's node; the same key again changes nothing.
+
+    Args:
+        home: The coordinator's.
+        city: Whose node it is.
+        public: Its node.pub.
+        replace: Whether another key of this city is to be forgotten.
+
+    Returns:
+        The key's fingerprint.
+
+    Raises:
+        InputError: The city has another key, the key is another city's, or it is none.
+    """
+    if not NAME.fullmatch(city):
+        raise InputError(f"{city!r} is no name of a city: letters, digits, dot, dash, underscore")
+    key = read_public_key(public)
+    for other, path in home.enrolled().items():
+        is_same_key = read_public_key(path) == key
+        if other != city and is_same_key:
+            raise InputError(f"{public}: this key is enrolled for {other}; one key is one city's")
+        if other == city and not is_same_key and not replace:
+            raise InputError(
+                f"{city} is enrolled with another key ({fingerprint(path)}); add --replace if its "
+                "owner has told you of the new one"
+            )
+    write_atomically(home.nodes / f"{city}.pub", public.read_bytes())
+    return fingerprint(public)
+
+
+def bring_in_line(home: Home, link: SuperLink) -> None:
+    """Register at the SuperLink who is enrolled, and unregister who is not (any more)."""
+    wanted = {read_public_key(path): city for city, path in home.enrolled().items()}
+    known = {node.public_key: node for node in link.nodes()}
+    for key, node in known.items():
+        if wanted.get(key) != node.city:
+            link.unregister(node.node_id)
+    for key, city in wanted.items():
+        if key not in known or known[key].city != city:
+            link.register(city, key)

@@ -1,0 +1,114 @@
+"""The coordinator's folder: where everything lies, and what its `init` was told."""
+
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import Field
+
+from fl_ppseg.config import Section, read_yaml, validate
+from fl_ppseg.deployment.certificates import LOOPBACK, Pair, issue, make_authority, rehearse
+from fl_ppseg.errors import InputError
+from fl_ppseg.files import private_folder, write_atomically
+
+Port = Annotated[int, Field(gt=0, lt=65536)]
+LINK_HOST = "127.0.0.1"
+"""Where the SuperLink listens: no other machine reaches it."""
+
+
+class Settings(Section):
+    """What `init` was told."""
+
+    hosts: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Names and addresses by which nodes call the coordinator."""
+    bind: str = ""
+    """Address that the proxy listens on; empty: all of this machine."""
+    port: Port = 9443
+    """Port that nodes call."""
+    link_port: Port = 9092
+    """Port of the SuperLink on the loopback."""
+    insecure: bool = False
+    """No TLS, no enrolment, no proxy: for tests on one machine."""
+
+
+class Home:
+    """A coordinator's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self.settings_file = self.folder / "coordinator.yaml"
+        self.authority = Pair(self.folder / "ca.crt", self.folder / "ca.key")
+        self.server = Pair(self.folder / "server.crt", self.folder / "server.key")
+        self.link_authority = Pair(self.folder / "link-ca.crt", self.folder / "link-ca.key")
+        self.link = Pair(self.folder / "link.crt", self.folder / "link.key")
+        self.proxy_config = self.folder / "proxy.cfg"
+        self.proxy_pem = self.folder / "proxy.pem"
+        self.nodes = self.folder / "nodes"
+        self.database = self.folder / "state.db"
+        self.flower = self.folder / "flwr"
+        self.logs = self.folder / "logs"
+
+    @property
+    def settings(self) -> Settings:
+        """What `init` was told.
+
+        Raises:
+            InputError: There was none, or its file is damaged.
+        """
+        if not self.settings_file.exists():
+            raise InputError(
+                f"{self.folder}: no coordinator lives here; make one with "
+                f"python -m strategies.coordinator init --home {self.folder} --host NAME"
+            )
+        return validate(Settings, read_yaml(self.settings_file), str(self.settings_file))
+
+    def create(self, settings: Settings, days: int, given: tuple[Pair, Path] | None) -> None:
+        """Make the folder with its certificates; what was enrolled in an earlier one stays.
+
+        Args:
+            settings: What to remember.
+            days: How long new certificates are valid.
+            given: A certificate with its key and the authority that nodes trust, to be used in
+                place of new ones.
+
+        Raises:
+            InputError: The given certificate would be refused by nodes.
+        """
+        private_folder(self.folder)
+        if not settings.insecure:
+            self._certify(settings, days, given)
+        for folder in (self.nodes, self.flower, self.logs):
+            folder.mkdir(exist_ok=True, mode=0o700)
+        text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+        write_atomically(self.settings_file, text)
+
+    def check(self) -> None:
+        """Find out before anything starts whether nodes will accept the certificates.
+
+        Raises:
+            InputError: They are expired, do not belong together, or are for another host.
+        """
+        for host in self.settings.hosts:
+            rehearse(self.server, self.authority.certificate, host)
+        rehearse(self.link, self.link_authority.certificate, LINK_HOST)
+
+    def enrolled(self) -> dict[str, Path]:
+        """Public keys by city."""
+        return {path.stem: path for path in sorted(self.nodes.glob("*.pub"))}
+
+    def _certify(self, settings: Settings, days: int, given: tuple[Pair, Path] | None) -> None:
+        if given is not None:
+            pair, authority = given
+            for host in settings.hosts:
+                rehearse(pair, authority, host)
+            places = (*self.server, self.authority.certificate)
+            for source, target in zip((*pair, authority), places, strict=True):
+                write_atomically(target, source.read_bytes(), mode=0o600)
+            self.authority.key.unlink(missing_ok=True)
+        else:
+            if not all(path.exists() for path in self.authority):
+                make_authority(self.authority, days)
+            issue(self.authority, self.server, settings.hosts, days)
+        make_authority(self.link_authority, days)
+        issue(self.link_authority, self.link, LOOPBACK, days)
+        self.link_authority.key.unlink()  # it signs nothing else

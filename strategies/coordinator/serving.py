@@ -1,0 +1,130 @@
+"""`start`: the SuperLink and the proxy, until they are told to stop."""
+
+import socket
+import subprocess
+import time
+
+from fl_ppseg.deployment.services import (
+    LOOK_SECONDS,
+    Say,
+    Service,
+    Supervisor,
+    environment,
+    program,
+)
+from fl_ppseg.errors import InputError, RunError
+from strategies.coordinator.enrolment import bring_in_line
+from strategies.coordinator.home import LINK_HOST, Home, Settings
+from strategies.coordinator.proxy import haproxy, write_proxy
+from strategies.coordinator.superlink import NoAnswerError, SuperLink
+
+READY_SECONDS = 120.0
+"""How long the SuperLink may take to answer."""
+
+
+def serve(home: Home, say: Say) -> None:
+    """Run the coordinator's services until interrupted.
+
+    Args:
+        home: The coordinator's folder.
+        say: Takes lines for a person.
+
+    Raises:
+        InputError: HAProxy is missing, a certificate would be refused, a port is taken.
+        RunError: The SuperLink does not come up.
+    """
+    settings = home.settings
+    proxy = None if settings.insecure else _proxy(home)
+    for port in {settings.port, settings.link_port}:
+        _check_free(settings, port)
+    with Supervisor(say) as supervisor:
+        supervisor.start(_superlink(home))
+        with SuperLink(home) as link:
+            _wait(link, supervisor, home)
+            if not settings.insecure:
+                bring_in_line(home, link)
+        if proxy is not None:
+            supervisor.start(proxy)
+        say(_welcome(home))
+        supervisor.watch()
+
+
+def _superlink(home: Home) -> Service:
+    settings = home.settings
+    if settings.insecure:
+        link = ["--insecure", "--host", settings.bind or "0.0.0.0", "--port", str(settings.port)]
+    else:
+        link = [
+            *("--host", LINK_HOST, "--port", str(settings.link_port)),
+            *("--ssl-ca-certfile", str(home.link_authority.certificate)),
+            *("--ssl-certfile", str(home.link.certificate)),
+            *("--ssl-keyfile", str(home.link.key)),
+            "--enable-supernode-auth",
+        ]
+    return Service(
+        name="the SuperLink",
+        command=[
+            program("flower-superlink"),
+            *link,
+            *("--database", str(home.database)),
+            "--disable-runtime-dependency-installation",
+        ],
+        log=home.logs / "superlink.log",
+        environment=environment(home.flower),
+        folder=home.folder,
+    )
+
+
+def _proxy(home: Home) -> Service:
+    home.check()
+    write_proxy(home)
+    checked = subprocess.run(
+        [haproxy(), "-c", "-q", "-f", str(home.proxy_config)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if checked.returncode:
+        raise InputError(f"{home.proxy_config}: HAProxy refuses it ({checked.stderr.strip()})")
+    return Service(
+        name="the proxy",
+        command=[haproxy(), "-db", "-f", str(home.proxy_config)],
+        log=home.logs / "proxy.log",
+        environment=environment(home.flower),
+        folder=home.folder,
+    )
+
+
+def _check_free(settings: Settings, port: int) -> None:
+    for host in {settings.bind or LINK_HOST, LINK_HOST}:
+        with socket.socket() as probe:
+            if probe.connect_ex((host, port)) == 0:
+                raise InputError(
+                    f"port {port} of {host} is taken, perhaps by this coordinator started twice; "
+                    "stop the other, or give init --port and --link-port"
+                )
+
+
+def _wait(link: SuperLink, supervisor: Supervisor, home: Home) -> None:
+    end = time.monotonic() + READY_SECONDS
+    while True:
+        try:
+            link.nodes()
+            return
+        except NoAnswerError:
+            if time.monotonic() >= end:
+                raise RunError(
+                    f"the SuperLink did not answer within {READY_SECONDS:.0f} s; see "
+                    f"{home.logs / 'superlink.log'}"
+                ) from None
+        supervisor.look()
+        time.sleep(LOOK_SECONDS)
+
+
+def _welcome(home: Home) -> str:
+    settings = home.settings
+    address = f"{settings.hosts[0]}:{settings.port}"
+    if settings.insecure:
+        return f"WARNING: no TLS and no enrolment; anybody who reaches {address} gives orders"
+    cities = ", ".join(home.enrolled()) or "nobody yet"
+    return f"ready: nodes call {address}; enrolled: {cities}; Ctrl-C stops"

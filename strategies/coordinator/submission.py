@@ -1,0 +1,141 @@
+"""`run`: submit a run folder to the SuperLink, follow it, and tell how it truly ended."""
+
+import hashlib
+import sys
+import time
+from pathlib import Path
+
+from flwr.app.user_config import UserConfig
+
+from fl_ppseg.deployment.cities import Cities, load_cities
+from fl_ppseg.deployment.services import Say
+from fl_ppseg.errors import InputError, RunError
+from fl_ppseg.progress import RunObserver, choose_observer, replay
+from fl_ppseg.run_folder import RunFolder
+from strategies.coordinator.home import Home
+from strategies.coordinator.superlink import NoAnswerError, RunState, SuperLink, read_bundle
+
+PROGRESS = "progress.jsonl"
+"""File in the run folder with the events that the server writes down."""
+LOOK_SECONDS = 0.25
+ASK_SECONDS = 2.0
+ABSENT_SECONDS = 120.0
+"""How long the SuperLink may be away, for instance while it is started again."""
+BY_THE_APP = "ServerApp failed with exception: "
+"""How Flower begins the reason that our own server gave; all else is the loss of a process."""
+ATTEMPTS = 3
+"""How often a run whose processes were lost is submitted again."""
+
+
+def carry_out(home: Home, run: RunFolder, app: Path, *, quiet: bool, say: Say) -> None:
+    """Train what a run folder describes, from where it stands, and follow it to its end.
+
+    Args:
+        home: The coordinator's.
+        run: Of `python -m fl_ppseg.initialise`; half-trained ones are gone on with.
+        app: The checkout whose app nodes are asked to run.
+        quiet: Show no progress.
+        say: Takes lines for a person.
+
+    Raises:
+        InputError: A city is not enrolled, or another run is under way.
+        RunError: The run failed, for the reason that is given.
+        KeyboardInterrupt: The user interrupted; the run is stopped.
+    """
+    cities = load_cities(run.path)
+    with SuperLink(home) as link:
+        _check_enrolled(home, cities, link, say)
+        for left in reversed(range(ATTEMPTS + 1)):
+            offset, run_id = 0, _under_way(link, run)
+            if run_id is None:
+                offset, run_id = _size(run), _submit(link, run, cities, app)
+            with choose_observer(quiet, sys.stderr) as observer:
+                state = _follow(link, run_id, run, observer, offset)
+            if state.outcome == "completed":
+                return
+            if state.details.startswith(BY_THE_APP) or state.outcome == "stopped" or not left:
+                raise RunError(_why(state))
+            say(f"the server was lost ({state.details or 'no reason given'}); going on")
+
+
+def check_app(app: Path) -> Path:
+    """The checkout whose app is submitted.
+
+    Raises:
+        InputError: There is no app.
+    """
+    if not (app / "pyproject.toml").is_file():
+        raise InputError(
+            f"{app}: no pyproject.toml, so no app to submit; give --app with a checkout of fl_ppseg"
+        )
+    return app
+
+
+def _check_enrolled(home: Home, cities: Cities, link: SuperLink, say: Say) -> None:
+    if home.settings.insecure:
+        return
+    enrolled = home.enrolled()
+    if missing := [city for city in cities.all if city not in enrolled]:
+        raise InputError(
+            f"not enrolled: {', '.join(missing)}; get each node.pub and run "
+            f"python -m strategies.coordinator enrol --home {home.folder} {missing[0]} node.pub"
+        )
+    online = {node.city for node in link.nodes() if node.is_online}
+    if away := [city for city in cities.all if city not in online]:
+        say(f"not connected yet: {', '.join(away)}")
+
+
+def _under_way(link: SuperLink, run: RunFolder) -> int | None:
+    """The run of this folder that goes on already, to be followed."""
+    for state in link.runs():
+        if not state.is_finished:
+            if state.run_dir == str(run.path):
+                return state.run_id
+            raise InputError(
+                f"a run of {state.run_dir or 'something else'} is under way; wait for its end, or "
+                f"stop it: python -m strategies.coordinator stop --home ... {state.run_id}"
+            )
+    return None
+
+
+def _submit(link: SuperLink, run: RunFolder, cities: Cities, app: Path) -> int:
+    bundle = read_bundle(check_app(app))
+    config: UserConfig = {"run-dir": str(run.path), "num-nodes": len(cities.all)}
+    return link.submit(bundle, hashlib.sha256(bundle).hexdigest(), config)
+
+
+def _follow(
+    link: SuperLink, run_id: int, run: RunFolder, observer: RunObserver, offset: int
+) -> RunState:
+    """Show a run until it is finished; an interrupt stops it."""
+    state: RunState | None = None
+    asked = answered = time.monotonic()
+    try:
+        while state is None or not state.is_finished:
+            offset = replay(run.path / PROGRESS, observer, offset)
+            time.sleep(LOOK_SECONDS)
+            if time.monotonic() - asked < ASK_SECONDS:
+                continue
+            asked = time.monotonic()
+            try:
+                state, answered = link.run(run_id), asked
+            except NoAnswerError:
+                if asked - answered > ABSENT_SECONDS:
+                    raise
+    except KeyboardInterrupt:
+        link.stop(run_id)
+        raise
+    replay(run.path / PROGRESS, observer, offset)
+    return state
+
+
+def _size(run: RunFolder) -> int:
+    path = run.path / PROGRESS
+    return path.stat().st_size if path.exists() else 0
+
+
+def _why(state: RunState) -> str:
+    if state.outcome == "stopped":
+        return "the run was stopped; the same command goes on after its last finished round"
+    reason = " ".join(state.details.removeprefix(BY_THE_APP).split())
+    return f"{reason or 'the run failed'}; the same command goes on after its last finished round"

@@ -1,0 +1,181 @@
+"""What the coordinator's own commands ask Flower's SuperLink, over the loopback.
+
+Flower's `flwr` asks the same through the same client, but starts a process for every question.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import httpx
+from flwr.app.user_config import UserConfig
+from flwr.common.serde import fab_to_proto, user_config_from_proto, user_config_to_proto
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    ListRunsRequest,
+    RegisterNodeRequest,
+    StartRunRequest,
+    StopRunRequest,
+    UnregisterNodeRequest,
+)
+from flwr.proto.run_pb2 import Run
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.fab import Fab
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+
+from fl_ppseg.errors import RunError
+from strategies.coordinator.home import LINK_HOST, Home
+
+
+class NoAnswerError(RunError):
+    """The SuperLink is not there."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node that the SuperLink knows."""
+
+    node_id: int
+    city: str
+    is_online: bool
+    public_key: bytes
+    """In PEM."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How a submitted run stands."""
+
+    run_id: int
+    status: str
+    """pending, starting, running, finished"""
+    outcome: str
+    """completed, failed or stopped, once it is finished."""
+    details: str
+    """Why it failed."""
+    run_dir: str
+    """The run folder that it was submitted for."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing will come any more."""
+        return self.status == "finished"
+
+
+class SuperLink:
+    """The SuperLink of a coordinator; use it in a `with`."""
+
+    def __init__(self, home: Home) -> None:
+        settings = home.settings
+        port = settings.port if settings.insecure else settings.link_port
+        authority = None if settings.insecure else home.link_authority.certificate.read_bytes()
+        self._address = f"{LINK_HOST}:{port}"
+        self._home = home.folder
+        self._client = ControlHttpClient.from_server_address(
+            self._address,
+            insecure=settings.insecure,
+            root_certificates=authority,
+            interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def nodes(self) -> list[Node]:
+        """All nodes that are registered."""
+        with self._asking():
+            found = self._client.ListNodes(ListNodesRequest()).nodes_info
+        return [
+            Node(n.node_id, n.name, n.status == "online", n.public_key)
+            for n in found
+            if n.status != "unregistered"
+        ]
+
+    def register(self, city: str, public_key: bytes) -> None:
+        """Admit the node with a public key (PEM)."""
+        with self._asking():
+            self._client.RegisterNode(RegisterNodeRequest(public_key=public_key, name=city))
+
+    def unregister(self, node_id: int) -> None:
+        """Admit a node no longer."""
+        with self._asking():
+            self._client.UnregisterNode(UnregisterNodeRequest(node_id=node_id))
+
+    def submit(self, bundle: bytes, digest: str, config: UserConfig) -> int:
+        """Start a run of an app; returns its id.
+
+        Args:
+            bundle: The app as Flower packs it.
+            digest: SHA-256 of the bundle, in hex.
+            config: Run config: keys that the bundle knows.
+        """
+        request = StartRunRequest(
+            fab=fab_to_proto(Fab(digest, bundle, {})), override_config=user_config_to_proto(config)
+        )
+        with self._asking():
+            answer = self._client.StartRun(request)
+        if not answer.HasField("run_id"):
+            raise RunError(f"the SuperLink started no run ({answer.note or 'it says no reason'})")
+        return answer.run_id
+
+    def run(self, run_id: int) -> RunState:
+        """How a run stands."""
+        with self._asking():
+            return _state(self._client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict[run_id])
+
+    def runs(self) -> list[RunState]:
+        """The newest runs, the last one first."""
+        with self._asking():
+            found = self._client.ListRuns(ListRunsRequest()).run_dict
+        newest = sorted(found.values(), key=lambda run: run.pending_at, reverse=True)
+        return [_state(run) for run in newest]
+
+    def stop(self, run_id: int) -> None:
+        """End a run."""
+        with self._asking():
+            self._client.StopRun(StopRunRequest(run_id=run_id))
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.HTTPStatusError as error:
+            raise RunError(f"the SuperLink refused: {_refusal(error.response)}") from None
+        except httpx.HTTPError as error:
+            raise NoAnswerError(
+                f"no SuperLink answers at {self._address} ({type(error).__name__}); start it with "
+                f"python -m strategies.coordinator start --home {self._home}"
+            ) from None
+
+
+def _refusal(response: httpx.Response) -> str:
+    try:
+        answer = json.loads(response.text)
+        return " ".join(str(answer[key]) for key in ("detail", "extra") if key in answer)
+    except (ValueError, TypeError):
+        return f"HTTP {response.status_code}"
+
+
+def _state(run: Run) -> RunState:
+    config = user_config_from_proto(run.override_config)
+    status = run.status
+    return RunState(
+        run.run_id, status.status, status.sub_status, status.details, str(config.get("run-dir", ""))
+    )
+
+
+def read_bundle(app: Path) -> bytes:
+    """Pack the app of a checkout as Flower ships it; equal files give equal bytes.
+
+    Args:
+        app: The checkout, with its pyproject.toml.
+    """
+    from flwr.cli.build import build_fab_from_disk
+
+    return build_fab_from_disk(app)

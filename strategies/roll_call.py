@@ -1,0 +1,147 @@
+"""The roll call: asks nodes for their city and role, at the start of a run and while it goes on.
+
+Nodes come late, go, and come back, some under another id. Each look calls those that are new and
+hears those that have answered; it never waits. A node that says something else than it should is
+left out alone, by name and with the reason.
+"""
+
+import time
+from collections.abc import Iterable
+
+from flwr.app import Message, MessageType
+
+from fl_ppseg.errors import RunError
+from fl_ppseg.messages import MessageError, Request, pack_request, unpack_description
+from fl_ppseg.progress import RunObserver
+from strategies.grid import LazyGrid
+from strategies.roster import Roster, TakenError
+from strategies.wording import plain
+
+CALL_AGAIN_SECONDS = 60.0
+"""How long a node that has not introduced itself, or not well, is left alone."""
+LOOK_SECONDS = 0.1
+"""Between two looks while nodes are waited for."""
+SAY_SECONDS = 15.0
+"""Between two lines about nodes that are waited for."""
+
+
+class RollCall:
+    """Keeps the roster of a run up to date."""
+
+    def __init__(self, grid: LazyGrid, request: Request, observer: RunObserver) -> None:
+        """Call nobody yet; `request` is a `describe` request of this run."""
+        self.roster = Roster()
+        self.present: frozenset[int] = frozenset()
+        """Ids of the nodes that were connected at the last look."""
+        self.rejected: list[str] = []
+        """Who was left out, and why, each once."""
+        self._grid = grid
+        self._request = request
+        self._observer = observer
+        self._called: dict[int, float] = {}
+        self._pending: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+
+    def look(self) -> list[str]:
+        """Call the nodes that are new and hear those that have answered.
+
+        Returns:
+            Who was left out at this look, and why.
+        """
+        num_known = len(self.rejected)
+        self.present = frozenset(self._grid.get_node_ids())
+        self._call(filter(self._is_due, sorted(self.present - self.roster.node_ids)))
+        for message_id, node_id in list(self._pending.items()):
+            reply = self._grid.pull_one(message_id)
+            if reply is not None:
+                del self._pending[message_id]
+                self._hear(node_id, reply)
+        return self.rejected[num_known:]
+
+    def wait(self, num_nodes: int, quorum: int, seconds: float) -> None:
+        """Look until all nodes are there; once the time is up, a quorum is enough, and said.
+
+        Args:
+            num_nodes: Nodes that are expected.
+            quorum: How many are enough to begin.
+            seconds: How long to wait for the others.
+
+        Raises:
+            RunError: If the quorum is not there in time, or nobody who trains.
+        """
+        start = said = time.monotonic()
+        while (found := self._look_and_count()) < num_nodes:
+            now = time.monotonic()
+            if now - start >= seconds:
+                self._begin_without(found, num_nodes, quorum, seconds)
+                return
+            if now - said >= SAY_SECONDS:
+                said = now
+                left = seconds - (now - start)
+                self._observer.message(
+                    f"{found} of {num_nodes} nodes are here; waiting {left:.0f} s for the others"
+                )
+            self.pause()
+
+    def pause(self) -> None:
+        """Wait until the next look; ends with the run when that is stopped."""
+        self._grid.pause(LOOK_SECONDS)
+
+    def is_here(self, city: str) -> bool:
+        """Whether the node of a city was connected at the last look."""
+        return self.roster.of_city(city).node_id in self.present
+
+    def _look_and_count(self) -> int:
+        self.look()
+        return len(self.roster.members)
+
+    def _begin_without(self, found: int, num_nodes: int, quorum: int, seconds: float) -> None:
+        if found < quorum or not self.roster.with_role("train"):
+            why = f" ({'; '.join(self.rejected[:3])})" if self.rejected else ""
+            raise RunError(
+                f"{found} of {num_nodes} nodes came within {seconds:.0f} s, wanted "
+                f"{max(quorum, 1)}, of which one trains{why}; start the others, or ask for fewer"
+            )
+        self._observer.message(
+            f"beginning with {found} of {num_nodes} nodes; the others join when they come"
+        )
+
+    def _is_due(self, node_id: int) -> bool:
+        called = self._called.get(node_id)
+        return called is None or time.monotonic() - called >= CALL_AGAIN_SECONDS
+
+    def _call(self, node_ids: Iterable[int]) -> None:
+        question = pack_request(self._request)
+        messages = [
+            Message(question, node_id, MessageType.QUERY, ttl=CALL_AGAIN_SECONDS)
+            for node_id in node_ids
+        ]
+        if not messages:
+            return
+        self._names = self._grid.names()
+        self._grid.push_messages(messages)
+        now = time.monotonic()
+        for message in messages:
+            self._called[message.metadata.dst_node_id] = now
+            if message.metadata.message_id:
+                self._pending[message.metadata.message_id] = message.metadata.dst_node_id
+
+    def _hear(self, node_id: int, reply: Message) -> None:
+        name = self._names.get(node_id, "")
+        try:
+            if reply.has_error():
+                raise MessageError(f"a node did not introduce itself: {reply.error.reason}")
+            description = unpack_description(reply.content)
+            if description.run_id != self._request.run_id:
+                raise MessageError("a node introduced itself to another run")
+            before = self.roster.admit(node_id, description, self.present, name)
+        except (MessageError, TakenError) as error:
+            self._reject(plain(f"{name}: {error}" if name else str(error)))
+            return
+        if before is not None:
+            self._observer.message(f"{description.city} is back as another node")
+
+    def _reject(self, why: str) -> None:
+        if why not in self.rejected:
+            self.rejected.append(why)
+            self._observer.message(why)

@@ -1,0 +1,237 @@
+"""A node's identity, what its app answers and refuses, and the lines that its person reads."""
+
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from flwr.app import Context, Message, MessageType, RecordDict
+from flwr.cli.supernode.register import try_load_public_key
+from flwr.supercore.fab import Fab
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from clients.client_app import FAILED, REFUSED
+from clients.node import app, supernode
+from clients.node.command import main
+from clients.node.home import Home
+from clients.node.supernode import Start, address_of, serve
+from fl_ppseg import __version__
+from fl_ppseg.command_line import run as run_command
+from fl_ppseg.config import Config
+from fl_ppseg.deployment.identity import fingerprint, read_public_key
+from fl_ppseg.errors import InputError
+from fl_ppseg.messages import Request, pack_request
+
+BUNDLE = b"what the coordinator ships"
+PIN = hashlib.sha256(BUNDLE).hexdigest()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    assert main(["init", "--home", str(tmp_path / "node"), "--city", "aachen"]) == 0
+    return Home(tmp_path / "node")
+
+
+def start(**changes: Any) -> Start:
+    values: dict[str, Any] = {
+        "coordinator": "127.0.0.1:1",
+        "authority": None,
+        "policy": Path("/node/policy.yaml"),
+        "app_user": None,
+        "bundle_hash": None,
+        "port": 9094,
+    }
+    return Start(**values | changes)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_init_makes_a_key_that_flower_reads(home: Home) -> None:
+    key = load_ssh_private_key(home.key.read_bytes(), password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    assert try_load_public_key(home.public) == read_public_key(home.public)
+    assert home.public.read_text().split()[2] == "aachen"
+
+
+def test_secrets_are_their_owners_alone(home: Home) -> None:
+    app_home = home.settings.app_home
+    assert app_home == home.folder.with_name("node-app")
+    assert (home.secret.read_bytes(), len(home.secret.read_bytes())) == (
+        (app_home / "app.secret").read_bytes(),
+        32,
+    )
+    for path in (home.folder, home.logs, home.flower, app_home):
+        assert mode(path) == 0o700, path
+    for path in (home.key, home.secret, app_home / "app.secret"):
+        assert mode(path) == 0o600, path
+
+
+def test_a_node_keeps_its_key(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    before = home.key.read_bytes()
+    assert run_command(main, ["init", "--home", str(home.folder), "--city", "aachen"]) == 2
+    assert "a node keeps its key" in capsys.readouterr().err
+    assert home.key.read_bytes() == before
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen to compare with")
+def test_fingerprint_is_that_of_ssh_keygen(home: Home) -> None:
+    shown = subprocess.run(
+        ["ssh-keygen", "-l", "-f", home.public], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.split()[:2] == ["384", fingerprint(home.public)]
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["init", "--city", "a/b"], "'a/b' is no name of a city"),
+        (["start"], "no node lives here"),
+        (["start", "--coordinator", "nowhere"], "wanted HOST:PORT"),
+        (["start", "--ca", "absent.crt"], "--ca absent.crt: no such file"),
+        (["start", "--policy", "absent.yaml"], "--policy absent.yaml: no such file"),
+        (["start", "--bundle-hash", "abc"], "wanted 64 hex digits"),
+        (["dance"], "argument VERB: invalid choice: 'dance'"),
+    ],
+)
+def test_wrong_options_are_one_line(
+    argv: list[str], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("")
+    given = [*argv, "--home", str(tmp_path / "new")]
+    if argv[0] == "start":
+        for option, value in (("--coordinator", "127.0.0.1:1"), ("--policy", str(policy))):
+            given += [] if option in argv else [option, value]
+    assert run_command(main, given) == 2
+    error = capsys.readouterr().err
+    assert line in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["host", ":9443", "host:", "host:0", "host:65536", "host:x"])
+def test_other_addresses_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="wanted HOST:PORT"):
+        address_of(text)
+
+
+@pytest.mark.parametrize(
+    ("log", "line"),
+    [
+        ("[code: 2004] Failed to activate SuperNode", "its key (K) is not enrolled, or it was"),
+        ("HTTP/1.1 401 Unauthorized", "clock is wrong"),
+        ("SSLError: CERTIFICATE_VERIFY_FAILED", "not to be trusted any more"),
+    ],
+)
+def test_what_flower_logs_is_said_in_a_line(log: str, line: str) -> None:
+    said = supernode._explain(f"...\n{log}\n...", "K")
+    assert said is not None
+    assert line in said
+
+
+def test_other_ends_are_left_to_the_supervisor() -> None:
+    assert supernode._explain("Segmentation fault", "K") is None
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may start programs as another user")
+def test_another_user_wants_root(home: Home) -> None:
+    with pytest.raises(InputError, match="only root may"):
+        serve(home, start(app_user="nobody"), print)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts programs as another user")
+def test_the_owner_of_the_key_is_no_user_for_the_app(home: Home) -> None:
+    shutil.chown(home.folder, "nobody")
+    with pytest.raises(InputError, match="the app wants another user"):
+        serve(home, start(app_user="nobody"), print)
+
+
+# What the app answers.
+
+
+@pytest.fixture
+def message(monkeypatch: pytest.MonkeyPatch) -> Message:
+    for name in ("run_id", "node_id", "task_id"):
+        monkeypatch.setattr(TaskIdentity, f"_{name}", 7, raising=False)
+        setattr(TaskIdentity, name, 7)
+    config = Config()
+    request = Request(
+        "describe", "r", 1, 1, "plain", 0, "uploaded", 19, config.model, config.training
+    )
+    return Message(pack_request(request), 7, MessageType.QUERY)
+
+
+def context(policy: Path) -> Context:
+    return Context(7, 7, {"policy": str(policy)}, RecordDict(), {})
+
+
+def run_of(version: str = __version__, name: str = "fl-ppseg/fl-ppseg") -> Run:
+    made = Run.create_empty(7)
+    made.fab_id, made.fab_version = name, version
+    return made
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    path = tmp_path / "policy.yaml"
+    path.write_text("{city: aachen, role: train, arms: {}}\n")
+    path.chmod(0o600)
+    return path
+
+
+def test_the_machines_own_app_answers(message: Message, policy: Path) -> None:
+    for pin in (None, PIN):
+        bundle = Fab("whatever the coordinator says", BUNDLE, {})
+        reply = app.respond(message, context(policy), run_of(), bundle, pin)
+        assert not reply.has_error()
+        assert reply.content.config_records["settings"]["city"] == "aachen"
+
+
+def test_another_bundle_than_the_pinned_one_is_refused(message: Message, policy: Path) -> None:
+    lying = Fab(PIN, BUNDLE + b".", {})
+    reply = app.respond(message, context(policy), run_of(), lying, PIN)
+    assert reply.error.code == REFUSED
+    assert reply.error.reason.startswith("refused: this node has pinned another bundle")
+
+
+@pytest.mark.parametrize("run", [run_of("0.0.0"), run_of(name="mallory/fl-ppseg")])
+def test_another_version_or_app_is_refused_without_a_pin(
+    run: Run, message: Message, policy: Path
+) -> None:
+    reply = app.respond(message, context(policy), run, Fab("", BUNDLE, {}), None)
+    assert reply.error.code == REFUSED
+    assert f"this node runs fl-ppseg/fl-ppseg {__version__}" in reply.error.reason
+
+
+def test_errors_that_travel_name_no_path_and_no_value(message: Message, tmp_path: Path) -> None:
+    missing = tmp_path / "secret-patient-17" / "policy.yaml"
+    reply = app.respond(message, context(missing), run_of(), Fab("", BUNDLE, {}), None)
+    assert reply.error.reason == "the node failed with InputError; its own log says more"
+
+    def bad(*_: object) -> Message:
+        raise ValueError("patient 17")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "app", bad)
+        reply = app.respond(message, context(missing), run_of(), Fab("", BUNDLE, {}), None)
+    assert (reply.error.code, "17" in reply.error.reason) == (FAILED, False)
+
+
+def test_the_bundle_is_neither_unpacked_nor_imported(
+    message: Message, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flower's own way to the code in a bundle leads over these two functions and its home."""
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path / "flwr"))
+    source = Path(app.__file__).read_text("utf-8")
+    assert "install_from_fab" not in source
+    assert "load_client_app" not in source
+    app.respond(message, context(policy), run_of(), Fab("", BUNDLE, {}), PIN)
+    assert not (tmp_path / "flwr").exists()

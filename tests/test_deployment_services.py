@@ -1,0 +1,153 @@
+"""Programs are started again when they die, explained once, and leave nothing behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fl_ppseg.deployment import services
+from fl_ppseg.deployment.services import Service, Supervisor, account, program
+from fl_ppseg.errors import InputError
+
+PARENT_OF_ONE = "import subprocess, sys; subprocess.run(['sleep', '60'])"
+
+
+def service(folder: Path, code: str, **changes: object) -> Service:
+    made = Service(
+        name="it",
+        command=[sys.executable, "-c", code],
+        log=folder / "logs" / "it.log",
+        environment=dict(os.environ),
+        folder=folder,
+        restart_seconds=0.0,
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def until(found: Callable[[], object], supervisor: Supervisor, seconds: float = 15) -> None:
+    end = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < end
+        supervisor.look()
+        time.sleep(0.05)
+
+
+def test_who_dies_is_started_again_and_explained_once(tmp_path: Path) -> None:
+    said: list[str] = []
+    counting = "open('starts', 'a').write('x'); print('because of rain'); raise SystemExit(3)"
+    with Supervisor(said.append) as supervisor:
+        supervisor.start(service(tmp_path, counting))
+        starts = tmp_path / "starts"
+        until(lambda: starts.exists() and len(starts.read_text()) >= 3, supervisor)
+    assert said == [
+        f"it ended (status 3); starting it again, its log is {tmp_path / 'logs' / 'it.log'}"
+    ]
+
+
+def test_the_reason_is_read_from_what_this_start_has_written(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "it.log").write_text("rain of the day before\n")
+
+    def explain(text: str) -> str | None:
+        return f"said: {text.strip()}"
+
+    with Supervisor(said.append) as supervisor:
+        supervisor.start(service(tmp_path, "print('because of snow')", explain=explain))
+        until(lambda: said, supervisor)
+    assert said == ["said: because of snow"]
+
+
+def test_news_are_told_while_it_runs(tmp_path: Path) -> None:
+    said: list[str] = []
+    code = "import time; print('node 7 is here', flush=True); time.sleep(60)"
+    with Supervisor(said.append) as supervisor:
+        supervisor.start(service(tmp_path, code, news=("is here", "connected")))
+        until(lambda: said, supervisor)
+        supervisor.look()
+    assert said == ["connected"]
+
+
+def test_stopping_ends_what_it_has_started_itself(tmp_path: Path) -> None:
+    with Supervisor(print) as supervisor:
+        supervisor.start(service(tmp_path, PARENT_OF_ONE))
+        us = psutil.Process()
+        until(lambda: any(p.name() == "sleep" for p in us.children(recursive=True)), supervisor)
+        tree = us.children(recursive=True)
+    _, alive = psutil.wait_procs(tree, timeout=5)
+    assert len(tree) == 2
+    assert not alive
+
+
+def test_who_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "STOP_SECONDS", 0.2)
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True)"
+    said: list[str] = []
+    with Supervisor(said.append) as supervisor:
+        supervisor.start(service(tmp_path, f"{deaf}; time.sleep(60)", news=("up", "up")))
+        until(lambda: said, supervisor)
+    assert not psutil.Process().children()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux ends children with their parent")
+def test_a_killed_supervisor_leaves_nobody_behind(tmp_path: Path) -> None:
+    code = f"""
+import os, sys, time
+sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from fl_ppseg.deployment.services import Service, Supervisor
+with Supervisor(print) as supervisor:
+    supervisor.start(Service("it", ["sleep", "60"], Path("it.log"), dict(os.environ), Path(".")))
+    print("started", flush=True)
+    time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"started\n"
+    children = psutil.Process(process.pid).children()
+    assert [p.name() for p in children] == ["sleep"]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive
+
+
+def test_a_log_stays_small_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "LOG_BYTES", 1000)
+    endless = "import time\nwhile True: print('x' * 99, flush=True); time.sleep(0.01)"
+    log = tmp_path / "logs" / "it.log"
+    with Supervisor(print) as supervisor:
+        supervisor.start(service(tmp_path, endless))
+        until(log.with_name("it.log.1").exists, supervisor)
+        until(lambda: 0 < log.stat().st_size < 1000, supervisor)
+    assert b"\0" not in log.read_bytes()
+
+
+def test_users_and_programs_that_are_not_there_are_named() -> None:
+    with pytest.raises(InputError, match="no user 'nobody-of-this-name'"):
+        account("nobody-of-this-name")
+    with pytest.raises(InputError, match="flower-nonsense is not installed"):
+        program("flower-nonsense")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts programs as another user")
+def test_a_service_runs_as_the_user_that_it_is_given(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    for parent in list(tmp_path.parents)[:3]:
+        parent.chmod(parent.stat().st_mode | 0o011)
+    user, who = account("nobody"), tmp_path / "who"
+    command = ["sh", "-c", "echo $(id -u) $(id -g) > who; exec sleep 60"]
+    with Supervisor(print) as supervisor:
+        supervisor.start(service(tmp_path, "", command=command, account=user))
+        until(lambda: who.exists() and who.read_text(), supervisor)
+    assert who.read_text().split() == [str(user.uid), str(user.gid)]

@@ -1,0 +1,179 @@
+"""Differential privacy in a federation: on the coordinator's side, and on the owner's."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import small_federation as small
+from fake_nodes import TRAIN, nodes
+from test_city_strategy import Run
+
+from clients.local_privacy import released
+from clients.policy import LocalPrivacy, RefusedError, load_policy, policy_path, save_policy
+from fl_ppseg.config import PrivacyConfig
+from fl_ppseg.errors import InputError
+from fl_ppseg.privacy import epsilon
+from strategies import private_mean
+from strategies.private_mean import PrivateMean
+
+CENTRAL = PrivacyConfig(noise_multiplier=2.0, clipping_norm=1.0, delta=1e-4)
+WEIGHTS = {"w": np.zeros(3, np.float32)}
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """No noise; its standard deviations, as they were asked for."""
+    asked: list[float] = []
+
+    def still(update: Any, deviation: float) -> Any:
+        asked.append(deviation)
+        return update
+
+    monkeypatch.setattr(private_mean, "noisy", still)
+    return asked
+
+
+def test_a_private_mean_by_hand(quiet: list[float]) -> None:
+    """(3, 4, 0) is clipped to (.6, .8, 0), (0, 0, .5) stays; four were asked: sums over four."""
+    mean = PrivateMean(WEIGHTS, CENTRAL, num_asked=4)
+    mean.add({"w": np.array([3, 4, 0], np.float32)}, 1)
+    mean.add({"w": np.array([0, 0, 0.5], np.float32)}, 1000)
+    assert mean.result()["w"] == pytest.approx([0.15, 0.2, 0.125])
+    assert quiet == [2.0]
+
+
+def test_one_city_moves_the_sum_by_the_clipping_norm_at_most(quiet: list[float]) -> None:
+    """With or without it, whatever it sends: what the noise is measured by."""
+    for seed in range(5):
+        chance = np.random.default_rng(seed)
+        others = [{"w": chance.normal(size=3).astype(np.float32)} for _ in range(3)]
+        with_it, without = (PrivateMean(WEIGHTS, CENTRAL, num_asked=4) for _ in range(2))
+        for arrays in others:
+            with_it.add(arrays, 1)
+            without.add(arrays, 1)
+        with_it.add({"w": (1e6 * chance.normal(size=3)).astype(np.float32)}, 10**6)
+        apart = 4 * (with_it.result()["w"].astype(float) - without.result()["w"])
+        assert np.linalg.norm(apart) <= 1.0 + 1e-6
+
+
+def test_the_noise_of_a_private_mean() -> None:
+    """Standard deviation z C / m = 2 / 4 on every weight, anew at each call."""
+    mean = PrivateMean({"w": np.zeros(20_000, np.float32)}, CENTRAL, num_asked=4)
+    drawn = [mean.result()["w"] for _ in range(2)]
+    assert drawn[0].std() == pytest.approx(0.5, rel=0.05)
+    assert np.corrcoef(*drawn)[0, 1] == pytest.approx(0, abs=0.05)
+
+
+def test_batch_statistics_are_refused() -> None:
+    for name in ("norm.running_var", "norm.num_batches_tracked"):
+        with pytest.raises(InputError, match=r"set model\.norm to group"):
+            PrivateMean({name: np.zeros(3)}, CENTRAL, 4)
+
+
+PRIVACY = {"noise_multiplier": 2.0, "clipping_norm": 1.0, "delta": 1e-4}
+
+
+def test_a_round_says_what_privacy_costs_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("test_city_strategy.START", {"head.w": np.zeros(3, np.float32)})
+    run = Run(tmp_path).train({"num_rounds": 2, "privacy": PRIVACY})
+    spent = [(x["num_releases"], x["epsilon"], x["delta"]) for x in run.lines("round")]
+    assert spent == [(k, pytest.approx(epsilon(k, 2.0, 1e-4)), 1e-4) for k in (1, 2)]
+    assert run.listener.messages == [
+        f"round {k}: privacy of a city: epsilon {epsilon(k, 2.0, 1e-4):.3g} at delta 0.0001"
+        for k in (1, 2)
+    ]
+    assert np.isfinite(run.checkpoint().arrays["head.w"]).all()
+
+
+def test_a_round_that_is_repeated_costs_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first result may have been seen: the cities scored it before the server was killed."""
+    monkeypatch.setattr("test_city_strategy.START", {"head.w": np.zeros(3, np.float32)})
+    half = Run(tmp_path).train({"num_rounds": 2, "privacy": PRIVACY}, until=1)
+    start = half.checkpoint()
+    Run(tmp_path).train({"num_rounds": 2, "privacy": PRIVACY}, resumed=start)
+    half.folder.keep_lines(lambda line: line["round"] <= 1)
+    again = Run(tmp_path).train({"num_rounds": 2, "privacy": PRIVACY}, resumed=start)
+    assert [line["num_releases"] for line in again.lines("round")] == [1, 3]
+
+
+def test_nothing_is_said_without_privacy(tmp_path: Path) -> None:
+    run = Run(tmp_path, nodes()).train({"num_rounds": 1})
+    assert "epsilon" not in run.lines("round")[0]
+    assert list(tmp_path.rglob("releases.txt")) == []
+
+
+def demand(ledger: Path, **changes: Any) -> LocalPrivacy:
+    values = {"clipping_norm": 0.5, "noise_multiplier": 1.0, "max_epsilon": 20.0}
+    return LocalPrivacy.model_validate(values | {"ledger": ledger} | changes)
+
+
+def test_an_update_that_leaves_is_clipped_and_noisy(tmp_path: Path) -> None:
+    """Noise of 2 C z = 1 on each weight; what is left of an update of norm 1000 sqrt 2 is 0.5."""
+    start = {"w": np.zeros(20_000, np.float32), "kept at home": np.zeros(1, np.float32)}
+    after = {"w": np.full(20_000, 10, np.float32)}
+    found = released(after, start, demand(tmp_path / "ledger"))
+    assert found.keys() == {"w"}
+    assert found["w"].dtype == np.float32
+    assert found["w"].std() == pytest.approx(1.0, rel=0.05)
+    assert found["w"].mean() == pytest.approx(0.5 / math.sqrt(20_000), abs=0.05)
+
+
+def test_without_a_demand_updates_leave_bit_for_bit() -> None:
+    after = {"w": np.float32([1, -0.0, 3])}
+    assert released(after, WEIGHTS, None) is after
+
+
+def test_the_budget_counts_every_update_that_left_and_then_refuses(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    budget = epsilon(3, 1.0, 1e-5) + 1e-6
+    for _ in range(3):
+        released(WEIGHTS, WEIGHTS, demand(ledger, max_epsilon=budget))
+    with pytest.raises(RefusedError, match=r"privacy budget is spent after 3 updates \(epsilon"):
+        released(WEIGHTS, WEIGHTS, demand(ledger, max_epsilon=budget))
+    spent = [float(line) for line in ledger.read_text().splitlines()]
+    assert spent == pytest.approx([epsilon(k, 1.0, 1e-5) for k in (1, 2, 3)], rel=1e-5)
+
+
+def test_batch_statistics_do_not_leave_with_noise(tmp_path: Path) -> None:
+    arrays = {"norm.running_var": np.ones(3, np.float32)}
+    with pytest.raises(RefusedError, match="batch statistics"):
+        released(arrays, arrays, demand(tmp_path / "ledger"))
+
+
+def test_the_owner_s_policy_demands_noise_whatever_is_asked(scenes: Path, tmp_path: Path) -> None:
+    """One city of three adds noise in every round until its budget ends; the run goes on."""
+    settings = small.config(scenes, arms=["per-client"], federation={"num_rounds": 3})
+    experiment = small.prepared(settings, tmp_path)
+    path = policy_path(experiment.nodes, 0)
+    policy = load_policy(path)
+    budget = epsilon(2, 1.0, 1e-5) + 1e-6
+    privacy = demand(path.parent / "aachen.releases", max_epsilon=budget)
+    save_policy(policy.model_copy(update={"privacy": privacy}), path)
+    assert load_policy(path).privacy == privacy
+
+    recorder = small.Recorder()
+    folder = small.federate(experiment, client_app=recorder)
+    trained = [(x["round"], x["city"]) for x in folder.lines() if x["role"] == "train"]
+    assert trained == [(k, c) for k in (1, 2, 3) for c in TRAIN if (k, c) != (3, policy.city)]
+    rejected = [line["rejected"] for line in folder.lines() if line["role"] == "round"]
+    assert rejected[:2] == [[], []]
+    assert "privacy budget is spent after 2 updates" in rejected[2][0]
+    assert len(privacy.ledger.read_text().splitlines()) == 2
+
+    lengths = {}
+    for asked, sent in zip(recorder.received, recorder.sent, strict=True):
+        about = asked.content.config_records["settings"]
+        if (about["task"], about["round"]) == ("train", 1):
+            given, back = (m.content.array_records["arrays"] for m in (asked, sent))
+            apart = [back[name].numpy() - given[name].numpy() for name in back]
+            city = str(sent.content.config_records["settings"]["city"])
+            lengths[city] = math.sqrt(sum(float((a**2).sum()) for a in apart))
+            size = sum(a.size for a in apart)
+    assert lengths["aachen"] == pytest.approx(math.sqrt(size), rel=0.05)
+    assert max(lengths["bochum"], lengths["bremen"]) < 0.5 * lengths["aachen"]

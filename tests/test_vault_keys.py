@@ -1,0 +1,332 @@
+"""Master keys over the years: made once, backed up, rotated, retired; and never shown."""
+
+import base64
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from small_owner import PASSPHRASE, Owner, files_in
+
+from clients.vault import backup, rotation
+from clients.vault.backup import seal, unseal
+from clients.vault.keyring import Vault, owners_vault
+from fl_ppseg.keys import ClientKey
+
+
+@pytest.fixture
+def owner(
+    scenes: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Owner:
+    monkeypatch.setattr(backup, "SCRYPT", {"n": 2**8, "r": 8, "p": 1})  # quick
+    return Owner(scenes, tmp_path, capsys)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def fails(outcome: tuple[int, str, str], reason: str, status: int = 2) -> None:
+    found, _, error = outcome
+    assert found == status
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert reason in error
+
+
+def test_a_new_key_is_its_owners_alone_and_stays(owner: Owner) -> None:
+    status, out, _ = owner.keys("new")
+    key = ClientKey.load(owner.vault / "master.key")
+    assert status == 0 and f"fingerprint {key.fingerprint}" in out
+    assert (mode(owner.vault), mode(owner.vault / "master.key")) == (0o700, 0o600)
+    before = files_in(owner.vaults)
+    fails(owner.keys("new"), "exists and is never overwritten")
+    assert files_in(owner.vaults) == before
+
+
+def test_no_command_shows_a_secret(owner: Owner) -> None:
+    secret = b""
+    said = []
+    for command, *options in (
+        ["new"],
+        ["encrypt", *owner.encrypt_options()],
+        ["backup", "--to", owner.place / "backup", "--passphrase-file", owner.passphrase],
+        ["show", "--node", owner.node],
+        ["rotate"],
+        ["encrypt", *owner.encrypt_options()],
+        ["show", "--node", owner.node],
+        ["retire"],
+        ["decrypt", "--node", owner.node, "--arm", "per-image-derived", "--out", owner.place / "o"],
+        ["retire", "--confirm", "aachen"],
+        ["withdraw", "--node", owner.node],
+    ):
+        said += owner.keys(command, *options)[1:]
+        if command in ("new", "rotate"):
+            secret = ClientKey.load(owner.vault / "master.key")._secret
+        for form in (secret.hex(), base64.b64encode(secret).decode()[:40], PASSPHRASE):
+            assert all(form not in text for text in said)
+        salts = [
+            salt
+            for path in owner.vault.rglob("manifests/*.json")
+            for salt in json.loads(path.read_text())["salts"].values()
+        ]
+        assert all(salt not in text for text in said for salt in salts)
+
+
+# Backup.
+
+
+def test_backup_and_restore_bring_every_key_and_salt_back(owner: Owner) -> None:
+    owner.ready()
+    assert owner.keys("rotate")[0] == 0
+    assert owner.encrypt()[0] == 0
+    before, sealed = files_in(owner.vault), owner.place / "backup"
+    assert len(before) == 2 + 2 * 2  # two keys, each with records of two arms
+    options = ("--passphrase-file", owner.passphrase)
+    status, out, _ = owner.keys("backup", "--to", sealed, *options)
+    assert status == 0 and "6 files" in out
+    assert mode(sealed) == 0o600
+    assert not any(content in sealed.read_bytes() for content in before.values())
+
+    owner.vaults = owner.place / "another disk"
+    status, out, _ = owner.keys("restore", "--from", sealed, *options)
+    assert status == 0 and "6 files restored" in out
+    restored = owner.vaults / "aachen"
+    assert files_in(restored) == before
+    assert {mode(path) for path in restored.rglob("*") if path.is_file()} == {0o600}
+    assert {mode(path) for path in (restored, *restored.rglob("*")) if path.is_dir()} == {0o700}
+    assert owner.call("verify", "--node", owner.node, "--vault", owner.vaults)[0] == 0
+
+
+def test_neither_backup_nor_restore_overwrites(owner: Owner) -> None:
+    assert owner.keys("new")[0] == 0
+    sealed, options = owner.place / "backup", ("--passphrase-file", owner.passphrase)
+    assert owner.keys("backup", "--to", sealed, *options)[0] == 0
+    before = files_in(owner.place)
+    fails(owner.keys("backup", "--to", sealed, *options), "exists and is never overwritten")
+    fails(owner.keys("restore", "--from", sealed, *options), "holds a master key")
+    assert files_in(owner.place) == before
+
+
+def test_a_restore_that_was_cut_short_can_be_repeated(
+    owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The master key comes last: without it the vault is none yet."""
+    owner.ready()
+    before, sealed = files_in(owner.vault), owner.place / "backup"
+    options = ("--passphrase-file", owner.passphrase)
+    assert owner.keys("backup", "--to", sealed, *options)[0] == 0
+    owner.vaults = owner.place / "another disk"
+    write = backup.write_atomically
+
+    def power_cut(path: Path, *rest: object, **options: object) -> None:
+        if path.name == "master.key":
+            raise KeyboardInterrupt
+        write(path, *rest, **options)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backup, "write_atomically", power_cut)
+        assert owner.keys("restore", "--from", sealed, *options)[0] == 1
+    assert len(files_in(owner.vaults)) == len(before) - 1
+    assert owner.keys("restore", "--from", sealed, *options)[0] == 0
+    assert files_in(owner.vaults / "aachen") == before
+
+
+def test_wrong_passphrases_and_damaged_backups_are_one_line(owner: Owner) -> None:
+    assert owner.keys("new")[0] == 0
+    sealed, other = owner.place / "backup", owner.place / "other"
+    options = ("--passphrase-file", owner.passphrase)
+    assert owner.keys("backup", "--to", sealed, *options)[0] == 0
+    owner.vaults = owner.place / "another disk"
+
+    other.write_text("another passphrase\n")
+    fails(owner.keys("restore", "--from", sealed, "--passphrase-file", other), "open to others")
+    other.chmod(0o600)
+    fails(owner.keys("restore", "--from", sealed, "--passphrase-file", other), "wrong passphrase")
+    fails(owner.keys("restore", "--from", sealed, *options, city="bochum"), "is the backup of aac")
+    fails(owner.keys("restore", "--from", owner.place / "none", *options), "cannot be read")
+    fails(owner.keys("restore", "--from", owner.config, *options), "no backup of a vault")
+    content = sealed.read_bytes()
+    for place in (len(backup.HEADER), len(content) // 2, len(content) - 1):
+        sealed.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        fails(owner.keys("restore", "--from", sealed, *options), "wrong passphrase, or a damaged")
+    sealed.write_bytes(content[:40])
+    fails(owner.keys("restore", "--from", sealed, *options), "no backup of a vault")
+    assert not owner.vaults.exists()
+
+
+def test_short_passphrases_are_refused(owner: Owner) -> None:
+    assert owner.keys("new")[0] == 0
+    for text in ("", "short\n", "eleven char\nthe next line does not count\n"):
+        owner.passphrase.write_text(text)
+        outcome = owner.keys(
+            "backup", "--to", owner.place / "b", "--passphrase-file", owner.passphrase
+        )
+        fails(outcome, "give at least 12")
+    assert not (owner.place / "b").exists()
+
+
+def test_a_passphrase_is_asked_for_twice_and_never_an_argument(
+    owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert owner.keys("new")[0] == 0
+    answers = iter([PASSPHRASE, PASSPHRASE + "x", PASSPHRASE, PASSPHRASE, PASSPHRASE])
+    monkeypatch.setattr("getpass.getpass", lambda _: next(answers))
+    fails(owner.keys("backup", "--to", owner.place / "b"), "the two passphrases differ")
+    assert owner.keys("backup", "--to", owner.place / "b")[0] == 0
+    owner.vaults = owner.place / "another disk"
+    assert owner.keys("restore", "--from", owner.place / "b")[0] == 0
+    fails(owner.keys("backup", "--to", owner.place / "c", "--passphrase", "x"), "unrecognized")
+
+
+def test_sealing_is_the_published_construction() -> None:
+    """Opened here with hashlib's scrypt, another implementation than the one that sealed."""
+    sealed = seal(b"content", PASSPHRASE)
+    header, rest = sealed[: len(backup.HEADER)], sealed[len(backup.HEADER) :]
+    assert header == b"fl_ppseg/v1/vault-backup\n"
+    salt, nonce, box = rest[:16], rest[16:28], rest[28:]
+    key = hashlib.scrypt(PASSPHRASE.encode(), salt=salt, n=2**17, r=8, p=1, dklen=32, maxmem=2**28)
+    assert ChaCha20Poly1305(key).decrypt(nonce, box, header + salt) == b"content"
+    assert unseal(sealed, PASSPHRASE) == b"content"
+    assert seal(b"content", PASSPHRASE)[: len(header) + 28] != sealed[: len(header) + 28]
+
+
+# Rotation and the end.
+
+
+def test_rotation_keeps_what_was_encrypted_and_changes_what_will_be(owner: Owner) -> None:
+    owner.ready()
+    old = ClientKey.load(owner.vault / "master.key")
+    before = files_in(owner.node)
+    status, out, _ = owner.keys("rotate")
+    new = ClientKey.load(owner.vault / "master.key")
+    assert status == 0 and new != old
+    assert new.fingerprint in out and f"{old.fingerprint} is retired" in out
+    assert files_in(owner.node) == before
+    assert owner.call("verify", "--node", owner.node, "--vault", owner.vaults)[0] == 0
+
+    kept = owner.place / "kept"
+    owner.node.rename(kept)
+    assert owner.encrypt()[0] == 0
+    for arm in ("per-client-private", "per-image-derived"):
+        first, second = (
+            np.load(folder / "shards" / owner.shard(arm).name / "leftImg8bit/train/aachen.npy")
+            for folder in (kept, owner.node)
+        )
+        assert (first != second).any(axis=(-3, -2, -1)).all()
+    for folder in (kept, owner.node):
+        assert owner.call("verify", "--node", folder, "--vault", owner.vaults)[0] == 0
+
+
+def test_encrypting_after_a_rotation_replaces_what_has_derived_keys(owner: Owner) -> None:
+    owner.ready()
+    arms = ("per-client-private", "per-image", "per-image-derived")
+    before = {arm: (owner.shard(arm) / "manifest.json").read_text() for arm in arms}
+    assert owner.keys("rotate")[0] == 0
+    assert owner.encrypt()[0] == 0
+    after = {arm: (owner.shard(arm) / "manifest.json").read_text() for arm in arms}
+    assert [before[arm] == after[arm] for arm in arms] == [False, True, False]
+    assert owner.call("verify", "--node", owner.node, "--vault", owner.vaults)[0] == 0
+
+
+@pytest.mark.parametrize("moment", range(5))
+def test_a_rotation_that_was_cut_short_loses_nothing(
+    moment: int, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner.ready()
+    old = ClientKey.load(owner.vault / "master.key")
+    replace, calls = Path.replace, 0
+
+    def cut(path: Path, target: Path) -> Path:
+        nonlocal calls
+        calls += 1
+        if calls > moment:
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", cut)
+        done = owner.keys("rotate")[0] == 0
+    assert done == (moment == 4)  # key aside, two records aside, new key
+    assert owner.call("verify", "--node", owner.node, "--vault", owner.vaults)[0] == 0
+    assert not list(owner.vault.rglob(".*"))
+    if not done:
+        assert ClientKey.load(owner.vault / "master.key") == old
+        assert owner.keys("rotate")[0] == 0
+    fingerprints = [g.fingerprint for g in rotation.generations(Vault(owner.vault))]
+    assert len(fingerprints) == 2 and fingerprints[1] == old.fingerprint
+    assert owner.call("verify", "--node", owner.node, "--vault", owner.vaults)[0] == 0
+
+
+def test_retiring_wants_the_word_and_says_what_is_lost(owner: Owner) -> None:
+    owner.ready()
+    fails(owner.keys("retire"), "no retired key; --all destroys the master key too")
+    assert owner.keys("rotate")[0] == 0
+    old = rotation.generations(Vault(owner.vault))[1]
+    before = files_in(owner.vault)
+    for word in ((), ("--confirm", "yes")):
+        fails(owner.keys("retire", *word), "2 shard(s) could never be decrypted again")
+    assert files_in(owner.vault) == before
+
+    status, out, _ = owner.keys("retire", "--confirm", "aachen")
+    assert status == 0 and f"destroyed key {old.fingerprint}" in out
+    for name in old.records:
+        assert f"never to be decrypted again: record {name}, 6 images and 1 held out" in out
+    assert list(files_in(owner.vault)) == ["master.key"]
+    outcome = owner.keys(
+        "decrypt", "--node", owner.node, "--arm", "per-image-derived", "--out", owner.place / "o"
+    )
+    fails(outcome, "holds no salts of record")
+    fails(
+        owner.call("verify", "--node", owner.node, "--vault", owner.vaults),
+        "2 problem(s), the first:",
+        status=1,
+    )
+
+
+def test_retiring_all_leaves_no_key_and_no_salt(owner: Owner) -> None:
+    owner.ready()
+    inode = (owner.vault / "master.key").stat().st_ino
+    link = owner.place / "link"
+    os.link(owner.vault / "master.key", link)  # what lies on the disk where the key lay
+    assert owner.keys("retire", "--all", "--confirm", "aachen")[0] == 0
+    assert files_in(owner.vault) == {}
+    assert link.stat().st_ino == inode and set(link.read_bytes()) == {0}
+    fails(owner.encrypt(), "no master key; make one")
+    assert owner.keys("new")[0] == 0
+
+
+def test_a_key_that_others_can_read_is_refused(owner: Owner) -> None:
+    owner.ready()
+    (owner.vault / "master.key").chmod(0o644)
+    for outcome in (
+        owner.keys("show"),
+        owner.keys("rotate"),
+        owner.keys("decrypt", "--node", owner.node, "--arm", "per-image-derived", "--out", "o"),
+    ):
+        fails(outcome, "is open to others")
+
+
+def test_a_damaged_record_is_named(owner: Owner) -> None:
+    owner.ready()
+    (path, _) = sorted((owner.vault / "manifests").iterdir())
+    path.write_text(path.read_text().replace("a", "b"))
+    fails(owner.keys("show"), f"{path}: damaged salts of derived keys (its hash differs)")
+
+
+def test_show_names_fingerprints_shards_and_arms(owner: Owner) -> None:
+    owner.ready()
+    key = owners_vault(owner.vaults, "aachen").key
+    status, out, _ = owner.keys("show", "--node", owner.node)
+    assert status == 0
+    assert f"master key {key.fingerprint}: salts of 2 shard(s)" in out
+    for arm in owner.policy.arms:
+        assert f"arm {arm}: " in out and owner.shard(arm).name in out
+    assert owner.call("show", "--node", owner.node, "--vault", owner.vaults)[1] == out
+    fails(owner.call("show"), "nothing to show; give --vault and --city, or --node")

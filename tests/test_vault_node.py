@@ -1,0 +1,139 @@
+"""The training node lives without the vault: another user, who cannot read it, trains a round."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import small_federation as small
+from flwr.app import Message, MessageType
+from small_owner import Owner, files_in, python
+
+from clients import client_app
+from clients.client_app import REFUSED, app
+from clients.policy import NODES_VARIABLE
+from fl_ppseg.config import load_config
+from fl_ppseg.engines.in_process import InProcessGrid
+from fl_ppseg.messages import Request, pack_request
+
+NOBODY = 65534
+TRAIN = """
+import json, os, sys
+from pathlib import Path
+import small_federation as small
+from clients.client_app import app
+from clients.policy import NODES_VARIABLE
+from fl_ppseg.engines.in_process import InProcessGrid
+from fl_ppseg.messages import unpack_reply
+from fl_ppseg.setr.names import EMBEDDING_TENSORS
+from test_vault_node import ask, request_of
+
+node, vault, config, warm = map(Path, sys.argv[1:])
+def trained(folder):
+    os.environ[NODES_VARIABLE] = str(folder)
+    request = request_of(config, "train")
+    reply = ask(InProcessGrid(app, 1), request)
+    assert not reply.has_error(), reply.error.reason
+    allowed = request.arrays.keys() - set(EMBEDDING_TENSORS)
+    return small.bits(unpack_reply(reply.content, allowed).arrays)
+first = trained(warm)  # imports what it needs, while it may
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+seen = {}
+for path in (vault, vault / "master.key", vault / "manifests", config.parent / "tree"):
+    try:
+        seen[path.name] = bool(path.read_bytes() if path.suffix else list(path.iterdir()))
+    except PermissionError:
+        seen[path.name] = False
+print(json.dumps({"uid": os.getuid(), "seen": seen, "equal": trained(node) == first}))
+"""
+"""Trains as root first, to have all imported, then as a user who may read its node folder alone."""
+
+
+def request_of(config: Path, task: str) -> Request:
+    """What a coordinator asks of a node in the first round."""
+    settings = load_config(config)
+    weights = {name: value.numpy() for name, value in small.model().state_dict().items()}
+    return Request(
+        task=task,  # type: ignore[arg-type]
+        run_id="run",
+        round=1,
+        num_rounds=1,
+        arm="per-client-private",
+        seed=0,
+        embedding="private",
+        num_classes=small.NUM_CLASSES,
+        model=settings.model,
+        training=settings.training,
+        arrays=weights if task != "describe" else {},
+    )
+
+
+def ask(grid: InProcessGrid, request: Request) -> Message:
+    kind = {"describe": MessageType.QUERY, "train": MessageType.TRAIN}.get(
+        request.task, MessageType.EVALUATE
+    )
+    (reply,) = grid.send_and_receive([Message(pack_request(request), 2, kind)])
+    return reply
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that other users may walk through, unlike those of pytest."""
+    found = Path(tempfile.mkdtemp(prefix="fl_ppseg-"))
+    found.chmod(0o711)
+    yield found
+    shutil.rmtree(found)
+
+
+@pytest.fixture
+def owner(scenes: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> Owner:
+    owner = Owner(scenes, place, capsys)
+    owner.configure(training={"batch_size": 2})
+    return owner.ready()
+
+
+def as_node_0(owner: Owner, folder: Path) -> Path:
+    """A copy of the node folder whose policy is that of partition 0."""
+    shutil.copytree(owner.node, folder)
+    (folder / "policy.yaml").rename(folder / "node_0000.yaml")
+    return folder
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_user_who_cannot_read_the_vault_trains_a_round(owner: Owner, place: Path) -> None:
+    warm, node = (as_node_0(owner, place / name) for name in ("warm", "rented"))
+    for path in (node, *node.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    tree = small.tree_of_links(owner.root, place / "tree")
+    tree.chmod(0o700)
+    keys = files_in(owner.vault)
+    with python(TRAIN, node, owner.vault, owner.config, warm) as process:
+        out, error = process.communicate(timeout=200)
+    assert process.returncode == 0, error
+    assert json.loads(out.splitlines()[-1]) == {
+        "uid": NOBODY,
+        "seen": {"aachen": False, "master.key": False, "manifests": False, "tree": False},
+        "equal": True,
+    }
+    assert files_in(owner.vault) == keys
+
+
+@pytest.mark.parametrize("task", ["describe", "train", "evaluate"])
+def test_a_withdrawn_city_answers_nothing_but_its_refusal(
+    task: str, owner: Owner, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client_app._policy.cache_clear()
+    monkeypatch.setenv(NODES_VARIABLE, str(as_node_0(owner, place / "before")))
+    before = ask(InProcessGrid(app, 1), request_of(owner.config, task))
+    assert not before.has_error()
+    assert owner.call("withdraw", "--city", "aachen", "--node", owner.node)[0] == 0
+    monkeypatch.setenv(NODES_VARIABLE, str(as_node_0(owner, place / "after")))
+    reply = ask(InProcessGrid(app, 1), request_of(owner.config, task))
+    assert reply.has_error() and reply.error.code == REFUSED
+    wanted = "refused: aachen has withdrawn: its owner takes part in no training any more"
+    assert reply.error.reason == wanted

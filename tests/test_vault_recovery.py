@@ -1,0 +1,232 @@
+"""The owner's right, and what a node folder is worth: decrypt, verify, withdraw."""
+
+import hashlib
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_owner import Owner, files_in
+
+from clients.policy import RefusedError
+from fl_ppseg.shard import open_shard
+
+
+@pytest.fixture
+def owner(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Owner:
+    return Owner(scenes, tmp_path, capsys).ready()
+
+
+def fails(outcome: tuple[int, str, str], reason: str, status: int = 2) -> None:
+    found, _, error = outcome
+    assert found == status
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert reason in error
+
+
+def decrypt(owner: Owner, arm: str, *options: str) -> tuple[int, str, str]:
+    return owner.keys(
+        "decrypt", "--node", owner.node, "--arm", arm, "--out", owner.place / arm, *options
+    )
+
+
+@pytest.mark.parametrize("arm", ["per-client-private", "per-image-derived"])
+def test_derived_images_come_back_exactly_in_the_layout_of_cityscapes(
+    arm: str, owner: Owner
+) -> None:
+    status, out, _ = decrypt(owner, arm)
+    assert status == 0 and "13 views" in out  # 6 images in 2 views, one held out
+    folder = owner.place / arm / "leftImg8bit/train/aachen"
+    views = np.stack(list(owner.plain_views())).reshape(7, 2, 3, 32, 64)
+    stems = sorted(p.name.removesuffix("_leftImg8bit.png") for p in source(owner).iterdir())
+    wanted = {f"{stem}_leftImg8bit.png": view[0] for stem, view in zip(stems, views, strict=True)}
+    wanted |= {
+        f"{stem}_view1_leftImg8bit.png": view[1]
+        for stem, view in zip(stems[:-1], views[:-1], strict=True)
+    }
+    assert {path.name for path in folder.iterdir()} == wanted.keys()
+    for name, image in wanted.items():
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(folder / name)).transpose(2, 0, 1), image
+        )
+
+
+def source(owner: Owner) -> Path:
+    return owner.root / "leftImg8bit/train/aachen"
+
+
+def test_label_maps_come_with_them(owner: Owner) -> None:
+    assert decrypt(owner, "per-image-derived")[0] == 0
+    folder = owner.place / "per-image-derived/gtFine/train/aachen"
+    (shard,) = open_shard([owner.shard("per-image-derived")]).parts
+    maps = sorted(path for path in folder.iterdir() if "_view1_" not in path.name)
+    wanted = [*shard.labels[:, 0], next(shard.heldout())[1]]
+    for path, labels in zip(maps, wanted, strict=True):
+        assert path.name.endswith("_gtFine_labelTrainIds.png")
+        np.testing.assert_array_equal(np.asarray(Image.open(path)), labels)
+
+
+def test_what_is_decrypted_is_the_owners_alone_and_whole_or_absent(
+    owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, save, calls = os.umask(0), Image.Image.save, 0
+    try:
+        assert decrypt(owner, "per-client-private")[0] == 0
+    finally:
+        os.umask(before)
+    out = owner.place / "per-client-private"
+    assert stat.S_IMODE(out.stat().st_mode) == 0o700
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in out.rglob("*.png")}
+    assert modes == {0o600}
+    fails(decrypt(owner, "per-client-private"), "exists; choose a new folder")
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 3:
+            raise KeyboardInterrupt
+        save(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Image.Image, "save", interrupted)
+    assert decrypt(owner, "per-image-derived")[0] == 1
+    assert not [path for path in owner.place.iterdir() if "per-image-derived" in path.name]
+
+
+def test_what_cannot_be_decrypted_says_why(owner: Owner) -> None:
+    assert owner.encrypt("--arms", "plain", "--allow-plain")[0] == 0
+    fails(decrypt(owner, "per-image"), "its keys were disposable and are gone: nobody can decrypt")
+    fails(decrypt(owner, "plain"), "images lie there as they are, nothing is to be decrypted")
+    fails(decrypt(owner, "per-client"), "no arm 'per-client'; there are per-client-private, per-im")
+    fails(decrypt(owner, "per-image-derived", "--seed", "7"), "no seed 7; there are 0")
+    assert owner.keys("new", city="bochum")[0] == 0
+    outcome = owner.keys("decrypt", "--node", owner.node, "--arm", "x", "--out", "o", city="bochum")
+    fails(outcome, "is the node folder of aachen, not of bochum")
+    assert not [path for path in owner.place.iterdir() if path.name in owner.policy.arms]
+
+
+def test_another_owners_vault_decrypts_nothing(owner: Owner) -> None:
+    owner.vaults = owner.place / "thief"
+    assert owner.keys("new")[0] == 0
+    fails(decrypt(owner, "per-image-derived"), "holds no salts of record")
+
+
+# Verify.
+
+
+def verify(owner: Owner, *options: object) -> tuple[int, str, str]:
+    return owner.call("verify", "--node", owner.node, *options)
+
+
+def test_a_whole_folder_is_good(owner: Owner) -> None:
+    status, out, error = verify(owner)
+    assert (status, error) == (0, "") and "BAD" not in out
+    assert out.count("hashes agree") == 3 and "samples decrypt" not in out
+    status, out, _ = verify(owner, "--vault", owner.vaults)
+    assert status == 0 and out.count("hashes agree, samples decrypt") == 2
+
+
+def damage(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def test_every_damaged_file_of_every_shard_is_named(owner: Owner) -> None:
+    for arm in owner.policy.arms:
+        for path in owner.shard(arm).rglob("*.npy"):
+            before = path.read_bytes()
+            damage(path)
+            outcome = verify(owner)
+            fails(outcome, f"1 problem(s), the first: {path}: not as it was written", status=1)
+            assert f"BAD:  {path}" in outcome[1]
+            path.write_bytes(before)
+    assert verify(owner)[0] == 0
+
+
+def test_what_is_missing_too_much_or_open_is_named(owner: Owner) -> None:
+    private = owner.policy.arms["per-client-private"].private
+    assert private is not None
+    added = owner.node / "shards" / "more"
+    added.mkdir()
+    fails(verify(owner), f"{added}: the policy does not name it", status=1)
+    added.rmdir()
+    (private[0] / "round_0000.safetensors").chmod(0o640)
+    fails(verify(owner), "open to others (mode 0640)", status=1)
+    (private[0] / "round_0000.safetensors").write_bytes(b"x")
+    (private[0] / "round_0000.safetensors").chmod(0o600)
+    fails(verify(owner), "no readable private embedding", status=1)
+    owner.shard("per-image").rename(owner.place / "gone")
+    fails(verify(owner), "2 problem(s)", status=1)
+    (owner.node / "policy.yaml").unlink()
+    fails(verify(owner), "policy.yaml: cannot be read")
+
+
+@pytest.mark.parametrize("arm", ["per-client-private", "per-image-derived"])
+def test_ciphertexts_that_decrypt_to_something_else_are_named(arm: str, owner: Owner) -> None:
+    """Hashes that fit the changed file do not help: the vault knows what its images were."""
+    folder = owner.shard(arm)
+    path = folder / "leftImg8bit/train/aachen.npy"
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    array = np.load(path)
+    np.save(path, array[::-1])
+    path.chmod(0o600)
+    manifest = folder / "manifest.json"
+    after = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest.write_text(manifest.read_text().replace(before, after))
+    assert verify(owner)[0] == 0
+    outcome = verify(owner, "--vault", owner.vaults)
+    fails(outcome, "decrypts to another image", status=1)
+    fails(decrypt(owner, arm), "does not decrypt to what was encrypted")
+    assert not (owner.place / arm).exists()
+
+
+# Withdrawal.
+
+
+def test_a_city_that_withdraws_leaves_nothing_but_its_refusal(owner: Owner) -> None:
+    shard = owner.shard("per-image").name
+    keys = files_in(owner.vault)
+    status, out, _ = owner.call(
+        "withdraw", "--city", "aachen", "--node", owner.node, "--vault", owner.vaults
+    )
+    assert status == 0 and "4 folder(s) removed" in out and f"shards/{shard}" in out
+    assert list(files_in(owner.node)) == ["policy.yaml"]
+    assert files_in(owner.vault) == keys
+    assert owner.policy.arms == {}
+    with pytest.raises(RefusedError, match="refused: aachen has withdrawn"):
+        owner.policy.require_consent()
+    assert verify(owner)[0] == 0
+    status, out, _ = owner.call("show", "--node", owner.node)
+    assert status == 0 and "aachen has withdrawn" in out
+
+
+def test_withdrawal_names_the_city_it_is_about(owner: Owner) -> None:
+    before = files_in(owner.node)
+    outcome = owner.call("withdraw", "--city", "bochum", "--node", owner.node)
+    fails(outcome, "is the node folder of aachen, not of bochum")
+    fails(owner.call("withdraw", "--node", owner.node), "--city")
+    assert files_in(owner.node) == before
+
+
+def test_a_withdrawal_that_is_cut_short_refuses_already(
+    owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", cut)
+        assert owner.call("withdraw", "--city", "aachen", "--node", owner.node)[0] == 1
+    assert owner.policy.withdrawn is not None
+    assert owner.call("withdraw", "--city", "aachen", "--node", owner.node)[0] == 0
+    assert list(files_in(owner.node)) == ["policy.yaml"]
+
+
+def test_an_owner_may_come_back(owner: Owner) -> None:
+    assert owner.call("withdraw", "--city", "aachen", "--node", owner.node)[0] == 0
+    status, out, _ = owner.encrypt()
+    assert status == 0 and "nothing was done" not in out
+    assert owner.policy.withdrawn is None and len(owner.policy.arms) == 3
+    assert verify(owner, "--vault", owner.vaults)[0] == 0

@@ -51,7 +51,8 @@ def work_at_once(
         )
         pending: dict[Future[Result], int] = {}
         try:
-            pending = {pool.submit(_do, work, task): k for k, task in enumerate(tasks)}
+            with _interrupts_held():
+                pending = {pool.submit(_do, work, task): k for k, task in enumerate(tasks)}
             while pending and not interrupted.is_set():
                 for future in wait(pending, PATIENCE, FIRST_COMPLETED).done:
                     yield pending[future], future.result()
@@ -71,6 +72,7 @@ def work_at_once(
 def _begin_work() -> None:
     """Ctrl-C is the parent's affair; its request to stop unwinds the task once."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -92,6 +94,19 @@ def _do(work: Callable[[Task], Result], task: Task) -> Result:
         return work(task)
     except SystemExit:
         os._exit(1)  # the pool would take it for a result and give this worker the next task
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits; processes that are started meanwhile hear nothing of it until they ignore it.
+
+    Else it would strike those that have begun to import and do not ignore it yet.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

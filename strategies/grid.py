@@ -24,7 +24,11 @@ from fl_ppseg.errors import RunError
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
-"""Pause between two looks for replies."""
+"""Pause between two looks for replies, at least."""
+LONGEST_POLL_SECONDS = 1.0
+"""And at most: on separate machines each look is a request for each reply that is missing."""
+POLL_SHARE = 0.05
+"""The pause is this share of the time since the last reply came."""
 UNREADABLE = (
     UnexpectedObjectContentError,
     DecodeError,
@@ -130,6 +134,7 @@ class Replies(Iterator[Message]):
         self._grid = grid
         self._end = None if timeout is None else time.monotonic() + timeout
         self._pending: list[str] = []
+        self._came = time.monotonic()
         self.unsent: set[str] = set()
         """Ids of the messages that Flower refused: their node is no longer enrolled."""
         self._coming = self._come()
@@ -152,6 +157,7 @@ class Replies(Iterator[Message]):
             reply = self._grid.pull_one(message_id)
             if reply is not None:
                 self._pending.remove(message_id)
+                self._came = time.monotonic()
                 yield reply
             del reply
 
@@ -161,8 +167,10 @@ class Replies(Iterator[Message]):
         return not self._pending or not self.seconds_left
 
     def pause(self) -> None:
-        """Wait until the next look."""
-        self._grid.pause(min(POLL_SECONDS, self.seconds_left))
+        """Wait until the next look, the longer the longer nothing came."""
+        usual = POLL_SHARE * (time.monotonic() - self._came)
+        seconds = min(max(usual, POLL_SECONDS), LONGEST_POLL_SECONDS, self.seconds_left)
+        self._grid.pause(seconds)
 
     def __next__(self) -> Message:
         return next(self._coming)

@@ -1,6 +1,7 @@
 """Mutations of a real reply at every level: what a broken or hostile node may answer."""
 
 import io
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,9 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.app.message import make_message
 from hypothesis import strategies as st
+from safetensors.numpy import save
+
+from fl_ppseg.messages import Arrays, pack_arrays, unpack_arrays
 
 Mutation = Callable[[Message], list[Message]]
 """The messages that come in place of a good one."""
@@ -46,9 +50,37 @@ def npz() -> bytes:
     return buffer.getvalue()
 
 
+def safetensors_of(header: object, length: int | None = None) -> bytes:
+    """Safetensors with any header, which may say that it is longer than it is."""
+    text = json.dumps(header).encode()
+    return (len(text) if length is None else length).to_bytes(8, "little") + text + b"\0" * 12
+
+
+def entry(shape: list[int], end: int, dtype: str = "F32") -> dict[str, Any]:
+    return {"head.w": {"dtype": dtype, "shape": shape, "data_offsets": [0, end]}}
+
+
+WHOLE = save({"head.w": np.ones(3, np.float32), "steps": np.array(4)})
+PACKED = st.binary(max_size=200) | st.sampled_from(
+    [
+        WHOLE[:-1],
+        WHOLE + b"\0",
+        WHOLE[:9],
+        safetensors_of({}, 2**63),
+        safetensors_of({}, 2**40),
+        safetensors_of([]),
+        safetensors_of({"head.w": 1}),
+        safetensors_of(entry([3], 2**50)),
+        safetensors_of(entry([2**62, 4], 12)),
+        safetensors_of(entry([-1], 12)),
+        safetensors_of(entry([3], 12, "X9")),
+    ]
+)
+"""Bytes in place of the packed arrays."""
 BLOBS = (
     st.binary(max_size=200)
     | st.integers(0, 100).map(lambda cut: npy(np.ones(3, np.float32))[:cut])
+    | PACKED.map(lambda data: npy(np.frombuffer(data, np.uint8)))
     | st.sampled_from(
         [
             lying_header((2**40,)),
@@ -61,22 +93,22 @@ BLOBS = (
         ]
     )
 )
-BAD_ARRAYS = st.one_of(
-    BLOBS.map(lambda data: Array("float32", (3,), "numpy.ndarray", data)),
-    st.sampled_from(
-        [
-            np.array([1, np.nan, 1], np.float32),
-            np.array([1, np.inf, 1], np.float32),
-            np.ones(3, np.float64),
-            np.ones(3, np.complex64),
-            np.ones(3, bool),
-            np.ones((3, 1), np.float32),
-            np.ones(0, np.float32),
-            np.float32(1).reshape(()),
-        ]
-    ).map(Array),
-    st.just(Array("float32", (3,), "pickle", b"cos\nsystem\n")),
+"""Bytes in place of numpy's form of them."""
+BAD_ARRAYS = BLOBS.map(lambda data: Array("uint8", (3,), "numpy.ndarray", data)) | st.just(
+    Array("uint8", (3,), "pickle", b"cos\nsystem\n")
 )
+WRONG_VALUES = st.sampled_from(
+    [
+        np.array([1, np.nan, 1], np.float32),
+        np.array([1, np.inf, 1], np.float32),
+        np.ones(3, np.float64),
+        np.ones(3, bool),
+        np.ones((3, 1), np.float32),
+        np.ones(0, np.float32),
+        np.float32(1).reshape(()),
+    ]
+)
+"""Arrays that are not of the model's form."""
 
 
 def content(edit: Callable[[RecordDict], object]) -> Mutation:
@@ -95,6 +127,15 @@ def put(record: str, name: str, value: Any) -> Mutation:
 
 def drop(record: str, name: str) -> Mutation:
     return content(lambda records: records[record].__delitem__(name))
+
+
+def repacked(edit: Callable[[Arrays], Arrays]) -> Mutation:
+    """A mutation of the arrays, well packed again."""
+
+    def change(records: RecordDict) -> None:
+        records["arrays"] = pack_arrays(edit(unpack_arrays(records.array_records["arrays"])))
+
+    return content(change)
 
 
 def metadata(**changes: Any) -> Mutation:
@@ -189,8 +230,15 @@ def figure_mutations() -> st.SearchStrategy[Mutation]:
 
 
 def array_mutations() -> st.SearchStrategy[Mutation]:
+    encodable = NAMES.filter(lambda name: name.isprintable() and name.encode("utf-8", "ignore"))
     return st.one_of(
-        st.just(drop("arrays", "head.w")),
+        st.just(repacked(lambda arrays: {"steps": arrays["steps"]})),
+        st.just(repacked(lambda arrays: {})),
+        st.builds(
+            lambda name: repacked(lambda arrays: arrays | {f"x{name}": np.ones(3)}), encodable
+        ),
+        st.builds(lambda value: repacked(lambda arrays: arrays | {"head.w": value}), WRONG_VALUES),
+        st.just(drop("arrays", "safetensors")),
         st.builds(lambda name: put("arrays", f"x{name}", Array(np.ones(3))), NAMES),
-        st.builds(lambda value: put("arrays", "head.w", value), BAD_ARRAYS),
+        st.builds(lambda value: put("arrays", "safetensors", value), BAD_ARRAYS),
     )

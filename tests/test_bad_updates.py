@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_nodes import Listener, nodes, request
-from flwr.app import Array, Error, Message
+from flwr.app import Error, Message
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from malformed import Mutation, metadata, mutations, put
+from malformed import Mutation, metadata, mutations, put, repacked
 
 from fl_ppseg.config import FederationConfig
 from fl_ppseg.engines.in_process import InProcessGrid
@@ -83,7 +83,10 @@ ENTRIES = {
     "endless loss": (put("figures", "loss", 1e300), "loss is beyond all measure"),
     "twice": (lambda message: [message, message], "an answer that nobody waits for"),
     "no reason": (lambda message: [_error(message)], "error 5"),
-    "name": (put("arrays", "\x1b[31mkey", Array(np.ones(1))), "not allowed: ?[31mkey"),
+    "name": (
+        repacked(lambda arrays: arrays | {"\x1b[31mkey": np.ones(1)}),
+        "not allowed: ?[31mkey",
+    ),
 }
 
 

@@ -21,6 +21,7 @@ from fl_ppseg import engines
 from fl_ppseg.config import TrainingConfig
 from fl_ppseg.engines.in_process import InProcessGrid
 from fl_ppseg.errors import RunError
+from fl_ppseg.messages import unpack_arrays
 from fl_ppseg.progress import SilentObserver
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.shard import open_shard
@@ -96,7 +97,7 @@ def test_embedding_that_is_frozen_never_travels_back(scenes: Path, tmp_path: Pat
     sent: dict[str, set[str]] = {"plain-frozen-embedding": set(), "plain": set()}
     for request, reply in zip(recorder.received, recorder.sent, strict=True):
         arm = request.content.config_records["settings"]["arm"]
-        sent[str(arm)] |= set(reply.content.array_records["arrays"])
+        sent[str(arm)] |= set(unpack_arrays(reply.content.array_records["arrays"]))
     assert sent["plain"] == set(start)
     assert sent["plain-frozen-embedding"] == set(start) - set(EMBEDDING_TENSORS)
 

@@ -164,3 +164,18 @@ def test_all_else_is_the_inner_grid_s() -> None:
     assert numbers(grid.pull_messages(["0"])) == [0]
     made = grid.create_message(RecordDict(), "train", 5, "group")
     assert (made.metadata.dst_node_id, made.metadata.message_type) == (5, "train")
+
+
+def test_the_longer_nothing_comes_the_rarer_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look is a request for each missing reply; one that came is waited for eagerly again."""
+    grid = LazyGrid(ScriptedGrid([None]))
+    now = [0.0]
+    paused: list[float] = []
+    monkeypatch.setattr(lazy, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(lazy.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(grid, "pause", paused.append)
+    replies = grid.send_and_receive([])
+    for second in (0.0, 0.5, 4.0, 3600.0):
+        now[0] = second
+        replies.pause()
+    assert paused == pytest.approx([0.05, 0.05, 0.2, 1.0])

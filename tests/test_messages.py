@@ -106,8 +106,9 @@ def test_a_reply_holds_only_what_the_design_allows() -> None:
     assert {name: sorted(record) for name, record in content.items()} == {
         "settings": ["city", "round", "run_id"],
         "figures": ["confusion", "loss", "num_examples", "seconds"],
-        "arrays": sorted(NAMES),
+        "arrays": ["safetensors"],
     }
+    assert unpack_arrays(content.array_records["arrays"]).keys() == NAMES
 
 
 def test_array_names_outside_the_allow_list_neither_leave_nor_enter() -> None:
@@ -192,15 +193,26 @@ BAD_ARRAYS = {
     "objects": raw(saved(np.array([{}], dtype=object))),
     "another form": raw(saved(np.zeros(9)), "torch"),
     "archive": raw(zipped()),
+    "no safetensors": raw(saved(np.zeros(9, np.uint8))),
 }
 
 
 @pytest.mark.parametrize("case", BAD_ARRAYS)
 def test_bytes_that_are_no_array_are_refused(case: str) -> None:
-    with pytest.raises(MessageError, match=r"backbone\.w is no array"):
-        unpack_arrays(ArrayRecord({"backbone.w": BAD_ARRAYS[case]}))
-    with pytest.raises(MessageError, match="is no array"):
-        unpack_reply(reply_with("arrays", "backbone.w", BAD_ARRAYS[case]), NAMES)
+    with pytest.raises(MessageError, match="safetensors holds no arrays"):
+        unpack_arrays(ArrayRecord({"safetensors": BAD_ARRAYS[case]}))
+    with pytest.raises(MessageError, match="holds no arrays"):
+        unpack_reply(reply_with("arrays", "safetensors", BAD_ARRAYS[case]), NAMES)
+
+
+def test_arrays_beside_the_packed_ones_are_refused() -> None:
+    with pytest.raises(MessageError, match="wanted an array safetensors"):
+        unpack_reply(reply_with("arrays", "backbone.w", Array(np.zeros(2))), NAMES)
+
+
+def test_a_model_travels_in_one_array() -> None:
+    """Flower asks for each array in requests of its own."""
+    assert len(pack_request(REQUEST).array_records["arrays"]) == 1
 
 
 def as_another_kind(content: RecordDict, name: str) -> None:

@@ -15,7 +15,7 @@ from clients.vault import Assignment, prepare_shards
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.config import builtin_arms
 from fl_ppseg.dataset import open_dataset
-from fl_ppseg.messages import Arrays
+from fl_ppseg.messages import Arrays, unpack_arrays
 from fl_ppseg.pixels import to_input
 from fl_ppseg.preparation import Experiment
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
@@ -36,9 +36,9 @@ def uploads(recorder: small.Recorder, arm: str) -> dict[tuple[str, int], Arrays]
         settings, answer = request.content.config_records["settings"], reply.content
         if (settings["arm"], settings["task"]) == (arm, "train"):
             place = answer.config_records["settings"]
-            arrays = answer.array_records["arrays"]
+            arrays = unpack_arrays(answer.array_records["arrays"])
             city, round_ = str(place["city"]), int(str(place["round"]))
-            found[city, round_] = {name: array.numpy() for name, array in arrays.items()}
+            found[city, round_] = arrays
     return found
 
 

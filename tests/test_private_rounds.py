@@ -14,6 +14,7 @@ from clients.local_privacy import released
 from clients.policy import LocalPrivacy, RefusedError, load_policy, policy_path, save_policy
 from fl_ppseg.config import PrivacyConfig
 from fl_ppseg.errors import InputError
+from fl_ppseg.messages import unpack_arrays
 from fl_ppseg.privacy import epsilon
 from strategies import private_mean
 from strategies.private_mean import PrivateMean
@@ -170,8 +171,8 @@ def test_the_owner_s_policy_demands_noise_whatever_is_asked(scenes: Path, tmp_pa
     for asked, sent in zip(recorder.received, recorder.sent, strict=True):
         about = asked.content.config_records["settings"]
         if (about["task"], about["round"]) == ("train", 1):
-            given, back = (m.content.array_records["arrays"] for m in (asked, sent))
-            apart = [back[name].numpy() - given[name].numpy() for name in back]
+            given, back = (unpack_arrays(m.content.array_records["arrays"]) for m in (asked, sent))
+            apart = [back[name] - given[name] for name in back]
             city = str(sent.content.config_records["settings"]["city"])
             lengths[city] = math.sqrt(sum(float((a**2).sum()) for a in apart))
             size = sum(a.size for a in apart)

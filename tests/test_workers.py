@@ -83,3 +83,41 @@ def test_ctrl_c_ends_long_tasks_in_one_line(tmp_path: Path, whole_group: bool) -
     assert process.returncode == 1
     assert error == "error: interrupted; finished work is kept, half-done work removed\n"
     assert list(place.iterdir()) == []
+
+
+STRIKING = """
+import os, signal, time
+from fl_ppseg import workers
+from fl_ppseg.command_line import run
+
+class Pool(workers.ProcessPoolExecutor):
+    def submit(self, *call):
+        found = super().submit(*call)
+        os.killpg(0, signal.SIGINT)
+        time.sleep(0.3)
+        return found
+
+def main(argv):
+    for _ in workers.work_at_once(time.sleep, [100, 100], 2, "sleeping"):
+        pass
+    return 0
+
+if __name__ == "__main__":
+    workers.ProcessPoolExecutor = Pool
+    raise SystemExit(run(main))
+"""
+
+
+def test_ctrl_c_is_no_news_to_a_worker_that_has_only_begun(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(STRIKING)
+    process = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py")],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=60,
+        check=False,
+    )
+    assert process.returncode == 1
+    assert process.stderr == "error: interrupted; finished work is kept, half-done work removed\n"

@@ -345,8 +345,9 @@ def test_a_run_under_way_is_followed_and_another_one_is_in_the_way(
     followed(link, home, run, quick, tmp_path)
     assert link.submitted == []
     link.active = [RunState(5, "running", "", "", "/other")]
-    with pytest.raises(InputError, match="a run of /other is under way"):
+    with pytest.raises(InputError, match="a run of /other is under way") as caught:
         followed(link, home, run, quick, tmp_path)
+    assert str(caught.value).endswith(f"strategies.coordinator stop --home {home.folder}")
 
 
 def test_who_is_not_enrolled_is_named_before_anything_starts(

@@ -46,7 +46,7 @@ def carry_out(home: Home, run: RunFolder, app: Path, *, quiet: bool, say: Say) -
     with SuperLink(home) as link:
         _check_enrolled(home, cities, link, say)
         for left in reversed(range(ATTEMPTS + 1)):
-            offset, run_id = 0, _under_way(link, run)
+            offset, run_id = 0, _under_way(home, link, run)
             if run_id is None:
                 offset, run_id = _size(run), _submit(link, run, cities, app)
             with choose_observer(quiet, sys.stderr) as observer:
@@ -85,7 +85,7 @@ def _check_enrolled(home: Home, cities: Cities, link: SuperLink, say: Say) -> No
         say(f"not connected yet: {', '.join(away)}")
 
 
-def _under_way(link: SuperLink, run: RunFolder) -> int | None:
+def _under_way(home: Home, link: SuperLink, run: RunFolder) -> int | None:
     """The run of this folder that goes on already, to be followed."""
     for state in link.runs():
         if not state.is_finished:
@@ -93,7 +93,7 @@ def _under_way(link: SuperLink, run: RunFolder) -> int | None:
                 return state.run_id
             raise InputError(
                 f"a run of {state.run_dir or 'something else'} is under way; wait for its end, or "
-                f"stop it: python -m strategies.coordinator stop --home ... {state.run_id}"
+                f"stop it: python -m strategies.coordinator stop --home {home.folder}"
             )
     return None
 

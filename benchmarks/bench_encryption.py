@@ -14,6 +14,7 @@ from functools import partial
 
 import numpy as np
 
+from fl_ppseg.blocks import Pixels
 from fl_ppseg.ciphers import (
     CIPHERS,
     SCOPES,
@@ -25,7 +26,6 @@ from fl_ppseg.ciphers import (
     get_cipher,
     to_blocks,
 )
-from fl_ppseg.ciphers.arrays import Pixels
 from fl_ppseg.keys import SubKey
 
 

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fl_ppseg.ciphers import Geometry, Scope, encrypt, from_blocks, to_blocks
+from fl_ppseg.blocks import Geometry, from_blocks, to_blocks
+from fl_ppseg.ciphers import Scope, encrypt
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SubKey
 from fl_ppseg.setr.names import EMBEDDING_TENSORS

@@ -17,7 +17,8 @@ from cipher_cases import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_ppseg.ciphers import CIPHERS, Geometry, Scope, encrypt, invariant_form, to_blocks
+from fl_ppseg.blocks import Geometry, to_blocks
+from fl_ppseg.ciphers import CIPHERS, Scope, encrypt, invariant_form
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SubKey
 from fl_ppseg.pixels import to_input

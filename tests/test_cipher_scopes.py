@@ -6,7 +6,8 @@ from cipher_cases import KEY, NAMES, geometries, laws, make_image, products, sub
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_ppseg.ciphers import CIPHERS, SCOPES, Geometry, encrypt, get_cipher, to_blocks
+from fl_ppseg.blocks import Geometry, to_blocks
+from fl_ppseg.ciphers import CIPHERS, SCOPES, encrypt, get_cipher
 from fl_ppseg.keys import SubKey
 
 

@@ -8,7 +8,8 @@ import cipher_specification
 import numpy as np
 import pytest
 
-from fl_ppseg.ciphers import CIPHERS, SCOPES, decrypt, encrypt, to_blocks
+from fl_ppseg.blocks import to_blocks
+from fl_ppseg.ciphers import CIPHERS, SCOPES, decrypt, encrypt
 from fl_ppseg.keys import SubKey
 
 CASES: list[dict[str, Any]] = json.loads(

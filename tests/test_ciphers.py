@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from scipy.stats import chi2  # type: ignore[import-untyped]
 
 from fl_ppseg import ciphers
-from fl_ppseg.ciphers import CIPHERS, SCOPES, Geometry, Scope
+from fl_ppseg.blocks import Geometry, from_blocks, to_blocks
+from fl_ppseg.ciphers import CIPHERS, SCOPES, Scope
 from fl_ppseg.ciphers.permutations import draw_permutations
 from fl_ppseg.ciphers.shuffle import Shuffle, ShuffleParameters
 from fl_ppseg.errors import InputError
@@ -48,7 +49,7 @@ SHARE_TOUCHED = {
 def test_block_order_by_hand() -> None:
     """Blocks go row by row, their values by channel, then y, then x."""
     image = np.arange(3 * 4 * 6, dtype=np.uint8).reshape(3, 4, 6)
-    blocks = ciphers.to_blocks(image, 2)
+    blocks = to_blocks(image, 2)
     assert blocks.shape == (6, 12)
     assert blocks[0].tolist() == [0, 1, 6, 7, 24, 25, 30, 31, 48, 49, 54, 55]
     assert blocks[2].tolist() == [4, 5, 10, 11, 28, 29, 34, 35, 52, 53, 58, 59]
@@ -62,7 +63,7 @@ def test_block_order_is_that_of_a_patch_embedding() -> None:
     convolution = torch.nn.Conv2d(3, 5, kernel_size=4, stride=4).double()
     expected = convolution(torch.from_numpy(image)[None].double())[0].flatten(1).T
     weight = convolution.weight.detach().numpy().reshape(5, -1)
-    found = ciphers.to_blocks(image, 4) @ weight.T + convolution.bias.detach().numpy()
+    found = to_blocks(image, 4) @ weight.T + convolution.bias.detach().numpy()
     np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-12)
 
 
@@ -70,10 +71,10 @@ def test_block_order_is_that_of_a_patch_embedding() -> None:
 @given(geometries())
 def test_blocks_go_back_to_the_image(geometry: Geometry) -> None:
     image = make_image(geometry)
-    blocks = ciphers.to_blocks(image, geometry.block_size)
+    blocks = to_blocks(image, geometry.block_size)
     assert blocks.shape == (geometry.num_blocks, geometry.block_length)
     assert Geometry.of_image(image.shape, geometry.block_size) == geometry
-    np.testing.assert_array_equal(ciphers.from_blocks(blocks, geometry), image)
+    np.testing.assert_array_equal(from_blocks(blocks, geometry), image)
 
 
 # Laws of every cipher.
@@ -131,14 +132,14 @@ def test_values_of_every_block_survive(geometry: Geometry, scope: Scope, subkey:
     size = geometry.block_size
     secret = ciphers.encrypt(image, subkey, "shuffle", block_size=size, scope=scope)
     np.testing.assert_array_equal(
-        np.sort(ciphers.to_blocks(secret, size)), np.sort(ciphers.to_blocks(image, size))
+        np.sort(to_blocks(secret, size)), np.sort(ciphers.to_blocks(image, size))
     )
 
 
 @laws
 @given(geometries(), scopes)
 def test_identity_permutation_is_the_identity(geometry: Geometry, scope: Scope) -> None:
-    blocks = ciphers.to_blocks(make_image(geometry), geometry.block_size)
+    blocks = to_blocks(make_image(geometry), geometry.block_size)
     num_rows = 1 if scope == "common" else geometry.num_blocks
     identity = ShuffleParameters(
         np.tile(np.arange(geometry.block_length, dtype="u2"), (num_rows, 1))
@@ -173,7 +174,7 @@ def test_equal_blocks_look_equal_under_common_scope_only() -> None:
     block = make_image(Geometry(3, 8, 1, 1))
     image = np.tile(block, (1, 2, 3))
     num_different = {
-        scope: len(np.unique(ciphers.to_blocks(secret, 8), axis=0))
+        scope: len(np.unique(to_blocks(secret, 8), axis=0))
         for scope in SCOPES
         for secret in [ciphers.encrypt(image, KEY, block_size=8, scope=scope)]
     }
@@ -217,8 +218,8 @@ def test_shuffle_equals_the_vector(case: dict[str, Any]) -> None:
     assert digest == case["permutations_sha256"]
 
     c, y, x = np.ogrid[:3, : grid_h * size, : grid_w * size]
-    blocks = ciphers.to_blocks(((7 * c + 3 * y + 5 * x) % 256).astype(np.uint8), size)
-    secret = ciphers.from_blocks(Shuffle().apply(blocks, parameters), geometry)
+    blocks = to_blocks(((7 * c + 3 * y + 5 * x) % 256).astype(np.uint8), size)
+    secret = from_blocks(Shuffle().apply(blocks, parameters), geometry)
     assert hashlib.sha256(secret.tobytes()).hexdigest() == case["image_sha256"]
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from cipher_cases import KEY, Bytes, assert_uniform, make_image, tiled
 
-from fl_ppseg.ciphers import SCOPES, Geometry, Scope, encrypt
+from fl_ppseg.blocks import Geometry
+from fl_ppseg.ciphers import SCOPES, Scope, encrypt
 from fl_ppseg.errors import InputError
 
 SIZE = 4

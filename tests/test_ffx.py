@@ -6,7 +6,8 @@ from cipher_cases import KEY, assert_uniform, geometries, laws, make_image, scop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_ppseg.ciphers import Geometry, Scope, encrypt, to_blocks
+from fl_ppseg.blocks import Geometry, to_blocks
+from fl_ppseg.ciphers import Scope, encrypt
 from fl_ppseg.ciphers.ffx import FFX, FFXParameters, feistel_codebook
 from fl_ppseg.keys import SubKey
 

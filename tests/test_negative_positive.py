@@ -5,7 +5,8 @@ import torch
 from cipher_cases import KEY, assert_uniform, geometries, laws, make_image, scopes, subkeys
 from hypothesis import given
 
-from fl_ppseg.ciphers import Geometry, Scope, encrypt, to_blocks
+from fl_ppseg.blocks import Geometry, to_blocks
+from fl_ppseg.ciphers import Scope, encrypt
 from fl_ppseg.ciphers.negative_positive import NegativePositive, NegativePositiveParameters
 from fl_ppseg.keys import SubKey
 from fl_ppseg.pixels import to_input

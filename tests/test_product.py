@@ -6,7 +6,8 @@ from cipher_cases import KEY, laws, make_image, scopes, subkeys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_ppseg.ciphers import CIPHERS, Geometry, Scope, encrypt, get_cipher, to_blocks
+from fl_ppseg.blocks import Geometry, to_blocks
+from fl_ppseg.ciphers import CIPHERS, Scope, encrypt, get_cipher
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SubKey
 

@@ -8,7 +8,7 @@ from cipher_cases import KEY, assert_uniform, geometries, laws, make_image, subk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_ppseg.ciphers import Geometry, to_blocks
+from fl_ppseg.blocks import Geometry, to_blocks
 from fl_ppseg.ciphers.restricted_shuffle import RestrictedShuffle
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SubKey

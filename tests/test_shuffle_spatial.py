@@ -13,7 +13,8 @@ from cipher_cases import (
 )
 from hypothesis import given
 
-from fl_ppseg.ciphers import Geometry, Scope, encrypt
+from fl_ppseg.blocks import Geometry
+from fl_ppseg.ciphers import Scope, encrypt
 from fl_ppseg.ciphers.shuffle_spatial import ShuffleSpatial
 from fl_ppseg.keys import SubKey
 

@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 
 from clients.vault import Assignment, Vault, prepare_shards, sealing, shared_subkey
-from fl_ppseg.ciphers import decrypt, to_blocks
+from fl_ppseg.blocks import to_blocks
+from fl_ppseg.ciphers import decrypt
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.config import ArmConfig, DataConfig, builtin_arms
 from fl_ppseg.dataset import Scene, open_dataset

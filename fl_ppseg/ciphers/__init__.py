@@ -3,7 +3,6 @@
 A new cipher is one file with a class that satisfies `Cipher`, and one line of `registry.CIPHERS`.
 """
 
-from fl_ppseg.ciphers.blocks import Geometry, from_blocks, to_blocks
 from fl_ppseg.ciphers.cipher import SCOPES, Cipher, Effect, Scope
 from fl_ppseg.ciphers.encryption import decrypt, decrypt_batch, encrypt, encrypt_batch
 from fl_ppseg.ciphers.invariance import invariant_form
@@ -14,14 +13,11 @@ __all__ = [
     "SCOPES",
     "Cipher",
     "Effect",
-    "Geometry",
     "Scope",
     "decrypt",
     "decrypt_batch",
     "encrypt",
     "encrypt_batch",
-    "from_blocks",
     "get_cipher",
     "invariant_form",
-    "to_blocks",
 ]

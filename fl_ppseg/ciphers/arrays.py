@@ -5,17 +5,12 @@ broadcast: parameters of shape (R, ...) serve blocks of shape (N, L) or (B, N, L
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-Pixels = npt.NDArray[np.uint8]
-Array = TypeVar("Array", Pixels, "Tensor")
-"""Bytes: a numpy array, or a torch tensor on any device."""
+from fl_ppseg.blocks import Array
 
 
 def gather(source: Array, index: Any) -> Array:

@@ -3,8 +3,7 @@
 from enum import Flag, auto
 from typing import Final, Literal, Protocol, TypeVar
 
-from fl_ppseg.ciphers.arrays import Array
-from fl_ppseg.ciphers.blocks import Geometry
+from fl_ppseg.blocks import Array, Geometry
 from fl_ppseg.ciphers.permutations import Stream
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SubKey

@@ -6,8 +6,8 @@ arXiv 2107.09362, 2021.
 
 from typing import NamedTuple
 
-from fl_ppseg.ciphers.arrays import Array, invert_where
-from fl_ppseg.ciphers.blocks import Geometry
+from fl_ppseg.blocks import Array, Geometry
+from fl_ppseg.ciphers.arrays import invert_where
 from fl_ppseg.ciphers.cipher import Effect, Scope, num_draws, stream_of
 from fl_ppseg.ciphers.permutations import Masks, draw_subsets
 from fl_ppseg.keys import SubKey

@@ -4,8 +4,7 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from fl_ppseg.ciphers.arrays import Array
-from fl_ppseg.ciphers.blocks import Geometry
+from fl_ppseg.blocks import Array, Geometry
 from fl_ppseg.ciphers.cipher import Cipher, Effect, Scope
 from fl_ppseg.keys import SubKey
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from fl_ppseg.ciphers.blocks import Geometry
+from fl_ppseg.blocks import Geometry
 from fl_ppseg.ciphers.cipher import Effect, Scope, num_draws, stream_of
 from fl_ppseg.ciphers.permutations import draw_permutations
 from fl_ppseg.ciphers.shuffle import Shuffle, ShuffleParameters

@@ -5,8 +5,8 @@ Source: Kiya et al., Journal of Imaging 8(9) 233, 2022; Sueyoshi et al., arXiv 2
 
 from typing import NamedTuple
 
-from fl_ppseg.ciphers.arrays import Array, gather, scatter
-from fl_ppseg.ciphers.blocks import Geometry
+from fl_ppseg.blocks import Array, Geometry
+from fl_ppseg.ciphers.arrays import gather, scatter
 from fl_ppseg.ciphers.cipher import Effect, Scope, num_draws, stream_of
 from fl_ppseg.ciphers.permutations import Permutations, draw_permutations
 from fl_ppseg.keys import SubKey

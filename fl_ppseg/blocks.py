@@ -1,9 +1,18 @@
 """An image as a grid of square blocks, one row of values a block, in the order of ViT patches."""
 
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
-from fl_ppseg.ciphers.arrays import Array
+import numpy as np
+import numpy.typing as npt
+
 from fl_ppseg.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Pixels = npt.NDArray[np.uint8]
+Array = TypeVar("Array", Pixels, "Tensor")
+"""Bytes: a numpy array, or a torch tensor on any device."""
 
 
 class Geometry(NamedTuple):

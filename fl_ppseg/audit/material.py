@@ -1,0 +1,1 @@
+"""What an arm of a run leaves in whose hands."""

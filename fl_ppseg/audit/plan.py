@@ -1,0 +1,1 @@
+"""Which attack is run by whom, on what."""

@@ -47,13 +47,10 @@ class Gathering:
         self, replies: Iterable[Message], allowed: Collection[str]
     ) -> Iterator[tuple[Ask, Reply]]:
         """The good replies of an exchange, those of cities that were asked again among them."""
-        grace = self._run.federation.grace_seconds
         comebacks = None
-        if isinstance(replies, Replies) and grace:
+        if isinstance(replies, Replies):
+            grace = self._run.federation.grace_seconds
             comebacks = Comebacks(replies, self._log, self._run.roll, self._asked_again, grace)
-        elif isinstance(replies, Replies):
-            for ask in self._log.withdraw(replies.unsent):
-                self._log.fail(ask, "its node is gone")
         return collect(replies, self._log, allowed, comebacks)
 
     def gather(self, replies: Iterable[Message], allowed: Collection[str], take: Take) -> None:

@@ -9,7 +9,7 @@ messages meanwhile.
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 from flwr.app import Error, Message, Metadata, RecordDict
@@ -143,8 +143,23 @@ class Replies(Iterator[Message]):
         """Push messages, whose replies come too."""
         messages = list(messages)
         pushed = list(self._grid.push_messages(messages)) if messages else []
+        self._came = time.monotonic()
         self._pending += [message_id for message_id in pushed if message_id]  # None: not sent
         self.unsent = {message.metadata.message_id for message in messages} - set(pushed)
+
+    @property
+    def pending(self) -> frozenset[str]:
+        """Ids of the messages whose replies are waited for."""
+        return frozenset(self._pending)
+
+    def forget(self, message_ids: Container[str]) -> None:
+        """Wait no longer for the replies to some messages."""
+        self._pending = [known for known in self._pending if known not in message_ids]
+
+    @property
+    def seconds_quiet(self) -> float:
+        """Since the last reply came, or messages were sent."""
+        return time.monotonic() - self._came
 
     @property
     def seconds_left(self) -> float:
@@ -168,7 +183,7 @@ class Replies(Iterator[Message]):
 
     def pause(self) -> None:
         """Wait until the next look, the longer the longer nothing came."""
-        usual = POLL_SHARE * (time.monotonic() - self._came)
+        usual = POLL_SHARE * self.seconds_quiet
         seconds = min(max(usual, POLL_SECONDS), LONGEST_POLL_SECONDS, self.seconds_left)
         self._grid.pause(seconds)
 

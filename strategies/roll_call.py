@@ -83,6 +83,24 @@ class RollCall:
                 )
             self.pause()
 
+    def ask(self, node_id: int, seconds: float) -> str | None:
+        """Ask a node who it is, only to see whether it answers: nothing comes of it here.
+
+        Args:
+            node_id: The node.
+            seconds: How long the question stands.
+
+        Returns:
+            The question's id; None if it could not be sent.
+        """
+        question = Message(pack_request(self._request), node_id, MessageType.QUERY, ttl=seconds)
+        (sent,) = self._grid.push_messages([question])
+        return sent or None
+
+    def answer_to(self, question: str) -> Message | None:
+        """What a node, or Flower in its place, has answered to a question of `ask` by now."""
+        return self._grid.pull_one(question)
+
     def pause(self) -> None:
         """Wait until the next look; ends with the run when that is stopped."""
         self._grid.pause(LOOK_SECONDS)

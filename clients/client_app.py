@@ -24,6 +24,8 @@ from fl_ppseg.config import ModelConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.evaluation import evaluate
 from fl_ppseg.messages import (
+    FAILED,
+    REFUSED,
     Arrays,
     Description,
     MessageError,
@@ -42,9 +44,6 @@ from fl_ppseg.training import Position, local_update
 logger = logging.getLogger(__name__)
 
 Handler = Callable[[Request, NodePolicy], Reply]
-
-REFUSED, FAILED = 401, 500
-"""Codes of error replies."""
 
 app = ClientApp()
 
@@ -67,8 +66,21 @@ def score(message: Message, context: Context) -> Message:
     return _answer(message, context, "evaluate", _evaluate)
 
 
-def _answer(message: Message, context: Context, task: Task, handler: Handler | None) -> Message:
+def or_error(message: Message, answer: Callable[[], Message]) -> Message:
+    """The answer to a message; where there is none, an error that tells no more than its kind."""
     try:
+        return answer()
+    except (RefusedError, MessageError) as refusal:
+        logger.warning("%s", refusal)
+        return Message(Error(REFUSED, str(refusal)), reply_to=message)
+    except Exception as error:
+        logger.exception("this node failed")
+        reason = f"the node failed with {type(error).__name__}; its own log says more"
+        return Message(Error(FAILED, reason), reply_to=message)
+
+
+def _answer(message: Message, context: Context, task: Task, handler: Handler | None) -> Message:
+    def answer() -> Message:
         request = unpack_request(message.content)
         if request.task != task:
             raise RefusedError("refused: the request names another task than its message")
@@ -80,13 +92,8 @@ def _answer(message: Message, context: Context, task: Task, handler: Handler | N
             reply = handler(request, policy)
             content = pack_reply(reply, request.arrays.keys() - withheld(request.embedding))
         return Message(content, reply_to=message)
-    except (RefusedError, MessageError) as refusal:
-        logger.warning("%s", refusal)
-        return Message(Error(REFUSED, str(refusal)), reply_to=message)
-    except Exception as error:
-        logger.exception("this node failed")
-        reason = f"the node failed with {type(error).__name__}; its own log says more"
-        return Message(Error(FAILED, reason), reply_to=message)
+
+    return or_error(message, answer)
 
 
 def _train(request: Request, policy: NodePolicy) -> Reply:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 import yaml
 from pydantic import Field, model_validator
 
-from fl_ppseg.config import ArmConfig, Section, read_yaml, validate
+from fl_ppseg.config import ArmConfig, Section, TrainingConfig, read_yaml, validate
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 
@@ -43,6 +43,9 @@ class ArmPolicy(Section):
     """Folders of a private embedding's versions by seed; none for all other embeddings."""
     private_rate: Annotated[float, Field(ge=0)] = 0.0
     """Factor on the learning rate of a private embedding; 0 keeps it as it is."""
+    training: TrainingConfig | None = None
+    """The local update that its owner agreed to; none: whatever is asked. Settings decide what an
+    update tells: of one image and one step it is that image's gradient."""
     protection: ArmConfig | None = None
     """The arm's settings as its owner read them, for its owner to read again."""
 
@@ -181,6 +184,8 @@ def permit(policy: NodePolicy, request: "Request") -> Permit:
         raise RefusedError("refused: the embedding asked for is not invariant")
     if request.task == "train" and policy.role != "train":
         raise RefusedError("refused: this node only evaluates")
+    if request.task == "train" and arm.training not in (None, request.training):
+        raise RefusedError("refused: the owner has agreed to other settings of the training")
     shards = arm.shards
     if request.task == "train" and arm.training_shards is not None:
         shards = arm.training_shards

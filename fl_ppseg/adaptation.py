@@ -8,7 +8,7 @@ Source: Kiya et al., Journal of Imaging 8(9) 233, 2022; Sueyoshi et al., arXiv 2
 An adapted embedding beside the public one is the key: match their columns.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,8 @@ from fl_ppseg.keys import SubKey
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 
 Blocks = npt.NDArray[np.uint8]
+Encrypt = Callable[[Blocks], Blocks]
+"""(3, H, W) uint8 -> (3, H, W) uint8."""
 
 NUM_CHECKS = 8
 """Blocks of noise on which the form that was found must agree with the cipher."""
@@ -41,16 +43,38 @@ class SignedPermutation:
 def linear_form(cipher: str, subkey: SubKey, block_size: int) -> SignedPermutation:
     """Find what a cipher does to every block under a key, with block scope `common`.
 
-    Probe blocks are encrypted: black ones show the signs, the digits of the positions in base 256
-    show the order, blocks of noise check both.
-
     Args:
         cipher: A name of `CIPHERS`, or a product of them.
         subkey: The key.
         block_size: Side M of a block in pixels; L = 3 M².
 
     Raises:
-        InputError: The cipher does anything else to the values of a block.
+        InputError: The cipher does anything else than permute and invert the values of a block.
+    """
+    form = linear_form_of(
+        lambda image: encrypt(image, subkey, cipher, block_size=block_size, scope="common"),
+        block_size,
+    )
+    if form is None:
+        raise InputError(
+            f"cipher {cipher!r} does more than permute values and invert them: no embedding can "
+            "be adapted to its key; choose another cipher, or embedding: uploaded"
+        )
+    return form
+
+
+def linear_form_of(encrypted: Encrypt, block_size: int) -> SignedPermutation | None:
+    """What an encryption does to every block, told from blocks that it encrypts.
+
+    Black blocks show the signs, the digits of the positions in base 256 show the order, blocks of
+    noise check both.
+
+    Args:
+        encrypted: Does the same to every block of an image, whichever the image.
+        block_size: Side M of a block in pixels; L = 3 M².
+
+    Returns:
+        None where it does anything else than permute the values of a block and invert some.
     """
     length = 3 * block_size**2
     shifts = np.arange(0, (length - 1).bit_length(), 8)[:, None]
@@ -58,9 +82,7 @@ def linear_form(cipher: str, subkey: SubKey, block_size: int) -> SignedPermutati
     noise = np.random.default_rng(0).integers(0, 256, (NUM_CHECKS, length), np.uint8)
     probes = np.vstack([np.zeros((1, length), np.uint8), digits, noise])
     geometry = Geometry(3, block_size, grid_h=1, grid_w=len(probes))
-    image = encrypt(
-        from_blocks(probes, geometry), subkey, cipher, block_size=block_size, scope="common"
-    )
+    image = encrypted(from_blocks(probes, geometry))
     black, moved, hidden = np.split(to_blocks(image, block_size), [1, 1 + len(digits)])
 
     sign = np.where(black[0] == 0, 1, -1).astype(np.int8)
@@ -70,12 +92,7 @@ def linear_form(cipher: str, subkey: SubKey, block_size: int) -> SignedPermutati
         and np.array_equal(np.sort(index), np.arange(length))
         and np.array_equal(_inverted(noise[:, index], sign), hidden)
     )
-    if not is_linear:
-        raise InputError(
-            f"cipher {cipher!r} does more than permute values and invert them: no embedding can "
-            "be adapted to its key; choose another cipher, or embedding: uploaded"
-        )
-    return SignedPermutation(index, sign)
+    return SignedPermutation(index, sign) if is_linear else None
 
 
 def adapt(weight: Tensor, form: SignedPermutation) -> Tensor:

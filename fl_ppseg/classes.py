@@ -49,6 +49,18 @@ class ClassTable:
         """(...) uint8 labelIds -> (...) uint8 trainIds, 255 where ignored."""
         return self.label_to_train[label_ids]
 
+    @property
+    def train_to_label(self) -> NDArray[np.uint8]:
+        """(256,) uint8, trainId -> the smallest labelId that means it; what is no trainId -> 0.
+
+        >>> load_class_table("cityscapes").train_to_label[[0, 1, 18, IGNORE_INDEX]].tolist()
+        [7, 8, 33, 0]
+        """
+        label_ids = np.arange(256, dtype=np.uint8)[::-1]
+        smallest = np.zeros(256, dtype=np.uint8)
+        smallest[self.label_to_train[label_ids]] = label_ids  # of several the last one stays
+        return smallest
+
     def colourise(self, train_ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(H, W) uint8 trainIds -> (H, W, 3) uint8 RGB; what is no class is black."""
         palette = np.zeros((256, 3), dtype=np.uint8)
@@ -116,6 +128,10 @@ def _check_ids(classes: list[_ClassEntry], path: Path) -> None:
     for column, values in columns.items():
         if (repeated := _first_repeated(values)) is not None:
             raise InputError(f"{path}: {column} {repeated!r} is listed twice; each may occur once")
+    if len(columns["label_ids"]) == 256:
+        raise InputError(
+            f"{path}: all of the 256 labelIds are of a class; leave one out for pixels of none"
+        )
     if max(train_ids) >= len(train_ids):
         raise InputError(
             f"{path}: train_id {max(train_ids)} among {len(train_ids)} classes; "

@@ -5,7 +5,6 @@ failures print one line, never a traceback (`FL_PPSEG_TRACEBACK=1` shows it to d
 """
 
 import argparse
-import errno
 import logging
 import os
 import sys
@@ -13,13 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from fl_ppseg.errors import InputError, RunError
+from fl_ppseg.errors import DISK_FULL, InputError, RunError, describe
 
 LOGGERS = ("fl_ppseg", "strategies", "flwr")
 """Whose log lines a command directs; those of clients stay on the owners' side."""
 GRACE_SECONDS = 3.0
 """How long threads may take to end after an interruption."""
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
@@ -44,18 +42,6 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
         status = _say("interrupted; finished work is kept, half-done work removed", 1)
         _leave_hanging_threads(status)
         return status
-
-
-def describe(error: BaseException) -> str:
-    """One line for a person: the message of our own errors, the plain cause of the system's."""
-    if isinstance(error, OSError) and error.errno in DISK_FULL:
-        where = f" while writing {error.filename}" if error.filename else ""
-        return (
-            f"no space left on the disk{where}; free some, or choose another --out or --vault-dir"
-        )
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _leave_hanging_threads(status: int) -> None:

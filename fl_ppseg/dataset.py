@@ -5,13 +5,15 @@
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
 from fl_ppseg.classes import ClassTable
 from fl_ppseg.errors import InputError
@@ -57,11 +59,34 @@ class Scene:
         Raises:
             InputError: The file is missing or no picture.
         """
+        with _opened(self.label_path, "label map") as picture:
+            return picture.height, picture.width
+
+    def check(self) -> None:
+        """Finds out whether the pair can be loaded, at a fraction of the cost.
+
+        PNGs are compared with their own checksums, JPEGs are decoded at an eighth of their size. A
+        pair that fails there is loaded after all, since decoders forgive some damage.
+
+        Raises:
+            InputError: As `load`.
+        """
         try:
-            with Image.open(self.label_path) as picture:
-                return picture.height, picture.width
-        except _UNREADABLE as error:
-            raise _unreadable(self.label_path, "label map", error) from error
+            self._look()
+        except InputError:
+            self.load()
+
+    def _look(self) -> None:
+        with _opened(self.image_path, "image") as picture:
+            size = picture.size
+            if picture.format == "JPEG":
+                picture.draft("L", (picture.width // 8, picture.height // 8))
+                picture.load()
+            picture.verify()
+        with _opened(self.label_path, "label map") as picture:
+            _require_label_ids(picture, self.label_path)
+            self._require_size(picture.size, size)
+            picture.verify()
 
     def load(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Reads the pair from disk.
@@ -73,12 +98,16 @@ class Scene:
             InputError: A file is missing, broken or of the wrong kind, or the sizes differ.
         """
         image, label_ids = read_image(self.image_path), _read_label_ids(self.label_path)
-        if image.shape[1:] != label_ids.shape:
+        self._require_size(label_ids.shape[::-1], image.shape[:0:-1])
+        return image, self.classes.encode(label_ids)
+
+    def _require_size(self, label_map: tuple[int, ...], image: tuple[int, ...]) -> None:
+        """Both (width, height)."""
+        if label_map != image:
             raise InputError(
-                f"{self.label_path}: {_size(label_ids)} but its image is {_size(image)} "
+                f"{self.label_path}: {_size(label_map)} but its image is {_size(image)} "
                 "(width x height); export image and label map at the same size"
             )
-        return image, self.classes.encode(label_ids)
 
 
 @dataclass(frozen=True)
@@ -136,11 +165,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: The file is missing, broken, or of a pixel format that has no RGB meaning.
     """
-    try:
-        with Image.open(path) as picture:
-            pixels = _to_rgb(picture)
-    except _UNREADABLE as error:
-        raise _unreadable(path, "image", error) from error
+    with _opened(path, "image") as picture:
+        pixels = _to_rgb(picture)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))  # HWC -> CHW
 
 
@@ -155,19 +181,29 @@ def _to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
 
 def _read_label_ids(path: Path) -> NDArray[np.uint8]:
     """8-bit PNG of one channel, or the indices of a palette PNG -> (H, W) uint8."""
+    with _opened(path, "label map") as picture:
+        _require_label_ids(picture, path)
+        return np.array(picture, dtype=np.uint8)
+
+
+def _require_label_ids(picture: ImageFile, path: Path) -> None:
+    # Pillow stretches grey PNGs of fewer bits to 0..255: ids would change, so not these.
+    whole_bytes = picture.mode == "L" and picture.tile[0].args == "L"
+    if picture.format != "PNG" or not (whole_bytes or picture.mode == "P"):
+        raise InputError(
+            f"{path}: {picture.format} of mode {picture.mode}, but labelIds are wanted as a PNG of "
+            "one channel and 8 bits (neither the colour map nor the instanceIds)"
+        )
+
+
+@contextmanager
+def _opened(path: Path, what: str) -> Iterator[ImageFile]:
+    """A picture whose decoder's failures are errors of the user's file."""
     try:
         with Image.open(path) as picture:
-            stored = f"{picture.format} of mode {picture.mode}"
-            # Pillow stretches grey PNGs of fewer bits to 0..255: ids would change, so not these.
-            whole_bytes = picture.mode == "L" and picture.tile[0].args == "L"
-            if picture.format == "PNG" and (whole_bytes or picture.mode == "P"):
-                return np.array(picture, dtype=np.uint8)
+            yield picture
     except _UNREADABLE as error:
-        raise _unreadable(path, "label map", error) from error
-    raise InputError(
-        f"{path}: {stored}, but labelIds are wanted as a PNG of one channel and 8 bits "
-        "(neither the colour map nor the instanceIds)"
-    )
+        raise _unreadable(path, what, error) from error
 
 
 def _open_split(root: Path, split: str, classes: ClassTable) -> dict[str, tuple[Scene, ...]]:
@@ -243,5 +279,5 @@ def _unreadable(path: Path, what: str, error: BaseException) -> InputError:
     return InputError(f"{path}: unreadable {what} ({reason}); restore the file or remove the scene")
 
 
-def _size(pixels: NDArray[np.uint8]) -> str:
-    return f"{pixels.shape[-1]}x{pixels.shape[-2]}"
+def _size(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))

@@ -11,29 +11,49 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from fl_ppseg.errors import InputError
 
 
-def write_atomically(path: Path, content: bytes | str, mode: int = 0o644) -> None:
-    """Write a file so that a reader sees the old or the new content, never a part."""
+def write_atomically(
+    path: Path, content: bytes | str, mode: int = 0o644, *, lasting: bool = True
+) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part.
+
+    Args:
+        path: The file; its folder is made where it is missing.
+        content: Text is written as UTF-8.
+        mode: Permissions, from the first byte on.
+        lasting: As in `replacing`.
+    """
     data = content.encode("utf-8") if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with replacing(path, lasting=lasting) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file that takes the place of `path` at the end, or leaves no trace."""
+def replacing(path: Path, *, lasting: bool = True) -> Iterator[Path]:
+    """A temporary file that takes the place of `path` at the end, or leaves no trace.
+
+    Args:
+        path: The file.
+        lasting: Whether no power cut after this takes it back, which costs some milliseconds. A
+            power cut never leaves a part of the content, either way.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
+        sync(temporary)
         temporary.replace(path)
+        if lasting:
+            sync(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # what fails to write names no file
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -102,9 +122,28 @@ def _lies_at(path: Path, descriptor: int) -> bool:
 
 
 def sync(path: Path) -> None:
-    """Return once a file's content is on disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    """Return once a file's content, or the names in a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_writable(folder: Path) -> None:
+    """Find out whether files can be made in a folder that need not be there yet; leaves no trace.
+
+    Raises:
+        InputError: They cannot.
+    """
+    try:
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        with TemporaryDirectory(prefix=".", dir=there):
+            return
+    except OSError as error:
+        raise InputError(
+            f"{folder}: nothing can be written there ({error.strerror}); choose another folder"
+        ) from None
 
 
 def sha256(path: Path) -> str:

@@ -39,6 +39,10 @@ _REPLY_FIGURES = {"num_examples": int, "loss": float, "seconds": float, "confusi
 _DESCRIPTION = {"run_id": str, "city": str, "role": str}
 
 
+REFUSED, FAILED = 401, 500
+"""Codes of a node's error replies: it will not, or it could not."""
+
+
 class MessageError(Exception):
     """A message that is not of the agreed form."""
 

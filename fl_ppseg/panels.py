@@ -24,7 +24,8 @@ from fl_ppseg.errors import InputError
 from fl_ppseg.evaluation import segment
 from fl_ppseg.keys import SubKey
 from fl_ppseg.preparation import Experiment, reserved_scene
-from fl_ppseg.report.scenes import CipherGallery, Image8, ScenePanel
+from fl_ppseg.report.pictures import Image8
+from fl_ppseg.report.scenes import CipherGallery, ScenePanel
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.views import fit_for_scoring
 

@@ -251,9 +251,8 @@ def _write_policies(
         arms = {}
         for name, arm in arms_of(config).items():
             found = {seed: prepared[node.city, seed][name] for seed in config.seeds}
-            arms[name] = agreed(
-                arm, found, _centralised(arm, node, training, prepared, name, config.seeds)
-            )
+            together = _centralised(arm, node, training, prepared, name, config.seeds)
+            arms[name] = agreed(arm, found, config.training, together)
         policy = NodePolicy(
             city=node.city,
             role=node.role,

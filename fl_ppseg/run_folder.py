@@ -190,11 +190,17 @@ def _as_text(lines: Iterable[Line]) -> str:
 
 
 def _append(path: Path, text: str) -> None:
-    """On disk before this returns."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    """On disk before this returns, or, where the disk is full, not at all."""
+    with path.open("ab", buffering=0) as file:
+        size, rest = file.tell(), memoryview(text.encode("utf-8"))
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except OSError as error:
+            file.truncate(size)
+            error.filename = str(path)
+            raise
 
 
 def _remove(description: Path) -> None:

@@ -71,7 +71,7 @@ class ShardDraft:
             for name, shape in manifest.shapes(image_size).items():
                 _create(place / "shard" / name, shape)
             _create(place / DONE, (manifest.num_images + manifest.num_heldout,))
-            write_atomically(place / ABOUT, json.dumps(asdict(manifest)), mode=0o600)
+            _write_manifest(place / ABOUT, manifest)
         except OSError:
             shutil.rmtree(place, ignore_errors=True)
             raise
@@ -124,7 +124,7 @@ class ShardDraft:
         shard = self._place / "shard"
         hashes = {path.relative_to(shard).as_posix(): sha256(path) for path in self._paths}
         manifest = replace(self.manifest, sha256=hashes)
-        write_atomically(shard / MANIFEST, json.dumps(asdict(manifest)), mode=0o600)
+        _write_manifest(shard / MANIFEST, manifest)
         shutil.rmtree(self.folder, ignore_errors=True)
         shard.rename(self.folder)
         self.discard()
@@ -143,6 +143,11 @@ def drafted_in(folder: Path) -> list[Path]:
     """Folders of the shards whose drafts lie in a folder."""
     names = (path.name for path in sorted(folder.glob(".*.draft")))
     return [folder / name.removeprefix(".").removesuffix(".draft") for name in names]
+
+
+def _write_manifest(path: Path, manifest: Manifest) -> None:
+    """What a power cut takes back of a draft is made again."""
+    write_atomically(path, json.dumps(asdict(manifest)), mode=0o600, lasting=False)
 
 
 def _create(path: Path, shape: tuple[int, ...]) -> None:

@@ -14,8 +14,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from fl_ppseg.command_line import DISK_FULL, Parser, image_size, run
-from fl_ppseg.errors import InputError, RunError
+from fl_ppseg.command_line import Parser, image_size, run
+from fl_ppseg.errors import DISK_FULL, InputError, RunError
 from fl_ppseg.files import Progress, locked, replacing_folder
 from fl_ppseg.scenes.cities import TRAIN_CITIES, VAL_CITIES, city_style, split_sizes
 from fl_ppseg.scenes.files import LABELS, PHOTOS, SceneFiles, write_scenes

@@ -5,13 +5,14 @@ hears those that have answered; it never waits. A node that says something else 
 left out alone, by name and with the reason.
 """
 
+import math
 import time
 from collections.abc import Iterable
 
 from flwr.app import Message, MessageType
 
 from fl_ppseg.errors import RunError
-from fl_ppseg.messages import MessageError, Request, pack_request, unpack_description
+from fl_ppseg.messages import REFUSED, MessageError, Request, pack_request, unpack_description
 from fl_ppseg.progress import RunObserver
 from strategies.grid import LazyGrid
 from strategies.roster import Roster, TakenError
@@ -41,6 +42,8 @@ class RollCall:
         self._called: dict[int, float] = {}
         self._pending: dict[str, int] = {}
         self._names: dict[int, str] = {}
+        self._refusing: set[int] = set()
+        """Ids of nodes that answered that they will not take part."""
 
     def look(self) -> list[str]:
         """Call the nodes that are new and hear those that have answered.
@@ -61,6 +64,9 @@ class RollCall:
     def wait(self, num_nodes: int, quorum: int, seconds: float) -> None:
         """Look until all nodes are there; once the time is up, a quorum is enough, and said.
 
+        Nobody waits for a node that refused: another policy or bundle is its owner's decision, and
+        the run can be begun again after it.
+
         Args:
             num_nodes: Nodes that are expected.
             quorum: How many are enough to begin.
@@ -72,8 +78,8 @@ class RollCall:
         start = said = time.monotonic()
         while (found := self._look_and_count()) < num_nodes:
             now = time.monotonic()
-            if now - start >= seconds:
-                self._begin_without(found, num_nodes, quorum, seconds)
+            if now - start >= seconds or found + len(self._refusing) >= num_nodes:
+                self._begin_without(found, num_nodes, quorum, min(seconds, now - start))
                 return
             if now - said >= SAY_SECONDS:
                 said = now
@@ -117,7 +123,7 @@ class RollCall:
         if found < quorum or not self.roster.with_role("train"):
             why = f" ({'; '.join(self.rejected[:3])})" if self.rejected else ""
             raise RunError(
-                f"{found} of {num_nodes} nodes came within {seconds:.0f} s, wanted "
+                f"{found} of {num_nodes} nodes came within {math.ceil(seconds)} s, wanted "
                 f"{max(quorum, 1)}, of which one trains{why}; start the others, or ask for fewer"
             )
         self._observer.message(
@@ -148,11 +154,14 @@ class RollCall:
         name = self._names.get(node_id, "")
         try:
             if reply.has_error():
+                if reply.error.code == REFUSED:
+                    self._refusing.add(node_id)
                 raise MessageError(f"a node did not introduce itself: {reply.error.reason}")
             description = unpack_description(reply.content)
             if description.run_id != self._request.run_id:
                 raise MessageError("a node introduced itself to another run")
             before = self.roster.admit(node_id, description, self.present, name)
+            self._refusing.discard(node_id)
         except (MessageError, TakenError) as error:
             self._reject(plain(f"{name}: {error}" if name else str(error)))
             return

@@ -16,7 +16,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fl_ppseg.config import Config, ModelConfig, arms_of, load_config
-from fl_ppseg.errors import InputError, RunError
+from fl_ppseg.errors import InputError, RunError, describe
 from fl_ppseg.messages import Request, pack_arrays
 from fl_ppseg.progress import RecordedObserver, RunObserver
 from fl_ppseg.run_folder import Checkpoint, RunFolder
@@ -153,4 +153,7 @@ def main(grid: Grid, context: Context) -> None:
         )
     num_nodes = int(str(context.run_config["num-nodes"]))
     folder = RunFolder(path)
-    Federation(folder, RecordedObserver(folder.progress), num_nodes).run(grid)
+    try:
+        Federation(folder, RecordedObserver(folder.progress), num_nodes).run(grid)
+    except OSError as error:
+        raise RunError(describe(error)) from error

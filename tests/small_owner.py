@@ -74,6 +74,11 @@ class Owner:
             assert status == 0, error
         return self
 
+    def decrypt(self, arm: str, *options: object) -> tuple[int, str, str]:
+        """Decrypt an arm's shard into a folder of its name."""
+        named = ("--node", self.node, "--arm", arm, "--out", self.place / arm)
+        return self.keys("decrypt", *named, *options)
+
     @property
     def policy(self) -> NodePolicy:
         return load_policy(self.node / "policy.yaml")
@@ -89,6 +94,14 @@ class Owner:
         for scene in scenes:
             for image, _ in views(*scene.load(), size, "resize", number, 0, scene.scene_id):
                 yield image
+
+
+def fails(outcome: tuple[int, str, str], reason: str, status: int = 2) -> None:
+    """A command said in one line why it failed."""
+    found, _, error = outcome
+    assert found == status, outcome
+    assert error.startswith("error: ") and error.count("\n") == 1, error
+    assert reason in error
 
 
 def files_in(folder: Path) -> dict[str, bytes]:

@@ -87,9 +87,23 @@ def test_a_table_of_ones_own_in_any_order(tmp_path: Path) -> None:
     assert table.encode(np.array([0, 7, 9, 8], np.uint8)).tolist() == [0, 1, 1, 255]
 
 
+@pytest.mark.parametrize("name", built_in_tables())
+def test_label_ids_that_are_written_are_read_as_they_were_meant(name: str) -> None:
+    table = load_class_table(name)
+    train_ids = np.array([*range(table.num_classes), IGNORE_INDEX], np.uint8)
+    np.testing.assert_array_equal(table.encode(table.train_to_label[train_ids]), train_ids)
+
+
+def test_of_several_label_ids_the_smallest_is_written(tmp_path: Path) -> None:
+    classes = [entry("drivable", 1, 9, 7), entry("rest", 0, 0, 1)]
+    table = load_class_table(written(tmp_path, {"name": "mine", "classes": classes}))
+    assert table.train_to_label[[0, 1, IGNORE_INDEX]].tolist() == [0, 7, 2]
+
+
 @pytest.mark.parametrize(
     ("classes", "fault"),
     [
+        ([entry("a", 0, *range(256))], "all of the 256 labelIds are of a class; leave one out"),
         ([entry("a", 0, 1), entry("b", 0, 2)], "train_id 0 is listed twice"),
         ([entry("a", 0, 1), entry("b", 1, 1)], "label_ids 1 is listed twice"),
         ([entry("a", 0, 1), entry("a", 1, 2)], "name 'a' is listed twice"),

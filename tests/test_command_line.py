@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fl_ppseg.command_line import LOGGERS, Parser, describe, image_size, log_to, run
-from fl_ppseg.errors import InputError, RunError
+from fl_ppseg.command_line import LOGGERS, Parser, image_size, log_to, run
+from fl_ppseg.errors import InputError, RunError, describe
 
 Main = Callable[[Sequence[str] | None], int]
 

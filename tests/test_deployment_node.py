@@ -1,11 +1,14 @@
 """A node's identity, what its app answers and refuses, and the lines that its person reads."""
 
 import hashlib
+import inspect
 import os
+import re
 import shutil
 import stat
 import subprocess
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,6 +19,8 @@ from flwr.cli.supernode.register import try_load_public_key
 from flwr.supercore.fab import Fab
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
+from flwr.supernode import start_client_internal
+from flwr.supernode.nodestate import in_memory_nodestate
 
 from clients.client_app import FAILED, REFUSED
 from clients.node import app, supernode
@@ -135,6 +140,21 @@ def test_what_flower_logs_is_said_in_a_line(log: str, line: str) -> None:
     said = supernode._explain(f"...\n{log}\n...", "K")
     assert said is not None
     assert line in said
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (start_client_internal, "Failed to receive message"),
+        (start_client_internal, "Failed to send message"),
+        (start_client_internal, "Ignoring message"),
+        (in_memory_nodestate, "Cannot get processing duration"),
+        (in_memory_nodestate, "Cannot record end time"),
+    ],
+)
+def test_flower_still_writes_so_when_it_drops_a_message(module: ModuleType, words: str) -> None:
+    assert words in inspect.getsource(module)
+    assert re.search(supernode.ASTRAY[0], f"ERROR :      {words} 7: gone")
 
 
 def test_other_ends_are_left_to_the_supervisor() -> None:

@@ -151,3 +151,28 @@ def test_a_service_runs_as_the_user_that_it_is_given(tmp_path: Path) -> None:
         supervisor.start(service(tmp_path, "", command=command, account=user))
         until(lambda: who.exists() and who.read_text(), supervisor)
     assert who.read_text().split() == [str(user.uid), str(user.gid)]
+
+
+def test_who_goes_astray_is_ended_and_started_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    code = (
+        "import time; open('starts', 'a').write('x'); print('lost: 7', flush=True); time.sleep(60)"
+    )
+    with Supervisor(said.append) as supervisor:
+        supervisor.start(service(tmp_path, code, astray=("(lost|left): ", "a letter was lost")))
+        starts = tmp_path / "starts"
+        until(lambda: starts.exists() and len(starts.read_text()) >= 3, supervisor)
+    assert said == ["a letter was lost"]
+
+
+def test_who_loses_a_child_that_it_needs_is_started_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    code = (
+        "import subprocess, time; open('starts', 'a').write('x');"
+        "subprocess.Popen(['true']); time.sleep(60)"
+    )
+    with Supervisor(said.append) as supervisor:
+        supervisor.start(service(tmp_path, code, needs_children=True))
+        starts = tmp_path / "starts"
+        until(lambda: starts.exists() and len(starts.read_text()) >= 2, supervisor, 60)
+    assert said == ["a part of it has died; starting it again"]

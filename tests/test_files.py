@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from fl_ppseg import files
-from fl_ppseg.command_line import describe
-from fl_ppseg.errors import InputError
+from fl_ppseg.errors import InputError, describe
 from fl_ppseg.files import (
+    check_writable,
     locked,
     private_folder,
     replacing,
@@ -34,6 +34,10 @@ def entries(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
 @pytest.mark.parametrize("content", ["größer\n", b"\x00\xff"])
 def test_content_is_what_was_given(tmp_path: Path, content: bytes | str) -> None:
     path = tmp_path / "new" / "folder" / "file"
@@ -42,24 +46,26 @@ def test_content_is_what_was_given(tmp_path: Path, content: bytes | str) -> None
     assert entries(tmp_path) == {"file": expected}
 
 
-@pytest.mark.parametrize("mode", [0o600, 0o644])
+@pytest.mark.parametrize("wanted", [0o600, 0o644])
 def test_mode_holds_from_the_first_byte(
-    tmp_path: Path, mode: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, wanted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
     path.write_text("old")
     path.chmod(0o666)
     seen = []
-    monkeypatch.setattr(
-        os, "fsync", lambda number: seen.append(stat.S_IMODE(os.fstat(number).st_mode))
-    )
+
+    def looking(number: int) -> None:
+        seen.extend(mode(found) for found in tmp_path.iterdir() if found != path)
+
+    monkeypatch.setattr(os, "fsync", looking)
     previous = os.umask(0o022)
     try:
-        write_atomically(path, "new", mode)
+        write_atomically(path, "new", wanted)
     finally:
         os.umask(previous)
-    assert seen == [mode]
-    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert seen == [wanted]
+    assert mode(path) == wanted
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
@@ -90,8 +96,52 @@ def test_a_full_disk_leaves_the_old_content_and_is_said(
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError) as failure:
         write_atomically(path, "new")
-    assert "no space left on the disk" in describe(failure.value)
+    assert f"no space left on the disk while writing {path};" in describe(failure.value)
     assert entries(tmp_path) == {"file": b"old"}
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+def test_neither_content_nor_name_is_lost_to_a_power_cut(
+    lasting: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The content is on disk before it gets its name, the folder's new name before the return."""
+    path, events = tmp_path / "file", list[object]()
+    replace = Path.replace
+
+    def synced(number: int) -> None:
+        found = Path(f"/proc/self/fd/{number}").readlink()
+        events.append((found.read_text() if found.is_file() else found, path.exists()))
+
+    def replaced(source: Path, target: Path) -> Path:
+        events.append("replace")
+        return replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    write_atomically(path, "new", lasting=lasting)
+    assert events == [("new", False), "replace", (tmp_path, True)][: 2 + lasting]
+
+
+@pytest.mark.parametrize("place", ["here", "new/folder", "file", "file/folder", "/proc/folder"])
+def test_whether_a_folder_can_be_written_is_found_out_without_a_trace(
+    place: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "here").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    if place in ("here", "new/folder"):
+        check_writable(tmp_path / place)
+    else:
+        with pytest.raises(InputError, match=r"nothing can be written there .* another folder"):
+            check_writable(tmp_path / place)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_of_others_cannot_be_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match="Permission denied"):
+        check_writable(tmp_path / "folder")
 
 
 def test_a_reader_never_sees_a_part(tmp_path: Path) -> None:
@@ -156,10 +206,6 @@ def test_user_folder_follows_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             monkeypatch.setenv("XDG_CACHE_HOME", unset)
         expected = tmp_path / ".cache" / "fl_ppseg" / "scenes"
         assert user_folder("scenes", "XDG_CACHE_HOME", ".cache") == expected
-
-
-def mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
 
 
 def test_a_private_folder_is_made_or_tightened(tmp_path: Path) -> None:

@@ -150,6 +150,20 @@ def test_refusals(asked: dict[str, Any], reason: str, task: str) -> None:
     assert "vault" not in text and "secret" not in text and "\n" not in text
 
 
+def test_other_settings_of_the_training_than_agreed_are_refused(tmp_path: Path) -> None:
+    """One image a step, or a schedule of which one step counts, would single an image out."""
+    arm = ArmPolicy(embedding="uploaded", shards={0: SHARDS}, training=TrainingConfig())
+    save_policy(NodePolicy(city="aachen", role="train", arms={"per-image": arm}), tmp_path / "p")
+    own = load_policy(tmp_path / "p")
+    assert permit(own, request()).shards == SHARDS
+    singled: list[dict[str, Any]] = [{"batch_size": 1}, {"poly_power": 1e6}, {"optimizer": "sgd"}]
+    for settings in singled:
+        asked = TrainingConfig.model_validate(settings)
+        with pytest.raises(RefusedError, match="refused: the owner has agreed to other settings"):
+            permit(own, request(training=asked))
+        assert permit(own, request(training=asked, task="evaluate")).shards == SHARDS
+
+
 def test_policy_file_is_the_owners_alone_and_reads_back(tmp_path: Path) -> None:
     path = tmp_path / "new" / "node.yaml"
     save_policy(policy(), path)

@@ -12,7 +12,7 @@ from flwr.app import Error, Message, RecordDict
 
 from fl_ppseg.engines.in_process import InProcessGrid
 from fl_ppseg.errors import RunError
-from fl_ppseg.messages import Description, pack_description
+from fl_ppseg.messages import FAILED, REFUSED, Description, pack_description
 from strategies import roll_call
 from strategies.grid import LazyGrid, StoppedError
 from strategies.roll_call import RollCall
@@ -71,6 +71,31 @@ def test_nodes_that_connect_late_are_waited_for(monkeypatch: pytest.MonkeyPatch)
     roll = call(fake)
     roll.wait(5, 5, seconds=30)
     assert len(cities(roll)) == 5
+
+
+REFUSAL = Error(REFUSED, "refused: this node has pinned another bundle than abc")
+
+
+def test_nobody_waits_for_nodes_that_refuse() -> None:
+    everybody = nodes(introductions=dict.fromkeys((*TRAIN, *VAL), REFUSAL))
+    begin = time.monotonic()
+    with pytest.raises(RunError, match=r"0 of 5 nodes came .* pinned another bundle than abc"):
+        call(everybody).wait(5, 5, seconds=120)
+    some, listener = nodes(introductions={"bochum": REFUSAL, "lindau": REFUSAL}), Listener()
+    roll = call(some, listener)
+    roll.wait(5, 3, seconds=120)
+    assert cities(roll) == ["aachen", "bremen", "munster"]
+    assert listener.messages[-1].startswith("beginning with 3 of 5 nodes")
+    assert time.monotonic() - begin < 10
+
+
+def test_a_node_that_failed_or_is_away_is_waited_for_beside_one_that_refused() -> None:
+    for away, failed in ((2, {}), (9, {"bremen": Error(FAILED, "the node failed")})):
+        fake = nodes(introductions={"bochum": REFUSAL} | failed)
+        coming(fake, there={2, 3, 4, 5, 6} - {away})
+        begin = time.monotonic()
+        call(fake).wait(5, 3, seconds=0.5)
+        assert time.monotonic() - begin >= 0.5
 
 
 def test_a_run_begins_with_a_quorum_once_the_time_is_up_and_says_so() -> None:

@@ -1,7 +1,9 @@
 """A run's folder: what is written stays, what is half written is nothing."""
 
+import errno
 import json
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +69,21 @@ def test_a_half_written_last_line_is_left_out_at_every_length(folder: RunFolder)
     for cut in range(first, len(whole)):
         folder.results.write_bytes(whole[:cut])
         assert folder.lines() == [line(1)]
+
+
+def test_lines_that_the_disk_does_not_take_leave_no_trace(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.append([line(1)])
+    before = folder.results.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"results\.jsonl"):
+        folder.append([line(2)])
+    assert folder.results.read_bytes() == before
 
 
 def test_a_run_goes_on_after_a_half_written_line(folder: RunFolder) -> None:

@@ -3,32 +3,29 @@
 All keys that come to be during the run are noted, derived and disposable ones too, with every
 permutation, codebook and mask drawn from them and every version of a private embedding; then all
 that others get to see, and all that the coordinator holds in memory, is searched for each of them.
+That the search finds what is planted is shown in test_audit_key_search.
 
 One exception: `domain-adaptation` publishes an embedding adapted to the shared key, as its authors
 do. Byte for byte it holds no secret, but beside the public one it gives a permutation away: that of
 a key which such arms have for themselves.
 """
 
-import base64
-import io
-import json
 import shutil
 import subprocess
 import sys
 import tomllib
-import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import grimp
 import numpy as np
 import pytest
 import small_federation as small
 import torch
-import yaml
 from flwr.common.serde import message_to_proto
 from safetensors.numpy import load_file
 
@@ -36,6 +33,13 @@ from clients.policy import load_policy, policy_path
 from clients.vault import shared_subkey
 from fl_ppseg import simulation
 from fl_ppseg.adaptation import linear_form
+from fl_ppseg.audit.containers import opened
+from fl_ppseg.audit.key_search import (
+    needles_of_embedding,
+    needles_of_key,
+    needles_of_permutation,
+    search,
+)
 from fl_ppseg.ciphers import CIPHERS
 from fl_ppseg.ciphers.etc import EtcParameters
 from fl_ppseg.command_line import log_to
@@ -63,87 +67,6 @@ EVERY_CIPHER = DERIVED | {
     "key_mode": "per-client",
     "cipher": "+".join(CIPHERS),
 }
-NON_DIGITS = bytes(set(range(256)) - set(b"0123456789"))
-TO_SPACES = bytes.maketrans(NON_DIGITS, b" " * len(NON_DIGITS))
-
-
-def needles_of_key(secret: bytes) -> Iterator[bytes]:
-    """A secret as raw bytes, hex, and base64 wherever it stands in what was encoded."""
-    yield secret
-    yield secret.hex().encode()
-    yield secret.hex().upper().encode()
-    for skip in range(3):
-        whole = base64.b64encode(bytes(skip) + secret)
-        start, end = -(-8 * skip // 6), (8 * (skip + len(secret))) // 6
-        yield whole[start:end]
-        yield whole[start:end].translate(bytes.maketrans(b"+/", b"-_"))
-
-
-def needles_of_permutation(permutation: np.ndarray) -> Iterator[bytes]:
-    """How a permutation and its inverse begin: integers of any usual size, raw, hex or base64.
-
-    And as decimal text, the way `numbers_in` renders all layouts of it. The inverse is what sorts:
-    of a codebook the inverse too, of a mask the places that are not chosen, then those that are.
-    """
-    for order in (permutation, np.argsort(permutation, kind="stable")):
-        begin = order[:64]  # of a restricted shuffle most values stay: less might be 0, 1, 2, ...
-        for dtype in ("uint8", "<u2", ">u2", "<i4", ">i4", "<i8", ">i8"):
-            yield from needles_of_key(begin.astype(dtype).tobytes())
-        yield " ".join(map(str, begin.tolist())).encode()
-
-
-def numbers_in(text: bytes) -> bytes:
-    """The runs of digits alone, a space between any two: JSON, YAML and tables look the same."""
-    return b" ".join(text.translate(TO_SPACES).split())
-
-
-def needles_of_embedding(weight: np.ndarray) -> Iterator[bytes]:
-    """A patch embedding (D, L) or its bias (1, D), whichever way it lies in memory.
-
-    Every row and every column by how it begins: raw in half, single and double precision, and the
-    single one as text.
-    """
-    for layout in (weight, weight.T) if len(weight) > 1 else (weight,):
-        for dtype in ("<f2", "<f4", "<f8"):
-            for row in layout.astype(dtype):
-                begin = row.tobytes()[:48]
-                yield begin
-                if dtype == "<f4":
-                    yield from list(needles_of_key(begin))[1:]
-
-
-def anchor(needle: bytes) -> int:
-    """Where those 8 bytes near a needle's start begin that are least like padding."""
-    return max(
-        range(min(64, len(needle) - 7)), key=lambda start: len(set(needle[start : start + 8]))
-    )
-
-
-def found_in(haystacks: Mapping[str, bytes], needles: Iterable[bytes]) -> set[str]:
-    """Names of the haystacks that hold a needle, at any offset, as they are or as numbers."""
-    anchored: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
-    for needle in needles:
-        start = anchor(needle)
-        word = int.from_bytes(needle[start : start + 8], "little")
-        anchored[word].append((start, needle))
-    wanted = np.array(sorted(anchored), "<u8")
-    return {
-        name
-        for name, text in haystacks.items()
-        if any(_holds(form, wanted, anchored) for form in (text, numbers_in(text)))
-    }
-
-
-def _holds(text: bytes, wanted: np.ndarray, anchored: Mapping[int, Any]) -> bool:
-    for offset in range(min(8, max(0, len(text) - 7))):
-        words = np.frombuffer(text, "<u8", (len(text) - offset) // 8, offset)
-        places = wanted.searchsorted(words).clip(max=len(wanted) - 1)
-        for index in np.flatnonzero(wanted[places] == words).tolist():
-            for start, needle in anchored[int(words[index])]:
-                begin = offset + 8 * index - start
-                if begin >= 0 and text.startswith(needle, begin):
-                    return True
-    return False
 
 
 class Run:
@@ -256,61 +179,6 @@ def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(scenes, tmp_path_factory.mktemp("run"))
 
 
-# The search can find what it searches for.
-
-
-@pytest.mark.parametrize("prefix", [b"", b"a", b"ab", b"abc"])
-def test_search_finds_a_planted_key(prefix: bytes) -> None:
-    secret = np.random.default_rng(0).bytes(32)
-    data = prefix + secret + b"tail"
-    for form in (
-        data,
-        data.hex().encode(),
-        data.hex().upper().encode(),
-        base64.b64encode(data),
-        base64.urlsafe_b64encode(data),
-        json.dumps({"key": secret.hex()}).encode(),
-    ):
-        planted = {"clean": bytes(100), "planted": b"before " + form + b" after"}
-        assert found_in(planted, needles_of_key(secret)) == {"planted"}
-    assert not found_in({"clean": bytes(1000)}, needles_of_key(secret))
-
-
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "int64", ">i4"])
-def test_search_finds_a_planted_permutation(dtype: str) -> None:
-    permutation = np.random.default_rng(0).permutation(192)
-    array = permutation.astype(dtype)
-    saved = io.BytesIO()
-    np.save(saved, array)
-    for form in (
-        array.tobytes(),
-        saved.getvalue(),
-        base64.b64encode(b"x" + array.tobytes()),
-        array.tobytes().hex().encode(),
-        json.dumps(permutation.tolist()).encode(),
-        json.dumps(permutation.tolist(), separators=(",", ":")).encode(),
-        json.dumps({"order": permutation.tolist()}, indent=1).encode(),
-        yaml.safe_dump({"order": permutation.tolist()}).encode(),
-    ):
-        planted = {"clean": bytes(1000), "planted": form}
-        assert found_in(planted, needles_of_permutation(permutation)) == {"planted"}
-        assert found_in(planted, needles_of_permutation(np.argsort(permutation))) == {"planted"}
-    other = np.random.default_rng(1).permutation(192)
-    assert not found_in({"another": form}, needles_of_permutation(other))
-
-
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize("order", ["C", "F"])
-def test_search_finds_a_planted_embedding(dtype: str, order: Any) -> None:
-    weight = np.random.default_rng(0).standard_normal((32, 192)).astype("float32")
-    forms = [weight.astype(dtype).tobytes(order)]
-    if dtype == "float32":
-        forms += [forms[0].hex().encode(), base64.b64encode(b"x" + forms[0])]
-    for form in forms:
-        planted = {"clean": bytes(1000), "planted": b"before" + form}
-        assert found_in(planted, needles_of_embedding(weight)) == {"planted"}
-
-
 # The search.
 
 
@@ -338,13 +206,13 @@ def test_no_message_holds_a_secret(run: Run) -> None:
     assert len(messages) == 2 * (5 + len(ARMS) * 2 * (3 + 5))
     weights = small.final(run.folder, "plain")["decoder.classifier.conv.bias"].tobytes()
     assert any(weights in message for message in messages.values())
-    assert found_in(messages, run.needles) == set()
+    assert search(messages.items(), run.needles) == set()
 
 
 def test_the_coordinator_never_holds_a_secret(run: Run) -> None:
     """Its weights keep the public embedding that every run began with."""
     assert len(run.memory) == len(ARMS) * 2
-    assert found_in(run.memory, run.needles) == set()
+    assert search(run.memory.items(), run.needles) == set()
     start = small.weights_of(small.model())
     for arm in PRIVATE_ARMS:
         weights = run.global_weights[arm]
@@ -366,7 +234,8 @@ def test_no_file_of_the_run_or_of_a_node_holds_a_secret(run: Run) -> None:
     } <= names
     assert {"round_0002.safetensors", "node_0000.yaml", "manifest.json", "aachen.npy"} <= names
     assert any(Path(name).suffix in {".png", ".svg"} for name in files)
-    assert found_in(files, run.needles) == set()
+    insides = (member for name, content in files.items() for member in opened(name, content))
+    assert search(insides, run.needles) == set()
 
 
 def test_an_adapted_embedding_gives_its_own_key_alone(run: Run) -> None:
@@ -403,7 +272,7 @@ def test_the_vault_does_hold_its_keys(run: Run) -> None:
     vaults = run.experiment.nodes.parents[1]
     secret = [*vaults.glob("*/master.key"), *run.private_files]
     keys = {str(path): path.read_bytes() for path in secret}
-    assert found_in(keys, run.needles) == keys.keys()
+    assert search(keys.items(), run.needles) == keys.keys()
 
 
 # The app bundle.
@@ -449,8 +318,6 @@ def test_the_app_bundle_holds_no_secret(run: Run, tmp_path: Path) -> None:
     flwr = Path(sys.executable).with_name("flwr")
     subprocess.run([flwr, "build", "--app", copy], check=True, cwd=tmp_path, capture_output=True)
     (bundle,) = tmp_path.rglob("*.fab")
-    with zipfile.ZipFile(bundle) as archive:
-        content = {name: archive.read(name) for name in archive.namelist()}
-    assert {"clients/client_app.py", "strategies/server_app.py"} <= content.keys()
+    assert {"clients/client_app.py", "strategies/server_app.py"} <= {*ZipFile(bundle).namelist()}
     needles = run.needles | set(needles_of_key(careless._secret))
-    assert found_in({"the bundle itself": bundle.read_bytes()} | content, needles) == set()
+    assert search(opened("the bundle", bundle.read_bytes()), needles) == set()

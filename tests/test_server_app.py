@@ -1,5 +1,6 @@
 """The server over a whole run folder: all arms and seeds, one after the other, and after damage."""
 
+import errno
 import gc
 import weakref
 from pathlib import Path
@@ -7,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_nodes import TRAIN, VAL, FakeNodes, Listener, nodes
+from flwr.app import Context, RecordDict
 
 from fl_ppseg.config import Config, dump_config
+from fl_ppseg.errors import RunError
 from fl_ppseg.progress import RunObserver
 from fl_ppseg.run_folder import Checkpoint, RunFolder
+from strategies import server_app
 from strategies.server_app import Federation
 
 ARMS = ["plain", "centralised", "local-only"]
@@ -94,3 +98,15 @@ def test_a_run_goes_on_before_its_damaged_checkpoints_which_are_removed(folder: 
     assert found is not None
     assert found.round == 2
     assert fake.asked[0] == ("train", 2, "aachen")
+
+
+def test_a_full_disk_ends_the_run_with_a_line_for_a_person(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder.results))
+
+    monkeypatch.setattr(Federation, "run", fill)
+    context = Context(1, 1, {}, RecordDict(), {"run-dir": str(folder.path), "num-nodes": 1})
+    with pytest.raises(RunError, match=f"no space left .* while writing {folder.results};"):
+        server_app.main(None, context)  # type: ignore[arg-type]

@@ -1,119 +1,19 @@
-"""The owner's right, and what a node folder is worth: decrypt, verify, withdraw."""
+"""What a node folder is worth, and its end: verify, withdraw."""
 
 import hashlib
-import os
 import shutil
-import stat
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from small_owner import Owner, files_in
+from small_owner import Owner, fails, files_in
 
 from clients.policy import RefusedError
-from fl_ppseg.shard import open_shard
 
 
 @pytest.fixture
 def owner(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Owner:
     return Owner(scenes, tmp_path, capsys).ready()
-
-
-def fails(outcome: tuple[int, str, str], reason: str, status: int = 2) -> None:
-    found, _, error = outcome
-    assert found == status
-    assert error.startswith("error: ") and error.count("\n") == 1
-    assert reason in error
-
-
-def decrypt(owner: Owner, arm: str, *options: str) -> tuple[int, str, str]:
-    return owner.keys(
-        "decrypt", "--node", owner.node, "--arm", arm, "--out", owner.place / arm, *options
-    )
-
-
-@pytest.mark.parametrize("arm", ["per-client-private", "per-image-derived"])
-def test_derived_images_come_back_exactly_in_the_layout_of_cityscapes(
-    arm: str, owner: Owner
-) -> None:
-    status, out, _ = decrypt(owner, arm)
-    assert status == 0 and "13 views" in out  # 6 images in 2 views, one held out
-    folder = owner.place / arm / "leftImg8bit/train/aachen"
-    views = np.stack(list(owner.plain_views())).reshape(7, 2, 3, 32, 64)
-    stems = sorted(p.name.removesuffix("_leftImg8bit.png") for p in source(owner).iterdir())
-    wanted = {f"{stem}_leftImg8bit.png": view[0] for stem, view in zip(stems, views, strict=True)}
-    wanted |= {
-        f"{stem}_view1_leftImg8bit.png": view[1]
-        for stem, view in zip(stems[:-1], views[:-1], strict=True)
-    }
-    assert {path.name for path in folder.iterdir()} == wanted.keys()
-    for name, image in wanted.items():
-        np.testing.assert_array_equal(
-            np.asarray(Image.open(folder / name)).transpose(2, 0, 1), image
-        )
-
-
-def source(owner: Owner) -> Path:
-    return owner.root / "leftImg8bit/train/aachen"
-
-
-def test_label_maps_come_with_them(owner: Owner) -> None:
-    assert decrypt(owner, "per-image-derived")[0] == 0
-    folder = owner.place / "per-image-derived/gtFine/train/aachen"
-    (shard,) = open_shard([owner.shard("per-image-derived")]).parts
-    maps = sorted(path for path in folder.iterdir() if "_view1_" not in path.name)
-    wanted = [*shard.labels[:, 0], next(shard.heldout())[1]]
-    for path, labels in zip(maps, wanted, strict=True):
-        assert path.name.endswith("_gtFine_labelTrainIds.png")
-        np.testing.assert_array_equal(np.asarray(Image.open(path)), labels)
-
-
-def test_what_is_decrypted_is_the_owners_alone_and_whole_or_absent(
-    owner: Owner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before, save, calls = os.umask(0), Image.Image.save, 0
-    try:
-        assert decrypt(owner, "per-client-private")[0] == 0
-    finally:
-        os.umask(before)
-    out = owner.place / "per-client-private"
-    assert stat.S_IMODE(out.stat().st_mode) == 0o700
-    modes = {stat.S_IMODE(path.stat().st_mode) for path in out.rglob("*.png")}
-    assert modes == {0o600}
-    fails(decrypt(owner, "per-client-private"), "exists; choose a new folder")
-
-    def interrupted(*arguments: object, **options: object) -> None:
-        nonlocal calls
-        calls += 1
-        if calls > 3:
-            raise KeyboardInterrupt
-        save(*arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Image.Image, "save", interrupted)
-    assert decrypt(owner, "per-image-derived")[0] == 1
-    assert not [path for path in owner.place.iterdir() if "per-image-derived" in path.name]
-
-
-def test_what_cannot_be_decrypted_says_why(owner: Owner) -> None:
-    assert owner.encrypt("--arms", "plain", "--allow-plain")[0] == 0
-    fails(decrypt(owner, "per-image"), "its keys were disposable and are gone: nobody can decrypt")
-    fails(decrypt(owner, "plain"), "images lie there as they are, nothing is to be decrypted")
-    fails(decrypt(owner, "per-client"), "no arm 'per-client'; there are per-client-private, per-im")
-    fails(decrypt(owner, "per-image-derived", "--seed", "7"), "no seed 7; there are 0")
-    assert owner.keys("new", city="bochum")[0] == 0
-    outcome = owner.keys("decrypt", "--node", owner.node, "--arm", "x", "--out", "o", city="bochum")
-    fails(outcome, "is the node folder of aachen, not of bochum")
-    assert not [path for path in owner.place.iterdir() if path.name in owner.policy.arms]
-
-
-def test_another_owners_vault_decrypts_nothing(owner: Owner) -> None:
-    owner.vaults = owner.place / "thief"
-    assert owner.keys("new")[0] == 0
-    fails(decrypt(owner, "per-image-derived"), "holds no salts of record")
-
-
-# Verify.
 
 
 def verify(owner: Owner, *options: object) -> tuple[int, str, str]:
@@ -178,7 +78,7 @@ def test_ciphertexts_that_decrypt_to_something_else_are_named(arm: str, owner: O
     assert verify(owner)[0] == 0
     outcome = verify(owner, "--vault", owner.vaults)
     fails(outcome, "decrypts to another image", status=1)
-    fails(decrypt(owner, arm), "does not decrypt to what was encrypted")
+    fails(owner.decrypt(arm), "does not decrypt to what was encrypted")
     assert not (owner.place / arm).exists()
 
 

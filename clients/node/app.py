@@ -15,7 +15,7 @@ import time
 from itertools import pairwise
 
 import httpx
-from flwr.app import Context, Error, Message
+from flwr.app import Context, Message
 from flwr.common.constant import SubStatus
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.app_utils import start_parent_process_monitor
@@ -32,7 +32,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
-from clients.client_app import FAILED, REFUSED, app
+from clients.client_app import app, or_error
 from clients.policy import RefusedError
 from fl_ppseg import __version__
 
@@ -112,16 +112,12 @@ def answer(address: str, token: str, pin: str | None) -> None:
 
 def respond(message: Message, context: Context, run: Run, bundle: Fab, pin: str | None) -> Message:
     """The reply to a message: of this machine's ClientApp, or a refusal. Nothing else travels."""
-    try:
+
+    def checked() -> Message:
         check_bundle(run, bundle, pin)
         return app(message, context)
-    except RefusedError as refusal:
-        logger.warning("%s", refusal)
-        return Message(Error(REFUSED, str(refusal)), reply_to=message)
-    except Exception as error:
-        logger.exception("this node failed")
-        reason = f"the node failed with {type(error).__name__}; its own log says more"
-        return Message(Error(FAILED, reason), reply_to=message)
+
+    return or_error(message, checked)
 
 
 def check_bundle(run: Run, bundle: Fab, pin: str | None) -> None:

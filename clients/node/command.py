@@ -11,10 +11,10 @@ from clients.node.supernode import LOOPBACK, Start, address_of, serve
 from clients.policy import load_policy
 from fl_ppseg.command_line import Parser
 from fl_ppseg.deployment.identity import fingerprint
-from fl_ppseg.deployment.subcommands import Verb, dispatch
 from fl_ppseg.deployment.templates import KINDS, write_templates
 from fl_ppseg.errors import InputError
 from fl_ppseg.shard import open_shard
+from fl_ppseg.verbs import Verb, dispatch
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -6,12 +6,11 @@ import secrets
 import shutil
 from pathlib import Path
 
-import yaml
-
-from fl_ppseg.config import Section, read_yaml, validate
+from fl_ppseg.config import Section
 from fl_ppseg.deployment.cities import NAME
 from fl_ppseg.deployment.identity import make_key_pair
 from fl_ppseg.deployment.services import Account
+from fl_ppseg.deployment.settings import load_settings, save_settings
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import private_folder, write_atomically
 
@@ -46,12 +45,8 @@ class Home:
         Raises:
             InputError: There was none, or its file is damaged.
         """
-        if not self.settings_file.exists():
-            raise InputError(
-                f"{self.folder}: no node lives here; make one with "
-                f"python -m clients.node init --home {self.folder} --city NAME"
-            )
-        return validate(Settings, read_yaml(self.settings_file), str(self.settings_file))
+        init = f"clients.node init --home {self.folder} --city NAME"
+        return load_settings(Settings, self.settings_file, "node", init)
 
     def create(self, settings: Settings) -> None:
         """Make the folders of a new node, with a key pair of its own.
@@ -73,8 +68,7 @@ class Home:
         private_folder(app.folder)
         write_atomically(app.secret, secret, mode=0o600)
         app.flower.mkdir(exist_ok=True, mode=0o700)
-        text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
-        write_atomically(self.settings_file, text)
+        save_settings(settings, self.settings_file)
 
     def owner(self) -> Account | None:
         """Who the SuperNode runs as where root starts it; none: whoever starts it."""

@@ -3,6 +3,7 @@
     <vault>/<city>/master.key          0600, made once from the OS
     <vault>/<city>/manifests/          salts of derived keys, the owner's own
     <vault>/<city>/retired/            master keys of earlier with their salts
+    <vault>/<city>/decrypting          where images are being decrypted to, as long as they are
     <vault>/<city>/shards/<digest>/    what the training node gets: encrypted views, labels
     <vault>/<city>/private/<digest>/   what a node that its owner trusts also gets: the patch
                                        embedding adapted to the client's key

@@ -1,10 +1,10 @@
-"""The owner's command: which commands there are, and how they are found."""
+"""`python -m clients.vault VERB`: which verbs there are; their options lie in `commands`."""
 
-import argparse
 from collections.abc import Sequence
 
 from clients.vault.commands import images, keys, nodes
-from fl_ppseg.command_line import Parser, log_to
+from fl_ppseg.command_line import log_to
+from fl_ppseg.verbs import dispatch
 
 DESCRIPTION = """\
 For the owner of the images, on a machine of its own: make a key, encrypt images for a training
@@ -12,23 +12,12 @@ node, look after both. Keys never leave the vault; the node gets a folder withou
 """
 
 
-class CommandParser(Parser):
-    """The parser of one command; most options have no default to speak of."""
-
-    def __init__(self, prog: str, description: str) -> None:
-        super().__init__(prog.removeprefix("python -m "), description)
-        self.formatter_class = argparse.HelpFormatter
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one of the commands; returns its exit status."""
-    parser = Parser("clients.vault", DESCRIPTION)
-    commands = parser.add_subparsers(
-        title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
-    )
-    for group in (keys, images, nodes):
-        group.add_commands(commands)
-    options = parser.parse_args(argv)
+    """Run one verb; returns its exit status.
+
+    Raises:
+        InputError: For options, folders or images that do not fit.
+        RunError: If the disk is full, or a node folder is not as it should be.
+    """
     log_to(None)
-    options.command(options)
-    return 0
+    return dispatch("clients.vault", DESCRIPTION, keys.VERBS | images.VERBS | nodes.VERBS, argv)

@@ -52,7 +52,7 @@ def begun(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> 
     if draft is not None and draft.manifest.record is not None:
         return Work(draft, protection, vault.find(draft.manifest.record)[1])
     abandon(vault, folder)
-    record = Record.new(protection, *_scene_ids(job), job.data.num_views, _samples(job))
+    record = Record.new(protection, job.train, job.heldout, job.data.num_views, _samples(job))
     name = vault.save_record(record)
     try:
         draft = ShardDraft.begin(folder, replace(manifest, record=name), size)
@@ -125,10 +125,6 @@ def _is_recorded(vault: Vault, manifest: Manifest, protection: ArmConfig) -> boo
     if not _has_record(protection):
         return True
     return manifest.record is not None and vault.has_record(manifest.record)
-
-
-def _scene_ids(job: Assignment) -> tuple[list[str], list[str]]:
-    return [scene.scene_id for scene in job.train], [scene.scene_id for scene in job.heldout]
 
 
 def _samples(job: Assignment) -> dict[str, str]:

@@ -1,26 +1,22 @@
 """From a config and a tree of images to a node folder, for an owner on a machine of its own."""
 
 import shutil
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from clients.policy import NodePolicy, load_policy, save_policy
 from clients.vault.assignment import Assignment
-from clients.vault.drafts import abandon, pictures
+from clients.vault.drafts import abandon
 from clients.vault.keyring import Vault
 from clients.vault.node_folder import LOG, POLICY, agreed, unnamed_folders
-from clients.vault.sealing import sealed_view
-from clients.vault.shards import outlook, prepare_locked
-from clients.vault.wording import size_text
+from clients.vault.shards import prepare_locked
 from fl_ppseg.adaptation import linear_form
 from fl_ppseg.classes import ClassTable, load_class_table
 from fl_ppseg.config import ArmConfig, Config
 from fl_ppseg.dataset import Scene, open_dataset
-from fl_ppseg.errors import InputError, RunError
+from fl_ppseg.errors import InputError
 from fl_ppseg.files import private_folder
 from fl_ppseg.keys import SubKey
 from fl_ppseg.messages import Arrays, Role
@@ -42,16 +38,6 @@ class Handover:
     """Tree of the images in Cityscapes layout."""
     node: Path
     """The node folder, by its absolute path."""
-
-
-class Estimate(NamedTuple):
-    """What a hand-over will cost."""
-
-    num_scenes: int
-    """Images to encrypt, counted once a seed."""
-    num_bytes: int
-    """Space that it takes on disk."""
-    seconds: float
 
 
 def refuse(name: str, arm: ArmConfig, allow_plain: bool) -> None:
@@ -109,39 +95,6 @@ def assignments(vault: Vault, handover: Handover) -> dict[int, Assignment]:
     }
 
 
-def estimate(vault: Vault, jobs: Sequence[Assignment], num_workers: int) -> Estimate:
-    """Disk and time of what is left to do; the time is that of a first image under throw-away keys.
-
-    Raises:
-        InputError: For the first image, or a label map that cannot be read.
-    """
-    left = [(job, outlook(vault, job)) for job in jobs]
-    left = [(job, found) for job, found in left if found.num_scenes]
-    seconds = 0.0
-    if left:
-        job, first = left[0]
-        seconds = _measured(job, first.protections)
-    num_scenes = sum(found.num_scenes for _, found in left)
-    num_bytes = sum(found.num_bytes for _, found in left)
-    return Estimate(num_scenes, num_bytes, seconds * num_scenes / max(1, num_workers))
-
-
-def check_space(node: Path, num_bytes: int) -> int:
-    """Free bytes on the disk of a node folder that may not be there yet.
-
-    Raises:
-        RunError: They are too few.
-    """
-    there = next(folder for folder in (node, *node.parents) if folder.exists())
-    free = shutil.disk_usage(there).free
-    if free < num_bytes:
-        raise RunError(
-            f"no space left on the disk of {node}: {size_text(num_bytes)} are wanted and "
-            f"{size_text(free)} free; free some, or choose another --out"
-        )
-    return free
-
-
 def hand_over(
     vault: Vault,
     handover: Handover,
@@ -169,7 +122,11 @@ def hand_over(
             for seed, job in jobs.items()
         }
         arms = {
-            name: agreed(arm, {seed: found[name] for seed, found in prepared.items()})
+            name: agreed(
+                arm,
+                {seed: found[name] for seed, found in prepared.items()},
+                handover.config.training,
+            )
             for name, arm in handover.arms.items()
         }
         before = earlier or NodePolicy(
@@ -230,12 +187,3 @@ def _public(handover: Handover, table: ClassTable, seed: int) -> Arrays:
     if all(arm.embedding != "private" for arm in handover.arms.values()):
         return {}
     return public_embedding(initial_model(handover.config, table.num_classes, seed))
-
-
-def _measured(job: Assignment, protections: Sequence[ArmConfig]) -> float:
-    """Seconds for the first image under throw-away keys; nothing is stored."""
-    start = time.perf_counter()
-    for view, (image, _) in enumerate(pictures(job)[0].views()):
-        for protection in protections:
-            sealed_view(image, protection, job.block_size, lambda _: SubKey.generate(), view)
-    return time.perf_counter() - start

@@ -8,6 +8,7 @@ from clients.policy import NodePolicy, load_policy
 from clients.private_state import load_private, versions
 from clients.vault.keyring import Vault
 from clients.vault.node_folder import CONTENT, POLICY, named_folders, unnamed_folders
+from clients.vault.plain_tree import unfinished, warning
 from clients.vault.recovery import wrong_samples
 from clients.vault.wording import size_text
 from fl_ppseg.errors import InputError
@@ -26,7 +27,8 @@ def verify(node: Path, vault: Vault | None) -> Findings:
 
     Args:
         node: The node folder.
-        vault: Its owner's vault, to see whether samples of derived ciphertexts decrypt.
+        vault: Its owner's vault, to see whether samples of derived ciphertexts decrypt, and whether
+            a decryption left plain images somewhere.
 
     Raises:
         InputError: There is no readable policy.
@@ -43,6 +45,8 @@ def verify(node: Path, vault: Vault | None) -> Findings:
         checked = "" if is_private else _checked(folder, vault)
         good.append(f"{folder.parent.name}/{folder.name}: {about}{checked}")
     problems += [f"{path}: the policy does not name it" for path in unnamed_folders(node, policy)]
+    if vault is not None and (out := unfinished(vault)) is not None:
+        problems.append(warning(out))
     return Findings(good, problems)
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from clients.policy import ArmPolicy, NodePolicy, load_policy, save_policy
 from clients.vault.assignment import Prepared
-from fl_ppseg.config import ArmConfig
+from fl_ppseg.config import ArmConfig, TrainingConfig
 from fl_ppseg.errors import InputError
 
 POLICY: Final = "policy.yaml"
@@ -24,6 +24,7 @@ CONTENT: Final = ("shards", "private")
 def agreed(
     arm: ArmConfig,
     prepared: Mapping[int, Prepared],
+    training: TrainingConfig,
     training_shards: dict[int, tuple[Path, ...]] | None = None,
 ) -> ArmPolicy:
     """What an owner agrees to for an arm.
@@ -31,6 +32,7 @@ def agreed(
     Args:
         arm: Its settings.
         prepared: What the vault made, by seed.
+        training: The local update.
         training_shards: As in `ArmPolicy`.
     """
     private = {seed: p.private for seed, p in prepared.items() if p.private is not None}
@@ -40,6 +42,7 @@ def agreed(
         training_shards=training_shards,
         private=private or None,
         private_rate=arm.private_rate,
+        training=training,
         protection=arm,
     )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 from fl_ppseg.config import ArmConfig
+from fl_ppseg.dataset import Scene
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import ClientKey, SubKey, new_salt
 
@@ -37,13 +38,16 @@ class Record:
     """In hex: one of the client's key, or one a view by `view_name`."""
     samples: Mapping[str, str] = field(repr=False)
     """By `view_name`: hex digest of some plain views, to tell whether decryption gives them."""
+    label_ids: list[int] = field(default_factory=list)
+    """A labelId for each of the 256 trainIds, to write label maps as they are read. None in records
+    of before they were kept."""
 
     @classmethod
     def new(
         cls,
         protection: ArmConfig,
-        train: Sequence[str],
-        heldout: Sequence[str],
+        train: Sequence[Scene],
+        heldout: Sequence[Scene],
         num_views: int,
         samples: Mapping[str, str],
     ) -> Self:
@@ -51,21 +55,21 @@ class Record:
 
         Args:
             protection: An arm with derived keys.
-            train: Ids of its training images.
-            heldout: Ids of its held-out images.
+            train: Its training images.
+            heldout: Its held-out images.
             num_views: Views of a training image.
             samples: Hex digests of some plain views.
         """
+        parts = [scene.scene_id for scene in train], [scene.scene_id for scene in heldout]
         names = [CLIENT]
         if protection.key_mode == "per-image":
-            views = ((scene, view) for scene in train for view in range(num_views))
+            views = ((scene, view) for scene in parts[0] for view in range(num_views))
             names = [view_name("train", scene, view) for scene, view in views]
-            names += [view_name("heldout", scene, 0) for scene in heldout]
+            names += [view_name("heldout", scene, 0) for scene in parts[1]]
         assert protection.cipher is not None and protection.block_scope is not None
         salts = {name: new_salt().hex() for name in names}
-        return cls(
-            protection.cipher, protection.block_scope, list(train), list(heldout), salts, samples
-        )
+        label_ids = (*train, *heldout)[0].classes.train_to_label.tolist()
+        return cls(protection.cipher, protection.block_scope, *parts, salts, samples, label_ids)
 
     @property
     def name(self) -> str:
@@ -80,7 +84,7 @@ class Record:
         """The record with the salts of one scene alone, for whoever encrypts it."""
         names = [CLIENT, *(view_name(part, scene_id, view) for view in range(num_views))]
         found = {name: self.salts[name] for name in names if name in self.salts}
-        return replace(self, train=[], heldout=[], salts=found, samples={})
+        return replace(self, train=[], heldout=[], salts=found, samples={}, label_ids=[])
 
     def subkey(self, key: ClientKey, part: Part, scene_id: str, view: int) -> SubKey:
         """The key of one view: the client's, or the view's own.

@@ -6,15 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from clients.vault.keyring import Vault
 from clients.vault.record import Part, view_name
 from clients.vault.sealing import hashed
 from fl_ppseg.ciphers import decrypt
-from fl_ppseg.dataset import IMAGES, LABELS
 from fl_ppseg.errors import InputError
-from fl_ppseg.files import replacing_folder
 from fl_ppseg.shard import ShardPart, open_shard
 
 
@@ -81,31 +78,6 @@ def wrong_samples(vault: Vault, folder: Path) -> list[str]:
     return [view.name for view in views if hashed(view.image) != samples[view.name]]
 
 
-def write_tree(vault: Vault, folder: Path, out: Path) -> int:
-    """Decrypt a shard to PNGs in Cityscapes layout, whole or not at all; only its owner may read.
-
-    `leftImg8bit/<split>/<city>/<stem>_leftImg8bit.png` is the image at the model's size, further
-    views are `<stem>_view<n>_leftImg8bit.png`; label maps are `..._gtFine_labelTrainIds.png`.
-
-    Returns:
-        Number of views.
-
-    Raises:
-        InputError: As `decrypted`; the folder is there already; or samples come out wrong.
-    """
-    if out.exists():
-        raise InputError(f"{out}: exists; choose a new folder")
-    if wrong := wrong_samples(vault, folder):
-        raise InputError(
-            f"{folder}: {wrong[0]} does not decrypt to what was encrypted; the shard or the vault "
-            "was changed, so run `verify`"
-        )
-    with replacing_folder(out, mode=0o700) as place:
-        for view in decrypted(vault, folder):
-            _write(place, view)
-        return sum(1 for _ in (place / IMAGES).rglob("*.png"))
-
-
 def _stored(shard: ShardPart, train: list[str], heldout: list[str]) -> Iterator[Plain]:
     """The views of a shard as they lie there, by the names that the owner's record has."""
     training = (
@@ -116,17 +88,3 @@ def _stored(shard: ShardPart, train: list[str], heldout: list[str]) -> Iterator[
     pairs = zip(heldout, shard.heldout(), strict=True)
     held = (Plain("heldout", scene_id, 0, image, labels) for scene_id, (image, labels) in pairs)
     return chain(training, held)
-
-
-def _write(root: Path, view: Plain) -> None:
-    split, city, stem = view.scene_id.split("/", 2)
-    name = f"{stem}_view{view.view}" if view.view else stem
-    pixels = view.image.transpose(1, 2, 0)  # CHW -> HWC
-    for kind, suffix, content in (
-        (IMAGES, "leftImg8bit", pixels),
-        (LABELS, "gtFine_labelTrainIds", view.labels),
-    ):
-        path = root / kind / split / city / f"{name}_{suffix}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        Image.fromarray(np.ascontiguousarray(content)).save(path)

@@ -16,6 +16,14 @@ from fl_ppseg.audit.scores import Scores
 
 Adversary = Literal["ciphertext-thief", "known-plaintext", "node-thief", "coordinator"]
 ADVERSARIES: Final[tuple[Adversary, ...]] = get_args(Adversary)
+MORE_THAN: Final[Mapping[Adversary, Adversary]] = {
+    "known-plaintext": "ciphertext-thief",
+    "node-thief": "ciphertext-thief",
+}
+"""Who holds all that another holds, and can run its attacks too."""
+THUMBNAIL: Final = "thumbnail"
+FLOOR: Final = "survivor-network"
+"""Attacks beside which all others stand: what anybody can take, and what no cipher can hide."""
 Picture = npt.NDArray[np.uint8]
 """(3, H, W)."""
 
@@ -58,8 +66,9 @@ class ArmLeaks:
     """The first target as the arm encrypts it; not in the JSON."""
 
     def best(self, adversary: Adversary) -> Finding | None:
-        """The finding of an adversary with the highest SSIM; None if none has a picture."""
-        scored = [f for f in self.findings if f.adversary == adversary and f.scores is not None]
+        """The finding with the highest SSIM within an adversary's reach; None without a picture."""
+        able = (adversary, MORE_THAN.get(adversary))
+        scored = [f for f in self.findings if f.adversary in able and f.scores is not None]
         return max(scored, key=lambda f: f.scores.ssim if f.scores else 0.0, default=None)
 
 
@@ -78,6 +87,8 @@ class LeakTable:
     """What the task score's segmenter reaches on the images themselves, percent."""
     seconds: float
     arms: tuple[ArmLeaks, ...]
+    key_search: str | None = None
+    """What a search of the run's files for key material found; None where none was made."""
     targets: tuple[Picture, ...] = field(default=(), repr=False)
     """The first target, plain, where it may be shown; not in the JSON."""
 

@@ -1,1 +1,204 @@
-"""What an arm of a run leaves in whose hands."""
+"""What an arm leaves in whose hands: the audit plays one owner, with keys that it makes and drops.
+
+The owner is the training city with the most images. Some of its images are the targets; other
+cities' images are the adversaries' own. No vault is opened and no owner's key is touched: what is
+attacked are ciphertexts of the same scheme under throw-away keys.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from clients.query import Query, throwaway_query
+from fl_ppseg.adaptation import SignedPermutation, adapt, linear_form_of
+from fl_ppseg.audit.attacks.undoing import Algorithm, Moves
+from fl_ppseg.audit.scores import Images
+from fl_ppseg.ciphers import Effect, get_cipher, invariant_form
+from fl_ppseg.config import ArmConfig, DataConfig
+from fl_ppseg.dataset import Dataset, Scene
+from fl_ppseg.errors import InputError
+from fl_ppseg.setr.names import EMBEDDING_TENSORS
+from fl_ppseg.views import fit
+
+Labels = npt.NDArray[np.uint8]
+"""(n, H, W) uint8 trainIds, 255 ignored."""
+Embedding = npt.NDArray[np.float32]
+Encrypt = Callable[[Images], Images]
+NUM_PAIRS = 2
+"""Images of the owner that an adversary with known plaintext has both ways."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """The images of an audit, at the model's size; the same for every arm."""
+
+    city: str
+    """Whose images are attacked."""
+    targets: Images
+    """(n, 3, H, W), what the attacks are to restore."""
+    labels: Labels
+    """Their label maps."""
+    sources: tuple[Scene, ...]
+    """Where they come from, for an owner that prepares them itself."""
+    others: Images
+    """The owner's further images."""
+    public: Images
+    """The adversaries' own images, of other cities."""
+    public_labels: Labels
+
+
+@dataclass(frozen=True, eq=False)
+class Holdings:
+    """An arm's share of it, as the owner made it; who may have what is the plan's affair."""
+
+    arm: str
+    protection: ArmConfig
+    block_size: int
+    form: str | None
+    """The canonical form that survives the cipher; None for plain images, or if there is none."""
+    ciphertexts: Images
+    """The targets, encrypted."""
+    shard: Images
+    """All images of the owner, encrypted, the targets first."""
+    pairs: tuple[Images, Images]
+    """A few of the owner's other images, plain and encrypted."""
+    owner: Query = field(repr=False)
+    """The owner's encryption."""
+    public_embedding: Embedding
+    """(D, 3, M, M), of round 0 of a model that reads plain images."""
+    embedding: Embedding | None = field(repr=False)
+    """The one adapted to the owner's key, where the arm has one; key material."""
+    key: SignedPermutation | None = field(repr=False)
+    """What the key does to every block, where it serves all blocks and images and is linear."""
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether the training images are."""
+        return self.protection.cipher is not None and self.protection.encrypted == "all"
+
+    @property
+    def reuses_key(self) -> bool:
+        """Whether one key serves several images."""
+        return self.is_encrypted and self.protection.key_mode in ("shared", "per-client")
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """What the cipher may do, which is public."""
+        effects = get_cipher(self.protection.cipher or "").effects
+        moves: Moves = "pixels" if Effect.MOVES_PIXELS in effects else "nothing"
+        if effects & (Effect.MOVES_VALUES | Effect.PERMUTES_CHANNELS):
+            moves = "values"
+        inverts, substitutes = (
+            effect in effects for effect in (Effect.INVERTS_VALUES, Effect.SUBSTITUTES_VALUES)
+        )
+        return Algorithm(moves, inverts, substitutes)
+
+    @property
+    def own_encryption(self) -> Encrypt:
+        """The same scheme with keys of one's own, a new one for each image; picklable."""
+        return partial(encrypted_apart, protection=self.protection, block_size=self.block_size)
+
+    def encrypt(self, images: Images) -> Images:
+        """(n, 3, H, W) under the owner's key: an oracle."""
+        return np.stack([self.owner.encrypt(image) for image in images])
+
+
+def read_scenes(dataset: Dataset, data: DataConfig, num_targets: int, num_public: int) -> Scenes:
+    """Choose and read the images of an audit.
+
+    Args:
+        dataset: A tree with a split `train` of at least two cities.
+        data: Size and fit of the images.
+        num_targets: Images to restore, evenly spaced among those of the city with the most.
+        num_public: Images of other cities, evenly spaced.
+
+    Raises:
+        InputError: There are too few cities or images, or one cannot be read.
+    """
+    cities = dataset.split("train")
+    city = max(cities, key=lambda name: (len(cities[name]), name))
+    own = list(cities[city])
+    elsewhere = [scene for name, scenes in cities.items() if name != city for scene in scenes]
+    if len(own) < num_targets + NUM_PAIRS or not elsewhere:
+        raise InputError(
+            f"{dataset.root}: an audit of {num_targets} images wants a training city of "
+            f"{num_targets + NUM_PAIRS} or more and another city; give fewer --targets or more data"
+        )
+    chosen = _evenly(len(own), num_targets)
+    targets = [own[k] for k in chosen]
+    others = [scene for scene in own if scene not in targets]
+    public = [elsewhere[k] for k in _evenly(len(elsewhere), min(num_public, len(elsewhere)))]
+    images, labels = _read(targets, data)
+    return Scenes(
+        city, images, labels, tuple(targets), _read(others, data)[0], *_read(public, data)
+    )
+
+
+def holdings(
+    arm: str,
+    protection: ArmConfig,
+    scenes: Scenes,
+    public_weights: Mapping[str, Tensor],
+    block_size: int,
+) -> Holdings:
+    """Play the owner of an arm: make a key, encrypt its images, adapt its embedding.
+
+    Args:
+        arm: Its id.
+        protection: Its settings.
+        scenes: The images.
+        public_weights: Weights of a model that reads plain images, `EMBEDDING_TENSORS` among them.
+        block_size: Side of a cipher block in pixels.
+
+    Raises:
+        InputError: The cipher does not fit.
+    """
+    owner = throwaway_query(protection, block_size, public_weights)
+    is_encrypted = protection.cipher is not None and protection.encrypted == "all"
+    shard = np.concatenate([scenes.targets, scenes.others])
+    if is_encrypted:
+        shard = np.stack([owner.encrypt(image) for image in shard])
+    num_targets = len(scenes.targets)
+    is_common = protection.block_scope == "common" and protection.key_mode != "per-image"
+    key = linear_form_of(owner.encrypt, block_size) if is_encrypted and is_common else None
+    public = public_weights[EMBEDDING_TENSORS[0]]
+    own = None if owner.embedding is None else owner.embedding[EMBEDDING_TENSORS[0]]
+    if protection.embedding == "adapted" and key is not None:
+        own = adapt(public, key)
+    return Holdings(
+        arm=arm,
+        protection=protection,
+        block_size=block_size,
+        form=invariant_form(protection.cipher) if protection.cipher and is_encrypted else None,
+        ciphertexts=shard[:num_targets],
+        shard=shard,
+        pairs=(scenes.others[:NUM_PAIRS], shard[num_targets : num_targets + NUM_PAIRS]),
+        owner=owner,
+        public_embedding=public.numpy(),
+        embedding=None if own is None else own.numpy(),
+        key=key,
+    )
+
+
+def encrypted_apart(images: Images, protection: ArmConfig, block_size: int) -> Images:
+    """(n, 3, H, W) -> the same under the scheme of an arm, each image by an owner of its own."""
+    plain = protection.model_copy(update={"embedding": "uploaded"})  # no embedding is wanted here
+    return np.stack([throwaway_query(plain, block_size, {}).encrypt(image) for image in images])
+
+
+def _read(scenes: Sequence[Scene], data: DataConfig) -> tuple[Images, Labels]:
+    fitted = [fit(*scene.load(), data.image_size, data.fit) for scene in scenes]
+    return np.stack([image for image, _ in fitted]), np.stack([labels for _, labels in fitted])
+
+
+def _evenly(total: int, number: int) -> list[int]:
+    """`number` places of `total`, evenly spaced.
+
+    >>> _evenly(10, 3)
+    [1, 5, 8]
+    """
+    return [(2 * k + 1) * total // (2 * number) for k in range(number)]

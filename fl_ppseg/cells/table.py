@@ -5,7 +5,6 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
-from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -13,6 +12,7 @@ from fl_ppseg.cells.grid import Cell
 from fl_ppseg.report.published import Published, published_for
 from fl_ppseg.report.rows import ArmRow, arm_rows, fixed
 from fl_ppseg.report.sheets import Column, Sheet
+from fl_ppseg.report.tables import bare_table
 
 SCHEMA: Final = 1
 SCORES: Final = ("aAcc", "mIoU", "mAcc")
@@ -80,13 +80,7 @@ def cells_table(sheet: Sheet[CellRow]) -> Table:
     """
     _, _, *scores = sheet.columns
     caption = f"{CAPTION}; publ.: {sheet.source}" if sheet.source else CAPTION
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        caption=caption,
-        caption_style="dim",
-    )
+    table = bare_table(caption)
     table.add_column("cell\n  arm", overflow="fold", min_width=MIN_NAME)
     for column in scores:
         heading = column.heading.replace("published", "publ.").replace(" ", "\n")

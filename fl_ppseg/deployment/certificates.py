@@ -48,7 +48,7 @@ def make_authority(pair: Pair, days: int) -> None:
     _write(pair, certificate, key)
 
 
-def issue(authority: Pair, pair: Pair, hosts: Sequence[str], days: int) -> None:
+def issue(authority: Pair, pair: Pair, hosts: Sequence[str], days: float) -> None:
     """Write a server certificate (EC P-256) that an authority signs.
 
     Args:
@@ -95,7 +95,8 @@ def rehearse(pair: Pair, authority: Path, host: str) -> None:
     except ssl.SSLError as error:
         raise InputError(
             f"{pair.certificate}: cannot serve {host} to nodes that trust {authority} "
-            f"({reason(error)}); give a certificate, key and authority that belong together"
+            f"({reason(error)}); give a certificate, key and authority that belong together, or "
+            "have new ones made with init --renew"
         ) from None
 
 
@@ -148,7 +149,7 @@ def _handshake(client: ssl.SSLContext, server: ssl.SSLContext, host: str) -> Non
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: float
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,8 @@ from fl_ppseg.errors import InputError
 LOOK_SECONDS = 0.2
 STOP_SECONDS = 10.0
 """How long a program may take to end before it is killed."""
+CHILDREN_SECONDS = 2.0
+"""Between two looks for children that have died."""
 SOUND_SECONDS = 60.0
 """A program that ran this long had started well: what it says next is news again."""
 LOG_BYTES = 20 * 2**20
@@ -57,6 +60,10 @@ class Service:
     """From what it wrote before it died to a line for a person."""
     news: tuple[str, str] | None = None
     """Words in its output, and what they mean to a person."""
+    astray: tuple[str, str] | None = None
+    """Pattern of a line after which it is ended and started again, and what a person is told."""
+    needs_children: bool = False
+    """Whether it is started again when a process that it has started itself has died."""
 
 
 class Supervisor:
@@ -105,6 +112,7 @@ class _Running:
         self._due = 0.0
         self._process: subprocess.Popen[bytes] | None = None
         self._awaited = service.news
+        self._counted = 0.0
         self._start()
 
     def look(self, say: Say) -> None:
@@ -114,12 +122,11 @@ class _Running:
                 self._start()
         elif (status := self._process.poll()) is None:
             self._announce(say)
+            if (why := self._is_astray()) is not None:
+                self.stop()
+                self._leave(why, say)
         else:
-            if time.monotonic() - self._since > SOUND_SECONDS:
-                self._said.clear()
-            self._once(self.service.explain(self._written()) or self._ended(status), say)
-            self._process = None
-            self._due = time.monotonic() + self.service.restart_seconds
+            self._leave(self.service.explain(self._written()) or self._ended(status), say)
 
     def stop(self) -> None:
         if self._process is None:
@@ -142,6 +149,14 @@ class _Running:
             say(self._awaited[1])
             self._awaited = None
 
+    def _leave(self, why: str, say: Say) -> None:
+        """Say why the process has ended; it is due again after a pause."""
+        if time.monotonic() - self._since > SOUND_SECONDS:
+            self._said.clear()
+        self._once(why, say)
+        self._process = None
+        self._due = time.monotonic() + self.service.restart_seconds
+
     def _once(self, line: str, say: Say) -> None:
         if line not in self._said:
             self._said.add(line)
@@ -152,7 +167,7 @@ class _Running:
         service.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._since, self._awaited = time.monotonic(), service.news
         with service.log.open("ab") as log:
-            self._offset = log.tell()
+            self._offset = self._seen = log.tell()
             self._process = subprocess.Popen(
                 service.command,
                 cwd=service.folder,
@@ -171,6 +186,34 @@ class _Running:
         with self.service.log.open("rb") as log:
             log.seek(self._offset)
             return log.read().decode("utf-8", "replace")
+
+    def _is_astray(self) -> str | None:
+        """Why a process that runs cannot do its work any more."""
+        service = self.service
+        if service.astray is not None and self._has_written(service.astray[0]):
+            return service.astray[1]
+        if service.needs_children and self._has_lost_a_child():
+            return f"a part of {service.name} has died; starting it again"
+        return None
+
+    def _has_lost_a_child(self) -> bool:
+        if self._process is None or time.monotonic() - self._counted < CHILDREN_SECONDS:
+            return False
+        self._counted = time.monotonic()
+        with suppress(psutil.NoSuchProcess):
+            children = psutil.Process(self._process.pid).children()
+            return any(child.status() == psutil.STATUS_ZOMBIE for child in children)
+        return False
+
+    def _has_written(self, pattern: str) -> bool:
+        """Whether a pattern is found in the whole lines that are new in its output."""
+        with self.service.log.open("rb") as log:
+            if log.seek(0, os.SEEK_END) < self._seen:  # begun anew
+                self._seen = 0
+            log.seek(self._seen)
+            whole, newline, _ = log.read().rpartition(b"\n")
+        self._seen += len(whole + newline)
+        return re.search(pattern.encode(), whole) is not None
 
     def _ended(self, status: int) -> str:
         how = f"signal {-status}" if status < 0 else f"status {status}"

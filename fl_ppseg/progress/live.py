@@ -3,7 +3,6 @@
 import math
 import time
 from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import Self, TextIO
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -44,12 +43,7 @@ class LiveView(TrackingObserver):
         self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self.progress.stopped = error is not None
         self._live.stop()
 

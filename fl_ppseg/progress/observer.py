@@ -4,8 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Literal, Protocol, Self, TextIO
+from typing import Literal, Self, TextIO
 
 from fl_ppseg.progress.state import RunProgress, ScoresLike, duration
 
@@ -15,8 +14,8 @@ Clock = Callable[[], float]
 log = logging.getLogger(__name__)
 
 
-class RunObserver(Protocol):
-    """What a strategy reports; every call is cheap and none may fail the run."""
+class RunObserver:
+    """What a strategy reports: calls that are cheap and fail no run. Here none does a thing."""
 
     def run_started(
         self,
@@ -54,55 +53,17 @@ class RunObserver(Protocol):
         """Tells that no event follows."""
 
 
-class SilentObserver:
+class SilentObserver(RunObserver):
     """Shows nothing; a message that people must see still reaches the log as a warning."""
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        pass
-
-    def run_started(
-        self,
-        arms: Sequence[str],
-        seeds: Sequence[int],
-        num_rounds: int,
-        num_train_clients: int,
-        num_val_nodes: int,
-    ) -> None:
-        """Does nothing."""
-
-    def arm_started(self, arm: str, seed: int) -> None:
-        """Does nothing."""
-
-    def round_started(self, round: int) -> None:
-        """Does nothing."""
-
-    def replied(
-        self, city: str, phase: Phase, num_done: int, num_expected: int, loss: float | None
-    ) -> None:
-        """Does nothing."""
-
-    def round_finished(
-        self, round: int, train_loss: float | None, scores: ScoresLike | None
-    ) -> None:
-        """Does nothing."""
-
-    def arm_finished(self, arm: str, seed: int) -> None:
-        """Does nothing."""
+    def __exit__(self, kind: object, error: object, trace: object) -> None: ...
 
     def message(self, text: str) -> None:
         """Logs the line."""
         log.warning("%s", text)
-
-    def run_finished(self) -> None:
-        """Does nothing."""
 
 
 class TrackingObserver(SilentObserver):

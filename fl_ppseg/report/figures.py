@@ -84,7 +84,7 @@ def _plot_curves(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y", linewidth=0.8)
         _legend(figure, axes, len(curves))
-        return _save(figure, path)
+        return save_svg(figure, path)
 
 
 def _draw_curve(axes: Axes, arm: str, curve: Curve, style: ArmStyle, with_range: bool) -> None:
@@ -122,7 +122,7 @@ def _plot_groups(
         else:
             figure = _bars(groups, scores, styles)
         figure.axes[0].set_title(title, pad=10)
-        return [_save(figure, path)]
+        return [save_svg(figure, path)]
 
 
 def _bars(
@@ -190,7 +190,8 @@ def _literal(text: str) -> str:
     return f" {text}" if text.startswith("_") else text
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_svg(figure: Figure, path: Path) -> Path:
+    """Write a figure, whole or not at all; drawn again it has the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})

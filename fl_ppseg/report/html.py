@@ -2,7 +2,6 @@
 
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,17 @@ from fl_ppseg.progress.state import duration
 from fl_ppseg.report.arms import ArmText, arm_texts
 from fl_ppseg.report.figures import MANY_ARMS, plot_cities, plot_classes, plot_curves
 from fl_ppseg.report.findings import findings, headline
-from fl_ppseg.report.inline import inline_svg, swatch
-from fl_ppseg.report.markup import definitions, items, meanings, page, section, table, text
+from fl_ppseg.report.inline import chart, swatch
+from fl_ppseg.report.markup import (
+    definitions,
+    items,
+    meanings,
+    page,
+    section,
+    sentence,
+    table,
+    text,
+)
 from fl_ppseg.report.rows import number
 from fl_ppseg.report.scenes import DEMO_KEY, CipherGallery, ScenePanel, gallery_html, scenes_html
 from fl_ppseg.report.series import collect
@@ -34,7 +42,7 @@ LIMITS = (
     "cipher adds nothing where the embedding is private and frozen; federation protects there.",
     "A private embedding beside public weights is as good as the client's key: it never leaves the "
     "owner's own node, which must be trusted.",
-    "No attack was run for this report.",
+    "No attack was run for this report; `python -m fl_ppseg.audit RUN` runs them.",
 )
 KEYS_LEAD = (
     "Arms whose clients share one key, with their newest weights: what a query gets that was "
@@ -169,12 +177,8 @@ def _arms(texts: Mapping[str, ArmText], styles: Mapping[str, ArmStyle]) -> str:
 def _arm(arm: str, about: ArmText, style: ArmStyle) -> str:
     tag = '<span class="tag">reconstruction</span>' if about.reconstruction else ""
     settings = f"<small>{text(' · '.join(about.settings))}</small>" if about.settings else ""
-    note = text(_sentence(about.note))
+    note = text(sentence(about.note))
     return f"<div><dt>{swatch(style)}{text(arm)}{tag}</dt><dd>{note}{settings}</dd></div>"
-
-
-def _sentence(note: str) -> str:
-    return f"{note[:1].upper()}{note[1:].rstrip('.')}." if note else ""
 
 
 def _cities_and_classes(
@@ -189,16 +193,8 @@ def _cities_and_classes(
 
 
 def _charts(paths: Sequence[Path], num_arms: int) -> str:
-    charts = [
-        f'<figure class="chart">{inline_svg(p.read_text("utf-8"), p.stem, _title(p))}</figure>'
-        for p in paths
-    ]
     kind = "charts many" if num_arms >= MANY_ARMS else "charts"
-    return f'<div class="{kind}">{"".join(charts)}</div>' if charts else ""
-
-
-def _title(path: Path) -> str:
-    return escape(path.stem.replace("_", " "))
+    return f'<div class="{kind}">{"".join(map(chart, paths))}</div>' if paths else ""
 
 
 def _facts(

@@ -3,6 +3,8 @@
 import base64
 import io
 import re
+from html import escape
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +38,21 @@ def inline_svg(svg: str, name: str, title: str) -> str:
     opening, rest = body.split(">", 1)
     opening = _SIZE.sub("", opening)
     return f'{opening} role="img" aria-label="{title}">{_FONT.sub("inherit", rest)}'
+
+
+def chart(path: Path, caption: str = "") -> str:
+    """A figure's SVG file -> its place in a page.
+
+    Args:
+        path: The file; its name is what a screen reader says.
+        caption: What stands under it, as markup.
+    """
+    title = escape(path.stem.replace("_", " "))
+    under = f"<figcaption>{caption}</figcaption>" if caption else ""
+    return (
+        f'<figure class="chart">{inline_svg(path.read_text("utf-8"), path.stem, title)}{under}'
+        "</figure>"
+    )
 
 
 def swatch(style: ArmStyle | None) -> str:

@@ -55,7 +55,7 @@ def comparison_table(
 
 def comparison_text(summary: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> str:
     """The tables that end a run as aligned plain text, for logs and files."""
-    return "\n\n".join(_plain_text(*entry) for entry in _sheets(summary, config or {}))
+    return "\n\n".join(sheet_text(*entry) for entry in _sheets(summary, config or {}))
 
 
 def caption(rows: Sequence[ArmRow]) -> str:
@@ -84,6 +84,29 @@ def _sheets(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple
     return shown
 
 
+def bare_table(note: str, padding: int = 1) -> Table:
+    """An empty table in the looks that all have.
+
+    Args:
+        note: What stands under it.
+        padding: Spaces between two columns.
+    """
+    return Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, padding, 0, 0),
+        caption=note,
+        caption_style="dim",
+    )
+
+
+def sheet_text(sheet: Sheet[RowT], note: str) -> str:
+    """A sheet as aligned plain text, the note under it."""
+    lines = [tuple(column.heading for column in sheet.columns), *sheet.cells]
+    widths = [max(map(len, texts)) for texts in zip(*lines, strict=True)]
+    return "\n".join([*(_aligned(line, widths) for line in lines), note])
+
+
 def _table(sheet: Sheet[RowT], note: str, failed: set[str], line: int) -> Table:
     texts = [[text.replace(" ± ", "±") for text in cells] for cells in sheet.cells]
     headings = [column.heading.replace(" ", "\n") for column in sheet.columns]
@@ -94,13 +117,7 @@ def _table(sheet: Sheet[RowT], note: str, failed: set[str], line: int) -> Table:
     roomy = int(sum(widths) + 2 * len(widths) < line)
     room = line - sum(widths[1:]) - (1 + roomy) * len(widths) - 1
     widths[0] = max(MIN_NAME, min(widths[0], room))
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, roomy, 0, 0),
-        caption=note,
-        caption_style="dim",
-    )
+    table = bare_table(note, roomy)
     for heading, width in zip(headings, widths, strict=True):
         table.add_column(
             heading,
@@ -113,12 +130,6 @@ def _table(sheet: Sheet[RowT], note: str, failed: set[str], line: int) -> Table:
         folded = textwrap.fill(name, widths[0])
         table.add_row(*map(escape, (folded, *values)), style="red" if name in failed else "")
     return table
-
-
-def _plain_text(sheet: Sheet[RowT], note: str) -> str:
-    lines = [tuple(column.heading for column in sheet.columns), *sheet.cells]
-    widths = [max(map(len, texts)) for texts in zip(*lines, strict=True)]
-    return "\n".join([*(_aligned(line, widths) for line in lines), note])
 
 
 def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:

@@ -11,10 +11,10 @@ from fl_ppseg.command_line import Parser
 from fl_ppseg.config import load_config, validate
 from fl_ppseg.deployment.certificates import Pair, expiry
 from fl_ppseg.deployment.cities import load_cities
-from fl_ppseg.deployment.subcommands import Verb, dispatch
 from fl_ppseg.deployment.templates import CHECKOUT, KINDS, write_templates
 from fl_ppseg.errors import InputError, RunError
 from fl_ppseg.run_folder import RunFolder, is_finished
+from fl_ppseg.verbs import Verb, dispatch
 from strategies.coordinator.enrolment import bring_in_line, enrol
 from strategies.coordinator.home import Home, Settings
 from strategies.coordinator.serving import serve
@@ -210,6 +210,7 @@ def _template(parser: Parser, argv: Sequence[str]) -> int:
     values = {
         "home": home.folder,
         "port": home.settings.port,
+        "link_port": home.settings.link_port,
         "runs": options.runs.absolute(),
         "user": options.user,
         "uid": owner.st_uid,

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import Field
 
-from fl_ppseg.config import Section, read_yaml, validate
+from fl_ppseg.config import Section
 from fl_ppseg.deployment.certificates import LOOPBACK, Pair, issue, make_authority, rehearse
-from fl_ppseg.errors import InputError
+from fl_ppseg.deployment.settings import load_settings, save_settings
 from fl_ppseg.files import private_folder, write_atomically
 
 Port = Annotated[int, Field(gt=0, lt=65536)]
@@ -55,12 +54,8 @@ class Home:
         Raises:
             InputError: There was none, or its file is damaged.
         """
-        if not self.settings_file.exists():
-            raise InputError(
-                f"{self.folder}: no coordinator lives here; make one with "
-                f"python -m strategies.coordinator init --home {self.folder} --host NAME"
-            )
-        return validate(Settings, read_yaml(self.settings_file), str(self.settings_file))
+        init = f"strategies.coordinator init --home {self.folder} --host NAME"
+        return load_settings(Settings, self.settings_file, "coordinator", init)
 
     def create(self, settings: Settings, days: int, given: tuple[Pair, Path] | None) -> None:
         """Make the folder with its certificates; what was enrolled in an earlier one stays.
@@ -79,8 +74,7 @@ class Home:
             self._certify(settings, days, given)
         for folder in (self.nodes, self.flower, self.logs):
             folder.mkdir(exist_ok=True, mode=0o700)
-        text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
-        write_atomically(self.settings_file, text)
+        save_settings(settings, self.settings_file)
 
     def check(self) -> None:
         """Find out before anything starts whether nodes will accept the certificates.

@@ -55,6 +55,8 @@ frontend nodes
     default_backend superlink
 
 backend superlink
+    # A node drops its message after 500 (the database is locked) and tries again after 503.
+    http-response set-status 503 if { status 500 }
     server superlink $link ssl verify required ca-file "$link_authority" verifyhost localhost
 """)
 

@@ -72,6 +72,7 @@ def _superlink(home: Home) -> Service:
         log=home.logs / "superlink.log",
         environment=environment(home.flower),
         folder=home.folder,
+        needs_children=True,  # flower-superexec, without which runs stay pending for ever
     )
 
 

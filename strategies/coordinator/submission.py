@@ -23,8 +23,10 @@ ABSENT_SECONDS = 120.0
 """How long the SuperLink may be away, for instance while it is started again."""
 BY_THE_APP = "ServerApp failed with exception: "
 """How Flower begins the reason that our own server gave; all else is the loss of a process."""
+NO_LINK = "Server error '5"
+"""In such a reason: the SuperLink did not do what it was asked, e.g. as its database was locked."""
 ATTEMPTS = 3
-"""How often a run whose processes were lost is submitted again."""
+"""How often in one round a run whose processes were lost is submitted again."""
 
 
 def carry_out(home: Home, run: RunFolder, app: Path, *, quiet: bool, say: Say) -> None:
@@ -45,17 +47,19 @@ def carry_out(home: Home, run: RunFolder, app: Path, *, quiet: bool, say: Say) -
     cities = load_cities(run.path)
     with SuperLink(home) as link:
         _check_enrolled(home, cities, link, say)
-        for left in reversed(range(ATTEMPTS + 1)):
-            offset, run_id = 0, _under_way(home, link, run)
-            if run_id is None:
-                offset, run_id = _size(run), _submit(link, run, cities, app)
+        patience, num_lost, reached = 0.0, 0, -1
+        while True:
+            offset, run_id = _join(home, link, run, cities, app, patience)
             with choose_observer(quiet, sys.stderr) as observer:
                 state = _follow(link, run_id, run, observer, offset)
             if state.outcome == "completed":
                 return
-            if state.details.startswith(BY_THE_APP) or state.outcome == "stopped" or not left:
+            before, reached = reached, _num_rounds(run)
+            num_lost = num_lost + 1 if reached == before else 1
+            if not _is_lost(state) or num_lost > ATTEMPTS:
                 raise RunError(_why(state))
-            say(f"the server was lost ({state.details or 'no reason given'}); going on")
+            say(f"the server was lost ({_reason(state) or 'no reason given'}); going on")
+            patience = ABSENT_SECONDS
 
 
 def check_app(app: Path) -> Path:
@@ -98,6 +102,25 @@ def _under_way(home: Home, link: SuperLink, run: RunFolder) -> int | None:
     return None
 
 
+def _join(
+    home: Home, link: SuperLink, run: RunFolder, cities: Cities, app: Path, patience: float
+) -> tuple[int, int]:
+    """Find or submit the run; the SuperLink may be away for some seconds of patience.
+
+    Returns:
+        From where on its events are new, and its id.
+    """
+    end = time.monotonic() + patience
+    while True:
+        try:
+            found = _under_way(home, link, run)
+            return (_size(run), _submit(link, run, cities, app)) if found is None else (0, found)
+        except NoAnswerError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(LOOK_SECONDS)
+
+
 def _submit(link: SuperLink, run: RunFolder, cities: Cities, app: Path) -> int:
     bundle = read_bundle(check_app(app))
     config: UserConfig = {"run-dir": str(run.path), "num-nodes": len(cities.all)}
@@ -134,8 +157,22 @@ def _size(run: RunFolder) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+def _num_rounds(run: RunFolder) -> int:
+    return sum(line["role"] == "round" for line in run.lines())
+
+
+def _is_lost(state: RunState) -> bool:
+    """Whether it is no fault of the run's own, so that another attempt may go well."""
+    by_the_app = state.details.startswith(BY_THE_APP) and NO_LINK not in state.details
+    return not by_the_app and state.outcome != "stopped"
+
+
+def _reason(state: RunState) -> str:
+    return " ".join(state.details.removeprefix(BY_THE_APP).split())
+
+
 def _why(state: RunState) -> str:
     if state.outcome == "stopped":
         return "the run was stopped; the same command goes on after its last finished round"
-    reason = " ".join(state.details.removeprefix(BY_THE_APP).split())
-    return f"{reason or 'the run failed'}; the same command goes on after its last finished round"
+    reason = _reason(state) or "the run failed"
+    return f"{reason}; the same command goes on after its last finished round"

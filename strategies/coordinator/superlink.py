@@ -31,7 +31,7 @@ from strategies.coordinator.home import LINK_HOST, Home
 
 
 class NoAnswerError(RunError):
-    """The SuperLink is not there."""
+    """The SuperLink is not there, or not able; ask again."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,10 @@ class SuperLink:
         try:
             yield
         except httpx.HTTPStatusError as error:
-            raise RunError(f"the SuperLink refused: {_refusal(error.response)}") from None
+            why = _refusal(error.response)
+            if error.response.is_server_error:  # e.g. its database was locked
+                raise NoAnswerError(f"the SuperLink has failed: {why}") from None
+            raise RunError(f"the SuperLink refused: {why}") from None
         except httpx.HTTPError as error:
             raise NoAnswerError(
                 f"no SuperLink answers at {self._address} ({type(error).__name__}); start it with "

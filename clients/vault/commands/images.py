@@ -1,35 +1,36 @@
-"""Commands for images: encrypt them for a node, decrypt one's own."""
+"""Verbs for images: encrypt them for a node, decrypt one's own."""
 
 import argparse
 import os
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from clients.vault.assignment import Assignment
-from clients.vault.commands.options import Commands, absolute, add_command, add_node, add_owner
-from clients.vault.handover import (
+from clients.vault.commands.options import absolute, add_node, add_owner
+from clients.vault.forecast import (
     Estimate,
-    Handover,
-    assignments,
+    check_out,
+    check_scenes,
     check_space,
-    earlier_policy,
     estimate,
-    hand_over,
-    refuse,
+    lie_apart,
 )
+from clients.vault.handover import Handover, assignments, earlier_policy, hand_over, refuse
 from clients.vault.keyring import Vault, owners_vault
 from clients.vault.node_folder import policy_of
-from clients.vault.recovery import write_tree
+from clients.vault.plain_tree import write_tree
 from clients.vault.wording import duration_text, size_text
+from fl_ppseg.command_line import Parser
 from fl_ppseg.config import arms_of, load_config
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import available_cpus
 from fl_ppseg.progress import steps
+from fl_ppseg.verbs import Verb
 
 
-def add_commands(commands: Commands) -> None:
-    """Add the commands of this group."""
-    parser = add_command(commands, "encrypt", "encrypt images into a node folder", _encrypt)
+def _encrypt_options(parser: Parser) -> None:
     add_owner(parser)
     add = parser.add_argument
     add("--data-root", type=Path, metavar="TREE", help="Cityscapes tree (or CITYSCAPES_DATASET)")
@@ -47,23 +48,22 @@ def add_commands(commands: Commands) -> None:
     add("--allow-plain", action="store_true", help="also arms that store images as they are")
     add("--dry-run", action="store_true", help="say disk and time, and stop")
     add("--quiet", action="store_true", help="show no progress")
-    parser = add_command(commands, "decrypt", "decrypt what has derived keys to PNGs", _decrypt)
-    add_owner(parser)
-    add_node(parser)
-    parser.add_argument("--arm", required=True, metavar="ARM", help="whose shard")
-    parser.add_argument("--seed", type=int, metavar="N", help="of the run, where there are several")
-    parser.add_argument("--out", type=Path, required=True, metavar="TREE", help="a new folder")
 
 
-def _encrypt(options: argparse.Namespace) -> None:
+def _encrypt(parser: Parser, argv: Sequence[str]) -> int:
+    _encrypt_options(parser)
+    options = parser.parse_args(argv)
     vault = owners_vault(options.vault, options.city)
     handover = _handover(options, vault)
     before = earlier_policy(handover)
     jobs = assignments(vault, handover)
+    with steps(sys.stderr, options.quiet) as progress:
+        look = partial(progress.update, f"looking at images of {handover.city}")
+        check_scenes(vault, list(jobs.values()), look)
     cost = estimate(vault, list(jobs.values()), options.workers)
     _announce(handover, next(iter(jobs.values())), cost, options.workers)
     if options.dry_run:
-        return
+        return 0
     with steps(sys.stderr, options.quiet) as progress:
 
         def show(seed: int, done: int, total: int) -> None:
@@ -72,12 +72,13 @@ def _encrypt(options: argparse.Namespace) -> None:
         hand_over(vault, handover, jobs, options.workers, show)
     if cost.num_scenes == 0 and earlier_policy(handover) == before:
         print(f"{handover.node}: complete already, nothing was done")
-        return
+        return 0
     print(f"{handover.node}: complete; copy this folder to the node, and never the vault")
     if any(arm.embedding == "private" for arm in handover.arms.values()):
         print(
             "its private embedding is as good as your key: for a node that you trust, and no other"
         )
+    return 0
 
 
 def _handover(options: argparse.Namespace, vault: Vault) -> Handover:
@@ -90,12 +91,7 @@ def _handover(options: argparse.Namespace, vault: Vault) -> Handover:
     arms = arms_of(config)
     for name, arm in arms.items():
         refuse(name, arm, options.allow_plain)
-    places = vault.folder.resolve(), options.out.resolve()
-    if any(a.is_relative_to(b) for a, b in (places, places[::-1])):
-        raise InputError(
-            f"{options.out}: vault and node folder lie in one another, but keys must not lie with "
-            "what is handed over; choose another --out"
-        )
+    check_out(vault, options.out)
     return Handover(options.city, options.split, config, arms, Path(root), options.out)
 
 
@@ -115,8 +111,20 @@ def _announce(handover: Handover, job: Assignment, cost: Estimate, num_workers: 
         )
 
 
-def _decrypt(options: argparse.Namespace) -> None:
+def _decrypt(parser: Parser, argv: Sequence[str]) -> int:
+    add_owner(parser)
+    add_node(parser)
+    add = parser.add_argument
+    add("--arm", required=True, metavar="ARM", help="whose shard")
+    add("--seed", type=int, metavar="N", help="of the run, where there are several")
+    add("--out", type=absolute, required=True, metavar="TREE", help="a new folder")
+    options = parser.parse_args(argv)
     vault = owners_vault(options.vault, options.city)
+    if not (lie_apart(options.out, vault.folder) and lie_apart(options.out, options.node)):
+        raise InputError(
+            f"{options.out}: lies with the vault or the node folder, but plain images must not lie "
+            "with keys, nor with what is handed over; choose another --out"
+        )
     policy = policy_of(options.node, options.city)
     arm = policy.arms.get(options.arm)
     if arm is None:
@@ -141,9 +149,16 @@ def _decrypt(options: argparse.Namespace) -> None:
     print(
         f"{options.out}: {number} views of arm {options.arm}, seed {seed}, as they were encrypted"
     )
+    return 0
 
 
 def _number(text: str) -> int:
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of processes; wanted 1 or more")
     return int(text)
+
+
+VERBS = {
+    "encrypt": Verb("encrypt images into a node folder", _encrypt),
+    "decrypt": Verb("decrypt what has derived keys to PNGs", _decrypt),
+}

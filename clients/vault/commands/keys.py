@@ -1,49 +1,22 @@
-"""Commands for keys: new, backup, restore, rotate, retire."""
+"""Verbs for keys: new, backup, restore, rotate, retire."""
 
-import argparse
 import getpass
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from clients.vault.backup import back_up, restore
-from clients.vault.commands.options import Commands, add_command, add_owner
+from clients.vault.commands.options import add_owner
 from clients.vault.keyring import Vault, owners_vault
 from clients.vault.rotation import Generation, destroy, generations, rotate
 from fl_ppseg.command_line import Parser
 from fl_ppseg.errors import InputError
+from fl_ppseg.verbs import Verb
 
 
-def add_commands(commands: Commands) -> None:
-    """Add the commands of this group."""
-    add_owner(add_command(commands, "new", "make a master key; one that is there stays", _new))
-    parser = add_command(commands, "backup", "seal all keys and salts in one file", _backup)
+def _new(parser: Parser, argv: Sequence[str]) -> int:
     add_owner(parser)
-    parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="a new file")
-    _add_passphrase(parser)
-    parser = add_command(commands, "restore", "bring a vault back from its backup", _restore)
-    add_owner(parser)
-    parser.add_argument(
-        "--from", dest="source", type=Path, required=True, metavar="FILE", help="the backup"
-    )
-    _add_passphrase(parser)
-    does = "make a new master key; the old one goes on decrypting what it encrypted"
-    add_owner(add_command(commands, "rotate", does, _rotate))
-    parser = add_command(commands, "retire", "destroy retired keys, or all, for ever", _retire)
-    add_owner(parser)
-    parser.add_argument("--all", action="store_true", help="the master key too")
-    parser.add_argument("--confirm", metavar="NAME", help="the city's name: yes, destroy them")
-
-
-def _add_passphrase(parser: Parser) -> None:
-    parser.add_argument(
-        "--passphrase-file",
-        type=Path,
-        metavar="FILE",
-        help="first line: the passphrase; without it, it is asked for",
-    )
-
-
-def _new(options: argparse.Namespace) -> None:
+    options = parser.parse_args(argv)
     vault = Vault(options.vault / options.city)
     with vault.lock():
         if vault.has_key:
@@ -52,34 +25,54 @@ def _new(options: argparse.Namespace) -> None:
             )
         print(f"{vault.key_path}: new master key, fingerprint {vault.key.fingerprint}")
     print("back it up: whoever loses it cannot decrypt, and nobody else can make it again")
+    return 0
 
 
-def _backup(options: argparse.Namespace) -> None:
+def _backup(parser: Parser, argv: Sequence[str]) -> int:
+    add_owner(parser)
+    parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="a new file")
+    _add_passphrase(parser)
+    options = parser.parse_args(argv)
     vault = owners_vault(options.vault, options.city)
     passphrase = _passphrase(options.passphrase_file, twice=True)
     with vault.lock():
         number = back_up(vault, options.city, options.to, passphrase)
     print(f"{options.to}: {number} files of {vault.folder}, sealed with the passphrase")
+    return 0
 
 
-def _restore(options: argparse.Namespace) -> None:
+def _restore(parser: Parser, argv: Sequence[str]) -> int:
+    add_owner(parser)
+    parser.add_argument(
+        "--from", dest="source", type=Path, required=True, metavar="FILE", help="the backup"
+    )
+    _add_passphrase(parser)
+    options = parser.parse_args(argv)
     folder = options.vault / options.city
     passphrase = _passphrase(options.passphrase_file, twice=False)
     number = restore(folder, options.city, options.source, passphrase)
     key = owners_vault(options.vault, options.city).key
     print(f"{folder}: {number} files restored, master key {key.fingerprint}")
+    return 0
 
 
-def _rotate(options: argparse.Namespace) -> None:
+def _rotate(parser: Parser, argv: Sequence[str]) -> int:
+    add_owner(parser)
+    options = parser.parse_args(argv)
     vault = owners_vault(options.vault, options.city)
     with vault.lock():
         old = vault.key.fingerprint
         key = rotate(vault)
     print(f"{vault.key_path}: new master key, fingerprint {key.fingerprint}; {old} is retired")
     print("`encrypt` makes shards with derived keys anew; back the vault up again")
+    return 0
 
 
-def _retire(options: argparse.Namespace) -> None:
+def _retire(parser: Parser, argv: Sequence[str]) -> int:
+    add_owner(parser)
+    parser.add_argument("--all", action="store_true", help="the master key too")
+    parser.add_argument("--confirm", metavar="NAME", help="the city's name: yes, destroy them")
+    options = parser.parse_args(argv)
     folder = options.vault / options.city
     if not folder.is_dir():
         raise InputError(f"{folder}: no vault; check --vault and --city")
@@ -101,6 +94,16 @@ def _retire(options: argparse.Namespace) -> None:
                 print(f"  never to be decrypted again: record {name}, {images}")
     print("backups and copies of the vault still hold them; destroy these too")
     print("a private embedding on a node is as good as its key; `withdraw` removes it")
+    return 0
+
+
+def _add_passphrase(parser: Parser) -> None:
+    parser.add_argument(
+        "--passphrase-file",
+        type=Path,
+        metavar="FILE",
+        help="first line: the passphrase; without it, it is asked for",
+    )
 
 
 def _lost(doomed: list[Generation]) -> str:
@@ -121,3 +124,14 @@ def _passphrase(path: Path | None, twice: bool) -> str:
     except EOFError:
         raise InputError("no terminal to ask for a passphrase; give --passphrase-file") from None
     return given
+
+
+VERBS = {
+    "new": Verb("make a master key; one that is there stays", _new),
+    "backup": Verb("seal all keys and salts in one file", _backup),
+    "restore": Verb("bring a vault back from its backup", _restore),
+    "rotate": Verb(
+        "make a new master key; the old one goes on decrypting what it encrypted", _rotate
+    ),
+    "retire": Verb("destroy retired keys, or all, for ever", _retire),
+}

@@ -1,34 +1,23 @@
-"""Commands for node folders: verify, show, withdraw."""
+"""Verbs for node folders: verify, show, withdraw."""
 
-import argparse
+from collections.abc import Sequence
 
 from clients.policy import load_policy
-from clients.vault.commands.options import Commands, add_city, add_command, add_node, add_vault
+from clients.vault.commands.options import add_city, add_node, add_vault
 from clients.vault.inspection import describe, summary, verify
 from clients.vault.keyring import owners_vault
 from clients.vault.node_folder import POLICY, withdraw
+from clients.vault.plain_tree import unfinished, warning
 from clients.vault.rotation import generations
+from fl_ppseg.command_line import Parser
 from fl_ppseg.errors import InputError, RunError
+from fl_ppseg.verbs import Verb
 
 
-def add_commands(commands: Commands) -> None:
-    """Add the commands of this group."""
-    does = "compare a node folder with its hashes, its policy and, given the vault, its keys"
-    parser = add_command(commands, "verify", does, _verify)
+def _verify(parser: Parser, argv: Sequence[str]) -> int:
     add_node(parser)
     add_vault(parser, required=False)
-    parser = add_command(commands, "show", "say what keys and shards there are, no secret", _show)
-    add_node(parser, required=False)
-    add_vault(parser, required=False)
-    add_city(parser, required=False)
-    does = "take a city out: its node refuses everything, what was handed over is removed"
-    parser = add_command(commands, "withdraw", does, _withdraw)
-    add_node(parser)
-    add_vault(parser, required=False)
-    add_city(parser)
-
-
-def _verify(options: argparse.Namespace) -> None:
+    options = parser.parse_args(argv)
     vault = None
     if options.vault is not None:
         vault = owners_vault(options.vault, load_policy(options.node / POLICY).city)
@@ -40,16 +29,24 @@ def _verify(options: argparse.Namespace) -> None:
     if found.problems:
         first = found.problems[0]
         raise RunError(f"{options.node}: {len(found.problems)} problem(s), the first: {first}")
+    return 0
 
 
-def _show(options: argparse.Namespace) -> None:
+def _show(parser: Parser, argv: Sequence[str]) -> int:
+    add_node(parser, required=False)
+    add_vault(parser, required=False)
+    add_city(parser, required=False)
+    options = parser.parse_args(argv)
     if options.node is None and (options.vault is None or options.city is None):
         raise InputError("nothing to show; give --vault and --city, or --node, or all three")
     if options.vault is not None:
         city = options.city or load_policy(options.node / POLICY).city
-        for generation in generations(owners_vault(options.vault, city)):
+        vault = owners_vault(options.vault, city)
+        for generation in generations(vault):
             kind = "master key" if generation.is_current else "retired key"
             print(f"{kind} {generation.fingerprint}: salts of {len(generation.records)} shard(s)")
+        if (out := unfinished(vault)) is not None:
+            print(warning(out))
     if options.node is not None:
         policy = load_policy(options.node / POLICY)
         print(f"{options.node}: {describe(policy)}")
@@ -58,9 +55,14 @@ def _show(options: argparse.Namespace) -> None:
             for seed, folders in arm.shards.items():
                 for folder in folders:
                     print(f"    seed {seed}: {folder.name}, {summary(folder)}")
+    return 0
 
 
-def _withdraw(options: argparse.Namespace) -> None:
+def _withdraw(parser: Parser, argv: Sequence[str]) -> int:
+    add_node(parser)
+    add_vault(parser, required=False)
+    add_city(parser)
+    options = parser.parse_args(argv)
     vault = options.vault and owners_vault(options.vault, options.city)
     removed = withdraw(options.node, options.city)
     print(f"{options.node}: {options.city} has withdrawn; {len(removed)} folder(s) removed")
@@ -71,3 +73,15 @@ def _withdraw(options: argparse.Namespace) -> None:
     print(
         "what was copied elsewhere is still there, and weights that were trained stay as they are"
     )
+    return 0
+
+
+VERBS = {
+    "verify": Verb(
+        "compare a node folder with its hashes, its policy and, given the vault, its keys", _verify
+    ),
+    "show": Verb("say what keys and shards there are, no secret", _show),
+    "withdraw": Verb(
+        "take a city out: its node refuses everything, what was handed over is removed", _withdraw
+    ),
+}

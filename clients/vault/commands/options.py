@@ -1,30 +1,9 @@
-"""What the commands' options have in common."""
+"""What the verbs' options have in common."""
 
-import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from fl_ppseg.command_line import Parser
 from fl_ppseg.errors import InputError
-
-Command = Callable[[argparse.Namespace], None]
-Commands = Any
-"""argparse's own type for a place where commands are added has no public name."""
-
-
-def add_command(commands: Commands, name: str, does: str, command: Command) -> Parser:
-    """A new command.
-
-    Args:
-        commands: Where it is added.
-        name: What the user types.
-        does: What it does, in one line.
-        command: Carries it out.
-    """
-    parser: Parser = commands.add_parser(name, help=does, description=f"{does}.")
-    parser.set_defaults(command=command)
-    return parser
 
 
 def add_vault(parser: Parser, required: bool = True) -> None:

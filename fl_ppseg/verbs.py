@@ -1,6 +1,6 @@
 """A command with verbs: `python -m <module> <verb> ...`, each verb with a parser of its own."""
 
-from argparse import REMAINDER, HelpFormatter, RawDescriptionHelpFormatter
+from argparse import REMAINDER, SUPPRESS, HelpFormatter, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -26,14 +26,21 @@ def dispatch(
         description: Of the whole command.
         verbs: By name, in the order in which a person needs them.
         argv: Arguments without the program's name; None reads `sys.argv`.
+
+    Returns:
+        The exit status of the verb.
+
+    Raises:
+        InputError: There is no such verb.
     """
     width = max(map(len, verbs))
     table = "\n".join(f"  {name:{width}}  {verb.does}" for name, verb in verbs.items())
     parser = Parser(module, description)
     parser.formatter_class = RawDescriptionHelpFormatter
+    parser.usage = "%(prog)s [-h] VERB ..."
     parser.epilog = f"verbs (each has -h):\n{table}"
-    parser.add_argument("verb", choices=list(verbs), metavar="VERB", help="one of the verbs below")
-    parser.add_argument("options", nargs=REMAINDER, metavar="...", help="options of the verb")
+    parser.add_argument("verb", choices=list(verbs), metavar="VERB", help=SUPPRESS)
+    parser.add_argument("options", nargs=REMAINDER, metavar="...", help=SUPPRESS)
     given = parser.parse_args(argv)
     verb = verbs[given.verb]
     own = Parser(f"{module} {given.verb}", f"{verb.does[0].upper()}{verb.does[1:]}.")

@@ -1,0 +1,163 @@
+"""A federation of real processes, a machine each, made with the commands that its people type."""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import yaml
+
+from benchmarks.faults.network import Network
+from benchmarks.faults.programs import Program, python
+from clients.node import command as node
+from clients.vault import command as vault
+from fl_ppseg import initialise
+from fl_ppseg.run_folder import RunFolder
+from fl_ppseg.scenes.cities import TRAIN_CITIES
+from fl_ppseg.synthesize import synthesize
+from strategies.coordinator import command as coordinator
+
+ARM = "per-image-invariant"
+VAL_CITY = "lindau"
+NUM_ROUNDS = 4
+NUM_IMAGES = 8
+"""Of each training city."""
+COORDINATOR = "coordinator"
+PORT = 9443
+LOOK_SECONDS = 0.2
+ASK_SECONDS = 2.0
+CONNECT_SECONDS = 300.0
+
+
+class Federation:
+    """Machines, folders and running commands; use it in a `with`."""
+
+    def __init__(self, folder: Path, num_cities: int) -> None:
+        self.folder = folder
+        self.train = tuple(TRAIN_CITIES)[:num_cities]
+        self.cities = (*self.train, VAL_CITY)
+        self.network = Network((COORDINATOR, *self.cities))
+        self.home = folder / COORDINATOR
+        self.authority = self.home / "ca.crt"
+        self.programs: dict[str, Program] = {}
+        self.held: set[str] = set()
+        """Machines that nobody starts again."""
+
+    def __enter__(self) -> "Federation":
+        if not (self.folder / "prepared").exists():
+            self._prepare()
+        self.network.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in [*self.cities, COORDINATOR]:
+            if name in self.programs:
+                self.programs.pop(name).stop()
+        self.network.__exit__()
+
+    def start(self, name: str, changes: Mapping[str, str] | None = None) -> Program:
+        """Start the command of a machine, and keep it running from now on."""
+        if name == COORDINATOR:
+            command = python("strategies.coordinator", "start", "--home", self.home)
+        else:
+            command = self.node(name)
+        output = self.folder / "logs" / f"{name}.txt"
+        self.programs[name] = Program(self.network.on(name, command), output, changes)
+        self.held.discard(name)
+        return self.programs[name]
+
+    def stop(self, name: str) -> None:
+        """Stop the command of a machine for good."""
+        self.held.add(name)
+        self.programs.pop(name).stop()
+
+    def node(self, city: str, **changes: object) -> list[str]:
+        """The command that starts the node of a city."""
+        address = f"{self.network.address(COORDINATOR)}:{PORT}"
+        policy = self.folder / "data" / city / "policy.yaml"
+        options = {"coordinator": address, "ca": self.authority, "policy": policy} | changes
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        return python("clients.node", "start", "--home", self.folder / "nodes" / city, *words)
+
+    def connect(self) -> None:
+        """Start what does not run, and wait until all nodes are connected."""
+        if COORDINATOR not in self.programs:
+            self.wait_for(self.start(COORDINATOR), "ready: ")
+        for city in self.cities:
+            if city not in self.programs:
+                self.start(city)
+        end = time.monotonic() + CONNECT_SECONDS
+        while time.monotonic() < end:
+            self.look()
+            if self.status().count(": connected") == len(self.cities):
+                return
+            time.sleep(ASK_SECONDS)
+        raise TimeoutError(self.status())
+
+    def status(self) -> str:
+        """What the command `status` says."""
+        command = python("strategies.coordinator", "status", "--home", self.home)
+        words = self.network.on(COORDINATOR, command)
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+
+    def look(self) -> None:
+        """Start again what has ended."""
+        for name, program in self.programs.items():
+            if name not in self.held:
+                program.look()
+
+    def wait_for(self, program: Program, words: str, seconds: float = 120.0) -> str:
+        """The first line of a program that holds some words."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for line in program.said():
+                if words in line:
+                    return line
+            time.sleep(LOOK_SECONDS)
+        raise TimeoutError(f"{words!r} was not said: {program.said()}")
+
+    def run_folder(self, name: str, settings: Mapping[str, object], place: Path) -> RunFolder:
+        """A copy of the start, with other settings of the federation."""
+        target = place / name
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(self.folder / "start", target)
+        config = yaml.safe_load((target / "config.yaml").read_text())
+        config["federation"] |= settings
+        (target / "config.yaml").write_text(yaml.safe_dump(config))
+        return RunFolder(target)
+
+    def _prepare(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "logs").mkdir(exist_ok=True)
+        images = dict.fromkeys(self.train, NUM_IMAGES)
+        tree = self.folder / "images"
+        num = NUM_IMAGES * len(images)
+        synthesize(tree, num_train=num, num_val=6, cities=(images, {VAL_CITY: 6}))
+        named = ["--cities", ",".join(self.train), "--val-cities", VAL_CITY, "--arms", ARM]
+        rounds = ["--set", f"federation.num_rounds={NUM_ROUNDS}", "--out", self.folder / "start"]
+        _call(initialise.main, "--config", "quick", *named, *rounds)
+        address = self.network.address(COORDINATOR)
+        _call(coordinator.main, "init", "--home", self.home, "--ip", address)
+        for city in self.cities:
+            self._prepare_city(city, tree)
+        (self.folder / "prepared").touch()
+
+    def _prepare_city(self, city: str, tree: Path) -> None:
+        owner = ["--vault", self.folder / "vault", "--city", city]
+        config = self.folder / "start" / "config.yaml"
+        split = "val" if city == VAL_CITY else "train"
+        out = ["--split", split, "--out", self.folder / "data" / city, "--quiet"]
+        home = self.folder / "nodes" / city
+        _call(vault.main, "new", *owner)
+        _call(vault.main, "encrypt", *owner, "--data-root", tree, "--config", config, *out)
+        _call(node.main, "init", "--home", home, "--city", city)
+        enrol = ["enrol", "--home", self.home, city, home / "node.pub"]
+        _call(coordinator.main, *enrol)
+
+
+def _call(main: Callable[[Sequence[str]], int], *options: object) -> None:
+    """Type a command; in this process, as each start of Python takes its seconds."""
+    with redirect_stdout(None), redirect_stderr(None):
+        main([str(option) for option in options])

@@ -1,0 +1,125 @@
+"""A tree of decrypted images: whole or absent, and what is left of one that was cut short.
+
+    <out>/.draft/                plain images, until all are there and move up
+    <vault>/<city>/decrypting    the path of <out>, as long as there may be a draft in it
+
+A process that is killed tidies nothing up. The vault knows where it may have left plain images:
+`show` and `verify` say so, and the next decryption removes them first.
+"""
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from clients.vault.keyring import Vault
+from clients.vault.recovery import Plain, decrypted, wrong_samples
+from fl_ppseg.dataset import IMAGES, LABEL_SUFFIX, LABELS
+from fl_ppseg.errors import InputError
+from fl_ppseg.files import private_folder, write_atomically
+from fl_ppseg.shard import open_shard
+
+DRAFT: Final = ".draft"
+NOTE: Final = "decrypting"
+
+
+def write_tree(vault: Vault, shard: Path, out: Path) -> int:
+    """Decrypt a shard to PNGs in Cityscapes layout, which `open_dataset` reads; its owner's alone.
+
+    `leftImg8bit/<split>/<city>/<stem>_leftImg8bit.png` is the image at the model's size, further
+    views are `<stem>_view<n>_leftImg8bit.png`. Label maps have their image's size, held-out ones
+    too, and of several labelIds of a class the smallest.
+
+    Args:
+        vault: The vault that it was encrypted in.
+        shard: Folder of the shard.
+        out: An absolute path; a new folder, an empty one, or one that an earlier call left half
+            done.
+
+    Returns:
+        Number of views.
+
+    Raises:
+        InputError: As `decrypted`; the folder holds something; or samples come out wrong.
+        OSError: The folder cannot be written.
+    """
+    with vault.lock():
+        remove_unfinished(vault)
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"{out}: exists; choose a new folder")
+        try:
+            write_atomically(vault.folder / NOTE, str(out), mode=0o600)
+            draft = private_folder(private_folder(out) / DRAFT)
+            label_ids = _checked(vault, shard)
+            for view in decrypted(vault, shard):
+                _write(draft, view, label_ids)
+            number = sum(1 for _ in (draft / IMAGES).rglob("*.png"))
+            for part in (LABELS, IMAGES):
+                (draft / part).rename(out / part)
+            draft.rmdir()
+        finally:
+            remove_unfinished(vault)
+    return number
+
+
+def unfinished(vault: Vault) -> Path | None:
+    """Where plain images lie that a decryption left when it was cut short; none: nowhere."""
+    note = vault.folder / NOTE
+    out = Path(note.read_text("utf-8")) if note.exists() else None
+    return out if out is not None and (out / DRAFT).is_dir() else None
+
+
+def warning(out: Path) -> str:
+    """What to do about `unfinished` images, in a line."""
+    return (
+        f"{out}: plain images of a decryption that was cut short, or is under way; the next "
+        "`decrypt` removes them"
+    )
+
+
+def remove_unfinished(vault: Vault) -> None:
+    """Remove what a decryption left; one that is finished stays. The caller holds the lock."""
+    out = unfinished(vault)
+    if out is not None:
+        for part in (IMAGES, LABELS, DRAFT):  # the draft last: a call cut short is repeated
+            if (out / part).exists():
+                shutil.rmtree(out / part)
+        with suppress(OSError):
+            out.rmdir()
+    (vault.folder / NOTE).unlink(missing_ok=True)
+
+
+def _checked(vault: Vault, shard: Path) -> np.ndarray:
+    """(256,) uint8, trainId -> labelId of a shard that decrypts to what was encrypted."""
+    if wrong := wrong_samples(vault, shard):
+        raise InputError(
+            f"{shard}: {wrong[0]} does not decrypt to what was encrypted; the shard or the vault "
+            "was changed, so run `verify`"
+        )
+    (part,) = open_shard([shard]).parts
+    assert part.manifest.record is not None
+    label_ids = vault.find(part.manifest.record)[1].label_ids
+    if not label_ids:
+        raise InputError(
+            f"{shard}: of an earlier version, which did not keep how label maps are written; "
+            "rotate the key and encrypt the images again"
+        )
+    return np.array(label_ids, dtype=np.uint8)
+
+
+def _write(root: Path, view: Plain, label_ids: np.ndarray) -> None:
+    split, city, stem = view.scene_id.split("/", 2)
+    name = f"{stem}_view{view.view}" if view.view else stem
+    image = Image.fromarray(np.ascontiguousarray(view.image.transpose(1, 2, 0)))  # CHW -> HWC
+    labels = Image.fromarray(label_ids[view.labels]).resize(image.size, Image.Resampling.NEAREST)
+    for kind, suffix, picture in (
+        (IMAGES, "_leftImg8bit.png", image),
+        (LABELS, LABEL_SUFFIX, labels),
+    ):
+        path = root / kind / split / city / f"{name}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        picture.save(path)

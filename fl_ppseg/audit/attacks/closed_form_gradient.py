@@ -1,0 +1,87 @@
+"""The coordinator restores an image from the gradients of patch and position embedding.
+
+Adversary: the coordinator, honest but curious, with one client's message of one round. It holds the
+weights that it sent and those that came back, and its own settings; no image, no key.
+
+Method (APRIL, Lu et al., CVPR 2022, section 4; here by least squares over tokens): the token of
+block n is z_n = E x_n + b + p_n, so that with g_n the gradient of its position embedding p_n
+
+    dL/dE = sum_n g_n x_n^T,     a linear system for the blocks x_n.
+
+Three things stand between that and the image, and are all modelled: weights are float32 (see
+`gradients`), tokens may outnumber the independent equations (LayerNorm takes one of the D), and
+several images or steps give only sums. So the blocks are the posterior mean of a Gaussian process
+(see `gaussian_process`): near blocks resemble each other, rounding has a known size, and what else
+disturbs the equations has the size that makes the message most likely.
+
+Must win: images as they are, E uploaded, one image, SGD: the image itself. Must not: E frozen or
+private, for then dL/dE does not travel. Of encrypted training with E uploaded it returns the
+ciphertext; of an invariant E, which reads canonical forms, an image of the same canonical form as
+the ciphertext. Of a batch it returns one image, a mixture of all.
+"""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from fl_ppseg.audit.attacks.gaussian_process import error_of_sums, most_plausible, resemblance
+from fl_ppseg.audit.attacks.gradients import Floats, Gradient, gradient_of, token_gradients
+from fl_ppseg.audit.exchange import Exchange
+from fl_ppseg.blocks import Geometry, from_blocks
+from fl_ppseg.setr.names import EMBEDDING_TENSORS
+
+Images = npt.NDArray[np.uint8]
+
+_SPREAD: Final = 0.3
+"""Variance of a value of a model's input, in [-1, 1]: that of street scenes."""
+_FLOOR: Final = 0.01
+"""Least square of a value that is counted on."""
+_DISTURBANCES: Final = (0.0, *np.logspace(-9, 0, 10))
+"""Variances tried for what is no rounding, in units of the mean square of dL/dE."""
+
+
+def closed_form_gradient(exchange: Exchange) -> Images | None:
+    """What the message of one client shows of its images, one image for all of them.
+
+    Args:
+        exchange: What the coordinator sent and got.
+
+    Returns:
+        (1, 3, H, W); None where the gradient of the patch embedding did not travel.
+    """
+    if EMBEDDING_TENSORS[0] not in exchange.returned:
+        return None
+    size = exchange.sent[EMBEDDING_TENSORS[0]].shape[-1]
+    height, width = exchange.image_size
+    geometry = Geometry(3, size, height // size, width // size)
+    values = _blocks(exchange, geometry)
+    blocks = values[:, : geometry.block_length]  # of a canonical form without its gaps
+    levels = np.clip(np.rint((blocks + 1) * 127.5), 0, 255)
+    if exchange.model.invariant in ("magnitudes", "pixel-magnitudes"):
+        levels = (255 + levels) // 2  # whose distance from mid-grey the form holds
+    return from_blocks(levels.astype(np.uint8), geometry)[None]
+
+
+def _blocks(exchange: Exchange, geometry: Geometry) -> Floats:
+    """(N, C M²), the most plausible blocks in [-1, 1]."""
+    prior = _SPREAD * resemblance(geometry)
+    tokens, embedding = token_gradients(exchange), _embedding(exchange)
+    if exchange.training.optimizer == "adamw" and exchange.num_steps > 1:  # signs have no size
+        expected = np.einsum("nd,nm,md->", tokens.value, prior, tokens.value) / len(embedding.value)
+        factor = np.sqrt(expected / np.mean(embedding.value**2))
+        embedding = Gradient(*(factor * part for part in embedding))
+    power = np.mean(embedding.value**2)
+    squares = np.full((len(prior), embedding.value.shape[1]), _SPREAD)
+    for _ in range(2):  # what the errors of G weigh depends on the blocks
+        rounding = error_of_sums(tokens, embedding, squares)
+        noises = (rounding + share * power for share in _DISTURBANCES)
+        blocks = most_plausible(tokens.value, embedding.value, prior, noises)
+        squares = np.clip(blocks, -1, 1) ** 2 + _FLOOR
+    return blocks
+
+
+def _embedding(exchange: Exchange) -> Gradient:
+    """dL/dE, (D, C M²)."""
+    kernel = gradient_of(exchange, EMBEDDING_TENSORS[0])
+    return Gradient(*(part.reshape(len(part), -1) for part in kernel))

@@ -1,0 +1,145 @@
+"""The coordinator reads the tokens out of the first MLP's gradient, where E does not travel.
+
+Adversary: the coordinator, honest but curious, with one client's message of one round and public
+labelled images of its own; no image of the client's, no label, no key. As in `gradient_matching` it
+works with the public embedding, whatever the client's private one is.
+
+Method (this project's; the closed form of Lu et al. one layer further on): the first MLP's weight
+W has dL/dW = sum_n e_n h_n^T, with h_n its input, which shows block n, and e_n the gradient at its
+output. No e_n travels; but the gradient g_n of the same token, which does as its position
+embedding's, foretells most of it: e_n = A g_n, with A learned on the public images under the very
+weights that were sent. Then h_n is solved for like the blocks in `closed_form_gradient`, and a
+second map learned on the public images shows the block. Both maps are ridge regressions.
+
+Must win: images like the public ones, one image, SGD: clearly better than the mean public image.
+Must not: a message whose gradients do not belong together. Batches give mixtures.
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from fl_ppseg.audit.attacks.gaussian_process import error_of_sums, most_plausible, resemblance
+from fl_ppseg.audit.attacks.gradients import Floats, Gradient, gradient_of, token_gradients
+from fl_ppseg.audit.exchange import Exchange
+from fl_ppseg.blocks import Geometry, from_blocks, to_blocks
+from fl_ppseg.pixels import to_input
+from fl_ppseg.setr.model import SETR, build_architecture
+from fl_ppseg.training import pixel_loss
+
+Images = npt.NDArray[np.uint8]
+
+_LAYER: Final = "backbone.blocks.0.mlp.fc1"
+_RIDGE: Final = 1e-4
+"""In units of the mean square of the features."""
+_DISTURBANCES: Final = (0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
+"""Factors tried on the variance that rounding makes and A leaves unexplained on public images."""
+
+
+class _Tokens(NamedTuple):
+    """What the model makes of the public images, token by token; (k, N, ...)."""
+
+    blocks: Floats
+    """In [-1, 1], (k, N, L)."""
+    inputs: Floats
+    """h, (k, N, D)."""
+    gradients: Floats
+    """g, (k, N, D)."""
+    outputs: Floats
+    """e, (k, N, R)."""
+
+
+def mlp_gradient(exchange: Exchange, images: Images, labels: Images) -> Images | None:
+    """What the message of one client shows of its images, one image for all of them.
+
+    Args:
+        exchange: What the coordinator sent and got.
+        images: (k, 3, H, W), its own; about a hundred.
+        labels: (k, H, W), their trainIds.
+
+    Returns:
+        (1, 3, H, W); None after several steps of AdamW, which leave signs without sizes.
+    """
+    if exchange.training.optimizer == "adamw" and exchange.num_steps > 1:
+        return None
+    model = build_architecture(exchange.model, exchange.num_classes, exchange.image_size)
+    model.load_state_dict({n: torch.from_numpy(v) for n, v in exchange.sent.items()})
+    geometry = Geometry.of_image(images.shape[1:], model.patch_size)
+    pairs = zip(images, labels, strict=True)
+    found = [_tokens(model, exchange, image, truth) for image, truth in pairs]
+    public = _Tokens(*map(np.stack, zip(*found, strict=True)))
+    usual = public.blocks.mean(axis=0)
+    inputs, spread = _standardised(public.inputs)
+    seen = _inputs(exchange, public, spread, resemblance(geometry))
+    shown = seen @ _ridge(inputs, public.blocks - usual)
+    levels = np.clip(np.rint((usual + shown + 1) * 127.5), 0, 255)
+    restored: Images = from_blocks(levels.astype(np.uint8), geometry)
+    return restored[None]
+
+
+def _inputs(exchange: Exchange, public: _Tokens, spread: Floats, prior: Floats) -> Floats:
+    """(N, D), the first MLP's inputs, less their public mean and over their spread."""
+    sizes = np.linalg.norm(public.gradients, axis=-1, keepdims=True)
+    sizes += sizes.mean() * 1e-6
+    features, answers = public.gradients / sizes, public.outputs / sizes
+    foretell = _ridge(features, answers)
+    unexplained = np.mean((answers - features @ foretell) ** 2, axis=(0, 1))
+    tokens, layer = token_gradients(exchange), gradient_of(exchange, f"{_LAYER}.weight")
+    outputs = Gradient(tokens.value @ foretell, np.sqrt(tokens.deviation**2 @ foretell**2))
+    usual = public.inputs.mean(axis=0)
+    sums = Gradient((layer.value - outputs.value.T @ usual) / spread, layer.deviation / spread)
+    rounding = error_of_sums(outputs, sums, np.ones_like(usual)).mean(axis=1)
+    deviation = np.sqrt(rounding + unexplained * (tokens.value**2).sum())
+    # more equations than tokens, of equal noise once scaled: N orthogonal ones say as much
+    basis, factors = np.linalg.qr((outputs.value / deviation).T)
+    fewer = basis.T @ (sums.value / deviation[:, None])
+    noises = (np.full_like(fewer, variance) for variance in _DISTURBANCES)
+    return most_plausible(factors.T, fewer, prior, noises)
+
+
+def _tokens(
+    model: SETR, exchange: Exchange, image: Images, labels: Images
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """One image's `_Tokens`."""
+    caught: dict[str, Tensor] = {}
+
+    def first_block(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        caught["gradients"] = arguments[0]
+
+    def layer(_: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+        caught["inputs"], caught["outputs"] = arguments[0], output
+
+    hooks = (
+        model.backbone.blocks[0].register_forward_pre_hook(first_block),
+        model.get_submodule(_LAYER).register_forward_hook(layer),
+    )
+    scores = model(to_input(torch.from_numpy(image[None]))).main
+    loss = pixel_loss(scores, torch.from_numpy(labels[None]), exchange.training)
+    gradients = torch.autograd.grad(loss, (caught["gradients"], caught["outputs"]))
+    for hook in hooks:
+        hook.remove()
+    blocks = to_blocks(image, model.patch_size).astype(np.float64) / 127.5 - 1
+    num_blocks = len(blocks)
+    inputs, *rest = (
+        tensor[0, -num_blocks:].detach().double().numpy()
+        for tensor in (caught["inputs"], *gradients)
+    )
+    return blocks, inputs, rest[0], rest[1]
+
+
+def _standardised(values: Floats) -> tuple[Floats, Floats]:
+    """(k, N, D) less the mean of each token, over the spread of each channel; and the spread."""
+    centred = values - values.mean(axis=0)
+    spread: Floats = centred.std(axis=(0, 1)) + 1e-9
+    return centred / spread, spread
+
+
+def _ridge(features: Floats, answers: Floats) -> Floats:
+    """(k, N, D), (k, N, R) -> (D, R), the linear map from one to the other."""
+    x, y = (values.reshape(-1, values.shape[-1]) for values in (features, answers))
+    square = x.T @ x
+    penalty = _RIDGE * np.trace(square) / len(square)
+    return np.asarray(np.linalg.solve(square + penalty * np.eye(len(square)), x.T @ y))

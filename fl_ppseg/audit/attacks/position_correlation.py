@@ -1,0 +1,136 @@
+"""Position correlation: one order for all blocks is read off the ciphertexts themselves.
+
+Adversary: a thief of ciphertexts under one reused order of a block's values (block scope `common`),
+with any public images; no plain image of the owner's, no key.
+Method: how often two positions hold nearly the same value depends on how far apart they are, in a
+block and from a block to its neighbour on the right or below (blocks stay in place). The order that
+makes these statistics of the ciphertexts most like those of public images is a quadratic assignment
+problem. It is climbed from several starts, and after each climb 8 flips and turns by 6 orders of
+channels are tried. Last the colours say which channel is which. Inversion is undone before: in a
+block all values rise and fall together, so the signs of the leading eigenvector of the correlations
+between positions are those of the key, but for one sign, which brightness tells.
+It must win on some hundred blocks or more, of one image or of many under a reused key. It must not
+with an order a block: then all positions are alike.
+"""
+
+from itertools import permutations
+from typing import Final
+
+import numpy as np
+
+from fl_ppseg.audit.attacks.colours import channel_order
+from fl_ppseg.audit.attacks.graph_matching import Order, Puzzle, barycentre, climb, swap_nodes
+from fl_ppseg.audit.attacks.position_statistics import (
+    distances,
+    graphs,
+    inverted_positions,
+    to_grids,
+)
+from fl_ppseg.audit.attacks.undoing import Algorithm, Images, KeyGuess, Undoing, values_of_pixels
+
+WEIGHT_OF_MEANS: Final = 0.1
+"""Of means and deviations of positions against the graphs: with 0 or 0.5 fewer keys are found."""
+NOISE: Final = 2.0
+"""Deviation of the logarithms of the entries of all starts but the first, which is flat."""
+
+
+def correlate_positions(
+    ciphertexts: Images,
+    public: Images,
+    *,
+    block_size: int,
+    algorithm: Algorithm,
+    num_starts: int = 4,
+    seed: int = 0,
+) -> KeyGuess:
+    """Find the order and the signs that all blocks share, and undo them.
+
+    Args:
+        ciphertexts: (n, 3, H, W) under one key, its draw common to all blocks.
+        public: (m, 3, H', W') plain images of any size, as like the owner's as can be had.
+        block_size: Side M of a block in pixels.
+        algorithm: What the cipher may do; codebooks are not looked for.
+        num_starts: Climbs, of which the best is kept.
+        seed: Of the starts and of the choice of blocks.
+
+    Returns:
+        The confidence is the correlation of the matched statistics: above 0.75 where most of an
+        order is found, below 0.5 where there is none to be found.
+    """
+    sign = np.ones(3 * block_size**2, np.int8)
+    if algorithm.inverts:
+        grids = (to_grids(images, block_size) for images in (ciphertexts, public))
+        sign[inverted_positions(*grids)] = -1
+    undoing, confidence = Undoing.signed(np.arange(len(sign)), sign), 1.0
+    if algorithm.moves != "nothing":
+        upright = undoing.restore(ciphertexts, block_size)
+        generator = np.random.default_rng(seed)
+        find = _order_of_values if algorithm.moves == "values" else _order_of_pixels
+        order, confidence = find(upright, public, block_size, num_starts, generator)
+        undoing = Undoing.signed(order, sign)
+    return KeyGuess(undoing.restore(ciphertexts, block_size), undoing, confidence)
+
+
+def _order_of_values(
+    hidden: Images,
+    public: Images,
+    block_size: int,
+    num_starts: int,
+    generator: np.random.Generator,
+) -> tuple[Order, float]:
+    """(n, 3, H, W) of moved values -> (L,) where each comes from, and the confidence."""
+    puzzle = _puzzle(hidden, public, block_size, 1, generator)
+    order = _solve(puzzle, block_size, num_starts, generator)
+    straight = Undoing.signed(order, np.ones(len(order), np.int8)).restore(hidden, block_size)
+    # the channel that was restored as the one of number channels[c] is c
+    channels = list(channel_order(straight, public))
+    places = np.arange(len(order)).reshape(3, -1)[channels].ravel()
+    order = swap_nodes(puzzle, places.argsort()[order])
+    return order, puzzle.agreement(order)
+
+
+def _order_of_pixels(
+    hidden: Images,
+    public: Images,
+    block_size: int,
+    num_starts: int,
+    generator: np.random.Generator,
+) -> tuple[Order, float]:
+    """The same of whole pixels, whose channels are where they were."""
+    puzzle = _puzzle(hidden, public, block_size, 3, generator)
+    order = _solve(puzzle, block_size, num_starts, generator)
+    return values_of_pixels(order), puzzle.agreement(order)
+
+
+def _puzzle(
+    hidden: Images,
+    public: Images,
+    block_size: int,
+    num_layers: int,
+    generator: np.random.Generator,
+) -> Puzzle:
+    """The statistics of what is sought, beside those of what is known."""
+    sought, known = (to_grids(images, block_size) for images in (hidden, public))
+    unknown, named = (graphs(grids, num_layers, generator) for grids in (sought, known))
+    weight = WEIGHT_OF_MEANS * unknown.size / len(unknown[0]) / 3  # of a position against its edges
+    return Puzzle(unknown, named, -weight * distances(sought, known, num_layers))
+
+
+def _solve(
+    puzzle: Puzzle, block_size: int, num_starts: int, generator: np.random.Generator
+) -> Order:
+    """(U,), the best of several climbs, each followed by turns and swaps until neither gains."""
+    num_nodes, found = len(puzzle.bonus), []
+    turns = _turns(block_size, num_nodes // block_size**2)
+    for noise in (0.0, *[NOISE] * (num_starts - 1)):
+        order = climb(puzzle, barycentre(num_nodes, noise, generator))
+        turned = max((turn[order] for turn in turns), key=puzzle.gain)
+        found.append(swap_nodes(puzzle, turned))
+    return max(found, key=puzzle.gain)
+
+
+def _turns(block_size: int, num_channels: int) -> list[Order]:
+    """(U,) orders of a block's values or pixels: 8 flips and turns by all orders of channels."""
+    places = np.arange(num_channels * block_size**2).reshape(-1, block_size, block_size)
+    flips = [np.rot90(side, k, (1, 2)) for side in (places, places[:, :, ::-1]) for k in range(4)]
+    return [flip[list(p)].ravel() for flip in flips for p in permutations(range(num_channels))]

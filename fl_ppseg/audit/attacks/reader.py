@@ -1,0 +1,188 @@
+"""Learning to restore images from what an adversary holds of them.
+
+The attacks that learn (survivor network, inverse network, label-conditioned inverse network) differ
+only in what they read, so what they get can be compared: one network, one training, one number of
+steps. The adversary has images of its own and makes of each what it holds of a target. It trains on
+these pairs, then restores the targets. The network's linear map starts from least squares and its
+rest adds nothing at first, so training begins where regression ends. The loss is squared error and
+1 - SSIM, for SSIM is what attacks are scored by.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fl_ppseg.audit.attacks.network import Reader
+from fl_ppseg.audit.attacks.regression import Matrix, blocks_of, ridge
+from fl_ppseg.audit.attacks.similarity import ssim
+from fl_ppseg.files import Progress
+from fl_ppseg.pixels import to_input
+from fl_ppseg.setr.canonical import canonical
+
+Planes = npt.NDArray[np.uint8]
+"""(n, C, H, W) uint8; channels 0 to 2 are RGB, others, e.g. a label map, lie in place with them."""
+Read = Callable[[Planes], Tensor]
+"""What an adversary holds of n images, as the network's input (n, K, H, W) float."""
+Encrypt = Callable[[Planes], Planes]
+"""(n, 3, H, W) uint8 -> (n, 3, H, W) uint8, with keys of the adversary's own."""
+
+STEPS: Final = 600
+BATCH: Final = 4
+PEAK_RATE: Final = 2e-3
+SSIM_SHARE: Final = 0.5
+"""Weight of 1 - SSIM beside the squared error."""
+FITTED_BLOCKS: Final = 2**15
+"""Blocks that are enough for a regression."""
+AT_ONCE: Final = 32
+"""Images restored, or fitted to, at a time."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a network may learn; the same for all that are compared."""
+
+    steps: int = STEPS
+    """Steps of `BATCH` images each."""
+    seed: int = 0
+    """Draws weights, batches and augmentation."""
+    on_step: Progress | None = None
+    """Called after each step."""
+
+
+DEFAULT_BUDGET: Final = Budget()
+
+
+def restore(
+    own: Planes,
+    targets: Planes,
+    read: Read,
+    block_size: int,
+    encrypt: Encrypt | None = None,
+    *,
+    guides: int = 0,
+    budget: Budget = DEFAULT_BUDGET,
+) -> Planes:
+    """What a network makes of the targets, once it has learned on images of the adversary's own.
+
+    Args:
+        own: (n, 3 + k, H, W), its images and k planes that belong to them.
+        targets: (m, 3 + k, H, W), what it holds of the targets: ciphertexts and such planes.
+        read: What it holds, as the network's input.
+        block_size: Side M of a block in pixels.
+        encrypt: From own images to what it would hold of them; None: `read` needs no ciphertext.
+        guides: As `Reader`.
+        budget: Of the training.
+
+    Returns:
+        (m, 3, H, W) uint8.
+    """
+    reader = train(own, read, block_size, encrypt, guides, budget)
+    with torch.inference_mode():
+        guesses = [reader(read(targets[k : k + AT_ONCE])) for k in range(0, len(targets), AT_ONCE)]
+    return to_bytes(torch.cat(guesses))
+
+
+def train(
+    own: Planes,
+    read: Read,
+    block_size: int,
+    encrypt: Encrypt | None,
+    guides: int,
+    budget: Budget,
+) -> Reader:
+    """A reader that has learned from what `read` makes of own images to restore them."""
+    grid = own.shape[2] // block_size, own.shape[3] // block_size
+    with torch.random.fork_rng(devices=()):
+        torch.default_generator.manual_seed(budget.seed)
+        reader = Reader(read(own[:1]).shape[1], guides, block_size, grid)
+    reader.to(memory_format=torch.channels_last)  # a sixth faster on a CPU
+    _start_from_least_squares(reader, own, read, block_size, encrypt)
+    optimizer = torch.optim.AdamW(reader.parameters(), lr=PEAK_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, budget.steps)
+    rng = np.random.default_rng(budget.seed)
+    for step in range(1, budget.steps + 1):
+        batch = augmented(own, rng, block_size // 2)
+        truth = as_input(batch)
+        guess = reader(read(_encrypted(batch, encrypt)))
+        loss = functional.mse_loss(guess, truth) + SSIM_SHARE * (1 - ssim(guess, truth))
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if budget.on_step is not None:
+            budget.on_step(step, budget.steps)
+    return reader.eval()
+
+
+@torch.no_grad()
+def _start_from_least_squares(
+    reader: Reader, own: Planes, read: Read, block_size: int, encrypt: Encrypt | None
+) -> None:
+    """Set the linear map from block to block to the one of least penalised squared error."""
+    direct = reader.direct
+    assert direct.bias is not None
+    num_blocks = len(own) * own.shape[2] * own.shape[3] // block_size**2
+    some = own[:: max(1, num_blocks // FITTED_BLOCKS)]
+
+    def batch(first: int) -> tuple[Matrix, Matrix]:
+        images = some[first : first + AT_ONCE]
+        seen = read(_encrypted(images, encrypt))[:, : direct.in_channels]
+        return blocks_of(seen, block_size), blocks_of(as_input(images), block_size)
+
+    fitted = torch.from_numpy(ridge(batch(first) for first in range(0, len(some), AT_ONCE)))
+    direct.weight.copy_(fitted[:-1].T.reshape(direct.weight.shape))
+    direct.bias.copy_(fitted[-1])
+
+
+def _encrypted(planes: Planes, encrypt: Encrypt | None) -> Planes:
+    """RGB encrypted, other planes as they are."""
+    if encrypt is None:
+        return planes
+    return np.concatenate([encrypt(np.ascontiguousarray(planes[:, :3])), planes[:, 3:]], axis=1)
+
+
+def augmented(own: Planes, rng: np.random.Generator, reach: int) -> Planes:
+    """`BATCH` images at random, flipped or not, moved by up to `reach` pixels."""
+    height, width = own.shape[2:]
+    batch = []
+    for image in own[rng.integers(len(own), size=BATCH)]:
+        padded = np.pad(image, ((0, 0), (reach, reach), (reach, reach)), "reflect")
+        top, left = rng.integers(2 * reach + 1, size=2)
+        moved = padded[:, top : top + height, left : left + width]
+        batch.append(moved[..., ::-1] if rng.random() < 0.5 else moved)
+    return np.stack(batch)
+
+
+def seen_of(planes: Planes, form: str | None, block_size: int, *, raw: bool) -> Tensor:
+    """(n, 3 + k, H, W) uint8 -> (n, K, H, W) float, what is read of ciphertexts (the RGB planes).
+
+    Args:
+        planes: Ciphertexts and other planes.
+        form: Canonical form, 6 channels, the same of a ciphertext and of its image; None: none.
+        block_size: Side M of a block in pixels.
+        raw: Whether the ciphertexts stand before it as they are, 3 channels. Where neither is
+            read, there is one channel of zeros.
+    """
+    images = as_input(planes)
+    seen = [images] if raw else []
+    if form is not None:
+        seen.append(canonical(images, form, block_size))
+    return torch.cat(seen, dim=1) if seen else torch.zeros_like(images[:, :1])
+
+
+def as_input(planes: Planes) -> Tensor:
+    """(n, 3 + k, H, W) uint8 -> (n, 3, H, W) float in [-1, 1], the RGB planes."""
+    return to_input(torch.from_numpy(np.ascontiguousarray(planes[:, :3])))
+
+
+def to_bytes(images: Tensor) -> Planes:
+    """(...) float in [-1, 1] -> (...) uint8, the nearest bytes, as `to_input` had them."""
+    nearest: Planes = images.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8).numpy()
+    return nearest

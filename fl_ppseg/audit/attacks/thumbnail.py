@@ -1,0 +1,62 @@
+"""Thumbnail: a picture of one colour a block, from what survives encryption in that block.
+
+Adversary: whoever holds ciphertexts and has public images of the same kind; no key.
+Method: where the values or pixels of a block survive, so does their mean, which is a pixel of a
+thumbnail (grey where channels mix). That is not always the best function of what survives: the
+means of inverted blocks are noise, but |2v - 255| tells smooth from busy and bright from dim. So
+the colour of a block is regressed (ridge) on its canonical form and its place, over the blocks of
+public images; the mean of a block is among such functions. A nonlinear regression stands beside it
+in `survivor_network`, which sees neighbours too.
+Wins on every cipher that keeps the multiset of a block; tells nothing of what lies inside a block.
+"""
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from fl_ppseg.audit.attacks.reader import Planes, seen_of, to_bytes
+from fl_ppseg.audit.attacks.regression import Matrix, blocks_of, ridge, with_one
+from fl_ppseg.blocks import to_blocks
+
+
+def thumbnail(public: Planes, ciphertexts: Planes, form: str | None, *, block_size: int) -> Planes:
+    """(m, 3, H, W) uint8 ciphertexts -> (m, 3, H, W) uint8, a colour a block, bicubic between.
+
+    Args:
+        public: (n, 3, H, W) uint8, images of the adversary's own.
+        ciphertexts: Of the targets.
+        form: The canonical form that the cipher leaves; None where it names none: then the blocks'
+            own means are all that is tried.
+        block_size: Side M of a block in pixels.
+    """
+    colours = block_colours(ciphertexts, block_size)
+    if form is not None:
+        wanted = block_colours(public, block_size).reshape(-1, 3)
+        fitted = ridge([(features(public, form, block_size), wanted)])
+        seen = with_one(features(ciphertexts, form, block_size))
+        colours = (seen @ fitted).reshape(colours.shape)
+    return enlarged(colours, block_size)
+
+
+def block_colours(images: Planes, block_size: int) -> Matrix:
+    """(n, 3, H, W) uint8 -> (n, H / M, W / M, 3), the mean of each block and channel in [-1, 1]."""
+    height, width = (side // block_size for side in images.shape[2:])
+    blocks = to_blocks(images, block_size).reshape(len(images), height, width, 3, block_size**2)
+    colours: Matrix = blocks.mean(axis=-1) / 127.5 - 1
+    return colours
+
+
+def features(images: Planes, form: str, block_size: int) -> Matrix:
+    """(n, 3, H, W) uint8 -> (n N, F): canonical form, row and column of each block."""
+    seen = seen_of(images, form, block_size, raw=False)
+    num_rows, num_columns = (side // block_size for side in images.shape[2:])
+    rows = np.repeat(np.eye(num_rows), num_columns, axis=0)
+    columns = np.tile(np.eye(num_columns), (num_rows, 1))
+    places = np.tile(np.hstack([rows, columns]), (len(images), 1))
+    return np.hstack([blocks_of(seen, block_size), places])
+
+
+def enlarged(colours: Matrix, block_size: int) -> Planes:
+    """(n, h, w, 3) in [-1, 1] -> (n, 3, h M, w M) uint8, bicubic."""
+    small = torch.from_numpy(colours).permute(0, 3, 1, 2).float()
+    return to_bytes(functional.interpolate(small, scale_factor=block_size, mode="bicubic"))

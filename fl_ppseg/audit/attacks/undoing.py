@@ -1,0 +1,124 @@
+"""What an attacker takes a keyed cipher to have done to a block, and how that is undone.
+
+A guess is written as the truth is: x'[l] = sign[l] x[index[l]] with x = (2v - 255)/255. Where the
+cipher substitutes values, there is a codebook beside it in place of the sign.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+
+from fl_ppseg.blocks import Geometry, from_blocks, to_blocks
+
+Images = npt.NDArray[np.uint8]
+"""(n, 3, H, W) uint8."""
+Moves = Literal["nothing", "pixels", "values"]
+
+IDENTITY: Final = np.arange(256, dtype=np.uint8)
+INVERSION: Final = (255 - IDENTITY).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """What a cipher may do to a block under some key: public, as the whole algorithm is."""
+
+    moves: Moves = "values"
+    """What changes places: pixels with their three values, or values one by one."""
+    inverts: bool = False
+    """Whether v -> 255 - v at places that the key chooses."""
+    substitutes: bool = False
+    """Whether v -> another value at such places, by a codebook that the key chooses."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)  # it may be a key: printing it shows nothing
+class Undoing:
+    """A guess of the key's doing, R = 1 for all blocks alike, or R = N, a row a block."""
+
+    index: npt.NDArray[np.intp]
+    """(R, L) where each value of an encrypted block comes from; each row a permutation."""
+    which: npt.NDArray[np.intp]
+    """(R, L) the row of `maps` that leads each value back."""
+    maps: npt.NDArray[np.uint8]
+    """(R, K, 256) encrypted value -> plain value; 0 leaves it, 1 is 255 - v, others codebooks."""
+
+    @classmethod
+    def signed(cls, index: npt.NDArray[np.intp], sign: npt.NDArray[np.int8]) -> "Undoing":
+        """Of an order and signs, both (L,) or (R, L): nothing is substituted."""
+        index, sign = np.atleast_2d(index), np.atleast_2d(sign)
+        return cls(index, (sign < 0).astype(np.intp), plain_maps(len(index)))
+
+    @property
+    def sign(self) -> npt.NDArray[np.int8]:
+        """(R, L) 1, or -1 where the value is inverted, or 0 where a codebook substitutes it."""
+        signs: npt.NDArray[np.int8] = np.array([1, -1, 0], np.int8)[np.minimum(self.which, 2)]
+        return signs
+
+    def restore(self, images: Images, block_size: int) -> Images:
+        """(n, 3, H, W) -> (n, 3, H, W), encrypted images as they were if the guess is right."""
+        geometry = Geometry.of_image(images.shape[1:], block_size)
+        encrypted = to_blocks(images, block_size)
+        rows = np.arange(len(self.index))[:, None]
+        values = self.maps[rows, self.which, encrypted]
+        blocks = np.empty_like(values)
+        places = np.broadcast_to(self.index, values.shape)
+        np.put_along_axis(blocks, places, values, axis=-1)
+        return from_blocks(blocks, geometry)
+
+
+@dataclass(frozen=True, eq=False)
+class KeyGuess:
+    """What an attack on a key returns."""
+
+    restored: Images
+    """(n, 3, H, W) the encrypted images, undone."""
+    undoing: Undoing
+    """What it takes the key to do."""
+    confidence: float
+    """How sure of that it may be, 0 to 1; each attack says how it knows."""
+
+
+def plain_maps(num_rows: int) -> npt.NDArray[np.uint8]:
+    """Return (num_rows, 2, 256): a value as it is, and its inversion."""
+    return np.tile(np.stack([IDENTITY, INVERSION]), (num_rows, 1, 1))
+
+
+def stacked(maps: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """(K_r, 256) of each row r -> (R, K, 256); rows with fewer maps repeat theirs, unused."""
+    num_maps = max(map(len, maps))
+    return np.stack([np.resize(table, (num_maps, 256)) for table in maps])
+
+
+def values_of_pixels(pixels: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """(..., M²) order of pixels -> (..., L) order of values, the same in each channel."""
+    starts = np.arange(3)[:, None] * pixels.shape[-1]
+    values: npt.NDArray[np.intp] = pixels[..., None, :] + starts
+    return values.reshape(*pixels.shape[:-1], -1)
+
+
+def best_match(gain: npt.NDArray[np.floating], moves: Moves) -> npt.NDArray[np.intp]:
+    """(L, L) gain of putting value i at place l -> (L,), the order of highest gain in all.
+
+    Source: the Hungarian method, as scipy has it.
+    """
+    if moves == "nothing":
+        return np.arange(len(gain))
+    if moves == "pixels":
+        by_channel = gain.reshape(3, len(gain) // 3, 3, -1)
+        pixels = np.einsum("ciaj,ca->ij", by_channel, np.eye(3))
+        return values_of_pixels(linear_sum_assignment(pixels, maximize=True)[1])
+    order: npt.NDArray[np.intp] = linear_sum_assignment(gain, maximize=True)[1]
+    return order
+
+
+def completed(index: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """(L,) guesses, -1 where there is none -> (L,), a permutation that keeps the first of each."""
+    taken, places = np.unique(index, return_index=True)
+    places = places[taken >= 0]
+    full = np.full_like(index, -1)
+    full[places] = index[places]
+    full[full < 0] = np.setdiff1d(np.arange(len(index)), full)
+    return full

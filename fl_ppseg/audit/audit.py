@@ -1,0 +1,179 @@
+"""A whole audit: a config in, leak table and report out."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from rich.console import Console
+
+from fl_ppseg.audit.attacks.reader import STEPS, Budget
+from fl_ppseg.audit.attacks.survivor_network import nothing
+from fl_ppseg.audit.judging import Judge
+from fl_ppseg.audit.leaks import LeakTable
+from fl_ppseg.audit.material import Holdings, Scenes, holdings, read_scenes
+from fl_ppseg.audit.page.html import write_audit
+from fl_ppseg.audit.page.terminal import leak_table_text
+from fl_ppseg.audit.plan import NETWORK_SECONDS, Job, jobs
+from fl_ppseg.audit.rounds import Overheard, rounds
+from fl_ppseg.audit.running import Attacked, attack
+from fl_ppseg.audit.segmenter import Segmenter, shipped_segmenter
+from fl_ppseg.audit.vault_search import search_run
+from fl_ppseg.checkpoints import latest, model_of
+from fl_ppseg.classes import ClassTable, load_class_table
+from fl_ppseg.config import Config, arms_of
+from fl_ppseg.dataset import open_dataset
+from fl_ppseg.files import available_cpus
+from fl_ppseg.initial_weights import initial_models, model_settings
+from fl_ppseg.preparation import data_root
+from fl_ppseg.progress import StepProgress, steps
+from fl_ppseg.public_weights import initial_model
+from fl_ppseg.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard the audit tries."""
+
+    num_targets: int = 16
+    """Images to restore."""
+    num_public: int = 400
+    """The adversaries' own images, at most."""
+    num_heard: int = 16
+    """Images of the client whose message is attacked, at most."""
+    network_steps: int = STEPS
+    """Steps of training of every network."""
+
+    @classmethod
+    def quick(cls) -> Self:
+        """For a first look: weaker attacks, fewer targets."""
+        return cls(num_targets=4, num_public=100, num_heard=4, network_steps=40)
+
+
+def audit(
+    config: Config,
+    run: Path | None,
+    out: Path,
+    effort: Effort,
+    *,
+    vault_dir: Path | None = None,
+    pictures: bool = False,
+    quiet: bool = False,
+) -> LeakTable:
+    """Attack the arms of a config, and write leaks.json, report.html and figures/.
+
+    Args:
+        config: The experiment; a run's own where there is one.
+        run: Its run folder, for the scores of its arms and its segmenter of plain images.
+        out: Where to write.
+        effort: How hard to try.
+        vault_dir: Vaults of the run's owners, to search the run for their keys; None: no search.
+        pictures: Show images in the report though they are a user's own.
+        quiet: Print the table only.
+
+    Raises:
+        InputError: For data or settings that do not fit.
+        RunError: A worker or a client could not do its work.
+    """
+    started = time.monotonic()
+    num_workers = config.num_workers or available_cpus()
+    classes = load_class_table(config.data.classes)
+    with steps(sys.stderr, quiet) as progress:
+        root = data_root(config.data, num_workers, progress)
+        dataset = open_dataset(root, classes)
+        scenes = read_scenes(dataset, config.data, effort.num_targets, effort.num_public)
+        arms, heard = _victims(config, classes, scenes, effort.num_heard, progress)
+        budget = Budget(steps=effort.network_steps)
+        blind = _blind(scenes, arms[0].block_size, budget)
+        planned = [blind, *jobs(scenes, arms, heard, classes.num_classes, budget)]
+        attacked = attack(planned, num_workers, progress)
+    judge = Judge(scenes, arms[0].block_size, _segmenter(config, run, classes))
+    table = _table(config, run, judge, arms, attacked, pictures, started)
+    if run is not None and vault_dir is not None:
+        searched = search_run(run, vault_dir, judge.block_size)
+        table = replace(table, key_search=str(searched))
+    report = write_audit(out, table)
+    console = Console()
+    console.print(leak_table_text(table))
+    if table.key_search is not None:
+        console.print(f"searched for keys: {table.key_search}", soft_wrap=True, highlight=False)
+    console.print(f"report: {report}", soft_wrap=True, highlight=False)
+    return table
+
+
+def _victims(
+    config: Config, classes: ClassTable, scenes: Scenes, num_heard: int, progress: StepProgress
+) -> tuple[list[Holdings], dict[str, list[Overheard]]]:
+    """What every arm's owner makes of the scenes, and what its coordinator hears."""
+    seed, table = config.seeds[0], arms_of(config)
+    models = initial_models(config.model_copy(update={"seeds": (seed,)}), classes.num_classes)
+    plain = models.get((seed, None)) or initial_model(config, classes.num_classes, seed)
+    arms, heard = [], {}
+    for done, (name, protection) in enumerate(table.items()):
+        progress.update("playing the owners", done, len(table))
+        arms.append(holdings(name, protection, scenes, plain.state_dict(), plain.patch_size))
+        model = models[seed, model_settings(config.model, name, protection).invariant]
+        weights = {key: np.array(value.numpy()) for key, value in model.state_dict().items()}
+        heard[name] = rounds(config, name, weights, scenes.sources[:num_heard])
+    progress.update("playing the owners", len(table), len(table))
+    return arms, heard
+
+
+def _blind(scenes: Scenes, block_size: int, budget: Budget) -> Job:
+    """The network that sees nothing: what can be had without any image of the owner's."""
+    run = partial(nothing, scenes.public, block_size=block_size, budget=budget)
+    note = f"trained on {len(scenes.public)} public images"
+    return Job("nothing", "ciphertext-thief", (), run, scenes.targets, note, NETWORK_SECONDS)
+
+
+def _segmenter(config: Config, run: Path | None, classes: ClassTable) -> Segmenter | None:
+    """The run's own model of plain images, or the package's."""
+    checkpoint = None if run is None else latest(RunFolder(run), "plain", config.seeds[0])
+    if checkpoint is not None:
+        return Segmenter(model_of(checkpoint), classes.num_classes)
+    return shipped_segmenter(classes, config.data.image_size)
+
+
+def _table(
+    config: Config,
+    run: Path | None,
+    judge: Judge,
+    arms: list[Holdings],
+    attacked: list[Attacked],
+    pictures: bool,
+    started: float,
+) -> LeakTable:
+    scenes = judge.scenes
+    ratios, table = _ratios(run), arms_of(config)
+    is_public = config.data.root is None
+    shows = is_public or pictures
+    blind, *others = attacked
+    assert blind.images is not None
+    return LeakTable(
+        source="procedural scenes" if is_public else "your own data",
+        num_targets=len(scenes.targets),
+        image_size=config.data.image_size,
+        block_size=judge.block_size,
+        nothing=judge.score(scenes.targets, np.repeat(blind.images, len(scenes.targets), axis=0)),
+        plain_miou=judge.miou(scenes.targets),
+        arms=tuple(
+            judge.leaks(arm, others, table[arm.arm].note, ratios.get(arm.arm), shows)
+            for arm in arms
+        ),
+        targets=(scenes.targets[0],) if shows else (),
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+def _ratios(run: Path | None) -> Mapping[str, float]:
+    """mIoU of the run's arms over plain's, where it is known."""
+    if run is None or not RunFolder(run).summary.is_file():
+        return {}
+    arms = json.loads(RunFolder(run).summary.read_text("utf-8"))["arms"]
+    found = {arm: entry.get("ratio_to_plain") for arm, entry in arms.items()}
+    return {arm: ratio for arm, ratio in found.items() if ratio is not None}

@@ -1,0 +1,150 @@
+"""`python -m fl_ppseg.audit`: run the attacks on the arms of a run, and print what each got.
+
+Without a run: on the arms of a config, or on one cipher setting, and images of one's own or
+procedural scenes. The heavy imports stand in `audit`: help comes at once.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from clients.policy import nodes_folder
+from fl_ppseg.command_line import Parser
+from fl_ppseg.config import Config, config_of, read_values
+from fl_ppseg.errors import InputError
+from fl_ppseg.files import user_folder
+
+NUM_TARGETS = 16
+QUICK_TARGETS = 4
+ONE_SETTING = "cipher"
+"""Arm id of a setting that is given by options."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Attack, score, write leaks.json and report.html, print the leak table.
+
+    Raises:
+        InputError: For options, data or a config that do not fit.
+        RunError: If an attack could not be carried to its end.
+    """
+    options = _parser().parse_args(argv)
+    config = _config(options)
+    out = _out(options)
+    if (out / "leaks.json").exists():
+        raise InputError(f"{out}: holds an audit already; choose another --out")
+    from fl_ppseg.audit.audit import Effort, audit
+
+    effort = Effort.quick() if options.quick else Effort()
+    audit(
+        config,
+        options.run,
+        out,
+        effort,
+        vault_dir=_vault_dir(options),
+        pictures=options.pictures,
+        quiet=options.quiet,
+    )
+    return 0
+
+
+def _config(options: argparse.Namespace) -> Config:
+    """The run's own config, or the given one, with the arms that were asked for."""
+    if options.run is not None:
+        return _config_of_run(options)
+    if options.arms is not None and options.cipher is not None:
+        raise InputError("--arms names settings, --cipher gives one; leave one of them out")
+    root = options.data_root or os.environ.get("CITYSCAPES_DATASET")
+    overrides: dict[str, Any] = {"data.root": None if root is None else Path(root).absolute()}
+    if options.cipher is not None:
+        overrides |= {"arms": [ONE_SETTING], f"arm_table.{ONE_SETTING}": _setting(options)}
+    else:
+        overrides |= {"arms": _names(options.arms)}
+    values = read_values(options.config, options.set, overrides)
+    return config_of(values, options.config or "config")
+
+
+def _config_of_run(options: argparse.Namespace) -> Config:
+    file = options.run / "config.yaml"
+    if not file.is_file():
+        raise InputError(f"{options.run}: no run lies there; name the folder that simulate wrote")
+    given = [f"--{name}" for name in ("config", "cipher") if getattr(options, name) is not None]
+    if given or options.set:
+        raise InputError(f"a run is audited with its own config; leave out {[*given, '--set'][0]}")
+    root = None if options.data_root is None else options.data_root.absolute()
+    values = read_values(file, (), {"data.root": root, "arms": _names(options.arms)})
+    config = config_of(values, str(file))
+    if config.cells:
+        raise InputError(f"{options.run}: holds a comparison of cells; name one cell's folder")
+    return config
+
+
+def _setting(options: argparse.Namespace) -> dict[str, Any]:
+    """One cipher setting as an arm."""
+    lifetime = "disposable" if options.key_mode == "per-image" else "derived"
+    return {
+        "note": "the setting that was given",
+        "key_mode": options.key_mode,
+        "cipher": options.cipher,
+        "block_scope": options.block_scope,
+        "key_lifetime": lifetime,
+    }
+
+
+def _names(arms: str | None) -> list[str] | None:
+    return None if arms is None else [arm.strip() for arm in arms.split(",")]
+
+
+def _vault_dir(options: argparse.Namespace) -> Path | None:
+    """Where the keys of the run lie, if that is known."""
+    if options.vault_dir is not None:
+        if options.run is None:
+            raise InputError("--vault-dir belongs to a run; name its folder too")
+        return Path(options.vault_dir).absolute()
+    usual = user_folder("vaults", "XDG_STATE_HOME", ".local/state")
+    is_there = options.run is not None and nodes_folder(usual, options.run).is_dir()
+    return usual if is_there else None
+
+
+def _out(options: argparse.Namespace) -> Path:
+    if options.out is not None:
+        return Path(options.out).absolute()
+    if options.run is not None:
+        return Path(options.run).absolute() / "audit"
+    return Path("runs").absolute() / f"{time.strftime('%Y%m%d-%H%M%S')}-audit"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        "fl_ppseg.audit",
+        "Attack the arms of a run, or a cipher setting, and print what each adversary gets. "
+        "Without options: the arms of configs/default.yaml on procedural scenes.",
+    )
+    add = parser.add_argument
+    add("run", nargs="?", type=Path, metavar="RUN", help="folder of a run")
+    add("--arms", metavar="A,B,...", help="arms to attack (default: all of the run)")
+    add("--cipher", metavar="NAME", help="without a run: one cipher, or a product a+b")
+    add(
+        "--key-mode",
+        choices=["per-client", "per-image"],
+        default="per-image",
+        help="with --cipher: whose key (default: per-image)",
+    )
+    add(
+        "--block-scope",
+        choices=["common", "per-block"],
+        default="per-block",
+        help="with --cipher: one draw an image or one a block (default: per-block)",
+    )
+    add("--config", metavar="FILE", help="without a run: YAML file, or the name of one in configs/")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="set dotted.key=value")
+    add("--data-root", type=Path, metavar="DIR", help="images in Cityscapes layout")
+    add("--out", type=Path, metavar="DIR", help="where to write (default: RUN/audit)")
+    add("--vault-dir", type=Path, metavar="DIR", help="keys to search the run for (default: usual)")
+    add("--quick", action="store_true", help="weaker attacks, for a first look")
+    add("--pictures", action="store_true", help="show your own images in the report too")
+    add("--quiet", action="store_true", help="print the final table only")
+    parser.formatter_class = argparse.HelpFormatter
+    return parser

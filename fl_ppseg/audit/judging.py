@@ -1,0 +1,103 @@
+"""Compares what the attacks restored with the truth, and puts the findings together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fl_ppseg.adaptation import SignedPermutation
+from fl_ppseg.audit.attacks.undoing import KeyGuess
+from fl_ppseg.audit.leaks import FLOOR, ArmLeaks, Finding
+from fl_ppseg.audit.material import Holdings, Scenes
+from fl_ppseg.audit.running import Attacked
+from fl_ppseg.audit.scores import Images, Scores, score_images
+from fl_ppseg.audit.segmenter import Segmenter
+
+NOT_FOUND = "nothing to begin at"
+"""What is noted where an attack returned no picture."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Knows the truth."""
+
+    scenes: Scenes
+    block_size: int
+    segmenter: Segmenter | None
+    """For the task score; None: there is none for these classes."""
+
+    def score(self, truth: Images, guess: Images) -> Scores:
+        """How near a guess comes; one guess at several images counts as one at the likest."""
+        if len(guess) == 1 < len(truth):
+            each = [score_images(one[None], guess, self.block_size) for one in truth]
+            return max(each, key=lambda scores: scores.ssim)
+        return score_images(truth, guess, self.block_size, self.miou(guess))
+
+    def miou(self, guess: Images) -> float | None:
+        """What a segmenter makes of guesses at the targets, the first of them or all."""
+        if self.segmenter is None:
+            return None
+        return self.segmenter.miou(guess, self.scenes.labels[: len(guess)])
+
+    def leaks(
+        self,
+        arm: Holdings,
+        attacked: Sequence[Attacked],
+        note: str,
+        ratio_to_plain: float | None,
+        shows_pictures: bool,
+    ) -> ArmLeaks:
+        """All findings on one arm.
+
+        Args:
+            arm: What its owner made.
+            attacked: All attacks of the audit.
+            note: What the arm stands for.
+            ratio_to_plain: Its mIoU over plain's.
+            shows_pictures: Whether pictures may be kept.
+        """
+        findings = [self._finding(arm, each) for each in attacked if arm.arm in each.job.arms]
+        floor = next((found.scores for found in findings if found.attack == FLOOR), None)
+        if not shows_pictures:
+            findings = [replace(found, picture=None) for found in findings]
+        return ArmLeaks(
+            arm=arm.arm,
+            note=note,
+            protection=described(arm),
+            ciphertext=self.score(self.scenes.targets, arm.ciphertexts),
+            floor=floor,
+            findings=tuple(findings),
+            ratio_to_plain=ratio_to_plain,
+            encrypted=arm.ciphertexts[0] if shows_pictures else None,
+        )
+
+    def _finding(self, arm: Holdings, attacked: Attacked) -> Finding:
+        job, images = attacked.job, attacked.images
+        return Finding(
+            attack=job.attack,
+            adversary=job.adversary,
+            scores=None if images is None else self.score(job.truth, images),
+            note=job.note if images is not None else f"{job.note}: {NOT_FOUND}",
+            seconds=round(attacked.seconds, 2),
+            key_recovered=_share(attacked.guess, arm.key),
+            picture=None if images is None else images[0],
+        )
+
+
+def described(arm: Holdings) -> str:
+    """How an arm protects images, in words."""
+    settings = arm.protection
+    if settings.cipher is None:
+        return f"plain images; embedding {settings.embedding}"
+    words = f"{settings.key_mode} keys, {settings.cipher}, {settings.block_scope}"
+    if settings.encrypted == "queries":
+        words = f"plain training images; queries under {words}"
+    return f"{words}; embedding {settings.embedding}"
+
+
+def _share(guess: object, key: SignedPermutation | None) -> float | None:
+    """Share of the positions of a block whose source and sign were found."""
+    if not isinstance(guess, KeyGuess) or key is None:
+        return None
+    right = (guess.undoing.index[0] == key.index) & (guess.undoing.sign[0] == key.sign)
+    return float(np.mean(right))

@@ -1,0 +1,121 @@
+"""An audit in sentences: a headline, and what each adversary gets from which arms."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from fl_ppseg.audit.leaks import ADVERSARIES, Adversary, LeakTable
+from fl_ppseg.audit.page.cells import Cell, column, is_encrypted
+from fl_ppseg.audit.page.words import NAMES, sight
+
+NUM_NAMED: Final = 2
+"""Arms that a sentence names one by one."""
+
+
+def headline(table: LeakTable) -> str:
+    """What the first adversary that got a picture gets of the safest arm, and of the least safe.
+
+    Arms that encrypt nothing are left out.
+    """
+    for adversary in ADVERSARIES:
+        attacked = column(table, adversary)
+        cells = _by_leak([cell for cell in attacked if is_encrypted(cell.arm)])
+        if cells:
+            return f"A {NAMES[adversary]} gets {_extremes(cells, table)}"
+    return "No attack on an encrypted arm returned a picture"
+
+
+def findings(table: LeakTable) -> tuple[str, ...]:
+    """A sentence an adversary over the encrypted arms, and the scale."""
+    told = (_told(adversary, table) for adversary in ADVERSARIES)
+    searched = [f"Searched for keys: {table.key_search}."] if table.key_search else []
+    return (*(sentence for sentence in told if sentence), scale(table), *searched)
+
+
+def gets(adversary: Adversary, table: LeakTable) -> tuple[str, ...]:
+    """What an adversary gets from which arms, all by name, what gives most away first."""
+    return tuple(_parts(adversary, column(table, adversary), table, _names))
+
+
+def scale(table: LeakTable) -> str:
+    """What the ends of the scale are, in a sentence."""
+    blind, plain = table.nothing, table.plain_miou
+    text = (
+        f"SSIM is 1 for the image itself and {blind.ssim:.3f} for a blind guess: that of a network "
+        "that knows streets and saw nothing of these."
+    )
+    if plain is None:
+        return text
+    guess = "" if blind.miou is None else f" and {blind.miou:.1f} on the blind guess"
+    return f"{text} A segmenter reaches {plain:.1f} mIoU on the images themselves{guess}."
+
+
+def _extremes(cells: Sequence[Cell], table: LeakTable) -> str:
+    """Of cells in falling order of what they give away, the last and the first."""
+    most, least = cells[0], cells[-1]
+    if len(cells) > 1 and len(_alike(cells, table)) == 1:
+        short = _short(least, table)
+        return f"{short} from each of {len(cells)} encrypted arms ({_span(cells)})"
+    told = [
+        f"{_short(cell, table)} from {_names([cell])} ({_span([cell])})" for cell in (least, most)
+    ]
+    return " and ".join(told[: len(cells)])
+
+
+def _told(adversary: Adversary, table: LeakTable) -> str:
+    cells = [cell for cell in column(table, adversary) if is_encrypted(cell.arm)]
+    parts = _parts(adversary, cells, table, _named_or_counted)
+    return f"A {NAMES[adversary]} gets {'; '.join(parts)}." if parts else ""
+
+
+def _parts(
+    adversary: Adversary,
+    cells: Sequence[Cell],
+    table: LeakTable,
+    name: Callable[[Sequence[Cell]], str],
+) -> list[str]:
+    """Pictures from the best to the worst, none, whole keys, and what needs no attack."""
+    alike = _alike(_by_leak(cells), table)
+    parts = [f"{short} from {name(same)} ({_span(same)})" for short, same in alike.items()]
+    without = [cell for cell in cells if cell.best is None]
+    parts += [f"no picture from {name(without)}"] if without else []
+    keys = [cell for cell in cells if cell.key is not None and cell.key >= 1]
+    parts += [f"the whole key of {name(keys)}"] if keys else []
+    parts += ["outlines from all label maps"] if cells and adversary == "node-thief" else []
+    return parts
+
+
+def _alike(cells: Sequence[Cell], table: LeakTable) -> dict[str, list[Cell]]:
+    """Cells by how much they show, in the order in which they come."""
+    alike: dict[str, list[Cell]] = {}
+    for cell in cells:
+        alike.setdefault(_short(cell, table), []).append(cell)
+    return alike
+
+
+def _names(cells: Sequence[Cell]) -> str:
+    return ", ".join(cell.arm.arm for cell in cells)
+
+
+def _named_or_counted(cells: Sequence[Cell]) -> str:
+    return _names(cells) if len(cells) <= NUM_NAMED else f"{len(cells)} encrypted arms"
+
+
+def _by_leak(cells: Sequence[Cell]) -> list[Cell]:
+    """Cells that have a picture, what gives most away first."""
+    return sorted((cell for cell in cells if cell.best is not None), key=_ssim, reverse=True)
+
+
+def _span(cells: Sequence[Cell]) -> str:
+    """SSIM from the least to the most, of cells in falling order."""
+    ends = dict.fromkeys(f"{_ssim(cell):.2f}" for cell in (cells[-1], cells[0]))
+    return f"SSIM\u00a0{' to '.join(ends)}"
+
+
+def _ssim(cell: Cell) -> float:
+    best = cell.best
+    return best.scores.ssim if best is not None and best.scores is not None else 0.0
+
+
+def _short(cell: Cell, table: LeakTable) -> str:
+    best = cell.best
+    return "" if best is None or best.scores is None else sight(best.scores, table).short

@@ -1,0 +1,162 @@
+"""report.html of an audit: what each adversary gets from each arm, for somebody who was not there.
+
+leaks.json has the same as data; figures/ holds the frontiers and the pictures.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from fl_ppseg.audit.leaks import ADVERSARIES, Adversary, ArmLeaks, Finding, LeakTable
+from fl_ppseg.audit.page.findings import findings, gets, headline
+from fl_ppseg.audit.page.frontier import Frontier, frontiers, plot_frontiers
+from fl_ppseg.audit.page.matrix import matrix_html
+from fl_ppseg.audit.page.panels import panels_html
+from fl_ppseg.audit.page.words import HOLDS, NAMES, share
+from fl_ppseg.files import write_atomically
+from fl_ppseg.progress.state import duration
+from fl_ppseg.report.inline import chart
+from fl_ppseg.report.markup import items, page, section, text
+from fl_ppseg.report.markup import table as sheet_html
+from fl_ppseg.report.rows import MISSING, amount, fixed
+from fl_ppseg.report.sheets import Column, Sheet
+from fl_ppseg.report.styles import ArmStyle, arm_styles
+
+LIMITS: Final = (
+    "A low score is no proof: it says what these attacks got, not what the next one will. Read "
+    "every number as a lower bound of what leaks.",
+    "The floor is what one network restores from what provably survives the cipher; a better "
+    "network may restore more, of the floor and of the ciphertext alike.",
+    "Scores are means over the images attacked, of this size and with blocks of this side; larger "
+    "images give attacks on a common permutation more to work with.",
+    "SSIM, PSNR and correlation measure likeness. What may be told of a person or a place can be "
+    "more or less than they say; the mIoU of a guess is what one machine makes of it.",
+    "Label maps lie plain on a training node: its thief has the outlines of everything labelled, "
+    "whatever the cipher.",
+    "What an arm keeps of plain's mIoU is taken from the run that was audited.",
+)
+MATRIX_LEAD: Final = (
+    "The best attack of each adversary on each arm; the deeper the colour, the more it gets. "
+    "Beside it what costs no attack: the ciphertext taken for the image, the thumbnail that "
+    "anybody can make of it, and the floor, what a network restores from what provably survives."
+)
+FRONTIER_LEAD: Final = (
+    "To the left less is given away, upwards more of plain's mIoU is kept: upper left is better. "
+    "The line joins the arms that no other beats at both; their dots are filled. Anybody can make "
+    "the blind guess (dotted), so an attack that does no better counts as one."
+)
+PANELS_LEAD: Final = (
+    "One street, arm by arm: what was encrypted, what it is measured against, and the best that "
+    "each adversary restored."
+)
+HIDDEN: Final = " The images are not public, so neither they nor guesses at them are shown."
+
+
+class _Attack(NamedTuple):
+    """An attack that was run, and on which arm."""
+
+    arm: str
+    found: Finding
+
+    def score(self, name: str, decimals: int) -> str:
+        return fixed(getattr(self.found.scores, name, None), decimals)
+
+
+ATTACKS: Final[tuple[Column[_Attack], ...]] = (
+    Column("arm", "What was attacked.", lambda row: row.arm),
+    Column("adversary", "Who attacked.", lambda row: NAMES[row.found.adversary]),
+    Column("attack", "How.", lambda row: row.found.attack),
+    Column("SSIM", "1 is the image itself.", lambda row: row.score("ssim", 3)),
+    Column("PSNR, dB", "120 for an exact image.", lambda row: row.score("psnr", 1)),
+    Column("corr.", "Correlation of block means.", lambda row: row.score("correlation", 2)),
+    Column("mIoU", "Of a segmenter of plain images.", lambda row: row.score("miou", 1)),
+    Column("key", "Share that was found.", lambda row: _key(row.found)),
+    Column("time, s", "Wall time.", lambda row: amount(row.found.seconds)),
+    Column("note", "On what, and what came of it.", lambda row: row.found.note),
+)
+
+
+def write_audit(out: Path, table: LeakTable) -> Path:
+    """Writes leaks.json, the pictures under figures/, and report.html last.
+
+    Args:
+        out: Folder of the audit.
+        table: What the attacks found.
+
+    Returns:
+        Path of report.html, which is whole or absent.
+    """
+    write_atomically(out / "leaks.json", table.to_json())
+    styles = arm_styles([arm.arm for arm in table.arms])
+    figures = out / "figures"
+    hidden = "" if table.targets else HIDDEN
+    whole = page(
+        headline(table),
+        text(_subtitle(table)),
+        f'<ul class="findings">{items(findings(table))}</ul>',
+        section("Who gets what", matrix_html(table, styles), MATRIX_LEAD),
+        section("The adversaries", _adversaries(table)),
+        section("Privacy against use", _frontier(table, styles, figures), FRONTIER_LEAD),
+        section(
+            "What each sees of your street",
+            panels_html(table, styles, figures),
+            f"{PANELS_LEAD}{hidden}",
+        ),
+        section("Every attack", _attacks(table.arms)),
+        section("Limits", f"<ul>{items(LIMITS)}</ul>"),
+    )
+    path = out / "report.html"
+    write_atomically(path, whole)
+    return path
+
+
+def _subtitle(table: LeakTable) -> str:
+    height, width = table.image_size
+    parts = (
+        f"Leak audit of {len(table.arms)} arm{'' if len(table.arms) == 1 else 's'}",
+        f"{table.source}, {table.num_targets} images of {height} x {width} attacked",
+        f"blocks of {table.block_size} x {table.block_size}",
+        f"took {duration(table.seconds)}",
+    )
+    return " · ".join(parts)
+
+
+def _adversaries(table: LeakTable) -> str:
+    """What each holds, and what it gets of which arms."""
+    described = "".join(_adversary(name, table) for name in ADVERSARIES)
+    return f'<dl class="meanings adversaries">{described}</dl>'
+
+
+def _adversary(adversary: Adversary, table: LeakTable) -> str:
+    return (
+        f"<div><dt>{text(NAMES[adversary])}</dt><dd>{text(HOLDS[adversary])}"
+        f'<ul class="gets">{items(gets(adversary, table))}</ul></dd></div>'
+    )
+
+
+def _frontier(table: LeakTable, styles: Mapping[str, ArmStyle], figures: Path) -> str:
+    found = frontiers(table)
+    paths = plot_frontiers(found, table.nothing.ssim, styles, figures)
+    charts = (chart(path, _left_out(f)) for path, f in zip(paths, found, strict=True))
+    return f'<div class="charts">{"".join(charts)}</div>' if found else ""
+
+
+def _left_out(frontier: Frontier) -> str:
+    """Who has no dot, and why."""
+    if not frontier.left_out:
+        return ""
+    return f"<span>Without a ratio to plain: {text(', '.join(frontier.left_out))}.</span>"
+
+
+def _attacks(arms: tuple[ArmLeaks, ...]) -> str:
+    rows = tuple(_Attack(arm.arm, found) for arm in arms for found in arm.findings)
+    if not rows:
+        return ""
+    return (
+        f'<details class="attacks"><summary>All {len(rows)} that were run</summary>'
+        f"{sheet_html(Sheet(ATTACKS, rows), {})}</details>"
+    )
+
+
+def _key(found: Finding) -> str:
+    return MISSING if found.key_recovered is None else share(found.key_recovered)

@@ -1,0 +1,115 @@
+"""The leak matrix for the terminal and as plain text for logs."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.markup import escape
+
+from fl_ppseg.audit.leaks import ADVERSARIES, Adversary, ArmLeaks, LeakTable
+from fl_ppseg.audit.page.cells import Cell, thumbnail
+from fl_ppseg.audit.page.words import HOLDS, NAMES, share
+from fl_ppseg.audit.scores import Scores
+from fl_ppseg.report.rows import MISSING, fixed
+from fl_ppseg.report.sheets import Column, Sheet
+from fl_ppseg.report.tables import bare_table, sheet_text
+
+NAME: Final = 14
+"""Characters in which a key's share fits beside a score, and most names fold into two lines."""
+LEAST_NAME: Final = 11
+"""Characters of the longest word that names an adversary or ends an arm's name."""
+BETWEEN: Final = " · "
+"""Between a score and the attack that reached it; a line's end in the terminal."""
+
+
+@dataclass(frozen=True)
+class LeakMatrix:
+    """The leak matrix as a console prints it: a row an arm, a column an adversary."""
+
+    table: LeakTable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Names fold where the console is narrow, numbers never."""
+        sheet = leak_sheet(self.table)
+        rows = [tuple(column.heading for column in sheet.columns), *sheet.cells]
+        widths = _widths(rows, options.max_width)
+        shown = bare_table(_ends(self.table), padding=0)
+        shown.title, shown.title_style = _title(self.table), "bold"
+        headings, *cells = [
+            [escape(_folded(text, width)) for text, width in zip(texts, widths, strict=True)]
+            for texts in rows
+        ]
+        for heading, width in zip(headings, widths, strict=True):
+            shown.add_column(heading, width=width, no_wrap=True)
+        for texts in cells:
+            shown.add_row(*texts)
+        yield shown
+
+
+def leak_table_text(table: LeakTable) -> LeakMatrix:
+    """What a console prints at the end of an audit."""
+    return LeakMatrix(table)
+
+
+def leak_table_plain(table: LeakTable) -> str:
+    """The same as aligned plain text, for logs and files."""
+    return "\n".join([_title(table), sheet_text(leak_sheet(table), _ends(table))])
+
+
+def leak_sheet(table: LeakTable) -> Sheet[ArmLeaks]:
+    """A row an arm: what the ciphertext itself scores, thumbnail, floor, and each adversary."""
+    return Sheet((*BASES, *(_adversary(name) for name in ADVERSARIES)), table.arms)
+
+
+BASES: Final[tuple[Column[ArmLeaks], ...]] = (
+    Column("arm", "One setting of the run.", lambda arm: arm.arm),
+    Column("as is", "The ciphertext, taken for the image.", lambda arm: _ssim(arm.ciphertext)),
+    Column("thumb", "Block means, which anybody can take.", lambda arm: _ssim(thumbnail(arm))),
+    Column("floor", "A network that sees what provably survives.", lambda arm: _ssim(arm.floor)),
+)
+
+
+def _adversary(adversary: Adversary) -> Column[ArmLeaks]:
+    return Column(NAMES[adversary], HOLDS[adversary], lambda arm: _text(Cell(arm, adversary)))
+
+
+def _text(cell: Cell) -> str:
+    """The score, how much of the key was found, and the name of the attack."""
+    best = cell.best
+    key = "" if cell.key is None else f" key {share(cell.key).replace(' ', '')}"
+    return f"{MISSING}{key}" if best is None else f"{_ssim(best.scores)}{key}{BETWEEN}{best.attack}"
+
+
+def _title(table: LeakTable) -> str:
+    return (
+        "SSIM of each adversary's best attack; 1 is the image itself, "
+        f"{table.nothing.ssim:.3f} a blind guess"
+    )
+
+
+def _ends(table: LeakTable) -> str:
+    """What a blind guess and the images themselves score."""
+    blind, plain = table.nothing.miou, table.plain_miou
+    return (
+        f"{table.num_targets} images; mIoU of a segmenter: {fixed(blind, 1)} on a blind guess, "
+        f"{fixed(plain, 1)} on the images themselves"
+    )
+
+
+def _widths(rows: Sequence[Sequence[str]], line: int) -> list[int]:
+    """Of an arm's name, of the scores to compare with, of the adversaries."""
+    bases = [max(map(len, texts)) for texts in zip(*rows, strict=True)][: len(BASES)]
+    room = line - 1 - sum(bases[1:]) - len(bases)  # a space after each column, one before all
+    width = min(NAME, max(LEAST_NAME, (room - LEAST_NAME) // len(ADVERSARIES) - 1))
+    name = max(LEAST_NAME, room - len(ADVERSARIES) * (width + 1))
+    return [min(bases[0], name), *bases[1:], *[width] * len(ADVERSARIES)]
+
+
+def _folded(text: str, width: int) -> str:
+    return "\n".join(textwrap.fill(part, width) for part in text.split(BETWEEN))
+
+
+def _ssim(scores: Scores | None) -> str:
+    return fixed(None if scores is None else scores.ssim, 3)

@@ -1,0 +1,117 @@
+"""What an adversary holds, and what it sees of your street: plain words, chosen by the scores."""
+
+import math
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from fl_ppseg.audit.leaks import Adversary, LeakTable
+from fl_ppseg.audit.page.cells import Cell
+from fl_ppseg.audit.scores import BEST_PSNR, Scores
+
+NAMES: Final[Mapping[Adversary, str]] = {
+    "ciphertext-thief": "thief of ciphertexts",
+    "known-plaintext": "thief with a known image",
+    "node-thief": "thief of a node",
+    "coordinator": "coordinator",
+}
+HOLDS: Final[Mapping[Adversary, str]] = {
+    "ciphertext-thief": "Holds one client's encrypted images and no key. The cipher, its settings, "
+    "the starting weights and street images of others are public.",
+    "known-plaintext": "Holds what the thief of ciphertexts holds, and one or two of these images "
+    "as they were before encryption.",
+    "node-thief": "Holds all that lies on a training node: the encrypted images, their label maps "
+    "in the clear, the model, and the private embedding where the arm has one.",
+    "coordinator": "Holds the weights that it sent, one client's reply to them, and what is "
+    "public. It has no ciphertext.",
+}
+OUTLINES: Final = "The label maps show the outlines of everything labelled, without an attack."
+NO_BETTER: Final = 0.02
+"""A difference of SSIM up to which a guess is no better than a blind one."""
+LAYOUT: Final = 0.2
+"""How much of what a blind guess misses in the correlation of block means a guess must make good
+to tell of this street and not of any."""
+THUMBNAIL_LIKE: Final = 0.8
+"""Correlation of block means from which a guess is a thumbnail."""
+BRIGHTNESS_LIKE: Final = 0.4
+"""Correlation of block means from which a guess tells light from dark."""
+
+
+class Sight(NamedTuple):
+    """How much of a street a guess shows, in a few words and in a sentence."""
+
+    short: str
+    sentence: str
+
+
+ITSELF: Final = Sight("the image itself", "Everything: the image, to the bit.")
+SHARP: Final = (
+    (0.98, Sight("the whole image", "Everything, as sharp as the image itself.")),
+    (0.9, Sight("almost all", "Almost everything; only the finest detail is off.")),
+    (0.7, Sight("a softened scene", "The scene with most of its shapes; fine detail is lost.")),
+    (0.5, Sight("large shapes", "The large shapes of the scene; small things are lost.")),
+)
+"""Least SSIM of each."""
+BRIGHTNESS: Final = Sight("light and dark", "Roughly where it is light and where it is dark.")
+TRACES: Final = Sight("traces", "Traces: a hint of the street at most.")
+BLIND: Final = Sight("a blind guess", "No more than a guess that has seen other streets only.")
+
+
+def sight(scores: Scores, table: LeakTable) -> Sight:
+    """What a guess of these scores shows, never more than they say.
+
+    High scores are told by SSIM. Below 0.5 it tells little, and the correlation of block means
+    decides, where it is better than that of a network that saw nothing of the target.
+
+    Args:
+        scores: Of the guess.
+        table: The audit, for the blind guess and the size of a thumbnail.
+    """
+    if scores.psnr >= BEST_PSNR:
+        return ITSELF
+    for least, seen in SHARP:
+        if scores.ssim >= least:
+            return seen
+    blind = table.nothing
+    has_layout = 1 - scores.correlation <= (1 - LAYOUT) * (1 - blind.correlation)
+    if has_layout and scores.correlation >= THUMBNAIL_LIKE:
+        height, width = (side // table.block_size for side in table.image_size)
+        size = f"{height} x {width}"
+        return Sight("a thumbnail", f"Little but a thumbnail: the street as {size} patches.")
+    if has_layout and scores.correlation >= BRIGHTNESS_LIKE:
+        return BRIGHTNESS
+    return TRACES if has_layout or scores.ssim > blind.ssim + NO_BETTER else BLIND
+
+
+def told(cell: Cell, table: LeakTable) -> str:
+    """What an adversary sees of an arm's streets, in sentences."""
+    if not cell.reached:
+        return "Not attacked."
+    outlines = [OUTLINES] if cell.adversary == "node-thief" else []
+    return " ".join([_seen(cell, table), *_key(cell), *outlines])
+
+
+def share(part: float) -> str:
+    """A part of the whole in percent, rounded down.
+
+    >>> share(0.999)
+    '99 %'
+    """
+    return f"{math.floor(100 * part + 1e-9)} %"
+
+
+def _seen(cell: Cell, table: LeakTable) -> str:
+    best = cell.best
+    if best is None or best.scores is None:
+        return "No attack gave a picture."
+    seen = sight(best.scores, table).sentence
+    if best.adversary == cell.adversary:
+        return seen
+    return f"{seen} As much as a {NAMES[best.adversary]} gets."
+
+
+def _key(cell: Cell) -> list[str]:
+    """How much of the key was found, never rounded up; nothing where no attack looked for it."""
+    if cell.key is None:
+        return []
+    found = "the whole key" if cell.key >= 1 else f"{share(cell.key)} of the key"
+    return [f"The attacks found {found}."]

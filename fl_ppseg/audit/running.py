@@ -1,0 +1,84 @@
+"""Runs the attacks: long ones in processes of their own, several at a time, the longest first.
+
+What holds a key (an owner's encryption that answers questions) cannot leave this process, and such
+attacks are quick.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import torch
+
+from fl_ppseg.audit.attacks.undoing import KeyGuess
+from fl_ppseg.audit.plan import Attack, Job
+from fl_ppseg.audit.scores import Images
+from fl_ppseg.progress import StepProgress
+from fl_ppseg.workers import work_at_once
+
+LONG_SECONDS: Final = 10.0
+"""Attacks that are expected to take longer run in processes of their own."""
+LABEL: Final = "attacking"
+
+
+@dataclass(frozen=True, eq=False)
+class Attacked:
+    """A job and what came of it."""
+
+    job: Job
+    guess: Images | KeyGuess | None = field(repr=False)
+    seconds: float
+
+    @property
+    def images(self) -> Images | None:
+        """What was restored."""
+        return self.guess.restored if isinstance(self.guess, KeyGuess) else self.guess
+
+
+def attack(jobs: Sequence[Job], num_workers: int, progress: StepProgress) -> list[Attacked]:
+    """Run all attacks.
+
+    Args:
+        jobs: In any order.
+        num_workers: Processes at the same time.
+        progress: Shows how many are done.
+
+    Returns:
+        In the order of the jobs.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, once no worker is left.
+        RunError: A worker was killed.
+    """
+    done: dict[int, Attacked] = {}
+    progress.update(LABEL, 0, len(jobs))
+    for number, guess, seconds in _run(jobs, num_workers):
+        done[number] = Attacked(jobs[number], guess, seconds)
+        progress.update(LABEL, len(done), len(jobs))
+    return [done[number] for number in range(len(jobs))]
+
+
+def _run(
+    jobs: Sequence[Job], num_workers: int
+) -> Iterator[tuple[int, Images | KeyGuess | None, float]]:
+    order = sorted(range(len(jobs)), key=lambda number: -jobs[number].seconds)
+    is_long = [job.seconds > LONG_SECONDS for job in jobs]
+    for number in (number for number in order if not is_long[number]):
+        yield number, *_timed(jobs[number].run)
+    long = [number for number in order if is_long[number]]
+    tasks = [jobs[number].run for number in long]
+    for place, (guess, seconds) in work_at_once(_apart, tasks, num_workers, "attacking"):
+        yield long[place], guess, seconds
+
+
+def _apart(run: Attack) -> tuple[Images | KeyGuess | None, float]:
+    """An attack in a process of its own: one thread each, as many at once as there are cores."""
+    torch.set_num_threads(1)
+    return _timed(run)
+
+
+def _timed(run: Attack) -> tuple[Images | KeyGuess | None, float]:
+    start = time.perf_counter()
+    guess = run()
+    return guess, time.perf_counter() - start

@@ -1,0 +1,100 @@
+"""Does a run's folder hold key material of its owners? Their vaults say what to look for.
+
+Looked for are master keys, what a key that serves many images does to a block, and every version of
+a private embedding; in every file of the run, and in whatever is inside them. An attack it is not:
+it is the audit's own look for what no adversary may ever find.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from safetensors.numpy import load_file
+
+from clients.vault.keyring import KEY_FILE
+from clients.vault.record import CLIENT, read_record
+from fl_ppseg.adaptation import linear_form
+from fl_ppseg.audit.containers import artefacts
+from fl_ppseg.audit.key_search import (
+    needles_of_embedding,
+    needles_of_key,
+    needles_of_permutation,
+    search,
+)
+from fl_ppseg.errors import InputError
+from fl_ppseg.keys import ClientKey
+from fl_ppseg.setr.names import EMBEDDING_TENSORS
+
+OWN: Final = "audit"
+"""Folder of a run that is the audit's own."""
+
+
+class Searched(NamedTuple):
+    """A search and what it found."""
+
+    num_keys: int
+    """Master keys that were looked for."""
+    num_artefacts: int
+    """Files, and members of files, that were searched."""
+    found: tuple[str, ...]
+    """Names of those that hold key material."""
+
+    def __str__(self) -> str:
+        if self.found:
+            more = f" and {len(self.found) - 3} more" if len(self.found) > 3 else ""
+            return f"KEY MATERIAL FOUND in {', '.join(self.found[:3])}{more}"
+        return (
+            f"no key material of {self.num_keys} vaults in {self.num_artefacts:,} files of the run "
+            "and what is inside them"
+        )
+
+
+def search_run(run: Path, vault_dir: Path, block_size: int) -> Searched:
+    """Search a run's folder for the keys of its owners' vaults.
+
+    Args:
+        run: The run folder.
+        vault_dir: Folder of the vaults.
+        block_size: Side of a cipher block in pixels.
+
+    Raises:
+        InputError: There is no vault, or one cannot be read.
+    """
+    keys = sorted(vault_dir.glob(f"*/{KEY_FILE}"))
+    if not keys:
+        raise InputError(f"{vault_dir}: no vault lies there; name the run's --vault-dir")
+    needles = {needle for key in keys for needle in _needles(key.parent, block_size)}
+    haystacks = [
+        (name, content)
+        for name, content in artefacts(run)
+        if not name.startswith((f"{OWN}/", f"{OWN}\\"))
+    ]
+    found = search(haystacks, needles)
+    return Searched(len(keys), len(haystacks), tuple(sorted(found)))
+
+
+def _needles(vault: Path, block_size: int) -> Iterator[bytes]:
+    """All that is secret in a vault: its key, what the key does, private embeddings."""
+    file = vault / KEY_FILE
+    key = ClientKey.load(file)
+    yield from needles_of_key(bytes.fromhex(file.read_text("ascii").splitlines()[1]))
+    records = (path for path in vault.glob("manifests/*.json") if not path.stem.startswith("salt"))
+    for path in sorted(records):  # what all share has no record, and is no one owner's secret
+        yield from _of_record(path, key, block_size)
+    for path in sorted(vault.glob("private/**/*.safetensors")):
+        for name, value in load_file(path).items():
+            if name in EMBEDDING_TENSORS:
+                yield from needles_of_embedding(value.reshape(len(value), -1))
+
+
+def _of_record(path: Path, key: ClientKey, block_size: int) -> Iterator[bytes]:
+    """The permutation of a key that serves many images, where it is one."""
+    record = read_record(path)
+    if CLIENT not in record.salts or record.block_scope != "common":
+        return
+    subkey = key.client_subkey(bytes.fromhex(record.salts[CLIENT]))
+    try:
+        form = linear_form(record.cipher, subkey, block_size)
+    except InputError:  # a cipher that does more than move values has no permutation to leak
+        return
+    yield from needles_of_permutation(form.index)

@@ -1,0 +1,87 @@
+"""Leak tables made by hand: scores that an audit could find, small pictures."""
+
+import numpy as np
+
+from fl_ppseg.audit.leaks import ArmLeaks, Finding, LeakTable
+from fl_ppseg.audit.scores import BEST_PSNR, Scores
+
+SIZE, BLOCK = (16, 32), 8
+BLIND = Scores(0.166, 12.1, 0.31, 5.2)
+EXACT = Scores(1.0, BEST_PSNR, 1.0, 48.7)
+
+
+def scores(ssim, correlation=0.9, miou=21.3):
+    return Scores(ssim, 10 + 20 * ssim, correlation, miou)
+
+
+def picture(seed):
+    return np.random.default_rng(seed).integers(0, 256, (3, *SIZE), dtype=np.uint8)
+
+
+def found(attack, adversary, given, key=None, note="on 8 images", seconds=1.5):
+    shown = None if given is None else picture(len(attack))
+    return Finding(attack, adversary, given, note, seconds, key, shown)
+
+
+def arm(name, *findings, ratio=0.9, floor=0.334, ciphertext=0.05, note="an arm"):
+    """An arm before the thumbnail, the survivor network and what is given."""
+    common = (
+        found("thumbnail", "ciphertext-thief", scores(0.251, 0.83, 14.4)),
+        found("survivor-network", "ciphertext-thief", scores(floor)),
+    )
+    return ArmLeaks(
+        arm=name,
+        note=note,
+        protection="key mode: per-image; cipher: shuffle",
+        ciphertext=Scores(ciphertext, 8.8, 0.02, 3.1),
+        floor=scores(floor),
+        findings=(*common, *findings),
+        ratio_to_plain=ratio,
+        encrypted=picture(99),
+    )
+
+
+def plain(ratio=1.0):
+    exact = found("nothing to break", "ciphertext-thief", EXACT)
+    gradient = found("closed-form-gradient", "coordinator", scores(0.991, 1.0))
+    return ArmLeaks("plain", "no encryption", "", EXACT, None, (exact, gradient), ratio, picture(0))
+
+
+def table(*arms, targets=True, plain_miou=48.7):
+    return LeakTable(
+        source="procedural scenes",
+        num_targets=8,
+        image_size=SIZE,
+        block_size=BLOCK,
+        nothing=BLIND,
+        plain_miou=plain_miou,
+        seconds=612.4,
+        arms=arms,
+        targets=(picture(0),) if targets else (),
+    )
+
+
+def private():
+    """A key a client: every adversary but the coordinator gets far."""
+    return arm(
+        "per-client-private",
+        found("position-correlation", "ciphertext-thief", scores(0.871, 0.99), key=0.834),
+        found("known-plaintext", "known-plaintext", EXACT, key=1.0),
+        found("embedding-matching", "node-thief", EXACT, key=1.0),
+        found("gradient-matching", "coordinator", scores(0.153, 0.3)),
+        ratio=1.002,
+    )
+
+
+def invariant():
+    """A key a block: a thumbnail, and of the coordinator no picture."""
+    return arm(
+        "per-image-invariant",
+        found("inverse-network", "ciphertext-thief", scores(0.329)),
+        found("closed-form-gradient", "coordinator", None, key=0.0),
+        ratio=0.871,
+    )
+
+
+def usual(**options):
+    return table(plain(), private(), invariant(), **options)

@@ -1,0 +1,63 @@
+"""The leak table as data: what is best, and what comes back from JSON."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fl_ppseg.audit.leaks import ADVERSARIES, Adversary, ArmLeaks, Finding, LeakTable
+from fl_ppseg.audit.scores import Scores
+
+
+def scores(ssim: float) -> Scores:
+    return Scores(ssim, 20.0, 0.5, 33.0)
+
+
+def finding(adversary: Adversary, ssim: float | None, attack: str = "thumbnail") -> Finding:
+    found = None if ssim is None else scores(ssim)
+    return Finding(attack, adversary, found, "8 images", 1.5, picture=np.zeros((3, 2, 2), np.uint8))
+
+
+def table(*findings: Finding) -> LeakTable:
+    arm = ArmLeaks(
+        "per-image", "a note", "per-image shuffle", scores(0.1), scores(0.4), findings, 0.5
+    )
+    return LeakTable("procedural scenes", 8, (64, 128), 8, scores(0.2), 48.0, 61.0, (arm,))
+
+
+def test_the_best_is_the_highest_ssim() -> None:
+    arm = table(
+        finding("coordinator", None),
+        finding("ciphertext-thief", 0.3),
+        finding("ciphertext-thief", 0.35, "inverse network"),
+    ).arms[0]
+    best = arm.best("ciphertext-thief")
+    assert best is not None and best.attack == "inverse network"
+    assert arm.best("coordinator") is None
+
+
+def test_who_holds_more_gets_at_least_as_much() -> None:
+    arm = table(finding("ciphertext-thief", 0.3), finding("node-thief", 0.2)).arms[0]
+    for adversary in ("node-thief", "known-plaintext"):
+        best = arm.best(adversary)
+        assert best is not None and best.scores == scores(0.3)
+
+
+def test_json_brings_all_but_pictures_back() -> None:
+    given = table(finding("node-thief", 0.3), finding("coordinator", None))
+    text = given.to_json()
+    again = LeakTable.from_json(text)
+    assert again.to_json() == text
+    assert again.arms[0].best("node-thief") is not None
+    assert '"picture"' not in text and '"targets"' not in text
+    assert again.image_size == (64, 128)
+
+
+def test_another_schema_is_refused() -> None:
+    values = json.loads(table().to_json()) | {"schema": 99}
+    with pytest.raises(ValueError, match="schema"):
+        LeakTable.from_json(json.dumps(values))
+
+
+def test_every_adversary_has_a_name() -> None:
+    assert len(set(ADVERSARIES)) == 4

@@ -1,0 +1,204 @@
+"""The page and the table of an audit say what the leak table says: all of it and no more."""
+
+import io
+import re
+
+import numpy as np
+import pytest
+from html_page import HOSTILE, Page, assert_ids_resolve, assert_self_contained
+from made_leaks import arm, found, invariant, plain, private, scores, table, usual
+from rich.console import Console
+
+from fl_ppseg.audit.leaks import ADVERSARIES, LeakTable
+from fl_ppseg.audit.page import html
+from fl_ppseg.audit.page.cells import row
+from fl_ppseg.audit.page.html import write_audit
+from fl_ppseg.audit.page.matrix import DEEPEST, shade
+from fl_ppseg.audit.page.terminal import leak_table_plain, leak_table_text
+from fl_ppseg.audit.page.words import HOLDS, NAMES
+from fl_ppseg.audit.scores import Scores
+
+
+def written(folder, given):
+    return write_audit(folder, given).read_text(encoding="utf-8")
+
+
+def shown(given, width=100):
+    stream = io.StringIO()
+    Console(file=stream, width=width).print(leak_table_text(given))
+    return stream.getvalue()
+
+
+def test_page_is_balanced_whole_and_self_contained(tmp_path):
+    text = written(tmp_path, usual())
+    assert_self_contained(text)
+    assert_ids_resolve(text)
+    assert Page(text).tags.count("svg") == len(ADVERSARIES)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["figures", "leaks.json", "report.html"]
+    assert {p.suffix for p in (tmp_path / "figures").iterdir()} == {".svg", ".png"}
+
+
+def test_leaks_json_is_the_table(tmp_path):
+    write_audit(tmp_path, usual())
+    text = (tmp_path / "leaks.json").read_text(encoding="utf-8")
+    assert LeakTable.from_json(text).to_json() == usual().to_json()
+
+
+def test_page_names_every_arm_adversary_attack_and_limit(tmp_path):
+    words = Page(written(tmp_path, usual())).text
+    for adversary in ADVERSARIES:
+        assert words.count(NAMES[adversary]) >= 2 + len(usual().arms)
+        assert HOLDS[adversary] in words
+    for each in usual().arms:
+        assert words.count(each.arm) >= 3
+        for finding in each.findings:
+            assert finding.attack in words
+            assert finding.note in words
+    for limit in html.LIMITS:
+        assert limit in words
+
+
+def test_numbers_of_the_matrix_are_those_of_the_table(tmp_path):
+    text = written(tmp_path, usual())
+    matrix = text[text.index('<table class="leaks">') : text.index("</table>")]
+    rows = re.findall(r"<tr><th scope=\"row\">.*?</tr>", matrix, re.DOTALL)
+    for each, markup in zip(usual().arms, rows, strict=True):
+        cells = [Page(cell).text for cell in re.findall(r"<td.*?</td>", markup, re.DOTALL)]
+        assert cells[0].startswith(f"{each.ciphertext.ssim:.3f}")
+        for cell, words in zip(row(each), cells[3:], strict=True):
+            if cell.best is None:
+                assert words.startswith("– no picture")
+                continue
+            best = cell.best.scores
+            assert words.startswith(f"{best.ssim:.3f} ")
+            for number in (f"{best.psnr:.1f} dB", f"corr. {best.correlation:.2f}"):
+                assert number in words
+            assert f"mIoU {best.miou:.1f}" in words
+            assert "plain 48.7" in words
+            assert cell.best.attack in words
+        assert f"{each.ratio_to_plain:.3f} of plain's mIoU" in Page(markup).text
+
+
+def test_colours_deepen_with_the_score():
+    given = usual()
+    shades = [shade(scores(s), given) for s in (-0.5, 0.1, 0.166, 0.3, 0.6, 1.0)]
+    assert shades[:3] == [0, 0, 0]
+    assert shades == sorted(shades)
+    assert shades[-1] == pytest.approx(DEEPEST)
+    assert shade(scores(1.0), table()) == pytest.approx(DEEPEST)
+
+
+@pytest.mark.parametrize("paper", [(255, 255, 255), (20, 23, 26)], ids=["light", "dark"])
+def test_text_can_be_read_on_the_deepest_colour(paper):
+    """Contrast of WCAG 2, level AA: 4.5 to 1."""
+    ink = (28, 32, 36) if paper[0] > 128 else (232, 234, 237)
+    colour = [DEEPEST * c + (1 - DEEPEST) * p for c, p in zip((213, 94, 0), paper, strict=True)]
+    light, dark = sorted((_luminance(colour), _luminance(ink)), reverse=True)
+    assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def _luminance(colour):
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+              for c in np.array(colour) / 255]  # fmt: skip
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def test_every_attack_is_listed_with_its_time(tmp_path):
+    slow = arm("a", found("gradient-matching", "coordinator", scores(0.2), seconds=123.4))
+    text = written(tmp_path, table(plain(), slow))
+    listed = text[text.index('<details class="attacks">') :]
+    assert f"All {2 + 3} that were run" in listed
+    rows = re.findall(r"<tr><th scope=\"row\">.*?</tr>", listed, re.DOTALL)
+    assert len(rows) == 5
+    assert "123" in Page(rows[-1]).text
+
+
+def test_pictures_are_shown_where_the_target_may_be(tmp_path):
+    text = written(tmp_path / "shown", usual())
+    assert text.count("data:image/png") >= 3 * 4
+    hidden = written(tmp_path / "hidden", usual(targets=False))
+    assert "data:image/png" not in hidden
+    assert not list((tmp_path / "hidden" / "figures").glob("*.png"))
+    assert "neither they nor guesses at them are shown" in Page(hidden).text
+    assert "The scene with most of its shapes" in Page(hidden).text
+
+
+def test_hostile_names_are_text(tmp_path):
+    hostile = arm(HOSTILE, found(HOSTILE, "coordinator", scores(0.4), note=HOSTILE), note=HOSTILE)
+    text = written(tmp_path, table(plain(), hostile))
+    assert "script" not in Page(text).tags
+    assert "<script" not in text
+    assert HOSTILE in Page(text).text
+
+
+def test_notes_show_no_paths(tmp_path):
+    told = arm("a", found("x", "coordinator", scores(0.4), note="see /home/ann/data/x.png"))
+    text = written(tmp_path, table(told))
+    assert "/home/ann" not in text
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        table(),
+        table(plain()),
+        table(arm("a", ratio=None)),
+        table(invariant(), plain_miou=None),
+        table(arm("a", found("x", "coordinator", Scores(0.4, 11.0, 0.2)))),
+    ],
+    ids=["no arm", "plain only", "no ratio", "no task", "no mIoU"],
+)
+def test_incomplete_audits_are_told_as_they_are(tmp_path, given):
+    text = Page(written(tmp_path, given)).text
+    assert "None" not in text
+    assert "nan" not in text
+    assert "None" not in shown(given) + leak_table_plain(given)
+
+
+def test_report_is_written_last_and_whole(tmp_path, monkeypatch):
+    def fails(*arguments):
+        raise OSError("full")
+
+    monkeypatch.setattr(html, "panels_html", fails)
+    with pytest.raises(OSError, match="full"):
+        write_audit(tmp_path, usual())
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_page_has_the_same_bytes_again(tmp_path):
+    assert written(tmp_path / "a", usual()) == written(tmp_path / "b", usual())
+
+
+def test_terminal_holds_every_number_and_name():
+    text = shown(usual())
+    assert "0.166 a blind guess" in text
+    assert "5.2 on a blind guess, 48.7 on the images themselves" in " ".join(text.split())
+    lines = {line.split()[0]: line.split() for line in text.splitlines() if line.strip()}
+    assert lines["plain"][1:] == ["1.000", "–", "–", "1.000", "1.000", "1.000", "0.991"]
+    assert lines["per-client-private"][1:] == [
+        "0.050", "0.251", "0.334",
+        "0.871", "key", "83%", "1.000", "key", "100%", "1.000", "key", "100%", "0.153",
+    ]  # fmt: skip
+    assert lines["per-image-invariant"][1:] == [
+        "0.050", "0.251", "0.334", "0.334", "0.334", "0.334", "–", "key", "0%",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_terminal_fits_and_cuts_nothing(width):
+    long = arm("per-image-invariant-spatial", found("position-correlation", "node-thief",
+               scores(0.999), key=0.99))  # fmt: skip
+    text = shown(table(plain(), private(), invariant(), long), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    for name in ("embedding-matching", "position-correlation"):
+        parts = name.split("-")
+        assert all(part in text for part in parts)
+
+
+def test_plain_text_is_aligned_and_whole():
+    title, *rows, ends = leak_table_plain(usual()).splitlines()
+    assert len({len(line) for line in rows}) == 1
+    assert "0.166 a blind guess" in title
+    assert "48.7 on the images themselves" in ends
+    assert "0.871 key 83% · position-correlation" in rows[2]

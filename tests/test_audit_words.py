@@ -1,0 +1,172 @@
+"""Words are chosen by the scores, and claim neither more nor less than they say."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_leaks import BLIND, EXACT, arm, found, invariant, plain, private, scores, table, usual
+
+from fl_ppseg.audit.leaks import ADVERSARIES
+from fl_ppseg.audit.page.cells import Cell
+from fl_ppseg.audit.page.findings import findings, gets, headline, scale
+from fl_ppseg.audit.page.words import HOLDS, NAMES, OUTLINES, share, sight, told
+from fl_ppseg.audit.scores import BEST_PSNR, Scores
+
+RANKS = (
+    "a blind guess", "traces", "light and dark", "a thumbnail",
+    "large shapes", "a softened scene", "almost all", "the whole image", "the image itself",
+)  # fmt: skip
+
+
+def rank(given_scores):
+    return RANKS.index(sight(given_scores, usual()).short)
+
+
+@pytest.mark.parametrize(
+    ("given_scores", "short"),
+    [
+        (EXACT, "the image itself"),
+        (Scores(1.0, BEST_PSNR - 0.1, 1.0), "the whole image"),
+        (scores(0.979), "almost all"),
+        (scores(0.871), "a softened scene"),
+        (scores(0.519, 0.2), "large shapes"),
+        (scores(0.334, 0.85), "a thumbnail"),
+        (scores(0.334, 0.79), "light and dark"),
+        (scores(0.25, 0.35), "traces"),
+        (scores(0.18, 0.35), "a blind guess"),
+        (BLIND, "a blind guess"),
+        (scores(-0.01, -0.4), "a blind guess"),
+    ],
+)
+def test_scores_choose_the_words(given_scores, short):
+    assert sight(given_scores, usual()).short == short
+
+
+def test_a_thumbnail_has_its_size():
+    seen = sight(scores(0.334, 0.85), usual())
+    assert "2 x 4 patches" in seen.sentence  # 16 x 32 pixels in blocks of 8
+
+
+def test_what_any_street_has_is_no_thumbnail():
+    """Block means that correlate as those of a network that saw nothing tell of no street."""
+    streets = usual()
+    object.__setattr__(streets, "nothing", Scores(0.3, 12.0, 0.84))
+    assert sight(scores(0.29, 0.85), streets).short == "a blind guess"
+    assert sight(scores(0.29, 0.97), streets).short == "a thumbnail"
+
+
+@given(st.floats(-1, 1), st.floats(0, 1), st.floats(-1, 1), st.floats(0, 1))
+def test_nearer_is_never_told_as_less(ssim, more_ssim, correlation, more_correlation):
+    better = scores(
+        ssim + more_ssim * (1 - ssim), correlation + more_correlation * (1 - correlation)
+    )
+    assert rank(better) >= rank(scores(ssim, correlation))
+
+
+@pytest.mark.parametrize(
+    ("part", "text"), [(0, "0 %"), (0.9999, "99 %"), (0.29, "29 %"), (1, "100 %")]
+)
+def test_shares_are_rounded_down(part, text):
+    assert share(part) == text
+
+
+def test_a_private_embedding_is_told_in_plain_words():
+    """What a thief of ciphertexts and the thief of a node get of per-client-private."""
+    words = {name: told(Cell(private(), name), usual()) for name in ADVERSARIES}
+    assert words["ciphertext-thief"] == (
+        "The scene with most of its shapes; fine detail is lost. The attacks found 83 % of the key."
+    )
+    assert words["node-thief"] == (
+        f"Everything: the image, to the bit. The attacks found the whole key. {OUTLINES}"
+    )
+    assert words["coordinator"] == "No more than a guess that has seen other streets only."
+
+
+def test_a_stronger_adversary_without_a_better_attack_gets_as_much():
+    words = told(Cell(invariant(), "known-plaintext"), usual())
+    assert words.endswith("As much as a thief of ciphertexts gets.")
+    assert words.startswith("Little but a thumbnail")
+
+
+def test_what_was_not_run_or_gave_no_picture_is_said():
+    assert told(Cell(arm("a"), "coordinator"), usual()) == "Not attacked."
+    words = told(Cell(invariant(), "coordinator"), usual())
+    assert words == "No attack gave a picture. The attacks found 0 % of the key."
+
+
+def test_every_adversary_has_a_name_and_holdings():
+    assert NAMES.keys() == HOLDS.keys() == set(ADVERSARIES)
+
+
+def test_headline_is_of_the_safest_and_the_least_safe_encrypted_arm():
+    assert headline(usual()) == (
+        "A thief of ciphertexts gets a thumbnail from per-image-invariant (SSIM\u00a00.33) "
+        "and a softened scene from per-client-private (SSIM\u00a00.87)"
+    )
+    assert headline(table(plain(), invariant())) == (
+        "A thief of ciphertexts gets a thumbnail from per-image-invariant (SSIM\u00a00.33)"
+    )
+    two = (arm("a", floor=0.334), arm("b", floor=0.312))
+    assert headline(table(*two)) == (
+        "A thief of ciphertexts gets a thumbnail from each of 2 encrypted arms "
+        "(SSIM\u00a00.31 to 0.33)"
+    )
+
+
+def test_headline_says_nothing_of_arms_between_its_two():
+    """The dimmest and the clearest show a thumbnail, the one between them only light and dark."""
+    arms = [
+        arm(
+            name, found("inverse-network", "ciphertext-thief", scores(ssim, correlation)), floor=0.1
+        )
+        for name, ssim, correlation in (("a", 0.26, 0.9), ("b", 0.3, 0.6), ("c", 0.4, 0.9))
+    ]
+    text = headline(table(*arms))
+    assert "a thumbnail from a (SSIM" in text
+    assert text.endswith("a thumbnail from c (SSIM\u00a00.40)")
+
+
+def test_an_adversary_that_got_no_picture_is_told_so():
+    given_findings = findings(table(invariant()))
+    assert "A coordinator gets no picture from per-image-invariant." in given_findings
+    assert "no picture from per-image-invariant" in gets("coordinator", usual())
+
+
+@pytest.mark.parametrize("arms", [(), (plain(),)])
+def test_headline_without_an_encrypted_arm_claims_nothing(arms):
+    assert headline(table(*arms)) == "No attack on an encrypted arm returned a picture"
+
+
+def test_findings_name_few_arms_and_count_many():
+    many = [arm(f"arm-{k}", floor=0.3 + k / 100) for k in range(4)]
+    told_of = findings(table(plain(), private(), *many))
+    assert told_of[0] == (
+        "A thief of ciphertexts gets a softened scene from per-client-private (SSIM\u00a00.87); "
+        "a thumbnail from 4 encrypted arms (SSIM\u00a00.30 to 0.33)."
+    )
+    node = next(text for text in told_of if text.startswith("A thief of a node"))
+    assert "the whole key of per-client-private" in node
+    assert node.endswith("outlines from all label maps.")
+
+
+@pytest.mark.parametrize("adversary", ADVERSARIES)
+def test_gets_names_every_arm_once(adversary):
+    arms = [plain(), private(), invariant(), arm("other", floor=0.32)]
+    pictures = [text for text in gets(adversary, table(*arms)) if "SSIM" in text]
+    named = ", ".join(pictures)
+    for given_arm in arms:
+        has_picture = given_arm.best(adversary) is not None
+        assert sum(text in named for text in (f" {given_arm.arm},", f" {given_arm.arm} ")) == (
+            has_picture
+        )
+
+
+def test_scale_names_its_ends():
+    assert "1 for the image itself and 0.166 for a blind guess" in scale(usual())
+    assert "48.7 mIoU on the images themselves and 5.2 on the blind guess" in scale(usual())
+    assert "segmenter" not in scale(usual(plain_miou=None))
+
+
+def test_partial_keys_are_not_whole():
+    nearly = arm("a", found("position-correlation", "ciphertext-thief", EXACT, key=0.999))
+    assert "99 % of the key" in told(Cell(nearly, "ciphertext-thief"), usual())
+    assert not any("whole key" in text for text in findings(table(nearly)))

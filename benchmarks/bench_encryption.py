@@ -14,17 +14,14 @@ from functools import partial
 
 import numpy as np
 
-from fl_ppseg.blocks import Pixels
+from fl_ppseg.blocks import Geometry, Pixels, from_blocks, to_blocks
 from fl_ppseg.ciphers import (
     CIPHERS,
     SCOPES,
-    Geometry,
     Scope,
     decrypt,
     encrypt,
-    from_blocks,
     get_cipher,
-    to_blocks,
 )
 from fl_ppseg.keys import SubKey
 

@@ -18,6 +18,16 @@ from fl_ppseg.dataset import Scene, open_dataset
 
 SHIPPED = ModelConfig().model_dump()
 """A model that knows street scenes."""
+SHALLOW = {
+    "patch_size": 8,
+    "embed_dim": 128,
+    "depth": 2,
+    "num_heads": 2,
+    "weights": None,
+    "decoder": "naive",
+    "decoder_channels": 32,
+    "num_convs": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,28 +51,37 @@ def searched(exchange: Exchange, truth: Truth, num_iterations: int) -> Match:
         torch.set_num_threads(threads)
 
 
-def test_with_labels_given_the_layout_of_one_image_comes_back(
-    frozen: tuple[Exchange, Truth],
-) -> None:
-    exchange, truth = frozen
-    found = searched(exchange, truth, 80)
-    assert found.images.shape == truth.plain.shape
-    assert score_images(truth.plain, found.images, 8).correlation > 0.25
-    assert found.distance < 0.9
-
-
-def test_gradients_of_no_image_show_nothing(frozen: tuple[Exchange, Truth]) -> None:
-    exchange, truth = frozen
+def shuffled(exchange: Exchange) -> Exchange:
+    """The same message with gradients that are of no image."""
     noise = np.random.default_rng(0)
 
     def mixed(name: str) -> np.ndarray:
         moved = exchange.returned[name] - exchange.sent[name]
         return exchange.sent[name] + noise.permutation(moved.ravel()).reshape(moved.shape)
 
-    other = replace(exchange, returned={name: mixed(name) for name in exchange.returned})
-    found = searched(other, truth, 40)
-    assert found.distance > 1.5
-    assert abs(score_images(truth.plain, found.images, 8).correlation) < 0.25
+    return replace(exchange, returned={name: mixed(name) for name in exchange.returned})
+
+
+def test_of_few_tokens_the_layout_comes_back_and_from_no_image_it_does_not(
+    images: tuple[Scene, ...],
+) -> None:
+    """Four tokens, an untrained model, labels given: what the attack wins, of most images."""
+    real, chance = [], []
+    for k in range(6):
+        exchange, truth = attacked.message(
+            "plain-frozen-embedding", images[k : k + 1], model=SHALLOW, size=(16, 16)
+        )
+        for message, found in ((exchange, real), (shuffled(exchange), chance)):
+            match = searched(message, truth, 120)
+            found.append(score_images(truth.plain, match.images, 8).correlation)
+    assert np.mean(real) > 0.4
+    assert np.mean(chance) < 0.2
+
+
+def test_gradients_of_no_image_stay_far(frozen: tuple[Exchange, Truth]) -> None:
+    exchange, truth = frozen
+    assert searched(exchange, truth, 60).distance < 0.9
+    assert searched(shuffled(exchange), truth, 40).distance > 1.5
 
 
 def test_private_embedding_is_attacked_as_a_frozen_public_one(

@@ -122,3 +122,24 @@ def test_own_arms_are_found(images: tuple[Scene, ...]) -> None:
     before, after = (to_blocks(i[0], 8).reshape(32, 3, 64) for i in (truth.plain, truth.stored))
     for channel in range(3):
         np.testing.assert_array_equal(np.sort(before[:, channel]), np.sort(after[:, channel]))
+
+
+def test_an_embedding_that_is_published_fits_the_key_of_the_owners(
+    images: tuple[Scene, ...],
+) -> None:
+    exchange, truth = overhear(config("domain-adaptation"), *_start("domain-adaptation"), images)
+    sent, public = (
+        torch.from_numpy(arrays[EMBEDDING_TENSORS[0]])
+        for arrays in (exchange.sent, weights("domain-adaptation"))
+    )
+    stored, plain = (
+        torch.from_numpy(seen).float() * 2 / 255 - 1 for seen in (truth.stored, truth.plain)
+    )
+    size = sent.shape[-1]
+    torch.testing.assert_close(
+        functional.conv2d(stored, sent, stride=size), functional.conv2d(plain, public, stride=size)
+    )
+
+
+def _start(arm: str) -> tuple[str, Arrays]:
+    return arm, weights(arm)

@@ -11,16 +11,14 @@ from cipher_cases import KEY, NAMES, OTHER_KEY, geometries, laws, make_image, pr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fl_ppseg.blocks import Geometry, from_blocks, to_blocks
 from fl_ppseg.ciphers import (
     SCOPES,
-    Geometry,
     Scope,
     decrypt_batch,
     encrypt,
     encrypt_batch,
-    from_blocks,
     get_cipher,
-    to_blocks,
 )
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SubKey

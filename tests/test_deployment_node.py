@@ -150,6 +150,7 @@ def test_what_flower_logs_is_said_in_a_line(log: str, line: str) -> None:
         (start_client_internal, "Ignoring message"),
         (in_memory_nodestate, "Cannot get processing duration"),
         (in_memory_nodestate, "Cannot record end time"),
+        (app, "a task ended with status"),
     ],
 )
 def test_flower_still_writes_so_when_it_drops_a_message(module: ModuleType, words: str) -> None:

@@ -165,6 +165,22 @@ def test_who_goes_astray_is_ended_and_started_again(tmp_path: Path) -> None:
     assert said == ["a letter was lost"]
 
 
+def test_another_programs_log_may_tell_it_too(tmp_path: Path) -> None:
+    said: list[str] = []
+    other = tmp_path / "other.log"
+    other.write_text("lost: of the day before\n")
+    astray = ("lost: ", "a letter was lost")
+    with Supervisor(said.append) as supervisor:
+        supervisor.start(
+            service(tmp_path, "import time; time.sleep(60)", astray=astray, also_read=(other,))
+        )
+        supervisor.look()
+        assert said == []
+        other.write_text("lost: of the day before\nlost: 7\n")
+        supervisor.look()
+    assert said == ["a letter was lost"]
+
+
 def test_who_loses_a_child_that_it_needs_is_started_again(tmp_path: Path) -> None:
     said: list[str] = []
     code = (

@@ -29,12 +29,13 @@ REJOIN_SECONDS = 10.0
 """Between two attempts to join: Flower refuses a node for a minute after it was killed."""
 ASTRAY = (
     "Failed to (receive|send) message|Ignoring message|"
-    "Cannot (get processing duration|record end time)",
+    "Cannot (get processing duration|record end time)|a task ended with status",
     "a message was lost on the way; joining again, so that the coordinator sends it again",
 )
 """What a SuperNode writes when it drops a message, or holds an answer to one that it has dropped:
 from then on it sends the answer before the last, or its app waits for the rest of the message for
-ever. It tells nobody; the node that leaves and comes back is asked again."""
+ever. And what the app writes when the process of a task dies: the SuperNode waits for the rest of
+its answer for ever. Nobody else is told; the node that leaves and comes back is asked again."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,7 @@ def _supernode(home: Home, settings: Settings, start: Start) -> Service:
         explain=lambda text: _explain(text, fingerprint(home.public)),
         news=("SuperNode ID", f"connected to {start.coordinator} as {settings.city}"),
         astray=ASTRAY,
+        also_read=(home.logs / "app.log",),
     )
 
 

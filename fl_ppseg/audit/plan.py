@@ -19,6 +19,7 @@ from fl_ppseg.audit.attacks.gradient_matching import gradient_matching
 from fl_ppseg.audit.attacks.inverse_network import inverse_network
 from fl_ppseg.audit.attacks.known_plaintext import match_known
 from fl_ppseg.audit.attacks.label_map import labelled_network, painted
+from fl_ppseg.audit.attacks.mlp_gradient import mlp_gradient
 from fl_ppseg.audit.attacks.position_correlation import correlate_positions
 from fl_ppseg.audit.attacks.reader import Budget
 from fl_ppseg.audit.attacks.survivor_network import survivor_network
@@ -36,6 +37,8 @@ Attack = Callable[[], Images | KeyGuess | None]
 
 NETWORK_SECONDS, SEARCH_SECONDS, MATCHING_SECONDS = 75.0, 20.0, 90.0
 """Roughly what the long ones take; the longest begin first."""
+NUM_LOOKED_AT = 100
+"""Public images that an attack on a message learns from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +84,7 @@ def jobs(
         yield from _of_embeddings(scenes, arm)
     for arm in arms:
         for exchange in overheard.get(arm.arm, ()):
-            yield from _of_messages(arm, exchange)
+            yield from _of_messages(scenes, arm, exchange)
 
 
 def _of_anybody(scenes: Scenes, plain: Sequence[Holdings]) -> Iterator[Job]:
@@ -190,22 +193,28 @@ def _of_embeddings(scenes: Scenes, arm: Holdings) -> Iterator[Job]:
     yield Job("embedding-matching", "node-thief", (arm.arm,), run, scenes.targets, note)
 
 
-def _of_messages(arm: Holdings, heard: Overheard) -> Iterator[Job]:
-    """What the messages of one round tell the coordinator."""
-    adversary: Adversary = "coordinator"
-    run: Attack = partial(closed_form_gradient, heard.exchange)
-    yield Job("closed-form", adversary, (arm.arm,), run, heard.truth, heard.note, 5.0)
-    if arm.protection.embedding == "adapted":
-        public = arm.public_embedding
-        run = partial(_decrypted_update, heard.exchange, public, arm.block_size, arm.algorithm)
-        note = f"{heard.note}; undone with the key that the uploaded embedding gives away"
-        yield Job("closed-form+embedding", adversary, (arm.arm,), run, heard.truth, note, 5.0)
-    if heard.is_single and EMBEDDING_TENSORS[0] not in heard.exchange.returned:
-        run = partial(_matched, heard.exchange)  # elsewhere the closed form has the gradient of E
-        note = f"{heard.note}; searched by its gradients, in the public basis"
-        yield Job(
-            "gradient-matching", adversary, (arm.arm,), run, heard.truth, note, MATCHING_SECONDS
-        )
+def _of_messages(scenes: Scenes, arm: Holdings, heard: Overheard) -> Iterator[Job]:
+    """What the messages of one round tell the coordinator, always in the public basis."""
+    exchange = heard.exchange
+
+    def job(attack: str, run: Attack, note: str, seconds: float = 5.0) -> Job:
+        told = f"{heard.note}; {note}"
+        return Job(attack, "coordinator", (arm.arm,), run, heard.truth, told, seconds)
+
+    if EMBEDDING_TENSORS[0] in exchange.returned:
+        run: Attack = partial(closed_form_gradient, exchange)
+        yield job("closed-form", run, "from the gradients of the embeddings")
+        if arm.protection.embedding == "adapted":
+            public, size = arm.public_embedding, arm.block_size
+            run = partial(_decrypted_update, exchange, public, size, arm.algorithm)
+            yield job("closed-form+key", run, "undone with the key that the embedding gives away")
+    else:
+        own = scenes.public[:NUM_LOOKED_AT], scenes.public_labels[:NUM_LOOKED_AT]
+        run = partial(mlp_gradient, exchange, *own)
+        yield job("mlp-gradient", run, "from the gradient of the first MLP", SEARCH_SECONDS)
+        if heard.is_single:
+            run = partial(_matched, exchange)
+            yield job("gradient-matching", run, "searched for by its gradients", MATCHING_SECONDS)
 
 
 def _as_it_is(images: Images) -> Images:
@@ -225,7 +234,7 @@ def _one_by_one(images: Images, public: Images, **settings: Any) -> Images:
 
 
 def _matched(exchange: Exchange) -> Images:
-    return gradient_matching(exchange).images
+    return gradient_matching(exchange, num_restarts=1).images
 
 
 def _decrypted_update(

@@ -14,12 +14,15 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from flwr.app import Context, Message, MessageType, RecordDict
 
 from clients.client_app import app
 from clients.policy import NodePolicy, save_policy
-from clients.vault import Assignment, agreed, prepare_shards
+from clients.vault import Assignment, agreed, prepare_shards, shared_subkey
+from fl_ppseg.adaptation import adapted_embedding
 from fl_ppseg.audit.exchange import Exchange
+from fl_ppseg.classes import ClassTable
 from fl_ppseg.config import ArmConfig, Config, arms_of
 from fl_ppseg.dataset import Scene
 from fl_ppseg.engines.in_process import InProcessGrid
@@ -87,20 +90,10 @@ def overhear(
         RunError: The client refused, or failed.
     """
     protection = arms_of(config)[arm]
-    request = Request(
-        task="train",
-        run_id=_RUN,
-        round=round,
-        num_rounds=max(round, config.federation.num_rounds),
-        arm=arm,
-        seed=seed,
-        embedding=protection.embedding,
-        num_classes=scenes[0].classes.num_classes,
-        model=model_settings(config.model, arm, protection),
-        training=config.training,
-        arrays=weights,
-    )
     with tempfile.TemporaryDirectory(prefix="fl_ppseg-audit-") as place:
+        if protection.embedding == "adapted":  # published, to the key that all owners share
+            weights = weights | _adapted(weights, protection, Path(place))
+        request = _request(config, arm, protection, weights, scenes[0].classes, round, seed)
         policy, truth = _owner(Path(place), config, request, protection, scenes)
         reply = _answer(_Node(policy), request)
     exchange = Exchange(
@@ -115,6 +108,38 @@ def overhear(
         num_examples=reply.num_examples,
     )
     return exchange, truth
+
+
+def _request(
+    config: Config,
+    arm: str,
+    protection: ArmConfig,
+    weights: Arrays,
+    classes: ClassTable,
+    round: int,
+    seed: int,
+) -> Request:
+    return Request(
+        task="train",
+        run_id=_RUN,
+        round=round,
+        num_rounds=max(round, config.federation.num_rounds),
+        arm=arm,
+        seed=seed,
+        embedding=protection.embedding,
+        num_classes=classes.num_classes,
+        model=model_settings(config.model, arm, protection),
+        training=config.training,
+        arrays=weights,
+    )
+
+
+def _adapted(weights: Arrays, protection: ArmConfig, vault_dir: Path) -> Arrays:
+    """The embedding adapted to the shared key of these vaults."""
+    public = {name: torch.from_numpy(weights[name]) for name in EMBEDDING_TENSORS}
+    key = shared_subkey(vault_dir, protection)
+    adapted = adapted_embedding(public, protection.cipher, protection.block_scope, key)
+    return {name: value.numpy() for name, value in adapted.items()}
 
 
 def _owner(

@@ -62,6 +62,8 @@ class Service:
     """Words in its output, and what they mean to a person."""
     astray: tuple[str, str] | None = None
     """Pattern of a line after which it is ended and started again, and what a person is told."""
+    also_read: tuple[Path, ...] = ()
+    """Logs of other programs in which such a line may stand too."""
     needs_children: bool = False
     """Whether it is started again when a process that it has started itself has died."""
 
@@ -166,8 +168,9 @@ class _Running:
         service = self.service
         service.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._since, self._awaited = time.monotonic(), service.news
+        self._seen = {log: _size(log) for log in (service.log, *service.also_read)}
         with service.log.open("ab") as log:
-            self._offset = self._seen = log.tell()
+            self._offset = log.tell()
             self._process = subprocess.Popen(
                 service.command,
                 cwd=service.folder,
@@ -206,14 +209,18 @@ class _Running:
         return False
 
     def _has_written(self, pattern: str) -> bool:
-        """Whether a pattern is found in the whole lines that are new in its output."""
-        with self.service.log.open("rb") as log:
-            if log.seek(0, os.SEEK_END) < self._seen:  # begun anew
-                self._seen = 0
-            log.seek(self._seen)
+        """Whether a pattern is found in the whole lines that are new in the logs."""
+        return any([re.search(pattern.encode(), self._news(log)) for log in self._seen])
+
+    def _news(self, path: Path) -> bytes:
+        if (size := _size(path)) <= self._seen[path]:
+            self._seen[path] = size  # smaller: begun anew
+            return b""
+        with path.open("rb") as log:
+            log.seek(self._seen[path])
             whole, newline, _ = log.read().rpartition(b"\n")
-        self._seen += len(whole + newline)
-        return re.search(pattern.encode(), whole) is not None
+        self._seen[path] += len(whole + newline)
+        return whole
 
     def _ended(self, status: int) -> str:
         how = f"signal {-status}" if status < 0 else f"status {status}"
@@ -275,6 +282,10 @@ def _end_with_parent() -> None:
     """Ask Linux to end this process when its parent dies, however that ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _size(log: Path) -> int:
+    return log.stat().st_size if log.exists() else 0
 
 
 def _turn(log: Path) -> None:

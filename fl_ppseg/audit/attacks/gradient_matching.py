@@ -14,10 +14,9 @@ instead of total variation: the image is the inverse cosine transform of unknown
 photographs are, small at high frequencies and between colours. Labels are unknown: soft labels are
 unknowns like the image, or they are given.
 
-Must win: one image, one step of SGD, labels given, a model that knows street scenes: the layout of
-some images, and a far smaller distance than for gradients of no image. It is a weak attack here:
-the search ends in other images with nearly the same gradients, and `mlp_gradient` sees more. Must
-not: gradients of no image. Expect less of unknown labels, of batches and of several steps.
+Must win: one image of few tokens, one step of SGD, labels given: its layout. It is a weak attack on
+whole scenes: the search ends in other images with nearly the same gradients, and `mlp_gradient`
+sees more. Must not: gradients of no image. Expect less of unknown labels, batches, several steps.
 """
 
 import math

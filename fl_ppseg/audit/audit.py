@@ -29,7 +29,7 @@ from fl_ppseg.classes import ClassTable, load_class_table
 from fl_ppseg.config import Config, arms_of
 from fl_ppseg.dataset import open_dataset
 from fl_ppseg.files import available_cpus
-from fl_ppseg.initial_weights import initial_models, model_settings
+from fl_ppseg.initial_weights import Models, initial_models, model_settings
 from fl_ppseg.preparation import data_root
 from fl_ppseg.progress import StepProgress, steps
 from fl_ppseg.public_weights import initial_model
@@ -83,11 +83,13 @@ def audit(
     started = time.monotonic()
     num_workers = config.num_workers or available_cpus()
     classes = load_class_table(config.data.classes)
+    seed = config.seeds[0]
+    models = initial_models(config.model_copy(update={"seeds": (seed,)}), classes.num_classes)
     with steps(sys.stderr, quiet) as progress:
         root = data_root(config.data, num_workers, progress)
         dataset = open_dataset(root, classes)
         scenes = read_scenes(dataset, config.data, effort.num_targets, effort.num_public)
-        arms, heard = _victims(config, classes, scenes, effort.num_heard, progress)
+        arms, heard = _victims(config, models, classes, scenes, effort.num_heard, progress)
         budget = Budget(steps=effort.network_steps)
         blind = _blind(scenes, arms[0].block_size, budget)
         planned = [blind, *jobs(scenes, arms, heard, classes.num_classes, budget)]
@@ -107,11 +109,15 @@ def audit(
 
 
 def _victims(
-    config: Config, classes: ClassTable, scenes: Scenes, num_heard: int, progress: StepProgress
+    config: Config,
+    models: Models,
+    classes: ClassTable,
+    scenes: Scenes,
+    num_heard: int,
+    progress: StepProgress,
 ) -> tuple[list[Holdings], dict[str, list[Overheard]]]:
     """What every arm's owner makes of the scenes, and what its coordinator hears."""
     seed, table = config.seeds[0], arms_of(config)
-    models = initial_models(config.model_copy(update={"seeds": (seed,)}), classes.num_classes)
     plain = models.get((seed, None)) or initial_model(config, classes.num_classes, seed)
     arms, heard = [], {}
     for done, (name, protection) in enumerate(table.items()):

@@ -8,6 +8,7 @@ import argparse
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,6 @@ from fl_ppseg.config import Config, config_of, read_values
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import user_folder
 
-NUM_TARGETS = 16
-QUICK_TARGETS = 4
 ONE_SETTING = "cipher"
 """Arm id of a setting that is given by options."""
 
@@ -38,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fl_ppseg.audit.audit import Effort, audit
 
     effort = Effort.quick() if options.quick else Effort()
+    if options.targets is not None:
+        effort = replace(effort, num_targets=options.targets)
     audit(
         config,
         options.run,
@@ -93,6 +94,12 @@ def _setting(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _positive(text: str) -> int:
+    if not (text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of images; wanted 1 or more")
+    return int(text)
+
+
 def _names(arms: str | None) -> list[str] | None:
     return None if arms is None else [arm.strip() for arm in arms.split(",")]
 
@@ -143,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data-root", type=Path, metavar="DIR", help="images in Cityscapes layout")
     add("--out", type=Path, metavar="DIR", help="where to write (default: RUN/audit)")
     add("--vault-dir", type=Path, metavar="DIR", help="keys to search the run for (default: usual)")
+    add("--targets", type=_positive, metavar="N", help="images to restore (default: 16)")
     add("--quick", action="store_true", help="weaker attacks, for a first look")
     add("--pictures", action="store_true", help="show your own images in the report too")
     add("--quiet", action="store_true", help="print the final table only")

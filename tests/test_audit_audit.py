@@ -1,0 +1,164 @@
+"""A whole audit, small: a run is trained, attacked and reported; what must win wins."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import small_federation as small
+
+from fl_ppseg import workers
+from fl_ppseg.audit import audit as whole
+from fl_ppseg.audit import command
+from fl_ppseg.audit.audit import Effort, audit
+from fl_ppseg.audit.containers import artefacts
+from fl_ppseg.audit.key_search import needles_of_embedding, needles_of_permutation, search
+from fl_ppseg.audit.leaks import ADVERSARIES, ArmLeaks, LeakTable
+from fl_ppseg.audit.material import Holdings
+from fl_ppseg.errors import InputError
+
+ARMS = ["plain", "plain-frozen-embedding", "per-client-private", "per-image-invariant", "per-image"]
+TINY = Effort(num_targets=2, num_public=6, num_heard=2, network_steps=2)
+
+
+class Audited:
+    """A small run, audited once; nothing here changes it."""
+
+    def __init__(self, scenes: Path, place: Path) -> None:
+        self.held: list[Holdings] = []
+        settings = small.config(scenes, arms=ARMS, federation={"num_rounds": 1})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(workers, "ProcessPoolExecutor", small.InlinePool)
+            patch.setattr(whole, "holdings", self._noted)
+            patch.setattr("fl_ppseg.audit.plan._matched", _searched_a_little)
+            experiment = small.prepared(settings, place)
+            self.run = small.federate(experiment).path
+            ratios = {arm: {"ratio_to_plain": 0.5} for arm in ARMS}
+            (self.run / "summary.json").write_text(json.dumps({"arms": ratios}), "utf-8")
+            self.out = self.run / "audit"
+            self.table = audit(
+                settings, self.run, self.out, TINY, vault_dir=place / "vaults", pictures=True
+            )
+
+    def _noted(self, *arguments: Any) -> Holdings:
+        from fl_ppseg.audit.material import holdings
+
+        self.held.append(holdings(*arguments))
+        return self.held[-1]
+
+    def arm(self, name: str) -> ArmLeaks:
+        return next(arm for arm in self.table.arms if arm.arm == name)
+
+
+def _searched_a_little(exchange: Any) -> np.ndarray:
+    from fl_ppseg.audit.attacks.gradient_matching import gradient_matching
+
+    return gradient_matching(exchange, num_iterations=2, num_restarts=1).images
+
+
+@pytest.fixture(scope="module")
+def audited(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Audited:
+    return Audited(scenes, tmp_path_factory.mktemp("audit"))
+
+
+def test_every_arm_and_adversary_is_in_the_table(audited: Audited) -> None:
+    assert [arm.arm for arm in audited.table.arms] == ARMS
+    written = LeakTable.from_json((audited.out / "leaks.json").read_text("utf-8"))
+    assert written.to_json() == audited.table.to_json()
+    for arm in audited.table.arms:
+        tried = {finding.adversary for finding in arm.findings}
+        assert {"ciphertext-thief", "node-thief", "coordinator"} <= tried
+        assert arm.ratio_to_plain == 0.5
+        for adversary in ADVERSARIES[:3]:
+            assert arm.best(adversary) is not None
+    assert (audited.out / "report.html").is_file()
+
+
+def test_plain_shards_want_no_attack(audited: Audited) -> None:
+    for name in ("plain", "plain-frozen-embedding"):
+        best = audited.arm(name).best("ciphertext-thief")
+        assert best is not None and best.scores is not None
+        assert best.attack == "no-attack" and best.scores.ssim == 1.0
+
+
+def test_one_known_pair_or_the_private_embedding_is_the_key_of_a_client(audited: Audited) -> None:
+    found = {f.attack: f for f in audited.arm("per-client-private").findings}
+    for attack in ("known-plaintext", "chosen-plaintext", "embedding-matching"):
+        scores = found[attack].scores
+        assert found[attack].key_recovered == 1.0
+        assert scores is not None and scores.ssim == 1.0
+
+
+def test_what_was_known_of_one_image_says_nothing_of_another_under_keys_of_their_own(
+    audited: Audited,
+) -> None:
+    for name in ("per-image", "per-image-invariant"):
+        (found,) = [f for f in audited.arm(name).findings if f.attack == "known-plaintext"]
+        assert found.scores is not None and found.scores.ssim < 0.5
+        assert found.key_recovered is None
+
+
+def test_the_coordinator_gets_a_lone_plain_image_and_of_an_encrypted_one_the_ciphertext(
+    audited: Audited,
+) -> None:
+    best = {name: audited.arm(name).best("coordinator") for name in ("plain", "per-image")}
+    plain, encrypted = (found.scores for found in best.values() if found is not None)
+    assert plain is not None and encrypted is not None
+    assert plain.ssim > 0.9
+    assert encrypted.ssim < 0.6
+
+
+def test_a_private_embedding_gives_the_coordinator_what_a_frozen_one_gives(
+    audited: Audited,
+) -> None:
+    private, frozen = (
+        [f for f in audited.arm(name).findings if f.adversary == "coordinator"]
+        for name in ("per-client-private", "plain-frozen-embedding")
+    )
+    assert [f.attack for f in private] == [f.attack for f in frozen]
+    for one, other in zip(private, frozen, strict=True):
+        assert (one.scores is None) == (other.scores is None)
+        if one.scores is not None and other.scores is not None:
+            assert one.scores.ssim == pytest.approx(other.scores.ssim, abs=0.02)
+
+
+def test_the_run_was_searched_for_keys(audited: Audited) -> None:
+    assert audited.table.key_search is not None
+    assert audited.table.key_search.startswith("no key material of 5 vaults in ")
+
+
+def test_the_audit_itself_gives_no_key_away(audited: Audited) -> None:
+    (owner,) = [held for held in audited.held if held.arm == "per-client-private"]
+    assert owner.key is not None and owner.embedding is not None
+    flat = owner.embedding.reshape(len(owner.embedding), -1)
+    needles = [*needles_of_permutation(owner.key.index), *needles_of_embedding(flat)]
+    assert search(artefacts(audited.out), needles) == set()
+    assert search([("planted", owner.key.index.astype("<i4").tobytes())], needles) == {"planted"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["nowhere"], "no run lies there"),
+        (["--arms", "plain", "--cipher", "shuffle"], "leave one of them out"),
+        (["--arms", "no-such-arm"], "unknown arm"),
+        (["--cipher", "no-such-cipher"], "unknown cipher"),
+        (["--targets", "0"], "wanted 1 or more"),
+        (["--vault-dir", "v"], "--vault-dir belongs to a run"),
+    ],
+)
+def test_bad_options_end_in_one_line(
+    arguments: list[str], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=reason) as caught:
+        command.main([*arguments, "--quick", "--set", "data.num_train=36"])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_is_audited_with_its_own_config_and_once(audited: Audited) -> None:
+    with pytest.raises(InputError, match="leave out --set"):
+        command.main([str(audited.run), "--set", "seeds=[1]"])
+    with pytest.raises(InputError, match="holds an audit already"):
+        command.main([str(audited.run)])

@@ -35,8 +35,8 @@ LIMITS = (
     "Perceptual encryption is not semantic security: whoever holds a ciphertext sees what the "
     "cipher leaves unchanged: under shuffle each block's set of values, hence a thumbnail; under "
     "shuffle-spatial its set of pixels, in colour; under negative-positive distances from grey.",
-    "One permutation common to all blocks of a large image can be recovered from the image alone; "
-    "with parameters of its own for each block no more than that is left.",
+    "One permutation common to all blocks is found from the ciphertexts alone, within seconds; "
+    "with parameters of its own for each block no more than what survives is left.",
     "Label maps lie plain on the training node: the outlines of everything labelled.",
     "The coordinator sees the weights of every client, losses and confusion counts. Against it the "
     "cipher adds nothing where the embedding is private and frozen; federation protects there.",

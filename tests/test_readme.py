@@ -17,7 +17,9 @@ COMMANDS = sorted(set(re.findall(r"python -m (fl_ppseg\.\w+)", README)))
 
 
 def help_of(module: str, capsys: pytest.CaptureFixture[str]) -> str:
-    main: Callable[[Sequence[str]], int] = import_module(module).main
+    is_package = hasattr(import_module(module), "__path__")
+    named = import_module(f"{module}.__main__" if is_package else module)
+    main: Callable[[Sequence[str]], int] = named.main
     with pytest.raises(SystemExit) as stop:
         main(["-h"])
     assert stop.value.code == 0

@@ -17,8 +17,9 @@ from fl_ppseg.files import write_atomically
 from fl_ppseg.initial_weights import initial_models, save_initial
 from fl_ppseg.run_folder import RunFolder
 
-DEFAULTS = {"federation.grace_seconds": 90.0}
-"""What differs on separate machines: Flower notices after 60 s that a node is gone."""
+DEFAULTS = {"federation.grace_seconds": 90.0, "federation.wait_seconds": 300.0}
+"""What differs on separate machines: Flower notices after 60 s that a node is gone, and after the
+loss of a server all nodes have to join again."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

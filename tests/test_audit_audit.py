@@ -31,7 +31,7 @@ class Audited:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(workers, "ProcessPoolExecutor", small.InlinePool)
             patch.setattr(whole, "holdings", self._noted)
-            patch.setattr("fl_ppseg.audit.plan._matched", _searched_a_little)
+            patch.setattr("fl_ppseg.audit.plan.searched", _searched_a_little)
             experiment = small.prepared(settings, place)
             self.run = small.federate(experiment).path
             ratios = {arm: {"ratio_to_plain": 0.5} for arm in ARMS}

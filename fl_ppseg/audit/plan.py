@@ -6,28 +6,31 @@ What an attack is called with is all that it is given. Arms whose targets look a
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
-import numpy as np
-
+from fl_ppseg.audit.attacks.chains import (
+    decrypted_update,
+    of_many_images,
+    of_sent,
+    of_single_images,
+    searched,
+    small,
+)
 from fl_ppseg.audit.attacks.chosen_plaintext import match_chosen
 from fl_ppseg.audit.attacks.closed_form_gradient import closed_form_gradient
 from fl_ppseg.audit.attacks.embedding_matching import match_embeddings
-from fl_ppseg.audit.attacks.gradient_matching import gradient_matching
 from fl_ppseg.audit.attacks.inverse_network import inverse_network
 from fl_ppseg.audit.attacks.known_plaintext import match_known
 from fl_ppseg.audit.attacks.label_map import labelled_network, painted
 from fl_ppseg.audit.attacks.mlp_gradient import mlp_gradient
-from fl_ppseg.audit.attacks.position_correlation import correlate_positions
 from fl_ppseg.audit.attacks.reader import Budget
 from fl_ppseg.audit.attacks.survivor_network import survivor_network
 from fl_ppseg.audit.attacks.thumbnail import thumbnail
-from fl_ppseg.audit.attacks.undoing import Algorithm, KeyGuess
+from fl_ppseg.audit.attacks.undoing import KeyGuess
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.audit.leaks import FLOOR, THUMBNAIL, Adversary
-from fl_ppseg.audit.material import Embedding, Holdings, Scenes
+from fl_ppseg.audit.material import Holdings, Scenes
 from fl_ppseg.audit.rounds import Overheard
 from fl_ppseg.audit.scores import Images
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
@@ -142,13 +145,18 @@ def _of_ciphertexts(scenes: Scenes, arm: Holdings, budget: Budget) -> Iterator[J
     yield _of(arm, "inverse-network", run, scenes.targets, note, NETWORK_SECONDS)
     if arm.protection.block_scope != "common":
         return
-    settings = {"block_size": size, "algorithm": arm.algorithm}
+    algorithm = arm.algorithm
     num_blocks = own.shape[2] * own.shape[3] // size**2
     if arm.reuses_key:
-        run = partial(_pooled, arm.shard, len(scenes.targets), own, **settings)
+        run = partial(
+            of_many_images,
+            *(arm.shard, len(scenes.targets), own),
+            block_size=size,
+            algorithm=algorithm,
+        )
         note = f"{len(arm.shard) * num_blocks} blocks of {len(arm.shard)} images under one key"
     else:
-        run = partial(_one_by_one, arm.ciphertexts, own, **settings)
+        run = partial(of_single_images, own, arm.ciphertexts, block_size=size, algorithm=algorithm)
         note = f"{num_blocks} blocks of an image under one key, {len(scenes.targets)} images"
     yield _of(arm, "position-correlation", run, scenes.targets, note, SEARCH_SECONDS)
 
@@ -204,48 +212,36 @@ def _of_messages(scenes: Scenes, arm: Holdings, heard: Overheard) -> Iterator[Jo
     if EMBEDDING_TENSORS[0] in exchange.returned:
         run: Attack = partial(closed_form_gradient, exchange)
         yield job("closed-form", run, "from the gradients of the embeddings")
+        if arm.is_encrypted:
+            yield from _of_sent_ciphertexts(scenes, arm, exchange, job)
         if arm.protection.embedding == "adapted":
             public, size = arm.public_embedding, arm.block_size
-            run = partial(_decrypted_update, exchange, public, size, arm.algorithm)
+            run = partial(decrypted_update, exchange, public, size, arm.algorithm)
             yield job("closed-form+key", run, "undone with the key that the embedding gives away")
     else:
         own = scenes.public[:NUM_LOOKED_AT], scenes.public_labels[:NUM_LOOKED_AT]
         run = partial(mlp_gradient, exchange, *own)
         yield job("mlp-gradient", run, "from the gradient of the first MLP", SEARCH_SECONDS)
         if heard.is_single:
-            run = partial(_matched, exchange)
+            run = partial(searched, exchange)
             yield job("gradient-matching", run, "searched for by its gradients", MATCHING_SECONDS)
+
+
+def _of_sent_ciphertexts(
+    scenes: Scenes, arm: Holdings, exchange: Exchange, job: Callable[[str, Attack, str], Job]
+) -> Iterator[Job]:
+    """The ciphertext that a message shows is attacked like a stolen one."""
+    own, size = scenes.public, arm.block_size
+    run: Attack = partial(of_sent, exchange, partial(small, own, arm.form, size))
+    yield job("closed-form+thumbnail", run, "then the thumbnail of what it shows")
+    if arm.protection.block_scope == "common":
+        positions = partial(of_single_images, own, block_size=size, algorithm=arm.algorithm)
+        run = partial(of_sent, exchange, positions)
+        yield job("closed-form+positions", run, "then position correlation on what it shows")
 
 
 def _as_it_is(images: Images) -> Images:
     return images
-
-
-def _pooled(shard: Images, num_targets: int, public: Images, **settings: Any) -> KeyGuess:
-    """The targets, which come first, by the key that all images of the shard share."""
-    found = correlate_positions(shard, public, **settings)
-    return replace(found, restored=found.restored[:num_targets])
-
-
-def _one_by_one(images: Images, public: Images, **settings: Any) -> Images:
-    """Images that have a key each."""
-    found = [correlate_positions(image[None], public, **settings) for image in images]
-    return np.concatenate([each.restored for each in found])
-
-
-def _matched(exchange: Exchange) -> Images:
-    return gradient_matching(exchange, num_restarts=1).images
-
-
-def _decrypted_update(
-    exchange: Exchange, public: Embedding, block_size: int, algorithm: Algorithm
-) -> KeyGuess | None:
-    """The ciphertext that the message shows, undone with the key that its embedding shows."""
-    ciphertext = closed_form_gradient(exchange)
-    if ciphertext is None:
-        return None
-    adapted = exchange.sent[EMBEDDING_TENSORS[0]]
-    return match_embeddings(ciphertext, adapted, public, block_size=block_size, algorithm=algorithm)
 
 
 def _of(arm: Holdings, attack: str, run: Attack, truth: Images, note: str, seconds: float) -> Job:

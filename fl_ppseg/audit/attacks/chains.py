@@ -1,0 +1,90 @@
+"""Attacks made of others: one opens the door, another goes through it.
+
+Each is given what the adversary of its first part holds, and public images; nothing more.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from fl_ppseg.audit.attacks.closed_form_gradient import closed_form_gradient
+from fl_ppseg.audit.attacks.embedding_matching import match_embeddings
+from fl_ppseg.audit.attacks.gradient_matching import gradient_matching
+from fl_ppseg.audit.attacks.position_correlation import correlate_positions
+from fl_ppseg.audit.attacks.thumbnail import thumbnail
+from fl_ppseg.audit.attacks.undoing import Algorithm, Images, KeyGuess
+from fl_ppseg.audit.exchange import Exchange
+from fl_ppseg.setr.names import EMBEDDING_TENSORS
+
+
+def of_many_images(
+    shard: Images, num_targets: int, public: Images, *, block_size: int, algorithm: Algorithm
+) -> KeyGuess:
+    """Position correlation over all images of a shard that share a key; the targets come first.
+
+    Args:
+        shard: (n, 3, H, W), ciphertexts under one key.
+        num_targets: How many of them are to be restored.
+        public: Images of the adversary's own.
+        block_size: Side M of a block in pixels.
+        algorithm: What the cipher may do.
+    """
+    found = correlate_positions(shard, public, block_size=block_size, algorithm=algorithm)
+    return KeyGuess(found.restored[:num_targets], found.undoing, found.confidence)
+
+
+def of_single_images(
+    public: Images, images: Images, *, block_size: int, algorithm: Algorithm
+) -> Images:
+    """Position correlation of images that have a key each; arguments as in `of_many_images`."""
+    found = [
+        correlate_positions(image[None], public, block_size=block_size, algorithm=algorithm)
+        for image in images
+    ]
+    return np.concatenate([each.restored for each in found])
+
+
+def of_sent(exchange: Exchange, attack: Callable[[Images], Images]) -> Images | None:
+    """What an attack makes of the ciphertext that a message shows in closed form.
+
+    Args:
+        exchange: What the coordinator sent and got.
+        attack: From ciphertexts to guesses.
+
+    Returns:
+        (1, 3, H, W); None where the message shows none.
+    """
+    ciphertext = closed_form_gradient(exchange)
+    return None if ciphertext is None else attack(ciphertext)
+
+
+def small(public: Images, form: str | None, block_size: int, images: Images) -> Images:
+    """`thumbnail` with what is attacked last."""
+    return thumbnail(public, images, form, block_size=block_size)
+
+
+def decrypted_update(
+    exchange: Exchange,
+    public: npt.NDArray[np.float32],
+    block_size: int,
+    algorithm: Algorithm,
+) -> KeyGuess | None:
+    """The ciphertext that a message shows, undone with the key that its embedding shows.
+
+    Args:
+        exchange: What the coordinator sent and got; its embedding is adapted to the owners' key.
+        public: (D, 3, M, M), the embedding before it was adapted.
+        block_size: Side M of a block in pixels.
+        algorithm: What the cipher may do.
+    """
+    ciphertext = closed_form_gradient(exchange)
+    if ciphertext is None:
+        return None
+    adapted = exchange.sent[EMBEDDING_TENSORS[0]]
+    return match_embeddings(ciphertext, adapted, public, block_size=block_size, algorithm=algorithm)
+
+
+def searched(exchange: Exchange) -> Images:
+    """`gradient_matching` from one start, without labels."""
+    return gradient_matching(exchange, num_restarts=1).images

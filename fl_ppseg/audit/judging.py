@@ -79,7 +79,10 @@ class Judge:
             scores=None if images is None else self.score(job.truth, images),
             note=job.note if images is not None else f"{job.note}: {NOT_FOUND}",
             seconds=round(attacked.seconds, 2),
-            key_recovered=_share(attacked.guess, arm.key),
+            # the client whose messages were heard is another owner, with another key
+            key_recovered=None
+            if job.adversary == "coordinator"
+            else _share(attacked.guess, arm.key),
             picture=None if images is None else images[0],
         )
 

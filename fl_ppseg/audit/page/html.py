@@ -31,6 +31,8 @@ LIMITS: Final = (
     "images give attacks on a common permutation more to work with.",
     "SSIM, PSNR and correlation measure likeness. What may be told of a person or a place can be "
     "more or less than they say; the mIoU of a guess is what one machine makes of it.",
+    "The coordinator's best case is a client that trains one step on one image; what an ordinary "
+    "round tells it stands among all attacks. Weights made to show an image were not tried.",
     "Label maps lie plain on a training node: its thief has the outlines of everything labelled, "
     "whatever the cipher.",
     "What an arm keeps of plain's mIoU is taken from the run that was audited.",

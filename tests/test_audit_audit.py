@@ -1,6 +1,7 @@
 """A whole audit, small: a run is trained, attacked and reported; what must win wins."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fl_ppseg.audit.containers import artefacts
 from fl_ppseg.audit.key_search import needles_of_embedding, needles_of_permutation, search
 from fl_ppseg.audit.leaks import ADVERSARIES, ArmLeaks, LeakTable
 from fl_ppseg.audit.material import Holdings
+from fl_ppseg.command_line import run
 from fl_ppseg.errors import InputError
 
 ARMS = ["plain", "plain-frozen-embedding", "per-client-private", "per-image-invariant", "per-image"]
@@ -155,6 +157,30 @@ def test_bad_options_end_in_one_line(
     with pytest.raises(InputError, match=reason) as caught:
         command.main([*arguments, "--quick", "--set", "data.num_train=36"])
     assert "\n" not in str(caught.value)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_attack(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole, "attack", lambda *_: pytest.fail("attacked first"))
+    (tmp_path / "file").write_text("", "utf-8")
+    out = str(tmp_path / "file" / "audit")
+    assert run(command.main, ["--arms", "plain", "--data-root", str(scenes), "--out", out]) == 2
+
+
+def test_a_truncated_image_is_named_in_one_line(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(scenes, tree)
+    for image in (tree / "leftImg8bit/train/aachen").iterdir():
+        image.write_bytes(image.read_bytes()[:200])
+    options = ["--arms", "plain", "--data-root", str(tree), "--targets", "2", "--quiet"]
+    settings = ["--set", "data.image_size=[32,64]", "--out", str(tmp_path / "out")]
+    assert run(command.main, [*options, *settings]) == 2
+    error = capsys.readouterr().err
+    assert "aachen" in error and error.count("\n") == 1
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_run_is_audited_with_its_own_config_and_once(audited: Audited) -> None:

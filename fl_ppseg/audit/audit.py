@@ -85,6 +85,7 @@ def audit(
     classes = load_class_table(config.data.classes)
     seed = config.seeds[0]
     models = initial_models(config.model_copy(update={"seeds": (seed,)}), classes.num_classes)
+    out.mkdir(parents=True, exist_ok=True)  # refused now, not after the attacks
     with steps(sys.stderr, quiet) as progress:
         root = data_root(config.data, num_workers, progress)
         dataset = open_dataset(root, classes)

@@ -48,7 +48,7 @@ SHARP: Final = (
     (0.98, Sight("the whole image", "Everything, as sharp as the image itself.")),
     (0.9, Sight("almost all", "Almost everything; only the finest detail is off.")),
     (0.7, Sight("a softened scene", "The scene with most of its shapes; fine detail is lost.")),
-    (0.5, Sight("large shapes", "The large shapes of the scene; small things are lost.")),
+    (0.45, Sight("large shapes", "The large shapes of the scene; small things are lost.")),
 )
 """Least SSIM of each."""
 BRIGHTNESS: Final = Sight("light and dark", "Roughly where it is light and where it is dark.")

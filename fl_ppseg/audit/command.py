@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from clients.policy import nodes_folder
 from fl_ppseg.command_line import Parser
@@ -20,6 +20,10 @@ from fl_ppseg.files import user_folder
 
 ONE_SETTING = "cipher"
 """Arm id of a setting that is given by options."""
+NOT_OF_A_RUN: Final = ("config", "cipher", "key-mode", "block-scope")
+"""Options that say what a run's own config says."""
+SETS: Final = {"arms": "arms", "cipher": "arms", "data-root": "data.root"}
+"""Options, and the key of the config that each sets."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if (out / "leaks.json").exists():
         raise InputError(f"{out}: holds an audit already; choose another --out")
     from fl_ppseg.audit.audit import Effort, audit
+    from fl_ppseg.audit.vault_search import keys_of
 
+    vault_dir = _vault_dir(options)
+    if vault_dir is not None:
+        keys_of(vault_dir)  # refused now, not after the attacks
     effort = Effort.quick() if options.quick else Effort()
     if options.targets is not None:
         effort = replace(effort, num_targets=options.targets)
@@ -44,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.run,
         out,
         effort,
-        vault_dir=_vault_dir(options),
+        vault_dir=vault_dir,
         pictures=options.pictures,
         quiet=options.quiet,
     )
@@ -55,26 +63,47 @@ def _config(options: argparse.Namespace) -> Config:
     """The run's own config, or the given one, with the arms that were asked for."""
     if options.run is not None:
         return _config_of_run(options)
-    if options.arms is not None and options.cipher is not None:
-        raise InputError("--arms names settings, --cipher gives one; leave one of them out")
-    root = options.data_root or os.environ.get("CITYSCAPES_DATASET")
-    overrides: dict[str, Any] = {"data.root": None if root is None else Path(root).absolute()}
+    _check_apart(options)
+    overrides: dict[str, Any] = {"data.root": _absolute(options.data_root)}
     if options.cipher is not None:
         overrides |= {"arms": [ONE_SETTING], f"arm_table.{ONE_SETTING}": _setting(options)}
     else:
         overrides |= {"arms": _names(options.arms)}
-    values = read_values(options.config, options.set, overrides)
+    environment = {"data.root": _absolute(os.environ.get("CITYSCAPES_DATASET"))}
+    values = read_values(options.config, options.set, overrides, environment)
     return config_of(values, options.config or "config")
+
+
+def _check_apart(options: argparse.Namespace) -> None:
+    """Refuses options of which one would be ignored.
+
+    Raises:
+        InputError: With what to leave out or to add.
+    """
+    if options.arms is not None and options.cipher is not None:
+        raise InputError("--arms names settings, --cipher gives one; leave one of them out")
+    for name in ("key-mode", "block-scope"):
+        if options.cipher is None and _given(options, name):
+            raise InputError(f"--{name} belongs to --cipher; name a cipher too, or leave it out")
+    keys = [assignment.partition("=")[0].strip() for assignment in options.set]
+    for name, key in SETS.items():
+        if key in keys and _given(options, name):
+            raise InputError(f"--{name} and --set {key} both say it; leave one of them out")
+
+
+def _given(options: argparse.Namespace, name: str) -> bool:
+    """Whether an option that has no default was named."""
+    return getattr(options, name.replace("-", "_")) is not None
 
 
 def _config_of_run(options: argparse.Namespace) -> Config:
     file = options.run / "config.yaml"
     if not file.is_file():
         raise InputError(f"{options.run}: no run lies there; name the folder that simulate wrote")
-    given = [f"--{name}" for name in ("config", "cipher") if getattr(options, name) is not None]
+    given = [f"--{name}" for name in NOT_OF_A_RUN if _given(options, name)]
     if given or options.set:
         raise InputError(f"a run is audited with its own config; leave out {[*given, '--set'][0]}")
-    root = None if options.data_root is None else options.data_root.absolute()
+    root = _absolute(options.data_root)
     values = read_values(file, (), {"data.root": root, "arms": _names(options.arms)})
     config = config_of(values, str(file))
     if config.cells:
@@ -84,14 +113,18 @@ def _config_of_run(options: argparse.Namespace) -> Config:
 
 def _setting(options: argparse.Namespace) -> dict[str, Any]:
     """One cipher setting as an arm."""
-    lifetime = "disposable" if options.key_mode == "per-image" else "derived"
+    key_mode = options.key_mode or "per-image"
     return {
         "note": "the setting that was given",
-        "key_mode": options.key_mode,
+        "key_mode": key_mode,
         "cipher": options.cipher,
-        "block_scope": options.block_scope,
-        "key_lifetime": lifetime,
+        "block_scope": options.block_scope or "per-block",
+        "key_lifetime": "disposable" if key_mode == "per-image" else "derived",
     }
+
+
+def _absolute(folder: str | Path | None) -> Path | None:
+    return Path(folder).absolute() if folder else None
 
 
 def _positive(text: str) -> int:
@@ -136,13 +169,11 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--key-mode",
         choices=["per-client", "per-image"],
-        default="per-image",
         help="with --cipher: whose key (default: per-image)",
     )
     add(
         "--block-scope",
         choices=["common", "per-block"],
-        default="per-block",
         help="with --cipher: one draw an image or one a block (default: per-block)",
     )
     add("--config", metavar="FILE", help="without a run: YAML file, or the name of one in configs/")

@@ -49,6 +49,18 @@ class Searched(NamedTuple):
         )
 
 
+def keys_of(vault_dir: Path) -> list[Path]:
+    """The files of the master keys in a folder of vaults.
+
+    Raises:
+        InputError: There is no vault.
+    """
+    keys = sorted(vault_dir.glob(f"*/{KEY_FILE}"))
+    if not keys:
+        raise InputError(f"{vault_dir}: no vault lies there; name the run's --vault-dir")
+    return keys
+
+
 def search_run(run: Path, vault_dir: Path, block_size: int) -> Searched:
     """Search a run's folder for the keys of its owners' vaults.
 
@@ -60,9 +72,7 @@ def search_run(run: Path, vault_dir: Path, block_size: int) -> Searched:
     Raises:
         InputError: There is no vault, or one cannot be read.
     """
-    keys = sorted(vault_dir.glob(f"*/{KEY_FILE}"))
-    if not keys:
-        raise InputError(f"{vault_dir}: no vault lies there; name the run's --vault-dir")
+    keys = keys_of(vault_dir)
     needles = {needle for key in keys for needle in _needles(key.parent, block_size)}
     haystacks = [
         (name, content)

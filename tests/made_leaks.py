@@ -44,7 +44,9 @@ def arm(name, *findings, ratio=0.9, floor=0.334, ciphertext=0.05, note="an arm")
 def plain(ratio=1.0):
     exact = found("nothing to break", "ciphertext-thief", EXACT)
     gradient = found("closed-form-gradient", "coordinator", scores(0.991, 1.0))
-    return ArmLeaks("plain", "no encryption", "", EXACT, None, (exact, gradient), ratio, picture(0))
+    shown = found("imprint", "active-coordinator", scores(0.995, 1.0))
+    findings = (exact, gradient, shown)
+    return ArmLeaks("plain", "no encryption", "", EXACT, None, findings, ratio, picture(0))
 
 
 def table(*arms, targets=True, plain_miou=48.7):
@@ -62,23 +64,25 @@ def table(*arms, targets=True, plain_miou=48.7):
 
 
 def private():
-    """A key a client: every adversary but the coordinator gets far."""
+    """A key a client: every adversary but a curious coordinator gets far."""
     return arm(
         "per-client-private",
         found("position-correlation", "ciphertext-thief", scores(0.871, 0.99), key=0.834),
         found("known-plaintext", "known-plaintext", EXACT, key=1.0),
         found("embedding-matching", "node-thief", EXACT, key=1.0),
         found("gradient-matching", "coordinator", scores(0.153, 0.3)),
+        found("imprint", "active-coordinator", scores(0.962, 0.99)),
         ratio=1.002,
     )
 
 
 def invariant():
-    """A key a block: a thumbnail, and of the coordinator no picture."""
+    """A key a block: a thumbnail, and of a coordinator of either kind no picture."""
     return arm(
         "per-image-invariant",
         found("inverse-network", "ciphertext-thief", scores(0.329)),
         found("closed-form-gradient", "coordinator", None, key=0.0),
+        found("imprint", "active-coordinator", None),
         ratio=0.871,
     )
 

@@ -21,7 +21,7 @@ from fl_ppseg.command_line import run
 from fl_ppseg.errors import InputError
 
 ARMS = ["plain", "plain-frozen-embedding", "per-client-private", "per-image-invariant", "per-image"]
-TINY = Effort(num_targets=2, num_public=6, num_heard=2, network_steps=2)
+TINY = Effort(num_targets=2, num_public=6, num_heard=2, num_rounds=1, network_steps=2)
 
 
 class Audited:
@@ -33,7 +33,7 @@ class Audited:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(workers, "ProcessPoolExecutor", small.InlinePool)
             patch.setattr(whole, "holdings", self._noted)
-            patch.setattr("fl_ppseg.audit.plan.searched", _searched_a_little)
+            patch.setattr("fl_ppseg.audit.message_plan.searched", _searched_a_little)
             experiment = small.prepared(settings, place)
             self.run = small.federate(experiment).path
             ratios = {arm: {"ratio_to_plain": 0.5} for arm in ARMS}

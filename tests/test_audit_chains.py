@@ -1,12 +1,14 @@
 """Attacks made of others: what a message shows is attacked like a stolen ciphertext."""
 
+from functools import partial
 from pathlib import Path
 
 import attacked
 import numpy as np
 import pytest
 
-from fl_ppseg.audit.attacks.chains import decrypted_update, of_many_images, of_sent
+from fl_ppseg.audit.attacks.chains import decrypted_update, of_many_images, of_shown
+from fl_ppseg.audit.attacks.closed_form_gradient import closed_form_gradient
 from fl_ppseg.audit.attacks.undoing import Algorithm
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.audit.scores import score_images
@@ -44,14 +46,14 @@ def test_a_published_embedding_decrypts_what_its_message_shows(
 
 def test_a_message_without_the_embedding_opens_no_door(images: tuple[Scene, ...]) -> None:
     exchange, _ = attacked.message("plain-frozen-embedding", images[:1])
-    assert of_sent(exchange, lambda seen: seen) is None
+    assert of_shown(partial(closed_form_gradient, exchange), lambda seen: seen) is None
     public = public_embedding(images)
     assert decrypted_update(exchange, public, 8, Algorithm("values")) is None
 
 
 def test_what_is_sent_is_handed_on(published: tuple[Exchange, Truth]) -> None:
     exchange, truth = published
-    seen = of_sent(exchange, lambda ciphertext: 255 - ciphertext)
+    seen = of_shown(partial(closed_form_gradient, exchange), lambda ciphertext: 255 - ciphertext)
     assert seen is not None
     assert score_images(255 - truth.stored, seen, 8).ssim > 0.9
 

@@ -80,6 +80,9 @@ def test_points_are_the_best_attacks_and_the_ratios_of_the_table():
         Point("per-image-invariant", BLIND.ssim, 0.871),
     )
     assert [p.arm for p in by_adversary["coordinator"].optimal] == ["per-client-private"]
+    active = by_adversary["active-coordinator"]
+    assert [p.leak for p in active.points] == [0.995, 0.962, BLIND.ssim]
+    assert [p.arm for p in active.optimal] == ["per-image-invariant", "per-client-private"]
 
 
 def test_an_adversary_without_a_point_has_no_figure():

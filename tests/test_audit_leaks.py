@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from fl_ppseg.audit.leaks import ADVERSARIES, Adversary, ArmLeaks, Finding, LeakTable
+from fl_ppseg.audit.leaks import ADVERSARIES, MORE_THAN, Adversary, ArmLeaks, Finding, LeakTable
 from fl_ppseg.audit.scores import Scores
 
 
@@ -41,6 +41,15 @@ def test_who_holds_more_gets_at_least_as_much() -> None:
     for adversary in ("node-thief", "known-plaintext"):
         best = arm.best(adversary)
         assert best is not None and best.scores == scores(0.3)
+    assert arm.best("active-coordinator") is None
+
+
+def test_an_active_coordinator_can_do_what_a_curious_one_does() -> None:
+    findings = finding("coordinator", 0.4), finding("active-coordinator", 0.2, "imprint")
+    best = table(*findings).arms[0].best("active-coordinator")
+    assert best is not None and best.adversary == "coordinator"
+    (more,) = table(finding("active-coordinator", 0.9)).arms
+    assert more.best("coordinator") is None
 
 
 def test_json_brings_all_but_pictures_back() -> None:
@@ -59,5 +68,8 @@ def test_another_schema_is_refused() -> None:
         LeakTable.from_json(json.dumps(values))
 
 
-def test_every_adversary_has_a_name() -> None:
-    assert len(set(ADVERSARIES)) == 4
+def test_who_holds_more_comes_later() -> None:
+    assert ADVERSARIES[-2:] == ("coordinator", "active-coordinator")
+    for more, less in MORE_THAN.items():
+        assert ADVERSARIES.index(more) > ADVERSARIES.index(less)
+        assert less not in MORE_THAN  # what is lent is lent once

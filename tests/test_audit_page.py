@@ -2,6 +2,7 @@
 
 import io
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -73,8 +74,7 @@ def test_numbers_of_the_matrix_are_those_of_the_table(tmp_path):
             assert words.startswith(f"{best.ssim:.3f} ")
             for number in (f"{best.psnr:.1f} dB", f"corr. {best.correlation:.2f}"):
                 assert number in words
-            assert f"mIoU {best.miou:.1f}" in words
-            assert "plain 48.7" in words
+            assert f"mIoU {best.miou:.1f} of 48.7" in words
             assert cell.best.attack in words
         assert f"{each.ratio_to_plain:.3f} of plain's mIoU" in Page(markup).text
 
@@ -107,20 +107,56 @@ def test_every_attack_is_listed_with_its_time(tmp_path):
     slow = arm("a", found("gradient-matching", "coordinator", scores(0.2), seconds=123.4))
     text = written(tmp_path, table(plain(), slow))
     listed = text[text.index('<details class="attacks">') :]
-    assert f"All {2 + 3} that were run" in listed
+    assert f"All {3 + 3} that were run" in listed
     rows = re.findall(r"<tr><th scope=\"row\">.*?</tr>", listed, re.DOTALL)
-    assert len(rows) == 5
+    assert len(rows) == 6
     assert "123" in Page(rows[-1]).text
 
 
 def test_pictures_are_shown_where_the_target_may_be(tmp_path):
     text = written(tmp_path / "shown", usual())
-    assert text.count("data:image/png") >= 3 * 4
+    # plain: itself, both coordinators; private: four to compare with, five guesses;
+    # invariant: the same without the two that coordinators did not get
+    assert text.count("data:image/png") == 3 + 9 + 7
     hidden = written(tmp_path / "hidden", usual(targets=False))
     assert "data:image/png" not in hidden
     assert not list((tmp_path / "hidden" / "figures").glob("*.png"))
     assert "neither they nor guesses at them are shown" in Page(hidden).text
     assert "The scene with most of its shapes" in Page(hidden).text
+
+
+def test_an_image_that_nobody_encrypted_is_shown_once(tmp_path):
+    text = written(tmp_path, table(plain()))
+    street = text[text.index('<div class="scene street">') :]
+    figures = [Page(f).text for f in re.findall(r"<figure.*?</figure>", street, re.DOTALL)]
+    assert [words.split(" ", 2)[:2] for words in figures] == [
+        ["plain", "image"], ["coordinator", "Everything,"], ["active", "coordinator"],
+    ]  # fmt: skip
+    thieves = "thief of ciphertexts, thief with a known image, thief of a node."
+    assert f"have the image itself, without an attack: {thieves}" in Page(text).text
+
+
+@pytest.mark.parametrize("targets", [True, False])
+def test_of_an_encrypted_arm_every_adversary_is_told_apart(tmp_path, targets):
+    text = written(tmp_path, table(private(), targets=targets))
+    assert text.count('<figure class="guess">') == len(ADVERSARIES)
+    assert "Nothing is encrypted" not in text
+
+
+def test_the_matrix_has_a_column_an_adversary(tmp_path):
+    text = written(tmp_path, usual())
+    matrix = text[text.index('<table class="leaks">') : text.index("</table>")]
+    heads = re.findall(r'<th scope="col">(.*?)</th>', matrix)
+    assert heads[4:] == [NAMES[adversary] for adversary in ADVERSARIES]
+    labels = re.findall(r'data-label="(.*?)"', matrix)  # what a phone shows for the headings
+    assert labels == heads[1:] * len(usual().arms)
+
+
+def test_limits_say_what_of_the_active_coordinator_was_not_tried():
+    (active,) = [limit for limit in html.LIMITS if "active coordinator" in limit]
+    assert "of one design, handed out in a few rounds" in active
+    assert "was not read" in active
+    assert not any("Weights made to show an image were not tried" in each for each in html.LIMITS)
 
 
 def test_hostile_names_are_text(tmp_path):
@@ -173,27 +209,33 @@ def test_terminal_holds_every_number_and_name():
     text = shown(usual())
     assert "0.166 a blind guess" in text
     assert "5.2 on a blind guess, 48.7 on the images themselves" in " ".join(text.split())
-    lines = {line.split()[0]: line.split() for line in text.splitlines() if line.strip()}
-    assert lines["plain"][1:] == ["1.000", "–", "–", "1.000", "1.000", "1.000", "0.991"]
-    assert lines["per-client-private"][1:] == [
-        "0.050", "0.251", "0.334",
-        "0.871", "key", "83%", "1.000", "key", "100%", "1.000", "key", "100%", "0.153",
-    ]  # fmt: skip
-    assert lines["per-image-invariant"][1:] == [
-        "0.050", "0.251", "0.334", "0.334", "0.334", "0.334", "–", "key", "0%",
-    ]  # fmt: skip
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    scored = {line[0]: (line[1:], under[:3]) for line, under in pairwise(lines)}
+    assert scored["plain"] == (
+        ["1.000", "1.000", "1.000", "0.991", "0.995"], ["1.000", "–", "–"],
+    )  # fmt: skip
+    numbers, compared = scored["per-client-private"]
+    assert " ".join(numbers) == "0.871 key 83% 1.000 key 100% 1.000 key 100% 0.153 0.962"
+    assert compared == ["0.050", "0.251", "0.334"]
+    assert scored["per-image-invariant"] == (
+        ["0.334", "0.334", "0.334", "–", "key", "0%", "–", "key", "0%"],
+        ["0.050", "0.251", "0.334"],
+    )
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
 def test_terminal_fits_and_cuts_nothing(width):
     long = arm("per-image-invariant-spatial", found("position-correlation", "node-thief",
-               scores(0.999), key=0.99))  # fmt: skip
-    text = shown(table(plain(), private(), invariant(), long), width)
+               scores(0.999), key=0.99), found("closed-form+thumbnail", "coordinator",
+               scores(0.312)))  # fmt: skip
+    given = table(plain(), private(), invariant(), long)
+    text = shown(given, width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
-    for name in ("embedding-matching", "position-correlation"):
-        parts = name.split("-")
-        assert all(part in text for part in parts)
+    attacks = {cell.best.attack for each in given.arms for cell in row(each) if cell.best}
+    names = [each.arm for each in given.arms]
+    words = re.findall(r"\w+", " ".join([*attacks, *names, *NAMES.values()]))
+    assert set(words) <= set(re.findall(r"\w+", text))
 
 
 def test_plain_text_is_aligned_and_whole():

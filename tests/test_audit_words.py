@@ -1,5 +1,9 @@
 """Words are chosen by the scores, and claim neither more nor less than they say."""
 
+import textwrap
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,6 +58,15 @@ def test_what_any_street_has_is_no_thumbnail():
     assert sight(scores(0.29, 0.97), streets).short == "a thumbnail"
 
 
+def test_what_shows_more_is_larger():
+    seen = [sight(s, usual()) for s in (
+        BLIND, scores(0.25, 0.35), scores(0.334, 0.79), scores(0.334, 0.85), scores(0.5),
+        scores(0.7), scores(0.9), scores(0.98), EXACT,
+    )]  # fmt: skip
+    assert [each.short for each in seen] == list(RANKS)
+    assert all(a < b for a, b in pairwise(seen))
+
+
 @given(st.floats(-1, 1), st.floats(0, 1), st.floats(-1, 1), st.floats(0, 1))
 def test_nearer_is_never_told_as_less(ssim, more_ssim, correlation, more_correlation):
     better = scores(
@@ -95,34 +108,75 @@ def test_what_was_not_run_or_gave_no_picture_is_said():
 
 def test_every_adversary_has_a_name_and_holdings():
     assert NAMES.keys() == HOLDS.keys() == set(ADVERSARIES)
+    assert len(set(NAMES.values())) == len(NAMES)
 
 
-def test_headline_is_of_the_safest_and_the_least_safe_encrypted_arm():
-    assert headline(usual()) == (
-        "A thief of ciphertexts gets a thumbnail from per-image-invariant (SSIM\u00a00.33) "
-        "and a softened scene from per-client-private (SSIM\u00a00.87)"
+def test_an_active_coordinator_lends_what_a_curious_one_gets():
+    lent = arm("a", found("closed-form", "coordinator", scores(0.8)))
+    assert told(Cell(lent, "active-coordinator"), usual()).endswith(
+        "As much as a coordinator gets."
     )
-    assert headline(table(plain(), invariant())) == (
-        "A thief of ciphertexts gets a thumbnail from per-image-invariant (SSIM\u00a00.33)"
-    )
-    two = (arm("a", floor=0.334), arm("b", floor=0.312))
-    assert headline(table(*two)) == (
-        "A thief of ciphertexts gets a thumbnail from each of 2 encrypted arms "
-        "(SSIM\u00a00.31 to 0.33)"
-    )
+    assert told(Cell(lent, "coordinator"), usual()).startswith("The scene with most")
 
 
-def test_headline_says_nothing_of_arms_between_its_two():
-    """The dimmest and the clearest show a thumbnail, the one between them only light and dark."""
-    arms = [
-        arm(
-            name, found("inverse-network", "ciphertext-thief", scores(ssim, correlation)), floor=0.1
-        )
-        for name, ssim, correlation in (("a", 0.26, 0.9), ("b", 0.3, 0.6), ("c", 0.4, 0.9))
-    ]
-    text = headline(table(*arms))
-    assert "a thumbnail from a (SSIM" in text
-    assert text.endswith("a thumbnail from c (SSIM\u00a00.40)")
+def by_thief(name, ssim, correlation=0.9):
+    seen = found("inverse-network", "ciphertext-thief", scores(ssim, correlation))
+    return arm(name, seen, floor=0.1)
+
+
+GIVEN = "gave the image or almost all of it away"
+
+
+@pytest.mark.parametrize(
+    ("arms", "text"),
+    [
+        ((), "No encrypted arm was attacked"),
+        ((plain(),), "No encrypted arm was attacked"),
+        ((plain(), private(), invariant()), f"1 of 2 encrypted arms {GIVEN}"),
+        ((private(),), f"The encrypted arm {GIVEN}"),
+        ((private(), by_thief("b", 0.9)), f"Each of 2 encrypted arms {GIVEN}"),
+        (
+            (by_thief("b", 0.899),),
+            "No attack got more than a softened scene from the encrypted arm",
+        ),
+        ((plain(), invariant()), "No attack got more than a thumbnail from the encrypted arm"),
+        (
+            (arm("a", floor=0.5), arm("b", floor=0.31)),
+            "No attack got more than large shapes from 2 encrypted arms",
+        ),
+    ],
+)
+def test_headline_tells_how_many_gave_the_image_or_the_most_that_one_gave(arms, text):
+    assert headline(table(*arms)) == text
+
+
+def test_headline_counts_what_any_adversary_got():
+    shown = found("imprint", "active-coordinator", scores(0.95))
+    assert headline(table(arm("a", shown), invariant())) == f"1 of 2 encrypted arms {GIVEN}"
+
+
+def test_headline_takes_what_shows_most_though_its_ssim_is_lower():
+    """Light and dark of the first score higher than the thumbnail of the second."""
+    dim, small = by_thief("dim", 0.4, 0.6), by_thief("small", 0.3, 0.9)
+    lit = replace(dim, findings=dim.findings[-1:])
+    assert headline(table(lit)).startswith("No attack got more than light and dark")
+    assert headline(table(lit, small)).startswith("No attack got more than a thumbnail from 2 ")
+
+
+def test_headline_without_a_picture_claims_none():
+    blind = found("imprint", "active-coordinator", None)
+    given_arm = replace(arm("a"), findings=(blind,))
+    assert headline(table(given_arm)) == "No attack on an encrypted arm returned a picture"
+    assert headline(table(replace(given_arm, findings=()))) == "No encrypted arm was attacked"
+
+
+@pytest.mark.parametrize("num", [1, 2, 18])
+@pytest.mark.parametrize("ssim", [0.1, 0.3, 0.6, 0.89, 0.95, 1.0])
+def test_headline_fits_two_lines(num, ssim):
+    """Of 36 letters as wide as those of 38 pixels are in 760, whatever the arms are called."""
+    arms = [by_thief(f"{k}-{'x' * 40}", ssim) for k in range(num)]
+    for text in (headline(table(*arms)), headline(table(*arms, invariant()))):
+        assert len(textwrap.wrap(text, 36)) <= 2
 
 
 def test_an_adversary_that_got_no_picture_is_told_so():
@@ -131,9 +185,14 @@ def test_an_adversary_that_got_no_picture_is_told_so():
     assert "no picture from per-image-invariant" in gets("coordinator", usual())
 
 
-@pytest.mark.parametrize("arms", [(), (plain(),)])
-def test_headline_without_an_encrypted_arm_claims_nothing(arms):
-    assert headline(table(*arms)) == "No attack on an encrypted arm returned a picture"
+def test_who_gets_no_more_than_who_holds_less_is_told_in_a_sentence():
+    told_of = findings(table(invariant()))
+    assert "No attack gave a thief with a known image more than a thief of ciphertexts." in told_of
+    assert "No attack gave an active coordinator more than a coordinator." in told_of
+    told_of = findings(usual())
+    assert not any(text.startswith("No attack gave") for text in told_of)
+    active = next(text for text in told_of if text.startswith("An active coordinator gets"))
+    assert "almost all from per-client-private (SSIM\u00a00.96)" in active
 
 
 def test_findings_name_few_arms_and_count_many():

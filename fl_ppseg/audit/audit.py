@@ -14,12 +14,14 @@ from rich.console import Console
 
 from fl_ppseg.audit.attacks.reader import STEPS, Budget
 from fl_ppseg.audit.attacks.survivor_network import nothing
+from fl_ppseg.audit.jobs import NETWORK_SECONDS, Attempt, Job
 from fl_ppseg.audit.judging import Judge
 from fl_ppseg.audit.leaks import LeakTable
 from fl_ppseg.audit.material import Holdings, Scenes, holdings, read_scenes
+from fl_ppseg.audit.message_plan import NUM_LOOKED_AT
 from fl_ppseg.audit.page.html import write_audit
 from fl_ppseg.audit.page.terminal import leak_table_text
-from fl_ppseg.audit.plan import NETWORK_SECONDS, Job, jobs
+from fl_ppseg.audit.plan import jobs
 from fl_ppseg.audit.rounds import Overheard, rounds
 from fl_ppseg.audit.running import Attacked, attack
 from fl_ppseg.audit.segmenter import Segmenter, shipped_segmenter
@@ -46,13 +48,15 @@ class Effort:
     """The adversaries' own images, at most."""
     num_heard: int = 16
     """Images of the client whose message is attacked, at most."""
+    num_rounds: int = 10
+    """Rounds of an active coordinator, at most those of the run."""
     network_steps: int = STEPS
     """Steps of training of every network."""
 
     @classmethod
     def quick(cls) -> Self:
         """For a first look: weaker attacks, fewer targets."""
-        return cls(num_targets=4, num_public=100, num_heard=4, network_steps=40)
+        return cls(num_targets=4, num_public=100, num_heard=4, num_rounds=2, network_steps=40)
 
 
 def audit(
@@ -90,7 +94,7 @@ def audit(
         root = data_root(config.data, num_workers, progress)
         dataset = open_dataset(root, classes)
         scenes = read_scenes(dataset, config.data, effort.num_targets, effort.num_public)
-        arms, heard = _victims(config, models, classes, scenes, effort.num_heard, progress)
+        arms, heard = _victims(config, models, classes, scenes, effort, progress)
         budget = Budget(steps=effort.network_steps)
         blind = _blind(scenes, arms[0].block_size, budget)
         planned = [blind, *jobs(scenes, arms, heard, classes.num_classes, budget)]
@@ -114,7 +118,7 @@ def _victims(
     models: Models,
     classes: ClassTable,
     scenes: Scenes,
-    num_heard: int,
+    effort: Effort,
     progress: StepProgress,
 ) -> tuple[list[Holdings], dict[str, list[Overheard]]]:
     """What every arm's owner makes of the scenes, and what its coordinator hears."""
@@ -123,10 +127,12 @@ def _victims(
     arms, heard = [], {}
     for done, (name, protection) in enumerate(table.items()):
         progress.update("playing the owners", done, len(table))
-        arms.append(holdings(name, protection, scenes, plain.state_dict(), plain.patch_size))
+        arm = holdings(name, protection, scenes, plain.state_dict(), plain.patch_size)
         model = models[seed, model_settings(config.model, name, protection).invariant]
-        weights = {key: np.array(value.numpy()) for key, value in model.state_dict().items()}
-        heard[name] = rounds(config, name, weights, scenes.sources[:num_heard])
+        own = arm.as_read(scenes.public[:NUM_LOOKED_AT])
+        images = scenes.sources[: effort.num_heard]
+        heard[name] = rounds(config, name, model, own, images, effort.num_rounds)
+        arms.append(arm)
     progress.update("playing the owners", len(table), len(table))
     return arms, heard
 
@@ -135,7 +141,8 @@ def _blind(scenes: Scenes, block_size: int, budget: Budget) -> Job:
     """The network that sees nothing: what can be had without any image of the owner's."""
     run = partial(nothing, scenes.public, block_size=block_size, budget=budget)
     note = f"trained on {len(scenes.public)} public images"
-    return Job("nothing", "ciphertext-thief", (), run, scenes.targets, note, NETWORK_SECONDS)
+    attempt = Attempt("nothing", "ciphertext-thief", (), scenes.targets, note)
+    return Job.of(attempt, run, NETWORK_SECONDS)
 
 
 def _segmenter(config: Config, run: Path | None, classes: ClassTable) -> Segmenter | None:

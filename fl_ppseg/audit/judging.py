@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -26,12 +27,15 @@ class Judge:
     segmenter: Segmenter | None
     """For the task score; None: there is none for these classes."""
 
-    def score(self, truth: Images, guess: Images) -> Scores:
-        """How near a guess comes; one guess at several images counts as one at the likest."""
-        if len(guess) == 1 < len(truth):
-            each = [score_images(one[None], guess, self.block_size) for one in truth]
-            return max(each, key=lambda scores: scores.ssim)
+    def score(self, truth: Images, guess: Images, is_in_order: bool = True) -> Scores:
+        """How near guesses come; where they are in no order, the likest one to each image."""
+        if not is_in_order:
+            guess = np.stack([max(guess, key=partial(self._likeness, one)) for one in truth])
         return score_images(truth, guess, self.block_size, self.miou(guess))
+
+    def _likeness(self, image: Images, guess: Images) -> float:
+        """SSIM of two images, (3, H, W) each."""
+        return score_images(image[None], guess[None], self.block_size).ssim
 
     def miou(self, guess: Images) -> float | None:
         """What a segmenter makes of guesses at the targets, the first of them or all."""
@@ -56,7 +60,7 @@ class Judge:
             ratio_to_plain: Its mIoU over plain's.
             shows_pictures: Whether pictures may be kept.
         """
-        findings = [self._finding(arm, each) for each in attacked if arm.arm in each.job.arms]
+        findings = [self._finding(arm, each) for each in attacked if arm.arm in each.attempt.arms]
         floor = next((found.scores for found in findings if found.attack == FLOOR), None)
         if not shows_pictures:
             findings = [replace(found, picture=None) for found in findings]
@@ -72,16 +76,19 @@ class Judge:
         )
 
     def _finding(self, arm: Holdings, attacked: Attacked) -> Finding:
-        job, images = attacked.job, attacked.images
+        attempt, images = attacked.attempt, attacked.images
+        scores = None
+        if images is not None:
+            scores = self.score(attempt.truth, images, attempt.is_in_order)
         return Finding(
-            attack=job.attack,
-            adversary=job.adversary,
-            scores=None if images is None else self.score(job.truth, images),
-            note=job.note if images is not None else f"{job.note}: {NOT_FOUND}",
+            attack=attempt.attack,
+            adversary=attempt.adversary,
+            scores=scores,
+            note=attempt.note if images is not None else f"{attempt.note}: {NOT_FOUND}",
             seconds=round(attacked.seconds, 2),
             # the client whose messages were heard is another owner, with another key
             key_recovered=None
-            if job.adversary == "coordinator"
+            if attempt.adversary in ("coordinator", "active-coordinator")
             else _share(attacked.guess, arm.key),
             picture=None if images is None else images[0],
         )

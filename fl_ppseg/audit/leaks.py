@@ -14,11 +14,14 @@ import numpy.typing as npt
 
 from fl_ppseg.audit.scores import Scores
 
-Adversary = Literal["ciphertext-thief", "known-plaintext", "node-thief", "coordinator"]
+Adversary = Literal[
+    "ciphertext-thief", "known-plaintext", "node-thief", "coordinator", "active-coordinator"
+]
 ADVERSARIES: Final[tuple[Adversary, ...]] = get_args(Adversary)
 MORE_THAN: Final[Mapping[Adversary, Adversary]] = {
     "known-plaintext": "ciphertext-thief",
     "node-thief": "ciphertext-thief",
+    "active-coordinator": "coordinator",
 }
 """Who holds all that another holds, and can run its attacks too."""
 THUMBNAIL: Final = "thumbnail"

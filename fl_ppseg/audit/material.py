@@ -8,6 +8,7 @@ attacked are ciphertexts of the same scheme under throw-away keys.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -101,6 +102,17 @@ class Holdings:
     def own_encryption(self) -> Encrypt:
         """The same scheme with keys of one's own, a new one for each image; picklable."""
         return partial(encrypted_apart, protection=self.protection, block_size=self.block_size)
+
+    @property
+    def shows_tokens_of(self) -> Literal["images", "ciphertexts"]:
+        """What the arm's tokens tell to somebody with the public embedding: a private or adapted
+        one makes those of the plain images of ciphertexts."""
+        told = self.is_encrypted and self.protection.embedding in ("uploaded", "invariant")
+        return "ciphertexts" if told else "images"
+
+    def as_read(self, images: Images) -> Images:
+        """(n, 3, H, W), an adversary's own images -> what gives tokens like those of the arm."""
+        return self.own_encryption(images) if self.shows_tokens_of == "ciphertexts" else images
 
     def encrypt(self, images: Images) -> Images:
         """(n, 3, H, W) under the owner's key: an oracle."""

@@ -5,59 +5,23 @@ What an attack is called with is all that it is given. Arms whose targets look a
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from fl_ppseg.audit.attacks.chains import (
-    decrypted_update,
-    of_many_images,
-    of_sent,
-    of_single_images,
-    searched,
-    small,
-)
+from fl_ppseg.audit.attacks.chains import of_many_images, of_single_images, of_survivors
 from fl_ppseg.audit.attacks.chosen_plaintext import match_chosen
-from fl_ppseg.audit.attacks.closed_form_gradient import closed_form_gradient
 from fl_ppseg.audit.attacks.embedding_matching import match_embeddings
 from fl_ppseg.audit.attacks.inverse_network import inverse_network
 from fl_ppseg.audit.attacks.known_plaintext import match_known
 from fl_ppseg.audit.attacks.label_map import labelled_network, painted
-from fl_ppseg.audit.attacks.mlp_gradient import mlp_gradient
 from fl_ppseg.audit.attacks.reader import Budget
-from fl_ppseg.audit.attacks.survivor_network import survivor_network
 from fl_ppseg.audit.attacks.thumbnail import thumbnail
-from fl_ppseg.audit.attacks.undoing import KeyGuess
-from fl_ppseg.audit.exchange import Exchange
+from fl_ppseg.audit.jobs import NETWORK_SECONDS, SEARCH_SECONDS, Attack, Attempt, Job
 from fl_ppseg.audit.leaks import FLOOR, THUMBNAIL, Adversary
 from fl_ppseg.audit.material import Holdings, Scenes
+from fl_ppseg.audit.message_plan import Shown, of_messages, shown
 from fl_ppseg.audit.rounds import Overheard
 from fl_ppseg.audit.scores import Images
-from fl_ppseg.setr.names import EMBEDDING_TENSORS
-
-Attack = Callable[[], Images | KeyGuess | None]
-"""An attack with what its adversary holds, bound; picklable. None: it finds nothing to begin at."""
-
-NETWORK_SECONDS, SEARCH_SECONDS, MATCHING_SECONDS = 75.0, 20.0, 90.0
-"""Roughly what the long ones take; the longest begin first."""
-NUM_LOOKED_AT = 100
-"""Public images that an attack on a message learns from."""
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """One attack to run."""
-
-    attack: str
-    adversary: Adversary
-    arms: tuple[str, ...]
-    """The arms whose targets it restores."""
-    run: Attack = field(repr=False)
-    truth: Images = field(repr=False)
-    """What is to be restored, one image a guess, or several of which a guess may be any."""
-    note: str
-    """What it is run on."""
-    seconds: float = 1.0
 
 
 def jobs(
@@ -80,14 +44,16 @@ def jobs(
     yield from _of_anybody(scenes, [arm for arm in arms if not arm.is_encrypted])
     yield _painted(scenes, arms)
     for alike in _by_form(encrypted):
-        yield from _of_survivors(scenes, alike, num_classes, budget)
+        told = [_told(scenes, arm, heard) for arm in alike for heard in overheard[arm.arm]]
+        messages = [each for each in told if each is not None]
+        yield from _of_survivors(scenes, alike, messages, num_classes, budget)
     for arm in encrypted:
         yield from _of_ciphertexts(scenes, arm, budget)
         yield from _of_pairs(scenes, arm)
         yield from _of_embeddings(scenes, arm)
     for arm in arms:
-        for exchange in overheard.get(arm.arm, ()):
-            yield from _of_messages(scenes, arm, exchange)
+        for heard in overheard[arm.arm]:
+            yield from of_messages(scenes, arm, heard)
 
 
 def _of_anybody(scenes: Scenes, plain: Sequence[Holdings]) -> Iterator[Job]:
@@ -95,41 +61,60 @@ def _of_anybody(scenes: Scenes, plain: Sequence[Holdings]) -> Iterator[Job]:
     if plain:
         names = tuple(arm.arm for arm in plain)
         note = "the shard is not encrypted"
-        run = partial(_as_it_is, scenes.targets)
-        yield Job("no-attack", "ciphertext-thief", names, run, scenes.targets, note)
+        attempt = Attempt("no-attack", "ciphertext-thief", names, scenes.targets, note)
+        yield Job.of(attempt, partial(_as_it_is, scenes.targets))
 
 
 def _painted(scenes: Scenes, arms: Sequence[Holdings]) -> Job:
     names = tuple(arm.arm for arm in arms)
     run = partial(painted, scenes.public, scenes.public_labels, scenes.labels)
     note = "label maps, painted in the mean colour of each class"
-    return Job("label-map", "node-thief", names, run, scenes.targets, note)
+    return Job.of(Attempt("label-map", "node-thief", names, scenes.targets, note), run)
+
+
+def _told(scenes: Scenes, arm: Holdings, heard: Overheard) -> Shown | None:
+    """What shows the canonical forms of a client's images, if messages do."""
+    return shown(scenes, arm, heard) if arm.shows_tokens_of == "ciphertexts" else None
 
 
 def _of_survivors(
-    scenes: Scenes, alike: Sequence[Holdings], num_classes: int, budget: Budget
+    scenes: Scenes,
+    alike: Sequence[Holdings],
+    messages: Sequence[Shown],
+    num_classes: int,
+    budget: Budget,
 ) -> Iterator[Job]:
     """What a canonical form tells, alone and beside label maps: the same under every key."""
     names = tuple(arm.arm for arm in alike)
     given, form, size = alike[0].ciphertexts, alike[0].form, alike[0].block_size
     public = scenes.public
     note = f"{len(given)} images, canonical form {form}"
-    run: Attack = partial(thumbnail, public, given, form, block_size=size)
-    yield Job(THUMBNAIL, "ciphertext-thief", names, run, scenes.targets, note)
+    attempt = Attempt(THUMBNAIL, "ciphertext-thief", names, scenes.targets, note)
+    yield Job.of(attempt, partial(thumbnail, public, given, form, block_size=size))
     if form is None:
         return
-    note += f"; trained on {len(public)} public images, {budget.steps} steps"
-    run = partial(survivor_network, public, given, form, block_size=size, budget=budget)
-    yield Job(FLOOR, "ciphertext-thief", names, run, scenes.targets, note, NETWORK_SECONDS)
+    trained = f"trained on {len(public)} public images, {budget.steps} steps"
+    attempts = (
+        Attempt(FLOOR, "ciphertext-thief", names, scenes.targets, f"{note}; {trained}"),
+        *(m.attempt(f"{m.attack}+network", f"canonical form {form}; {trained}") for m in messages),
+    )
     run = partial(
+        of_survivors,
+        *(public, given, [message.show for message in messages], form),
+        block_size=size,
+        budget=budget,
+    )
+    yield Job(attempts, run, NETWORK_SECONDS)
+    attack: Attack = partial(
         labelled_network,
         *(public, scenes.public_labels, given, scenes.labels, form),
         num_classes=num_classes,
         block_size=size,
         budget=budget,
     )
-    note += ", with label maps"
-    yield Job("labelled-network", "node-thief", names, run, scenes.targets, note, NETWORK_SECONDS)
+    note += f"; {trained}, with label maps"
+    attempt = Attempt("labelled-network", "node-thief", names, scenes.targets, note)
+    yield Job.of(attempt, attack, NETWORK_SECONDS)
 
 
 def _of_ciphertexts(scenes: Scenes, arm: Holdings, budget: Budget) -> Iterator[Job]:
@@ -174,7 +159,7 @@ def _of_pairs(scenes: Scenes, arm: Holdings) -> Iterator[Job]:
         per_block=per_block,
     )
     note = f"{len(arm.pairs[0])} images known both ways"
-    yield Job("known-plaintext", adversary, (arm.arm,), run, scenes.targets, note)
+    yield Job.of(Attempt("known-plaintext", adversary, (arm.arm,), scenes.targets, note), run)
     if arm.reuses_key:
         run = partial(
             match_chosen,
@@ -184,7 +169,7 @@ def _of_pairs(scenes: Scenes, arm: Holdings) -> Iterator[Job]:
             per_block=per_block,
         )
         note = "images of the attacker's making, encrypted by the owner"
-        yield Job("chosen-plaintext", adversary, (arm.arm,), run, scenes.targets, note)
+        yield Job.of(Attempt("chosen-plaintext", adversary, (arm.arm,), scenes.targets, note), run)
 
 
 def _of_embeddings(scenes: Scenes, arm: Holdings) -> Iterator[Job]:
@@ -198,46 +183,8 @@ def _of_embeddings(scenes: Scenes, arm: Holdings) -> Iterator[Job]:
         algorithm=arm.algorithm,
     )
     note = "the adapted embedding beside the public one"
-    yield Job("embedding-matching", "node-thief", (arm.arm,), run, scenes.targets, note)
-
-
-def _of_messages(scenes: Scenes, arm: Holdings, heard: Overheard) -> Iterator[Job]:
-    """What the messages of one round tell the coordinator, always in the public basis."""
-    exchange = heard.exchange
-
-    def job(attack: str, run: Attack, note: str, seconds: float = 5.0) -> Job:
-        told = f"{heard.note}; {note}"
-        return Job(attack, "coordinator", (arm.arm,), run, heard.truth, told, seconds)
-
-    if EMBEDDING_TENSORS[0] in exchange.returned:
-        run: Attack = partial(closed_form_gradient, exchange)
-        yield job("closed-form", run, "from the gradients of the embeddings")
-        if arm.is_encrypted:
-            yield from _of_sent_ciphertexts(scenes, arm, exchange, job)
-        if arm.protection.embedding == "adapted":
-            public, size = arm.public_embedding, arm.block_size
-            run = partial(decrypted_update, exchange, public, size, arm.algorithm)
-            yield job("closed-form+key", run, "undone with the key that the embedding gives away")
-    else:
-        own = scenes.public[:NUM_LOOKED_AT], scenes.public_labels[:NUM_LOOKED_AT]
-        run = partial(mlp_gradient, exchange, *own)
-        yield job("mlp-gradient", run, "from the gradient of the first MLP", SEARCH_SECONDS)
-        if heard.is_single:
-            run = partial(searched, exchange)
-            yield job("gradient-matching", run, "searched for by its gradients", MATCHING_SECONDS)
-
-
-def _of_sent_ciphertexts(
-    scenes: Scenes, arm: Holdings, exchange: Exchange, job: Callable[[str, Attack, str], Job]
-) -> Iterator[Job]:
-    """The ciphertext that a message shows is attacked like a stolen one."""
-    own, size = scenes.public, arm.block_size
-    run: Attack = partial(of_sent, exchange, partial(small, own, arm.form, size))
-    yield job("closed-form+thumbnail", run, "then the thumbnail of what it shows")
-    if arm.protection.block_scope == "common":
-        positions = partial(of_single_images, own, block_size=size, algorithm=arm.algorithm)
-        run = partial(of_sent, exchange, positions)
-        yield job("closed-form+positions", run, "then position correlation on what it shows")
+    attempt = Attempt("embedding-matching", "node-thief", (arm.arm,), scenes.targets, note)
+    yield Job.of(attempt, run)
 
 
 def _as_it_is(images: Images) -> Images:
@@ -245,7 +192,7 @@ def _as_it_is(images: Images) -> Images:
 
 
 def _of(arm: Holdings, attack: str, run: Attack, truth: Images, note: str, seconds: float) -> Job:
-    return Job(attack, "ciphertext-thief", (arm.arm,), run, truth, note, seconds)
+    return Job.of(Attempt(attack, "ciphertext-thief", (arm.arm,), truth, note), run, seconds)
 
 
 def _by_form(arms: Sequence[Holdings]) -> Iterator[list[Holdings]]:

@@ -5,14 +5,14 @@ attacks are quick.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import torch
 
 from fl_ppseg.audit.attacks.undoing import KeyGuess
-from fl_ppseg.audit.plan import Attack, Job
+from fl_ppseg.audit.jobs import Attempt, Guess, Job
 from fl_ppseg.audit.scores import Images
 from fl_ppseg.progress import StepProgress
 from fl_ppseg.workers import work_at_once
@@ -21,14 +21,18 @@ LONG_SECONDS: Final = 10.0
 """Attacks that are expected to take longer run in processes of their own."""
 LABEL: Final = "attacking"
 
+_Run = Callable[[], tuple[Guess, ...]]
+_Timed = tuple[tuple[Guess, ...], float]
+
 
 @dataclass(frozen=True, eq=False)
 class Attacked:
-    """A job and what came of it."""
+    """An attempt and what came of it."""
 
-    job: Job
-    guess: Images | KeyGuess | None = field(repr=False)
+    attempt: Attempt
+    guess: Guess = field(repr=False)
     seconds: float
+    """Of the whole job."""
 
     @property
     def images(self) -> Images | None:
@@ -45,40 +49,39 @@ def attack(jobs: Sequence[Job], num_workers: int, progress: StepProgress) -> lis
         progress: Shows how many are done.
 
     Returns:
-        In the order of the jobs.
+        Every attempt, in the order of the jobs.
 
     Raises:
         KeyboardInterrupt: Ctrl-C, once no worker is left.
         RunError: A worker was killed.
     """
-    done: dict[int, Attacked] = {}
+    done: dict[int, list[Attacked]] = {}
     progress.update(LABEL, 0, len(jobs))
-    for number, guess, seconds in _run(jobs, num_workers):
-        done[number] = Attacked(jobs[number], guess, seconds)
+    for number, (guesses, seconds) in _run(jobs, num_workers):
+        pairs = zip(jobs[number].attempts, guesses, strict=True)
+        done[number] = [Attacked(attempt, guess, seconds) for attempt, guess in pairs]
         progress.update(LABEL, len(done), len(jobs))
-    return [done[number] for number in range(len(jobs))]
+    return [attacked for number in range(len(jobs)) for attacked in done[number]]
 
 
-def _run(
-    jobs: Sequence[Job], num_workers: int
-) -> Iterator[tuple[int, Images | KeyGuess | None, float]]:
+def _run(jobs: Sequence[Job], num_workers: int) -> Iterator[tuple[int, _Timed]]:
     order = sorted(range(len(jobs)), key=lambda number: -jobs[number].seconds)
     is_long = [job.seconds > LONG_SECONDS for job in jobs]
     for number in (number for number in order if not is_long[number]):
-        yield number, *_timed(jobs[number].run)
+        yield number, _timed(jobs[number].run)
     long = [number for number in order if is_long[number]]
     tasks = [jobs[number].run for number in long]
-    for place, (guess, seconds) in work_at_once(_apart, tasks, num_workers, "attacking"):
-        yield long[place], guess, seconds
+    for place, timed in work_at_once(_apart, tasks, num_workers, "attacking"):
+        yield long[place], timed
 
 
-def _apart(run: Attack) -> tuple[Images | KeyGuess | None, float]:
-    """An attack in a process of its own: one thread each, as many at once as there are cores."""
+def _apart(run: _Run) -> _Timed:
+    """A job in a process of its own: one thread each, as many at once as there are cores."""
     torch.set_num_threads(1)
     return _timed(run)
 
 
-def _timed(run: Attack) -> tuple[Images | KeyGuess | None, float]:
+def _timed(run: _Run) -> _Timed:
     start = time.perf_counter()
-    guess = run()
-    return guess, time.perf_counter() - start
+    guesses = run()
+    return guesses, time.perf_counter() - start

@@ -3,7 +3,7 @@
 Each is given what the adversary of its first part holds, and public images; nothing more.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,15 @@ from fl_ppseg.audit.attacks.closed_form_gradient import closed_form_gradient
 from fl_ppseg.audit.attacks.embedding_matching import match_embeddings
 from fl_ppseg.audit.attacks.gradient_matching import gradient_matching
 from fl_ppseg.audit.attacks.position_correlation import correlate_positions
+from fl_ppseg.audit.attacks.reader import Budget
+from fl_ppseg.audit.attacks.survivor_network import survivor_network
 from fl_ppseg.audit.attacks.thumbnail import thumbnail
 from fl_ppseg.audit.attacks.undoing import Algorithm, Images, KeyGuess
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
+
+Show = Callable[[], Images | None]
+"""An attack on messages with what its adversary holds, bound: the ciphertexts that they show."""
 
 
 def of_many_images(
@@ -45,18 +50,49 @@ def of_single_images(
     return np.concatenate([each.restored for each in found])
 
 
-def of_sent(exchange: Exchange, attack: Callable[[Images], Images]) -> Images | None:
-    """What an attack makes of the ciphertext that a message shows in closed form.
+def of_shown(show: Show, attack: Callable[[Images], Images]) -> Images | None:
+    """What an attack makes of the ciphertexts that messages show.
 
     Args:
-        exchange: What the coordinator sent and got.
+        show: An attack on messages, bound.
         attack: From ciphertexts to guesses.
 
     Returns:
-        (1, 3, H, W); None where the message shows none.
+        (n, 3, H, W); None where the messages show none.
     """
-    ciphertext = closed_form_gradient(exchange)
-    return None if ciphertext is None else attack(ciphertext)
+    ciphertexts = show()
+    return None if ciphertexts is None else attack(ciphertexts)
+
+
+def of_survivors(
+    public: Images,
+    ciphertexts: Images,
+    shows: Sequence[Show],
+    form: str,
+    *,
+    block_size: int,
+    budget: Budget,
+) -> tuple[Images | None, ...]:
+    """`survivor_network`, trained once, of stolen ciphertexts and of those that messages show.
+
+    Args:
+        public: (n, 3, H, W), images of the adversary's own.
+        ciphertexts: (m, 3, H, W), the stolen ones.
+        shows: Attacks on messages, bound.
+        form: The canonical form that the cipher leaves.
+        block_size: Side M of a block in pixels.
+        budget: Of the training.
+
+    Returns:
+        Guesses at the stolen ones, then for each of `shows`; None where the messages show none.
+    """
+    given = [ciphertexts, *(show() for show in shows)]
+    told = [images for images in given if images is not None]
+    read = survivor_network(
+        public, np.concatenate(told), form, block_size=block_size, budget=budget
+    )
+    parts = iter(np.split(read, np.cumsum([len(images) for images in told])[:-1]))
+    return tuple(None if images is None else next(parts) for images in given)
 
 
 def small(public: Images, form: str | None, block_size: int, images: Images) -> Images:

@@ -23,15 +23,13 @@ the ciphertext. Of a batch it returns one image, a mixture of all.
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from fl_ppseg.audit.attacks.gaussian_process import error_of_sums, most_plausible, resemblance
 from fl_ppseg.audit.attacks.gradients import Floats, Gradient, gradient_of, token_gradients
+from fl_ppseg.audit.attacks.inputs import Images, image_of
 from fl_ppseg.audit.exchange import Exchange
-from fl_ppseg.blocks import Geometry, from_blocks
+from fl_ppseg.blocks import Geometry
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-
-Images = npt.NDArray[np.uint8]
 
 _SPREAD: Final = 0.3
 """Variance of a value of a model's input, in [-1, 1]: that of street scenes."""
@@ -57,10 +55,7 @@ def closed_form_gradient(exchange: Exchange) -> Images | None:
     geometry = Geometry(3, size, height // size, width // size)
     values = _blocks(exchange, geometry)
     blocks = values[:, : geometry.block_length]  # of a canonical form without its gaps
-    levels = np.clip(np.rint((blocks + 1) * 127.5), 0, 255)
-    if exchange.model.invariant in ("magnitudes", "pixel-magnitudes"):
-        levels = (255 + levels) // 2  # whose distance from mid-grey the form holds
-    return from_blocks(levels.astype(np.uint8), geometry)[None]
+    return image_of(blocks, exchange.model.invariant, geometry)
 
 
 def _blocks(exchange: Exchange, geometry: Geometry) -> Floats:

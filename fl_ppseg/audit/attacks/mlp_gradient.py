@@ -18,19 +18,17 @@ Must not: a message whose gradients do not belong together. Batches give mixture
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from fl_ppseg.audit.attacks.gaussian_process import error_of_sums, most_plausible, resemblance
 from fl_ppseg.audit.attacks.gradients import Floats, Gradient, gradient_of, token_gradients
+from fl_ppseg.audit.attacks.inputs import Images, image_of, read_blocks
 from fl_ppseg.audit.exchange import Exchange
-from fl_ppseg.blocks import Geometry, from_blocks, to_blocks
+from fl_ppseg.blocks import Geometry
 from fl_ppseg.pixels import to_input
 from fl_ppseg.setr.model import SETR, build_architecture
 from fl_ppseg.training import pixel_loss
-
-Images = npt.NDArray[np.uint8]
 
 _LAYER: Final = "backbone.blocks.0.mlp.fc1"
 _RIDGE: Final = 1e-4
@@ -75,9 +73,7 @@ def mlp_gradient(exchange: Exchange, images: Images, labels: Images) -> Images |
     inputs, spread = _standardised(public.inputs)
     seen = _inputs(exchange, public, spread, resemblance(geometry))
     shown = seen @ _ridge(inputs, public.blocks - usual)
-    levels = np.clip(np.rint((usual + shown + 1) * 127.5), 0, 255)
-    restored: Images = from_blocks(levels.astype(np.uint8), geometry)
-    return restored[None]
+    return image_of(usual + shown, None, geometry)
 
 
 def _inputs(exchange: Exchange, public: _Tokens, spread: Floats, prior: Floats) -> Floats:
@@ -121,7 +117,7 @@ def _tokens(
     gradients = torch.autograd.grad(loss, (caught["gradients"], caught["outputs"]))
     for hook in hooks:
         hook.remove()
-    blocks = to_blocks(image, model.patch_size).astype(np.float64) / 127.5 - 1
+    (blocks,) = read_blocks(image[None], None, model.patch_size)
     num_blocks = len(blocks)
     inputs, *rest = (
         tensor[0, -num_blocks:].detach().double().numpy()

@@ -3,32 +3,38 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from fl_ppseg.audit.leaks import ADVERSARIES, Adversary, LeakTable
+from fl_ppseg.audit.leaks import ADVERSARIES, MORE_THAN, Adversary, LeakTable
 from fl_ppseg.audit.page.cells import Cell, column, is_encrypted
-from fl_ppseg.audit.page.words import NAMES, sight
+from fl_ppseg.audit.page.words import ALMOST, one, sight
+from fl_ppseg.report.markup import sentence
 
 NUM_NAMED: Final = 2
 """Arms that a sentence names one by one."""
 
 
 def headline(table: LeakTable) -> str:
-    """What the first adversary that got a picture gets of the safest arm, and of the least safe.
+    """How many encrypted arms gave an image away to any attack; if none, the most that one gave.
 
-    Arms that encrypt nothing are left out.
+    No longer than two lines of the page, whatever the arms are called.
     """
-    for adversary in ADVERSARIES:
-        attacked = column(table, adversary)
-        cells = _by_leak([cell for cell in attacked if is_encrypted(cell.arm)])
-        if cells:
-            return f"A {NAMES[adversary]} gets {_extremes(cells, table)}"
-    return "No attack on an encrypted arm returned a picture"
+    arms = [arm for arm in table.arms if arm.findings and is_encrypted(arm)]
+    if not arms:
+        return "No encrypted arm was attacked"
+    pictures = [[found.scores for found in arm.findings if found.scores] for arm in arms]
+    clearest = [max(sight(each, table) for each in scores) for scores in pictures if scores]
+    if not clearest:
+        return "No attack on an encrypted arm returned a picture"
+    num_given = sum(seen >= ALMOST for seen in clearest)
+    if num_given:
+        return f"{_part(num_given, len(arms))} gave the image or almost all of it away"
+    return f"No attack got more than {max(clearest).short} from {_number(len(arms))}"
 
 
 def findings(table: LeakTable) -> tuple[str, ...]:
     """A sentence an adversary over the encrypted arms, and the scale."""
     told = (_told(adversary, table) for adversary in ADVERSARIES)
     searched = [f"Searched for keys: {table.key_search}."] if table.key_search else []
-    return (*(sentence for sentence in told if sentence), scale(table), *searched)
+    return (*filter(None, told), scale(table), *searched)
 
 
 def gets(adversary: Adversary, table: LeakTable) -> tuple[str, ...]:
@@ -49,22 +55,29 @@ def scale(table: LeakTable) -> str:
     return f"{text} A segmenter reaches {plain:.1f} mIoU on the images themselves{guess}."
 
 
-def _extremes(cells: Sequence[Cell], table: LeakTable) -> str:
-    """Of cells in falling order of what they give away, the last and the first."""
-    most, least = cells[0], cells[-1]
-    if len(cells) > 1 and len(_alike(cells, table)) == 1:
-        short = _short(least, table)
-        return f"{short} from each of {len(cells)} encrypted arms ({_span(cells)})"
-    told = [
-        f"{_short(cell, table)} from {_names([cell])} ({_span([cell])})" for cell in (least, most)
-    ]
-    return " and ".join(told[: len(cells)])
+def _part(num: int, of: int) -> str:
+    if num < of:
+        return f"{num} of {of} encrypted arms"
+    return "The encrypted arm" if of == 1 else f"Each of {of} encrypted arms"
+
+
+def _number(num: int) -> str:
+    return "the encrypted arm" if num == 1 else f"{num} encrypted arms"
 
 
 def _told(adversary: Adversary, table: LeakTable) -> str:
+    """What an adversary gets, or that one that holds less gets as much."""
+    parts, weaker = _of_encrypted(adversary, table), MORE_THAN.get(adversary)
+    if not parts:
+        return ""
+    if weaker is not None and parts == _of_encrypted(weaker, table):
+        return f"No attack gave {one(adversary)} more than {one(weaker)}."
+    return sentence(f"{one(adversary)} gets {'; '.join(parts)}")
+
+
+def _of_encrypted(adversary: Adversary, table: LeakTable) -> list[str]:
     cells = [cell for cell in column(table, adversary) if is_encrypted(cell.arm)]
-    parts = _parts(adversary, cells, table, _named_or_counted)
-    return f"A {NAMES[adversary]} gets {'; '.join(parts)}." if parts else ""
+    return _parts(adversary, cells, table, _named_or_counted)
 
 
 def _parts(

@@ -32,7 +32,9 @@ LIMITS: Final = (
     "SSIM, PSNR and correlation measure likeness. What may be told of a person or a place can be "
     "more or less than they say; the mIoU of a guess is what one machine makes of it.",
     "The coordinator's best case is a client that trains one step on one image; what an ordinary "
-    "round tells it stands among all attacks. Weights made to show an image were not tried.",
+    "round tells it stands among all attacks.",
+    "The active coordinator's weights are of one design, handed out in a few rounds; others, or "
+    "more rounds, may get more. What a node counts when it scores such weights was not read.",
     "Label maps lie plain on a training node: its thief has the outlines of everything labelled, "
     "whatever the cipher.",
     "What an arm keeps of plain's mIoU is taken from the run that was audited.",
@@ -40,7 +42,8 @@ LIMITS: Final = (
 MATRIX_LEAD: Final = (
     "The best attack of each adversary on each arm; the deeper the colour, the more it gets. "
     "Beside it what costs no attack: the ciphertext taken for the image, the thumbnail that "
-    "anybody can make of it, and the floor, what a network restores from what provably survives."
+    "anybody can make of it, and the floor, what a network restores from what provably survives. "
+    "mIoU is what a segmenter tells apart on a guess, of what it does on the images themselves."
 )
 FRONTIER_LEAD: Final = (
     "To the left less is given away, upwards more of plain's mIoU is kept: upper left is better. "

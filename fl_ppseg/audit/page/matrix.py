@@ -69,14 +69,12 @@ def _cell(cell: Cell, table: LeakTable) -> str:
 
 
 def _recognised(cell: Cell, table: LeakTable) -> str:
-    """mIoU of the guess beside those of the thumbnail and of the images themselves."""
+    """mIoU of the guess, of that on the images themselves; the thumbnail's has its column."""
     best = cell.best
     if best is None or best.scores is None or best.scores.miou is None:
         return ""
-    made = thumbnail(cell.arm)
-    compared = {"thumbnail": made.miou if made else None, "plain": table.plain_miou}
-    beside = ", ".join(f"{name} {miou:.1f}" for name, miou in compared.items() if miou is not None)
-    return f"<small>mIoU {best.scores.miou:.1f}{f' ({beside})' if beside else ''}</small>"
+    of = "" if table.plain_miou is None else f" of {table.plain_miou:.1f}"
+    return f"<small>mIoU {best.scores.miou:.1f}{of}</small>"
 
 
 def _key(cell: Cell) -> str:

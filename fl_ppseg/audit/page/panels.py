@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 from fl_ppseg.audit.leaks import FLOOR, THUMBNAIL, ArmLeaks, LeakTable
 from fl_ppseg.audit.leaks import Picture as Pixels
@@ -13,6 +14,8 @@ from fl_ppseg.report.markup import sentence, text
 from fl_ppseg.report.pictures import Picture, figure, slug, strip
 from fl_ppseg.report.rows import MISSING
 from fl_ppseg.report.styles import ArmStyle
+
+IN_THE_CLEAR: Final = "Nothing is encrypted; these have the image itself, without an attack: "
 
 
 def panels_html(table: LeakTable, styles: Mapping[str, ArmStyle], directory: Path) -> str:
@@ -34,14 +37,23 @@ def scores_text(scores: Scores) -> str:
 
 
 def _panel(arm: ArmLeaks, table: LeakTable, style: ArmStyle | None, directory: Path) -> str:
-    name = f"leak_{slug(arm.arm)}"
+    name, cells = f"leak_{slug(arm.arm)}", row(arm)
+    has_it = [NAMES[cell.adversary] for cell in cells if _needs_no_attack(cell)]
     bases = [figure(picture, name, directory) for picture in _bases(arm, table)]
-    guesses = [_guess(cell, table, name, directory) for cell in row(arm)]
+    guesses = [_guess(cell, table, name, directory) for cell in cells if not _needs_no_attack(cell)]
+    strips = [[*bases, *guesses]] if has_it else [bases, guesses]
+    words = f"<p>{text(sentence(IN_THE_CLEAR + ', '.join(has_it)))}</p>" if has_it else ""
     return (
         f'<div class="scene street"><h3>{swatch(style)}{text(arm.arm)}</h3>'
         f'<p class="note">{text(sentence(arm.note))} {text(sentence(arm.protection))}</p>'
-        f"{strip(bases) if bases else ''}{strip(guesses)}</div>"
+        f"{words}{''.join(strip(figures) for figures in strips if figures)}</div>"
     )
+
+
+def _needs_no_attack(cell: Cell) -> bool:
+    """Whether an adversary holds the image itself, for nobody encrypted it."""
+    best = cell.best
+    return best is not None and best.adversary == "ciphertext-thief" and not is_encrypted(cell.arm)
 
 
 def _bases(arm: ArmLeaks, table: LeakTable) -> Iterator[Picture]:

@@ -19,7 +19,9 @@ from fl_ppseg.report.tables import bare_table, sheet_text
 NAME: Final = 14
 """Characters in which a key's share fits beside a score, and most names fold into two lines."""
 LEAST_NAME: Final = 11
-"""Characters of the longest word that names an adversary or ends an arm's name."""
+"""Characters of the longest word that names an adversary or an attack."""
+LEAST_ARM: Final = 17
+"""Characters of the three scores to compare with, side by side."""
 BETWEEN: Final = " · "
 """Between a score and the attack that reached it; a line's end in the terminal."""
 
@@ -32,8 +34,7 @@ class LeakMatrix:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Names fold where the console is narrow, numbers never."""
-        sheet = leak_sheet(self.table)
-        rows = [tuple(column.heading for column in sheet.columns), *sheet.cells]
+        rows = _rows(leak_sheet(self.table))
         widths = _widths(rows, options.max_width)
         shown = bare_table(_ends(self.table), padding=0)
         shown.title, shown.title_style = _title(self.table), "bold"
@@ -98,13 +99,25 @@ def _ends(table: LeakTable) -> str:
     )
 
 
+def _rows(sheet: Sheet[ArmLeaks]) -> list[tuple[str, ...]]:
+    """Headings and cells; the scores to compare with stand under the arm's name."""
+    rows = [tuple(column.heading for column in sheet.columns), *sheet.cells]
+    widths = [max(map(len, texts)) for texts in zip(*rows, strict=True)]
+    num = len(BASES)
+    return [(_under(texts[:num], widths), *texts[num:]) for texts in rows]
+
+
+def _under(texts: Sequence[str], widths: Sequence[int]) -> str:
+    name, *compared = texts
+    return f"{name}{BETWEEN}{' '.join(map(str.ljust, compared, widths[1:]))}"
+
+
 def _widths(rows: Sequence[Sequence[str]], line: int) -> list[int]:
-    """Of an arm's name, of the scores to compare with, of the adversaries."""
-    bases = [max(map(len, texts)) for texts in zip(*rows, strict=True)][: len(BASES)]
-    room = line - 1 - sum(bases[1:]) - len(bases)  # a space after each column, one before all
-    width = min(NAME, max(LEAST_NAME, (room - LEAST_NAME) // len(ADVERSARIES) - 1))
-    name = max(LEAST_NAME, room - len(ADVERSARIES) * (width + 1))
-    return [min(bases[0], name), *bases[1:], *[width] * len(ADVERSARIES)]
+    """Of an arm's name and of the adversaries; a space after each, one before all."""
+    num, room = len(ADVERSARIES), line - 2
+    width = min(NAME, max(LEAST_NAME, (room - LEAST_ARM) // num - 1))
+    longest = max(len(part) for name, *_ in rows for part in name.split(BETWEEN))
+    return [min(longest, room - num * (width + 1)), *[width] * num]
 
 
 def _folded(text: str, width: int) -> str:

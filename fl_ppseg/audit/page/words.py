@@ -13,6 +13,7 @@ NAMES: Final[Mapping[Adversary, str]] = {
     "known-plaintext": "thief with a known image",
     "node-thief": "thief of a node",
     "coordinator": "coordinator",
+    "active-coordinator": "active coordinator",
 }
 HOLDS: Final[Mapping[Adversary, str]] = {
     "ciphertext-thief": "Holds one client's encrypted images and no key. The cipher, its settings, "
@@ -23,6 +24,9 @@ HOLDS: Final[Mapping[Adversary, str]] = {
     "in the clear, the model, and the private embedding where the arm has one.",
     "coordinator": "Holds the weights that it sent, one client's reply to them, and what is "
     "public. It has no ciphertext.",
+    "active-coordinator": "Holds what the coordinator holds, but instead of the averaged weights "
+    "hands out some that are made to show images. The settings of the training stay those that the "
+    "owner of the node agreed to.",
 }
 OUTLINES: Final = "The label maps show the outlines of everything labelled, without an attack."
 NO_BETTER: Final = 0.02
@@ -37,23 +41,25 @@ BRIGHTNESS_LIKE: Final = 0.4
 
 
 class Sight(NamedTuple):
-    """How much of a street a guess shows, in a few words and in a sentence."""
+    """How much of a street a guess shows: what shows more is larger."""
 
+    rank: int
     short: str
     sentence: str
 
 
-ITSELF: Final = Sight("the image itself", "Everything: the image, to the bit.")
-SHARP: Final = (
-    (0.98, Sight("the whole image", "Everything, as sharp as the image itself.")),
-    (0.9, Sight("almost all", "Almost everything; only the finest detail is off.")),
-    (0.7, Sight("a softened scene", "The scene with most of its shapes; fine detail is lost.")),
-    (0.45, Sight("large shapes", "The large shapes of the scene; small things are lost.")),
+ITSELF: Final = Sight(8, "the image itself", "Everything: the image, to the bit.")
+WHOLE: Final = Sight(7, "the whole image", "Everything, as sharp as the image itself.")
+ALMOST: Final = Sight(6, "almost all", "Almost everything; only the finest detail is off.")
+SOFT: Final = Sight(
+    5, "a softened scene", "The scene with most of its shapes; fine detail is lost."
 )
+LARGE: Final = Sight(4, "large shapes", "The large shapes of the scene; small things are lost.")
+BRIGHTNESS: Final = Sight(2, "light and dark", "Roughly where it is light and where it is dark.")
+TRACES: Final = Sight(1, "traces", "Traces: a hint of the street at most.")
+BLIND: Final = Sight(0, "a blind guess", "No more than a guess that has seen other streets only.")
+SHARP: Final = ((0.98, WHOLE), (0.9, ALMOST), (0.7, SOFT), (0.45, LARGE))
 """Least SSIM of each."""
-BRIGHTNESS: Final = Sight("light and dark", "Roughly where it is light and where it is dark.")
-TRACES: Final = Sight("traces", "Traces: a hint of the street at most.")
-BLIND: Final = Sight("a blind guess", "No more than a guess that has seen other streets only.")
 
 
 def sight(scores: Scores, table: LeakTable) -> Sight:
@@ -76,10 +82,20 @@ def sight(scores: Scores, table: LeakTable) -> Sight:
     if has_layout and scores.correlation >= THUMBNAIL_LIKE:
         height, width = (side // table.block_size for side in table.image_size)
         size = f"{height} x {width}"
-        return Sight("a thumbnail", f"Little but a thumbnail: the street as {size} patches.")
+        return Sight(3, "a thumbnail", f"Little but a thumbnail: the street as {size} patches.")
     if has_layout and scores.correlation >= BRIGHTNESS_LIKE:
         return BRIGHTNESS
     return TRACES if has_layout or scores.ssim > blind.ssim + NO_BETTER else BLIND
+
+
+def one(adversary: Adversary) -> str:
+    """An adversary with its article.
+
+    >>> one("active-coordinator")
+    'an active coordinator'
+    """
+    name = NAMES[adversary]
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def told(cell: Cell, table: LeakTable) -> str:
@@ -106,7 +122,7 @@ def _seen(cell: Cell, table: LeakTable) -> str:
     seen = sight(best.scores, table).sentence
     if best.adversary == cell.adversary:
         return seen
-    return f"{seen} As much as a {NAMES[best.adversary]} gets."
+    return f"{seen} As much as {one(best.adversary)} gets."
 
 
 def _key(cell: Cell) -> list[str]:

@@ -1,0 +1,56 @@
+"""Neurons of imprinted weights: which one answers for which block and threshold, how they moved.
+
+All MLPs of the encoder are one row of neurons: threshold by threshold, and in each block by block.
+"""
+
+import re
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from fl_ppseg.audit.attacks.inputs import Floats
+from fl_ppseg.audit.exchange import Exchange
+from fl_ppseg.messages import Arrays
+
+_LEAST: Final = 1e-6
+"""Share of the largest sum above which a difference of neighbours is no rounding error."""
+
+
+def num_thresholds(arrays: Arrays, num_blocks: int) -> int:
+    """How many neurons there are for each block."""
+    return sum(len(arrays[name]) for name in mlps(arrays, "fc1.weight")) // num_blocks
+
+
+def moved(exchange: Exchange, name: str, num_blocks: int) -> Floats:
+    """(T, N, ...), how the neurons' weights or biases moved."""
+    before, after = (rows(a, name, num_blocks) for a in (exchange.sent, exchange.returned))
+    return after - before
+
+
+def rows(arrays: Arrays, name: str, num_blocks: int) -> Floats:
+    """(T, N, ...), the neurons' weights or biases in their order; T thresholds."""
+    rows = np.concatenate([arrays[layer] for layer in mlps(arrays, f"fc1.{name}")])
+    number = len(rows) // num_blocks
+    shaped = rows[: number * num_blocks].reshape(number, num_blocks, *rows.shape[1:])
+    return shaped.astype(np.float64)
+
+
+def gaps(sums: Floats) -> Floats:
+    """(T, ...), sums over what exceeds each threshold -> over what lies below the next, too."""
+    return np.stack([*(low - high for low, high in pairwise(sums)), sums[-1]])
+
+
+def mlps(names: Iterable[str], part: str) -> list[str]:
+    """A tensor of every layer's MLP, from the first layer."""
+    found = [name for name in names if name.endswith(f".mlp.{part}")]
+    return sorted(found, key=lambda name: int(re.findall(r"\d+", name)[0]))
+
+
+def is_held(totals: Floats) -> npt.NDArray[np.bool_]:
+    """(T, N) -> (T,), whether any image is in a gap."""
+    sums = np.abs(totals).sum(axis=1)
+    held: npt.NDArray[np.bool_] = sums > _LEAST * sums.max()
+    return held

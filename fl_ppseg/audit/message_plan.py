@@ -1,0 +1,105 @@
+"""The coordinator's part of the plan: what is tried on the messages of one client.
+
+Always in the public basis: what an embedding adapted to a key makes of ciphertexts is what the
+public one makes of the images.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final, NamedTuple
+
+from fl_ppseg.audit.attacks.chains import (
+    Show,
+    decrypted_update,
+    of_shown,
+    of_single_images,
+    searched,
+    small,
+)
+from fl_ppseg.audit.attacks.closed_form_gradient import closed_form_gradient
+from fl_ppseg.audit.attacks.imprint import imprint
+from fl_ppseg.audit.attacks.mlp_gradient import mlp_gradient
+from fl_ppseg.audit.jobs import MATCHING_SECONDS, SEARCH_SECONDS, Attack, Attempt, Job
+from fl_ppseg.audit.leaks import Adversary
+from fl_ppseg.audit.material import Holdings, Scenes
+from fl_ppseg.audit.rounds import Overheard
+from fl_ppseg.setr.names import EMBEDDING_TENSORS
+
+NUM_LOOKED_AT: Final = 100
+"""Public images that an attack on messages learns from."""
+
+
+class Shown(NamedTuple):
+    """An attack that shows what a client's model read."""
+
+    attack: str
+    show: Show
+    attempt: Callable[[str, str], Attempt]
+    """From an attack's name and a note on it."""
+
+
+def shown(scenes: Scenes, arm: Holdings, heard: Overheard) -> Shown | None:
+    """What shows the input of the model; None where nothing does."""
+    if heard.kind == "imprinted":
+        own = arm.as_read(scenes.public[:NUM_LOOKED_AT])
+        show: Show = partial(imprint, heard.exchanges, own)
+        return Shown("imprint", show, partial(_attempt, arm, heard))
+    (exchange,) = heard.exchanges
+    if EMBEDDING_TENSORS[0] not in exchange.returned:
+        return None
+    show = partial(closed_form_gradient, exchange)
+    return Shown("closed-form", show, partial(_attempt, arm, heard))
+
+
+def of_messages(scenes: Scenes, arm: Holdings, heard: Overheard) -> Iterator[Job]:
+    """What is tried on them, but for the networks that read canonical forms."""
+    found = shown(scenes, arm, heard)
+    if found is not None:
+        how = {
+            "imprint": "with weights made to show images",
+            "closed-form": "from the gradients of the embeddings",
+        }
+        yield Job.of(found.attempt(found.attack, how[found.attack]), found.show)
+        if arm.is_encrypted:
+            yield from _of_ciphertexts(scenes, arm, found)
+    if heard.kind != "imprinted":
+        yield from _of_embeddings(scenes, arm, heard)
+
+
+def _of_ciphertexts(scenes: Scenes, arm: Holdings, found: Shown) -> Iterator[Job]:
+    """Ciphertexts that messages show are attacked like stolen ones."""
+    if found.attack == "imprint" and arm.shows_tokens_of == "images":
+        return
+    own, size, name = scenes.public, arm.block_size, found.attack
+    run: Attack = partial(of_shown, found.show, partial(small, own, arm.form, size))
+    yield Job.of(found.attempt(f"{name}+thumbnail", "then the thumbnail of what it shows"), run)
+    if arm.protection.block_scope == "common":
+        positions = partial(of_single_images, own, block_size=size, algorithm=arm.algorithm)
+        run = partial(of_shown, found.show, positions)
+        note = "then position correlation on what it shows"
+        yield Job.of(found.attempt(f"{name}+positions", note), run, SEARCH_SECONDS)
+
+
+def _of_embeddings(scenes: Scenes, arm: Holdings, heard: Overheard) -> Iterator[Job]:
+    """The key that an adapted embedding is; and gradients where no embedding travels."""
+    (exchange,) = heard.exchanges
+    if EMBEDDING_TENSORS[0] in exchange.returned:
+        if arm.protection.embedding == "adapted":
+            public, size = arm.public_embedding, arm.block_size
+            run: Attack = partial(decrypted_update, exchange, public, size, arm.algorithm)
+            note = "undone with the key that the embedding gives away"
+            yield Job.of(_attempt(arm, heard, "closed-form+key", note), run)
+        return
+    own = scenes.public[:NUM_LOOKED_AT], scenes.public_labels[:NUM_LOOKED_AT]
+    run = partial(mlp_gradient, exchange, *own)
+    attempt = _attempt(arm, heard, "mlp-gradient", "from the gradient of the first MLP")
+    yield Job.of(attempt, run, SEARCH_SECONDS)
+    if heard.kind == "single":
+        attempt = _attempt(arm, heard, "gradient-matching", "searched for by its gradients")
+        yield Job.of(attempt, partial(searched, exchange), MATCHING_SECONDS)
+
+
+def _attempt(arm: Holdings, heard: Overheard, attack: str, note: str) -> Attempt:
+    adversary: Adversary = "active-coordinator" if heard.kind == "imprinted" else "coordinator"
+    told = f"{heard.note}; {note}"
+    return Attempt(attack, adversary, (arm.arm,), heard.truth, told, is_in_order=False)

@@ -54,7 +54,9 @@ def first_layer(network: SETR, images: Images, part: str) -> Floats:
 
     hook = network.backbone.blocks[0].get_submodule(part).register_forward_pre_hook(catch)
     with torch.no_grad():
-        network.features(to_input(torch.from_numpy(images)))
+        network.backbone.forward_intermediates(
+            to_input(torch.from_numpy(images)), indices=[0], stop_early=True
+        )
     hook.remove()
     num_blocks = network.grid[0] * network.grid[1]
     return np.asarray(caught[0][:, -num_blocks:].double().numpy())

@@ -13,6 +13,7 @@ import torch
 
 from fl_ppseg.audit.attacks.imprint import imprint
 from fl_ppseg.audit.attacks.imprinting import imprinted
+from fl_ppseg.audit.attacks.neurons import kept
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.audit.scores import score_images
 from fl_ppseg.audit.update import Truth, overhear
@@ -79,7 +80,7 @@ def played(
     for round in range(11 - rounds, 11):
         made = imprinted(network, public, exchanges)
         exchange, truth = overhear(settings, arm, made, scenes, round=round)
-        exchanges.append(exchange)
+        exchanges.append(kept(exchange))
     return exchanges, truth
 
 

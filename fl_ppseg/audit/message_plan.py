@@ -19,7 +19,14 @@ from fl_ppseg.audit.attacks.chains import (
 from fl_ppseg.audit.attacks.closed_form_gradient import closed_form_gradient
 from fl_ppseg.audit.attacks.imprint import imprint
 from fl_ppseg.audit.attacks.mlp_gradient import mlp_gradient
-from fl_ppseg.audit.jobs import MATCHING_SECONDS, SEARCH_SECONDS, Attack, Attempt, Job
+from fl_ppseg.audit.jobs import (
+    IMPRINT_SECONDS,
+    MATCHING_SECONDS,
+    SEARCH_SECONDS,
+    Attack,
+    Attempt,
+    Job,
+)
 from fl_ppseg.audit.leaks import Adversary
 from fl_ppseg.audit.material import Holdings, Scenes
 from fl_ppseg.audit.rounds import Overheard
@@ -36,6 +43,7 @@ class Shown(NamedTuple):
     show: Show
     attempt: Callable[[str, str], Attempt]
     """From an attack's name and a note on it."""
+    seconds: float
 
 
 def shown(scenes: Scenes, arm: Holdings, heard: Overheard) -> Shown | None:
@@ -43,12 +51,12 @@ def shown(scenes: Scenes, arm: Holdings, heard: Overheard) -> Shown | None:
     if heard.kind == "imprinted":
         own = arm.as_read(scenes.public[:NUM_LOOKED_AT])
         show: Show = partial(imprint, heard.exchanges, own)
-        return Shown("imprint", show, partial(_attempt, arm, heard))
+        return Shown("imprint", show, partial(_attempt, arm, heard), IMPRINT_SECONDS)
     (exchange,) = heard.exchanges
     if EMBEDDING_TENSORS[0] not in exchange.returned:
         return None
     show = partial(closed_form_gradient, exchange)
-    return Shown("closed-form", show, partial(_attempt, arm, heard))
+    return Shown("closed-form", show, partial(_attempt, arm, heard), 2.0)
 
 
 def of_messages(scenes: Scenes, arm: Holdings, heard: Overheard) -> Iterator[Job]:
@@ -59,7 +67,7 @@ def of_messages(scenes: Scenes, arm: Holdings, heard: Overheard) -> Iterator[Job
             "imprint": "with weights made to show images",
             "closed-form": "from the gradients of the embeddings",
         }
-        yield Job.of(found.attempt(found.attack, how[found.attack]), found.show)
+        yield Job.of(found.attempt(found.attack, how[found.attack]), found.show, found.seconds)
         if arm.is_encrypted:
             yield from _of_ciphertexts(scenes, arm, found)
     if heard.kind != "imprinted":
@@ -72,12 +80,13 @@ def _of_ciphertexts(scenes: Scenes, arm: Holdings, found: Shown) -> Iterator[Job
         return
     own, size, name = scenes.public, arm.block_size, found.attack
     run: Attack = partial(of_shown, found.show, partial(small, own, arm.form, size))
-    yield Job.of(found.attempt(f"{name}+thumbnail", "then the thumbnail of what it shows"), run)
+    attempt = found.attempt(f"{name}+thumbnail", "then the thumbnail of what it shows")
+    yield Job.of(attempt, run, found.seconds)
     if arm.protection.block_scope == "common":
         positions = partial(of_single_images, own, block_size=size, algorithm=arm.algorithm)
         run = partial(of_shown, found.show, positions)
         note = "then position correlation on what it shows"
-        yield Job.of(found.attempt(f"{name}+positions", note), run, SEARCH_SECONDS)
+        yield Job.of(found.attempt(f"{name}+positions", note), run, found.seconds + SEARCH_SECONDS)
 
 
 def _of_embeddings(scenes: Scenes, arm: Holdings, heard: Overheard) -> Iterator[Job]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from fl_ppseg.audit.attacks.imprinting import imprinted
+from fl_ppseg.audit.attacks.neurons import kept
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.audit.scores import Images
 from fl_ppseg.audit.update import overhear
@@ -109,6 +110,6 @@ def _imprinted(
         made = imprinted(network, own, exchanges)
         exchange, truth = overhear(config, arm, made, scenes, round=round)
         # one adapted to a key gives the same tokens
-        exchanges.append(replace(exchange, sent=exchange.sent | public))
+        exchanges.append(kept(replace(exchange, sent=exchange.sent | public)))
     note = f"{as_trained}, {len(exchanges)} round{'s' if len(exchanges) > 1 else ''}"
     return Overheard("imprinted", tuple(exchanges), truth.plain, note)

@@ -5,6 +5,7 @@ All MLPs of the encoder are one row of neurons: threshold by threshold, and in e
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
@@ -15,8 +16,19 @@ from fl_ppseg.audit.attacks.inputs import Floats
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.messages import Arrays
 
+_READ: Final = re.compile(r"backbone\.(?!blocks)|\.blocks\.0\.|\.mlp\.fc1\.")
+"""Names of what the attack reads: all before the second layer, and the neurons."""
 _LEAST: Final = 1e-6
 """Share of the largest sum above which a difference of neighbours is no rounding error."""
+
+
+def kept(exchange: Exchange) -> Exchange:
+    """An exchange without what the attack does not read: most of a model."""
+    sent, returned = (
+        {name: value for name, value in arrays.items() if _READ.search(name)}
+        for arrays in (exchange.sent, exchange.returned)
+    )
+    return replace(exchange, sent=sent, returned=returned)
 
 
 def num_thresholds(arrays: Arrays, num_blocks: int) -> int:

@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 import small_federation as small
+import small_vault
+import torch
 import yaml
 
+from clients.vault import Assignment
 from fl_ppseg import workers
 from fl_ppseg.command_line import LOGGERS, run
 from fl_ppseg.simulate import main
@@ -56,6 +59,27 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cities = ({"aachen": 7, "bochum": 5, "bremen": 4}, {"lindau": 2, "munster": 2})
     synthesize(root, num_train=16, num_val=4, size=(32, 64), cities=cities)
     return root
+
+
+@pytest.fixture(scope="module")
+def job(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Assignment:
+    """What the owner of aachen prepares: a shard of each kind of protection."""
+    return small_vault.assignment(scenes, tmp_path_factory.mktemp("vaults"))
+
+
+@pytest.fixture(scope="module")
+def folders(job: Assignment) -> dict[str, Path]:
+    """These shards, by arm."""
+    return small_vault.shards(job)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small tensors on a busy machine: more threads would only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from fake_nodes import TRAIN, FakeNodes, nodes
+from fake_runs import Run, assert_same
 from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
-from test_city_strategy import Run, assert_same
 
 from fl_ppseg.engines.in_process import COORDINATOR, InProcessGrid
 from strategies import comebacks

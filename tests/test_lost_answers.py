@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from fake_nodes import TRAIN, FakeNodes, nodes
+from fake_runs import Run, assert_same
 from flwr.app import Message
-from test_city_strategy import Run, assert_same
 
 from fl_ppseg.engines.in_process import InProcessGrid
 from strategies import comebacks, lost_answers

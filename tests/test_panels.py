@@ -84,16 +84,20 @@ def test_encrypted_pictures_hold_the_values_of_the_scene(panels: list[ScenePanel
             np.testing.assert_array_equal(values, np.sort(panel.plain, axis=None))
 
 
+def with_the_shared_key(experiment: Experiment, image: np.ndarray, cipher: str) -> np.ndarray:
+    """(H, W, 3) -> (H, W, 3), encrypted as the owners of a shared arm would."""
+    shared = shared_subkey(experiment.vault_dir, arms_of(experiment.config)["conventional-2"])
+    pixels = np.ascontiguousarray(image.transpose(2, 0, 1))
+    return encrypt(pixels, shared, cipher, block_size=8, scope="common").transpose(1, 2, 0)
+
+
 def test_no_picture_is_made_with_the_shared_key(
     experiment: Experiment, panels: list[ScenePanel]
 ) -> None:
-    arms = arms_of(experiment.config)
-    shared = shared_subkey(experiment.vault_dir, arms["conventional-2"])
     for panel in panels:
-        image = np.ascontiguousarray(panel.plain.transpose(2, 0, 1))
         for label, picture in panel.encrypted.items():
-            sealed = encrypt(image, shared, label.split(",")[0], block_size=8, scope="common")
-            assert not np.array_equal(picture, sealed.transpose(1, 2, 0))
+            sealed = with_the_shared_key(experiment, panel.plain, label.split(",")[0])
+            assert not np.array_equal(picture, sealed)
 
 
 def answer(experiment: Experiment, arm: str, image: np.ndarray) -> np.ndarray:
@@ -125,7 +129,6 @@ def test_shared_arms_show_right_wrong_and_no_key(
     experiment: Experiment, panels: list[ScenePanel]
 ) -> None:
     arms = arms_of(experiment.config)
-    shared = shared_subkey(experiment.vault_dir, arms["conventional-2"])
     for panel in panels:
         assert list(panel.key_predictions) == SHARED
         for arm, guesses in panel.key_predictions.items():
@@ -136,9 +139,8 @@ def test_shared_arms_show_right_wrong_and_no_key(
         for arm in ("conventional-2", "access-control-np"):
             guesses, cipher = panel.key_predictions[arm], arms[arm].cipher
             assert cipher is not None
-            image = np.ascontiguousarray(panel.plain.transpose(2, 0, 1))
-            sealed = encrypt(image, shared, cipher, block_size=8, scope="common")
-            expected = answer(experiment, arm, sealed.transpose(1, 2, 0))
+            sealed = with_the_shared_key(experiment, panel.plain, cipher)
+            expected = answer(experiment, arm, sealed)
             np.testing.assert_array_equal(guesses["right"], expected)
             np.testing.assert_array_equal(guesses["none"], answer(experiment, arm, panel.plain))
 

@@ -4,6 +4,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import fake_nodes
 import pytest
 import yaml
 
@@ -47,19 +48,8 @@ def policy_of(kind: Any) -> NodePolicy:
 
 
 def request(**changes: Any) -> Request:
-    asked: dict[str, Any] = {
-        "task": "train",
-        "run_id": "run",
-        "round": 1,
-        "num_rounds": 2,
-        "arm": "per-image",
-        "seed": 0,
-        "embedding": "uploaded",
-        "num_classes": 19,
-        "model": ModelConfig(),
-        "training": TrainingConfig(),
-    }
-    return Request(**asked | changes)
+    asked = {"task": "train", "round": 1, "arm": "per-image", "num_classes": 19}
+    return fake_nodes.request(**asked | changes)
 
 
 @pytest.mark.parametrize("task", ["train", "evaluate"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import small_federation as small
 from fake_nodes import TRAIN, nodes
-from test_city_strategy import Run
+from fake_runs import Run
 
 from clients.local_privacy import released
 from clients.policy import LocalPrivacy, RefusedError, load_policy, policy_path, save_policy
@@ -79,7 +79,7 @@ PRIVACY = {"noise_multiplier": 2.0, "clipping_norm": 1.0, "delta": 1e-4}
 def test_a_round_says_what_privacy_costs_so_far(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("test_city_strategy.START", {"head.w": np.zeros(3, np.float32)})
+    monkeypatch.setattr("fake_runs.START", {"head.w": np.zeros(3, np.float32)})
     run = Run(tmp_path).train({"num_rounds": 2, "privacy": PRIVACY})
     spent = [(x["num_releases"], x["epsilon"], x["delta"]) for x in run.lines("round")]
     assert spent == [(k, pytest.approx(epsilon(k, 2.0, 1e-4)), 1e-4) for k in (1, 2)]
@@ -94,7 +94,7 @@ def test_a_round_that_is_repeated_costs_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its first result may have been seen: the cities scored it before the server was killed."""
-    monkeypatch.setattr("test_city_strategy.START", {"head.w": np.zeros(3, np.float32)})
+    monkeypatch.setattr("fake_runs.START", {"head.w": np.zeros(3, np.float32)})
     half = Run(tmp_path).train({"num_rounds": 2, "privacy": PRIVACY}, until=1)
     start = half.checkpoint()
     Run(tmp_path).train({"num_rounds": 2, "privacy": PRIVACY}, resumed=start)

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_nodes import Answer, FakeNodes, honest, reply
+from fake_runs import START, Run
 from flwr.app import Array, ArrayRecord, RecordDict
 from flwr.serverapp.strategy.multikrum import select_multikrum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as np_arrays
 from scipy.stats import trim_mean
-from test_city_strategy import START, Run
 
 from fl_ppseg.config import FederationConfig
 from fl_ppseg.errors import RunError

@@ -29,17 +29,6 @@ from fl_ppseg.keys import ClientKey, SubKey
 from fl_ppseg.shard import Shard
 from fl_ppseg.shard_draft import ShardDraft
 
-
-@pytest.fixture(scope="module")
-def job(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Assignment:
-    return assignment(scenes, tmp_path_factory.mktemp("vaults"))
-
-
-@pytest.fixture(scope="module")
-def folders(job: Assignment) -> dict[str, Path]:
-    return shards(job)
-
-
 # What a shard holds.
 
 

@@ -32,16 +32,6 @@ from fl_ppseg.keys import ClientKey
 from fl_ppseg.shard_draft import ShardDraft
 
 
-@pytest.fixture(scope="module")
-def job(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Assignment:
-    return assignment(scenes, tmp_path_factory.mktemp("vaults"))
-
-
-@pytest.fixture(scope="module")
-def folders(job: Assignment) -> dict[str, Path]:
-    return shards(job)
-
-
 def test_keys_and_salts_are_the_owners_alone(job: Assignment, folders: dict[str, Path]) -> None:
     assert folders
     assert mode(job.vault) == mode(job.vault / "manifests") == 0o700

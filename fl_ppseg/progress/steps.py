@@ -1,6 +1,5 @@
 """Progress of the counted steps before a run: scenes drawn, views encrypted, weights fetched."""
 
-from types import TracebackType
 from typing import Self, TextIO
 
 from rich.console import Console
@@ -39,12 +38,7 @@ class StepProgress:
         self._bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
     def update(self, label: str, done: int, total: int) -> None:

@@ -65,41 +65,31 @@ def correlate_positions(
     if algorithm.moves != "nothing":
         upright = undoing.restore(ciphertexts, block_size)
         generator = np.random.default_rng(seed)
-        find = _order_of_values if algorithm.moves == "values" else _order_of_pixels
-        order, confidence = find(upright, public, block_size, num_starts, generator)
+        order, confidence = _order(upright, public, block_size, algorithm, num_starts, generator)
         undoing = Undoing.signed(order, sign)
     return KeyGuess(undoing.restore(ciphertexts, block_size), undoing, confidence)
 
 
-def _order_of_values(
+def _order(
     hidden: Images,
     public: Images,
     block_size: int,
+    algorithm: Algorithm,
     num_starts: int,
     generator: np.random.Generator,
 ) -> tuple[Order, float]:
-    """(n, 3, H, W) of moved values -> (L,) where each comes from, and the confidence."""
-    puzzle = _puzzle(hidden, public, block_size, 1, generator)
+    """(n, 3, H, W), moved -> (L,) where each value comes from, and the confidence."""
+    whole_pixels = algorithm.moves == "pixels"
+    puzzle = _puzzle(hidden, public, block_size, 3 if whole_pixels else 1, generator)
     order = _solve(puzzle, block_size, num_starts, generator)
+    if whole_pixels:  # their channels are where they were
+        return values_of_pixels(order), puzzle.agreement(order)
     straight = Undoing.signed(order, np.ones(len(order), np.int8)).restore(hidden, block_size)
     # the channel that was restored as the one of number channels[c] is c
     channels = list(channel_order(straight, public))
     places = np.arange(len(order)).reshape(3, -1)[channels].ravel()
     order = swap_nodes(puzzle, places.argsort()[order])
     return order, puzzle.agreement(order)
-
-
-def _order_of_pixels(
-    hidden: Images,
-    public: Images,
-    block_size: int,
-    num_starts: int,
-    generator: np.random.Generator,
-) -> tuple[Order, float]:
-    """The same of whole pixels, whose channels are where they were."""
-    puzzle = _puzzle(hidden, public, block_size, 3, generator)
-    order = _solve(puzzle, block_size, num_starts, generator)
-    return values_of_pixels(order), puzzle.agreement(order)
 
 
 def _puzzle(

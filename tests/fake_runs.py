@@ -1,0 +1,76 @@
+"""Whole arms over fake nodes, from their start or from a checkpoint."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fake_nodes import FakeNodes, Listener, nodes, request
+
+from fl_ppseg.config import FederationConfig
+from fl_ppseg.messages import Arrays, pack_arrays
+from fl_ppseg.run_folder import Checkpoint, RunFolder
+from fl_ppseg.setr.names import EMBEDDING_TENSORS
+from strategies.arm_run import ArmRun
+from strategies.city_strategy import CityStrategy
+from strategies.grid import LazyGrid
+
+EMBEDDING = EMBEDDING_TENSORS[0]
+START: Arrays = {
+    EMBEDDING: np.zeros((2, 2), np.float32),
+    "head.w": np.array([1, 2, 3], np.float32),
+    "norm.num_batches_tracked": np.array(4),
+}
+ABOUT = {"arm": "plain", "seed": 0}
+
+
+class Run:
+    """A strategy over fake nodes, from its start or from a checkpoint."""
+
+    def __init__(self, path: Path, fake: FakeNodes | None = None) -> None:
+        self.fake = fake or nodes()
+        self.folder = RunFolder(path)
+        self.folder.path.mkdir(exist_ok=True)
+        self.listener = Listener()
+
+    def train(
+        self,
+        federation: Mapping[str, Any] | None = None,
+        resumed: Checkpoint | None = None,
+        until: int | None = None,
+        kind: type[CityStrategy] = CityStrategy,
+        is_centralised: bool = False,
+        **changes: Any,
+    ) -> "Run":
+        config = FederationConfig.model_validate({"num_rounds": 2} | dict(federation or {}))
+        roll = self.fake.roll(self.listener)
+        run = ArmRun(request(**changes), config, roll, ABOUT, is_centralised)
+        arrays = resumed.arrays if resumed else START
+        kind(run, self.folder, self.listener, resumed).start(
+            LazyGrid(self.fake.grid),
+            pack_arrays(arrays),
+            num_rounds=(until or config.num_rounds) - (resumed.round if resumed else 0),
+            timeout=60,
+        )
+        return self
+
+    def checkpoint(self) -> Checkpoint:
+        found = self.folder.latest("plain", 0)
+        assert found is not None
+        return found
+
+    def trained(self) -> list[list[str]]:
+        """Cities asked in each round."""
+        asked = [(round, city) for task, round, city in self.fake.asked if task == "train"]
+        rounds = sorted({round for round, _ in asked})
+        return [[city for r, city in asked if r == round] for round in rounds]
+
+    def lines(self, role: str) -> list[dict[str, Any]]:
+        return [line for line in self.folder.lines() if line["role"] == role]
+
+
+def assert_same(ours: Arrays, theirs: Arrays) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert (value.dtype, value.shape) == (theirs[name].dtype, theirs[name].shape)
+        assert value.tobytes() == theirs[name].tobytes()

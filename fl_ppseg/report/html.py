@@ -39,7 +39,8 @@ LIMITS = (
     "with parameters of its own for each block no more than what survives is left.",
     "Label maps lie plain on the training node: the outlines of everything labelled.",
     "The coordinator sees the weights of every client, losses and confusion counts. Against it the "
-    "cipher adds nothing where the embedding is private and frozen; federation protects there.",
+    "cipher adds nothing where the embedding is private and frozen; federation protects there, as "
+    "long as the weights that it hands out are honest averages.",
     "A private embedding beside public weights is as good as the client's key: it never leaves the "
     "owner's own node, which must be trusted.",
     "No attack was run for this report; `python -m fl_ppseg.audit RUN` runs them.",

@@ -46,6 +46,9 @@ class ArmPolicy(Section):
     training: TrainingConfig | None = None
     """The local update that its owner agreed to; none: whatever is asked. Settings decide what an
     update tells: of one image and one step it is that image's gradient."""
+    num_rounds: Annotated[int, Field(ge=1)] | None = None
+    """Rounds over which the learning rate falls, as agreed; none: whatever is asked. Steps late in
+    many rounds are so small that weights made to show images show them exactly."""
     protection: ArmConfig | None = None
     """The arm's settings as its owner read them, for its owner to read again."""
 
@@ -186,6 +189,10 @@ def permit(policy: NodePolicy, request: "Request") -> Permit:
         raise RefusedError("refused: this node only evaluates")
     if request.task == "train" and arm.training not in (None, request.training):
         raise RefusedError("refused: the owner has agreed to other settings of the training")
+    if request.task == "train" and arm.num_rounds not in (None, request.num_rounds):
+        raise RefusedError("refused: the owner has agreed to another number of rounds")
+    if request.task == "train" and not 1 <= request.round <= request.num_rounds:
+        raise RefusedError(f"refused: there is no round {request.round} of {request.num_rounds}")
     shards = arm.shards
     if request.task == "train" and arm.training_shards is not None:
         shards = arm.training_shards

@@ -252,7 +252,7 @@ def _write_policies(
         for name, arm in arms_of(config).items():
             found = {seed: prepared[node.city, seed][name] for seed in config.seeds}
             together = _centralised(arm, node, training, prepared, name, config.seeds)
-            arms[name] = agreed(arm, found, config.training, together)
+            arms[name] = agreed(arm, found, config.training, config.federation.num_rounds, together)
         policy = NodePolicy(
             city=node.city,
             role=node.role,

@@ -50,7 +50,8 @@ NODES = ("aachen", "bochum", "bremen", "lindau", "munster")
 @pytest.fixture(scope="module")
 def experiment(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     table = {"trained": TRAINED}
-    settings = small.config(scenes, arms=[*EMBEDDINGS], arm_table=table)
+    rounds = {"federation": {"num_rounds": 4}}
+    settings = small.config(scenes, arms=[*EMBEDDINGS], arm_table=table, **rounds)
     return small.prepared(settings, tmp_path_factory.mktemp("experiment"))
 
 
@@ -69,7 +70,7 @@ def request_of(experiment: Experiment) -> Callable[..., Request]:
             "task": "train",
             "run_id": "run",
             "round": 1,
-            "num_rounds": 2,
+            "num_rounds": experiment.config.federation.num_rounds,
             "arm": arm,
             "seed": 0,
             "embedding": EMBEDDINGS[arm],
@@ -198,7 +199,7 @@ def test_a_repeated_round_starts_from_the_version_before(
     forget_after(folder, 0)
 
     def trained(round: int) -> str:
-        asked = request_of("trained", round=round, num_rounds=4)
+        asked = request_of("trained", round=round)
         allowed = asked.arrays.keys() - set(EMBEDDING_TENSORS)
         reply = answer(grid, asked, allowed=allowed)
         return small.bits(reply.arrays) + small.bits(load_private(folder, round))

@@ -154,6 +154,23 @@ def test_other_settings_of_the_training_than_agreed_are_refused(tmp_path: Path) 
         assert permit(own, request(training=asked, task="evaluate")).shards == SHARDS
 
 
+def test_another_number_of_rounds_than_agreed_is_refused(tmp_path: Path) -> None:
+    arm = ArmPolicy(embedding="uploaded", shards={0: SHARDS}, num_rounds=4)
+    path = tmp_path / "policy.yaml"
+    save_policy(NodePolicy(city="aachen", role="train", arms={"per-image": arm}), path)
+    own = load_policy(path)
+    assert permit(own, request(round=4, num_rounds=4)).shards == SHARDS
+    with pytest.raises(RefusedError, match="refused: the owner has agreed to another number of"):
+        permit(own, request(round=4, num_rounds=1_000_000))
+    assert permit(own, request(num_rounds=9, task="evaluate")).shards == SHARDS
+
+
+@pytest.mark.parametrize("round", [-1, 0, 5])
+def test_rounds_that_are_none_are_refused(round: int) -> None:
+    with pytest.raises(RefusedError, match=f"refused: there is no round {round} of 4"):
+        permit(policy(), request(round=round, num_rounds=4))
+
+
 def test_policy_file_is_the_owners_alone_and_reads_back(tmp_path: Path) -> None:
     path = tmp_path / "new" / "node.yaml"
     save_policy(policy(), path)

@@ -62,7 +62,7 @@ def request_of(config: Path, task: str) -> Request:
         task=task,  # type: ignore[arg-type]
         run_id="run",
         round=1,
-        num_rounds=1,
+        num_rounds=settings.federation.num_rounds,
         arm="per-client-private",
         seed=0,
         embedding="private",

@@ -126,6 +126,7 @@ def hand_over(
                 arm,
                 {seed: found[name] for seed, found in prepared.items()},
                 handover.config.training,
+                handover.config.federation.num_rounds,
             )
             for name, arm in handover.arms.items()
         }

@@ -25,6 +25,7 @@ def agreed(
     arm: ArmConfig,
     prepared: Mapping[int, Prepared],
     training: TrainingConfig,
+    num_rounds: int,
     training_shards: dict[int, tuple[Path, ...]] | None = None,
 ) -> ArmPolicy:
     """What an owner agrees to for an arm.
@@ -33,6 +34,7 @@ def agreed(
         arm: Its settings.
         prepared: What the vault made, by seed.
         training: The local update.
+        num_rounds: Of the run.
         training_shards: As in `ArmPolicy`.
     """
     private = {seed: p.private for seed, p in prepared.items() if p.private is not None}
@@ -43,6 +45,7 @@ def agreed(
         private=private or None,
         private_rate=arm.private_rate,
         training=training,
+        num_rounds=num_rounds,
         protection=arm,
     )
 

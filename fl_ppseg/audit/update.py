@@ -162,7 +162,8 @@ def _owner(
         rounds={request.arm: request.round - 1},
     )
     prepared = prepare_shards(job)
-    arms = {request.arm: agreed(protection, {seed: prepared[request.arm]}, request.training)}
+    made = {seed: prepared[request.arm]}
+    arms = {request.arm: agreed(protection, made, request.training, request.num_rounds)}
     policy = place / "policy.yaml"
     save_policy(NodePolicy(city=city, role="train", arms=arms), policy)
     everything = range(len(scenes)), [0] * len(scenes)

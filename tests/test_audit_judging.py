@@ -1,0 +1,88 @@
+"""Guesses beside the truth, in order or in none; jobs that answer several attempts at once."""
+
+import sys
+from functools import partial
+
+import attack_cases
+import numpy as np
+import pytest
+import small_federation as small
+
+from fl_ppseg import workers
+from fl_ppseg.audit.attacks.chains import of_survivors
+from fl_ppseg.audit.attacks.reader import Budget
+from fl_ppseg.audit.attacks.survivor_network import survivor_network
+from fl_ppseg.audit.jobs import Attempt, Guess, Job
+from fl_ppseg.audit.judging import Judge
+from fl_ppseg.audit.material import Scenes
+from fl_ppseg.audit.running import attack
+from fl_ppseg.audit.scores import score_images
+from fl_ppseg.progress import steps
+
+IMAGES = attack_cases.scenes(4, (16, 32))
+LABELS = np.zeros((4, 16, 32), np.uint8)
+
+
+@pytest.fixture
+def judge() -> Judge:
+    scenes = Scenes("aachen", IMAGES[:3], LABELS[:3], (), IMAGES[:0], IMAGES[3:], LABELS[3:])
+    return Judge(scenes, block_size=8, segmenter=None)
+
+
+def test_guesses_in_order_are_compared_pair_by_pair(judge: Judge) -> None:
+    assert judge.score(IMAGES[:3], IMAGES[:3]).ssim == 1
+    assert judge.score(IMAGES[:3], IMAGES[[1, 2, 0]]).ssim < 0.9
+
+
+def test_guesses_in_no_order_count_at_the_images_that_they_are_likest(judge: Judge) -> None:
+    score = partial(judge.score, IMAGES[:3], is_in_order=False)
+    assert score(IMAGES[[2, 0, 1, 3]]).ssim == 1
+    alone = [score_images(truth[None], IMAGES[:1], 8).ssim for truth in IMAGES[:3]]
+    assert score(IMAGES[:1]).ssim == pytest.approx(np.mean(alone))
+    assert score(IMAGES[:1]).ssim < score(IMAGES[:2]).ssim < 1
+
+
+def attempt(name: str) -> Attempt:
+    return Attempt(name, "coordinator", ("arm",), IMAGES[:1], "a note")
+
+
+def both() -> tuple[Guess, ...]:
+    return IMAGES[:1], None
+
+
+def one(number: int) -> Guess:
+    return IMAGES[number : number + 1]
+
+
+def test_every_attempt_gets_its_own_guess_in_the_order_of_the_jobs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", small.InlinePool)
+    jobs = [
+        Job((attempt("shown"), attempt("hidden")), both, seconds=50),
+        Job.of(attempt("short"), partial(one, 1)),
+        Job.of(attempt("longest"), partial(one, 2), seconds=99),
+    ]
+    with steps(sys.stderr, quiet=True) as progress:
+        found = attack(jobs, 2, progress)
+    assert [each.attempt.attack for each in found] == ["shown", "hidden", "short", "longest"]
+    for each, wanted in zip(found, (0, None, 1, 2), strict=True):
+        if wanted is None:
+            assert each.images is None
+        else:
+            np.testing.assert_array_equal(each.images, IMAGES[wanted : wanted + 1])
+
+
+def test_one_network_reads_what_was_stolen_and_what_messages_show() -> None:
+    public, stolen, shown = IMAGES[:2], IMAGES[2:3], IMAGES[3:]
+    budget = Budget(steps=2)
+    found = of_survivors(
+        *(public, stolen, [lambda: None, lambda: shown], "values"), block_size=8, budget=budget
+    )
+    alone = [
+        survivor_network(public, images, "values", block_size=8, budget=budget)
+        for images in (stolen, shown)
+    ]
+    assert found[1] is None
+    np.testing.assert_array_equal(found[0], alone[0])
+    np.testing.assert_array_equal(found[2], alone[1])

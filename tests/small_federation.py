@@ -69,6 +69,10 @@ def weights_of(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
+def arrays_of(network: torch.nn.Module) -> dict[str, np.ndarray]:
+    return {name: value.numpy().copy() for name, value in network.state_dict().items()}
+
+
 REAL_POOL = ProcessPoolExecutor
 
 

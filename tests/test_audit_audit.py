@@ -20,8 +20,15 @@ from fl_ppseg.audit.material import Holdings
 from fl_ppseg.command_line import run
 from fl_ppseg.errors import InputError
 
-ARMS = ["plain", "plain-frozen-embedding", "per-client-private", "per-image-invariant", "per-image"]
-TINY = Effort(num_targets=2, num_public=6, num_heard=2, num_rounds=1, network_steps=2)
+ARMS = [
+    "plain",
+    "plain-frozen-embedding",
+    "per-client-private",
+    "per-image-invariant",
+    "per-image",
+    "domain-adaptation",
+]
+TINY = Effort(num_targets=2, num_public=6, num_heard=2, num_rounds=2, network_steps=2)
 
 
 class Audited:
@@ -29,7 +36,7 @@ class Audited:
 
     def __init__(self, scenes: Path, place: Path) -> None:
         self.held: list[Holdings] = []
-        settings = small.config(scenes, arms=ARMS, federation={"num_rounds": 1})
+        settings = small.config(scenes, arms=ARMS, federation={"num_rounds": 2})
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(workers, "ProcessPoolExecutor", small.InlinePool)
             patch.setattr(whole, "holdings", self._noted)
@@ -70,11 +77,34 @@ def test_every_arm_and_adversary_is_in_the_table(audited: Audited) -> None:
     assert written.to_json() == audited.table.to_json()
     for arm in audited.table.arms:
         tried = {finding.adversary for finding in arm.findings}
-        assert {"ciphertext-thief", "node-thief", "coordinator"} <= tried
+        assert tried >= {*ADVERSARIES} - {"known-plaintext"}
         assert arm.ratio_to_plain == 0.5
         for adversary in ADVERSARIES[:3]:
             assert arm.best(adversary) is not None
     assert (audited.out / "report.html").is_file()
+
+
+def test_made_weights_are_tried_on_every_arm_and_networks_read_what_they_show_of_ciphertexts(
+    audited: Audited,
+) -> None:
+    for arm in audited.table.arms:
+        tried = {f.attack: f for f in arm.findings if f.adversary == "active-coordinator"}
+        assert "imprint" in tried
+        assert "2 rounds" in tried["imprint"].note
+        shows_ciphertexts = arm.arm in ("per-image-invariant", "per-image")
+        assert ("imprint+network" in tried) == shows_ciphertexts
+        assert ("imprint+thumbnail" in tried) == shows_ciphertexts
+
+
+def test_an_embedding_adapted_to_a_key_gives_made_weights_what_a_private_one_gives(
+    audited: Audited,
+) -> None:
+    shown = []
+    for name in ("per-client-private", "domain-adaptation"):
+        (found,) = [f for f in audited.arm(name).findings if f.attack == "imprint"]
+        assert found.scores is not None and found.picture is not None
+        shown.append(found.scores.ssim)
+    assert shown[0] == pytest.approx(shown[1], abs=0.05)
 
 
 def test_plain_shards_want_no_attack(audited: Audited) -> None:
@@ -127,7 +157,7 @@ def test_a_private_embedding_gives_the_coordinator_what_a_frozen_one_gives(
 
 def test_the_run_was_searched_for_keys(audited: Audited) -> None:
     assert audited.table.key_search is not None
-    assert audited.table.key_search.startswith("no key material of 5 vaults in ")
+    assert audited.table.key_search.startswith("no key material of 6 vaults in ")
 
 
 def test_the_audit_itself_gives_no_key_away(audited: Audited) -> None:

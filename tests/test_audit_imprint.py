@@ -12,11 +12,11 @@ import small_federation as small
 import torch
 
 from fl_ppseg.audit.attacks.imprint import imprint
-from fl_ppseg.audit.attacks.imprinting import imprinted
+from fl_ppseg.audit.attacks.imprinting import imprinted, is_plain
 from fl_ppseg.audit.attacks.neurons import kept
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.audit.scores import score_images
-from fl_ppseg.audit.update import Truth, overhear
+from fl_ppseg.audit.update import Truth, client, overhear
 from fl_ppseg.ciphers import encrypt
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.dataset import Scene, open_dataset
@@ -77,11 +77,11 @@ def played(
         settings.model_copy(update={"model": section}), small.NUM_CLASSES, seed=0
     )
     exchanges: list[Exchange] = []
-    for round in range(11 - rounds, 11):
-        made = imprinted(network, public, exchanges)
-        exchange, truth = overhear(settings, arm, made, scenes, round=round)
-        exchanges.append(kept(exchange))
-    return exchanges, truth
+    with client(settings, arm, small.arrays_of(network), scenes) as owner:
+        for round in range(11 - rounds, 11):
+            made = imprinted(network, public, exchanges)
+            exchanges.append(kept(owner.answer(made, round)))
+    return exchanges, owner.truth
 
 
 def likeness(truth: np.ndarray, guesses: np.ndarray | None) -> list[float]:
@@ -158,16 +158,18 @@ def test_under_the_noise_of_a_node_nothing_comes_back(
     loud = replace(exchange, returned=moved(start, update))
     guesses = imprint([loud], public)
     usual = public.mean(axis=0, keepdims=True).astype(np.uint8)
-    if guesses is not None:
-        assert likeness(truth.plain, guesses) < likeness(truth.plain, usual)
+    shown = 0.0 if guesses is None else likeness(truth.plain, guesses)[0]
+    assert shown < likeness(truth.plain, usual)[0]
 
 
 def test_ordinary_weights_show_nothing(
     cities: dict[str, tuple[Scene, ...]], public: np.ndarray
 ) -> None:
-    (exchange,), _ = played("plain-frozen-embedding", cities["aachen"][:1], public, rounds=1)
-    honest = {name: value + np.float32(0.01) for name, value in exchange.sent.items()}
-    assert imprint([replace(exchange, sent=honest)], public) is None
+    settings = small.config(None, arms=["plain-frozen-embedding"], data={"image_size": SIZE})
+    weights = small.arrays_of(small.model())
+    exchange, _ = overhear(settings, "plain-frozen-embedding", weights, cities["aachen"][:1])
+    assert imprint([exchange], public) is None
+    assert imprint([], public) is None
 
 
 def test_more_blocks_than_neurons_show_nothing(
@@ -179,6 +181,24 @@ def test_more_blocks_than_neurons_show_nothing(
         "plain-frozen-embedding", cities["aachen"][:1], large, model=narrow, rounds=2
     )
     assert imprint(exchanges, large) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "fits"),
+    [
+        ({"embed_dim": 128}, True),
+        ({"backbone": "vit_tiny_patch16_224"}, True),
+        ({"embed_dim": 8, "num_heads": 1}, False),
+        ({"backbone": "vit_pwee_patch16_reg1_gap_256"}, False),  # no matrix for all three
+        ({"backbone": "vit_base_patch16_clip_224"}, False),  # a norm before the first layer
+        ({"backbone": "vit_small_patch14_reg4_dinov2", "patch_size": 16}, True),
+        ({"backbone": "vit_giant_patch14_dinov2", "patch_size": 16}, False),  # gated
+    ],
+)
+def test_models_of_another_form_are_told_apart(model: dict[str, Any], fits: bool) -> None:
+    given = {} if "backbone" not in model else dict.fromkeys(("embed_dim", "depth", "num_heads"))
+    with torch.device("meta"):
+        assert is_plain(small.model(**given | model)) == fits
 
 
 def test_the_embedding_stays_as_it_is(public: np.ndarray) -> None:

@@ -18,10 +18,10 @@ from fl_ppseg.audit.jobs import NETWORK_SECONDS, Attempt, Job
 from fl_ppseg.audit.judging import Judge
 from fl_ppseg.audit.leaks import LeakTable
 from fl_ppseg.audit.material import Holdings, Scenes, holdings, read_scenes
-from fl_ppseg.audit.message_plan import NUM_LOOKED_AT
+from fl_ppseg.audit.message_plan import looked_at
 from fl_ppseg.audit.page.html import write_audit
 from fl_ppseg.audit.page.terminal import leak_table_text
-from fl_ppseg.audit.plan import jobs
+from fl_ppseg.audit.plan import planned
 from fl_ppseg.audit.rounds import Overheard, rounds
 from fl_ppseg.audit.running import Attacked, attack
 from fl_ppseg.audit.segmenter import Segmenter, shipped_segmenter
@@ -97,8 +97,8 @@ def audit(
         arms, heard = _victims(config, models, classes, scenes, effort, progress)
         budget = Budget(steps=effort.network_steps)
         blind = _blind(scenes, arms[0].block_size, budget)
-        planned = [blind, *jobs(scenes, arms, heard, classes.num_classes, budget)]
-        attacked = attack(planned, num_workers, progress)
+        attempts = [blind, *planned(scenes, arms, heard, classes.num_classes, budget)]
+        attacked = attack(attempts, num_workers, progress)
     judge = Judge(scenes, arms[0].block_size, _segmenter(config, run, classes))
     table = _table(config, run, judge, arms, attacked, pictures, started)
     if run is not None and vault_dir is not None:
@@ -129,7 +129,7 @@ def _victims(
         progress.update("playing the owners", done, len(table))
         arm = holdings(name, protection, scenes, plain.state_dict(), plain.patch_size)
         model = models[seed, model_settings(config.model, name, protection).invariant]
-        own = arm.as_read(scenes.public[:NUM_LOOKED_AT])
+        own = arm.as_read(scenes.public[: looked_at(scenes.public)])
         images = scenes.sources[: effort.num_heard]
         heard[name] = rounds(config, name, model, own, images, effort.num_rounds)
         arms.append(arm)

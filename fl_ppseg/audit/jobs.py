@@ -15,10 +15,10 @@ Attack = Callable[[], Guess]
 """An attack with what its adversary holds, bound; picklable."""
 
 IMPRINT_SECONDS: Final = 12.0
-NETWORK_SECONDS: Final = 75.0
 SEARCH_SECONDS: Final = 20.0
+NETWORK_SECONDS: Final = 75.0
 MATCHING_SECONDS: Final = 90.0
-"""Roughly what the long ones take; the longest begin first."""
+"""At most, roughly; the longest begin first, and all of these run beside each other."""
 
 
 @dataclass(frozen=True, eq=False)

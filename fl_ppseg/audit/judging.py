@@ -14,7 +14,7 @@ from fl_ppseg.audit.running import Attacked
 from fl_ppseg.audit.scores import Images, Scores, score_images
 from fl_ppseg.audit.segmenter import Segmenter
 
-NOT_FOUND = "nothing to begin at"
+NOT_FOUND = "nothing came of it"
 """What is noted where an attack returned no picture."""
 
 
@@ -27,11 +27,13 @@ class Judge:
     segmenter: Segmenter | None
     """For the task score; None: there is none for these classes."""
 
-    def score(self, truth: Images, guess: Images, is_in_order: bool = True) -> Scores:
-        """How near guesses come; where they are in no order, the likest one to each image."""
-        if not is_in_order:
-            guess = np.stack([max(guess, key=partial(self._likeness, one)) for one in truth])
+    def score(self, truth: Images, guess: Images) -> Scores:
+        """How near guesses come, pair by pair."""
         return score_images(truth, guess, self.block_size, self.miou(guess))
+
+    def likest(self, truth: Images, guesses: Images) -> Images:
+        """(n, 3, H, W) and (k, 3, H, W) -> (n, 3, H, W), to each image the likest guess by SSIM."""
+        return np.stack([max(guesses, key=partial(self._likeness, one)) for one in truth])
 
     def _likeness(self, image: Images, guess: Images) -> float:
         """SSIM of two images, (3, H, W) each."""
@@ -76,15 +78,17 @@ class Judge:
         )
 
     def _finding(self, arm: Holdings, attacked: Attacked) -> Finding:
-        attempt, images = attacked.attempt, attacked.images
-        scores = None
-        if images is not None:
-            scores = self.score(attempt.truth, images, attempt.is_in_order)
+        attempt, images, note = attacked.attempt, attacked.images, attacked.attempt.note
+        if images is None:
+            note += f": {NOT_FOUND}"
+        elif not attempt.is_in_order:
+            note += f"; the likest of {len(images)} guesses" if len(images) > 1 else ""
+            images = self.likest(attempt.truth, images)
         return Finding(
             attack=attempt.attack,
             adversary=attempt.adversary,
-            scores=scores,
-            note=attempt.note if images is not None else f"{attempt.note}: {NOT_FOUND}",
+            scores=None if images is None else self.score(attempt.truth, images),
+            note=note,
             seconds=round(attacked.seconds, 2),
             # the client whose messages were heard is another owner, with another key
             key_recovered=None

@@ -6,7 +6,7 @@ public one makes of the images.
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from fl_ppseg.audit.attacks.chains import (
     Show,
@@ -14,7 +14,7 @@ from fl_ppseg.audit.attacks.chains import (
     of_shown,
     of_single_images,
     searched,
-    small,
+    small_copies,
 )
 from fl_ppseg.audit.attacks.closed_form_gradient import closed_form_gradient
 from fl_ppseg.audit.attacks.imprint import imprint
@@ -30,10 +30,12 @@ from fl_ppseg.audit.jobs import (
 from fl_ppseg.audit.leaks import Adversary
 from fl_ppseg.audit.material import Holdings, Scenes
 from fl_ppseg.audit.rounds import Overheard
+from fl_ppseg.audit.scores import Images
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 
-NUM_LOOKED_AT: Final = 100
-"""Public images that an attack on messages learns from."""
+NUM_LOOKED_AT, NUM_VALUES = 100, 2**24
+"""Public images that an attack on messages learns from, at most; of large ones fewer, that their
+tokens fit the memory."""
 
 
 class Shown(NamedTuple):
@@ -46,11 +48,15 @@ class Shown(NamedTuple):
     seconds: float
 
 
-def shown(scenes: Scenes, arm: Holdings, heard: Overheard) -> Shown | None:
+def looked_at(public: Images) -> int:
+    """How many of (k, 3, H, W) public images an attack on messages learns from."""
+    return max(8, min(NUM_LOOKED_AT, NUM_VALUES // int(public[0].size)))
+
+
+def shown(arm: Holdings, heard: Overheard) -> Shown | None:
     """What shows the input of the model; None where nothing does."""
     if heard.kind == "imprinted":
-        own = arm.as_read(scenes.public[:NUM_LOOKED_AT])
-        show: Show = partial(imprint, heard.exchanges, own)
+        show: Show = partial(imprint, heard.exchanges, heard.own)
         return Shown("imprint", show, partial(_attempt, arm, heard), IMPRINT_SECONDS)
     (exchange,) = heard.exchanges
     if EMBEDDING_TENSORS[0] not in exchange.returned:
@@ -61,7 +67,7 @@ def shown(scenes: Scenes, arm: Holdings, heard: Overheard) -> Shown | None:
 
 def of_messages(scenes: Scenes, arm: Holdings, heard: Overheard) -> Iterator[Job]:
     """What is tried on them, but for the networks that read canonical forms."""
-    found = shown(scenes, arm, heard)
+    found = shown(arm, heard)
     if found is not None:
         how = {
             "imprint": "with weights made to show images",
@@ -79,7 +85,7 @@ def _of_ciphertexts(scenes: Scenes, arm: Holdings, found: Shown) -> Iterator[Job
     if found.attack == "imprint" and arm.shows_tokens_of == "images":
         return
     own, size, name = scenes.public, arm.block_size, found.attack
-    run: Attack = partial(of_shown, found.show, partial(small, own, arm.form, size))
+    run: Attack = partial(of_shown, found.show, partial(small_copies, own, arm.form, size))
     attempt = found.attempt(f"{name}+thumbnail", "then the thumbnail of what it shows")
     yield Job.of(attempt, run, found.seconds)
     if arm.protection.block_scope == "common":
@@ -99,7 +105,8 @@ def _of_embeddings(scenes: Scenes, arm: Holdings, heard: Overheard) -> Iterator[
             note = "undone with the key that the embedding gives away"
             yield Job.of(_attempt(arm, heard, "closed-form+key", note), run)
         return
-    own = scenes.public[:NUM_LOOKED_AT], scenes.public_labels[:NUM_LOOKED_AT]
+    number = looked_at(scenes.public)
+    own = scenes.public[:number], scenes.public_labels[:number]
     run = partial(mlp_gradient, exchange, *own)
     attempt = _attempt(arm, heard, "mlp-gradient", "from the gradient of the first MLP")
     yield Job.of(attempt, run, SEARCH_SECONDS)

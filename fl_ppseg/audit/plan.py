@@ -24,7 +24,7 @@ from fl_ppseg.audit.rounds import Overheard
 from fl_ppseg.audit.scores import Images
 
 
-def jobs(
+def planned(
     scenes: Scenes,
     arms: Sequence[Holdings],
     overheard: Mapping[str, Sequence[Overheard]],
@@ -44,7 +44,7 @@ def jobs(
     yield from _of_anybody(scenes, [arm for arm in arms if not arm.is_encrypted])
     yield _painted(scenes, arms)
     for alike in _by_form(encrypted):
-        told = [_told(scenes, arm, heard) for arm in alike for heard in overheard[arm.arm]]
+        told = [_told(arm, heard) for arm in alike for heard in overheard[arm.arm]]
         messages = [each for each in told if each is not None]
         yield from _of_survivors(scenes, alike, messages, num_classes, budget)
     for arm in encrypted:
@@ -72,9 +72,9 @@ def _painted(scenes: Scenes, arms: Sequence[Holdings]) -> Job:
     return Job.of(Attempt("label-map", "node-thief", names, scenes.targets, note), run)
 
 
-def _told(scenes: Scenes, arm: Holdings, heard: Overheard) -> Shown | None:
+def _told(arm: Holdings, heard: Overheard) -> Shown | None:
     """What shows the canonical forms of a client's images, if messages do."""
-    return shown(scenes, arm, heard) if arm.shows_tokens_of == "ciphertexts" else None
+    return shown(arm, heard) if arm.shows_tokens_of == "ciphertexts" else None
 
 
 def _of_survivors(

@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-from fl_ppseg.audit.attacks.imprinting import imprinted
+from fl_ppseg.audit.attacks.imprinting import imprinted, is_plain
 from fl_ppseg.audit.attacks.neurons import kept
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.audit.scores import Images
-from fl_ppseg.audit.update import overhear
+from fl_ppseg.audit.update import Client, client, overhear
 from fl_ppseg.config import Config
 from fl_ppseg.dataset import Scene
-from fl_ppseg.messages import Arrays
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 
@@ -43,11 +42,13 @@ class Overheard:
 
     kind: Kind
     exchanges: tuple[Exchange, ...] = field(repr=False)
-    """One; several where the coordinator is active."""
+    """One; several where the coordinator is active, none if its design does not fit the model."""
     truth: Images = field(repr=False)
     """(n, 3, H, W), the client's plain images; for scores alone."""
     note: str
     """What the rounds were, in words."""
+    own: Images = field(repr=False)
+    """(k, 3, H, W), images of the coordinator's own, as the model reads them."""
 
 
 def rounds(
@@ -77,39 +78,29 @@ def rounds(
     training, many = config.training, f"{len(scenes)} images"
     epochs = f"{training.local_epochs} epoch{'s' if training.local_epochs > 1 else ''}"
     as_trained = f"{many}, {training.optimizer}, batches of {training.batch_size}, {epochs}"
-    return [
-        _heard(
-            single, arm, weights, scenes[:1], "single", "one image, one step of gradient descent"
-        ),
-        _heard(config, arm, weights, scenes, "trained", f"{as_trained}, as trained"),
-        _imprinted(config, arm, network, own, scenes, num_imprinted, as_trained),
-    ]
-
-
-def _heard(
-    config: Config, arm: str, weights: Arrays, scenes: Sequence[Scene], kind: Kind, note: str
-) -> Overheard:
-    exchange, truth = overhear(config, arm, weights, scenes)
-    return Overheard(kind, (exchange,), truth.plain, note)
+    lone, truth = overhear(single, arm, weights, scenes[:1])
+    one_step = "one image, one step of gradient descent"
+    found = [Overheard("single", (lone,), truth.plain, one_step, own)]
+    with client(config, arm, weights, scenes) as owner:
+        usual = owner.answer(weights)
+        images, note = owner.truth.plain, f"{as_trained}, as trained"
+        found.append(Overheard("trained", (usual,), images, note, own))
+        number = min(num_imprinted, config.federation.num_rounds) if is_plain(network) else 0
+        exchanges = _imprinted(owner, network, own, config.federation.num_rounds, number)
+    note = f"{as_trained}, {number} round{'s' if number > 1 else ''}"
+    if not exchanges:
+        note = f"{as_trained}; the weights are made for plain transformer blocks, not for these"
+    return [*found, Overheard("imprinted", exchanges, images, note, own)]
 
 
 def _imprinted(
-    config: Config,
-    arm: str,
-    network: SETR,
-    own: Images,
-    scenes: Sequence[Scene],
-    number: int,
-    as_trained: str,
-) -> Overheard:
+    owner: Client, network: SETR, own: Images, last: int, number: int
+) -> tuple[Exchange, ...]:
     """The last rounds, in which the steps are the smallest."""
-    last = config.federation.num_rounds
     public = {name: network.state_dict()[name].numpy().copy() for name in EMBEDDING_TENSORS}
     exchanges: list[Exchange] = []
-    for round in range(max(1, last - number + 1), last + 1):
-        made = imprinted(network, own, exchanges)
-        exchange, truth = overhear(config, arm, made, scenes, round=round)
+    for round in range(last - number + 1, last + 1):
+        exchange = owner.answer(imprinted(network, own, exchanges), round)
         # one adapted to a key gives the same tokens
         exchanges.append(kept(replace(exchange, sent=exchange.sent | public)))
-    note = f"{as_trained}, {len(exchanges)} round{'s' if len(exchanges) > 1 else ''}"
-    return Overheard("imprinted", tuple(exchanges), truth.plain, note)
+    return tuple(exchanges)

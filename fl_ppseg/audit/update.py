@@ -1,4 +1,4 @@
-"""Real messages for the coordinator's attacks: an owner, its node and one round, all in a folder
+"""Real messages for the coordinator's attacks: an owner, its node and its rounds, all in a folder
 that is thrown away.
 
 The vault encrypts the scenes as an arm wants it and prepares the private embedding where there is
@@ -7,7 +7,8 @@ as a coordinator has it. What the images were is returned apart, for the scores 
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,6 @@ from clients.policy import NodePolicy, save_policy
 from clients.vault import Assignment, agreed, prepare_shards, shared_subkey
 from fl_ppseg.adaptation import adapted_embedding
 from fl_ppseg.audit.exchange import Exchange
-from fl_ppseg.classes import ClassTable
 from fl_ppseg.config import ArmConfig, Config, arms_of
 from fl_ppseg.dataset import Scene
 from fl_ppseg.engines.in_process import InProcessGrid
@@ -63,6 +63,115 @@ class _Node(InProcessGrid):
         return Context(usual.run_id, usual.node_id, {"policy": self._policy}, RecordDict(), {})
 
 
+class Client:
+    """An owner with its node, prepared once, whose node answers requests to train.
+
+    Args:
+        config: Experiment with the arm; sections data, model, training and federation count.
+        arm: Id of the arm.
+        embedding: The public patch embedding, `EMBEDDING_TENSORS`; an adapted one is made of it.
+        scenes: The client's images, one city.
+        place: Folder for vault, keys and shards, plain ones among them; its maker removes it.
+        seed: Seed of the run: the order of the images.
+
+    Raises:
+        InputError: As `prepare_shards`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        arm: str,
+        embedding: Arrays,
+        scenes: Sequence[Scene],
+        place: Path,
+        seed: int = 0,
+    ) -> None:
+        self._config, self._arm, self._seed = config, arm, seed
+        self._classes, self._protection = scenes[0].classes, arms_of(config)[arm]
+        kernel = {name: embedding[name] for name in EMBEDDING_TENSORS}
+        self._adapted: Arrays = {}
+        if self._protection.embedding == "adapted":  # published, to the key that all owners share
+            self._adapted = kernel = _adapted(kernel, self._protection, place)
+        policy, self.truth = self._prepared(kernel, scenes, place)
+        self._node = _Node(policy)
+
+    def answer(self, weights: Arrays, round: int = 1) -> Exchange:
+        """Train a round and keep what the coordinator sees.
+
+        Args:
+            weights: Global weights of the arm's model before the round.
+            round: Number of the round, from 1.
+
+        Raises:
+            InputError: The arm and the model do not fit.
+            RunError: The client refused, or failed.
+        """
+        request = self._request(weights | self._adapted, round)
+        reply = _answer(self._node, request)
+        return Exchange(
+            sent=request.arrays,
+            returned=reply.arrays,
+            model=request.model,
+            training=request.training,
+            num_classes=request.num_classes,
+            image_size=self._config.data.image_size,
+            round=round,
+            num_rounds=request.num_rounds,
+            num_examples=reply.num_examples,
+        )
+
+    def _request(self, weights: Arrays, round: int) -> Request:
+        return Request(
+            task="train",
+            run_id=_RUN,
+            round=round,
+            num_rounds=self._config.federation.num_rounds,
+            arm=self._arm,
+            seed=self._seed,
+            embedding=self._protection.embedding,
+            num_classes=self._classes.num_classes,
+            model=model_settings(self._config.model, self._arm, self._protection),
+            training=self._config.training,
+            arrays=weights,
+        )
+
+    def _prepared(self, kernel: Arrays, scenes: Sequence[Scene], place: Path) -> tuple[Path, Truth]:
+        """Vault, shards and policy of the owner; what was encrypted is looked up beside it."""
+        arm, seed, config = self._arm, self._seed, self._config
+        job = Assignment(
+            vault=place / scenes[0].city,
+            city=scenes[0].city,
+            train=tuple(scenes),
+            heldout=(),
+            data=config.data.model_copy(update={"num_views": 1}),
+            block_size=kernel[EMBEDDING_TENSORS[0]].shape[-1],
+            seed=seed,
+            protections={arm: self._protection, _TRUTH: _PLAIN},
+            public=kernel,
+            run=_RUN,
+            rounds={arm: 0},
+        )
+        prepared = prepare_shards(job)
+        made, num_rounds = {seed: prepared[arm]}, config.federation.num_rounds
+        arms = {arm: agreed(self._protection, made, config.training, num_rounds)}
+        policy = place / "policy.yaml"
+        save_policy(NodePolicy(city=job.city, role="train", arms=arms), policy)
+        everything = range(len(scenes)), [0] * len(scenes)
+        plain, labels = open_shard([prepared[_TRUTH].shard]).batch(*everything)
+        stored, _ = open_shard([prepared[arm].shard]).batch(*everything)
+        return policy, Truth(plain, stored, labels)
+
+
+@contextmanager
+def client(
+    config: Config, arm: str, embedding: Arrays, scenes: Sequence[Scene], *, seed: int = 0
+) -> Iterator[Client]:
+    """A `Client` in a folder that is thrown away; arguments and errors are its own."""
+    with tempfile.TemporaryDirectory(prefix="fl_ppseg-audit-") as place:
+        yield Client(config, arm, embedding, scenes, Path(place), seed)
+
+
 def overhear(
     config: Config,
     arm: str,
@@ -75,101 +184,18 @@ def overhear(
     """Train one round on one client's scenes and keep what its coordinator sees.
 
     Batch size, epochs and optimiser are those of `config.training`; there is one view an image, so
-    that every epoch meets the same ones.
-
-    Args:
-        config: Experiment with the arm; sections data, model, training and federation count.
-        arm: Id of the arm.
-        weights: Global weights of the arm's model before the round.
-        scenes: The client's images, one city.
-        round: Number of the round, from 1.
-        seed: Seed of the run: the order of the images.
-
-    Raises:
-        InputError: As `prepare_shards`, or the arm and the model do not fit.
-        RunError: The client refused, or failed.
+    that every epoch meets the same ones. Arguments and errors are those of `Client` and its answer.
     """
-    protection = arms_of(config)[arm]
-    with tempfile.TemporaryDirectory(prefix="fl_ppseg-audit-") as place:
-        if protection.embedding == "adapted":  # published, to the key that all owners share
-            weights = weights | _adapted(weights, protection, Path(place))
-        request = _request(config, arm, protection, weights, scenes[0].classes, round, seed)
-        policy, truth = _owner(Path(place), config, request, protection, scenes)
-        reply = _answer(_Node(policy), request)
-    exchange = Exchange(
-        sent=weights,
-        returned=reply.arrays,
-        model=request.model,
-        training=request.training,
-        num_classes=request.num_classes,
-        image_size=config.data.image_size,
-        round=round,
-        num_rounds=request.num_rounds,
-        num_examples=reply.num_examples,
-    )
-    return exchange, truth
+    with client(config, arm, weights, scenes, seed=seed) as owner:
+        return owner.answer(weights, round), owner.truth
 
 
-def _request(
-    config: Config,
-    arm: str,
-    protection: ArmConfig,
-    weights: Arrays,
-    classes: ClassTable,
-    round: int,
-    seed: int,
-) -> Request:
-    return Request(
-        task="train",
-        run_id=_RUN,
-        round=round,
-        num_rounds=max(round, config.federation.num_rounds),
-        arm=arm,
-        seed=seed,
-        embedding=protection.embedding,
-        num_classes=classes.num_classes,
-        model=model_settings(config.model, arm, protection),
-        training=config.training,
-        arrays=weights,
-    )
-
-
-def _adapted(weights: Arrays, protection: ArmConfig, vault_dir: Path) -> Arrays:
+def _adapted(kernel: Arrays, protection: ArmConfig, vault_dir: Path) -> Arrays:
     """The embedding adapted to the shared key of these vaults."""
-    public = {name: torch.from_numpy(weights[name]) for name in EMBEDDING_TENSORS}
+    public = {name: torch.from_numpy(value) for name, value in kernel.items()}
     key = shared_subkey(vault_dir, protection)
     adapted = adapted_embedding(public, protection.cipher, protection.block_scope, key)
     return {name: value.numpy() for name, value in adapted.items()}
-
-
-def _owner(
-    place: Path, config: Config, request: Request, protection: ArmConfig, scenes: Sequence[Scene]
-) -> tuple[Path, Truth]:
-    """Vault, shards and policy of the owner; what was encrypted is looked up beside it."""
-    city, seed = scenes[0].city, request.seed
-    kernel = {name: request.arrays[name] for name in EMBEDDING_TENSORS}
-    job = Assignment(
-        vault=place / city,
-        city=city,
-        train=tuple(scenes),
-        heldout=(),
-        data=config.data.model_copy(update={"num_views": 1}),
-        block_size=kernel[EMBEDDING_TENSORS[0]].shape[-1],
-        seed=seed,
-        protections={request.arm: protection, _TRUTH: _PLAIN},
-        public=kernel,
-        run=_RUN,
-        rounds={request.arm: request.round - 1},
-    )
-    prepared = prepare_shards(job)
-    made = {seed: prepared[request.arm]}
-    arms = {request.arm: agreed(protection, made, request.training, request.num_rounds)}
-    policy = place / "policy.yaml"
-    save_policy(NodePolicy(city=city, role="train", arms=arms), policy)
-    everything = range(len(scenes)), [0] * len(scenes)
-    plain, labels = open_shard([prepared[_TRUTH].shard]).batch(*everything)
-    stored, _ = open_shard([prepared[request.arm].shard]).batch(*everything)
-    return policy, Truth(plain, stored, labels)
 
 
 def _answer(node: _Node, request: Request) -> Reply:

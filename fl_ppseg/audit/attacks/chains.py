@@ -95,7 +95,7 @@ def of_survivors(
     return tuple(None if images is None else next(parts) for images in given)
 
 
-def small(public: Images, form: str | None, block_size: int, images: Images) -> Images:
+def small_copies(public: Images, form: str | None, block_size: int, images: Images) -> Images:
     """`thumbnail` with what is attacked last."""
     return thumbnail(public, images, form, block_size=block_size)
 

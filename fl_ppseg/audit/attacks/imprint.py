@@ -28,6 +28,7 @@ Images that share a gap come as a mixture.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 
@@ -38,8 +39,10 @@ from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.blocks import Geometry
 from fl_ppseg.setr.model import SETR, build_architecture
 
-_BEYOND, _FEW = 1.2, 0.02
-"""Share of values this far out from which a guess is no image."""
+_BEYOND: Final = 1.2
+"""Values further out are of no image."""
+_FEW: Final = 0.02
+"""Share of such values above which a guess is none."""
 
 
 def imprint(exchanges: Sequence[Exchange], public: Images) -> Images | None:
@@ -52,6 +55,8 @@ def imprint(exchanges: Sequence[Exchange], public: Images) -> Images | None:
     Returns:
         (n, 3, H, W), what the model read, an image a gap and round; None: nothing came.
     """
+    if not exchanges:
+        return None
     first = exchanges[0]
     network = build_architecture(first.model, first.num_classes, first.image_size)
     shown = [image for exchange in exchanges for image in _shown(exchange, network, public)]

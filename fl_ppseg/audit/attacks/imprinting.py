@@ -2,11 +2,12 @@
 
 import copy
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from fl_ppseg.audit.attacks.inputs import Floats, Images, embedded, first_layer, load
 from fl_ppseg.audit.attacks.neurons import gaps, is_held, mlps, moved, num_thresholds, rows
@@ -19,6 +20,8 @@ _LENGTH: Final = 1e5
 """Of a position embedding: content is so short beside it that no block is taken for another."""
 _CODE: Final = 24
 """Channels whose direction names the block, at most."""
+_LEAST_WIDTH: Final = 16
+"""Channels that leave some for content."""
 _SPREAD: Final = 0.03
 """Deviation of the number among public images, in units of _LENGTH: LayerNorm hardly sees it."""
 _STEEP: Final = 1e4
@@ -43,6 +46,26 @@ class _Channels(NamedTuple):
     """Two that hold the image's number and its opposite."""
     content: npt.NDArray[np.intp]
     """All others."""
+
+
+def is_plain(network: SETR) -> bool:
+    """Whether the model is of the form that such weights are made for: wide enough, with one matrix
+    for queries, keys and values, MLPs of two, and nothing between tokens and the first layer."""
+    names = network.state_dict()
+    blocks = (f"backbone.blocks.{k}." for k in range(len(network.backbone.blocks)))
+    return (
+        network.backbone.embed_dim >= _LEAST_WIDTH
+        and not any(name.startswith("backbone.norm_pre.") for name in names)
+        and all(_is_plain_block(block, names) for block in blocks)
+    )
+
+
+def _is_plain_block(block: str, tensors: Mapping[str, Tensor]) -> bool:
+    wanted = ("attn.qkv.weight", "attn.proj.weight", "mlp.fc1.weight", "mlp.fc2.weight")
+    if not all(f"{block}{name}" in tensors for name in (*wanted, "mlp.fc1.bias")):
+        return False
+    first, second = (tensors[f"{block}mlp.{name}.weight"] for name in ("fc1", "fc2"))
+    return first.shape[0] == second.shape[1]  # else it is gated
 
 
 def imprinted(network: SETR, public: Images, earlier: Sequence[Exchange] = ()) -> Arrays:
@@ -136,7 +159,7 @@ def _number_images(made: Arrays, channels: _Channels, tokens: Floats, rank: int)
 
 
 def _quantiles(numbers: Floats, num_thresholds: int) -> Floats:
-    """(T,), thresholds at the numbers of public images; the first is below all images."""
+    """(T,), thresholds at the numbers of public images; the first is far below all of theirs."""
     ordered = np.quantile(numbers, np.arange(num_thresholds) / num_thresholds)
     ordered[:1] -= np.ptp(numbers)
     return ordered

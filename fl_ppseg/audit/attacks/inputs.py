@@ -63,6 +63,6 @@ def first_layer(network: SETR, images: Images, part: str) -> Floats:
 
 
 def load(network: SETR, arrays: Arrays) -> None:
-    """Give a model these weights, or some of its own."""
+    """Give a model these weights, all of its own or some of them."""
     tensors = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
     network.load_state_dict(tensors, strict=False)

@@ -16,7 +16,8 @@ from fl_ppseg.audit.attacks.inputs import Floats
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.messages import Arrays
 
-_READ: Final = re.compile(r"backbone\.(?!blocks)|\.blocks\.0\.|\.mlp\.fc1\.")
+_NEURONS: Final = re.compile(r"\.mlp\.fc1\.")
+_READ: Final = re.compile(rf"backbone\.(?!blocks)|\.blocks\.0\.|{_NEURONS.pattern}")
 """Names of what the attack reads: all before the second layer, and the neurons."""
 _LEAST: Final = 1e-6
 """Share of the largest sum above which a difference of neighbours is no rounding error."""
@@ -24,11 +25,9 @@ _LEAST: Final = 1e-6
 
 def kept(exchange: Exchange) -> Exchange:
     """An exchange without what the attack does not read: most of a model."""
-    sent, returned = (
-        {name: value for name, value in arrays.items() if _READ.search(name)}
-        for arrays in (exchange.sent, exchange.returned)
-    )
-    return replace(exchange, sent=sent, returned=returned)
+    sent = {name: value for name, value in exchange.sent.items() if _READ.search(name)}
+    moved = {name: value for name, value in exchange.returned.items() if _NEURONS.search(name)}
+    return replace(exchange, sent=sent, returned=moved)
 
 
 def num_thresholds(arrays: Arrays, num_blocks: int) -> int:

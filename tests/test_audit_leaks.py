@@ -44,12 +44,18 @@ def test_who_holds_more_gets_at_least_as_much() -> None:
     assert arm.best("active-coordinator") is None
 
 
-def test_an_active_coordinator_can_do_what_a_curious_one_does() -> None:
-    findings = finding("coordinator", 0.4), finding("active-coordinator", 0.2, "imprint")
-    best = table(*findings).arms[0].best("active-coordinator")
-    assert best is not None and best.adversary == "coordinator"
-    (more,) = table(finding("active-coordinator", 0.9)).arms
-    assert more.best("coordinator") is None
+@pytest.mark.parametrize("given", [(0.4, 0.2), (0.2, 0.4)])
+def test_coordinators_have_their_own_attacks_alone(given: tuple[float, float]) -> None:
+    """One listens in its best case, one makes weights under the agreed settings."""
+    listening, active = given
+    arm = table(
+        finding("coordinator", listening), finding("active-coordinator", active, "imprint")
+    ).arms[0]
+    for adversary, ssim in (("coordinator", listening), ("active-coordinator", active)):
+        best = arm.best(adversary)
+        assert best is not None and best.scores == scores(ssim)
+    assert table(finding("coordinator", 0.4)).arms[0].best("active-coordinator") is None
+    assert table(finding("active-coordinator", 0.4)).arms[0].best("coordinator") is None
 
 
 def test_json_brings_all_but_pictures_back() -> None:

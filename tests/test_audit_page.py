@@ -159,6 +159,12 @@ def test_limits_say_what_of_the_active_coordinator_was_not_tried():
     assert not any("Weights made to show an image were not tried" in each for each in html.LIMITS)
 
 
+def test_limits_say_how_guesses_in_no_order_were_compared():
+    (unordered,) = [limit for limit in html.LIMITS if "come in no order" in limit]
+    assert "compared with the likest" in unordered
+    assert "one view an image" in unordered
+
+
 def test_hostile_names_are_text(tmp_path):
     hostile = arm(HOSTILE, found(HOSTILE, "coordinator", scores(0.4), note=HOSTILE), note=HOSTILE)
     text = written(tmp_path, table(plain(), hostile))
@@ -218,7 +224,7 @@ def test_terminal_holds_every_number_and_name():
     assert " ".join(numbers) == "0.871 key 83% 1.000 key 100% 1.000 key 100% 0.153 0.962"
     assert compared == ["0.050", "0.251", "0.334"]
     assert scored["per-image-invariant"] == (
-        ["0.334", "0.334", "0.334", "–", "key", "0%", "–", "key", "0%"],
+        ["0.334", "0.334", "0.334", "–", "key", "0%", "–"],
         ["0.050", "0.251", "0.334"],
     )
 
@@ -228,14 +234,21 @@ def test_terminal_fits_and_cuts_nothing(width):
     long = arm("per-image-invariant-spatial", found("position-correlation", "node-thief",
                scores(0.999), key=0.99), found("closed-form+thumbnail", "coordinator",
                scores(0.312)))  # fmt: skip
-    given = table(plain(), private(), invariant(), long)
-    text = shown(given, width)
+    made = [arm(f"arm-{word}", found(f"imprint+{word}", "active-coordinator", scores(0.45)))
+            for word in ("network", "thumbnail", "positions")]  # fmt: skip
+    given = table(plain(), private(), invariant(), long, *made)
+    text, unfolded = shown(given, width), leak_table_plain(given)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     attacks = {cell.best.attack for each in given.arms for cell in row(each) if cell.best}
-    names = [each.arm for each in given.arms]
-    words = re.findall(r"\w+", " ".join([*attacks, *names, *NAMES.values()]))
-    assert set(words) <= set(re.findall(r"\w+", text))
+    assert {"imprint+network", "imprint+thumbnail", "imprint+positions"} <= attacks
+    assert all(name in unfolded for name in [*attacks, *(a.arm for a in given.arms)])
+    assert _words(text) == _words(unfolded)
+
+
+def _words(text):
+    """Words with what joins them; a cut anywhere but after it, or a space, makes other words."""
+    return set(re.findall(r"[-+]?[\w.%]+[-+]?", text))
 
 
 def test_plain_text_is_aligned_and_whole():

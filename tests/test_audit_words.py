@@ -111,12 +111,14 @@ def test_every_adversary_has_a_name_and_holdings():
     assert len(set(NAMES.values())) == len(NAMES)
 
 
-def test_an_active_coordinator_lends_what_a_curious_one_gets():
-    lent = arm("a", found("closed-form", "coordinator", scores(0.8)))
-    assert told(Cell(lent, "active-coordinator"), usual()).endswith(
-        "As much as a coordinator gets."
-    )
-    assert told(Cell(lent, "coordinator"), usual()).startswith("The scene with most")
+def test_an_active_coordinator_does_not_borrow_the_best_case_of_one_that_listens():
+    seen = arm("a", found("closed-form", "coordinator", scores(0.8), key=0.0))
+    assert told(Cell(seen, "coordinator"), usual()).startswith("The scene with most")
+    assert told(Cell(seen, "active-coordinator"), usual()) == "Not attacked."
+
+
+def test_the_best_case_of_a_coordinator_is_told_with_its_figure():
+    assert "best case: a client that trains one step on one image." in HOLDS["coordinator"]
 
 
 def by_thief(name, ssim, correlation=0.9):
@@ -188,7 +190,7 @@ def test_an_adversary_that_got_no_picture_is_told_so():
 def test_who_gets_no_more_than_who_holds_less_is_told_in_a_sentence():
     told_of = findings(table(invariant()))
     assert "No attack gave a thief with a known image more than a thief of ciphertexts." in told_of
-    assert "No attack gave an active coordinator more than a coordinator." in told_of
+    assert "An active coordinator gets no picture from per-image-invariant." in told_of
     told_of = findings(usual())
     assert not any(text.startswith("No attack gave") for text in told_of)
     active = next(text for text in told_of if text.startswith("An active coordinator gets"))

@@ -21,9 +21,12 @@ ADVERSARIES: Final[tuple[Adversary, ...]] = get_args(Adversary)
 MORE_THAN: Final[Mapping[Adversary, Adversary]] = {
     "known-plaintext": "ciphertext-thief",
     "node-thief": "ciphertext-thief",
-    "active-coordinator": "coordinator",
 }
-"""Who holds all that another holds, and can run its attacks too."""
+"""Who holds all that another holds, and can run its attacks too.
+
+An active coordinator is not among them: its rounds keep to the agreed settings of the training,
+and what a listening one gets is its best case, one image and one step of gradient descent.
+"""
 THUMBNAIL: Final = "thumbnail"
 FLOOR: Final = "survivor-network"
 """Attacks beside which all others stand: what anybody can take, and what no cipher can hide."""

@@ -33,8 +33,13 @@ LIMITS: Final = (
     "more or less than they say; the mIoU of a guess is what one machine makes of it.",
     "The coordinator's best case is a client that trains one step on one image; what an ordinary "
     "round tells it stands among all attacks.",
-    "The active coordinator's weights are of one design, handed out in a few rounds; others, or "
-    "more rounds, may get more. What a node counts when it scores such weights was not read.",
+    "The active coordinator keeps to the agreed settings of the training, so it may get less than "
+    "the other in that best case. Its weights are of one design, handed out in a few rounds; "
+    "others, or more rounds, may get more. What a node counts when it scores such weights was not "
+    "read.",
+    "Guesses of coordinators come in no order: each image is compared with the likest of them, "
+    "which an adversary could not choose so well. The clients of these rounds had one view an "
+    "image.",
     "Label maps lie plain on a training node: its thief has the outlines of everything labelled, "
     "whatever the cipher.",
     "What an arm keeps of plain's mIoU is taken from the run that was audited.",

@@ -1,5 +1,6 @@
 """The leak matrix for the terminal and as plain text for logs."""
 
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,8 +121,15 @@ def _widths(rows: Sequence[Sequence[str]], line: int) -> list[int]:
     return [min(longest, room - num * (width + 1)), *[width] * num]
 
 
+class _Names(textwrap.TextWrapper):
+    """Breaks compound names as `closed-form` and `imprint+network` where they are joined."""
+
+    wordsep_re = re.compile(r"(\s+|(?<=\w[-+])(?=\w))")
+
+
 def _folded(text: str, width: int) -> str:
-    return "\n".join(textwrap.fill(part, width) for part in text.split(BETWEEN))
+    """A line a part; one longer than `width` breaks after a space, a hyphen or a plus."""
+    return "\n".join(_Names(width).fill(part) for part in text.split(BETWEEN))
 
 
 def _ssim(scores: Scores | None) -> str:

@@ -23,7 +23,8 @@ HOLDS: Final[Mapping[Adversary, str]] = {
     "node-thief": "Holds all that lies on a training node: the encrypted images, their label maps "
     "in the clear, the model, and the private embedding where the arm has one.",
     "coordinator": "Holds the weights that it sent, one client's reply to them, and what is "
-    "public. It has no ciphertext.",
+    "public. It has no ciphertext. Its figure allows it its best case: a client that trains one "
+    "step on one image.",
     "active-coordinator": "Holds what the coordinator holds, but instead of the averaged weights "
     "hands out some that are made to show images. The settings of the training stay those that the "
     "owner of the node agreed to.",

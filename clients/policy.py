@@ -48,7 +48,8 @@ class ArmPolicy(Section):
     update tells: of one image and one step it is that image's gradient."""
     num_rounds: Annotated[int, Field(ge=1)] | None = None
     """Rounds over which the learning rate falls, as agreed; none: whatever is asked. Steps late in
-    many rounds are so small that weights made to show images show them exactly."""
+    many rounds are so small that weights made to show images show them exactly. How often a round
+    may be asked for is not bounded by this: rounds are asked for again when answers are lost."""
     protection: ArmConfig | None = None
     """The arm's settings as its owner read them, for its owner to read again."""
 

@@ -97,8 +97,8 @@ def audit(
         arms, heard = _victims(config, models, classes, scenes, effort, progress)
         budget = Budget(steps=effort.network_steps)
         blind = _blind(scenes, arms[0].block_size, budget)
-        attempts = [blind, *planned(scenes, arms, heard, classes.num_classes, budget)]
-        attacked = attack(attempts, num_workers, progress)
+        jobs = [blind, *planned(scenes, arms, heard, classes.num_classes, budget)]
+        attacked = attack(jobs, num_workers, progress)
     judge = Judge(scenes, arms[0].block_size, _segmenter(config, run, classes))
     table = _table(config, run, judge, arms, attacked, pictures, started)
     if run is not None and vault_dir is not None:

@@ -5,12 +5,14 @@ import os
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"  # read when Flower is imported, so before all others
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
+import gc
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import seeded_keys
 import small_federation as small
 import small_vault
 import torch
@@ -21,6 +23,12 @@ from fl_ppseg import workers
 from fl_ppseg.command_line import LOGGERS, run
 from fl_ppseg.simulate import main
 from fl_ppseg.synthesize import synthesize
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before fixtures of any scope: keys that a test makes are its own, and the same every time."""
+    seeded_keys.seed(item.nodeid)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -71,6 +79,14 @@ def job(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Assignment:
 def folders(job: Assignment) -> dict[str, Path]:
     """These shards, by arm."""
     return small_vault.shards(job)
+
+
+@pytest.fixture
+def quick_collection() -> Iterator[None]:
+    """`gc.collect()` looks at what the test makes, not at all that was ever imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

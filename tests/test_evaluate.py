@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 import small_federation
 
+from fl_ppseg import evaluation
 from fl_ppseg.command_line import run
 from fl_ppseg.evaluate import main
-from fl_ppseg.evaluation import score
+from fl_ppseg.evaluation import evaluate, score
 from fl_ppseg.run_folder import RunFolder
 
 ARMS = [
@@ -128,15 +130,37 @@ def test_any_split_of_the_tree_is_scored(
     assert outputs[0] == outputs[1]
 
 
-def test_queries_of_an_encrypted_arm_have_other_keys_each_time(
-    finished: RunFolder, scenes: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("arm", "differ"),
+    [("per-image", True), ("per-client-private", True), ("conventional-2", False)],
+)
+def test_each_evaluation_makes_keys_of_its_own_unless_owners_share_one(
+    arm: str,
+    differ: bool,
+    finished: RunFolder,
+    scenes: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    arguments = [checkpoint_of(finished, "per-image"), "--data-root", str(scenes), "--json"]
-    outputs = []
+    seen: list[Any] = []
+    monkeypatch.setattr(
+        evaluation,
+        "evaluate",
+        lambda model, samples, *rest: evaluate(model, _noted(samples, seen), *rest),
+    )
+    options = ["--key", key_of(finished)] if arm == "conventional-2" else []
     for _ in range(2):
-        assert run(main, [*arguments, "--quiet"]) == 0
-        outputs.append(capsys.readouterr().out)
-    assert outputs[0] != outputs[1]
+        scores_of(capsys, finished, arm, scenes, *options)
+    first, second = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    assert len(first) == len(second) == 4
+    equal = [np.array_equal(a, b) for a, b in zip(first, second, strict=True)]
+    assert equal == [not differ] * 4
+
+
+def _noted(samples: Iterator[tuple[Any, Any]], seen: list[Any]) -> Iterator[tuple[Any, Any]]:
+    for image, labels in samples:
+        seen.append(np.array(image))
+        yield image, labels
 
 
 def test_table_names_each_city(

@@ -16,6 +16,8 @@ from fl_ppseg.errors import RunError
 from strategies import grid as lazy
 from strategies.grid import LazyGrid
 
+pytestmark = pytest.mark.usefixtures("quick_collection")
+
 
 @pytest.fixture(autouse=True)
 def _flower(monkeypatch: pytest.MonkeyPatch) -> None:

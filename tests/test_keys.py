@@ -125,11 +125,30 @@ def test_negative_view_is_refused() -> None:
         view_subkey(ClientKey.from_bytes(SECRET), view=-1)
 
 
-def test_salts_and_keys_from_the_system_do_not_repeat() -> None:
+def test_salts_and_keys_do_not_repeat() -> None:
     assert len({new_salt() for _ in range(100)}) == 100
     assert all(len(new_salt()) == 16 for _ in range(3))
     assert len({SubKey.generate().fingerprint for _ in range(100)}) == 100
     assert ClientKey.generate() != ClientKey.generate()
+
+
+@KINDS
+def test_every_bit_of_a_new_key_is_the_operating_systems(
+    kind: type[ClientKey | SubKey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {16: SALT, 32: SECRET}
+    monkeypatch.setattr(os, "urandom", given.__getitem__)
+    assert new_salt() == SALT
+    assert kind.generate() == kind.from_bytes(SECRET)
+
+
+def test_two_processes_make_different_keys() -> None:
+    program = "from fl_ppseg.keys import SubKey; print(SubKey.generate().fingerprint)"
+    found = [
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert found[0].stdout != found[1].stdout
 
 
 # Misuse.

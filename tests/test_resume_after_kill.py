@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
 @pytest.mark.federated
 @pytest.mark.timeout(280)
 def test_kills_at_random_moments_of_the_command(scenes: Path, tmp_path: Path) -> None:
-    """`simulate` killed from outside three times, each time resumed, against one left alone."""
+    """`simulate` killed from outside three times, each time resumed, and one left alone."""
     config = tmp_path / "small.yaml"
     changes = {"arms": ["per-client"], "federation": {"num_rounds": 8, "strategy": "fedavgm"}}
     config.write_text(yaml.safe_dump(small.settings(scenes, **changes)))
@@ -113,22 +114,22 @@ def test_kills_at_random_moments_of_the_command(scenes: Path, tmp_path: Path) ->
     environment = os.environ | {"PYTHONPATH": str(TESTS.parent)}
 
     def run(out: Path, kill_after: int | None, *more: str) -> int:
-        process = subprocess.Popen(
-            [*start, str(out), *more], env=environment, stdout=subprocess.DEVNULL
-        )
-        try:
-            kill_at(process, out, kill_after)
-            return process.wait(timeout=120)
-        finally:
-            process.kill()
-            process.wait()
+        options = [*start, str(out), *more]
+        with subprocess.Popen(options, env=environment, stdout=subprocess.DEVNULL) as process:
+            try:
+                kill_at(process, out, kill_after)
+                return process.wait(timeout=120)
+            finally:
+                process.kill()
 
     whole, torn = tmp_path / "whole", tmp_path / "torn"
-    assert run(whole, None, "--config", str(config)) == 0
-    statuses = [run(torn, 1, "--config", str(config))]
-    statuses += [run(torn, k, "--resume") for k in (4, 7)]
-    assert statuses == [-signal.SIGKILL] * 3
-    assert run(torn, None, "--resume") == 0
+    with ThreadPoolExecutor(1) as beside:
+        alone = beside.submit(run, whole, None, "--config", str(config))
+        statuses = [run(torn, 1, "--config", str(config))]
+        statuses += [run(torn, k, "--resume") for k in (4, 7)]
+        statuses.append(run(torn, None, "--resume"))
+        assert alone.result() == 0
+    assert statuses == [*[-signal.SIGKILL] * 3, 0]
     ours, theirs = RunFolder(torn).latest("per-client", 0), RunFolder(whole).latest("per-client", 0)
     assert ours is not None and theirs is not None
     assert small.bits(ours.arrays) == small.bits(theirs.arrays)

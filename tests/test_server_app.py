@@ -20,6 +20,8 @@ from strategies.server_app import Federation
 ARMS = ["plain", "centralised", "local-only"]
 NUM_NODES = len(TRAIN) + len(VAL)
 
+pytestmark = pytest.mark.usefixtures("quick_collection")
+
 
 class WatchedFolder(RunFolder):
     """Remembers which checkpoints it has read, and how many of them were alive at once."""

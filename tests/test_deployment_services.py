@@ -185,7 +185,7 @@ def test_who_loses_a_child_that_it_needs_is_started_again(tmp_path: Path) -> Non
     said: list[str] = []
     code = (
         "import subprocess, time; open('starts', 'a').write('x');"
-        "subprocess.Popen(['true']); time.sleep(60)"
+        "kept = subprocess.Popen(['true']); time.sleep(60)"  # a dropped one may be waited for
     )
     with Supervisor(said.append) as supervisor:
         supervisor.start(service(tmp_path, code, needs_children=True))

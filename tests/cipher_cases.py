@@ -24,7 +24,7 @@ PRODUCTS = (
 )
 NAMES = (*CIPHERS, *PRODUCTS)
 
-laws = settings(deadline=None, max_examples=30)
+laws = settings(max_examples=30)
 scopes = st.sampled_from(SCOPES)
 subkeys = st.binary(min_size=32, max_size=32).map(SubKey.from_bytes)
 products = st.lists(st.sampled_from(sorted(CIPHERS)), min_size=1, max_size=4, unique=True).map(

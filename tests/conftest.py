@@ -17,12 +17,16 @@ import small_federation as small
 import small_vault
 import torch
 import yaml
+from hypothesis import settings
 
 from clients.vault import Assignment
 from fl_ppseg import workers
 from fl_ppseg.command_line import LOGGERS, run
 from fl_ppseg.simulate import main
 from fl_ppseg.synthesize import synthesize
+
+settings.register_profile("here", derandomize=seeded_keys.NAME == "", deadline=None)
+settings.load_profile("here")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -2,8 +2,8 @@
 
 Keys, salts and noise come from `os.urandom`. Under test each item has a stream of its own, named by
 the item and by `FL_PPSEG_TEST_KEYS`. Another name gives other streams, and `system` the operating
-system's bytes: so one looks for tests that pass by luck. Processes that a test starts or forks
-have the operating system's always.
+system's bytes; with either, Hypothesis draws new examples too: so one looks for tests that pass by
+luck. Processes that a test starts or forks have the operating system's bytes always.
 """
 
 import hashlib
@@ -13,14 +13,14 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-_VARIABLE: Final = "FL_PPSEG_TEST_KEYS"
+NAME: Final = os.environ.get("FL_PPSEG_TEST_KEYS", "")
+"""Empty: what every run of the tests has."""
 _system = os.urandom
 
 
 def seed(item: str) -> None:
     """Start the stream of one test item; `os.urandom` of this process reads from it."""
-    name = os.environ.get(_VARIABLE, "")
-    os.urandom = _system if name == "system" else _stream(f"{name}\0{item}")
+    os.urandom = _system if NAME == "system" else _stream(f"{NAME}\0{item}")
 
 
 def _stream(name: str) -> Callable[[int], bytes]:

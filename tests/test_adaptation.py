@@ -88,7 +88,7 @@ def test_form_is_a_permutation_with_signs_that_the_key_decides(cipher: str) -> N
     assert (-1 in form.sign) == ("negative-positive" in cipher or "etc" in cipher)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.sampled_from(LINEAR), st.binary(min_size=32, max_size=32), st.sampled_from([2, 4, 16]))
 def test_form_says_what_the_cipher_does(cipher: str, secret: bytes, block_size: int) -> None:
     """x'[l] = sign[l] x[index[l]] for blocks that the form was not found from."""

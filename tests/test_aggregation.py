@@ -15,7 +15,7 @@ Arrays = dict[str, np.ndarray]
 Update = tuple[float, int]
 """One weight and its num_examples."""
 
-LAWS = settings(deadline=None, max_examples=100)
+LAWS = settings(max_examples=100)
 SPAN = 40
 """Binades over which the sum is exact, from the docstring of the module."""
 

@@ -56,7 +56,7 @@ def test_a_key_written_as_one_number_is_found(order):
 
 
 @given(before=st.binary(max_size=40), after=st.binary(max_size=40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_key_is_found_at_any_offset(before, after):
     assert found(before + SECRET + after, needles_of_key(SECRET))
 

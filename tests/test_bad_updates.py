@@ -26,9 +26,7 @@ from strategies.round_log import Ask, RoundLog
 WEIGHTS: Arrays = {"head.w": np.array([1, 2, 3], np.float32), "steps": np.array(4)}
 WITHOUT_BOCHUM = np.float32([3.5, 4.5, 5.5])
 """Steps 1 and 3 of 1 and 3 examples: (1 * 1 + 3 * 3) / 4 = 2.5 beyond the start."""
-MANY = settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+MANY = settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def exchanged(change: Mutation) -> tuple[RoundLog, StreamingMean]:
@@ -128,7 +126,7 @@ class Garbling(InProcessGrid):
             yield inflate_object_from_contents(message.object_id, objects)  # type: ignore[misc]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 10**6), st.binary(min_size=1, max_size=8), st.booleans(), st.integers(0, 99))
 def test_garbled_bytes_are_one_bad_reply(place: int, junk: bytes, cuts: bool, which: int) -> None:
     """On the wire a message is a tree of objects; any byte of any of them may be any other."""

@@ -69,7 +69,7 @@ def applied(image: np.ndarray, form: str, block_size: int = BLOCK) -> torch.Tens
 
 
 @given(st.integers(0, 2**32), st.sampled_from(sorted(FORMS)), st.sampled_from([2, 7, 256]))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_the_form_is_the_sorted_block(seed: int, form: str, levels: int) -> None:
     image = picture(seed, levels=levels)
     assert np.array_equal(bytes_of(applied(image, form)), form_of(image, form))

@@ -36,7 +36,7 @@ def random_maps(
     return prediction, truth
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.integers(2, 19),
     st.tuples(st.integers(1, 3), st.integers(1, 20), st.integers(1, 20)),

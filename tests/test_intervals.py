@@ -16,7 +16,7 @@ def test_by_hand() -> None:
     assert t_interval([0.0, 2.0]) == pytest.approx((1 - 12.706, 1 + 12.706), abs=1e-3)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.floats(0.01, 2), min_size=2, max_size=20, unique=True), st.floats(0.5, 0.99))
 def test_equals_scipys_interval(values: list[float], confidence: float) -> None:
     expected = stats.t.interval(confidence, len(values) - 1, np.mean(values), stats.sem(values))

@@ -242,7 +242,7 @@ def spoil(content: RecordDict, records: list[str], draw: Callable[..., Any]) -> 
 
 
 @pytest.mark.parametrize("kind", MESSAGES)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_malformed_message_raises_a_message_error_and_nothing_else(
     kind: str, data: st.DataObject

@@ -34,7 +34,7 @@ def requests(draw: st.DrawFn) -> tuple[dict[str, list[SceneRef]], int, Partition
     return scenes, num_clients, draw(st.sampled_from(KINDS)), alpha, draw(st.integers(0, 2**31))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(requests(), st.randoms(use_true_random=False))
 def test_laws_of_every_partition(request, random) -> None:
     scenes, num_clients, kind, alpha, seed = request

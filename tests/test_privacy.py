@@ -20,7 +20,7 @@ DP_ACCOUNTING = {
     (30, 0.5, 1e-3): 92.9723,
 }
 """Releases, noise multiplier, delta -> epsilon of PLDAccountant, dp-accounting 0.6.0."""
-LAWS = settings(deadline=None, max_examples=60)
+LAWS = settings(max_examples=60)
 RELEASES, NOISE = st.integers(1, 1000), st.floats(0.3, 50)
 DELTA = st.floats(1e-9, 0.1)
 

@@ -108,7 +108,7 @@ def test_no_time_is_guessed_before_a_round_was_measured():
     assert progress.seconds_left(5.0) is None
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     num_rounds=st.integers(1, 6),
     first=st.floats(0.1, 50),
@@ -184,7 +184,7 @@ def test_quiet_steps_write_nothing():
         assert stream.getvalue() == ""
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.floats(-1e6, 1e6), max_size=50), st.integers(0, 20))
 def test_sparkline_is_monotone_in_its_values(values, width):
     line = sparkline(values, width)

@@ -158,7 +158,7 @@ arm_ids = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(plain=st.floats(1, 60), names=arm_ids, data=st.data())
 def test_headline_never_claims_more_than_was_measured(plain, names, data):
     measured = {name: data.draw(ratios) for name in names}
@@ -175,7 +175,7 @@ def test_headline_never_claims_more_than_was_measured(plain, names, data):
     assert ("keep" in text) == (encrypted[0] < 1)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(plain=st.floats(1, 60), other=st.floats(1, 60))
 def test_findings_state_true_differences(plain, other):
     arms = {"plain": arm(plain, plain), "per-image": arm(other, plain)}

@@ -30,7 +30,7 @@ AGGREGATORS: dict[str, Callable[[Mapping[str, np.ndarray]], Aggregator]] = {
     "krum": lambda reference: Krum(reference, 1, is_multi=False),
     "multi-krum": lambda reference: Krum(reference, 1, is_multi=True),
 }
-LAWS = settings(deadline=None, max_examples=60)
+LAWS = settings(max_examples=60)
 NUMBERS = st.floats(-1e6, 1e6, width=32)
 
 

@@ -43,7 +43,7 @@ def test_city_counts_are_the_published_totals() -> None:
     counts=st.dictionaries(st.text("abc", min_size=1), st.integers(1, 400), min_size=1),
     spare=st.integers(0, 500),
 )
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_split_keeps_the_total_the_minimum_and_the_order(
     counts: dict[str, int], spare: int
 ) -> None:
@@ -83,7 +83,7 @@ def test_any_other_city_has_a_style() -> None:
 
 
 @given(x=st.floats(-20, 20), y=st.floats(0, 15), z=st.floats(3, 100), focal=st.floats(1, 3))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_straight_camera_is_a_pinhole(x: float, y: float, z: float, focal: float) -> None:
     camera = Camera((100, 200), height=1.5, focal=focal, horizon=0.4, yaw=0.0, bend=0.0)
     across, down = camera.project(np.array([x, y, z], np.float32))

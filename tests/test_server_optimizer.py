@@ -36,7 +36,7 @@ def steps(server: ServerOptimizer, means: Sequence[np.ndarray] = MEANS) -> list[
     return trace
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(FLOATS, FLOATS)
 def test_fedavg_is_the_mean_bit_for_bit(weights: np.ndarray, mean: np.ndarray) -> None:
     result = optimizer("fedavg").apply({"w": weights}, {"w": mean})["w"]

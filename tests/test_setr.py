@@ -219,7 +219,7 @@ def test_every_parameter_learns(
     assert dead == []
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(1, 4), st.integers(1, 4), st.sampled_from(["naive", "mla"]))
 def test_any_grid_of_patches_works(height: int, width: int, decoder: str) -> None:
     size = (8 * height, 8 * width)

@@ -342,7 +342,7 @@ def scores(labels: Tensor) -> Tensor:
     return torch.randn(2, 3, *labels.shape[1:], generator=torch.Generator().manual_seed(3))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(LABELS)
 def test_loss_is_torchs_mean(labels: Tensor) -> None:
     wanted = functional.cross_entropy(scores(labels), labels.long(), ignore_index=255)
@@ -351,7 +351,7 @@ def test_loss_is_torchs_mean(labels: Tensor) -> None:
         torch.testing.assert_close(found, wanted)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(LABELS, st.floats(0.05, 0.95))
 def test_ohem_is_the_mean_of_the_hardest(labels: Tensor, fraction: float) -> None:
     log_probabilities = scores(labels).double().log_softmax(1).numpy()

@@ -32,7 +32,7 @@ def scene(height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarra
     return np.stack([labels * 10, 255 - labels * 10, labels]), labels
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(sizes, sizes, st.sampled_from(POLICIES), st.integers(0, 2**32))
 def test_any_size_becomes_the_size_wanted(size, image_size, policy, seed) -> None:
     image, labels = scene(*size)

@@ -15,10 +15,12 @@ from fl_ppseg.audit.attacks.chains import (
     of_single_images,
     searched,
     small_copies,
+    spanned_gradient,
 )
 from fl_ppseg.audit.attacks.closed_form_gradient import closed_form_gradient
 from fl_ppseg.audit.attacks.imprint import imprint
 from fl_ppseg.audit.attacks.mlp_gradient import mlp_gradient
+from fl_ppseg.audit.attacks.token_span import token_span
 from fl_ppseg.audit.jobs import (
     IMPRINT_SECONDS,
     MATCHING_SECONDS,
@@ -106,10 +108,20 @@ def _of_embeddings(scenes: Scenes, arm: Holdings, heard: Overheard) -> Iterator[
             yield Job.of(_attempt(arm, heard, "closed-form+key", note), run)
         return
     number = looked_at(scenes.public)
-    own = scenes.public[:number], scenes.public_labels[:number]
-    run = partial(mlp_gradient, exchange, *own)
-    attempt = _attempt(arm, heard, "mlp-gradient", "from the gradient of the first MLP")
-    yield Job.of(attempt, run, SEARCH_SECONDS)
+    images, labels = scenes.public[:number], scenes.public_labels[:number]
+    told = {
+        "token-span": (partial(token_span, exchange, images), "from what its tokens span"),
+        "mlp-gradient": (
+            partial(mlp_gradient, exchange, images, labels),
+            "from the gradient of the first MLP",
+        ),
+        "token-span+mlp-gradient": (
+            partial(spanned_gradient, exchange, images, labels),
+            "from what its tokens span, then from the gradient of the first MLP",
+        ),
+    }
+    for name, (run, note) in told.items():
+        yield Job.of(_attempt(arm, heard, name, note), run, SEARCH_SECONDS)
     if heard.kind == "single":
         attempt = _attempt(arm, heard, "gradient-matching", "searched for by its gradients")
         yield Job.of(attempt, partial(searched, exchange), MATCHING_SECONDS)

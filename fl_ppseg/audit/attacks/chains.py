@@ -11,10 +11,12 @@ import numpy.typing as npt
 from fl_ppseg.audit.attacks.closed_form_gradient import closed_form_gradient
 from fl_ppseg.audit.attacks.embedding_matching import match_embeddings
 from fl_ppseg.audit.attacks.gradient_matching import gradient_matching
+from fl_ppseg.audit.attacks.mlp_gradient import mlp_gradient
 from fl_ppseg.audit.attacks.position_correlation import correlate_positions
 from fl_ppseg.audit.attacks.reader import Budget
 from fl_ppseg.audit.attacks.survivor_network import survivor_network
 from fl_ppseg.audit.attacks.thumbnail import thumbnail
+from fl_ppseg.audit.attacks.token_span import token_span
 from fl_ppseg.audit.attacks.undoing import Algorithm, Images, KeyGuess
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
@@ -119,6 +121,13 @@ def decrypted_update(
         return None
     adapted = exchange.sent[EMBEDDING_TENSORS[0]]
     return match_embeddings(ciphertext, adapted, public, block_size=block_size, algorithm=algorithm)
+
+
+def spanned_gradient(exchange: Exchange, images: Images, labels: Images) -> Images | None:
+    """`mlp_gradient` of what `token_span` leaves; arguments as there. None: the span tells nothing,
+    or the gradient does."""
+    first = token_span(exchange, images)
+    return None if first is None else mlp_gradient(exchange, images, labels, first)
 
 
 def searched(exchange: Exchange) -> Images:

@@ -9,7 +9,8 @@ W has dL/dW = sum_n e_n h_n^T, with h_n its input, which shows block n, and e_n 
 output. No e_n travels; but the gradient g_n of the same token, which does as its position
 embedding's, foretells most of it: e_n = A g_n, with A learned on the public images under the very
 weights that were sent. Then h_n is solved for like the blocks in `closed_form_gradient`, and a
-second map learned on the public images shows the block. Both maps are ridge regressions.
+second map learned on the public images shows the block. Both maps are ridge regressions. Given the
+guess of another attack (`token_span`), it solves for what the guess leaves of the sums.
 
 Must win: images like the public ones, one image, SGD: clearly better than the mean public image.
 Must not: a message whose gradients do not belong together. Batches give mixtures.
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from fl_ppseg.audit.attacks.gaussian_process import error_of_sums, most_plausible, resemblance
 from fl_ppseg.audit.attacks.gradients import Floats, Gradient, gradient_of, token_gradients
-from fl_ppseg.audit.attacks.inputs import Images, image_of, read_blocks
+from fl_ppseg.audit.attacks.inputs import Images, first_layer, image_of, read_blocks
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.blocks import Geometry
 from fl_ppseg.pixels import to_input
@@ -50,13 +51,16 @@ class _Tokens(NamedTuple):
     """e, (k, N, R)."""
 
 
-def mlp_gradient(exchange: Exchange, images: Images, labels: Images) -> Images | None:
+def mlp_gradient(
+    exchange: Exchange, images: Images, labels: Images, first: Images | None = None
+) -> Images | None:
     """What the message of one client shows of its images, one image for all of them.
 
     Args:
         exchange: What the coordinator sent and got.
         images: (k, 3, H, W), its own; about a hundred.
         labels: (k, H, W), their trainIds.
+        first: (1, 3, H, W), a guess to better; None: the mean of its own.
 
     Returns:
         (1, 3, H, W); None after several steps of AdamW, which leave signs without sizes.
@@ -69,15 +73,20 @@ def mlp_gradient(exchange: Exchange, images: Images, labels: Images) -> Images |
     pairs = zip(images, labels, strict=True)
     found = [_tokens(model, exchange, image, truth) for image, truth in pairs]
     public = _Tokens(*map(np.stack, zip(*found, strict=True)))
-    usual = public.blocks.mean(axis=0)
-    inputs, spread = _standardised(public.inputs)
-    seen = _inputs(exchange, public, spread, resemblance(geometry))
-    shown = seen @ _ridge(inputs, public.blocks - usual)
-    return image_of(usual + shown, None, geometry)
+    usual, usual_inputs = public.blocks.mean(axis=0), public.inputs.mean(axis=0)
+    spread = (public.inputs - usual_inputs).std(axis=(0, 1)) + 1e-9
+    to_block = _ridge((public.inputs - usual_inputs) / spread, public.blocks - usual)
+    if first is not None:
+        (usual,) = read_blocks(first, None, model.patch_size)
+        (usual_inputs,) = first_layer(model, first, "mlp")
+    seen = _inputs(exchange, public, usual_inputs, spread, resemblance(geometry))
+    return image_of(usual + seen @ to_block, None, geometry)
 
 
-def _inputs(exchange: Exchange, public: _Tokens, spread: Floats, prior: Floats) -> Floats:
-    """(N, D), the first MLP's inputs, less their public mean and over their spread."""
+def _inputs(
+    exchange: Exchange, public: _Tokens, usual: Floats, spread: Floats, prior: Floats
+) -> Floats:
+    """(N, D), the first MLP's inputs, less the usual ones and over their spread."""
     sizes = np.linalg.norm(public.gradients, axis=-1, keepdims=True)
     sizes += sizes.mean() * 1e-6
     features, answers = public.gradients / sizes, public.outputs / sizes
@@ -85,7 +94,6 @@ def _inputs(exchange: Exchange, public: _Tokens, spread: Floats, prior: Floats) 
     unexplained = np.mean((answers - features @ foretell) ** 2, axis=(0, 1))
     tokens, layer = token_gradients(exchange), gradient_of(exchange, f"{_LAYER}.weight")
     outputs = Gradient(tokens.value @ foretell, np.sqrt(tokens.deviation**2 @ foretell**2))
-    usual = public.inputs.mean(axis=0)
     sums = Gradient((layer.value - outputs.value.T @ usual) / spread, layer.deviation / spread)
     rounding = error_of_sums(outputs, sums, np.ones_like(usual)).mean(axis=1)
     deviation = np.sqrt(rounding + unexplained * (tokens.value**2).sum())
@@ -124,13 +132,6 @@ def _tokens(
         for tensor in (caught["inputs"], *gradients)
     )
     return blocks, inputs, rest[0], rest[1]
-
-
-def _standardised(values: Floats) -> tuple[Floats, Floats]:
-    """(k, N, D) less the mean of each token, over the spread of each channel; and the spread."""
-    centred = values - values.mean(axis=0)
-    spread: Floats = centred.std(axis=(0, 1)) + 1e-9
-    return centred / spread, spread
 
 
 def _ridge(features: Floats, answers: Floats) -> Floats:

@@ -21,12 +21,14 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import torch
 
+from fl_ppseg.audit.attacks.chains import spanned_gradient
 from fl_ppseg.audit.attacks.closed_form_gradient import closed_form_gradient
 from fl_ppseg.audit.attacks.gradient_matching import gradient_matching
 from fl_ppseg.audit.attacks.mlp_gradient import mlp_gradient
 from fl_ppseg.audit.attacks.position_correlation import correlate_positions
 from fl_ppseg.audit.attacks.reader import seen_of
 from fl_ppseg.audit.attacks.thumbnail import thumbnail
+from fl_ppseg.audit.attacks.token_span import token_span
 from fl_ppseg.audit.attacks.undoing import Algorithm
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.audit.rounds import SINGLE
@@ -42,6 +44,7 @@ from fl_ppseg.views import fit
 
 SIZE, BLOCK, NUM_CITIES, NUM_PUBLIC = (64, 128), 8, 3, 100
 SETTINGS: Final[dict[str, dict[str, Any]]] = {"sgd": SINGLE, "adamw": {}}
+SPANS: Final = ("token-span", "mlp-gradient", "token-span+mlp-gradient")
 FROZEN, OURS = "plain-frozen-embedding", ("per-image-invariant", "per-image-invariant-shuffle")
 
 
@@ -65,9 +68,9 @@ CASES: Final = (
     Case("per-image", attack="closed-form+positions"),
     *(Case(arm, targets=("form (r)", "image")) for arm in OURS),
     *(Case(arm, attack="closed-form+thumbnail") for arm in OURS),
-    *(Case(arm, attack="mlp-gradient") for arm in ("per-client-private", FROZEN)),
-    *(Case(FROZEN, n, n, attack="mlp-gradient") for n in (2, 4, 8)),
-    *(Case(FROZEN, n, n, 1, "adamw", "mlp-gradient") for n in (1, 8)),
+    *(Case(arm, attack=x) for arm in ("per-client-private", FROZEN) for x in SPANS),
+    *(Case(FROZEN, n, n, attack=x) for n in (2, 4, 8) for x in SPANS),
+    *(Case(FROZEN, n, n, 1, "adamw", x) for n in (1, 8) for x in SPANS),
     Case(FROZEN, attack="gradient-matching"),
     *(Case(arm, 8, 8, 1, "adamw", "closed-form+thumbnail") for arm in OURS),
 )
@@ -82,7 +85,9 @@ def heard(case: Case, scenes: Sequence[Scene]) -> tuple[Exchange, Truth]:
     return overhear(config, case.arm, weights, scenes[: case.images])
 
 
-def attacked(attack: str, sent: Exchange, own: tuple[Images, Images], form: str | None) -> Images:
+def attacked(
+    attack: str, sent: Exchange, own: tuple[Images, Images], form: str | None
+) -> Images | None:
     """(1, 3, H, W), what a coordinator with images and label maps of its own makes of a message."""
     match attack:
         case "closed-form+thumbnail":
@@ -90,8 +95,12 @@ def attacked(attack: str, sent: Exchange, own: tuple[Images, Images], form: str 
         case "closed-form+positions":
             seen, values = closed_form_gradient(sent), Algorithm("values")
             return correlate_positions(seen, own[0], block_size=BLOCK, algorithm=values).restored
+        case "token-span":
+            return token_span(sent, own[0])
         case "mlp-gradient":
             return mlp_gradient(sent, *own)
+        case "token-span+mlp-gradient":
+            return spanned_gradient(sent, *own)
         case "gradient-matching":
             return gradient_matching(sent, num_restarts=1).images
     return closed_form_gradient(sent)
@@ -113,7 +122,7 @@ def lines(dataset: Dataset) -> Iterator[str]:
     pairs = [fit(*scene.load(), SIZE, "resize") for scene in chosen]
     public = tuple(np.stack(part) for part in zip(*pairs, strict=True))
     mean = public[0].mean(axis=0, keepdims=True).round().astype(np.uint8)
-    yield f"{'arm':28} images batch steps optimiser {'attack':23}{'of':13}guess  other   mean     s"
+    yield f"{'arm':28} images batch steps optimiser {'attack':25}{'of':13}guess  other   mean     s"
     for case in CASES:
         cipher = builtin_arms()[case.arm].cipher
         form = cipher and invariant_form(cipher)
@@ -124,10 +133,14 @@ def lines(dataset: Dataset) -> Iterator[str]:
         rows = [(x, messages[k][1], messages[k - 1][1]) for k, x in enumerate(guesses)]
         for target in case.targets:
             like = partial(likeness, target=target, form=form)
-            scores = [(like(x, own), like(x, other), like(mean, own)) for x, own, other in rows]
-            told = "".join(f"{score:7.3f}" for score in np.mean(scores, axis=0))
+            scores = [
+                (like(x, own), like(x, other), like(mean, own))
+                for x, own, other in rows
+                if x is not None
+            ]
+            told = "".join(f"{score:7.3f}" for score in np.mean(scores or [[np.nan] * 3], axis=0))
             steps = f"{case.images:7}{case.batch:6}{messages[0][0].num_steps:6}"
-            words = f"{case.optimizer:10}{case.attack:23}{target:11}"
+            words = f"{case.optimizer:10}{case.attack:25}{target:11}"
             yield f"{case.arm:28}{steps} {words}{told}{seconds:6.1f}"
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import seeded_keys
 import small_federation as small
@@ -21,9 +22,12 @@ from hypothesis import settings
 
 from clients.vault import Assignment
 from fl_ppseg import workers
+from fl_ppseg.classes import load_class_table
 from fl_ppseg.command_line import LOGGERS, run
+from fl_ppseg.dataset import Scene, open_dataset
 from fl_ppseg.simulate import main
 from fl_ppseg.synthesize import synthesize
+from fl_ppseg.views import fit
 
 settings.register_profile("here", derandomize=seeded_keys.NAME == "", deadline=None)
 settings.load_profile("here")
@@ -71,6 +75,25 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cities = ({"aachen": 7, "bochum": 5, "bremen": 4}, {"lindau": 2, "munster": 2})
     synthesize(root, num_train=16, num_val=4, size=(32, 64), cities=cities)
     return root
+
+
+@pytest.fixture(scope="session")
+def cities(scenes: Path) -> dict[str, tuple[Scene, ...]]:
+    """Its training scenes, by city."""
+    return open_dataset(scenes, load_class_table("cityscapes")).split("train")
+
+
+@pytest.fixture(scope="session")
+def images(cities: dict[str, tuple[Scene, ...]]) -> tuple[Scene, ...]:
+    """Those of aachen, who is attacked where an adversary is tried."""
+    return cities["aachen"]
+
+
+@pytest.fixture(scope="session")
+def own_scenes(cities: dict[str, tuple[Scene, ...]]) -> tuple[np.ndarray, np.ndarray]:
+    """Images and label maps of other cities, which an adversary has."""
+    pairs = [fit(*s.load(), (32, 64), "resize") for c in ("bochum", "bremen") for s in cities[c]]
+    return np.stack([image for image, _ in pairs]), np.stack([labels for _, labels in pairs])
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Attacks made of others: what a message shows is attacked like a stolen ciphertext."""
 
 from functools import partial
-from pathlib import Path
 
 import attacked
 import numpy as np
@@ -13,14 +12,8 @@ from fl_ppseg.audit.attacks.undoing import Algorithm
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.audit.scores import score_images
 from fl_ppseg.audit.update import Truth
-from fl_ppseg.classes import load_class_table
-from fl_ppseg.dataset import Scene, open_dataset
+from fl_ppseg.dataset import Scene
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-
-
-@pytest.fixture(scope="module")
-def images(scenes: Path) -> tuple[Scene, ...]:
-    return open_dataset(scenes, load_class_table("cityscapes")).split("train")["aachen"]
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Images out of the gradients of patch and position embedding: when they come, and when not."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import attacked
 import numpy as np
@@ -11,20 +10,14 @@ import torch
 from fl_ppseg.audit.attacks.closed_form_gradient import closed_form_gradient
 from fl_ppseg.audit.attacks.gradients import gradient_of
 from fl_ppseg.audit.scores import Scores, score_images
-from fl_ppseg.classes import load_class_table
 from fl_ppseg.config import builtin_arms
-from fl_ppseg.dataset import Scene, open_dataset
+from fl_ppseg.dataset import Scene
 from fl_ppseg.pixels import to_input
 from fl_ppseg.setr.canonical import canonical
 from fl_ppseg.setr.names import EMBEDDING_TENSORS, POSITION_TENSOR
 
 WIDE = {"embed_dim": 64}
 """More channels than the 32 blocks of an image."""
-
-
-@pytest.fixture(scope="module")
-def images(scenes: Path) -> tuple[Scene, ...]:
-    return open_dataset(scenes, load_class_table("cityscapes")).split("train")["aachen"]
 
 
 def scored(truth: np.ndarray, guess: np.ndarray | None) -> Scores:

@@ -1,7 +1,6 @@
 """Images searched for by their gradients: better than chance with labels given, and when not."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import attacked
 import numpy as np
@@ -12,9 +11,8 @@ from fl_ppseg.audit.attacks.gradient_matching import Match, gradient_matching
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.audit.scores import score_images
 from fl_ppseg.audit.update import Truth
-from fl_ppseg.classes import load_class_table
 from fl_ppseg.config import ModelConfig
-from fl_ppseg.dataset import Scene, open_dataset
+from fl_ppseg.dataset import Scene
 
 SHIPPED = ModelConfig().model_dump()
 """A model that knows street scenes."""
@@ -28,11 +26,6 @@ SHALLOW = {
     "decoder_channels": 32,
     "num_convs": 1,
 }
-
-
-@pytest.fixture(scope="module")
-def images(scenes: Path) -> tuple[Scene, ...]:
-    return open_dataset(scenes, load_class_table("cityscapes")).split("train")["aachen"]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,7 @@ from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.audit.scores import score_images
 from fl_ppseg.audit.update import Truth, client, overhear
 from fl_ppseg.ciphers import encrypt
-from fl_ppseg.classes import load_class_table
-from fl_ppseg.dataset import Scene, open_dataset
+from fl_ppseg.dataset import Scene
 from fl_ppseg.keys import SubKey
 from fl_ppseg.pixels import to_input
 from fl_ppseg.privacy import noisy
@@ -39,11 +37,6 @@ AS_TRAINED = {
     "batch_size": 2,
 }
 Read = Callable[[np.ndarray], np.ndarray]
-
-
-@pytest.fixture(scope="module")
-def cities(scenes: Path) -> dict[str, tuple[Scene, ...]]:
-    return open_dataset(scenes, load_class_table("cityscapes")).split("train")
 
 
 @pytest.fixture(scope="module")

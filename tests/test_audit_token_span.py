@@ -1,7 +1,6 @@
 """The subspace that tokens span: wide models give the image away, narrow ones do not."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import attacked
 import numpy as np
@@ -11,27 +10,13 @@ from fl_ppseg.audit.attacks.chains import spanned_gradient
 from fl_ppseg.audit.attacks.mlp_gradient import mlp_gradient
 from fl_ppseg.audit.attacks.token_span import token_span
 from fl_ppseg.audit.scores import score_images
-from fl_ppseg.classes import load_class_table
-from fl_ppseg.dataset import Scene, open_dataset
-from fl_ppseg.views import fit
+from fl_ppseg.dataset import Scene
 
 WIDE = {"embed_dim": 384, "depth": 1, "weights": None}
 """Twelve times as many channels as an image of 32x64 has tokens."""
 MIDDLE = {"embed_dim": 128, "depth": 1, "weights": None}
 NARROW = {"embed_dim": 32, "depth": 1, "weights": None}
 FROZEN = "plain-frozen-embedding"
-
-
-@pytest.fixture(scope="module")
-def cities(scenes: Path) -> dict[str, tuple[Scene, ...]]:
-    return open_dataset(scenes, load_class_table("cityscapes")).split("train")
-
-
-@pytest.fixture(scope="module")
-def public(cities: dict[str, tuple[Scene, ...]]) -> tuple[np.ndarray, np.ndarray]:
-    """Images and label maps of the coordinator's own; the client is aachen."""
-    pairs = [fit(*s.load(), (32, 64), "resize") for c in ("bochum", "bremen") for s in cities[c]]
-    return np.stack([image for image, _ in pairs]), np.stack([labels for _, labels in pairs])
 
 
 def ssim(truth: np.ndarray, guess: np.ndarray | None) -> float:
@@ -52,29 +37,29 @@ def ssim(truth: np.ndarray, guess: np.ndarray | None) -> float:
 def test_of_a_model_wider_than_its_tokens_the_image_comes_back(
     arm: str,
     optimizer: str,
-    cities: dict[str, tuple[Scene, ...]],
-    public: tuple[np.ndarray, np.ndarray],
+    images: tuple[Scene, ...],
+    own_scenes: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    exchange, truth = attacked.message(arm, cities["aachen"][:1], model=WIDE, optimizer=optimizer)
-    assert ssim(truth.plain, token_span(exchange, public[0])) > 0.9
+    exchange, truth = attacked.message(arm, images[:1], model=WIDE, optimizer=optimizer)
+    assert ssim(truth.plain, token_span(exchange, own_scenes[0])) > 0.9
 
 
 def test_an_image_is_seen_in_its_own_message_alone(
-    cities: dict[str, tuple[Scene, ...]], public: tuple[np.ndarray, np.ndarray]
+    images: tuple[Scene, ...], own_scenes: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    messages = [attacked.message(FROZEN, [scene], model=WIDE) for scene in cities["aachen"][:2]]
-    guesses = [token_span(exchange, public[0]) for exchange, _ in messages]
+    messages = [attacked.message(FROZEN, [scene], model=WIDE) for scene in images[:2]]
+    guesses = [token_span(exchange, own_scenes[0]) for exchange, _ in messages]
     for number, (_, truth) in enumerate(messages):
         assert ssim(truth.plain, guesses[number]) > ssim(truth.plain, guesses[1 - number]) + 0.3
 
 
 def test_tokens_of_several_images_or_of_several_steps_tell_less(
-    cities: dict[str, tuple[Scene, ...]], public: tuple[np.ndarray, np.ndarray]
+    images: tuple[Scene, ...], own_scenes: tuple[np.ndarray, np.ndarray]
 ) -> None:
     shown = [
-        ssim(truth.plain, token_span(exchange, public[0]))
+        ssim(truth.plain, token_span(exchange, own_scenes[0]))
         for exchange, truth in (
-            attacked.message(FROZEN, cities["aachen"][:number], model=WIDE, local_epochs=epochs)
+            attacked.message(FROZEN, images[:number], model=WIDE, local_epochs=epochs)
             for number, epochs in ((1, 1), (1, 4), (4, 1))
         )
     ]
@@ -82,37 +67,35 @@ def test_tokens_of_several_images_or_of_several_steps_tell_less(
 
 
 def test_what_spans_all_channels_or_has_no_size_tells_nothing(
-    cities: dict[str, tuple[Scene, ...]], public: tuple[np.ndarray, np.ndarray]
+    images: tuple[Scene, ...], own_scenes: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    narrow, _ = attacked.message(FROZEN, cities["aachen"][:1], model=NARROW, learning_rate=10.0)
-    assert token_span(narrow, public[0]) is None
-    assert spanned_gradient(narrow, *public) is None
-    signs, _ = attacked.message(
-        FROZEN, cities["aachen"][:1], model=WIDE, optimizer="adamw", local_epochs=2
-    )
-    assert token_span(signs, public[0]) is None
+    narrow, _ = attacked.message(FROZEN, images[:1], model=NARROW, learning_rate=10.0)
+    assert token_span(narrow, own_scenes[0]) is None
+    assert spanned_gradient(narrow, *own_scenes) is None
+    signs, _ = attacked.message(FROZEN, images[:1], model=WIDE, optimizer="adamw", local_epochs=2)
+    assert token_span(signs, own_scenes[0]) is None
 
 
 def test_a_model_of_another_form_is_left_alone(
-    cities: dict[str, tuple[Scene, ...]], public: tuple[np.ndarray, np.ndarray]
+    images: tuple[Scene, ...], own_scenes: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    exchange, _ = attacked.message(FROZEN, cities["aachen"][:1], model=WIDE)
+    exchange, _ = attacked.message(FROZEN, images[:1], model=WIDE)
     fused = "backbone.blocks.0.attn.qkv.weight"
     sent = {name: value for name, value in exchange.sent.items() if name != fused}
-    assert token_span(replace(exchange, sent=sent), public[0]) is None
+    assert token_span(replace(exchange, sent=sent), own_scenes[0]) is None
 
 
 def test_the_gradient_of_the_mlp_betters_what_the_span_shows(
-    cities: dict[str, tuple[Scene, ...]], public: tuple[np.ndarray, np.ndarray]
+    images: tuple[Scene, ...], own_scenes: tuple[np.ndarray, np.ndarray]
 ) -> None:
     """Means over images: of a model so narrow that its span tells only a part."""
     found = []
-    for scene in cities["aachen"]:
+    for scene in images:
         exchange, truth = attacked.message(FROZEN, [scene], model=MIDDLE)
         guesses = (
-            token_span(exchange, public[0]),
-            mlp_gradient(exchange, *public),
-            spanned_gradient(exchange, *public),
+            token_span(exchange, own_scenes[0]),
+            mlp_gradient(exchange, *own_scenes),
+            spanned_gradient(exchange, *own_scenes),
         )
         found.append([ssim(truth.plain, guess) for guess in guesses])
     span, gradient, both = np.mean(found, axis=0)

@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import attacked
 import numpy as np
 import pytest
 import small_federation as small
@@ -12,26 +13,24 @@ from torch.nn import functional
 
 from fl_ppseg.audit.update import overhear
 from fl_ppseg.blocks import to_blocks
-from fl_ppseg.classes import load_class_table
 from fl_ppseg.config import ArmConfig, Config, builtin_arms
-from fl_ppseg.dataset import Scene, open_dataset
+from fl_ppseg.dataset import Scene
 from fl_ppseg.errors import RunError
 from fl_ppseg.messages import Arrays
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.views import fit
 
-ONE_STEP = {"optimizer": "sgd", "learning_rate": 0.1, "gradient_clip": 0.0, "batch_size": 16}
 ARMS = ("plain", "per-image", "per-client-private", "plain-frozen-embedding", "per-image-invariant")
 FORM = "pixel-magnitudes"
 
 
 @pytest.fixture(scope="module")
-def images(scenes: Path) -> tuple[Scene, ...]:
-    return open_dataset(scenes, load_class_table("cityscapes")).split("train")["aachen"][:3]
+def images(cities: dict[str, tuple[Scene, ...]]) -> tuple[Scene, ...]:
+    return cities["aachen"][:3]
 
 
 def config(arm: str, **training: Any) -> Config:
-    return small.config(None, arms=[arm], training=ONE_STEP | training)
+    return small.config(None, arms=[arm], training=attacked.ONE_STEP | training)
 
 
 def weights(arm: str) -> Arrays:
@@ -116,7 +115,7 @@ def test_client_that_fails_is_named_as_the_reason(images: tuple[Scene, ...]) -> 
 def test_own_arms_are_found(images: tuple[Scene, ...]) -> None:
     own: ArmConfig = builtin_arms()["per-image"].model_copy(update={"cipher": "shuffle-spatial"})
     settings = small.config(
-        None, arms=["own"], arm_table={"own": own.model_dump()}, training=ONE_STEP
+        None, arms=["own"], arm_table={"own": own.model_dump()}, training=attacked.ONE_STEP
     )
     _, truth = overhear(settings, "own", weights("plain"), images[:1])
     before, after = (to_blocks(i[0], 8).reshape(32, 3, 64) for i in (truth.plain, truth.stored))

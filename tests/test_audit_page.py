@@ -195,6 +195,8 @@ def test_incomplete_audits_are_told_as_they_are(tmp_path, given):
     assert "None" not in text
     assert "nan" not in text
     assert "None" not in shown(given) + leak_table_plain(given)
+    no_segmenter = "8 images; no mIoU, for no segmenter knows these classes"
+    assert (no_segmenter in leak_table_plain(given)) == (given.plain_miou is None)
 
 
 def test_report_is_written_last_and_whole(tmp_path, monkeypatch):

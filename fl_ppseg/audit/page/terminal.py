@@ -94,6 +94,8 @@ def _title(table: LeakTable) -> str:
 def _ends(table: LeakTable) -> str:
     """What a blind guess and the images themselves score."""
     blind, plain = table.nothing.miou, table.plain_miou
+    if plain is None:
+        return f"{table.num_targets} images; no mIoU, for no segmenter knows these classes"
     return (
         f"{table.num_targets} images; mIoU of a segmenter: {fixed(blind, 1)} on a blind guess, "
         f"{fixed(plain, 1)} on the images themselves"

@@ -30,7 +30,7 @@ from fl_ppseg.checkpoints import latest, model_of
 from fl_ppseg.classes import ClassTable, load_class_table
 from fl_ppseg.config import Config, arms_of
 from fl_ppseg.dataset import open_dataset
-from fl_ppseg.files import available_cpus
+from fl_ppseg.files import available_cpus, check_writable
 from fl_ppseg.initial_weights import Models, initial_models, model_settings
 from fl_ppseg.preparation import data_root
 from fl_ppseg.progress import StepProgress, steps
@@ -89,7 +89,7 @@ def audit(
     classes = load_class_table(config.data.classes)
     seed = config.seeds[0]
     models = initial_models(config.model_copy(update={"seeds": (seed,)}), classes.num_classes)
-    out.mkdir(parents=True, exist_ok=True)  # refused now, not after the attacks
+    check_writable(out)  # refused now, not after the attacks
     with steps(sys.stderr, quiet) as progress:
         root = data_root(config.data, num_workers, progress)
         dataset = open_dataset(root, classes)
@@ -104,6 +104,7 @@ def audit(
     if run is not None and vault_dir is not None:
         searched = search_run(run, vault_dir, judge.block_size)
         table = replace(table, key_search=str(searched))
+    out.mkdir(parents=True, exist_ok=True)
     report = write_audit(out, table)
     console = Console()
     console.print(leak_table_text(table))

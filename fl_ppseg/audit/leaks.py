@@ -54,6 +54,28 @@ class Finding:
 
 
 @dataclass(frozen=True, eq=False)
+class LabelFinding:
+    """One attack on label maps that are not sent: those of the held-out images of one client."""
+
+    attack: str
+    adversary: Adversary
+    model: str
+    """Whose model the requests were made for."""
+    right: float | None
+    """Share of labelled pixels that the guesses have right, 0 to 1; None without an answer."""
+    certain: float
+    """Share of labelled pixels that they have right and leave no doubt of."""
+    without: float
+    """What the most frequent class of each place has right, which anybody has without a request."""
+    num_images: int
+    num_requests: int
+    """That the node answered."""
+    note: str
+    """Why it answered no more, in its own words; empty where all was told."""
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
 class ArmLeaks:
     """What every adversary got from one arm."""
 

@@ -32,6 +32,8 @@ Labels = npt.NDArray[np.uint8]
 ATTACK: Final = "evaluation-oracle"
 OWN, AGREED = "a model of its own", "the model as agreed"
 IGNORED: Final = 255
+NUM_HELDOUT: Final = 2
+"""Images of the client that it evaluates on: those of a small city."""
 NUM_LOOKED_AT: Final = 8
 """Images of its own that the coordinator tells numbers by."""
 NUM_CLASSES: Final = 1024

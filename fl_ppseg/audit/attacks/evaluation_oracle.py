@@ -20,7 +20,6 @@ import numpy.typing as npt
 from fl_ppseg.audit.attacks.label_map_reading import (
     Counts,
     Floats,
-    Labels,
     Reading,
     read_map,
     usual,

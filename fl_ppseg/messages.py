@@ -24,6 +24,7 @@ _SETTINGS, _FIGURES, _ARRAYS = "settings", "figures", "arrays"
 _PACKED = "safetensors"
 _REQUEST = {
     "task": str,
+    "run": str,
     "run_id": str,
     "round": int,
     "num_rounds": int,
@@ -64,6 +65,8 @@ class Request:
     model: ModelConfig
     training: TrainingConfig
     arrays: Arrays = field(default_factory=dict, repr=False)
+    run: str = ""
+    """Identity of the prepared run whose nodes are asked, where they were prepared for one run."""
 
 
 @dataclass(frozen=True)

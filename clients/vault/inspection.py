@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clients.policy import NodePolicy, load_policy
-from clients.private_state import load_private, versions
+from clients.private_state import load_start
 from clients.vault.keyring import Vault
 from clients.vault.node_folder import CONTENT, POLICY, named_folders, unnamed_folders
 from clients.vault.plain_tree import unfinished, warning
@@ -41,7 +41,7 @@ def verify(node: Path, vault: Vault | None) -> Findings:
         if found := list(look):
             problems += found
             continue
-        about = f"newest of round {versions(folder)[-1]}" if is_private else summary(folder)
+        about = "a private embedding" if is_private else summary(folder)
         checked = "" if is_private else _checked(folder, vault)
         good.append(f"{folder.parent.name}/{folder.name}: {about}{checked}")
     problems += [f"{path}: the policy does not name it" for path in unnamed_folders(node, policy)]
@@ -91,8 +91,7 @@ def _shard_problems(folder: Path, policy: NodePolicy, vault: Vault | None) -> It
 
 def _private_problems(folder: Path) -> Iterator[str]:
     try:
-        for round in versions(folder) or [0]:
-            load_private(folder, round)
+        load_start(folder)
     except InputError as error:
         yield str(error)
 

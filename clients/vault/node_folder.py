@@ -3,7 +3,6 @@
 <node>/policy.yaml             what the node may do, its paths relative to this folder
 <node>/shards/<digest>/        encrypted shards
 <node>/private/<digest>/       private embeddings: key material, for a node that is trusted
-<node>/node.log                what the node writes of its failures
 """
 
 import shutil
@@ -13,19 +12,18 @@ from typing import Final
 
 from clients.policy import ArmPolicy, NodePolicy, load_policy, save_policy
 from clients.vault.assignment import Prepared
-from fl_ppseg.config import ArmConfig, TrainingConfig
+from clients.vault.terms import Terms
+from fl_ppseg.config import ArmConfig
 from fl_ppseg.errors import InputError
 
 POLICY: Final = "policy.yaml"
-LOG: Final = "node.log"
 CONTENT: Final = ("shards", "private")
 
 
 def agreed(
     arm: ArmConfig,
     prepared: Mapping[int, Prepared],
-    training: TrainingConfig,
-    num_rounds: int,
+    terms: Terms,
     training_shards: dict[int, tuple[Path, ...]] | None = None,
 ) -> ArmPolicy:
     """What an owner agrees to for an arm.
@@ -33,8 +31,7 @@ def agreed(
     Args:
         arm: Its settings.
         prepared: What the vault made, by seed.
-        training: The local update.
-        num_rounds: Of the run.
+        terms: What the run's config asks for.
         training_shards: As in `ArmPolicy`.
     """
     private = {seed: p.private for seed, p in prepared.items() if p.private is not None}
@@ -44,9 +41,8 @@ def agreed(
         training_shards=training_shards,
         private=private or None,
         private_rate=arm.private_rate,
-        training=training,
-        num_rounds=num_rounds,
         protection=arm,
+        **terms._asdict(),
     )
 
 

@@ -112,7 +112,7 @@ def bare_table(note: str, padding: int = 1) -> Table:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, padding, 0, 0),
-        caption=note,
+        caption=escape(note),
         caption_style="dim",
     )
 

@@ -97,9 +97,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         round_ = about.pop("round")
         if type(round_) is not int or round_ < 0:
             raise InputError(f"{path}: no readable checkpoint (round {round_!r})")
-        read_header(path)
         if digest != sha256(path):
             raise InputError(f"{path}: damaged checkpoint (its hash differs)")
+        read_header(path)
         tensors = load_file(path)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"{path}: no readable checkpoint ({error})") from None
@@ -120,7 +120,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def _description(path: Path) -> dict[str, Any]:
     """What a checkpoint's .json says, if its own hash agrees; earlier versions wrote none."""
     file = path.with_suffix(".json")
-    about = parse_json(read_bytes(file, MAX_DESCRIPTION_BYTES), str(file))
+    try:
+        about = parse_json(read_bytes(file, MAX_DESCRIPTION_BYTES), str(file))
+    except InputError as error:
+        raise InputError(f"{path}: no readable checkpoint ({error})") from None
     if not isinstance(about, dict):
         raise InputError(f"{path}: no readable checkpoint (its .json holds no names and values)")
     if (schema := about.get("schema")) != SCHEMA:

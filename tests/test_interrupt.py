@@ -49,7 +49,11 @@ def test_interrupt_in_a_round_on_ray(scenes: Path, tmp_path: Path) -> None:
     finally:
         process.kill()
     assert process.returncode == 1
-    assert error == "error: interrupted; finished work is kept, half-done work removed\n"
+    vaults = tmp_path / "vaults"
+    assert error == (
+        f"error: interrupted; finished rounds are kept in {out}; to go on: "
+        f"python -m fl_ppseg.simulate --resume --out {out} --vault-dir {vaults}\n"
+    )
     assert len(workers) > 2
     assert psutil.wait_procs(workers, timeout=10)[1] == []
     folder = RunFolder(out)

@@ -85,7 +85,7 @@ class ModelConfig(Section):
     """Convolutions of the head, by default 2 (`vit` with pup) or mmsegmentation's number."""
     up_scale: Annotated[int, up_to(32)] | None = None
     """Upsampling factor of the head's steps; none: mmsegmentation's number (pup: 2)."""
-    num_auxiliary: Annotated[int, Field(ge=0, le=4)] = 0
+    num_auxiliary: Annotated[int, Field(ge=0, le=16)] = 0
     """Auxiliary heads on intermediate layers, training only."""
     invariant: CanonicalForm | None = None
     """Canonical form that the patch embedding reads, so that its output does not depend on the key;

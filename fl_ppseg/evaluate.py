@@ -7,6 +7,7 @@ embedding is adapted to each new key. Only arms whose owners share a key need it
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fl_ppseg.command_line import Parser, run
+from fl_ppseg.device import check_device
 from fl_ppseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         device=options.device,
         quiet=options.quiet,
     )
-    print(json.dumps(scores, indent=1) if options.json else _table(scores))
+    print(json.dumps(scores, indent=1, allow_nan=False) if options.json else _table(scores))
     return 0
 
 
@@ -60,7 +62,8 @@ def evaluate_checkpoint(
     """Scores of a checkpoint on one split of a tree.
 
     Args:
-        path: A `round_<nnnn>.safetensors` of a run folder, its `.json` beside it.
+        path: A `round_<nnnn>.safetensors` of a run folder, its `.json` beside it; or the folder of
+            an arm, or of a run of one arm, of which the newest is taken.
         root: A tree in Cityscapes layout.
         split: Folder of the tree, e.g. `val`.
         classes: Class table: a built-in name or a YAML file.
@@ -70,7 +73,8 @@ def evaluate_checkpoint(
         quiet: Show no progress.
 
     Returns:
-        `{"all": {"aAcc", "mIoU", "mAcc"}, "cities": {city: {...}}, "per_class_iou": {name: %}}`.
+        `{"all": {"aAcc", "mIoU", "mAcc"}, "cities": {city: {...}}, "per_class_iou": {name: %}}`;
+        None where no pixel is labelled.
 
     Raises:
         InputError: If files cannot be read, the class tables differ, or a key is missing or given
@@ -78,12 +82,13 @@ def evaluate_checkpoint(
     """
     import numpy as np
 
+    from fl_ppseg.checkpoints import load_checkpoint
     from fl_ppseg.classes import load_class_table
     from fl_ppseg.dataset import open_dataset
     from fl_ppseg.evaluation import score
-    from fl_ppseg.run_folder import read_checkpoint
 
-    checkpoint = read_checkpoint(path)
+    check_device(device)
+    checkpoint = load_checkpoint(path)
     table = load_class_table(classes)
     if list(table.names) != checkpoint.description["classes"]:
         raise InputError(f"{path}: was trained on other classes than {classes}; give --classes")
@@ -161,8 +166,13 @@ def _samples(
         yield query.encrypt(fitted), labels
 
 
-def _percent(scores: Any) -> dict[str, float]:
-    return {key: round(getattr(scores, key), 2) for key in ("aAcc", "mIoU", "mAcc")}
+def _percent(scores: Any) -> dict[str, float | None]:
+    return {key: _rounded(getattr(scores, key)) for key in ("aAcc", "mIoU", "mAcc")}
+
+
+def _rounded(value: float) -> float | None:
+    """A score with two decimals; None, which is JSON, where there is none."""
+    return round(value, 2) if math.isfinite(value) else None
 
 
 def _table(scores: dict[str, Any]) -> str:
@@ -170,16 +180,20 @@ def _table(scores: dict[str, Any]) -> str:
     width = max(len(city) for city, _ in rows)
     head = f"{'city':<{width}}    aAcc    mIoU    mAcc"
     lines = [
-        f"{city:<{width}}  " + "  ".join(f"{row[key]:6.2f}" for key in ("aAcc", "mIoU", "mAcc"))
+        f"{city:<{width}}  " + "  ".join(_cell(row[key]) for key in ("aAcc", "mIoU", "mAcc"))
         for city, row in rows
     ]
     return "\n".join([head, *lines])
 
 
+def _cell(value: float | None) -> str:
+    return f"{'–':>6}" if value is None else f"{value:6.2f}"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser("fl_ppseg.evaluate", "Score a checkpoint on a tree in Cityscapes layout.")
     add = parser.add_argument
-    add("checkpoint", type=Path, help="round_<nnnn>.safetensors of a run folder")
+    add("checkpoint", type=Path, help="a run's or an arm's folder, or a round's file")
     add("--data-root", type=Path, metavar="DIR", help="the tree (or CITYSCAPES_DATASET)")
     add("--split", default="val", metavar="NAME", help="which split of it")
     add("--classes", default="cityscapes", metavar="TABLE", help="class table: name or YAML file")

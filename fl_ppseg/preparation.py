@@ -10,13 +10,14 @@ from pathlib import Path
 from clients.policy import NodePolicy, nodes_folder, policy_path, save_policy
 from clients.vault import Assignment, Prepared, agreed, prepare_shards
 from fl_ppseg.classes import ClassTable, load_class_table
-from fl_ppseg.config import ArmConfig, Config, DataConfig, arms_of, dump_config
+from fl_ppseg.config import ArmConfig, Config, DataConfig, arms_of, dump_config, load_config
 from fl_ppseg.dataset import Dataset, Scene, open_dataset
 from fl_ppseg.errors import InputError
-from fl_ppseg.files import private_folder, user_folder
+from fl_ppseg.files import check_writable, private_folder, user_folder, write_atomically
 from fl_ppseg.initial_weights import Models, initial_models, save_initial
 from fl_ppseg.messages import Arrays, Role
 from fl_ppseg.partition import Partition, make_partition
+from fl_ppseg.places import check_apart, check_vaults
 from fl_ppseg.progress import StepProgress
 from fl_ppseg.public_weights import public_embedding
 from fl_ppseg.run_folder import OF_CITY, Checkpoint, RunFolder
@@ -74,7 +75,11 @@ def prepare(
         InputError: For data, settings or weights that do not fit, or a vault that is not apart from
             the run or open to others.
     """
-    _check_apart(folder.path, vault_dir)
+    check_apart(vault_dir, folder.path, "--vault-dir or --out")
+    check_vaults(vault_dir)
+    check_writable(folder.path)
+    if folder.config.exists():
+        folder.check_settings(config)
     classes = load_class_table(config.data.classes)
     models = initial_models(config, classes.num_classes)
     root = data_root(config.data, num_workers, progress)
@@ -86,8 +91,18 @@ def prepare(
     policies = _write_policies(config, nodes, prepared, vault_dir, folder)
     if not folder.config.exists():
         folder.create(dump_config(config), partition.to_json())
+    else:
+        _go_on_with(config, folder)
     save_initial(config, folder, classes, models, vault_dir)
     return Experiment(config, folder, dataset, partition, classes, policies, len(nodes), vault_dir)
+
+
+def _go_on_with(config: Config, folder: RunFolder) -> None:
+    """Write down what a run that goes on was given anew, such as more rounds."""
+    before = load_config(folder.config)
+    after = before.model_copy(update={"federation": config.federation})
+    if after != before:
+        write_atomically(folder.config, dump_config(after))
 
 
 def data_root(data: DataConfig, num_workers: int, progress: StepProgress) -> Path:
@@ -127,15 +142,6 @@ def reserved_scene(scenes: Sequence[Scene]) -> Scene | None:
     it: procedural scenes are public, and all of them are scored.
     """
     return scenes[len(scenes) // 2] if len(scenes) >= 3 else None
-
-
-def _check_apart(run: Path, vault_dir: Path) -> None:
-    places = run.resolve(), vault_dir.resolve()
-    if any(a.is_relative_to(b) for a, b in (places, places[::-1])):
-        raise InputError(
-            f"{vault_dir}: the vault and the run folder {run} lie in one another, but keys must "
-            "not lie with results; choose another --vault-dir or --out"
-        )
 
 
 def _partition(config: Config, folder: RunFolder, dataset: Dataset) -> Partition:

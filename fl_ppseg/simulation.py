@@ -8,22 +8,22 @@ import time
 from pathlib import Path
 from types import FrameType
 
-import torch
 from rich.console import Console
 
 from clients.client_app import app as client_app
 from clients.policy import NODES_VARIABLE
 from fl_ppseg.command_line import log_to
 from fl_ppseg.config import Config, arms_of, described
+from fl_ppseg.device import check_device
 from fl_ppseg.engines.in_process import run_in_process
 from fl_ppseg.engines.ray_cluster import RayCluster, run_on_ray
-from fl_ppseg.errors import InputError, RunError
+from fl_ppseg.errors import RunError
 from fl_ppseg.files import available_cpus, write_atomically
 from fl_ppseg.key_trials import key_trials
 from fl_ppseg.memory import PeakMemory
 from fl_ppseg.panels import cipher_gallery, scene_panels
 from fl_ppseg.preparation import NODES_LOG, Experiment, prepare
-from fl_ppseg.progress import choose_observer, steps
+from fl_ppseg.progress import choose_observer, say, steps
 from fl_ppseg.report.html import write_report
 from fl_ppseg.report.tables import comparison_table, comparison_text
 from fl_ppseg.run_folder import RunFolder, is_finished
@@ -58,7 +58,7 @@ def simulate(
         InputError: For data or a config that do not fit.
         RunError: If the run could not be carried to its end.
     """
-    _check_device(config.device)
+    check_device(config.device)
     started = time.monotonic() - _seconds_before(RunFolder(out))
     num_workers = config.num_workers or available_cpus()
     with PeakMemory() as memory:
@@ -80,15 +80,7 @@ def simulate(
     if show_table:
         console = Console()
         console.print(comparison_table(summary, described(config)))
-        console.print(f"report: {report}", soft_wrap=True, highlight=False)
-
-
-def _check_device(name: str) -> None:
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {name!r} cannot be used here ({reason}); try cpu") from None
+        say(console, f"report: {report}")
 
 
 def _seconds_before(folder: RunFolder) -> float:

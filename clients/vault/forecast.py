@@ -17,6 +17,7 @@ from fl_ppseg.config import ArmConfig
 from fl_ppseg.errors import InputError, RunError
 from fl_ppseg.files import Progress, check_writable
 from fl_ppseg.keys import SubKey
+from fl_ppseg.places import check_apart
 
 NAMED: Final = 10
 """Broken scenes that a line has room for."""
@@ -32,23 +33,13 @@ class Estimate(NamedTuple):
     seconds: float
 
 
-def lie_apart(one: Path, other: Path) -> bool:
-    """Whether neither of two folders lies in the other."""
-    places = one.resolve(), other.resolve()
-    return not any(a.is_relative_to(b) for a, b in (places, places[::-1]))
-
-
 def check_out(vault: Vault, node: Path) -> None:
     """Find out before the work whether a node folder can be where it is to be.
 
     Raises:
         InputError: It lies with the keys, or nothing can be written there.
     """
-    if not lie_apart(vault.folder, node):
-        raise InputError(
-            f"{node}: vault and node folder lie in one another, but keys must not lie with what is "
-            "handed over; choose another --out"
-        )
+    check_apart(vault.folder, node, "--out")
     for place in (node, *(node / kind for kind in CONTENT)):
         check_writable(place)
 

@@ -13,6 +13,7 @@ from fl_ppseg.deployment.certificates import Pair, expiry
 from fl_ppseg.deployment.cities import load_cities
 from fl_ppseg.deployment.templates import CHECKOUT, KINDS, write_templates
 from fl_ppseg.errors import InputError, RunError
+from fl_ppseg.progress import say
 from fl_ppseg.run_folder import RunFolder, is_finished
 from fl_ppseg.verbs import Verb, dispatch
 from strategies.coordinator.enrolment import bring_in_line, enrol
@@ -155,7 +156,7 @@ def _run(parser: Parser, argv: Sequence[str]) -> int:
     table, report = conclude(config, run)
     console = Console()
     console.print(table)
-    console.print(f"report: {report}", soft_wrap=True, highlight=False)
+    say(console, f"report: {report}")
     return 0
 
 

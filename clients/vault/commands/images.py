@@ -15,7 +15,6 @@ from clients.vault.forecast import (
     check_scenes,
     check_space,
     estimate,
-    lie_apart,
 )
 from clients.vault.handover import Handover, assignments, earlier_policy, hand_over, refuse
 from clients.vault.keyring import Vault, owners_vault
@@ -26,6 +25,7 @@ from fl_ppseg.command_line import Parser
 from fl_ppseg.config import arms_of, load_config
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import available_cpus
+from fl_ppseg.places import lie_apart
 from fl_ppseg.progress import steps
 from fl_ppseg.verbs import Verb
 

@@ -11,6 +11,8 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from clients.query import Key, Query
-    from fl_ppseg.dataset import Scene
+    from fl_ppseg.dataset import Dataset, Scene
     from fl_ppseg.run_folder import Checkpoint
 
 
@@ -94,7 +96,8 @@ def evaluate_checkpoint(
         raise InputError(f"{path}: was trained on other classes than {classes}; give --classes")
     if checkpoint.is_per_city:
         raise InputError(f"{path}: holds a model of every city, and no common one to score")
-    cities = open_dataset(root, table, required=(split,)).split(split)
+    dataset = open_dataset(root, table, required=(split,))
+    cities = _surveyed(dataset, split, quiet)
     counts = _confusions(checkpoint, cities, _queries(checkpoint, key), device, quiet)
     total = score(np.sum(list(counts.values()), axis=0))
     return {
@@ -102,6 +105,23 @@ def evaluate_checkpoint(
         "cities": {city: _percent(score(c)) for city, c in counts.items()},
         "per_class_iou": dict(zip(table.names, total.per_class_iou, strict=True)),
     }
+
+
+def _surveyed(dataset: "Dataset", split: str, quiet: bool) -> dict[str, tuple["Scene", ...]]:
+    """The scenes of a split, once it is clear that their label maps can be meant as they are."""
+    from fl_ppseg.files import available_cpus
+    from fl_ppseg.progress import steps
+    from fl_ppseg.survey import SurveyCache, refuse, survey, survey_table, warnings
+
+    own = replace(dataset, splits={split: dataset.split(split)})
+    with steps(sys.stderr, quiet) as progress:
+        look = partial(progress.update, "looking at images and label maps")
+        cache = SurveyCache.of_table(dataset.classes)
+        found = survey(own.splits, available_cpus(), look, cache)
+    if not quiet:
+        print("\n".join([survey_table(found), *warnings(found)]), file=sys.stderr)
+    refuse(found)
+    return own.replaced(found.scenes).split(split)
 
 
 def _confusions(

@@ -5,6 +5,7 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -65,10 +66,12 @@ def simulate(
         folder = RunFolder(out)
         log_to(folder.log if folder.config.exists() else None, quiet)
         with steps(sys.stderr, quiet) as progress:
-            experiment = prepare(config, folder, vault_dir, num_workers, progress)
+            experiment = prepare(config, folder, vault_dir, num_workers, progress, _tell(quiet))
         log_to(folder.log)
+        _log_data(experiment)
         if not quiet:
-            print(experiment.partition.description, file=sys.stderr)
+            for line in (*experiment.about.notes, experiment.partition.description):
+                print(line, file=sys.stderr)
         if prepare_only:
             _print_flwr_run(experiment)
             return
@@ -80,7 +83,22 @@ def simulate(
     if show_table:
         console = Console()
         console.print(comparison_table(summary, described(config)))
+        for note in experiment.about.notes:
+            say(console, note)
         say(console, f"report: {report}")
+
+
+def _tell(quiet: bool) -> Callable[[str], None]:
+    """Says what the images hold as soon as it is known."""
+    return lambda text: None if quiet else print(text, file=sys.stderr, flush=True)
+
+
+def _log_data(experiment: Experiment) -> None:
+    """What the terminal said of the images, also for who comes later."""
+    if experiment.about.table:
+        logger.info("images and label maps\n%s", experiment.about.table)
+    for note in experiment.about.notes:
+        logger.info("%s", note)
 
 
 def _seconds_before(folder: RunFolder) -> float:
@@ -137,7 +155,7 @@ def _summarise(
         seconds,
         peak_mb,
         trials,
-    )
+    ) | {"notes": list(experiment.about.notes)}
 
 
 def _report(experiment: Experiment, summary: Summary) -> Path:

@@ -100,6 +100,9 @@ def _table_digest(job: Assignment) -> str:
 
 
 def _identity(scene: Scene) -> list[object]:
-    """An image and its label map by name, size and time of their last change."""
-    stats = [path.stat() for path in (scene.image_path, scene.label_path)]
-    return [scene.scene_id, *((s.st_size, s.st_mtime_ns) for s in stats)]
+    """An image and its label map by name and content.
+
+    Not by size and time of their last change: the same data are staged anew with other times, and
+    a corrected label map may well have both of the old one.
+    """
+    return [scene.scene_id, scene.content or scene.identified().content]

@@ -38,6 +38,9 @@ class DataConfig(Section):
     """Height and width of what is encrypted and of the model's input, in pixels."""
     fit: Literal["resize", "crop"] = "resize"
     """How an image of another size is brought to image_size."""
+    show_val_scene: bool = True
+    """Of one's own data: keep the middle image of each val city of three or more out of the scores,
+    to show it in the report; false: all are scored, none is shown."""
     num_views: Annotated[int, up_to(1_000)] = 4
     """Augmented copies an image that the vault encrypts ahead; the first is the image."""
     scene_size: ImageSize = (128, 256)

@@ -12,9 +12,9 @@ from clients.vault.commands.options import absolute, add_node, add_owner
 from clients.vault.forecast import (
     Estimate,
     check_out,
-    check_scenes,
     check_space,
     estimate,
+    look_over,
 )
 from clients.vault.handover import Handover, assignments, earlier_policy, hand_over, refuse
 from clients.vault.keyring import Vault, owners_vault
@@ -27,6 +27,8 @@ from fl_ppseg.errors import InputError
 from fl_ppseg.files import available_cpus
 from fl_ppseg.places import lie_apart
 from fl_ppseg.progress import steps
+from fl_ppseg.survey import refuse as refuse_labels
+from fl_ppseg.survey import survey_table, warnings
 from fl_ppseg.verbs import Verb
 
 
@@ -59,7 +61,9 @@ def _encrypt(parser: Parser, argv: Sequence[str]) -> int:
     jobs = assignments(vault, handover)
     with steps(sys.stderr, options.quiet) as progress:
         look = partial(progress.update, f"looking at images of {handover.city}")
-        check_scenes(vault, list(jobs.values()), look)
+        jobs, found = look_over(jobs, options.workers, look)
+    print("\n".join([survey_table(found), *warnings(found)]), flush=True)
+    refuse_labels(found)
     cost = estimate(vault, list(jobs.values()), options.workers)
     _announce(handover, next(iter(jobs.values())), cost, options.workers)
     if options.dry_run:

@@ -31,6 +31,8 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
         0, 1 or 2 as described in the module's docstring.
     """
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # our own errors say it
+    umask = os.umask(0o022)
+    os.umask(umask | 0o022)  # nothing that is made is everybody's to change, whatever was set
     try:
         return main(argv)
     except (InputError, RunError, OSError) as error:
@@ -47,6 +49,8 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
         status = _say(f"interrupted; {kept}", 1)
         _leave_hanging_threads(status)
         return status
+    finally:
+        os.umask(umask)
 
 
 def _leave_hanging_threads(status: int) -> None:

@@ -20,7 +20,7 @@ from fl_ppseg.command_line import Parser, run
 from fl_ppseg.config import Config, config_of, read_values, refuse_unread, unread_settings
 from fl_ppseg.engines.ray_cluster import RayCluster
 from fl_ppseg.errors import InputError, Interrupted
-from fl_ppseg.files import available_cpus, check_writable, user_folder, write_atomically
+from fl_ppseg.files import available_cpus, check_writable, vaults_folder, write_atomically
 from fl_ppseg.places import check_apart, check_vaults
 from fl_ppseg.run_folder import RunFolder, is_finished
 
@@ -203,8 +203,7 @@ def _check_resumable(options: argparse.Namespace) -> None:
 
 
 def _vault_dir(options: argparse.Namespace) -> Path:
-    default = user_folder("vaults", "XDG_STATE_HOME", ".local/state")
-    return Path(options.vault_dir or default).absolute()
+    return Path(options.vault_dir or vaults_folder()).absolute()
 
 
 def _out(options: argparse.Namespace, config: Config) -> Path:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from clients.client_app import app as client_app
 from clients.policy import NODES_VARIABLE
+from clients.vault.simulations import preparing
 from fl_ppseg.command_line import log_to
 from fl_ppseg.config import Config, arms_of, described
 from fl_ppseg.device import check_device
@@ -65,7 +66,7 @@ def simulate(
     with PeakMemory() as memory:
         folder = RunFolder(out)
         log_to(folder.log if folder.config.exists() else None, quiet)
-        with steps(sys.stderr, quiet) as progress:
+        with steps(sys.stderr, quiet) as progress, preparing(vault_dir, out):
             experiment = prepare(config, folder, vault_dir, num_workers, progress, _tell(quiet))
         log_to(folder.log)
         _log_data(experiment)

@@ -207,8 +207,8 @@ class Directory:
         with self._named(name):
             shutil.rmtree(name, dir_fd=self.descriptor)
 
-    def move_in(self, source: "Directory", old: str, name: str | None = None) -> None:
-        """Take a folder over from another one, under its own name or a new one, free here.
+    def move_in(self, source: "Directory", name: str) -> None:
+        """Take a folder over from another one, under its name, which must be free here.
 
         From another file system it is copied, and appears when it is whole.
 
@@ -217,17 +217,15 @@ class Directory:
             InputError: There is a link in it, or something that is neither folder nor file.
             OSError: It cannot be moved.
         """
-        name = old if name is None else name
         if self.find(name) is not None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.path / name))
         try:
-            there, here = source.descriptor, self.descriptor
-            os.rename(plain_name(old), name, src_dir_fd=there, dst_dir_fd=here)
+            os.rename(name, name, src_dir_fd=source.descriptor, dst_dir_fd=self.descriptor)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 error.filename = str(self.path / name)
                 raise
-            self._copy_in(source, old, name)
+            self._copy_in(source, name)
         self.sync()
 
     def chown(self, user: int = -1, group: int = -1, *, mode: int | None = None) -> None:
@@ -238,24 +236,25 @@ class Directory:
             group: Id of its new group; -1: as it is.
             mode: Permissions, whatever the umask.
         """
-        os.fchown(self.descriptor, user, group)
-        if mode is not None:
-            os.fchmod(self.descriptor, mode)
+        with self._named(""):
+            os.fchown(self.descriptor, user, group)
+            if mode is not None:
+                os.fchmod(self.descriptor, mode)
 
     def sync(self) -> None:
         """Return once the names in the folder are on disk."""
         os.fsync(self.descriptor)
 
-    def _copy_in(self, source: "Directory", old: str, name: str) -> None:
+    def _copy_in(self, source: "Directory", name: str) -> None:
         temporary = random_name()
         try:
-            with source.child(old) as there, self.make_child(temporary) as here:
-                _copy(there, here)
+            with source.child(name) as old, self.make_child(temporary) as new:
+                _copy(old, new)
             os.rename(temporary, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True, dir_fd=self.descriptor)
             raise
-        source.remove_tree(old)
+        source.remove_tree(name)
 
     def _refuse_link(self, name: str) -> None:
         found = self.find(name)

@@ -2,7 +2,7 @@
 
     <place>/draft.json      the manifest that it is to have, written first; `finished.json` once the
                             shard is whole and may have moved
-    <place>/shard/          arrays of their final size; a whole shard when all scenes are done
+    <place>/<its name>/     arrays of their final size; a whole shard when all scenes are done
     <place>/done.npy        (num_scenes,) uint8: 1 once a scene lies on disk; made last, a draft
                             without it is none
 
@@ -31,7 +31,6 @@ from fl_ppseg.manifest import MANIFEST, Manifest, load_manifest
 ABOUT: Final = "draft.json"
 FINISHED: Final = "finished.json"
 DONE: Final = "done.npy"
-SHARD: Final = "shard"
 
 
 class ShardDraft:
@@ -41,14 +40,14 @@ class ShardDraft:
         """Open a draft.
 
         Args:
-            place: Its folder.
+            place: Its folder, of the shard's own name.
 
         Raises:
             InputError: There is none, or it is damaged.
         """
         self.place = place
         self.manifest = _manifest(place)
-        self._paths = [place / SHARD / name for name in self.manifest.files]
+        self._paths = [place / place.name / name for name in self.manifest.files]
         try:
             self._done = _map(place / DONE)
             arrays = [_map(path) for path in self._paths]
@@ -74,7 +73,7 @@ class ShardDraft:
                     draft.write(ABOUT, _json(manifest))  # before anything that it names
                     parent.sync()
                     for name, shape in manifest.shapes(image_size).items():
-                        _create(draft, f"{SHARD}/{name}", shape)
+                        _create(draft, f"{place.name}/{name}", shape)
                     _create(draft, DONE, (manifest.num_images + manifest.num_heldout,))
             except OSError:
                 parent.remove_tree(place.name)
@@ -128,7 +127,7 @@ class ShardDraft:
         """
         if self.missing:
             raise ValueError(f"{self.place}: scenes {self.missing} are missing")
-        shard = self.place / SHARD
+        shard = self.place / self.place.name
         hashes = {path.relative_to(shard).as_posix(): sha256(path) for path in self._paths}
         with Directory.open(shard) as folder:
             folder.write(MANIFEST, _json(replace(self.manifest, sha256=hashes)))

@@ -135,7 +135,7 @@ def ciphertexts(owner: Owner, are_done: int) -> dict[str, dict[int, np.ndarray]]
     """Encrypted training images that are done, or whole though not noted as done, by shard."""
     found = {}
     for draft in owner.vault.glob("drafts/*"):
-        images = np.load(draft / "shard/leftImg8bit/train/aachen.npy")
+        images = np.load(draft / draft.name / "leftImg8bit/train/aachen.npy")
         numbers = np.flatnonzero(np.load(draft / "done.npy")[:6] == are_done).tolist()
         whole = {n: images[n].copy() for n in numbers if images[n].any(axis=(1, 2, 3)).all()}
         found[draft.name] = whole

@@ -97,7 +97,7 @@ def _move(shard: Path, target: Path, readers: int | None) -> None:
                 grant(whole, readers)
         if shards.find(target.name) is not None:
             shards.remove_tree(target.name)
-        shards.move_in(draft, shard.name, target.name)
+        shards.move_in(draft, target.name)
 
 
 def resumed(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from clients.policy import NodePolicy, nodes_folder, policy_path, save_policy
 from clients.vault import Assignment, Prepared, agreed, prepare_shards
+from fl_ppseg.city_names import folder_city
 from fl_ppseg.classes import ClassTable, load_class_table
 from fl_ppseg.config import ArmConfig, Config, DataConfig, arms_of, dump_config
 from fl_ppseg.dataset import Dataset, Scene, open_dataset
@@ -193,7 +194,7 @@ def _assignments(
         rounds = {name: found.round if found else 0 for name, found in newest.items()}
         for node in nodes:
             jobs[node.city, seed] = Assignment(
-                vault=vault_dir / node.city,
+                vault=vault_dir / folder_city(node.city),
                 city=node.city,
                 train=node.train,
                 heldout=node.heldout,

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from fl_ppseg.city_names import is_folder_name
 from fl_ppseg.errors import RunError
 from fl_ppseg.messages import Description, Role
 
@@ -67,7 +68,7 @@ class Roster:
             TakenError: If another node has the city, or its name cannot be one or is not its own.
         """
         city = description.city
-        if not city.isprintable() or not 0 < len(city) <= MAX_NAME or "/" in city:
+        if not is_folder_name(city) or len(city) > MAX_NAME:
             raise TakenError("a node's name for its city is none: one short line without / is")
         if enrolled and enrolled != city:
             raise TakenError(f"a node that was enrolled as {enrolled} claims to be {city}")

@@ -193,8 +193,8 @@ def test_a_node_folder_that_is_not_ours_and_open_is_refused(owner: Owner) -> Non
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--city", "../up"], "names no folder"),
-        (["--city", ".shared"], "names no folder"),
+        (["--city", "../up"], "is no name of a city"),
+        (["--city", ".shared"], "is no name of a city"),
         (["--workers", "0"], "no number of processes"),
         (["--split", "test"], "invalid choice: 'test'"),
         (["--config", "nothing"], "no config 'nothing'"),

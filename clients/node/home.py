@@ -6,12 +6,11 @@ import secrets
 import shutil
 from pathlib import Path
 
+from fl_ppseg.city_names import deployed_city
 from fl_ppseg.config import Section
-from fl_ppseg.deployment.cities import NAME
 from fl_ppseg.deployment.identity import make_key_pair
 from fl_ppseg.deployment.services import Account
 from fl_ppseg.deployment.settings import load_settings, save_settings
-from fl_ppseg.errors import InputError
 from fl_ppseg.files import private_folder, write_atomically
 
 SECRET_BYTES = 32
@@ -54,10 +53,7 @@ class Home:
         Raises:
             InputError: The city has no fitting name, or a node lives here.
         """
-        if not NAME.fullmatch(settings.city):
-            raise InputError(
-                f"{settings.city!r} is no name of a city: letters, digits, dot, dash, underscore"
-            )
+        deployed_city(settings.city)
         private_folder(self.folder)
         make_key_pair(self.key, self.public, settings.city)
         secret = secrets.token_bytes(SECRET_BYTES)

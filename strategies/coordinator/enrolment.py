@@ -5,7 +5,7 @@ The folder is what counts; the SuperLink is brought in line with it at every sta
 
 from pathlib import Path
 
-from fl_ppseg.deployment.cities import NAME
+from fl_ppseg.city_names import deployed_city
 from fl_ppseg.deployment.identity import fingerprint, read_public_key
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
@@ -28,8 +28,7 @@ def enrol(home: Home, city: str, public: Path, *, replace: bool) -> str:
     Raises:
         InputError: The city has another key, the key is another city's, or it is none.
     """
-    if not NAME.fullmatch(city):
-        raise InputError(f"{city!r} is no name of a city: letters, digits, dot, dash, underscore")
+    deployed_city(city)
     key = read_public_key(public)
     for other, path in home.enrolled().items():
         is_same_key = read_public_key(path) == key

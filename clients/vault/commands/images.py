@@ -34,7 +34,7 @@ from fl_ppseg.verbs import Verb
 
 
 def _encrypt_options(parser: Parser) -> None:
-    add_owner(parser)
+    add_owner(parser, deployed=True)
     add = parser.add_argument
     add("--data-root", type=Path, metavar="TREE", help="Cityscapes tree (or CITYSCAPES_DATASET)")
     add("--config", required=True, metavar="FILE", help="the run's YAML file, or a name in configs")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from clients.vault.assignment import Assignment
 from clients.vault.drafts import pictures
 from clients.vault.keyring import Vault
-from clients.vault.node_folder import CONTENT
+from clients.vault.node_directory import CONTENT, check
 from clients.vault.sealing import sealed_view
 from clients.vault.shards import outlook
 from clients.vault.wording import size_text
@@ -32,13 +32,15 @@ class Estimate(NamedTuple):
     seconds: float
 
 
-def check_out(vault: Vault, node: Path) -> None:
-    """Find out before the work whether a node folder can be where it is to be.
+def check_out(vault: Vault, node: Path, city: str) -> None:
+    """Find out before the work whether the node folder of a city can be where it is to be.
 
     Raises:
-        InputError: It lies with the keys, or nothing can be written there.
+        InputError: It lies with the keys, holds something else already, somebody else could replace
+            it, or nothing can be written there.
     """
     check_apart(vault.folder, node, "--out")
+    check(node, city)
     for place in (node, *(node / kind for kind in CONTENT)):
         check_writable(place)
 

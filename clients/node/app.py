@@ -103,7 +103,7 @@ def attend(node: Node, token: str) -> None:
     """
     forks = multiprocessing.get_context("fork")  # all is imported, no thread runs
     hears, tells = forks.Pipe(duplex=False)
-    child = forks.Process(target=answer, args=(node, token, tells), daemon=True)
+    child = forks.Process(target=answer, args=(node, token, hears, tells), daemon=True)
     child.start()
     tells.close()
     ended = watch(child, hears, node.limits)
@@ -113,15 +113,17 @@ def attend(node: Node, token: str) -> None:
         raise RunError(f"a request was lost ({ended.why}); SuperNode and app begin anew")
 
 
-def answer(node: Node, token: str, tells: Connection) -> None:
+def answer(node: Node, token: str, hears: Connection, tells: Connection) -> None:
     """Answer one task, in a process of its own.
 
     Args:
         node: What the app was started with.
         token: Of the task.
+        hears: The parent's end of the pipe.
         tells: Takes what the parent process needs to answer in this one's place.
     """
     end_with_parent()
+    hears.close()
     node.limits.hold()
     try:
         _answer(node, token, tells)

@@ -204,6 +204,7 @@ def _template(parser: Parser, argv: Sequence[str]) -> int:
     add("--runs", type=Path, required=True, metavar="DIR", help="where run folders lie")
     add("--user", default="fl-coordinator", metavar="USER", help="who runs it (fl-coordinator)")
     add("--out", type=Path, default=Path(), metavar="DIR", help="where to write (here)")
+    add("--max-memory", type=int, default=16, metavar="GIB", help="memory of all of it (16 GiB)")
     add("kind", choices=KINDS, help="what to write")
     options = parser.parse_args(argv)
     home = Home(options.home)
@@ -216,6 +217,7 @@ def _template(parser: Parser, argv: Sequence[str]) -> int:
         "user": options.user,
         "uid": owner.st_uid,
         "gid": owner.st_gid,
+        "memory_max": f"{options.max_memory}G",
     }
     for path in write_templates("coordinator", options.kind, options.out, values):
         print(path)

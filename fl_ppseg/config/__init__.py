@@ -7,6 +7,7 @@ knows none.
 """
 
 from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.documents import parse_json, parse_yaml, read_bytes, read_text, read_yaml
 from fl_ppseg.config.loading import (
     arms_of,
     assign,
@@ -17,9 +18,10 @@ from fl_ppseg.config.loading import (
     dump_config,
     load_config,
     read_values,
-    read_yaml,
     validate,
 )
+from fl_ppseg.config.names import ArmId, Name, check_name
+from fl_ppseg.config.sealing import sealed
 from fl_ppseg.config.section import Section
 from fl_ppseg.config.sections import (
     CanonicalForm,
@@ -34,11 +36,13 @@ from fl_ppseg.config.sections import (
 
 __all__ = [
     "ArmConfig",
+    "ArmId",
     "CanonicalForm",
     "Config",
     "DataConfig",
     "FederationConfig",
     "ModelConfig",
+    "Name",
     "PartitionConfig",
     "PrivacyConfig",
     "Section",
@@ -46,12 +50,18 @@ __all__ = [
     "arms_of",
     "assign",
     "builtin_arms",
+    "check_name",
     "config_of",
     "configs_dir",
     "described",
     "dump_config",
     "load_config",
+    "parse_json",
+    "parse_yaml",
+    "read_bytes",
+    "read_text",
     "read_values",
     "read_yaml",
+    "sealed",
     "validate",
 ]

@@ -146,7 +146,7 @@ def _evaluate(request: Request, policy: NodePolicy) -> Reply:
         round=request.round,
         city=policy.city,
         num_examples=shard.num_heldout,
-        loss=loss if math.isfinite(loss) else 0.0,
+        loss=loss if math.isfinite(loss) else None,
         seconds=time.perf_counter() - start,
         confusion=np.asarray(counts),
     )

@@ -149,7 +149,8 @@ def test_batch_statistics_do_not_leave_with_noise(tmp_path: Path) -> None:
 
 def test_the_owner_s_policy_demands_noise_whatever_is_asked(scenes: Path, tmp_path: Path) -> None:
     """One city of three adds noise in every round until its budget ends; the run goes on."""
-    settings = small.config(scenes, arms=["per-client"], federation={"num_rounds": 3})
+    rounds = {"num_rounds": 3, "max_relative_norm": 100}  # a small model in much noise
+    settings = small.config(scenes, arms=["per-client"], federation=rounds)
     experiment = small.prepared(settings, tmp_path)
     path = policy_path(experiment.nodes, 0)
     policy = load_policy(path)

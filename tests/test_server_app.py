@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_nodes import TRAIN, VAL, FakeNodes, Listener, nodes
+from fake_runs import FREE
 from flwr.app import Context, RecordDict
 
 from fl_ppseg.config import Config, dump_config
@@ -48,7 +49,8 @@ def checkpoint(arm: str, seed: int, round: int = 0) -> Checkpoint:
 @pytest.fixture
 def folder(tmp_path: Path) -> WatchedFolder:
     """A prepared run of three arms and two seeds."""
-    settings = {"arms": ARMS, "seeds": [0, 1], "federation": {"num_rounds": 2, "last_rounds": 1}}
+    federation = FREE | {"num_rounds": 2, "last_rounds": 1}
+    settings = {"arms": ARMS, "seeds": [0, 1], "federation": federation}
     run = WatchedFolder(tmp_path)
     run.create(dump_config(Config.model_validate(settings)), "{}")
     for arm in ARMS:

@@ -43,6 +43,8 @@ _SETTINGS, _FIGURES, _ARRAYS = "settings", "figures", "arrays"
 _PACKED = "safetensors"
 MAX_SETTINGS: Final = 2**16
 """Characters of model or training settings in JSON."""
+MAX_IDENTITY: Final = 128
+"""Characters of a prepared run's name and hash; see `fl_ppseg.run_identity`."""
 MAX_ARRAYS: Final = 10_000
 MAX_TENSOR_NAME: Final = 200
 MAX_ARRAY_BYTES: Final = 2**33
@@ -52,6 +54,7 @@ HEADER_BYTES: Final = 1_000
 
 _REQUEST: Final[dict[str, Field]] = {
     "task": Choice(("describe", "train", "evaluate")),
+    "run": Text(MAX_IDENTITY),
     "run_id": Word(),
     "round": Whole(0, MAX_ROUND),
     "num_rounds": Whole(1, MAX_ROUND),
@@ -105,6 +108,8 @@ class Request:
     model: ModelConfig
     training: TrainingConfig
     arrays: Arrays = field(default_factory=dict, repr=False)
+    run: str = ""
+    """Identity of the prepared run whose nodes are asked, where they were prepared for one run."""
 
 
 @dataclass(frozen=True)

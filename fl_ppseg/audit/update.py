@@ -19,14 +19,16 @@ import torch
 from flwr.app import Context, Message, MessageType, RecordDict
 
 from clients.client_app import app
+from clients.ledger import make_ledger
 from clients.policy import NodePolicy, save_policy
-from clients.vault import Assignment, agreed, prepare_shards, shared_subkey
+from clients.vault import Assignment, agreed, prepare_shards, shared_subkey, terms_of
 from fl_ppseg.adaptation import adapted_embedding
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.config import ArmConfig, Config, arms_of
 from fl_ppseg.dataset import Scene
 from fl_ppseg.engines.in_process import InProcessGrid
 from fl_ppseg.errors import RunError
+from fl_ppseg.files import private_folder
 from fl_ppseg.initial_weights import model_settings
 from fl_ppseg.messages import Arrays, Reply, Request, pack_request, unpack_reply
 from fl_ppseg.setr.names import EMBEDDING_TENSORS, withheld
@@ -55,12 +57,15 @@ class _Node(InProcessGrid):
     """A grid of one node that is started with a policy, as a SuperNode is."""
 
     def __init__(self, policy: Path) -> None:
-        self._policy = str(policy)
+        self._node_config: dict[str, bool | float | int | str] = {
+            "policy": str(policy),
+            "state": str(policy.with_name("state")),
+        }
         super().__init__(app, 1)
 
     def _context(self, partition_id: int, num_nodes: int) -> Context:
         usual = super()._context(partition_id, num_nodes)
-        return Context(usual.run_id, usual.node_id, {"policy": self._policy}, RecordDict(), {})
+        return Context(usual.run_id, usual.node_id, self._node_config, RecordDict(), {})
 
 
 class Client:
@@ -93,6 +98,9 @@ class Client:
         self._adapted: Arrays = {}
         if self._protection.embedding == "adapted":  # published, to the key that all owners share
             self._adapted = kernel = _adapted(kernel, self._protection, place)
+        settings = model_settings(config.model, arm, self._protection)
+        patch_size = kernel[EMBEDDING_TENSORS[0]].shape[-1]
+        self._model = settings.model_copy(update={"patch_size": patch_size})
         policy, self.truth = self._prepared(kernel, scenes, place)
         self._node = _Node(policy)
 
@@ -131,7 +139,7 @@ class Client:
             seed=self._seed,
             embedding=self._protection.embedding,
             num_classes=self._classes.num_classes,
-            model=model_settings(self._config.model, self._arm, self._protection),
+            model=self._model,
             training=self._config.training,
             arrays=weights,
         )
@@ -150,12 +158,14 @@ class Client:
             protections={arm: self._protection, _TRUTH: _PLAIN},
             public=kernel,
             run=_RUN,
-            rounds={arm: 0},
         )
         prepared = prepare_shards(job)
-        made, num_rounds = {seed: prepared[arm]}, config.federation.num_rounds
-        arms = {arm: agreed(self._protection, made, config.training, num_rounds)}
+        terms = terms_of(
+            config, arm, self._protection, self._classes.num_classes, job.block_size, "train"
+        )
+        arms = {arm: agreed(self._protection, {seed: prepared[arm]}, terms)}
         policy = place / "policy.yaml"
+        make_ledger(private_folder(place / "state"))
         save_policy(NodePolicy(city=job.city, role="train", arms=arms), policy)
         everything = range(len(scenes)), [0] * len(scenes)
         plain, labels = open_shard([prepared[_TRUTH].shard]).batch(*everything)

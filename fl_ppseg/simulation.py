@@ -12,15 +12,17 @@ from rich.console import Console
 
 from clients.client_app import app as client_app
 from clients.policy import NODES_VARIABLE
+from fl_ppseg.classes import load_class_table
 from fl_ppseg.command_line import log_to
 from fl_ppseg.config import Config, arms_of, described
 from fl_ppseg.device import check_device
 from fl_ppseg.engines.in_process import run_in_process
-from fl_ppseg.engines.ray_cluster import RayCluster, run_on_ray
+from fl_ppseg.engines.ray_cluster import LOST_WORKER, RayCluster, names_lost_worker, run_on_ray
 from fl_ppseg.errors import RunError
 from fl_ppseg.files import available_cpus, write_atomically
 from fl_ppseg.key_trials import key_trials
 from fl_ppseg.memory import PeakMemory
+from fl_ppseg.memory_forecast import check_memory, forecast, machine_bytes
 from fl_ppseg.panels import cipher_gallery, scene_panels
 from fl_ppseg.preparation import NODES_LOG, Experiment, prepare
 from fl_ppseg.progress import choose_observer, say, steps
@@ -59,6 +61,7 @@ def simulate(
         RunError: If the run could not be carried to its end.
     """
     check_device(config.device)
+    _say_memory(config, quiet)
     started = time.monotonic() - _seconds_before(RunFolder(out))
     num_workers = config.num_workers or available_cpus()
     with PeakMemory() as memory:
@@ -81,6 +84,18 @@ def simulate(
         console = Console()
         console.print(comparison_table(summary, described(config)))
         say(console, f"report: {report}")
+
+
+def _say_memory(config: Config, quiet: bool) -> None:
+    """Before the work: what it will need, where that is more than there is.
+
+    Raises:
+        InputError: The machine cannot carry it at all.
+    """
+    need = forecast(config, load_class_table(config.data.classes).num_classes)
+    warning = check_memory(need, *machine_bytes())
+    if warning is not None and not quiet:
+        print(f"! {warning}", file=sys.stderr)
 
 
 def _seconds_before(folder: RunFolder) -> float:
@@ -111,6 +126,8 @@ def _federate(experiment: Experiment, cluster: RayCluster | None, quiet: bool) -
             if federation.stop.is_set():
                 raise KeyboardInterrupt from None
             log = experiment.nodes / NODES_LOG
+            if names_lost_worker(str(error)):
+                raise RunError(f"{LOST_WORKER} ({error})") from error
             raise RunError(
                 f"{error}; see {log if log.exists() else experiment.folder.log}"
             ) from error

@@ -24,6 +24,7 @@ from strategies.arm_run import ArmRun
 from strategies.city_strategy import CityStrategy
 from strategies.grid import LazyGrid, StoppedError
 from strategies.local_only import LocalOnlyStrategy
+from strategies.resuming import tell_of_earlier
 from strategies.roll_call import RollCall
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class Federation:
             len(roll.roster.with_role("train")),
             len(roll.roster.with_role("val")),
         )
+        tell_of_earlier(rounds, self.folder.lines(), self.observer)
         for (arm, seed), round in rounds.items():
             if round < config.federation.num_rounds:
                 self._train(grid, roll, config, arm, seed)

@@ -28,7 +28,7 @@ from clients.permission import Permit, check_heldout, check_run, permit
 from clients.policy import NodePolicy, RefusedError, find_policy, find_state, load_policy
 from clients.private_state import load_private, remove_trained, save_trained, trained_folder
 from fl_ppseg.config import ModelConfig
-from fl_ppseg.errors import InputError
+from fl_ppseg.errors import InputError, is_out_of_memory
 from fl_ppseg.evaluation import evaluate
 from fl_ppseg.messages import (
     FAILED,
@@ -83,7 +83,12 @@ def or_error(message: Message, answer: Callable[[], Message]) -> Message:
         return Message(Error(REFUSED, str(refusal)), reply_to=message)
     except Exception as error:
         logger.exception("this node failed")
-        reason = f"the node failed with {type(error).__name__}; its own log says more"
+        why = (
+            "ran out of memory"
+            if is_out_of_memory(error)
+            else f"failed with {type(error).__name__}"
+        )
+        reason = f"the node {why}; its own log says more"
         return Message(Error(FAILED, reason), reply_to=message)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from fl_ppseg.classes import ClassTable, load_class_table
 from fl_ppseg.dataset import Scene, open_dataset
 from fl_ppseg.errors import InputError
 from fl_ppseg.survey import Survey, SurveyCache, cache, refuse, survey, survey_table, warnings
+from fl_ppseg.survey.rules import holds_train_ids
 
 STREET = np.array([[23, 23, 11, 11], [0, 7, 7, 26], [7, 7, 7, 8]], np.uint8)
 TRAIN_IDS = load_class_table("cityscapes-train-ids")
@@ -251,6 +253,27 @@ def bdd(rng: np.random.Generator) -> np.ndarray:
     shares = {0: 30, 1: 3, 2: 19, 8: 19, 9: 1, 10: 25, 13: 11, 5: 1, 7: 1, 11: 1, 255: 8}
     values = rng.choice(list(shares), 400, p=np.array(list(shares.values())) / sum(shares.values()))
     return values.reshape(20, 20)
+
+
+def test_train_ids_of_all_classes_are_recognised_whatever_their_proportions(scenes: Path) -> None:
+    """Where a third of the pixels happen to be labelIds of classes as well."""
+    for city in looked(scenes).cities:
+        assert not holds_train_ids(city)
+        ids = np.bincount(CLASSES.label_to_train, city.counts, minlength=256).astype(np.int64)
+        assert holds_train_ids(replace(city, counts=ids))
+
+
+def test_ids_that_are_train_ids_and_one_more_are_label_ids(tree: Path, tmp_path: Path) -> None:
+    """A table of 1 to 8, and a city without the last class."""
+    table = tmp_path / "table.yaml"
+    entries = "".join(
+        f"  - {{name: c{k}, train_id: {k}, label_ids: [{k + 1}], colour: [{k}, 0, 0]}}\n"
+        for k in range(8)
+    )
+    table.write_text(f"name: t\nclasses:\n{entries}")
+    for city, split in (("aachen", "train"), ("bochum", "train"), ("lindau", "val")):
+        with_labels(tree, city, np.array([[0, 1, 2, 3], [4, 5, 6, 7]]), split)
+    refuse(looked(tree, load_class_table(table)))
 
 
 def test_train_ids_with_people_signs_and_trees_are_recognised(tree: Path) -> None:

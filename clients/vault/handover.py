@@ -9,6 +9,7 @@ from pathlib import Path
 from clients.policy import NodePolicy, load_policy, save_policy
 from clients.vault.assignment import Assignment
 from clients.vault.drafts import abandon
+from clients.vault.floor import Floor, bound_by
 from clients.vault.keyring import Vault
 from clients.vault.node_folder import POLICY, agreed, unnamed_folders
 from clients.vault.shards import prepare_locked
@@ -114,6 +115,7 @@ def hand_over(
     handover: Handover,
     jobs: Mapping[int, Assignment],
     agreement: Mapping[str, Terms],
+    floor: Floor,
     num_workers: int,
     progress: Callable[[int, int, int], None],
 ) -> None:
@@ -124,6 +126,7 @@ def hand_over(
         handover: What is handed over.
         jobs: Of `assignments`.
         agreement: What the owner has agreed to, by arm.
+        floor: The owner's.
         num_workers: Processes that encrypt.
         progress: Called with (seed, scenes done, scenes in all).
 
@@ -151,7 +154,8 @@ def hand_over(
             device=handover.config.device,
             arms={},
         )
-        policy = before.model_copy(update={"withdrawn": None, "arms": {**before.arms, **arms}})
+        update = {"withdrawn": None, "arms": {**before.arms, **arms}}
+        policy = bound_by(floor, before.model_copy(update=update))
         if policy != earlier:
             save_policy(policy, node / POLICY)
         for shard in drafted_in(node / "shards"):

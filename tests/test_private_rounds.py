@@ -183,9 +183,8 @@ def test_batch_statistics_do_not_leave_with_noise() -> None:
 
 def test_the_owner_s_policy_demands_noise_whatever_is_asked(scenes: Path, tmp_path: Path) -> None:
     """One city of three adds noise to every answer until its budget ends; the run goes on."""
-    settings = small.config(
-        scenes, arms=["per-client"], federation={"num_rounds": 3, "last_rounds": 3}
-    )
+    rounds = {"num_rounds": 3, "last_rounds": 3, "max_relative_norm": 100}  # small, in much noise
+    settings = small.config(scenes, arms=["per-client"], federation=rounds)
     experiment = small.prepared(settings, tmp_path)
     path = policy_path(experiment.nodes, 0)
     policy = load_policy(path)
@@ -206,7 +205,7 @@ def test_the_owner_s_policy_demands_noise_whatever_is_asked(scenes: Path, tmp_pa
         (k, task) for k in (1, 2) for task in ("train", "evaluate")
     ]
     assert all(entry.is_release for entry in entries)
-    losses = {(x["city"], x["loss"] == 0) for x in folder.lines() if x["city"] in TRAIN}
+    losses = {(x["city"], x["loss"] is None) for x in folder.lines() if x["city"] in TRAIN}
     assert losses == {("aachen", True), ("bochum", False), ("bremen", False)}
 
     lengths = {}

@@ -172,7 +172,7 @@ def _evaluate(request: Request, policy: NodePolicy, state: Path) -> Reply:
         num_examples=shard.num_heldout,
         loss=_loss(loss, policy),
         seconds=time.perf_counter() - start,
-        confusion=released_counts(np.asarray(counts), sizes, policy.privacy),
+        confusion=released_counts(np.asarray(counts), sizes, policy.privacy, state),
     )
 
 

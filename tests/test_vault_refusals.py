@@ -188,7 +188,7 @@ def test_keys_never_lie_with_what_is_handed_over(inside: str, owner: Owner) -> N
 def test_a_node_folder_that_is_not_ours_and_open_is_refused(owner: Owner) -> None:
     owner.node.mkdir(mode=0o755)
     os.chown(owner.node, 65534, 65534)
-    fails(owner.encrypt(), "others may enter it and it is not yours alone")
+    fails(owner.encrypt(), "belongs to nobody")
     assert files_in(owner.node) == {}
 
 

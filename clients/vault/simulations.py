@@ -187,8 +187,9 @@ def _noted(place: Directory) -> Path | None:
     except (OSError, InputError):
         return None
     run = values.get("run") if isinstance(values, dict) else None
-    is_path = isinstance(run, str) and run.startswith("/") and "\0" not in run
-    return Path(run) if is_path else None
+    if not isinstance(run, str) or not run.startswith("/") or "\0" in run:
+        return None
+    return Path(run)
 
 
 @contextmanager

@@ -8,9 +8,9 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import AfterValidator, model_validator
 
+from fl_ppseg.city_names import deployed_city
 from fl_ppseg.config import Section
 from fl_ppseg.deployment.accounts import USER, Account, account
-from fl_ppseg.deployment.cities import NAME
 from fl_ppseg.deployment.identity import key_pair
 from fl_ppseg.deployment.settings import load_settings, text_of
 from fl_ppseg.directory import Directory
@@ -25,11 +25,10 @@ LEDGER, APART = "ledger.jsonl", "apart"
 
 
 def _city(text: str) -> str:
-    if not NAME.fullmatch(text):
-        raise ValueError(
-            f"{text[:80]!r} is no name of a city: letters, digits, dot, dash, underscore"
-        )
-    return text
+    try:
+        return deployed_city(text)
+    except InputError as error:
+        raise ValueError(str(error)) from None
 
 
 def _place(path: Path) -> Path:

@@ -205,6 +205,6 @@ def toml_text(path: Path) -> str:
             f"{text!r}: `flwr run` takes no path with control characters or both kinds of "
             "quotation marks; choose another --out"
         )
-    if "'" in text:
-        return '"' + text.replace("\\", "\\\\") + '"'
-    return f"'{text}'"
+    if '"' in text:
+        return f"'{text}'"
+    return '"' + text.replace("\\", "\\\\") + '"'

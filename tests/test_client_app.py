@@ -354,3 +354,21 @@ def test_node_without_any_policy_answers(
     reply = ask(InProcessGrid(app, len(NODES)), request_of())
     assert reply.error.code == FAILED
     assert "InputError" in reply.error.reason
+
+
+def test_a_node_without_a_labelled_pixel_answers_with_no_loss(
+    grid: Grid, request_of: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It said 0.0: the best loss of all."""
+
+    def unlabelled(*args: Any, **options: Any) -> LocalUpdate:
+        return dataclasses.replace(local_update(*args, **options), loss=None)
+
+    def unscored(*args: Any) -> tuple[torch.Tensor, float]:
+        return torch.zeros(19, 19, dtype=torch.int64), float("nan")
+
+    monkeypatch.setattr(client_app, "local_update", unlabelled)
+    monkeypatch.setattr(client_app, "evaluate", unscored)
+    asked = request_of("per-image")
+    assert answer(grid, asked, allowed=asked.arrays).loss is None
+    assert answer(grid, request_of(task="evaluate"), "lindau").loss is None

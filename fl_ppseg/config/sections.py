@@ -295,7 +295,7 @@ class Config(Section):
         if federation.aggregation in ("krum", "multi-krum") and asked < wanted:
             raise ValueError(
                 f"federation.aggregation {federation.aggregation} with num_byzantine "
-                f"{federation.num_byzantine} wants {wanted} or more clients a round, got {asked}; "
+                f"{federation.num_byzantine} wants {wanted} clients or more, got {asked}; "
                 "lower num_byzantine, or take another aggregation"
             )
         return self

@@ -1,5 +1,8 @@
 """What `init` was told is read as it was written, by coordinator and node alike."""
 
+import json
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from strategies.coordinator.home import Settings as CoordinatorSettings
 
 SETTINGS = [
     NodeSettings(city="aachen", app_home=Path("/srv/app home")),
+    NodeSettings(city="aachen", app_home=Path("/srv/app"), node_user="fl-node", app_user="fl-app"),
     CoordinatorSettings(hosts=("coordinator.example", "10.1.0.1"), bind="::", insecure=True),
 ]
 
@@ -30,6 +34,53 @@ def test_a_damaged_file_is_one_line_that_names_it(text: str, tmp_path: Path) -> 
     with pytest.raises(InputError) as caught:
         load_settings(CoordinatorSettings, path, "coordinator", "init")
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+VECTORS = Path(__file__).with_name("vectors") / "must_fail" / "node_settings.json"
+CONTROL = "city: aachen\napp_home: /srv/node/app\nnode_user: fl-node\napp_user: fl-app\n"
+
+
+def load_node(content: bytes, folder: Path) -> NodeSettings:
+    path = folder / "node.yaml"
+    path.write_bytes(content)
+    path.chmod(0o644)
+    return load_settings(NodeSettings, path, "node", "init")
+
+
+def test_the_vectors_control_is_good(tmp_path: Path) -> None:
+    assert load_node(CONTROL.encode(), tmp_path).app_user == "fl-app"
+
+
+@pytest.mark.parametrize(
+    "vector", json.loads(VECTORS.read_text()), ids=lambda vector: vector["name"]
+)
+def test_must_fail_vectors(vector: dict[str, str], tmp_path: Path) -> None:
+    """`content` is the file; `times` repeats it; `{rest}` stands for the control."""
+    text = vector["content"] * int(vector.get("times", 1))
+    content = bytes.fromhex(vector["hex"]) if "hex" in vector else text.encode()
+    with pytest.raises(InputError, match=re.escape(vector["error"])) as caught:
+        load_node(content, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "open"])
+def test_a_file_of_settings_that_others_could_have_made_is_refused(
+    kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "node.yaml"
+    if kind == "link":
+        path.with_name("other.yaml").write_text(CONTROL)
+        path.symlink_to("other.yaml")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_text(CONTROL)
+        path.chmod(0o666)
+    with pytest.raises((InputError, OSError)):
+        load_settings(NodeSettings, path, "node", "init")
 
 
 def test_where_nobody_lives_the_way_to_make_one_is_said(tmp_path: Path) -> None:

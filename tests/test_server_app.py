@@ -86,7 +86,8 @@ def test_a_run_goes_on_before_its_damaged_checkpoints_which_are_removed(folder: 
         folder.save(checkpoint("plain", 0, round), keep=3)
     damaged = folder.path / "plain" / "seed_0" / "round_0002.safetensors"
     damaged.write_bytes(b"damaged")
-    folder.append([{"arm": "plain", "seed": 0, "round": 2, "role": "val", "confusion": None}])
+    about = {"arm": "plain", "seed": 0, "round": 2, "role": "val", "city": "ulm", "num_examples": 1}
+    folder.append([about | {"confusion": None, "bytes_up": 0, "bytes_down": 0, "seconds": 0.1}])
 
     class AtStart(Listener):
         def run_started(self, *_: object) -> None:

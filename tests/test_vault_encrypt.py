@@ -35,9 +35,10 @@ def blocks(images: np.ndarray) -> np.ndarray:
 
 def test_a_node_folder_holds_shards_policy_and_private_embedding_and_no_key(owner: Owner) -> None:
     owner.ready()
-    assert {path.name for path in owner.node.iterdir()} == {"policy.yaml", "private", "shards"}
+    inside = {"owner.json", "policy.yaml", "private", "shards"}
+    assert {path.name for path in owner.node.iterdir()} == inside
     policy = owner.policy
-    assert (policy.city, policy.role, policy.log) == ("aachen", "train", owner.node / "node.log")
+    assert (policy.city, policy.role) == ("aachen", "train")
     assert tuple(policy.arms) == ARMS
     for arm in policy.arms.values():
         (folder,) = arm.shards[0]
@@ -48,7 +49,8 @@ def test_a_node_folder_holds_shards_policy_and_private_embedding_and_no_key(owne
     found = [arm.private for arm in policy.arms.values()]
     assert found[0] is not None and found[1:] == [None, None]
     assert {name for name in files_in(owner.vault) if not name.startswith("manifests/")} == {
-        "master.key"
+        "handed_over.json",
+        "master.key",
     }
 
 

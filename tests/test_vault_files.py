@@ -62,6 +62,7 @@ def test_of_two_at_once_the_second_waits_and_finds_the_shard(scenes: Path, tmp_p
     assert salts(job, first["per-client"]).keys() == {"client"}
     assert mode(job.vault / "master.key") == 0o600
     assert sorted(path.name for path in job.vault.iterdir()) == [
+        "drafts",
         "manifests",
         "master.key",
         "shards",

@@ -131,7 +131,7 @@ def test_a_withdrawn_city_answers_nothing_but_its_refusal(
     monkeypatch.setenv(NODES_VARIABLE, str(as_node_0(owner, place / "before")))
     before = ask(InProcessGrid(app, 1), request_of(owner.config, task))
     assert not before.has_error()
-    assert owner.call("withdraw", "--city", "aachen", "--node", owner.node)[0] == 0
+    assert owner.keys("withdraw", "--node", owner.node)[0] == 0
     monkeypatch.setenv(NODES_VARIABLE, str(as_node_0(owner, place / "after")))
     reply = ask(InProcessGrid(app, 1), request_of(owner.config, task))
     assert reply.has_error() and reply.error.code == REFUSED

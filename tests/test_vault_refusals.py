@@ -121,14 +121,12 @@ def test_what_is_encrypted_already_is_not_looked_at_again(
     assert owner.encrypt()[0] == 0
 
 
-@pytest.mark.parametrize("place", ["/proc/node", "passphrase", "passphrase/node", "occupied"])
+@pytest.mark.parametrize("place", ["/proc/node", "passphrase", "passphrase/node"])
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
 def test_a_bad_folder_is_found_out_before_any_image_is_looked_at(
     place: str, options: tuple[str, ...], owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Scene, "check", lambda _: pytest.fail("looked"))
-    (owner.place / "occupied").mkdir()
-    (owner.place / "occupied" / "private").write_text("no folder")
     before = files_in(owner.place)
     owner.node = owner.place / place
     outcome = owner.encrypt(*options)
@@ -150,7 +148,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_left(
         reserve(*arguments)
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    fails(owner.encrypt(), f"no space left on the disk while writing {owner.node}", status=1)
+    fails(owner.encrypt(), f"no space left on the disk while writing {owner.vault}", status=1)
     assert files_in(owner.node) == {}
     assert list(files_in(owner.vault)) == ["master.key"]
 
@@ -188,15 +186,15 @@ def test_keys_never_lie_with_what_is_handed_over(inside: str, owner: Owner) -> N
 def test_a_node_folder_that_is_not_ours_and_open_is_refused(owner: Owner) -> None:
     owner.node.mkdir(mode=0o755)
     os.chown(owner.node, 65534, 65534)
-    fails(owner.encrypt(), "others may enter it and it is not yours alone")
+    fails(owner.encrypt(), f"{owner.node}: belongs to nobody, who could replace what lies in it")
     assert files_in(owner.node) == {}
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--city", "../up"], "names no folder"),
-        (["--city", ".shared"], "names no folder"),
+        (["--city", "../up"], "is no name of a city"),
+        (["--city", ".shared"], "is no name of a city"),
         (["--workers", "0"], "no number of processes"),
         (["--split", "test"], "invalid choice: 'test'"),
         (["--config", "nothing"], "no config 'nothing'"),

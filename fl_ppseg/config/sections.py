@@ -38,6 +38,9 @@ class DataConfig(Section):
     """Height and width of what is encrypted and of the model's input, in pixels."""
     fit: Literal["resize", "crop"] = "resize"
     """How an image of another size is brought to image_size."""
+    show_val_scene: bool = True
+    """Of one's own data: keep the middle image of each val city of three or more out of the scores,
+    to show it in the report; false: all are scored, none is shown."""
     num_views: Annotated[int, up_to(1_000)] = 4
     """Augmented copies an image that the vault encrypts ahead; the first is the image."""
     scene_size: ImageSize = (128, 256)
@@ -85,7 +88,7 @@ class ModelConfig(Section):
     """Convolutions of the head, by default 2 (`vit` with pup) or mmsegmentation's number."""
     up_scale: Annotated[int, up_to(32)] | None = None
     """Upsampling factor of the head's steps; none: mmsegmentation's number (pup: 2)."""
-    num_auxiliary: Annotated[int, Field(ge=0, le=4)] = 0
+    num_auxiliary: Annotated[int, Field(ge=0, le=16)] = 0
     """Auxiliary heads on intermediate layers, training only."""
     invariant: CanonicalForm | None = None
     """Canonical form that the patch embedding reads, so that its output does not depend on the key;

@@ -4,19 +4,19 @@ Takes the place of a simulation's partition, which names images: the coordinator
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from fl_ppseg.city_names import DEPLOYED, deployed_city
 from fl_ppseg.config import Section, validate
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 
 FILE = "cities.json"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-"""What a city may be called: its name is part of file names."""
+NAME = DEPLOYED
+"""What a city may be called; see `city_names`."""
 
 
 class Cities(Section):
@@ -30,10 +30,10 @@ class Cities(Section):
     @model_validator(mode="after")
     def _each_once(self) -> Self:
         for city in self.all:
-            if not NAME.fullmatch(city):
-                raise ValueError(
-                    f"{city!r} is no name of a city: letters, digits, dot, dash, underscore"
-                )
+            try:
+                deployed_city(city)
+            except InputError as error:
+                raise ValueError(str(error)) from None
             if self.all.count(city) > 1:
                 raise ValueError(f"{city} is named twice")
         return self

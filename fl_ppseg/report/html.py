@@ -142,7 +142,8 @@ def _comparison(
     theirs = " Published columns are of other runs, in their own setting (below)."
     own = f"Scores are the {_last_rounds(config)}.{spread}"
     note = f'<p class="note">{own}{theirs if sheet.source else ""}</p>'
-    return f"{table(sheet, _swatches(styles))}{note}{meanings(sheet)}"
+    how = "".join(f'<p class="note">{text(each)}</p>' for each in summary.get("notes", ()))
+    return f"{table(sheet, _swatches(styles))}{note}{how}{meanings(sheet)}"
 
 
 def _keys(summary: Mapping[str, Any], styles: Mapping[str, ArmStyle]) -> str:

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from fl_ppseg.report.rows import ArmRow, arm_rows
 from fl_ppseg.report.sheets import (
@@ -95,7 +96,7 @@ def bare_table(note: str, padding: int = 1) -> Table:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, padding, 0, 0),
-        caption=note,
+        caption=Text(note),
         caption_style="dim",
     )
 

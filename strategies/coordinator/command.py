@@ -14,6 +14,7 @@ from fl_ppseg.deployment.cities import load_cities
 from fl_ppseg.deployment.identity import fingerprint
 from fl_ppseg.deployment.templates import CHECKOUT, KINDS, write_templates
 from fl_ppseg.errors import InputError, RunError
+from fl_ppseg.progress import say
 from fl_ppseg.run_folder import RunFolder, is_finished
 from fl_ppseg.verbs import Verb, dispatch
 from strategies.coordinator.enrolment import bring_in_line, enrol, revoke
@@ -179,7 +180,7 @@ def _run(parser: Parser, argv: Sequence[str]) -> int:
     table, report = conclude(config, run)
     console = Console()
     console.print(table)
-    console.print(f"report: {report}", soft_wrap=True, highlight=False)
+    say(console, f"report: {report}")
     return 0
 
 
@@ -229,6 +230,7 @@ def _template(parser: Parser, argv: Sequence[str]) -> int:
     add("--runs", type=Path, required=True, metavar="DIR", help="where run folders lie")
     add("--user", default="fl-coordinator", metavar="USER", help="who runs it (fl-coordinator)")
     add("--out", type=Path, default=Path(), metavar="DIR", help="where to write (here)")
+    add("--max-memory", type=int, default=16, metavar="GIB", help="memory of all of it (16 GiB)")
     add("kind", choices=KINDS, help="what to write")
     options = parser.parse_args(argv)
     home = Home(options.home)
@@ -241,6 +243,7 @@ def _template(parser: Parser, argv: Sequence[str]) -> int:
         "user": options.user,
         "uid": owner.st_uid,
         "gid": owner.st_gid,
+        "memory_max": f"{options.max_memory}G",
     }
     for path in write_templates("coordinator", options.kind, options.out, values):
         print(path)

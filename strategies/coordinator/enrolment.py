@@ -6,7 +6,7 @@ in line with it at every start, enrolment and revocation.
 
 from pathlib import Path
 
-from fl_ppseg.deployment.cities import NAME
+from fl_ppseg.city_names import deployed_city
 from fl_ppseg.deployment.identity import fingerprint, read_public_key
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import sync, write_atomically
@@ -29,8 +29,7 @@ def enrol(home: Home, city: str, public: Path, *, replace: bool) -> str:
     Raises:
         InputError: The city has another key, the key is another city's, or it is none.
     """
-    if not NAME.fullmatch(city):
-        raise InputError(f"{city!r} is no name of a city: letters, digits, dot, dash, underscore")
+    deployed_city(city)
     key = read_public_key(public)
     for other, path in home.revoked().items():
         if read_public_key(path) == key and not replace:

@@ -190,9 +190,10 @@ def _count(request: Request, policy: NodePolicy, permitted: Permit, state: Path)
     grant(state, question, permitted.limits, policy.privacy)
 
 
-def _loss(loss: float, policy: NodePolicy) -> float | None:
+def _loss(loss: float | None, policy: NodePolicy) -> float | None:
     """A loss as it may leave: an exact one tells of the images what noise is to hide."""
-    return loss if math.isfinite(loss) and policy.privacy is None else None
+    is_told = loss is not None and math.isfinite(loss) and policy.privacy is None
+    return loss if is_told else None
 
 
 def _tensors(arrays: Arrays) -> dict[str, torch.Tensor]:

@@ -176,6 +176,14 @@ def test_a_cache_that_cannot_be_written_is_no_matter(tree: Path, tmp_path: Path)
     looked(tree, cache=SurveyCache(tmp_path / "file" / "surveys.json"))
 
 
+def test_a_user_without_a_home_has_no_cache(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(*_: object) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(cache, "user_folder", homeless)
+    looked(tree, cache=SurveyCache.of_table(CLASSES))
+
+
 def test_each_class_table_has_a_cache_of_its_own(tree: Path) -> None:
     """What a palette means depends on the table."""
     looked(street(tree), cache=SurveyCache.of_table(CLASSES))

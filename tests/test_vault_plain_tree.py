@@ -14,6 +14,7 @@ from small_owner import Owner, fails, files_in, python
 from clients.vault import plain_tree
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.dataset import open_dataset
+from fl_ppseg.directory import Directory
 from fl_ppseg.views import views
 
 
@@ -202,13 +203,13 @@ def test_the_same_command_begins_again(killed: Path, owner: Owner) -> None:
 def test_a_move_that_was_cut_short_is_no_tree(
     moved: str, owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rename = Path.rename
+    move_in = Directory.move_in
 
-    def cut(path: Path, target: Path) -> Path:
-        if path.name == moved:
+    def cut(tree: Directory, source: Directory, name: str) -> None:
+        if name == moved:
             raise KeyboardInterrupt
-        return rename(path, target)
+        move_in(tree, source, name)
 
-    monkeypatch.setattr(Path, "rename", cut)
+    monkeypatch.setattr(Directory, "move_in", cut)
     assert owner.decrypt("per-image-derived")[0] == 1
     assert not (owner.place / "per-image-derived").exists()

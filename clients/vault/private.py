@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clients.private_state import forget_after, load_private, save_private
+from clients.private_state import load_start, save_start
 from clients.vault.assignment import Assignment, digest
+from clients.vault.handed_over import private_place
 from clients.vault.keyring import Vault
 from fl_ppseg.adaptation import adapted_embedding
 from fl_ppseg.config import ArmConfig
 from fl_ppseg.errors import InputError
-from fl_ppseg.files import private_folder
 from fl_ppseg.keys import SubKey
+from fl_ppseg.manifest import read_manifest
 from fl_ppseg.messages import Arrays
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-from fl_ppseg.shard import read_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 def prepare_private(vault: Vault, job: Assignment, arm: str, shard: str) -> Path | None:
     """Make the private embedding that belongs to a shard; one that is there is kept.
 
-    Versions that the node made by training stay too, unless the coordinator has not come as far.
+    What the node made of it by training lies in the node's own state folder.
 
     Args:
         vault: The owner's vault.
@@ -37,7 +37,7 @@ def prepare_private(vault: Vault, job: Assignment, arm: str, shard: str) -> Path
         shard: Digest of the arm's shard.
 
     Returns:
-        Folder of its versions; None for an arm without private embedding.
+        Its folder; None for an arm without private embedding.
 
     Raises:
         InputError: The cipher is not linear, or the owner's record is damaged.
@@ -48,15 +48,11 @@ def prepare_private(vault: Vault, job: Assignment, arm: str, shard: str) -> Path
         return None
     key, record = vault.find(manifest.record)
     subkey = record.subkey(key, "train", "", 0)  # the client's own: of any view
-    folder = job.private_folder(_digest(job, arm, shard, subkey))
-    for closed in (folder.parent, folder):
-        private_folder(closed)
-    if job.rounds is not None:
-        forget_after(folder, job.rounds.get(arm, 0))
+    folder = private_place(vault.folder, job, _digest(job, arm, shard, subkey))
     if not _is_whole(folder):
         for left in folder.glob(".*.tmp"):  # of a process that was killed
             left.unlink()
-        save_private(folder, 0, _start(job, protection, subkey))
+        save_start(folder, _start(job, protection, subkey))
     return folder
 
 
@@ -86,7 +82,7 @@ def random_embedding(public: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _is_whole(folder: Path) -> bool:
     """Whether the start is there; a damaged one is made again, and said."""
     try:
-        load_private(folder, 0)
+        load_start(folder)
     except InputError as error:
         if any(folder.iterdir()):
             logger.warning("%s", error)

@@ -33,6 +33,7 @@ from fl_ppseg.config.sections import (
     PrivacyConfig,
     TrainingConfig,
 )
+from fl_ppseg.config.unread import refuse_unread, unread_settings
 
 __all__ = [
     "ArmConfig",
@@ -62,6 +63,8 @@ __all__ = [
     "read_text",
     "read_values",
     "read_yaml",
+    "refuse_unread",
     "sealed",
+    "unread_settings",
     "validate",
 ]

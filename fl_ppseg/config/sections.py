@@ -38,6 +38,9 @@ class DataConfig(Section):
     """Height and width of what is encrypted and of the model's input, in pixels."""
     fit: Literal["resize", "crop"] = "resize"
     """How an image of another size is brought to image_size."""
+    show_val_scene: bool = True
+    """Of one's own data: keep the middle image of each val city of three or more out of the scores,
+    to show it in the report; false: all are scored, none is shown."""
     num_views: Annotated[int, up_to(1_000)] = 4
     """Augmented copies an image that the vault encrypts ahead; the first is the image."""
     scene_size: ImageSize = (128, 256)
@@ -85,7 +88,7 @@ class ModelConfig(Section):
     """Convolutions of the head, by default 2 (`vit` with pup) or mmsegmentation's number."""
     up_scale: Annotated[int, up_to(32)] | None = None
     """Upsampling factor of the head's steps; none: mmsegmentation's number (pup: 2)."""
-    num_auxiliary: Annotated[int, Field(ge=0, le=4)] = 0
+    num_auxiliary: Annotated[int, Field(ge=0, le=16)] = 0
     """Auxiliary heads on intermediate layers, training only."""
     invariant: CanonicalForm | None = None
     """Canonical form that the patch embedding reads, so that its output does not depend on the key;
@@ -187,17 +190,24 @@ class FederationConfig(Section):
     others, which give every city the same weight, hold all."""
     weighting: Literal["examples", "equal"] = "examples"
     """Weight of a city in a mean: the number of images that it names itself, or one for all."""
+    max_share: Annotated[float, Field(ge=0.5, le=1)] = 0.5
+    """The most that one of several cities is of a mean by examples, where only the cities know how
+    many images they have; 1: whatever they say. In a simulation the partition knows."""
     trim_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
-    """trimmed-mean: share of the updates that is cut off at each end, for each weight."""
+    """trimmed-mean: share of the updates that is cut off at each end, for each weight; of three or
+    more it is one at least."""
     num_byzantine: Annotated[int, Field(ge=0, le=10_000)] = 1
     """krum and multi-krum: how many cities may lie; they want 2 f + 3 good replies."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """norm-clipping: largest norm of an update; longer ones are scaled down to it."""
+    max_relative_norm: Positive | None = 10.0
+    """Updates are rejected whose norm is more than so many times that of the weights that they
+    start from (honest ones: 0.04 to 0.3; with noise of a node's own, up to 8 were seen);
+    results.jsonl names the norms (update_norm)."""
     max_update_norm: Annotated[float, Field(gt=0)] | None = None
     """Updates of a larger norm are rejected."""
     max_norm_ratio: Annotated[float, Field(gt=1)] | None = None
-    """Updates are rejected whose norm is so many times the median of the newest earlier round; with
-    either rule results.jsonl names the norms (update_norm)."""
+    """Updates are rejected whose norm is so many times the median of the newest earlier round."""
     privacy: PrivacyConfig | None = None
     """Central differential privacy; none: no noise."""
     fraction_train: Fraction = 1.0
@@ -230,6 +240,17 @@ class FederationConfig(Section):
         if self.privacy is not None and self.max_norm_ratio is not None:
             raise ValueError("privacy forbids max_norm_ratio, which looks at other cities' updates")
         return self
+
+    @property
+    def fewest_replies(self) -> int:
+        """Good replies without which the aggregation is not what its name says."""
+        if self.aggregation in ("krum", "multi-krum"):
+            return 2 * self.num_byzantine + 3  # Blanchard et al. 2017, proposition 2
+        return 3 if self.aggregation in ("median", "trimmed-mean") else 1
+
+    def num_asked(self, num_trainers: int) -> int:
+        """Cities that are asked in a round, of those that train."""
+        return max(1, round(self.fraction_train * num_trainers))
 
 
 class Config(Section):
@@ -268,4 +289,16 @@ class Config(Section):
     def _seeds_differ(self) -> Self:
         if len(set(self.seeds)) != len(self.seeds) or len(set(self.arms)) != len(self.arms):
             raise ValueError("seeds and arms must each be named once")
+        return self
+
+    @model_validator(mode="after")
+    def _enough_clients(self) -> Self:
+        federation = self.federation
+        wanted, asked = federation.fewest_replies, federation.num_asked(self.clients)
+        if federation.aggregation in ("krum", "multi-krum") and asked < wanted:
+            raise ValueError(
+                f"federation.aggregation {federation.aggregation} with num_byzantine "
+                f"{federation.num_byzantine} wants {wanted} or more clients a round, got {asked}; "
+                "lower num_byzantine, or take another aggregation"
+            )
         return self

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from clients.vault.assignment import DRAFTS, SHARDS, Assignment, folder_mode
-from clients.vault.handed_over import note
+from clients.vault.assignment import DRAFTS, Assignment, folder_mode
+from clients.vault.handed_over import note_shard, other_record
 from clients.vault.keyring import Vault
 from clients.vault.node_directory import grant
 from clients.vault.record import Part, Record, view_name
@@ -75,7 +75,7 @@ def place(vault: Vault, job: Assignment, digest: str, work: Work) -> None:
     """
     shard, target = work.draft.finish(), job.shard_folder(digest)
     if job.out is not None:
-        note(vault.folder, SHARDS, digest)
+        note_shard(vault.folder, digest, work.draft.manifest.record)
     try:
         _move(shard, target, job.readers)
     except (InputError, OSError):
@@ -129,6 +129,8 @@ def flaw(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> s
         return f"{folder}: no encrypted shard"
     if not _is_recorded(vault, manifest, protection):
         return f"{folder}: the master key of today has no salts of it"
+    if job.out is not None and (why := other_record(vault.folder, digest, manifest.record)):
+        return f"{folder}: {why}"
     try:
         open_shard([folder])
     except InputError as error:

@@ -118,7 +118,14 @@ def private_folder(path: Path) -> Path:
         InputError: It is not this user's own, or shared (sticky, as `/tmp` is), or others could put
             another one in its place.
     """
-    descriptor = open_folder(path, make=0o700)
+    try:
+        try:
+            descriptor = open_folder(path)
+        except FileNotFoundError:
+            descriptor = open_folder(path, make=0o700)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     try:
         found = os.fstat(descriptor)
         check_own(path, found)
@@ -222,6 +229,11 @@ def user_folder(kind: str, variable: str, default: str) -> Path:
     """
     base = os.environ.get(variable)
     return (Path(base) if base else Path.home() / default) / "fl_ppseg" / kind
+
+
+def vaults_folder() -> Path:
+    """Where simulations keep their owners' vaults, unless told otherwise."""
+    return user_folder("vaults", "XDG_STATE_HOME", ".local/state").absolute()
 
 
 def available_cpus() -> int:

@@ -45,6 +45,9 @@ class LocalOnlyStrategy(CityStrategy):
 
         def take(ask: Ask, reply: Reply) -> None:
             self.judge(ask, reply, {name: ask.arrays[name] for name in allowed})
+            if reply.loss is None:
+                self._leave_out(ask)
+                return
             start = f"{ask.member.city}{OF_CITY}"
             self.weights |= {f"{start}{name}": value for name, value in reply.arrays.items()}
 

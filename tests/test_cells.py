@@ -373,7 +373,7 @@ def test_keys_do_not_lie_in_a_comparison(tmp_path: Path, compare: Simulate) -> N
     out = tmp_path / "out"
     status, _, err = compare("--quiet", "--out", str(out), "--vault-dir", str(out / "keys"))
     assert status == 2
-    assert "keys must not lie with the results" in err
+    assert "keys must not lie with what others see" in err
     assert not out.exists()
 
 

@@ -60,9 +60,14 @@ def test_medians_by_hand() -> None:
 
 
 def test_trimmed_means_by_hand() -> None:
-    """Of five values a fifth at each end is one: (2 + 3 + 7) / 3 = 4; of four it is none."""
+    """Of five values a fifth at each end is one: (2 + 3 + 7) / 3 = 4; of four, too: one at least.
+
+    Of three the middle stays; of two nothing can be cut off.
+    """
     assert of_numbers(TrimmedMean, [2, 1000, 3, 7, -1000], trim_fraction=0.2) == 4
-    assert of_numbers(TrimmedMean, [1, 2, 3, 6], trim_fraction=0.2) == 3
+    assert of_numbers(TrimmedMean, [1, 2, 3, 6], trim_fraction=0.2) == 2.5
+    assert of_numbers(TrimmedMean, [1, 2, 1000], trim_fraction=0.1) == 2
+    assert of_numbers(TrimmedMean, [1, 2], trim_fraction=0.4) == 1.5
     assert of_numbers(TrimmedMean, [1, 2, 3, 6], trim_fraction=0.25) == 2.5
 
 

@@ -42,7 +42,10 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def line(round: int) -> dict[str, object]:
-    return {"arm": "plain", "round": round, "city": "köln", "loss": 0.1 + 0.2, "confusion": [[1]]}
+    return {
+        "arm": "plain", "seed": 0, "round": round, "city": "köln", "role": "val", "num_examples": 2,
+        "loss": 0.1 + 0.2, "confusion": [[1]], "bytes_up": 3, "bytes_down": 4, "seconds": 0.5,
+    }  # fmt: skip
 
 
 def test_a_run_is_created_once(folder: RunFolder) -> None:
@@ -246,6 +249,8 @@ def test_the_partition_tells_how_many_images_a_city_has(folder: RunFolder) -> No
     clients = {"aachen": {"aachen": ["a", "b"], "ulm": ["c"]}, "bonn": {"bonn": ["d"]}}
     folder.partition.write_text(json.dumps({"clients": clients}))
     assert folder.num_images() == {"aachen": 3, "bonn": 1}
+    folder.partition.write_text("[" * 100_000)
+    assert folder.num_images() == {}
     folder.partition.write_text("[]")
     assert folder.num_images() == {}
 

@@ -66,6 +66,7 @@ def test_of_two_at_once_the_second_waits_and_finds_the_shard(scenes: Path, tmp_p
         "manifests",
         "master.key",
         "shards",
+        "simulation.json",
     ]
 
 

@@ -25,7 +25,7 @@ def test_an_arm_whose_embedding_cannot_be_adapted_is_refused_before_the_work(own
     arm = builtin_arms()["per-client-private"].model_dump() | {"cipher": "ffx"}
     owner.configure(arms=["odd"], arm_table={"odd": arm})
     fails(owner.encrypt(), "no embedding can be adapted")
-    assert not owner.node.exists() and list(files_in(owner.vault)) == ["master.key"]
+    assert not owner.node.exists() and list(files_in(owner.vault)) == ["floor.yaml", "master.key"]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_broken_data_are_one_line_and_nothing_is_left(
     named = accident(owner)  # type: ignore[operator]
     fails(owner.encrypt("--workers", workers), named)
     assert files_in(owner.node) == {}
-    assert list(files_in(owner.vault)) == ["master.key"]
+    assert list(files_in(owner.vault)) == ["floor.yaml", "master.key"]
 
 
 def scenes_of(owner: Owner) -> list[str]:
@@ -150,7 +150,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_left(
     monkeypatch.setattr(os, "posix_fallocate", full)
     fails(owner.encrypt(), f"no space left on the disk while writing {owner.vault}", status=1)
     assert list(files_in(owner.node)) == ["owner.json"]
-    assert list(files_in(owner.vault)) == ["master.key"]
+    assert list(files_in(owner.vault)) == ["floor.yaml", "master.key"]
 
 
 def test_a_disk_that_is_too_small_is_said_before_the_start(

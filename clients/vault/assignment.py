@@ -42,9 +42,6 @@ class Assignment:
     """The public patch embedding of round 0, which private ones are adapted from."""
     run: str = ""
     """Names the run: what its nodes train in private, no other run meets."""
-    rounds: Mapping[str, int] | None = field(default_factory=dict)
-    """Newest round that the coordinator has of an arm, by default 0: what nodes trained in private
-    after it is forgotten. None: nobody knows, and nothing is forgotten."""
     out: Path | None = None
     """The node folder, where shards and private embeddings go; none: into the vault."""
     readers: int | None = None
@@ -123,6 +120,9 @@ def _table_digest(job: Assignment) -> str:
 
 
 def _identity(scene: Scene) -> list[object]:
-    """An image and its label map by name, size and time of their last change."""
-    stats = [path.stat() for path in (scene.image_path, scene.label_path)]
-    return [scene.scene_id, *((s.st_size, s.st_mtime_ns) for s in stats)]
+    """An image and its label map by name and content.
+
+    Not by size and time of their last change: the same data are staged anew with other times, and
+    a corrected label map may well have both of the old one.
+    """
+    return [scene.scene_id, scene.content or scene.identified().content]

@@ -8,8 +8,12 @@ from fl_ppseg.files import write_all
 
 
 def erase(path: Path) -> None:
-    """Overwrite a file of the vault with zeros, then remove it; a link goes, not its target."""
-    if stat.S_ISREG(path.lstat().st_mode):
+    """Overwrite a file of the vault with zeros, then remove it.
+
+    Of a symbolic link, or a second name of a file that has its own place, the name alone goes.
+    """
+    found = path.lstat()
+    if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
         overwrite(path)
     path.unlink()
 

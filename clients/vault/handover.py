@@ -8,11 +8,13 @@ from pathlib import Path
 from clients.policy import NodePolicy
 from clients.vault.assignment import Assignment
 from clients.vault.drafts import abandon_all
+from clients.vault.floor import Floor, bound_by
 from clients.vault.handed_over import handed_over, note_shard
 from clients.vault.keyring import Vault
 from clients.vault.node_directory import NodeDirectory
 from clients.vault.node_folder import POLICY, agreed, named_folders, policy_of, write_policy
 from clients.vault.shards import prepare_locked
+from clients.vault.terms import Terms, terms_of
 from fl_ppseg.adaptation import linear_form
 from fl_ppseg.classes import ClassTable, load_class_table
 from fl_ppseg.config import ArmConfig, Config
@@ -90,7 +92,6 @@ def assignments(vault: Vault, handover: Handover) -> dict[int, Assignment]:
             seed=seed,
             protections=handover.arms,
             public=_public(handover, table, seed),
-            rounds=None,
             out=handover.node,
             readers=handover.readers,
         )
@@ -98,10 +99,26 @@ def assignments(vault: Vault, handover: Handover) -> dict[int, Assignment]:
     }
 
 
+def terms(handover: Handover, patch_size: int) -> dict[str, Terms]:
+    """What the config asks the owner to agree to, by arm.
+
+    Raises:
+        InputError: As `terms_of`.
+    """
+    config, role = handover.config, handover.role
+    num_classes = load_class_table(config.data.classes).num_classes
+    return {
+        name: terms_of(config, name, arm, num_classes, patch_size, role)
+        for name, arm in handover.arms.items()
+    }
+
+
 def hand_over(
     vault: Vault,
     handover: Handover,
     jobs: Mapping[int, Assignment],
+    agreement: Mapping[str, Terms],
+    floor: Floor,
     num_workers: int,
     progress: Callable[[int, int, int], None],
 ) -> None:
@@ -111,6 +128,8 @@ def hand_over(
         vault: The owner's vault.
         handover: What is handed over.
         jobs: Of `assignments`.
+        agreement: What the owner has agreed to, by arm.
+        floor: The owner's.
         num_workers: Processes that encrypt.
         progress: Called with (seed, scenes done, scenes in all).
 
@@ -133,8 +152,7 @@ def hand_over(
             name: agreed(
                 arm,
                 {seed: found[name] for seed, found in prepared.items()},
-                handover.config.training,
-                handover.config.federation.num_rounds,
+                agreement[name],
             )
             for name, arm in handover.arms.items()
         }
@@ -144,7 +162,8 @@ def hand_over(
             device=handover.config.device,
             arms={},
         )
-        policy = before.model_copy(update={"withdrawn": None, "arms": {**before.arms, **arms}})
+        update = {"withdrawn": None, "arms": {**before.arms, **arms}}
+        policy = bound_by(floor, before.model_copy(update=update))
         if policy != earlier:
             write_policy(node, policy)
         abandon_all(vault)

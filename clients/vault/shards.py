@@ -10,6 +10,7 @@ from clients.vault.drafts import Work, abandon, begun, flaw, pictures, place, pr
 from clients.vault.keyring import Vault, shared_subkey
 from clients.vault.private import prepare_private
 from clients.vault.sealing import SceneTask, seal_scene
+from clients.vault.simulations import mark
 from fl_ppseg.config import ArmConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import Progress
@@ -52,6 +53,7 @@ def prepare_shards(
     """
     vault = Vault(assignment.vault)
     with vault.lock():
+        mark(vault.folder)
         return prepare_locked(vault, assignment, num_workers, progress)
 
 

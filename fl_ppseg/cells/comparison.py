@@ -16,6 +16,8 @@ from fl_ppseg.config import Config, arms_of
 from fl_ppseg.errors import InputError, RunError
 from fl_ppseg.files import write_atomically
 from fl_ppseg.initial_weights import check_arm
+from fl_ppseg.progress import say
+from fl_ppseg.public_weights import check_start
 from fl_ppseg.run_folder import RunFolder, is_finished
 from fl_ppseg.setr.model import build_architecture
 
@@ -76,7 +78,7 @@ def conclude(name: str, cells: Sequence[Cell], out: Path) -> None:
     write_atomically(out / "index.html", index_page(name, sheet))
     console = Console()
     console.print(cells_table(sheet))
-    console.print(f"reports: {out / 'index.html'}", soft_wrap=True, highlight=False)
+    say(console, f"reports: {out / 'index.html'}")
 
 
 def _check(config: Config) -> None:
@@ -84,7 +86,9 @@ def _check(config: Config) -> None:
     with torch.device("meta"):
         model = build_architecture(config.model, num_classes, config.data.image_size)
     weights = config.model.weights
-    if weights not in (None, "shipped") and not Path(str(weights)).is_file():
-        raise InputError(f"model.weights {weights}: no such file")
+    if weights not in (None, "shipped"):
+        if not Path(str(weights)).exists():
+            raise InputError(f"model.weights {weights}: no such file")
+        check_start(Path(str(weights)))
     for name, arm in arms_of(config).items():
         check_arm(config.model, name, arm, model.patch_size)

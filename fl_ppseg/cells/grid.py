@@ -10,9 +10,11 @@ from typing import Any
 
 import yaml
 
-from fl_ppseg.config import Config, assign, config_of
+from fl_ppseg.config import Config, assign, check_name, config_of, sealed
 from fl_ppseg.errors import InputError
 
+MAX_NAME = 127
+"""Characters of the name of a cell's run, which begins with that of the comparison."""
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.=-]+")
 
 
@@ -56,7 +58,7 @@ def cells_of(values: Mapping[str, Any], source: str) -> list[Cell]:
 
 def dump_values(values: Mapping[str, Any]) -> str:
     """Values by section as YAML that `read_values` reads back to the same; paths become texts."""
-    return yaml.safe_dump(json.loads(json.dumps(values, default=str)), sort_keys=False)
+    return sealed(yaml.safe_dump(json.loads(json.dumps(values, default=str)), sort_keys=False))
 
 
 def _cell(values: Mapping[str, Any], settings: dict[str, Any], prefix: str, source: str) -> Cell:
@@ -66,7 +68,11 @@ def _cell(values: Mapping[str, Any], settings: dict[str, Any], prefix: str, sour
         if key.partition(".")[0] in ("cells", "name"):
             raise InputError(f"{source}: cells: {key!r} is no setting of a cell")
         assign(own, key, value)
-    own["name"] = prefix + name
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise InputError(f"{source}: cells: a cell's values are its name; {error}") from None
+    own["name"] = (prefix + name)[:MAX_NAME]
     return Cell(name, settings, config_of(own, f"{source}: cell {name}"))
 
 

@@ -7,6 +7,7 @@ knows none.
 """
 
 from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.documents import parse_json, parse_yaml, read_bytes, read_text, read_yaml
 from fl_ppseg.config.loading import (
     arms_of,
     assign,
@@ -17,9 +18,10 @@ from fl_ppseg.config.loading import (
     dump_config,
     load_config,
     read_values,
-    read_yaml,
     validate,
 )
+from fl_ppseg.config.names import ArmId, Name, check_name
+from fl_ppseg.config.sealing import sealed
 from fl_ppseg.config.section import Section
 from fl_ppseg.config.sections import (
     CanonicalForm,
@@ -31,14 +33,17 @@ from fl_ppseg.config.sections import (
     PrivacyConfig,
     TrainingConfig,
 )
+from fl_ppseg.config.unread import refuse_unread, unread_settings
 
 __all__ = [
     "ArmConfig",
+    "ArmId",
     "CanonicalForm",
     "Config",
     "DataConfig",
     "FederationConfig",
     "ModelConfig",
+    "Name",
     "PartitionConfig",
     "PrivacyConfig",
     "Section",
@@ -46,12 +51,20 @@ __all__ = [
     "arms_of",
     "assign",
     "builtin_arms",
+    "check_name",
     "config_of",
     "configs_dir",
     "described",
     "dump_config",
     "load_config",
+    "parse_json",
+    "parse_yaml",
+    "read_bytes",
+    "read_text",
     "read_values",
     "read_yaml",
+    "refuse_unread",
+    "sealed",
+    "unread_settings",
     "validate",
 ]

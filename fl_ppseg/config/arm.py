@@ -10,13 +10,13 @@ from fl_ppseg.config.section import Section
 class ArmConfig(Section):
     """One setting that a comparison trains."""
 
-    note: str
+    note: Annotated[str, Field(max_length=1_000)]
     """What the arm stands for, in a reader's words."""
     training: Literal["federated", "centralised", "local-only"] = "federated"
     """federated; all images in one place; or every client alone."""
     key_mode: Literal["plain", "shared", "per-client", "per-image"] = "plain"
     """Whose key: none, one of all together, one a client, or an independent one an image."""
-    cipher: str | None = None
+    cipher: Annotated[str, Field(max_length=200)] | None = None
     """Name of the cipher, or a product such as shuffle+negative-positive; none for plain images."""
     block_scope: Literal["common", "per-block"] | None = None
     """One parameter draw for all blocks of an image, or one a block."""

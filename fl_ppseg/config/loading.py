@@ -10,9 +10,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.documents import parse_yaml, read_yaml
+from fl_ppseg.config.sealing import read_sealed, sealed
 from fl_ppseg.config.sections import Config
 from fl_ppseg.errors import InputError
 
+MAX_SHOWN = 200
+"""Characters of a wrong value that an error shows."""
 SectionT = TypeVar("SectionT", bound=BaseModel)
 
 
@@ -70,12 +74,12 @@ def read_values(
         if value is not None:
             assign(values, key, value)
     if file is not None:
-        _overlay(values, _mapping(read_yaml(_find(file)), file))
+        _overlay(values, _mapping(read_sealed(_find(file)), file))
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals:
             raise InputError(f"--set {text!r}: wanted dotted.key=value")
-        assign(values, key.strip(), _parse(value, f"--set {text!r}"))
+        assign(values, key.strip(), parse_yaml(value, f"--set {text!r}"))
     for key, given in (overrides or {}).items():
         if given is not None:
             assign(values, key, given)
@@ -101,8 +105,8 @@ def config_of(values: Mapping[str, Any], source: str) -> Config:
 
 
 def dump_config(config: Config) -> str:
-    """The whole config as YAML that `load_config` reads back to the same."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    """The whole config as YAML that `load_config` reads back to the same, sealed."""
+    return sealed(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
 def arms_of(config: Config) -> dict[str, ArmConfig]:
@@ -150,24 +154,14 @@ def configs_dir() -> Path:
     return beside if (beside / "arms.yaml").is_file() else package / "configs"
 
 
-def read_yaml(path: Path) -> object:
-    """Parse a YAML file.
-
-    Raises:
-        InputError: If it cannot be read or is no YAML.
-    """
-    try:
-        return _parse(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-
-
 @cache
 def _arms_in(path: Path) -> dict[str, ArmConfig]:
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise InputError(f"{path}: wanted a mapping of arm ids")
-    return {name: validate(ArmConfig, value, f"{path}: {name}") for name, value in values.items()}
+    return {
+        str(name): validate(ArmConfig, value, f"{path}: {name}") for name, value in values.items()
+    }
 
 
 def _find(file: str | Path) -> Path:
@@ -181,16 +175,12 @@ def _find(file: str | Path) -> Path:
     raise InputError(f"no config {str(file)!r}: give a YAML file or one of {', '.join(known)}")
 
 
-def _parse(text: str, source: str) -> object:
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-01
-        raise InputError(f"{source}: not YAML ({' '.join(str(error).split())})") from None
-
-
 def _mapping(values: object, source: object) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{source}: wanted a mapping of keys, got {type(values).__name__}")
+    for key in values:
+        if not isinstance(key, str):
+            raise InputError(f"{source}: key {key!r} is no name of a setting")
     return values
 
 
@@ -206,13 +196,19 @@ def _overlay(values: dict[str, Any], upper: Mapping[str, Any]) -> None:
 def _explain(section: type[BaseModel], error: ValidationError) -> str:
     first = error.errors()[0]
     location = [str(part) for part in first["loc"]]
-    key = ".".join(location) or section.__name__
+    key = ".".join(location)[:MAX_SHOWN] or section.__name__
     if first["type"] == "extra_forbidden":
         return f"unknown key {key!r}{_choices(location[-1], _fields(section, location[:-1]))}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{key}: {message}"
-    return f"{key}: {message}, got {first['input']!r}"
+    return f"{key}: {message}, got {_shown(first['input'])}"
+
+
+def _shown(value: object) -> str:
+    """A value as an error has room for it."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} …"
 
 
 def _fields(section: type[BaseModel], location: Iterable[str]) -> Iterable[str]:

@@ -12,14 +12,8 @@ from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 
 
-def make_key_pair(private: Path, public: Path, comment: str) -> None:
-    """Write a new key pair (EC P-384); the private half 0600, without a passphrase.
-
-    Raises:
-        InputError: There is one already: another would be another node.
-    """
-    if private.exists():
-        raise InputError(f"{private}: there already; a node keeps its key")
+def key_pair(comment: str) -> tuple[bytes, bytes]:
+    """A new key pair (EC P-384): private half, without a passphrase, and public half."""
     key = ec.generate_private_key(ec.SECP384R1())
     secret = key.private_bytes(
         serialization.Encoding.PEM,
@@ -29,8 +23,20 @@ def make_key_pair(private: Path, public: Path, comment: str) -> None:
     shown = key.public_key().public_bytes(
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     )
+    return secret, shown + f" {comment}\n".encode()
+
+
+def make_key_pair(private: Path, public: Path, comment: str) -> None:
+    """Write a new key pair; the private half 0600.
+
+    Raises:
+        InputError: There is one already: another would be another node.
+    """
+    if private.exists():
+        raise InputError(f"{private}: there already; a node keeps its key")
+    secret, shown = key_pair(comment)
     write_atomically(private, secret, mode=0o600)
-    write_atomically(public, shown + f" {comment}\n".encode())
+    write_atomically(public, shown)
 
 
 def read_public_key(path: Path) -> bytes:

@@ -10,7 +10,9 @@ from fl_ppseg import __version__
 from fl_ppseg.classes import ClassTable
 from fl_ppseg.files import write_atomically
 from fl_ppseg.progress.state import duration
+from fl_ppseg.provenance import commit
 from fl_ppseg.report.arms import ArmText, arm_texts
+from fl_ppseg.report.audited import Audited, attacks_html, audit_of, retell
 from fl_ppseg.report.figures import MANY_ARMS, plot_cities, plot_classes, plot_curves
 from fl_ppseg.report.findings import findings, headline
 from fl_ppseg.report.inline import chart, swatch
@@ -29,7 +31,10 @@ from fl_ppseg.report.scenes import DEMO_KEY, CipherGallery, ScenePanel, gallery_
 from fl_ppseg.report.series import collect
 from fl_ppseg.report.sheets import comparison_sheet, elsewhere_sheet, key_sheet
 from fl_ppseg.report.styles import ArmStyle, arm_styles
+from fl_ppseg.wording import counted
 
+MAX_REPORT = 512 * 2**20
+"""Bytes of a report that is changed; its pictures are inside."""
 LIBRARIES = ("flwr", "ray", "torch", "timm", "numpy", "cryptography")
 LIMITS = (
     "Perceptual encryption is not semantic security: whoever holds a ciphertext sees what the "
@@ -43,7 +48,6 @@ LIMITS = (
     "long as the weights that it hands out are honest averages.",
     "A private embedding beside public weights is as good as the client's key: it never leaves the "
     "owner's own node, which must be trusted.",
-    "No attack was run for this report; `python -m fl_ppseg.audit RUN` runs them.",
 )
 KEYS_LEAD = (
     "Arms whose clients share one key, with their newest weights: what a query gets that was "
@@ -89,10 +93,14 @@ def write_report(
     styles = arm_styles(list(summary["arms"]))
     figures = run_dir / "figures"
     series = collect(lines)
+    audit = audit_of(run_dir)
+    audited = audit if isinstance(audit, Audited) else None
+    told = findings(summary, config, series.floor(), audited)
     whole = page(
-        headline(summary, config),
+        headline(summary, config, audited),
         _subtitle(lines, val_cities, config),
-        f'<ul class="findings">{items(findings(summary, config, series.floor()))}</ul>',
+        f'<ul class="findings">{items(told)}</ul>',
+        attacks_html(audit),
         section("Comparison", _comparison(summary, styles, config)),
         section("With the wrong key", _keys(summary, styles), KEYS_LEAD),
         section("What the arms mean", _arms(arm_texts(list(styles), config), styles)),
@@ -121,15 +129,44 @@ def write_report(
     return path
 
 
+def tell_of_audit(
+    report: Path,
+    summary: Mapping[str, Any],
+    results: Iterable[Mapping[str, Any]],
+    config: Mapping[str, Any],
+    audited: Audited,
+) -> bool:
+    """Have a run's report tell of an audit that was made after it.
+
+    Args:
+        report: The report; what else is in it stays as it is.
+        summary: As in summary.json.
+        results: The lines of results.jsonl.
+        config: The run's config as plain values.
+        audited: The audit.
+
+    Returns:
+        Whether it does now; not where no report of this version lies there.
+    """
+    if not report.is_file() or report.stat().st_size > MAX_REPORT:
+        return False
+    told = findings(summary, config, collect(list(results)).floor(), audited)
+    page = report.read_text("utf-8", errors="replace")
+    new = retell(page, headline(summary, config, audited), items(told), audited)
+    if new is not None:
+        write_atomically(report, new)
+    return new is not None
+
+
 def _subtitle(
     lines: Sequence[Mapping[str, Any]], val_cities: Sequence[str], config: Mapping[str, Any]
 ) -> str:
     clients = {str(line["city"]) for line in lines if line["role"] == "train"}
     rounds = max((int(line["round"]) for line in lines), default=0)
     parts = [f"Run “{config.get('name', 'unnamed')}”"]
-    parts += [f"{len(clients)} training clients"] if clients else []
+    parts += [counted(len(clients), "training client")] if clients else []
     parts += [f"unseen: {', '.join(val_cities)}"] if val_cities else []
-    parts += [f"{rounds} rounds"] if rounds else []
+    parts += [counted(rounds, "round")] if rounds else []
     return text(" · ".join(parts))
 
 
@@ -142,7 +179,8 @@ def _comparison(
     theirs = " Published columns are of other runs, in their own setting (below)."
     own = f"Scores are the {_last_rounds(config)}.{spread}"
     note = f'<p class="note">{own}{theirs if sheet.source else ""}</p>'
-    return f"{table(sheet, _swatches(styles))}{note}{meanings(sheet)}"
+    how = "".join(f'<p class="note">{text(each)}</p>' for each in summary.get("notes", ()))
+    return f"{table(sheet, _swatches(styles))}{note}{how}{meanings(sheet)}"
 
 
 def _keys(summary: Mapping[str, Any], styles: Mapping[str, ArmStyle]) -> str:
@@ -167,7 +205,7 @@ def _last_rounds(config: Mapping[str, Any]) -> str:
     if not rounds:
         return "mean of the last rounds"
     return (
-        "those of the last round" if min(rounds) == 1 else f"mean of the last {min(rounds)} rounds"
+        "scores of the last round" if min(rounds) == 1 else f"mean of the last {min(rounds)} rounds"
     )
 
 
@@ -207,7 +245,9 @@ def _facts(
         "whole run": "" if seconds is None else f"{duration(seconds)} ({seconds:,.1f} seconds)",
         "peak memory": "" if memory is None else f"{memory:,.0f} MB, last start, all processes",
         "seeds": ", ".join(map(str, seeds)),
+        "rounds": str(max((int(line["round"]) for line in lines), default=0) or ""),
         "fl_ppseg": __version__,
+        "commit": commit(),
         "Python": platform.python_version(),
         **{name: _version(name) for name in LIBRARIES},
     }

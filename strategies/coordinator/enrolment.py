@@ -1,6 +1,7 @@
 """Who may take part: a public key for each city, in the coordinator's folder and the SuperLink.
 
-The folder is what counts; the SuperLink is brought in line with it at every start and enrolment.
+The folder is what counts. The proxy's gate looks at it for every request; the SuperLink is brought
+in line with it at every start, enrolment and revocation.
 """
 
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from fl_ppseg.city_names import deployed_city
 from fl_ppseg.deployment.identity import fingerprint, read_public_key
 from fl_ppseg.errors import InputError
-from fl_ppseg.files import write_atomically
+from fl_ppseg.files import sync, write_atomically
 from strategies.coordinator.home import Home
 from strategies.coordinator.superlink import SuperLink
 
@@ -30,6 +31,12 @@ def enrol(home: Home, city: str, public: Path, *, replace: bool) -> str:
     """
     deployed_city(city)
     key = read_public_key(public)
+    for other, path in home.revoked().items():
+        if read_public_key(path) == key and not replace:
+            raise InputError(
+                f"{public}: this key was revoked (of {other}); add --replace if it is to be "
+                "admitted again"
+            )
     for other, path in home.enrolled().items():
         is_same_key = read_public_key(path) == key
         if other != city and is_same_key:
@@ -40,7 +47,30 @@ def enrol(home: Home, city: str, public: Path, *, replace: bool) -> str:
                 "owner has told you of the new one"
             )
     write_atomically(home.nodes / f"{city}.pub", public.read_bytes())
+    for other, path in home.revoked().items():
+        if other == city or read_public_key(path) == key:
+            path.unlink()
     return fingerprint(public)
+
+
+def revoke(home: Home, city: str) -> str:
+    """Admit a city's node no longer; its key is kept among the revoked ones.
+
+    Returns:
+        The key's fingerprint.
+
+    Raises:
+        InputError: The city is not enrolled.
+    """
+    path = home.enrolled().get(city)
+    if path is None:
+        names = ", ".join(home.enrolled()) or "nobody"
+        raise InputError(f"{city!r} is not enrolled; enrolled: {names}")
+    told = fingerprint(path)
+    home.revoked_nodes.mkdir(exist_ok=True, mode=0o700)  # a folder of an earlier version has none
+    path.replace(home.revoked_nodes / path.name)
+    sync(home.nodes)
+    return told
 
 
 def bring_in_line(home: Home, link: SuperLink) -> None:

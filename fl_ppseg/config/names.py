@@ -1,0 +1,40 @@
+"""Names that become paths: of runs, arms and cells. One type, so that none leaves its folder."""
+
+import re
+from typing import Annotated, Final
+
+from pydantic import AfterValidator
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,126}")
+"""What a name may be: a part of a path on every file system, never `.`, `..` or hidden."""
+IN_A_RUN: Final = frozenset(
+    {
+        "audit", "cities.json", "cells.json", "config.yaml", "figures", "index.html", "log.txt",
+        "partition.json", "progress.jsonl", "report.html", "results.jsonl", "summary.json",
+    }
+)  # fmt: skip
+"""What else lies in a run folder, beside the folders of its arms."""
+
+
+def check_name(name: str) -> str:
+    """The name itself, if it can be a part of a path.
+
+    Raises:
+        ValueError: It cannot; the text says what a name is made of.
+    """
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f"{name[:80]!r} is no name: up to 127 letters, digits, dots, dashes, underscores, + "
+            "and =, the first a letter or digit"
+        )
+    return name
+
+
+def _check_arm_id(name: str) -> str:
+    if name.lower() in IN_A_RUN:
+        raise ValueError(f"{name!r} is what a run folder calls something else; choose another name")
+    return check_name(name)
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+ArmId = Annotated[str, AfterValidator(_check_arm_id)]

@@ -10,6 +10,7 @@ import secrets
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -171,7 +172,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Entry of `flwr run .`: run-config names the prepared run folder and the number of nodes."""
     run = submission(context.run_config)
-    folder = RunFolder(run.run_dir)
+    folder = RunFolder(Path(run.run_dir))
     try:
         Federation(folder, RecordedObserver(folder.progress), run.num_nodes).run(grid)
     except OSError as error:

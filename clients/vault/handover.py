@@ -169,9 +169,6 @@ def hand_over(
         abandon_all(vault)
         node.remove(handed_over(vault.folder), kept=named_folders(policy, handover.node))
         node.grant(handover.readers)
-        for folder in (vault.folder, vault.folder / "manifests"):
-            for left in folder.glob(".*.tmp"):  # of processes that were killed
-                left.unlink()
 
 
 def earlier_policy(handover: Handover) -> NodePolicy | None:

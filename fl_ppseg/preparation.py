@@ -24,6 +24,7 @@ from fl_ppseg.run_folder import OF_CITY, Checkpoint, RunFolder
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.synthesize import GENERATOR, synthesize
+from fl_ppseg.wording import counted
 from fl_ppseg.workers import work_at_once
 
 PreparedShards = dict[tuple[str, int], dict[str, Prepared]]
@@ -98,8 +99,19 @@ def prepare(
 
 
 def _go_on_with(config: Config, folder: RunFolder) -> None:
-    """Write down what a run that goes on was given anew, such as more rounds."""
+    """Write down what a run that goes on was given anew, such as more rounds.
+
+    Raises:
+        InputError: More rounds were done than are wanted now.
+    """
     before = load_config(folder.config)
+    newest = (folder.latest(arm, seed) for arm in config.arms for seed in config.seeds)
+    done = max((found.round for found in newest if found is not None), default=0)
+    if config.federation.num_rounds < min(done, before.federation.num_rounds):
+        raise InputError(
+            f"{folder.path}: has {counted(done, 'round')} done already; federation.num_rounds "
+            f"{config.federation.num_rounds} is fewer"
+        )
     after = before.model_copy(update={"federation": config.federation})
     if after != before:
         write_atomically(folder.config, dump_config(after))

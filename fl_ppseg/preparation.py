@@ -10,21 +10,21 @@ from pathlib import Path
 from clients.policy import NodePolicy, nodes_folder, policy_path, save_policy
 from clients.vault import Assignment, Prepared, agreed, prepare_shards
 from fl_ppseg.classes import ClassTable, load_class_table
-from fl_ppseg.config import ArmConfig, Config, DataConfig, arms_of, dump_config, load_config
+from fl_ppseg.config import ArmConfig, Config, DataConfig, arms_of, dump_config
 from fl_ppseg.dataset import Dataset, Scene, open_dataset
 from fl_ppseg.errors import InputError
-from fl_ppseg.files import check_writable, private_folder, user_folder, write_atomically
+from fl_ppseg.files import check_writable, private_folder, user_folder
 from fl_ppseg.initial_weights import Models, initial_models, save_initial
 from fl_ppseg.messages import Arrays, Role
 from fl_ppseg.partition import Partition, make_partition
 from fl_ppseg.places import check_apart, check_vaults
 from fl_ppseg.progress import StepProgress
 from fl_ppseg.public_weights import public_embedding
+from fl_ppseg.resuming import check_resumed, note_resumed
 from fl_ppseg.run_folder import OF_CITY, Checkpoint, RunFolder
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.synthesize import GENERATOR, synthesize
-from fl_ppseg.wording import counted
 from fl_ppseg.workers import work_at_once
 
 PreparedShards = dict[tuple[str, int], dict[str, Prepared]]
@@ -80,7 +80,7 @@ def prepare(
     check_vaults(vault_dir)
     check_writable(folder.path)
     if folder.config.exists():
-        folder.check_settings(config)
+        check_resumed(config, folder)
     classes = load_class_table(config.data.classes)
     models = initial_models(config, classes.num_classes)
     root = data_root(config.data, num_workers, progress)
@@ -93,28 +93,9 @@ def prepare(
     if not folder.config.exists():
         folder.create(dump_config(config), partition.to_json())
     else:
-        _go_on_with(config, folder)
+        note_resumed(config, folder)
     save_initial(config, folder, classes, models, vault_dir)
     return Experiment(config, folder, dataset, partition, classes, policies, len(nodes), vault_dir)
-
-
-def _go_on_with(config: Config, folder: RunFolder) -> None:
-    """Write down what a run that goes on was given anew, such as more rounds.
-
-    Raises:
-        InputError: More rounds were done than are wanted now.
-    """
-    before = load_config(folder.config)
-    newest = (folder.latest(arm, seed) for arm in config.arms for seed in config.seeds)
-    done = max((found.round for found in newest if found is not None), default=0)
-    if config.federation.num_rounds < min(done, before.federation.num_rounds):
-        raise InputError(
-            f"{folder.path}: has {counted(done, 'round')} done already; federation.num_rounds "
-            f"{config.federation.num_rounds} is fewer"
-        )
-    after = before.model_copy(update={"federation": config.federation})
-    if after != before:
-        write_atomically(folder.config, dump_config(after))
 
 
 def data_root(data: DataConfig, num_workers: int, progress: StepProgress) -> Path:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from PIL import Image
 from rich.console import Console
 
 from clients.client_app import app as client_app
@@ -72,6 +73,7 @@ def simulate(
         log_to(folder.log)
         if not quiet:
             print(experiment.partition.description, file=sys.stderr)
+            _say_size(experiment)
         if prepare_only:
             _print_flwr_run(experiment)
             return
@@ -96,6 +98,20 @@ def _say_memory(config: Config, quiet: bool) -> None:
     warning = check_memory(need, *machine_bytes())
     if warning is not None and not quiet:
         print(f"! {warning}", file=sys.stderr)
+
+
+def _say_size(experiment: Experiment) -> None:
+    """Where training sees much less of the images than there is, which nobody asked for."""
+    scene = next(iter(experiment.dataset.split("train").values()))[0]
+    with Image.open(scene.image_path) as picture:
+        width, height = picture.size
+    rows, columns = experiment.config.data.image_size
+    if experiment.config.data.root is not None and height * width > 4 * rows * columns:
+        print(
+            f"images of {height}x{width} pixels are trained on at {rows}x{columns} "
+            "(data.image_size)",
+            file=sys.stderr,
+        )
 
 
 def _seconds_before(folder: RunFolder) -> float:

@@ -103,6 +103,8 @@ def test_places_that_cannot_be_written_are_refused_before_the_work(
         check_file(file / "w.safetensors")
     with pytest.raises(InputError, match="is a folder"):
         check_file(tmp_path)
+    with pytest.raises(InputError, match="is there already"):
+        check_file(file)
     monkeypatch.setattr(simulation, "simulate", lambda *_, **__: pytest.fail("it began"))
     assert run(simulate.main, ["--out", str(file / "run"), "--engine", "in-process"]) == 2
     assert "nothing can be written there" in capsys.readouterr().err

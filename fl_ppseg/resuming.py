@@ -1,6 +1,9 @@
 """A run that goes on: with the settings that its checkpoints were trained with, or more rounds."""
 
-from fl_ppseg.config import Config, dump_config, load_config
+from itertools import product
+
+from fl_ppseg.checkpoint_file import settings_hash
+from fl_ppseg.config import Config, arms_of, dump_config, load_config
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 from fl_ppseg.run_folder import RunFolder
@@ -13,10 +16,19 @@ def check_resumed(config: Config, folder: RunFolder) -> None:
     Raises:
         InputError: It was trained with other settings, or has more rounds done than are wanted.
     """
-    folder.check_settings(config)
-    before = load_config(folder.config)
-    newest = (folder.latest(arm, seed) for arm in config.arms for seed in config.seeds)
-    done = max((found.round for found in newest if found is not None), default=0)
+    before, wanted, done = load_config(folder.config), settings_hash(config), 0
+    for (name, arm), seed in product(arms_of(config).items(), config.seeds):
+        found = folder.latest(name, seed)
+        if found is None:
+            continue
+        done = max(done, found.round)
+        about, protection = found.description, arm.model_dump(mode="json")
+        of_arm = about.get("protection", protection) | {"note": arm.note}
+        if about.get("settings", wanted) != wanted or of_arm != protection:
+            raise InputError(
+                f"{folder.config}: arm {name}, seed {seed} was trained with other settings than "
+                "this file has; restore it, or begin another run"
+            )
     if config.federation.num_rounds < min(done, before.federation.num_rounds):
         raise InputError(
             f"{folder.path}: has {counted(done, 'round')} done already; federation.num_rounds "

@@ -18,7 +18,6 @@ from fl_ppseg.checkpoint_file import (
     OF_CITY,
     Checkpoint,
     read_checkpoint,
-    settings_hash,
     write_checkpoint,
 )
 from fl_ppseg.config import Config, check_name, parse_json, read_text
@@ -161,22 +160,6 @@ class RunFolder:
             except InputError as error:
                 logger.warning("%s; going back to the one before", error)
         return None
-
-    def check_settings(self, config: Config) -> None:
-        """Find out whether the checkpoints are of this config: they name what decides results.
-
-        Raises:
-            InputError: One was made with other settings. Those of earlier versions name none.
-        """
-        wanted = settings_hash(config)
-        for seed in config.seeds:
-            for arm in config.arms:
-                found = self.latest(arm, seed)
-                if found is not None and found.description.get("settings", wanted) != wanted:
-                    raise InputError(
-                        f"{self.config}: arm {arm}, seed {seed} was trained with other settings "
-                        "than this file has; restore it, or begin another run"
-                    )
 
     def _stem(self, arm: str, seed: int) -> Path:
         try:

@@ -1,8 +1,12 @@
 """The Flower ClientApp: what a training node does with a message.
 
-Load weights, open the encrypted shard, train or evaluate, reply through the allow-list. A private
-embedding takes the place of the public one that came with the request, and stays here. Errors that
-travel say nothing of paths, names or values; their details stay in the node's own log.
+Hold the request against the owner's policy, count it in the ledger, load weights, open the
+encrypted shard, train or evaluate, reply through the allow-list. A private embedding takes the
+place of the public one that came with the request, and stays here. Errors that travel say nothing
+of paths, names or values; their details stay in the node's own log.
+
+The policy and what it names belong to the owner and are only read. What this app writes (ledger,
+log, trained private embeddings) lies in its state folder.
 """
 
 import logging
@@ -17,9 +21,12 @@ import torch
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
-from clients.local_privacy import released
-from clients.policy import NodePolicy, RefusedError, find_policy, load_policy, permit
-from clients.private_state import load_private, save_private
+from clients.ledger import Question, check_ledger, grant, hash_of
+from clients.local_privacy import check_form, released, released_counts
+from clients.node_log import log_in
+from clients.permission import Permit, check_heldout, check_run, permit
+from clients.policy import NodePolicy, RefusedError, find_policy, find_state, load_policy
+from clients.private_state import load_private, remove_trained, save_trained, trained_folder
 from fl_ppseg.config import ModelConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.evaluation import evaluate
@@ -43,7 +50,8 @@ from fl_ppseg.training import Position, local_update
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[Request, NodePolicy], Reply]
+Handler = Callable[[Request, NodePolicy, Path], Reply]
+"""Answers a request under a policy, with the app's state folder."""
 
 app = ClientApp()
 
@@ -81,104 +89,126 @@ def or_error(message: Message, answer: Callable[[], Message]) -> Message:
 
 def _answer(message: Message, context: Context, task: Task, handler: Handler | None) -> Message:
     def answer() -> Message:
+        state = find_state(context.node_config)
+        log_in(state)
         request = unpack_request(message.content)
         if request.task != task:
             raise RefusedError("refused: the request names another task than its message")
         policy = _policy(find_policy(context.node_config))
+        if policy.withdrawn is not None:
+            remove_trained(state)
         policy.require_consent()
+        check_run(policy, request.run)
+        check_ledger(state)
         if handler is None:
             content = pack_description(Description(request.run_id, policy.city, policy.role))
         else:
-            reply = handler(request, policy)
+            reply = handler(request, policy, state)
             content = pack_reply(reply, request.arrays.keys() - withheld(request.embedding))
         return Message(content, reply_to=message)
 
     return or_error(message, answer)
 
 
-def _train(request: Request, policy: NodePolicy) -> Reply:
-    shards, folder, private_rate = permit(policy, request)
-    shard = _shard(shards)
+def _train(request: Request, policy: NodePolicy, state: Path) -> Reply:
+    permitted = permit(policy, request)
+    shard = _shard(permitted.shards)
     kept = withheld(request.embedding)
-    private = _private(folder, request.round - 1)
+    check_form(request.arrays.keys() - kept, policy.privacy)
+    _count(request, policy, permitted, state)
     update = local_update(
         _model(request.model, request.num_classes, shard.image_size),
         _tensors(request.arrays),
-        private,
+        _private(permitted.private, state, request.round - 1),
         shard,
         request.training,
         Position(request.round, request.num_rounds),
         request.seed,
-        rates=dict.fromkeys(kept, private_rate),
+        rates=dict.fromkeys(kept, permitted.private_rate),
         device=policy.device,
     )
-    if folder is not None and private_rate > 0:
+    if permitted.private is not None and permitted.private_rate > 0:
         if not all(bool(value.isfinite().all()) for value in update.private.values()):
             raise InputError("training diverged: the private embedding stays as it was before")
-        save_private(folder, request.round, update.private)
+        save_trained(trained_folder(state, permitted.private), request.round, update.private)
     arrays = {name: update.weights[name].numpy() for name in sorted(update.weights.keys() - kept)}
     return Reply(
         run_id=request.run_id,
         round=request.round,
         city=policy.city,
         num_examples=update.num_examples,
-        loss=update.loss,
+        loss=_loss(update.loss, policy),
         seconds=update.seconds,
         arrays=released(arrays, request.arrays, policy.privacy),
     )
 
 
-def _evaluate(request: Request, policy: NodePolicy) -> Reply:
+def _evaluate(request: Request, policy: NodePolicy, state: Path) -> Reply:
     start = time.perf_counter()
-    shards, folder, _ = permit(policy, request)
-    shard = _shard(shards)
+    permitted = permit(policy, request)
+    shard = _shard(permitted.shards)
+    check_heldout(policy, shard.num_heldout)
+    _count(request, policy, permitted, state)
     threads = torch.get_num_threads()
     torch.set_num_threads(request.training.num_threads)
     try:
         model = _model(request.model, request.num_classes, shard.image_size)
-        model.load_state_dict(_tensors(request.arrays) | _private(folder, request.round))
+        own = _private(permitted.private, state, request.round)
+        model.load_state_dict(_tensors(request.arrays) | own)
         model.to(policy.device)
         counts, loss = evaluate(model, shard.heldout(), request.num_classes, policy.device)
     finally:
         torch.set_num_threads(threads)
+    sizes = [size for part in shard.parts for size in part.manifest.heldout_sizes]
     return Reply(
         run_id=request.run_id,
         round=request.round,
         city=policy.city,
         num_examples=shard.num_heldout,
-        loss=loss if math.isfinite(loss) else None,
+        loss=_loss(loss, policy),
         seconds=time.perf_counter() - start,
-        confusion=np.asarray(counts),
+        confusion=released_counts(np.asarray(counts), sizes, policy.privacy),
     )
+
+
+def _count(request: Request, policy: NodePolicy, permitted: Permit, state: Path) -> None:
+    """Write a request down before it is answered; one too many is refused."""
+    assert request.task != "describe"
+    question = Question(
+        run=policy.run,
+        arm=request.arm,
+        seed=request.seed,
+        round=request.round,
+        task=request.task,
+        weights=hash_of(request.arrays),
+    )
+    grant(state, question, permitted.limits, policy.privacy)
+
+
+def _loss(loss: float | None, policy: NodePolicy) -> float | None:
+    """A loss as it may leave: an exact one tells of the images what noise is to hide."""
+    is_known = loss is not None and math.isfinite(loss)
+    return loss if is_known and policy.privacy is None else None
 
 
 def _tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
 
 
-def _private(folder: Path | None, round: int) -> dict[str, torch.Tensor]:
+def _private(start: Path | None, state: Path, round: int) -> dict[str, torch.Tensor]:
     """The node's own embedding as it was after a round; nothing where it has none."""
-    return {} if folder is None else load_private(folder, round)
+    return {} if start is None else load_private(start, trained_folder(state, start), round)
+
+
+def _policy(path: Path) -> NodePolicy:
+    """The policy as it is now: a withdrawal counts from the next request on."""
+    found = path.stat() if path.exists() else None
+    return _read_policy(path, (found.st_ino, found.st_mtime_ns, found.st_size) if found else ())
 
 
 @lru_cache(maxsize=64)
-def _policy(path: Path) -> NodePolicy:
-    policy = load_policy(path)
-    if policy.log is not None:
-        _log_to(policy.log)
-    return policy
-
-
-@lru_cache(maxsize=1)
-def _log_to(path: Path) -> None:
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
-    handler.setLevel(logging.WARNING)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    node = logging.getLogger("clients")
-    for earlier in node.handlers:  # of another run in this process
-        earlier.close()
-    node.handlers = [handler]
-    node.propagate = False
+def _read_policy(path: Path, state: tuple[int, ...]) -> NodePolicy:
+    return load_policy(path)
 
 
 @lru_cache(maxsize=64)

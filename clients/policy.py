@@ -7,51 +7,81 @@ relative: they begin at its own folder, which can then be copied to the node as 
 
 import hashlib
 import os
-import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Final, Literal, Self
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from fl_ppseg.config import ArmConfig, Section, TrainingConfig, read_yaml, validate
+from clients.owned_file import read_owned
+from fl_ppseg.config import (
+    ArmConfig,
+    ModelConfig,
+    Section,
+    TrainingConfig,
+    parse_yaml,
+    validate,
+)
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 
-if TYPE_CHECKING:
-    from fl_ppseg.messages import Request
-
 NODES_VARIABLE = "FL_PPSEG_NODES"
 """Environment variable of a simulation: the folder with a policy for each partition id."""
+MAX_BYTES: Final = 2**20
+"""A policy of a hundred arms and seeds is a tenth of this."""
+MAX_ROUNDS: Final = 10**6
+Count = Annotated[int, Field(ge=0, le=MAX_ROUNDS)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class RefusedError(Exception):
     """A request that the owner's policy does not allow; the text may travel."""
 
 
+def architecture(model: ModelConfig) -> ModelConfig:
+    """A model section without the source of its weights, which come with each request."""
+    return model.model_copy(update={"weights": None, "pretrained": False})
+
+
 class ArmPolicy(Section):
-    """What this owner agreed to for one arm."""
+    """What this owner agreed to for one arm, for requests to train and to evaluate alike."""
 
     embedding: Literal["uploaded", "frozen", "adapted", "private", "invariant"]
     """How the patch embedding is treated: frozen and private ones never leave this node."""
-    shards: dict[int, tuple[Path, ...]]
+    shards: dict[Seed, tuple[Path, ...]]
     """This owner's encrypted shards by seed of the run."""
-    training_shards: dict[int, tuple[Path, ...]] | None = None
+    training_shards: dict[Seed, tuple[Path, ...]] | None = None
     """Shards to train on where they are others (centralised arms: all owners'); none: `shards`."""
-    private: dict[int, Path] | None = None
-    """Folders of a private embedding's versions by seed; none for all other embeddings."""
+    private: dict[Seed, Path] | None = None
+    """Folders of a private embedding as its owner made it, by seed; none for all others."""
     private_rate: Annotated[float, Field(ge=0)] = 0.0
     """Factor on the learning rate of a private embedding; 0 keeps it as it is."""
-    training: TrainingConfig | None = None
-    """The local update that its owner agreed to; none: whatever is asked. Settings decide what an
-    update tells: of one image and one step it is that image's gradient."""
-    num_rounds: Annotated[int, Field(ge=1)] | None = None
-    """Rounds over which the learning rate falls, as agreed; none: whatever is asked. Steps late in
-    many rounds are so small that weights made to show images show them exactly. How often a round
-    may be asked for is not bounded by this: rounds are asked for again when answers are lost."""
+    model: ModelConfig
+    """The model, whole. Of small patches and wide layers a coordinator can build a network that
+    reads label maps out of an update, or out of the counts of an evaluation."""
+    num_classes: Annotated[int, Field(ge=1, le=255)]
+    """Classes that the model tells apart: with more of them each count says more."""
+    training: TrainingConfig
+    """The local update. Settings decide what an update tells: of one image and one step it is that
+    image's gradient."""
+    num_rounds: Annotated[int, Field(ge=1, le=MAX_ROUNDS)]
+    """Rounds over which the learning rate falls. Steps late in many rounds are so small that
+    weights made to show images show them exactly."""
+    evaluations: Count
+    """Rounds whose model is scored on the held-out images."""
+    models: Annotated[int, Field(ge=1, le=MAX_ROUNDS)] = 1
+    """Models that are scored in such a round; more than one where every client trains alone."""
+    spare: Count = 0
+    """Questions beyond those, for each seed and task: a coordinator that was killed, or lost cities
+    on the way, asks a round again with other weights."""
     protection: ArmConfig | None = None
     """The arm's settings as its owner read them, for its owner to read again."""
+
+    @field_validator("model")
+    @classmethod
+    def _without_source(cls, model: ModelConfig) -> ModelConfig:
+        return architecture(model)
 
     @model_validator(mode="after")
     def _private_where_it_is_meant_to_be(self) -> Self:
@@ -59,22 +89,23 @@ class ArmPolicy(Section):
             raise ValueError("embedding private wants a private folder for each seed of its shards")
         if self.embedding != "private" and (self.private is not None or self.private_rate > 0):
             raise ValueError("private and private_rate belong to embedding private")
+        if self.embedding == "invariant" and self.model.invariant is None:
+            raise ValueError("embedding invariant wants model.invariant, what the embedding reads")
         return self
 
 
 class LocalPrivacy(Section):
-    """What an owner who trusts nobody with its weights demands of every update that leaves."""
+    """What an owner who trusts nobody with its weights demands of every answer that leaves."""
 
     clipping_norm: Annotated[float, Field(gt=0)]
     """Largest norm of an update; longer ones are scaled down to it."""
     noise_multiplier: Annotated[float, Field(gt=0)]
-    """Standard deviation of the noise on every weight, in units of twice clipping_norm."""
+    """Standard deviation of the noise, in units of what one image can change: of an update twice
+    clipping_norm, of the counts of an evaluation sqrt(2) times an image's pixels."""
     max_epsilon: Annotated[float, Field(gt=0)]
-    """Budget over all rounds, arms and seeds; an update that would exceed it is refused."""
+    """Budget over all rounds, arms, seeds and tasks; an answer that would exceed it is refused."""
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     """delta at which epsilon is counted."""
-    ledger: Path = Path("releases.txt")
-    """Where the updates that left are counted; the node's app must be able to write it."""
 
 
 class NodePolicy(Section):
@@ -84,12 +115,16 @@ class NodePolicy(Section):
     role: Literal["train", "val"]
     device: str = "cpu"
     """Where this node computes."""
-    log: Path | None = None
-    """The node's own log: what its error replies do not say."""
+    run: Annotated[str, Field(max_length=200)] | None = None
+    """The prepared run that this node serves, and no other; none (separate machines): any."""
     withdrawn: str | None = None
     """Why this city takes no part any more: everything is refused; none: it does."""
+    evaluate: Literal["agreed", "never"] = "agreed"
+    """never: no counts of the held-out images leave this node, whatever an arm says."""
+    min_heldout: Annotated[int, Field(ge=1, le=MAX_ROUNDS)] = 1
+    """Held-out images below which nothing is evaluated: counts of few images tell of each."""
     privacy: LocalPrivacy | None = None
-    """Noise on every update; none: updates leave as they are."""
+    """Noise on every answer; none: they leave as they are."""
     arms: dict[str, ArmPolicy]
 
     def require_consent(self) -> None:
@@ -100,17 +135,6 @@ class NodePolicy(Section):
         """
         if self.withdrawn is not None:
             raise RefusedError(f"refused: {self.withdrawn}")
-
-
-class Permit(NamedTuple):
-    """What of the owner's a request may use."""
-
-    shards: tuple[Path, ...]
-    """Encrypted shards to train on, or to score."""
-    private: Path | None
-    """Folder of the private embedding that takes the public one's place; none: the public one."""
-    private_rate: float
-    """Factor on the learning rate of what does not travel; 0: it is not trained."""
 
 
 def save_policy(policy: NodePolicy, path: Path) -> None:
@@ -127,14 +151,10 @@ def load_policy(path: Path) -> NodePolicy:
     """Read a policy; its relative paths are those from its own folder.
 
     Raises:
-        InputError: If it is missing or of another form, or others may write it.
+        InputError: If it is missing, of another form, a link, too large, of somebody else, or
+            others may write it.
     """
-    values = read_yaml(path)
-    if (mode := stat.S_IMODE(path.stat().st_mode)) & (stat.S_IWGRP | stat.S_IWOTH):
-        raise InputError(
-            f"{path}: others may write this policy (mode {mode:04o}); check what it says, then run "
-            "chmod 600 on it"
-        )
+    values = parse_yaml(read_owned(path, MAX_BYTES, "policy"), str(path))
     return _with_paths(validate(NodePolicy, values, str(path)), lambda each: path.parent / each)
 
 
@@ -150,13 +170,37 @@ def find_policy(node_config: Mapping[str, object]) -> Path:
     """
     if "policy" in node_config:
         return Path(str(node_config["policy"]))
+    return policy_path(*_simulated(node_config))
+
+
+def find_state(node_config: Mapping[str, object]) -> Path:
+    """The folder that a node's app writes, and nobody else: named beside its policy.
+
+    Args:
+        node_config: As in `find_policy`, with a key `state`.
+
+    Raises:
+        InputError: It is not named.
+    """
+    if "state" in node_config:
+        return Path(str(node_config["state"]))
+    if "policy" in node_config:
+        raise InputError(
+            "this node has no state folder: start it with --node-config "
+            '\'policy="/path/node.yaml" state="/path/state"\''
+        )
+    return state_path(*_simulated(node_config))
+
+
+def _simulated(node_config: Mapping[str, object]) -> tuple[Path, int]:
     folder = os.environ.get(NODES_VARIABLE)
     if folder is None or "partition-id" not in node_config:
         raise InputError(
-            "this node has no policy: start it with --node-config 'policy=\"/path/node.yaml\"', or "
-            f"prepare a simulation (python -m fl_ppseg.simulate --prepare) and set {NODES_VARIABLE}"
+            'this node has no policy: start it with --node-config \'policy="/path/node.yaml" '
+            'state="/path/state"\', or prepare a simulation '
+            f"(python -m fl_ppseg.simulate --prepare) and set {NODES_VARIABLE}"
         )
-    return policy_path(Path(folder), int(str(node_config["partition-id"])))
+    return Path(folder), int(str(node_config["partition-id"]))
 
 
 def nodes_folder(vault_dir: Path, run_dir: Path) -> Path:
@@ -170,37 +214,9 @@ def policy_path(folder: Path, partition_id: int) -> Path:
     return folder / f"node_{partition_id:04d}.yaml"
 
 
-def permit(policy: NodePolicy, request: "Request") -> Permit:
-    """What a request may use.
-
-    Raises:
-        RefusedError: If the owner has not agreed to what is asked.
-    """
-    policy.require_consent()
-    arm = policy.arms.get(request.arm)
-    if arm is None:
-        raise RefusedError(f"refused: the owner has not agreed to arm {request.arm}")
-    if request.embedding != arm.embedding:
-        raise RefusedError(
-            f"refused: the owner keeps the embedding {arm.embedding}, asked was {request.embedding}"
-        )
-    if arm.embedding == "invariant" and request.model.invariant is None:
-        raise RefusedError("refused: the embedding asked for is not invariant")
-    if request.task == "train" and policy.role != "train":
-        raise RefusedError("refused: this node only evaluates")
-    if request.task == "train" and arm.training not in (None, request.training):
-        raise RefusedError("refused: the owner has agreed to other settings of the training")
-    if request.task == "train" and arm.num_rounds not in (None, request.num_rounds):
-        raise RefusedError("refused: the owner has agreed to another number of rounds")
-    if request.task == "train" and not 1 <= request.round <= request.num_rounds:
-        raise RefusedError(f"refused: there is no round {request.round} of {request.num_rounds}")
-    shards = arm.shards
-    if request.task == "train" and arm.training_shards is not None:
-        shards = arm.training_shards
-    if request.seed not in shards:
-        raise RefusedError(f"refused: no shard to {request.task} on was prepared for this seed")
-    private = arm.private[request.seed] if arm.private is not None else None
-    return Permit(shards[request.seed], private, arm.private_rate)
+def state_path(folder: Path, partition_id: int) -> Path:
+    """The state folder of a partition id in a simulation's folder."""
+    return folder / "state" / f"node_{partition_id:04d}"
 
 
 def _with_paths(policy: NodePolicy, change: Callable[[Path], Path]) -> NodePolicy:
@@ -219,8 +235,4 @@ def _with_paths(policy: NodePolicy, change: Callable[[Path], Path]) -> NodePolic
         return arm.model_copy(update=paths)
 
     arms = {name: of_arm(arm) for name, arm in policy.arms.items()}
-    privacy = policy.privacy
-    if privacy is not None:
-        privacy = privacy.model_copy(update={"ledger": change(privacy.ledger)})
-    log = policy.log and change(policy.log)
-    return policy.model_copy(update={"arms": arms, "log": log, "privacy": privacy})
+    return policy.model_copy(update={"arms": arms})

@@ -1,16 +1,27 @@
 """A node's private state: the patch embedding that it keeps for itself, versioned by round.
 
-    <folder>/round_0000.safetensors    as its owner made it
-    <folder>/round_<nnnn>.safetensors  after training in that round
+    <node folder>/private/<digest>/round_0000.safetensors   as its owner made it; only read here
+    <state>/private/<digest>/round_<nnnn>.safetensors       after training in that round
+    <state>/private/<digest>/superseded/                    versions that another training replaced
 
 A private embedding is key material: folders are 0700, files 0600, and nothing of them is ever sent.
-A repeated round starts from the version before, whatever came of it the first time.
+Each file holds the hash of its round and its tensors, which is looked at when it is loaded.
+
+A repeated round starts from the version before, whatever came of it the first time. Nothing that
+was trained is removed because a coordinator asks: a round that is trained again and comes out the
+same changes nothing; where it comes out otherwise, it takes the place of its earlier version, and
+that and the later ones are set aside under `superseded`. How often that can happen is bounded by
+the distinct questions that the owner agreed to.
 """
 
+import hashlib
+import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import safetensors
 import safetensors.torch
 from torch import Tensor
@@ -20,61 +31,138 @@ from fl_ppseg.files import write_atomically
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 
 KEPT: Final = 3
-"""Newest versions that stay beside that of round 0: a coordinator that lost a round's checkpoint
-while the next was under way repeats both, from the version before them."""
+"""Newest trained versions that stay: a coordinator that lost a round's checkpoint while the next
+was under way repeats both, from the version before them."""
+TRAINED: Final = "private"
+SUPERSEDED: Final = "superseded"
+DIGEST_LENGTH: Final = 32
 
 
-def load_private(folder: Path, round: int) -> dict[str, Tensor]:
+def trained_folder(state: Path, start: Path) -> Path:
+    """Where the app keeps the trained versions of an embedding.
+
+    Args:
+        state: The node's state folder.
+        start: Folder of the version that its owner made.
+    """
+    return state / TRAINED / start.name
+
+
+def load_private(start: Path, trained: Path, round: int) -> dict[str, Tensor]:
     """The newest version that is not of a later round.
 
     Args:
-        folder: Versions of one embedding.
+        start: Folder of the version that its owner made.
+        trained: `trained_folder`; need not be there.
         round: The last round whose training may have had a part in it.
 
     Raises:
-        InputError: There is none, or it is damaged.
+        InputError: It is missing, or damaged.
     """
-    numbers = [number for number in versions(folder) if number <= round]
-    if not numbers:
-        raise InputError(f"{folder}: no private embedding; prepare the run again")
-    path = _file(folder, numbers[-1])
-    try:
-        tensors = safetensors.torch.load(path.read_bytes())
-    except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(
-            f"{path}: no readable private embedding ({error}); remove it and prepare the run again"
-        ) from None
-    if set(tensors) != set(EMBEDDING_TENSORS):
-        raise InputError(f"{path}: holds other tensors than a patch embedding's; remove it")
-    return tensors
+    numbers = [number for number in versions(trained) if 0 < number <= round]
+    return _load(trained, numbers[-1]) if numbers else load_start(start)
 
 
-def save_private(folder: Path, round: int, tensors: Mapping[str, Tensor]) -> None:
-    """Write the version of a round, whole or not at all; those of later rounds are void and go.
+def load_start(folder: Path) -> dict[str, Tensor]:
+    """The version that its owner made.
+
+    Raises:
+        InputError: It is missing, or damaged.
+    """
+    return _load(folder, 0)
+
+
+def save_start(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write the version that training starts from, whole or not at all: its owner's to do.
 
     Args:
         folder: A folder that is its owner's alone.
-        round: Round whose training made it; 0: the start.
         tensors: `EMBEDDING_TENSORS`.
     """
-    embedding = {name: tensors[name].contiguous() for name in EMBEDDING_TENSORS}
-    write_atomically(_file(folder, round), safetensors.torch.save(embedding), mode=0o600)
-    forget_after(folder, round)
-    for number in versions(folder)[1:-KEPT]:
-        _file(folder, number).unlink()
+    write_atomically(_file(folder, 0), packed(0, tensors), mode=0o600)
 
 
-def forget_after(folder: Path, round: int) -> None:
-    """Remove the versions of later rounds, which the coordinator knows nothing of."""
-    for number in versions(folder):
+def save_trained(trained: Path, round: int, tensors: Mapping[str, Tensor]) -> None:
+    """Keep the version that a completed training made, whole or not at all.
+
+    Args:
+        trained: `trained_folder`; made where it is missing.
+        round: Round whose training made it, from 1.
+        tensors: `EMBEDDING_TENSORS`.
+    """
+    trained.mkdir(parents=True, exist_ok=True, mode=0o700)
+    content = packed(round, tensors)
+    path = _file(trained, round)
+    if path.exists() and path.read_bytes() == content:
+        return
+    set_aside_after(trained, round - 1)
+    write_atomically(path, content, mode=0o600)
+    for number in versions(trained)[:-KEPT]:
+        _file(trained, number).unlink()
+
+
+def set_aside_after(trained: Path, round: int) -> None:
+    """Take the versions after a round out of use; they stay for their owner, under their hash."""
+    for number in versions(trained):
         if number > round:
-            _file(folder, number).unlink()
+            path = _file(trained, number)
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()[:DIGEST_LENGTH]
+            aside = trained / SUPERSEDED
+            aside.mkdir(exist_ok=True, mode=0o700)
+            path.rename(aside / f"{path.stem}-{digest}.safetensors")
+
+
+def remove_trained(state: Path) -> None:
+    """Remove all trained versions: the app's part of a withdrawal, in its own folder."""
+    for folder in sorted((state / TRAINED).glob("[0-9a-f]" * DIGEST_LENGTH)):
+        shutil.rmtree(folder)
 
 
 def versions(folder: Path) -> list[int]:
     """Rounds of the versions in a folder, ascending."""
-    files = folder.glob("round_*.safetensors")
-    return sorted(int(path.stem.removeprefix("round_")) for path in files)
+    names = (path.stem.removeprefix("round_") for path in folder.glob("round_*.safetensors"))
+    return sorted(int(name) for name in names if name.isdecimal() and name.isascii())
+
+
+def packed(round: int, tensors: Mapping[str, Tensor]) -> bytes:
+    """A version's file: the embedding as safetensors, with the hash of it and its round."""
+    embedding = {name: tensors[name].detach().cpu().contiguous() for name in EMBEDDING_TENSORS}
+    about = {"sha256": _hash(round, embedding)}  # one entry: several come in no fixed order
+    return safetensors.torch.save(embedding, metadata=about)
+
+
+def _load(folder: Path, round: int) -> dict[str, Tensor]:
+    path = _file(folder, round)
+    if not path.exists():
+        raise InputError(f"{folder}: no private embedding; prepare the run again")
+    remedy = "restore it, or remove it and prepare the run again"
+    try:
+        content = path.read_bytes()
+        tensors = safetensors.torch.load(content)
+        about = _metadata(content)
+    except (OSError, ValueError, RecursionError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path}: no readable private embedding ({error}); {remedy}") from None
+    if set(tensors) != set(EMBEDDING_TENSORS):
+        raise InputError(f"{path}: holds other tensors than a patch embedding's; {remedy}")
+    if about != {"sha256": _hash(round, tensors)}:
+        raise InputError(f"{path}: damaged private embedding (its hash differs); {remedy}")
+    return tensors
+
+
+def _metadata(content: bytes) -> object:
+    """What a safetensors file says of itself; its format was checked before."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    return header.get("__metadata__")
+
+
+def _hash(round: int, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(f"round {round}".encode())
+    for name in EMBEDDING_TENSORS:
+        array = np.ascontiguousarray(tensors[name].numpy())
+        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def _file(folder: Path, round: int) -> Path:

@@ -20,6 +20,8 @@ MAX_PIXELS: Final = 2**28
 """Of one label map: 16384 x 16384."""
 MAX_LOSS: Final = 1e12
 """Mean loss a pixel; sums of more would lose their digits."""
+MAX_IDENTITY: Final = 128
+"""Characters of a prepared run's name and hash; see `fl_ppseg.run_identity`."""
 MAX_SETTINGS: Final = 2**16
 """Characters of model or training settings in JSON."""
 MAX_SECONDS: Final = 1e8
@@ -167,6 +169,7 @@ def checked(record: Mapping[str, object], wanted: Mapping[str, Field]) -> dict[s
 
 REQUEST: Final[dict[str, Field]] = {
     "task": Choice(("describe", "train", "evaluate")),
+    "run": Text(MAX_IDENTITY),
     "run_id": Word(),
     "round": Whole(0, MAX_ROUND),
     "num_rounds": Whole(1, MAX_ROUND),

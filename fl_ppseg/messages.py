@@ -65,6 +65,8 @@ class Request:
     model: ModelConfig
     training: TrainingConfig
     arrays: Arrays = field(default_factory=dict, repr=False)
+    run: str = ""
+    """Identity of the prepared run whose nodes are asked, where they were prepared for one run."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,9 @@ class Reply:
     round: int
     city: str
     num_examples: int
-    """Images that the local update or the evaluation used."""
+    """Images that the local update or the evaluation used; 0: nothing was labelled to train on."""
     loss: float | None
-    """Mean loss a labelled pixel; None where no pixel was labelled."""
+    """Mean loss a labelled pixel; None where there was none, or the owner demands noise."""
     seconds: float
     """Compute seconds on the node."""
     confusion: np.ndarray | None = None

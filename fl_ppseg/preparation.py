@@ -7,42 +7,28 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clients.policy import NodePolicy, nodes_folder, policy_path, save_policy
-from clients.vault import Assignment, Prepared, agreed, prepare_shards
+from clients.policy import nodes_folder
+from clients.vault import Assignment, prepare_shards
 from fl_ppseg.city_names import folder_city
 from fl_ppseg.classes import ClassTable, load_class_table
-from fl_ppseg.config import ArmConfig, Config, DataConfig, arms_of, dump_config, load_config
+from fl_ppseg.config import Config, DataConfig, arms_of, dump_config, load_config
 from fl_ppseg.data_notes import DataNotes, examined, reserved_scene
 from fl_ppseg.dataset import IMAGES, LABELS, Dataset, Scene, open_dataset
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import check_writable, private_folder, user_folder, write_atomically
 from fl_ppseg.initial_weights import Models, initial_models, save_initial
-from fl_ppseg.messages import Arrays, Role
+from fl_ppseg.messages import Arrays
 from fl_ppseg.partition import Partition, make_partition
 from fl_ppseg.places import check_apart, check_vaults
 from fl_ppseg.progress import StepProgress
 from fl_ppseg.public_weights import public_embedding
 from fl_ppseg.run_folder import OF_CITY, Checkpoint, RunFolder
+from fl_ppseg.run_identity import save_identity
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
+from fl_ppseg.simulated_nodes import Node, PreparedShards, policies_of, ready_nodes
 from fl_ppseg.synthesize import GENERATOR, synthesize
 from fl_ppseg.workers import work_at_once
-
-PreparedShards = dict[tuple[str, int], dict[str, Prepared]]
-"""By city and seed, then by arm."""
-
-NODES_LOG = "nodes.log"
-"""File beside the policies where the nodes of a simulation write what went wrong."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """A node of the simulation: who it is and which images it holds."""
-
-    city: str
-    role: Role
-    train: tuple[Scene, ...]
-    heldout: tuple[Scene, ...]
 
 
 @dataclass(frozen=True)
@@ -100,14 +86,17 @@ def prepare(
     nodes = _nodes(dataset, partition, config.data)
     jobs = _assignments(config, nodes, private_folder(vault_dir), models, folder)
     prepared = _encrypt(jobs, num_workers, progress)
-    policies = _write_policies(config, nodes, prepared, vault_dir, folder)
+    patch_size = next(iter(jobs.values())).block_size
+    policies = policies_of(config, nodes, prepared, classes.num_classes, patch_size)
+    place, identity = ready_nodes(policies, folder, vault_dir)
     if not folder.config.exists():
         folder.create(dump_config(config), partition.to_json())
     else:
         _go_on_with(config, folder)
+    save_identity(folder.path, identity)
     save_initial(config, folder, classes, models, vault_dir)
     return Experiment(
-        config, folder, dataset, partition, classes, policies, len(nodes), vault_dir, about
+        config, folder, dataset, partition, classes, place, len(nodes), vault_dir, about
     )
 
 
@@ -212,9 +201,8 @@ def _assignments(
     private = [name for name, arm in arms.items() if arm.embedding == "private"]
     jobs = {}
     for seed in config.seeds:  # outside: jobs of one city wait for each other
-        newest = {name: folder.latest(name, seed) for name in private}
-        public = _public(newest.values(), models[seed, None]) if private else {}
-        rounds = {name: found.round if found else 0 for name, found in newest.items()}
+        newest = [folder.latest(name, seed) for name in private]
+        public = _public(newest, models[seed, None]) if private else {}
         for node in nodes:
             jobs[node.city, seed] = Assignment(
                 vault=vault_dir / folder_city(node.city),
@@ -227,7 +215,6 @@ def _assignments(
                 protections=arms,
                 public=public,
                 run=nodes_folder(vault_dir, folder.path).name,
-                rounds=rounds,
             )
     return jobs
 
@@ -257,48 +244,3 @@ def _encrypt(
         done += len(tasks[number].train) + len(tasks[number].heldout)
         progress.update("encrypting in the vaults", done, total)
     return prepared
-
-
-def _write_policies(
-    config: Config,
-    nodes: Sequence[Node],
-    prepared: PreparedShards,
-    vault_dir: Path,
-    folder: RunFolder,
-) -> Path:
-    """One policy a node; the first training node also holds all shards for centralised arms."""
-    place = nodes_folder(vault_dir, folder.path)
-    for closed in (place.parent, place):
-        private_folder(closed)
-    training = sorted(node.city for node in nodes if node.role == "train")
-    for partition_id, node in enumerate(nodes):
-        arms = {}
-        for name, arm in arms_of(config).items():
-            found = {seed: prepared[node.city, seed][name] for seed in config.seeds}
-            together = _centralised(arm, node, training, prepared, name, config.seeds)
-            arms[name] = agreed(arm, found, config.training, config.federation.num_rounds, together)
-        policy = NodePolicy(
-            city=node.city,
-            role=node.role,
-            device=config.device,
-            log=place / NODES_LOG,
-            arms=arms,
-        )
-        save_policy(policy, policy_path(place, partition_id))
-    return place
-
-
-def _centralised(
-    arm: ArmConfig,
-    node: Node,
-    training: Sequence[str],
-    prepared: PreparedShards,
-    name: str,
-    seeds: Sequence[int],
-) -> dict[int, tuple[Path, ...]] | None:
-    """Training shards in a centralised arm: all for the first training node, none for the rest."""
-    if arm.training != "centralised":
-        return None
-    if node.city != training[0]:
-        return {}
-    return {seed: tuple(prepared[city, seed][name].shard for city in training) for seed in seeds}

@@ -7,11 +7,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from types import FrameType
 
 from rich.console import Console
 
 from clients.client_app import app as client_app
+from clients.node_log import LOG as NODE_LOG
 from clients.policy import NODES_VARIABLE
 from clients.vault.simulations import preparing
 from fl_ppseg.command_line import log_to
@@ -19,12 +21,12 @@ from fl_ppseg.config import Config, arms_of, described
 from fl_ppseg.device import check_device
 from fl_ppseg.engines.in_process import run_in_process
 from fl_ppseg.engines.ray_cluster import RayCluster, run_on_ray
-from fl_ppseg.errors import RunError
+from fl_ppseg.errors import InputError, RunError
 from fl_ppseg.files import available_cpus, write_atomically
 from fl_ppseg.key_trials import key_trials
 from fl_ppseg.memory import PeakMemory
 from fl_ppseg.panels import cipher_gallery, scene_panels
-from fl_ppseg.preparation import NODES_LOG, Experiment, prepare
+from fl_ppseg.preparation import Experiment, prepare
 from fl_ppseg.progress import choose_observer, say, steps
 from fl_ppseg.report.html import write_report
 from fl_ppseg.report.tables import comparison_table, comparison_text
@@ -61,6 +63,8 @@ def simulate(
         RunError: If the run could not be carried to its end.
     """
     check_device(config.device)
+    if prepare_only:
+        toml_text(out)
     started = time.monotonic() - _seconds_before(RunFolder(out))
     num_workers = config.num_workers or available_cpus()
     with PeakMemory() as memory:
@@ -129,10 +133,8 @@ def _federate(experiment: Experiment, cluster: RayCluster | None, quiet: bool) -
         except RunError as error:
             if federation.stop.is_set():
                 raise KeyboardInterrupt from None
-            log = experiment.nodes / NODES_LOG
-            raise RunError(
-                f"{error}; see {log if log.exists() else experiment.folder.log}"
-            ) from error
+            logs = sorted(experiment.nodes.glob(f"state/*/{NODE_LOG}"))
+            raise RunError(f"{error}; see {logs[0] if logs else experiment.folder.log}") from error
         finally:
             federation.stop.set()
             signal.signal(signal.SIGINT, before)
@@ -176,14 +178,33 @@ def _report(experiment: Experiment, summary: Summary) -> Path:
 
 
 def _print_flwr_run(experiment: Experiment) -> None:
+    """Commands to copy: each path is one word of a shell, whatever is in it."""
+    path, num_nodes = experiment.folder.path.absolute(), experiment.num_nodes
+    run_config = quote(f"run-dir={toml_text(path)} num-nodes={num_nodes}")
     print(
-        f"prepared {experiment.folder.path}; now, in the checkout:\n"
-        f"  export {NODES_VARIABLE}={experiment.nodes}\n"
+        f"prepared {path}; now, in the checkout:\n"
+        f"  export {NODES_VARIABLE}={quote(str(experiment.nodes.absolute()))}\n"
         f"  export FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1\n"
-        f'  flwr run . local --stream -c \'run-dir="{experiment.folder.path}" '
-        f"num-nodes={experiment.num_nodes}' --federation-config "
-        f"'num-supernodes={experiment.num_nodes} client-resources-num-cpus=1'\n"
+        f"  flwr run . local --stream -c {run_config} --federation-config "
+        f"'num-supernodes={num_nodes} client-resources-num-cpus=1'\n"
         f"and for the table and the report\n"
-        f"  python -m fl_ppseg.simulate --out {experiment.folder.path} "
-        f"--vault-dir {experiment.nodes.parent.parent} --resume"
+        f"  python -m fl_ppseg.simulate --out {quote(str(path))} "
+        f"--vault-dir {quote(str(experiment.vault_dir.absolute()))} --resume"
     )
+
+
+def toml_text(path: Path) -> str:
+    """A path as Flower's --run-config reads it: TOML, in quotation marks that it does not hold.
+
+    Raises:
+        InputError: It holds both kinds, or control characters.
+    """
+    text = str(path)
+    if not text.isprintable() or ('"' in text and "'" in text):
+        raise InputError(
+            f"{text!r}: `flwr run` takes no path with control characters or both kinds of "
+            "quotation marks; choose another --out"
+        )
+    if "'" in text:
+        return '"' + text.replace("\\", "\\\\") + '"'
+    return f"'{text}'"

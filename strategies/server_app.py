@@ -20,6 +20,7 @@ from fl_ppseg.errors import RunError, describe
 from fl_ppseg.messages import Request, pack_arrays
 from fl_ppseg.progress import RecordedObserver, RunObserver
 from fl_ppseg.run_folder import Checkpoint, RunFolder
+from fl_ppseg.run_identity import read_identity
 from strategies.aggregators import what_withstands_nothing
 from strategies.arm_run import ArmRun
 from strategies.city_strategy import CityStrategy
@@ -57,7 +58,7 @@ class Federation:
         jobs = [(arm, seed) for seed in config.seeds for arm in config.arms]
         rounds = {job: self._start(*job).round for job in jobs}
         self._drop_unfinished(rounds)
-        first = _request(config, *jobs[0], self._start(*jobs[0]))
+        first = self._request(config, *jobs[0], self._start(*jobs[0]))
         roll = RollCall(grid, first, self.observer, expected_roles(self.folder.path))
         claims = self._claims(config)
         quorum = math.ceil(config.federation.min_replies * self.num_nodes)
@@ -106,7 +107,7 @@ class Federation:
         start = self._start(arm, seed)
         training = arms_of(config)[arm].training
         run = ArmRun(
-            _request(config, arm, seed, start),
+            self._request(config, arm, seed, start),
             config.federation,
             roll,
             start.description,
@@ -126,25 +127,26 @@ class Federation:
         )
         self.observer.arm_finished(arm, seed)
 
+    def _request(self, config: Config, arm: str, seed: int, start: Checkpoint) -> Request:
+        identity = read_identity(self.folder.path)
+        return Request(
+            task="describe",
+            run_id=secrets.token_hex(8),
+            round=start.round,
+            num_rounds=config.federation.num_rounds,
+            arm=arm,
+            seed=seed,
+            embedding=arms_of(config)[arm].embedding,
+            num_classes=len(start.description["classes"]),
+            model=ModelConfig.model_validate(start.description["model"]),
+            training=config.training,
+            run="" if identity is None else str(identity),
+        )
+
     def _num_examples(self) -> dict[str, int]:
         """Training images by city, as far as the partition or earlier rounds tell."""
         trained = (line for line in self.folder.lines() if line["role"] == "train")
         return self.folder.num_images() | {line["city"]: line["num_examples"] for line in trained}
-
-
-def _request(config: Config, arm: str, seed: int, start: Checkpoint) -> Request:
-    return Request(
-        task="describe",
-        run_id=secrets.token_hex(8),
-        round=start.round,
-        num_rounds=config.federation.num_rounds,
-        arm=arm,
-        seed=seed,
-        embedding=arms_of(config)[arm].embedding,
-        num_classes=len(start.description["classes"]),
-        model=ModelConfig.model_validate(start.description["model"]),
-        training=config.training,
-    )
 
 
 def build_server_app(federation: Federation) -> ServerApp:

@@ -20,21 +20,21 @@ def picture(seed):
 
 def found(attack, adversary, given, key=None, note="on 8 images", seconds=1.5):
     shown = None if given is None else picture(len(attack))
-    return Finding(attack, adversary, given, note, seconds, key, shown)
+    return Finding(attack, adversary, given, note, seconds, key_recovered=key, picture=shown)
 
 
-def arm(name, *findings, ratio=0.9, floor=0.334, ciphertext=0.05, note="an arm"):
+def arm(name, *findings, ratio=0.9, survivors=0.334, ciphertext=0.05, note="an arm"):
     """An arm before the thumbnail, the survivor network and what is given."""
     common = (
         found("thumbnail", "ciphertext-thief", scores(0.251, 0.83, 14.4)),
-        found("survivor-network", "ciphertext-thief", scores(floor)),
+        found("survivor-network", "ciphertext-thief", scores(survivors)),
     )
     return ArmLeaks(
         arm=name,
         note=note,
         protection="key mode: per-image; cipher: shuffle",
         ciphertext=Scores(ciphertext, 8.8, 0.02, 3.1),
-        floor=scores(floor),
+        survivors=scores(survivors),
         findings=(*common, *findings),
         ratio_to_plain=ratio,
         encrypted=picture(99),
@@ -46,7 +46,7 @@ def plain(ratio=1.0):
     gradient = found("closed-form-gradient", "coordinator", scores(0.991, 1.0))
     shown = found("imprint", "active-coordinator", scores(0.995, 1.0))
     findings = (exact, gradient, shown)
-    return ArmLeaks("plain", "no encryption", "", EXACT, None, findings, ratio, picture(0))
+    return ArmLeaks("plain", "no encryption", "", EXACT, None, findings, ratio, (), picture(0))
 
 
 def table(*arms, targets=True, plain_miou=48.7):

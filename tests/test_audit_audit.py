@@ -15,7 +15,8 @@ from fl_ppseg.audit import command
 from fl_ppseg.audit.audit import Effort, audit
 from fl_ppseg.audit.containers import artefacts
 from fl_ppseg.audit.key_search import needles_of_embedding, needles_of_permutation, search
-from fl_ppseg.audit.leaks import ADVERSARIES, ArmLeaks, LeakTable
+from fl_ppseg.audit.leaks import ADVERSARIES, ArmLeaks
+from fl_ppseg.audit.leaks_file import read_leaks
 from fl_ppseg.audit.material import Holdings
 from fl_ppseg.command_line import run
 from fl_ppseg.errors import InputError
@@ -28,7 +29,9 @@ ARMS = [
     "per-image",
     "domain-adaptation",
 ]
-TINY = Effort(num_targets=2, num_public=6, num_heard=2, num_rounds=2, network_steps=2)
+TINY = Effort(
+    num_targets=2, num_public=6, num_heard=2, num_rounds=2, network_steps=2, num_requests=3
+)
 
 
 class Audited:
@@ -73,7 +76,7 @@ def audited(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Audited:
 
 def test_every_arm_and_adversary_is_in_the_table(audited: Audited) -> None:
     assert [arm.arm for arm in audited.table.arms] == ARMS
-    written = LeakTable.from_json((audited.out / "leaks.json").read_text("utf-8"))
+    written = read_leaks(audited.out / "leaks.json")
     assert written.to_json() == audited.table.to_json()
     for arm in audited.table.arms:
         tried = {finding.adversary for finding in arm.findings}

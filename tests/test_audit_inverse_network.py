@@ -1,4 +1,4 @@
-"""The inverse network: wins under a key that it shares, gets the floor under keys of each block."""
+"""The inverse network: wins under a key that it shares, gets what the survivor network gets under keys of each block."""
 
 import numpy as np
 import pytest
@@ -23,13 +23,13 @@ def test_a_key_that_all_share_hides_nothing_from_who_has_pairs_of_it(cipher: str
     assert score_images(targets, guess, BLOCK).ssim > 0.8
 
 
-def test_keys_of_each_block_leave_it_no_more_than_the_floor() -> None:
+def test_keys_of_each_block_leave_it_no_more_than_the_survivor_network() -> None:
     (public, _), (targets, _) = streets(80, 0), streets(20, 1)
     own, others = (Encrypt("shuffle", "per-block", first) for first in (0, 10**6))
     ciphertexts = others(targets)
     attack = inverse_network(public, ciphertexts, own, "values", block_size=BLOCK, budget=BUDGET)
-    floor = survivor_network(public, ciphertexts, "values", block_size=BLOCK, budget=BUDGET)
-    reached = [score_images(targets, guess, BLOCK).ssim for guess in (attack, floor)]
+    survivors = survivor_network(public, ciphertexts, "values", block_size=BLOCK, budget=BUDGET)
+    reached = [score_images(targets, guess, BLOCK).ssim for guess in (attack, survivors)]
     assert reached[0] < reached[1] + 0.02
     assert reached[0] > score_images(targets, ciphertexts, BLOCK).ssim + 0.1
-    assert not np.array_equal(attack, floor)
+    assert not np.array_equal(attack, survivors)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from fl_ppseg.audit.leaks import ADVERSARIES, MORE_THAN, Adversary, ArmLeaks, Finding, LeakTable
+from fl_ppseg.audit.leaks_file import parse_leaks
 from fl_ppseg.audit.scores import Scores
+from fl_ppseg.errors import InputError
 
 
 def scores(ssim: float) -> Scores:
@@ -61,7 +63,7 @@ def test_coordinators_have_their_own_attacks_alone(given: tuple[float, float]) -
 def test_json_brings_all_but_pictures_back() -> None:
     given = table(finding("node-thief", 0.3), finding("coordinator", None))
     text = given.to_json()
-    again = LeakTable.from_json(text)
+    again = parse_leaks(text, "leaks.json")
     assert again.to_json() == text
     assert again.arms[0].best("node-thief") is not None
     assert '"picture"' not in text and '"targets"' not in text
@@ -70,8 +72,8 @@ def test_json_brings_all_but_pictures_back() -> None:
 
 def test_another_schema_is_refused() -> None:
     values = json.loads(table().to_json()) | {"schema": 99}
-    with pytest.raises(ValueError, match="schema"):
-        LeakTable.from_json(json.dumps(values))
+    with pytest.raises(InputError, match="schema"):
+        parse_leaks(json.dumps(values), "leaks.json")
 
 
 def test_who_holds_more_comes_later() -> None:

@@ -1,4 +1,4 @@
-"""The floor: more than nothing, and the same whatever the keys."""
+"""The survivor network: more than nothing, and the same whatever the keys."""
 
 import numpy as np
 from audit_streets import BLOCK, Encrypt, streets

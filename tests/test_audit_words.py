@@ -123,7 +123,7 @@ def test_the_best_case_of_a_coordinator_is_told_with_its_figure():
 
 def by_thief(name, ssim, correlation=0.9):
     seen = found("inverse-network", "ciphertext-thief", scores(ssim, correlation))
-    return arm(name, seen, floor=0.1)
+    return arm(name, seen, survivors=0.1)
 
 
 GIVEN = "gave the image or almost all of it away"
@@ -143,7 +143,7 @@ GIVEN = "gave the image or almost all of it away"
         ),
         ((plain(), invariant()), "No attack got more than a thumbnail from the encrypted arm"),
         (
-            (arm("a", floor=0.5), arm("b", floor=0.31)),
+            (arm("a", survivors=0.5), arm("b", survivors=0.31)),
             "No attack got more than large shapes from 2 encrypted arms",
         ),
     ],
@@ -198,7 +198,7 @@ def test_who_gets_no_more_than_who_holds_less_is_told_in_a_sentence():
 
 
 def test_findings_name_few_arms_and_count_many():
-    many = [arm(f"arm-{k}", floor=0.3 + k / 100) for k in range(4)]
+    many = [arm(f"arm-{k}", survivors=0.3 + k / 100) for k in range(4)]
     told_of = findings(table(plain(), private(), *many))
     assert told_of[0] == (
         "A thief of ciphertexts gets a softened scene from per-client-private (SSIM\u00a00.87); "
@@ -211,7 +211,7 @@ def test_findings_name_few_arms_and_count_many():
 
 @pytest.mark.parametrize("adversary", ADVERSARIES)
 def test_gets_names_every_arm_once(adversary):
-    arms = [plain(), private(), invariant(), arm("other", floor=0.32)]
+    arms = [plain(), private(), invariant(), arm("other", survivors=0.32)]
     pictures = [text for text in gets(adversary, table(*arms)) if "SSIM" in text]
     named = ", ".join(pictures)
     for given_arm in arms:

@@ -14,8 +14,15 @@ from flwr.serverapp import Grid
 
 from clients import client_app
 from clients.client_app import FAILED, REFUSED, app
-from clients.policy import NODES_VARIABLE, load_policy, policy_path, save_policy
-from clients.private_state import forget_after, load_private, save_private, versions
+from clients.ledger import LEDGER, MAX_REPEATS, make_ledger, read_ledger
+from clients.policy import NODES_VARIABLE, load_policy, policy_path, save_policy, state_path
+from clients.private_state import (
+    load_private,
+    remove_trained,
+    save_trained,
+    trained_folder,
+    versions,
+)
 from fl_ppseg.config import builtin_arms
 from fl_ppseg.engines.in_process import InProcessGrid
 from fl_ppseg.evaluation import confusion_counts, segment
@@ -27,6 +34,7 @@ from fl_ppseg.messages import (
     unpack_reply,
 )
 from fl_ppseg.preparation import Experiment
+from fl_ppseg.run_identity import read_identity
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.shard import open_shard
 from fl_ppseg.training import LocalUpdate, local_update
@@ -78,6 +86,7 @@ def request_of(experiment: Experiment) -> Callable[..., Request]:
             "model": experiment.config.model,
             "training": experiment.config.training,
             "arrays": checkpoint.arrays,
+            "run": str(read_identity(experiment.folder.path)),
         }
         return Request(**asked | changes)
 
@@ -97,6 +106,11 @@ def answer(grid: Grid, request: Request, city: str = "aachen", allowed: Any = ()
     return unpack_reply(message.content, allowed)
 
 
+def small_files(folder: Path) -> dict[str, bytes]:
+    """Name -> content of the files in a folder, not in those inside it."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
 def test_node_names_its_city_and_role(grid: Grid, request_of: Callable[..., Request]) -> None:
     for city, role in (("bochum", "train"), ("lindau", "val")):
         reply = ask(grid, request_of(task="describe", arrays={}), city)
@@ -104,11 +118,13 @@ def test_node_names_its_city_and_role(grid: Grid, request_of: Callable[..., Requ
         assert (description.run_id, description.city, description.role) == ("run", city, role)
 
 
-def private_folder(experiment: Experiment, arm: str = "trained", number: int = 0) -> Path:
-    """Where a node keeps its private embedding."""
+def private_folders(
+    experiment: Experiment, arm: str = "trained", number: int = 0
+) -> tuple[Path, Path]:
+    """Where a node has its private embedding from, and where it keeps what it trained."""
     private = load_policy(policy_path(experiment.nodes, number)).arms[arm].private
     assert private is not None
-    return private[0]
+    return private[0], trained_folder(state_path(experiment.nodes, number), private[0])
 
 
 @pytest.mark.parametrize("arm", EMBEDDINGS)
@@ -184,32 +200,44 @@ def test_private_embedding_takes_the_place_of_the_public_one(
 def test_frozen_private_embedding_stays_as_its_owner_made_it(
     grid: Grid, experiment: Experiment, request_of: Callable[..., Request]
 ) -> None:
-    folder = private_folder(experiment, "per-client-private")
-    before = small.bits(load_private(folder, 9))
+    start, trained = private_folders(experiment, "per-client-private")
+    before = small.bits(load_private(start, trained, 9))
     asked = request_of("per-client-private")
     answer(grid, asked, allowed=asked.arrays.keys() - set(EMBEDDING_TENSORS))
-    assert versions(folder) == [0]
-    assert small.bits(load_private(folder, 9)) == before
+    assert versions(start) == [0] and not trained.exists()
+    assert small.bits(load_private(start, trained, 9)) == before
 
 
 def test_a_repeated_round_starts_from_the_version_before(
     grid: Grid, experiment: Experiment, request_of: Callable[..., Request]
 ) -> None:
-    folder = private_folder(experiment)
-    forget_after(folder, 0)
+    places = private_folders(experiment)
+    remove_trained(state_path(experiment.nodes, 0))
 
-    def trained(round: int) -> str:
-        asked = request_of("trained", round=round)
+    def trained(round: int, **changes: Any) -> str:
+        asked = request_of("trained", round=round, **changes)
         allowed = asked.arrays.keys() - set(EMBEDDING_TENSORS)
         reply = answer(grid, asked, allowed=allowed)
-        return small.bits(reply.arrays) + small.bits(load_private(folder, round))
+        return small.bits(reply.arrays) + small.bits(load_private(*places, round))
 
+    owners = small_files(places[0])
     first = [trained(round) for round in (1, 2, 3)]
-    assert versions(folder) == [0, 1, 2, 3]
-    assert len({small.bits(load_private(folder, round)) for round in range(4)}) == 4
+    assert versions(places[1]) == [1, 2, 3]
+    assert len({small.bits(load_private(*places, round)) for round in range(4)}) == 4
     assert trained(3) == first[2]
-    assert trained(2) == first[1]
-    assert versions(folder) == [0, 1, 2]
+    before = small_files(places[1])
+    assert [trained(2), trained(1)] == [first[1], first[0]]
+    assert small_files(places[1]) == before  # a coordinator that asks again erases nothing
+    assert trained(3) == first[2]
+
+    other = {name: value * np.float32(1.5) for name, value in request_of().arrays.items()}
+    assert trained(1, arrays=other) != first[0]  # and what it asks otherwise sets aside at most
+    assert versions(places[1]) == [1]
+    kept = {path.read_bytes() for path in (places[1] / "superseded").iterdir()}
+    assert kept == set(before.values())
+    assert trained(1) == first[0]
+    assert [trained(2), trained(3)] == first[1:]
+    assert small_files(places[0]) == owners
 
 
 def test_a_private_embedding_that_diverged_is_not_kept(
@@ -218,8 +246,7 @@ def test_a_private_embedding_that_diverged_is_not_kept(
     request_of: Callable[..., Request],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    folder = private_folder(experiment)
-    forget_after(folder, 0)
+    remove_trained(state_path(experiment.nodes, 0))
 
     def diverging(*args: Any, **options: Any) -> LocalUpdate:
         update = local_update(*args, **options)
@@ -229,26 +256,25 @@ def test_a_private_embedding_that_diverged_is_not_kept(
     monkeypatch.setattr(client_app, "local_update", diverging)
     reply = ask(grid, request_of("trained"))
     assert reply.has_error() and reply.error.code == FAILED
-    assert versions(folder) == [0]
+    assert not private_folders(experiment)[1].exists()
 
 
 def test_evaluation_of_a_round_uses_no_later_embedding(
     grid: Grid, experiment: Experiment, request_of: Callable[..., Request]
 ) -> None:
-    folder = private_folder(experiment)
-    forget_after(folder, 0)
+    start, trained = private_folders(experiment)
+    remove_trained(state_path(experiment.nodes, 0))
     counts = []
     for later in (False, True):
         if later:  # of a round that the coordinator lost
-            noise = {name: torch.randn_like(v) for name, v in load_private(folder, 0).items()}
-            save_private(folder, 2, noise)
+            own = load_private(start, trained, 0)
+            save_trained(trained, 2, {name: torch.randn_like(v) for name, v in own.items()})
         counts.append(
             [
                 answer(grid, request_of("trained", task="evaluate", round=round)).confusion
                 for round in (1, 2)
             ]
         )
-    forget_after(folder, 0)
     np.testing.assert_array_equal(counts[0][0], counts[0][1])
     np.testing.assert_array_equal(counts[1][0], counts[0][0])
     assert (counts[1][1] != counts[0][0]).any()
@@ -257,7 +283,8 @@ def test_evaluation_of_a_round_uses_no_later_embedding(
 def test_node_without_its_private_embedding_fails_and_tells_nothing(
     grid: Grid, experiment: Experiment, request_of: Callable[..., Request]
 ) -> None:
-    folder = private_folder(experiment)
+    remove_trained(state_path(experiment.nodes, 0))
+    folder, _ = private_folders(experiment)
     moved = folder.rename(folder.with_name("elsewhere"))
     try:
         reply = ask(grid, request_of("trained"))
@@ -327,6 +354,9 @@ def test_a_failure_says_its_kind_and_no_more(
     save_policy(
         policy.model_copy(update={"arms": {"plain": moved}}), policy_path(tmp_path / "nodes", 0)
     )
+    state = state_path(tmp_path / "nodes", 0)
+    state.mkdir(parents=True)
+    make_ledger(state)
     (tmp_path / "nodes" / "node_0001.yaml").write_text("city: 5-owners-secret\n", "utf-8")
     monkeypatch.setenv(NODES_VARIABLE, str(tmp_path / "nodes"))
     grid = InProcessGrid(app, len(NODES))
@@ -356,19 +386,184 @@ def test_node_without_any_policy_answers(
     assert "InputError" in reply.error.reason
 
 
+# What a coordinator may not ask, and how often it may.
+
+
+def used(experiment: Experiment, number: int = 0) -> Path:
+    """The ledger of a node, begun anew."""
+    path = state_path(experiment.nodes, number) / LEDGER
+    path.unlink(missing_ok=True)
+    return make_ledger(path.parent)
+
+
+def moved(request: Request, step: int) -> Request:
+    """The same request with other weights."""
+    arrays = {name: value + np.float32(step) / 64 for name, value in request.arrays.items()}
+    return dataclasses.replace(request, arrays=arrays)
+
+
+@pytest.mark.parametrize("task", ["train", "evaluate"])
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model": {"embed_dim": 512, "depth": 1}}, "another model"),
+        ({"model": {"patch_size": 1}}, "another model"),
+        ({"model": {"norm": "batch"}}, "another model"),
+        ({"training": {"batch_size": 1}}, "other settings of the training"),
+        ({"training": {"num_threads": 1000}}, "other settings of the training"),
+        ({"num_classes": 200}, "agreed to 19 classes, asked was 200"),
+        ({"round": 0}, "there is no round 0 of 4"),
+        ({"round": 10**6}, "there is no round 1000000 of 4"),
+        ({"num_rounds": 10**6}, "another number of rounds"),
+        ({"run": ""}, "was prepared for another run"),
+    ],
+)
+def test_what_the_owner_has_not_agreed_to_is_asked_in_vain(
+    changes: dict[str, Any],
+    reason: str,
+    task: str,
+    grid: Grid,
+    experiment: Experiment,
+    request_of: Callable[..., Request],
+) -> None:
+    """Each of these let a coordinator read label maps, in training or in evaluation."""
+    ledger, asked = used(experiment), request_of(task=task)
+    for section in ("model", "training"):
+        if section in changes:
+            settings = getattr(asked, section).model_copy(update=changes[section])
+            changes = changes | {section: settings}
+    reply = ask(grid, dataclasses.replace(asked, **changes))
+    assert reply.has_error() and reply.error.code == REFUSED
+    assert reason in reply.error.reason
+    assert read_ledger(ledger) == []
+
+
+@pytest.mark.parametrize("task", ["train", "evaluate"])
+def test_a_round_is_asked_a_bounded_number_of_questions(
+    task: str, grid: Grid, experiment: Experiment, request_of: Callable[..., Request]
+) -> None:
+    """22 evaluations of one round read two held-out label maps; a repeat tells nothing new."""
+    ledger, asked = used(experiment), request_of(task=task)
+    allowed = asked.arrays.keys() if task == "train" else ()
+    first = answer(grid, asked, allowed=allowed)
+    for step in (1, 2, 3):
+        answer(grid, moved(asked, step), allowed=allowed)
+    for step in range(4, 22):
+        reply = ask(grid, moved(asked, step))
+        assert reply.error.code == REFUSED
+        assert f"4 different questions to {task} in round 1 were answered" in reply.error.reason
+    again = answer(grid, asked, allowed=allowed)
+    assert small.bits(again.arrays) == small.bits(first.arrays)
+    np.testing.assert_array_equal(again.confusion, first.confusion)
+    entries = read_ledger(ledger)
+    assert [(e.task, e.round, e.arm, e.seed) for e in entries] == [(task, 1, "plain", 0)] * 5
+    assert [e.weights for e in entries].count(entries[0].weights) == 2
+    assert entries[0].run == asked.run
+
+
+def test_all_rounds_together_are_asked_a_bounded_number_of_questions(
+    grid: Grid, experiment: Experiment, request_of: Callable[..., Request]
+) -> None:
+    """As many as rounds are scored and three to spare, whatever round each is said to be of."""
+    used(experiment)
+    arm = load_policy(policy_path(experiment.nodes, 0)).arms["plain"]
+    assert (arm.num_rounds, arm.evaluations, arm.models, arm.spare) == (4, 4, 1, 3)
+    replies = [
+        ask(grid, moved(request_of(task="evaluate", round=round), step))
+        for round in (1, 2, 3, 4)
+        for step in range(4)
+    ]
+    assert [reply.has_error() for reply in replies] == [False] * 7 + [True] * 9
+    assert "7 different questions to evaluate in this arm were" in replies[-1].error.reason
+
+
+def test_a_ledger_that_is_gone_is_refused_and_not_made_again(
+    grid: Grid, experiment: Experiment, request_of: Callable[..., Request]
+) -> None:
+    """Whoever could remove it could ask anew."""
+    ledger = used(experiment)
+    ledger.unlink()
+    for task in KINDS:
+        reply = ask(grid, request_of(task=task, arrays={}))
+        assert reply.error.code == REFUSED
+        assert "refused: this node has no ledger to count in; its owner" in reply.error.reason
+        assert str(experiment.nodes) not in reply.error.reason
+    assert not ledger.exists()
+    used(experiment)
+
+
+def test_a_question_that_failed_was_asked(
+    grid: Grid, experiment: Experiment, request_of: Callable[..., Request]
+) -> None:
+    ledger, asked = used(experiment), request_of(task="evaluate")
+    asked.arrays.popitem()
+    assert ask(grid, asked).error.code == FAILED
+    assert len(read_ledger(ledger)) == 1
+
+
+def test_too_few_held_out_images_are_not_counted_on(
+    grid: Grid, experiment: Experiment, request_of: Callable[..., Request]
+) -> None:
+    path = policy_path(experiment.nodes, 0)
+    policy = load_policy(path)
+    for changes, reason in (
+        ({"min_heldout": 50}, "the owner evaluates on 50 held-out images at least"),
+        ({"evaluate": "never"}, "the owner lets nothing be evaluated"),
+    ):
+        save_policy(policy.model_copy(update=changes), path)
+        reply = ask(grid, request_of(task="evaluate"))
+        assert reply.error.code == REFUSED and reason in reply.error.reason
+        asked = request_of()
+        answer(grid, asked, allowed=asked.arrays.keys())
+    save_policy(policy, path)
+    assert not ask(grid, request_of(task="evaluate")).has_error()
+
+
+def test_a_withdrawal_counts_at_once_and_takes_what_was_trained(
+    grid: Grid, experiment: Experiment, request_of: Callable[..., Request]
+) -> None:
+    """The app removes its own versions; the owner never enters its folder."""
+    path, state = policy_path(experiment.nodes, 0), state_path(experiment.nodes, 0)
+    policy, asked = load_policy(path), request_of("trained")
+    answer(grid, asked, allowed=asked.arrays.keys() - set(EMBEDDING_TENSORS))
+    assert list((state / "private").iterdir()) != []
+    save_policy(policy.model_copy(update={"withdrawn": "gone", "arms": {}}), path)
+    reply = ask(grid, request_of(task="describe"))
+    assert reply.error.reason == "refused: gone"
+    assert list((state / "private").iterdir()) == []
+    assert (state / LEDGER).exists()
+    save_policy(policy, path)
+    assert not ask(grid, request_of(task="describe")).has_error()
+
+
+def test_what_was_asked_too_often_ends(
+    grid: Grid, experiment: Experiment, request_of: Callable[..., Request]
+) -> None:
+    ledger, asked = used(experiment), request_of(task="evaluate")
+    answer(grid, asked)
+    ledger.write_bytes(ledger.read_bytes() * MAX_REPEATS)
+    assert "asked 100 times already (evaluate, round 1)" in ask(grid, asked).error.reason
+    used(experiment)
+
+
 def test_a_node_without_a_labelled_pixel_answers_with_no_loss(
-    grid: Grid, request_of: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+    grid: Grid,
+    experiment: Experiment,
+    request_of: Callable[..., Request],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It said 0.0: the best loss of all."""
 
     def unlabelled(*args: Any, **options: Any) -> LocalUpdate:
-        return dataclasses.replace(local_update(*args, **options), loss=None)
+        return dataclasses.replace(local_update(*args, **options), loss=None, num_examples=0)
 
     def unscored(*args: Any) -> tuple[torch.Tensor, float]:
         return torch.zeros(19, 19, dtype=torch.int64), float("nan")
 
     monkeypatch.setattr(client_app, "local_update", unlabelled)
     monkeypatch.setattr(client_app, "evaluate", unscored)
+    used(experiment)
     asked = request_of("per-image")
-    assert answer(grid, asked, allowed=asked.arrays).loss is None
+    reply = answer(grid, asked, allowed=asked.arrays)
+    assert (reply.loss, reply.num_examples) == (None, 0)
     assert answer(grid, request_of(task="evaluate"), "lindau").loss is None

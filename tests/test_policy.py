@@ -1,5 +1,6 @@
 """The owner's policy: what the coordinator may ask for, and nothing that would weaken it."""
 
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,19 @@ import fake_nodes
 import pytest
 import yaml
 
+from clients.ledger import Limits
+from clients.permission import Permit, check_heldout, permit
 from clients.policy import (
     NODES_VARIABLE,
     ArmPolicy,
     NodePolicy,
-    Permit,
     RefusedError,
     find_policy,
+    find_state,
     load_policy,
-    permit,
     policy_path,
     save_policy,
+    state_path,
 )
 from fl_ppseg.config import ModelConfig, TrainingConfig
 from fl_ppseg.errors import InputError
@@ -27,34 +30,48 @@ from fl_ppseg.messages import Request
 SHARDS = (Path("/vault/aachen/shards/secret-name"),)
 PRIVATE = Path("/vault/aachen/private/secret-name")
 KINDS = ("uploaded", "frozen", "adapted", "private", "invariant")
+LIMITS = {"train": Limits(1, 4), "evaluate": Limits(1, 3)}
 
 
-def policy(role: Any = "train") -> NodePolicy:
-    return NodePolicy(
-        city="aachen",
-        role=role,
-        arms={
-            "per-image": ArmPolicy(embedding="uploaded", shards={0: SHARDS}),
-            "kept": ArmPolicy(embedding="frozen", shards={0: SHARDS, 7: ()}),
-        },
-    )
+def arm_policy(embedding: Any = "uploaded", **changes: Any) -> ArmPolicy:
+    """What an owner agreed to: four rounds, of which three are scored."""
+    invariant = "values" if embedding == "invariant" else None
+    values: dict[str, Any] = {
+        "embedding": embedding,
+        "shards": {0: SHARDS},
+        "model": ModelConfig(invariant=invariant),
+        "num_classes": 19,
+        "training": TrainingConfig(),
+        "num_rounds": 4,
+        "evaluations": 3,
+    }
+    return ArmPolicy(**values | changes)
+
+
+def policy(role: Any = "train", **changes: Any) -> NodePolicy:
+    arms = {
+        "per-image": arm_policy(),
+        "kept": arm_policy("frozen", shards={0: SHARDS, 7: ()}),
+    }
+    return NodePolicy(**{"city": "aachen", "role": role, "arms": arms} | changes)
 
 
 def policy_of(kind: Any) -> NodePolicy:
     """A node with one arm, whose embedding is treated so."""
     private = {0: PRIVATE} if kind == "private" else None
-    arm = ArmPolicy(embedding=kind, shards={0: SHARDS}, private=private)
-    return NodePolicy(city="aachen", role="train", arms={"arm": arm})
+    return policy(arms={"arm": arm_policy(kind, private=private)})
 
 
 def request(**changes: Any) -> Request:
-    asked = {"task": "train", "round": 1, "arm": "per-image", "num_classes": 19}
+    asked = {
+        "task": "train", "round": 1, "arm": "per-image", "num_classes": 19, "num_rounds": 4,
+    }  # fmt: skip
     return fake_nodes.request(**asked | changes)
 
 
 @pytest.mark.parametrize("task", ["train", "evaluate"])
 def test_what_was_agreed_is_permitted(task: str) -> None:
-    wanted = Permit(SHARDS, private=None, private_rate=0.0)
+    wanted = Permit(SHARDS, private=None, private_rate=0.0, limits=LIMITS[task])
     assert permit(policy(), request(task=task)) == wanted
     assert permit(policy(), request(task=task, arm="kept", embedding="frozen")) == wanted
 
@@ -67,7 +84,7 @@ def test_another_treatment_of_the_embedding_is_refused(kept: str, asked: str, ta
     wanted = request(arm="arm", embedding=asked, task=task, model=model)
     if asked == kept:
         private = PRIVATE if kept == "private" else None
-        assert permit(policy_of(kept), wanted) == Permit(SHARDS, private, 0.0)
+        assert permit(policy_of(kept), wanted) == Permit(SHARDS, private, 0.0, LIMITS[task])
         return
     with pytest.raises(RefusedError, match=f"keeps the embedding {kept}, asked was {asked}$"):
         permit(policy_of(kept), wanted)
@@ -75,19 +92,19 @@ def test_another_treatment_of_the_embedding_is_refused(kept: str, asked: str, ta
 
 def test_an_invariant_embedding_that_is_none_is_refused() -> None:
     """The coordinator's model settings say what the embedding reads."""
-    with pytest.raises(RefusedError, match="the embedding asked for is not invariant"):
+    with pytest.raises(RefusedError, match="agreed to another model"):
         permit(policy_of("invariant"), request(arm="arm", embedding="invariant"))
 
 
 def test_private_folder_and_rate_are_the_policys(tmp_path: Path) -> None:
     folders = {0: PRIVATE, 3: PRIVATE / "3"}
     shards = dict.fromkeys(folders, SHARDS)
-    arm = ArmPolicy(embedding="private", shards=shards, private=folders, private_rate=0.1)
-    node = NodePolicy(city="aachen", role="train", arms={"arm": arm})
-    save_policy(node, tmp_path / "node.yaml")
+    arm = arm_policy("private", shards=shards, private=folders, private_rate=0.1)
+    save_policy(policy(arms={"arm": arm}), tmp_path / "node.yaml")
     for seed, folder in folders.items():
         asked = request(arm="arm", embedding="private", seed=seed)
-        assert permit(load_policy(tmp_path / "node.yaml"), asked) == Permit(SHARDS, folder, 0.1)
+        found = permit(load_policy(tmp_path / "node.yaml"), asked)
+        assert found == Permit(SHARDS, folder, 0.1, LIMITS["train"])
 
 
 @pytest.mark.parametrize(
@@ -99,13 +116,15 @@ def test_private_folder_and_rate_are_the_policys(tmp_path: Path) -> None:
         ({"embedding": "uploaded", "private": {0: "/p"}}, "belong to embedding private"),
         ({"embedding": "frozen", "private_rate": 0.1}, "belong to embedding private"),
         ({"embedding": "private", "private": {0: "/p"}, "private_rate": -1}, "greater than or"),
+        ({"embedding": "invariant"}, "wants model.invariant"),
         ({"embedding": "mine"}, "'uploaded', 'frozen', 'adapted', 'private' or 'invariant'"),
     ],
 )
 def test_policy_that_contradicts_itself_is_one_line(
     arm: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
-    arms = {"arm": {"shards": {0: ["/s"]}} | arm}
+    whole = arm_policy().model_dump(mode="json", exclude={"embedding", "private"})
+    arms = {"arm": whole | {"shards": {0: ["/s"]}} | arm}
     path = tmp_path / "node.yaml"
     path.write_text(yaml.safe_dump({"city": "aachen", "role": "train", "arms": arms}), "utf-8")
     with pytest.raises(InputError, match=reason) as caught:
@@ -140,35 +159,78 @@ def test_refusals(asked: dict[str, Any], reason: str, task: str) -> None:
     assert "vault" not in text and "secret" not in text and "\n" not in text
 
 
-def test_other_settings_of_the_training_than_agreed_are_refused(tmp_path: Path) -> None:
-    """One image a step, or a schedule of which one step counts, would single an image out."""
-    arm = ArmPolicy(embedding="uploaded", shards={0: SHARDS}, training=TrainingConfig())
-    save_policy(NodePolicy(city="aachen", role="train", arms={"per-image": arm}), tmp_path / "p")
-    own = load_policy(tmp_path / "p")
-    assert permit(own, request()).shards == SHARDS
-    singled: list[dict[str, Any]] = [{"batch_size": 1}, {"poly_power": 1e6}, {"optimizer": "sgd"}]
-    for settings in singled:
-        asked = TrainingConfig.model_validate(settings)
-        with pytest.raises(RefusedError, match="refused: the owner has agreed to other settings"):
-            permit(own, request(training=asked))
-        assert permit(own, request(training=asked, task="evaluate")).shards == SHARDS
+ASKED = {
+    "one image a step": ({"training": TrainingConfig(batch_size=1)}, "other settings of the train"),
+    "one step that counts": ({"training": TrainingConfig(poly_power=1e6)}, "other settings of"),
+    "another optimiser": ({"training": TrainingConfig(optimizer="sgd")}, "other settings of the"),
+    "threads": ({"training": TrainingConfig(num_threads=1024)}, "other settings of the training"),
+    "patches of a pixel": ({"model": ModelConfig(patch_size=1)}, "agreed to another model"),
+    "wide and shallow": ({"model": ModelConfig(embed_dim=512, depth=1)}, "another model"),
+    "deep": ({"model": ModelConfig(depth=64)}, "agreed to another model"),
+    "batch statistics": ({"model": ModelConfig(norm="batch")}, "agreed to another model"),
+    "another canonical form": ({"model": ModelConfig(invariant="pixels")}, "another model"),
+    "200 classes": ({"num_classes": 200}, "agreed to 19 classes, asked was 200"),
+    "a class a pixel": ({"num_classes": 1024}, "agreed to 19 classes, asked was 1024"),
+    "many rounds": ({"num_rounds": 10**6, "round": 4}, "agreed to another number of rounds"),
+    "a late round": ({"round": 10**6}, "there is no round 1000000 of 4"),
+    "a round before all": ({"round": -5}, "there is no round -5 of 4"),
+    "round 0": ({"round": 0}, "there is no round 0 of 4"),
+    "the round after the last": ({"round": 5}, "there is no round 5 of 4"),
+}
+"""What a coordinator asked for that read label maps, or could have: in words, and how it ends."""
 
 
-def test_another_number_of_rounds_than_agreed_is_refused(tmp_path: Path) -> None:
-    arm = ArmPolicy(embedding="uploaded", shards={0: SHARDS}, num_rounds=4)
-    path = tmp_path / "policy.yaml"
-    save_policy(NodePolicy(city="aachen", role="train", arms={"per-image": arm}), path)
-    own = load_policy(path)
-    assert permit(own, request(round=4, num_rounds=4)).shards == SHARDS
-    with pytest.raises(RefusedError, match="refused: the owner has agreed to another number of"):
-        permit(own, request(round=4, num_rounds=1_000_000))
-    assert permit(own, request(num_rounds=9, task="evaluate")).shards == SHARDS
+@pytest.mark.parametrize("task", ["train", "evaluate"])
+@pytest.mark.parametrize(("asked", "reason"), ASKED.values(), ids=ASKED)
+def test_what_was_not_agreed_is_refused_in_training_and_evaluation(
+    asked: dict[str, Any], reason: str, task: str, tmp_path: Path
+) -> None:
+    save_policy(policy(), tmp_path / "policy.yaml")
+    own = load_policy(tmp_path / "policy.yaml")
+    assert permit(own, request(task=task)).shards == SHARDS
+    assert permit(own, request(task=task, round=4)).shards == SHARDS
+    with pytest.raises(RefusedError, match=reason):
+        permit(own, request(task=task, **asked))
 
 
-@pytest.mark.parametrize("round", [-1, 0, 5])
-def test_rounds_that_are_none_are_refused(round: int) -> None:
-    with pytest.raises(RefusedError, match=f"refused: there is no round {round} of 4"):
-        permit(policy(), request(round=round, num_rounds=4))
+def test_where_the_weights_come_from_is_no_part_of_the_model() -> None:
+    """Two machines have the same file in different places."""
+    own = policy(arms={"per-image": arm_policy(model=ModelConfig(weights="/mine.safetensors"))})
+    for weights in (None, "shipped", "/theirs.safetensors"):
+        assert permit(own, request(model=ModelConfig(weights=weights))).shards == SHARDS
+
+
+def test_a_node_that_never_evaluates_trains() -> None:
+    own = policy(evaluate="never")
+    assert permit(own, request(task="train")).shards == SHARDS
+    with pytest.raises(RefusedError, match="lets nothing be evaluated"):
+        permit(own, request(task="evaluate"))
+
+
+def test_too_few_held_out_images_are_not_evaluated() -> None:
+    check_heldout(policy(min_heldout=3), 3)
+    with pytest.raises(RefusedError, match="on 3 held-out images at least, and there are 2"):
+        check_heldout(policy(min_heldout=3), 2)
+
+
+@pytest.mark.parametrize("task", ["train", "evaluate"])
+@pytest.mark.parametrize("run", ["", "b" * 97, "a" * 96])
+def test_a_node_of_one_run_serves_no_other(run: str, task: str) -> None:
+    own = policy(run="a" * 97)
+    assert permit(own, request(task=task, run="a" * 97)).shards == SHARDS
+    assert permit(policy(), request(task=task, run=run)).shards == SHARDS
+    with pytest.raises(RefusedError, match="was prepared for another run") as caught:
+        permit(own, request(task=task, run=run))
+    assert len(str(caught.value)) < 170  # the coordinator cuts longer reasons
+
+
+def test_limits_are_those_that_were_agreed() -> None:
+    arm = arm_policy(num_rounds=10, evaluations=4, models=3, spare=2)
+    own = policy(arms={"per-image": arm})
+    asked = {task: permit(own, request(task=task, num_rounds=10)).limits for task in LIMITS}
+    assert asked == {"train": Limits(3, 12), "evaluate": Limits(5, 14)}
+    none = policy(arms={"per-image": arm_policy(evaluations=0, spare=2)})
+    assert permit(none, request(task="evaluate")).limits == Limits(0, 0)
 
 
 def test_policy_file_is_the_owners_alone_and_reads_back(tmp_path: Path) -> None:
@@ -181,19 +243,18 @@ def test_policy_file_is_the_owners_alone_and_reads_back(tmp_path: Path) -> None:
 def test_paths_in_the_policys_own_folder_move_with_it(tmp_path: Path) -> None:
     """Those elsewhere stay; a relative path never begins at the process's own folder."""
     home, away = tmp_path / "home", tmp_path / "away"
-    arm = ArmPolicy(
-        embedding="private",
+    arm = arm_policy(
+        "private",
         shards={0: (home / "shards" / "a", *SHARDS)},
         training_shards={0: (home / "shards" / "b",)},
         private={0: home / "private" / "c"},
     )
-    written = NodePolicy(city="a", role="train", log=home / "node.log", arms={"arm": arm})
+    written = NodePolicy(city="a", role="train", arms={"arm": arm})
     save_policy(written, home / "policy.yaml")
     assert str(tmp_path) not in (home / "policy.yaml").read_text("utf-8")
     assert load_policy(home / "policy.yaml") == written
     home.rename(away)
     found = load_policy(away / "policy.yaml")
-    assert found.log == away / "node.log"
     assert found.arms["arm"].shards == {0: (away / "shards" / "a", *SHARDS)}
     assert found.arms["arm"].training_shards == {0: (away / "shards" / "b",)}
     assert found.arms["arm"].private == {0: away / "private" / "c"}
@@ -252,6 +313,14 @@ def test_policy_is_found_by_the_node_or_by_the_simulation(
     assert find_policy({"policy": "/mine.yaml", "partition-id": 3}) == Path("/mine.yaml")
     assert find_policy({"partition-id": 3}) == policy_path(Path("/nodes"), 3)
     assert policy_path(Path("/nodes"), 3) != policy_path(Path("/nodes"), 13)
+    assert find_state({"policy": "/mine.yaml", "state": "/mine"}) == Path("/mine")
+    assert find_state({"partition-id": 3}) == state_path(Path("/nodes"), 3)
+    assert state_path(Path("/nodes"), 3).parent == Path("/nodes/state")
+
+
+def test_a_node_without_a_state_folder_is_told_how_to_name_it() -> None:
+    with pytest.raises(InputError, match="no state folder: start it with --node-config 'policy="):
+        find_state({"policy": "/mine.yaml"})
 
 
 @pytest.mark.parametrize(("config", "folder"), [({}, "/nodes"), ({"partition-id": 0}, None)])
@@ -261,7 +330,34 @@ def test_node_without_policy_is_told_both_ways_out(
     monkeypatch.delenv(NODES_VARIABLE, raising=False)
     if folder:
         monkeypatch.setenv(NODES_VARIABLE, folder)
-    with pytest.raises(InputError) as caught:
-        find_policy(config)
-    assert "--node-config 'policy=" in str(caught.value)
-    assert f"--prepare) and set {NODES_VARIABLE}" in str(caught.value)
+    for find in (find_policy, find_state):
+        with pytest.raises(InputError) as caught:
+            find(config)
+        assert "--node-config 'policy=" in str(caught.value)
+        assert f"--prepare) and set {NODES_VARIABLE}" in str(caught.value)
+
+
+def test_a_policy_behind_a_link_is_refused(tmp_path: Path) -> None:
+    save_policy(policy(), tmp_path / "real.yaml")
+    (tmp_path / "policy.yaml").symlink_to(tmp_path / "real.yaml")
+    with pytest.raises(InputError, match=r"policy\.yaml: is a link"):
+        load_policy(tmp_path / "policy.yaml")
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_a_policy_that_is_no_file_is_refused(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    with pytest.raises(InputError, match="is no file"):
+        load_policy(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_policy_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    save_policy(policy(), path)
+    os.chown(path, 12345, -1)
+    with pytest.raises(InputError, match="belongs to user 12345, not to root, you or the owner"):
+        load_policy(path)
+    os.chown(tmp_path, 12345, -1)  # whose folder it is may also write what lies there
+    assert load_policy(path) == policy()

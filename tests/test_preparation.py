@@ -12,8 +12,8 @@ import small_federation as small
 import torch
 from rich.console import Console
 
-from clients.policy import load_policy, policy_path
-from clients.private_state import versions
+from clients.policy import load_policy, policy_path, state_path
+from clients.private_state import trained_folder, versions
 from clients.vault import shared_subkey
 from fl_ppseg.adaptation import adapt, linear_form
 from fl_ppseg.config import Config, builtin_arms, load_config
@@ -159,14 +159,17 @@ def test_a_run_begun_anew_forgets_what_its_nodes_trained(scenes: Path, tmp_path:
     settings = small.config(scenes, arms=["trained"], arm_table={"trained": TRAINED})
     experiment = small.prepared(settings, tmp_path)
     small.federate(experiment)
-    folders = [policy.arms["trained"].private[0] for policy in policies(experiment)]
-    trained = [[0, 1, 2], [0, 1, 2], [0, 1, 2], [0], [0]]
+    folders = [
+        trained_folder(state_path(experiment.nodes, number), policy.arms["trained"].private[0])
+        for number, policy in enumerate(policies(experiment))
+    ]
+    trained = [[1, 2], [1, 2], [1, 2], [], []]
     assert [versions(folder) for folder in folders] == trained
     small.prepared(settings, tmp_path)  # gone on with: nothing is forgotten
     assert [versions(folder) for folder in folders] == trained
     shutil.rmtree(tmp_path / "run")
     small.prepared(settings, tmp_path)
-    assert [versions(folder) for folder in folders] == [[0]] * 5
+    assert [versions(folder) for folder in folders] == [[]] * 5
 
 
 def test_round_zero_is_the_same_for_all_arms_and_says_what_it_is(

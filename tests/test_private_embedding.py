@@ -11,7 +11,17 @@ import pytest
 import small_federation as small
 import torch
 
-from clients.private_state import KEPT, load_private, save_private, versions
+from clients.private_state import (
+    KEPT,
+    load_private,
+    load_start,
+    packed,
+    remove_trained,
+    save_start,
+    save_trained,
+    set_aside_after,
+    versions,
+)
 from clients.vault import Assignment, Prepared, prepare_shards
 from fl_ppseg.adaptation import adapted_embedding
 from fl_ppseg.classes import load_class_table
@@ -86,7 +96,7 @@ def test_it_reads_ciphertexts_as_the_public_one_reads_images(job: Assignment) ->
     prepared = prepare_shards(job)
     wanted = {name: torch.from_numpy(value) for name, value in job.public.items()}
     plain, hidden = (open_shard([prepared[arm].shard]).parts[0] for arm in ("plain", "frozen"))
-    private = load_private(folder_of(prepared["frozen"]), 0)
+    private = load_start(folder_of(prepared["frozen"]))
     for one, other in (
         (plain.images[:, 0], hidden.images[:, 0]),
         (plain.heldout_images, hidden.heldout_images),
@@ -103,7 +113,7 @@ def test_it_comes_from_public_weights_and_the_owners_key_alone(job: Assignment) 
     key = ClientKey.load(job.vault / "master.key").client_subkey(bytes.fromhex(salts["client"]))
     weights = {name: torch.from_numpy(value) for name, value in job.public.items()}
     assert folder is not None
-    assert same(load_private(folder, 0), adapted_embedding(weights, "shuffle", "common", key))
+    assert same(load_start(folder), adapted_embedding(weights, "shuffle", "common", key))
 
 
 def test_files_are_the_owners_alone(job: Assignment) -> None:
@@ -142,14 +152,12 @@ def test_another_public_embedding_or_key_makes_another(change: str, job: Assignm
     other = changed(job, public=public(1)) if change == "public" else job
     again = prepare_shards(other)["frozen"]
     assert again.shard == shard
-    assert folder is not None and not same(
-        load_private(folder_of(again), 0), load_private(folder, 0)
-    )
+    assert folder is not None and not same(load_start(folder_of(again)), load_start(folder))
 
 
 def test_random_start_tells_nothing_and_is_for_those_who_train(job: Assignment) -> None:
     prepared = prepare_shards(job)
-    adapted, drawn = (load_private(folder_of(prepared[arm]), 0) for arm in ("frozen", "random"))
+    adapted, drawn = (load_start(folder_of(prepared[arm])) for arm in ("frozen", "random"))
     weight, bias = EMBEDDING_TENSORS
     columns = drawn[weight].flatten(1).T
     assert columns.std() == pytest.approx(float(adapted[weight].std()), rel=0.05)
@@ -158,17 +166,15 @@ def test_random_start_tells_nothing_and_is_for_those_who_train(job: Assignment) 
     assert correlation[:192, 192:].abs().max() < 0.9  # adapted columns are the public ones: 1
 
     other = prepare_shards(changed(job, vault=job.vault.with_name("other")))
-    assert not same(load_private(folder_of(other["random"]), 0), drawn)
+    assert not same(load_start(folder_of(other["random"])), drawn)
 
     val = prepare_shards(changed(job, train=()))
-    assert same(
-        load_private(folder_of(val["random"]), 0), load_private(folder_of(val["frozen"]), 0)
-    )
+    assert same(load_start(folder_of(val["random"])), load_start(folder_of(val["frozen"])))
 
 
 def test_random_start_is_drawn_once(job: Assignment) -> None:
-    first = load_private(folder_of(prepare_shards(job)["random"]), 0)
-    assert same(load_private(folder_of(prepare_shards(job)["random"]), 0), first)
+    first = load_start(folder_of(prepare_shards(job)["random"]))
+    assert same(load_start(folder_of(prepare_shards(job)["random"])), first)
 
 
 def test_what_is_trained_belongs_to_one_run_and_arm(job: Assignment) -> None:
@@ -177,19 +183,6 @@ def test_what_is_trained_belongs_to_one_run_and_arm(job: Assignment) -> None:
     here, there = prepare_shards(other_arm), prepare_shards(changed(job, run="other"))
     assert here["frozen"] == here["still"] == there["frozen"]
     assert len({here["trained"], here["again"], there["trained"]}) == 3
-
-
-def test_versions_after_the_coordinators_round_are_forgotten(job: Assignment) -> None:
-    """A run that is begun anew in the same folder, or went back to an older checkpoint."""
-    folder = folder_of(prepare_shards(job)["trained"])
-    start = load_private(folder, 0)
-    for round_ in (1, 2, 3):
-        save_private(folder, round_, {n: value + round_ for n, value in start.items()})
-    prepare_shards(changed(job, rounds={"trained": 2}))
-    assert versions(folder) == [0, 1, 2]
-    prepare_shards(job)
-    assert versions(folder) == [0]
-    assert same(load_private(folder, 9), start)
 
 
 @pytest.mark.parametrize(
@@ -209,31 +202,102 @@ def tensors(value: float) -> Tensors:
     return {name: torch.full((2, 3), value) for name in EMBEDDING_TENSORS}
 
 
-def test_the_newest_version_not_after_a_round(tmp_path: Path) -> None:
-    for round_ in (0, 2, 5):
-        save_private(tmp_path, round_, tensors(round_))
-    found = [float(load_private(tmp_path, r)[EMBEDDING_TENSORS[0]][0, 0]) for r in range(8)]
-    assert found == [0, 0, 2, 2, 2, 5, 5, 5]
+@pytest.fixture
+def places(tmp_path: Path) -> tuple[Path, Path]:
+    """The owner's folder, with the version of round 0, and the app's."""
+    start, trained = tmp_path / "owner", tmp_path / "state" / "private" / ("a" * 32)
+    save_start(start, tensors(0))
+    return start, trained
 
 
-def test_the_start_and_the_newest_versions_stay(tmp_path: Path) -> None:
-    for round_ in range(12):
-        save_private(tmp_path, round_, tensors(round_))
+def value(places: tuple[Path, Path], round_: int) -> float:
+    return float(load_private(*places, round_)[EMBEDDING_TENSORS[0]][0, 0])
+
+
+def test_the_newest_version_not_after_a_round(places: tuple[Path, Path]) -> None:
+    for round_ in (2, 5):
+        save_trained(places[1], round_, tensors(round_))
+    assert [value(places, r) for r in range(8)] == [0, 0, 2, 2, 2, 5, 5, 5]
+
+
+def test_the_newest_versions_stay_and_the_owners_folder_is_only_read(
+    places: tuple[Path, Path],
+) -> None:
+    start, trained = places
+    before = {path: path.stat() for path in (start, *start.iterdir())}
+    for round_ in range(1, 12):
+        save_trained(trained, round_, tensors(round_))
     assert KEPT == 3
-    assert versions(tmp_path) == [0, 9, 10, 11]
-    save_private(tmp_path, 10, tensors(10))
-    assert versions(tmp_path) == [0, 9, 10]
-    assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o600}
+    assert versions(trained) == [9, 10, 11]
+    assert {path: path.stat() for path in (start, *start.iterdir())} == before
+    assert {stat.S_IMODE(file.stat().st_mode) for file in trained.iterdir()} == {0o600}
+    assert stat.S_IMODE(trained.stat().st_mode) == 0o700
+
+
+def test_what_was_trained_is_set_aside_and_never_erased(places: tuple[Path, Path]) -> None:
+    """A coordinator that asks for an earlier round again cannot take later ones away."""
+    _, trained = places
+    for round_ in (1, 2, 3):
+        save_trained(trained, round_, tensors(round_))
+    before = {path.read_bytes() for path in trained.iterdir()}
+    save_trained(trained, 1, tensors(1))  # the same once more: nothing happens
+    assert versions(trained) == [1, 2, 3]
+    save_trained(trained, 2, tensors(20))  # another training: it counts from here on
+    assert [value(places, r) for r in (1, 2, 3)] == [1, 20, 20]
+    save_trained(trained, 1, tensors(10))
+    assert [value(places, r) for r in (1, 2, 3)] == [10, 10, 10]
+    left = {path.read_bytes() for path in trained.rglob("*.safetensors")}
+    assert before < left and packed(2, tensors(20)) in left
+    set_aside_after(trained, 0)
+    assert versions(trained) == [] and value(places, 3) == 0
+    assert {path.read_bytes() for path in trained.rglob("*.safetensors")} == left
+
+
+def test_a_withdrawal_removes_what_was_trained_and_nothing_else(
+    places: tuple[Path, Path], tmp_path: Path
+) -> None:
+    save_trained(places[1], 1, tensors(1))
+    state = tmp_path / "state"
+    (state / "ledger.jsonl").write_text("kept")
+    (state / "private" / "a name of another form").mkdir()
+    (state / "private" / ("b" * 32)).symlink_to(places[0])
+    with pytest.raises(OSError, match="symbolic link"):
+        remove_trained(state)
+    (state / "private" / ("b" * 32)).unlink()
+    remove_trained(state)
+    assert [path.name for path in (state / "private").iterdir()] == ["a name of another form"]
+    assert (state / "ledger.jsonl").exists() and value(places, 1) == 0
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no tensors", "others"])
 def test_no_readable_version_is_one_line(content: Any, tmp_path: Path) -> None:
+    file = tmp_path / "round_0000.safetensors"
     if content == "others":
-        save_private(tmp_path, 0, tensors(0))
-        file = tmp_path / "round_0000.safetensors"
-        file.write_bytes(file.read_bytes().replace(b"proj.bias", b"proj.boss"))
+        file.write_bytes(packed(0, tensors(0)).replace(b"proj.bias", b"proj.boss"))
     elif content is not None:
-        (tmp_path / "round_0000.safetensors").write_bytes(content)
+        file.write_bytes(content)
     with pytest.raises(InputError, match=r"private embedding|other tensors") as caught:
-        load_private(tmp_path, 3)
+        load_start(tmp_path)
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_every_flipped_byte_of_a_version_is_noticed(places: tuple[Path, Path]) -> None:
+    """In its numbers, its shapes or its hash."""
+    _, trained = places
+    save_trained(trained, 1, tensors(1.5))
+    (file,) = trained.iterdir()
+    whole = file.read_bytes()
+    for place in range(len(whole)):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(InputError):
+            load_private(*places, 1)
+    file.write_bytes(whole)
+    assert value(places, 1) == 1.5
+
+
+def test_a_version_under_the_name_of_another_round_is_noticed(places: tuple[Path, Path]) -> None:
+    _, trained = places
+    save_trained(trained, 1, tensors(1))
+    (trained / "round_0001.safetensors").rename(trained / "round_0002.safetensors")
+    with pytest.raises(InputError, match="damaged private embedding"):
+        load_private(*places, 2)

@@ -9,8 +9,8 @@ import pytest
 import small_federation as small
 import torch
 
-from clients.policy import load_policy, policy_path
-from clients.private_state import load_private, versions
+from clients.policy import load_policy, policy_path, state_path
+from clients.private_state import load_private, load_start, trained_folder, versions
 from clients.vault import Assignment, prepare_shards
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.config import builtin_arms
@@ -47,11 +47,14 @@ def distance(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> 
     return max(float(np.abs(one[name] - other[name]).max()) for name in one)
 
 
-def private_folders(experiment: Experiment, arm: str) -> list[Path]:
-    policies = [
-        load_policy(policy_path(experiment.nodes, number)) for number in range(experiment.num_nodes)
-    ]
-    return [(policy.arms[arm].private or {})[0] for policy in policies]
+def private_folders(experiment: Experiment, arm: str) -> list[tuple[Path, Path]]:
+    """Of each node: its owner's folder, and that of what it trained."""
+    found = []
+    for number in range(experiment.num_nodes):
+        policy = load_policy(policy_path(experiment.nodes, number))
+        start = (policy.arms[arm].private or {})[0]
+        found.append((start, trained_folder(state_path(experiment.nodes, number), start)))
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +94,13 @@ def test_an_embedding_that_is_trained_moves_at_home_alone(
     experiment, recorder = run
     assert all(not set(EMBEDDING_TENSORS) & set(x) for x in uploads(recorder, "trained").values())
     folders = private_folders(experiment, "trained")
-    assert [versions(folder) for folder in folders] == [[0, 1, 2]] * 3 + [[0]] * 2
-    for folder in folders[:3]:
-        first, second, third = (load_private(folder, round_)[WEIGHT] for round_ in (0, 1, 2))
+    assert [versions(trained) for _, trained in folders] == [[1, 2]] * 3 + [[]] * 2
+    for places in folders[:3]:
+        first, second, third = (load_private(*places, round_)[WEIGHT] for round_ in (0, 1, 2))
         assert not torch.equal(first, second) and not torch.equal(second, third)
         assert (third - first).abs().max() < 0.1
     frozen = private_folders(experiment, FROZEN_ARM)
-    assert [versions(folder) for folder in frozen] == [[0]] * 5
+    assert [(versions(start), versions(trained)) for start, trained in frozen] == [([0], [])] * 5
 
 
 def test_a_newcomer_needs_the_public_weights_and_a_key_of_its_own(
@@ -123,7 +126,7 @@ def test_a_newcomer_needs_the_public_weights_and_a_key_of_its_own(
     assert prepared["mine"].private is not None
     public = {name: torch.from_numpy(value) for name, value in weights.items()}
     wanted = logits(public, prepared["plain"].shard)
-    own = public | load_private(prepared["mine"].private, 0)
+    own = public | load_start(prepared["mine"].private)
     torch.testing.assert_close(logits(own, prepared["mine"].shard), wanted, atol=1e-4, rtol=0)
     assert (logits(public, prepared["mine"].shard) - wanted).abs().max() > 0.1
 
@@ -143,15 +146,15 @@ def test_a_run_that_lost_a_round_ends_as_if_it_had_not(scenes: Path, tmp_path: P
     experiment = small.prepared(settings, tmp_path)
     whole = small.final(small.federate(experiment), "trained")
     folders = private_folders(experiment, "trained")
-    private = [small.bits(load_private(folder, 4)) for folder in folders]
+    private = [small.bits(load_private(*places, 4)) for places in folders]
 
     for file in (tmp_path / "run" / "trained" / "seed_0").glob("round_0004.*"):
         file.unlink()
     experiment = small.prepared(settings, tmp_path)
-    assert versions(folders[0]) == [0, 2, 3]
+    assert versions(folders[0][1]) == [2, 3]
     again = small.final(small.federate(experiment), "trained")
     assert small.bits(again) == small.bits(whole)
-    assert [small.bits(load_private(folder, 4)) for folder in folders] == private
+    assert [small.bits(load_private(*places, 4)) for places in folders] == private
 
 
 @pytest.mark.parametrize("arm", builtin_arms())

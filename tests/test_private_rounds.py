@@ -10,8 +10,16 @@ import small_federation as small
 from fake_nodes import TRAIN, nodes
 from fake_runs import Run
 
-from clients.local_privacy import released
-from clients.policy import LocalPrivacy, RefusedError, load_policy, policy_path, save_policy
+from clients.ledger import LEDGER, Limits, Question, grant, make_ledger, read_ledger
+from clients.local_privacy import check_form, released, released_counts
+from clients.policy import (
+    LocalPrivacy,
+    RefusedError,
+    load_policy,
+    policy_path,
+    save_policy,
+    state_path,
+)
 from fl_ppseg.config import PrivacyConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.messages import unpack_arrays
@@ -109,16 +117,16 @@ def test_nothing_is_said_without_privacy(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("releases.txt")) == []
 
 
-def demand(ledger: Path, **changes: Any) -> LocalPrivacy:
+def demand(**changes: Any) -> LocalPrivacy:
     values = {"clipping_norm": 0.5, "noise_multiplier": 1.0, "max_epsilon": 20.0}
-    return LocalPrivacy.model_validate(values | {"ledger": ledger} | changes)
+    return LocalPrivacy.model_validate(values | changes)
 
 
-def test_an_update_that_leaves_is_clipped_and_noisy(tmp_path: Path) -> None:
+def test_an_update_that_leaves_is_clipped_and_noisy() -> None:
     """Noise of 2 C z = 1 on each weight; what is left of an update of norm 1000 sqrt 2 is 0.5."""
     start = {"w": np.zeros(20_000, np.float32), "kept at home": np.zeros(1, np.float32)}
     after = {"w": np.full(20_000, 10, np.float32)}
-    found = released(after, start, demand(tmp_path / "ledger"))
+    found = released(after, start, demand())
     assert found.keys() == {"w"}
     assert found["w"].dtype == np.float32
     assert found["w"].std() == pytest.approx(1.0, rel=0.05)
@@ -130,32 +138,58 @@ def test_without_a_demand_updates_leave_bit_for_bit() -> None:
     assert released(after, WEIGHTS, None) is after
 
 
-def test_the_budget_counts_every_update_that_left_and_then_refuses(tmp_path: Path) -> None:
-    ledger = tmp_path / "ledger"
-    budget = epsilon(3, 1.0, 1e-5) + 1e-6
-    for _ in range(3):
-        released(WEIGHTS, WEIGHTS, demand(ledger, max_epsilon=budget))
-    with pytest.raises(RefusedError, match=r"privacy budget is spent after 3 updates \(epsilon"):
-        released(WEIGHTS, WEIGHTS, demand(ledger, max_epsilon=budget))
-    spent = [float(line) for line in ledger.read_text().splitlines()]
-    assert spent == pytest.approx([epsilon(k, 1.0, 1e-5) for k in (1, 2, 3)], rel=1e-5)
+def question(round: int, task: Any = "train") -> Question:
+    return Question(None, "per-client", 0, round, task, f"{round:064x}")
 
 
-def test_batch_statistics_do_not_leave_with_noise(tmp_path: Path) -> None:
+def test_the_budget_counts_every_answer_repeats_too_and_then_refuses(tmp_path: Path) -> None:
+    """An evaluation costs what an update does; a repeated question has fresh noise: it costs."""
+    make_ledger(tmp_path)
+    privacy = demand(max_epsilon=epsilon(3, 1.0, 1e-5) + 1e-6)
+    free = Limits(9, 99)
+    for asked in (question(1), question(1), question(1, "evaluate")):
+        grant(tmp_path, asked, free, privacy)
+    for asked in (question(2), question(1), question(1, "evaluate")):
+        with pytest.raises(RefusedError, match=r"budget is spent after 3 answers \(epsilon 8"):
+            grant(tmp_path, asked, free, privacy)
+    assert [entry.is_release for entry in read_ledger(tmp_path / LEDGER)] == [True] * 3
+    grant(tmp_path, question(2), free, None)  # its owner demands nothing any more
+
+
+def test_counts_that_leave_are_noisy() -> None:
+    """Noise of sqrt(2) P z = 141 on each, P the pixels of the largest label map."""
+    counts = np.full((150, 150), 10_000)
+    found = released_counts(counts, [(5, 20), (2, 3)], demand())
+    assert found.dtype == np.int64 and found.shape == counts.shape
+    assert (found - counts).std() == pytest.approx(math.sqrt(2) * 100, rel=0.05)
+    assert (found - counts).mean() == pytest.approx(0, abs=5)
+    assert released_counts(np.zeros((50, 50), int), [(5, 20)], demand()).min() == 0
+
+
+def test_without_a_demand_counts_leave_as_they_are() -> None:
+    counts = np.eye(3, dtype=np.int64)
+    assert released_counts(counts, [(5, 20)], None) is counts
+
+
+def test_batch_statistics_do_not_leave_with_noise() -> None:
     arrays = {"norm.running_var": np.ones(3, np.float32)}
-    with pytest.raises(RefusedError, match="batch statistics"):
-        released(arrays, arrays, demand(tmp_path / "ledger"))
+    for refuse in (
+        lambda: released(arrays, arrays, demand()),
+        lambda: check_form(arrays, demand()),
+    ):
+        with pytest.raises(RefusedError, match="batch statistics"):
+            refuse()
 
 
 def test_the_owner_s_policy_demands_noise_whatever_is_asked(scenes: Path, tmp_path: Path) -> None:
-    """One city of three adds noise in every round until its budget ends; the run goes on."""
-    rounds = {"num_rounds": 3, "max_relative_norm": 100}  # a small model in much noise
+    """One city of three adds noise to every answer until its budget ends; the run goes on."""
+    rounds = {"num_rounds": 3, "last_rounds": 3, "max_relative_norm": 100}  # small, in much noise
     settings = small.config(scenes, arms=["per-client"], federation=rounds)
     experiment = small.prepared(settings, tmp_path)
     path = policy_path(experiment.nodes, 0)
     policy = load_policy(path)
-    budget = epsilon(2, 1.0, 1e-5) + 1e-6
-    privacy = demand(path.parent / "aachen.releases", max_epsilon=budget)
+    budget = epsilon(4, 1.0, 1e-5) + 1e-6  # two rounds: an update and an evaluation in each
+    privacy = demand(max_epsilon=budget)
     save_policy(policy.model_copy(update={"privacy": privacy}), path)
     assert load_policy(path).privacy == privacy
 
@@ -165,8 +199,14 @@ def test_the_owner_s_policy_demands_noise_whatever_is_asked(scenes: Path, tmp_pa
     assert trained == [(k, c) for k in (1, 2, 3) for c in TRAIN if (k, c) != (3, policy.city)]
     rejected = [line["rejected"] for line in folder.lines() if line["role"] == "round"]
     assert rejected[:2] == [[], []]
-    assert "privacy budget is spent after 2 updates" in rejected[2][0]
-    assert len(privacy.ledger.read_text().splitlines()) == 2
+    assert ["privacy budget is spent after 4 answers" in why for why in rejected[2]] == [True] * 2
+    entries = read_ledger(state_path(experiment.nodes, 0) / LEDGER)
+    assert [(e.round, e.task) for e in entries] == [
+        (k, task) for k in (1, 2) for task in ("train", "evaluate")
+    ]
+    assert all(entry.is_release for entry in entries)
+    losses = {(x["city"], x["loss"] is None) for x in folder.lines() if x["city"] in TRAIN}
+    assert losses == {("aachen", True), ("bochum", False), ("bremen", False)}
 
     lengths = {}
     for asked, sent in zip(recorder.received, recorder.sent, strict=True):

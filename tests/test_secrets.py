@@ -29,7 +29,7 @@ import torch
 from flwr.common.serde import message_to_proto
 from safetensors.numpy import load_file
 
-from clients.policy import load_policy, policy_path
+from clients.policy import load_policy, policy_path, state_path
 from clients.vault import shared_subkey
 from fl_ppseg import simulation
 from fl_ppseg.adaptation import linear_form
@@ -230,7 +230,7 @@ def test_no_file_of_the_run_or_of_a_node_holds_a_secret(run: Run) -> None:
         "summary.json",
         "report.html",
         "log.txt",
-        "nodes.log",
+        "node.log",
     } <= names
     assert {"round_0002.safetensors", "node_0000.yaml", "manifest.json", "aachen.npy"} <= names
     assert any(Path(name).suffix in {".png", ".svg"} for name in files)
@@ -264,7 +264,7 @@ def test_paths_of_the_owners_stay_in_the_nodes_log(run: Run) -> None:
     }
     assert "the node failed with InputError" in shown["log.txt"]
     assert [name for name, text in shown.items() if vaults in text] == []
-    assert vaults in (run.experiment.nodes / "nodes.log").read_text()
+    assert vaults in (state_path(run.experiment.nodes, 0) / "node.log").read_text()
 
 
 def test_the_vault_does_hold_its_keys(run: Run) -> None:

@@ -22,12 +22,15 @@ from clients.vault.assignment import Assignment, Prepared
 from clients.vault.keyring import Vault, shared_subkey
 from clients.vault.node_folder import agreed
 from clients.vault.shards import prepare_shards
+from clients.vault.terms import Terms, terms_of
 
 __all__ = [
     "Assignment",
     "Prepared",
+    "Terms",
     "Vault",
     "agreed",
     "prepare_shards",
     "shared_subkey",
+    "terms_of",
 ]

@@ -42,9 +42,6 @@ class Assignment:
     """The public patch embedding of round 0, which private ones are adapted from."""
     run: str = ""
     """Names the run: what its nodes train in private, no other run meets."""
-    rounds: Mapping[str, int] | None = field(default_factory=dict)
-    """Newest round that the coordinator has of an arm, by default 0: what nodes trained in private
-    after it is forgotten. None: nobody knows, and nothing is forgotten."""
     out: Path | None = None
     """The node folder, where shards and private embeddings go; none: into the vault."""
     readers: int | None = None

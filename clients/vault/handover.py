@@ -13,6 +13,7 @@ from clients.vault.keyring import Vault
 from clients.vault.node_directory import NodeDirectory
 from clients.vault.node_folder import POLICY, agreed, named_folders, policy_of, write_policy
 from clients.vault.shards import prepare_locked
+from clients.vault.terms import Terms, terms_of
 from fl_ppseg.adaptation import linear_form
 from fl_ppseg.classes import ClassTable, load_class_table
 from fl_ppseg.config import ArmConfig, Config
@@ -89,7 +90,6 @@ def assignments(vault: Vault, handover: Handover) -> dict[int, Assignment]:
             seed=seed,
             protections=handover.arms,
             public=_public(handover, table, seed),
-            rounds=None,
             out=handover.node,
             readers=handover.readers,
         )
@@ -97,10 +97,25 @@ def assignments(vault: Vault, handover: Handover) -> dict[int, Assignment]:
     }
 
 
+def terms(handover: Handover, patch_size: int) -> dict[str, Terms]:
+    """What the config asks the owner to agree to, by arm.
+
+    Raises:
+        InputError: As `terms_of`.
+    """
+    config, role = handover.config, handover.role
+    num_classes = load_class_table(config.data.classes).num_classes
+    return {
+        name: terms_of(config, name, arm, num_classes, patch_size, role)
+        for name, arm in handover.arms.items()
+    }
+
+
 def hand_over(
     vault: Vault,
     handover: Handover,
     jobs: Mapping[int, Assignment],
+    agreement: Mapping[str, Terms],
     num_workers: int,
     progress: Callable[[int, int, int], None],
 ) -> None:
@@ -110,6 +125,7 @@ def hand_over(
         vault: The owner's vault.
         handover: What is handed over.
         jobs: Of `assignments`.
+        agreement: What the owner has agreed to, by arm.
         num_workers: Processes that encrypt.
         progress: Called with (seed, scenes done, scenes in all).
 
@@ -129,8 +145,7 @@ def hand_over(
             name: agreed(
                 arm,
                 {seed: found[name] for seed, found in prepared.items()},
-                handover.config.training,
-                handover.config.federation.num_rounds,
+                agreement[name],
             )
             for name, arm in handover.arms.items()
         }

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clients.policy import NodePolicy
-from clients.private_state import load_private, versions
+from clients.private_state import load_start
 from clients.vault.assignment import PRIVATE
 from clients.vault.keyring import Vault
 from clients.vault.node_directory import CONTENT, MARKER, NodeDirectory, readers_of
@@ -46,7 +46,7 @@ def verify(node: NodeDirectory, vault: Vault | None) -> Findings:
         if found := list(look):
             problems += found
             continue
-        about = f"newest of round {versions(folder)[-1]}" if is_private else summary(folder)
+        about = "a private embedding" if is_private else summary(folder)
         checked = "" if is_private else _checked(folder, vault)
         good.append(f"{each}: {about}{checked}")
     problems += [f"{path / each}: the policy does not name it" for each in node.unnamed(named)]
@@ -100,8 +100,7 @@ def _shard_problems(folder: Path, policy: NodePolicy, vault: Vault | None) -> It
 
 def _private_problems(folder: Path) -> Iterator[str]:
     try:
-        for round in versions(folder) or [0]:
-            load_private(folder, round)
+        load_start(folder)
     except InputError as error:
         yield str(error)
 

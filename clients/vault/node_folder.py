@@ -17,7 +17,8 @@ from clients.vault.assignment import Prepared
 from clients.vault.handed_over import handed_over
 from clients.vault.keyring import Vault
 from clients.vault.node_directory import CONTENT, NodeDirectory, readers_of
-from fl_ppseg.config import ArmConfig, TrainingConfig
+from clients.vault.terms import Terms
+from fl_ppseg.config import ArmConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.manifest import is_digest
 
@@ -27,8 +28,7 @@ POLICY: Final = "policy.yaml"
 def agreed(
     arm: ArmConfig,
     prepared: Mapping[int, Prepared],
-    training: TrainingConfig,
-    num_rounds: int,
+    terms: Terms,
     training_shards: dict[int, tuple[Path, ...]] | None = None,
 ) -> ArmPolicy:
     """What an owner agrees to for an arm.
@@ -36,8 +36,7 @@ def agreed(
     Args:
         arm: Its settings.
         prepared: What the vault made, by seed.
-        training: The local update.
-        num_rounds: Of the run.
+        terms: What the run's config asks for.
         training_shards: As in `ArmPolicy`.
     """
     private = {seed: p.private for seed, p in prepared.items() if p.private is not None}
@@ -47,9 +46,8 @@ def agreed(
         training_shards=training_shards,
         private=private or None,
         private_rate=arm.private_rate,
-        training=training,
-        num_rounds=num_rounds,
         protection=arm,
+        **terms._asdict(),
     )
 
 

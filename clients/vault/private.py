@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clients.private_state import forget_after, load_private, save_private
+from clients.private_state import load_start, save_start
 from clients.vault.assignment import Assignment, digest
 from clients.vault.handed_over import private_place
 from clients.vault.keyring import Vault
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 def prepare_private(vault: Vault, job: Assignment, arm: str, shard: str) -> Path | None:
     """Make the private embedding that belongs to a shard; one that is there is kept.
 
-    Versions that the node made by training stay too, unless the coordinator has not come as far.
+    What the node made of it by training lies in the node's own state folder.
 
     Args:
         vault: The owner's vault.
@@ -37,7 +37,7 @@ def prepare_private(vault: Vault, job: Assignment, arm: str, shard: str) -> Path
         shard: Digest of the arm's shard.
 
     Returns:
-        Folder of its versions; None for an arm without private embedding.
+        Its folder; None for an arm without private embedding.
 
     Raises:
         InputError: The cipher is not linear, or the owner's record is damaged.
@@ -49,12 +49,10 @@ def prepare_private(vault: Vault, job: Assignment, arm: str, shard: str) -> Path
     key, record = vault.find(manifest.record)
     subkey = record.subkey(key, "train", "", 0)  # the client's own: of any view
     folder = private_place(vault.folder, job, _digest(job, arm, shard, subkey))
-    if job.rounds is not None:
-        forget_after(folder, job.rounds.get(arm, 0))
     if not _is_whole(folder):
         for left in folder.glob(".*.tmp"):  # of a process that was killed
             left.unlink()
-        save_private(folder, 0, _start(job, protection, subkey))
+        save_start(folder, _start(job, protection, subkey))
     return folder
 
 
@@ -84,7 +82,7 @@ def random_embedding(public: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _is_whole(folder: Path) -> bool:
     """Whether the start is there; a damaged one is made again, and said."""
     try:
-        load_private(folder, 0)
+        load_start(folder)
     except InputError as error:
         if any(folder.iterdir()):
             logger.warning("%s", error)

@@ -1,40 +1,45 @@
 """A whole audit: a config in, leak table and report out."""
 
-import json
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from rich.console import Console
 
-from fl_ppseg.audit.attacks.reader import STEPS, Budget
+from fl_ppseg.audit.attacks.reader import STEPS
+from fl_ppseg.audit.attacks.reader import Budget as Training
 from fl_ppseg.audit.attacks.survivor_network import nothing
 from fl_ppseg.audit.jobs import NETWORK_SECONDS, Attempt, Job
 from fl_ppseg.audit.judging import Judge
-from fl_ppseg.audit.leaks import LeakTable
+from fl_ppseg.audit.labels import NUM_HELDOUT, LabelAttack
+from fl_ppseg.audit.leaks import Budget, LabelFinding, LeakTable
 from fl_ppseg.audit.material import Holdings, Scenes, holdings, read_scenes
 from fl_ppseg.audit.message_plan import looked_at
 from fl_ppseg.audit.page.html import write_audit
 from fl_ppseg.audit.page.terminal import leak_table_text
 from fl_ppseg.audit.plan import planned
 from fl_ppseg.audit.rounds import Overheard, rounds
+from fl_ppseg.audit.run_summary import ratios_in, read_summary
 from fl_ppseg.audit.running import Attacked, attack
 from fl_ppseg.audit.segmenter import Segmenter, shipped_segmenter
 from fl_ppseg.audit.vault_search import search_run
 from fl_ppseg.checkpoints import latest, model_of
 from fl_ppseg.classes import ClassTable, load_class_table
-from fl_ppseg.config import Config, arms_of
+from fl_ppseg.config import Config, arms_of, described
 from fl_ppseg.dataset import open_dataset
 from fl_ppseg.files import available_cpus, check_writable
 from fl_ppseg.initial_weights import Models, initial_models, model_settings
 from fl_ppseg.preparation import data_root
 from fl_ppseg.progress import StepProgress, steps
+from fl_ppseg.provenance import made_with
 from fl_ppseg.public_weights import initial_model
+from fl_ppseg.report.audited import Audited, report_link
+from fl_ppseg.report.html import tell_of_audit
 from fl_ppseg.run_folder import RunFolder
 
 
@@ -52,11 +57,27 @@ class Effort:
     """Rounds of an active coordinator, at most those of the run."""
     network_steps: int = STEPS
     """Steps of training of every network."""
+    num_requests: int = 40
+    """Evaluations that a coordinator asks for at most, to read label maps."""
 
     @classmethod
     def quick(cls) -> Self:
         """For a first look: weaker attacks, fewer targets."""
-        return cls(num_targets=4, num_public=100, num_heard=4, num_rounds=2, network_steps=40)
+        return cls(
+            num_targets=4,
+            num_public=100,
+            num_heard=4,
+            num_rounds=2,
+            network_steps=40,
+            num_requests=6,
+        )
+
+    @property
+    def budget(self) -> Budget:
+        """What it is called; how many images are attacked makes no attack weaker."""
+        names: tuple[tuple[Budget, Effort], ...] = (("full", Effort()), ("quick", Effort.quick()))
+        tried = replace(self, num_targets=1)
+        return next((n for n, e in names if replace(e, num_targets=1) == tried), "other")
 
 
 def audit(
@@ -85,6 +106,7 @@ def audit(
         RunError: A worker or a client could not do its work.
     """
     started = time.monotonic()
+    summary = _summary_of(run)  # refused now, not after the attacks
     num_workers = config.num_workers or available_cpus()
     classes = load_class_table(config.data.classes)
     seed = config.seeds[0]
@@ -94,13 +116,20 @@ def audit(
         root = data_root(config.data, num_workers, progress)
         dataset = open_dataset(root, classes)
         scenes = read_scenes(dataset, config.data, effort.num_targets, effort.num_public)
-        arms, heard = _victims(config, models, classes, scenes, effort, progress)
-        budget = Budget(steps=effort.network_steps)
-        blind = _blind(scenes, arms[0].block_size, budget)
-        jobs = [blind, *planned(scenes, arms, heard, classes.num_classes, budget)]
+        arms, heard, labels = _victims(config, models, classes, scenes, effort, progress)
+        training = Training(steps=effort.network_steps)
+        blind = _blind(scenes, arms[0].block_size, training)
+        jobs = [blind, *planned(scenes, arms, heard, classes.num_classes, training)]
         attacked = attack(jobs, num_workers, progress)
     judge = Judge(scenes, arms[0].block_size, _segmenter(config, run, classes))
-    table = _table(config, run, judge, arms, attacked, pictures, started)
+    table = _table(config, ratios_in(summary), judge, arms, attacked, labels, pictures)
+    table = replace(
+        table,
+        budget=effort.budget,
+        effort=asdict(effort),
+        made=made_with(config),
+        seconds=round(time.monotonic() - started, 1),
+    )
     if run is not None and vault_dir is not None:
         searched = search_run(run, vault_dir, judge.block_size)
         table = replace(table, key_search=str(searched))
@@ -108,9 +137,12 @@ def audit(
     report = write_audit(out, table)
     console = Console()
     console.print(leak_table_text(table))
-    if table.key_search is not None:
-        console.print(f"searched for keys: {table.key_search}", soft_wrap=True, highlight=False)
-    console.print(f"report: {report}", soft_wrap=True, highlight=False)
+    told = [f"searched for keys: {table.key_search}"] if table.key_search is not None else []
+    told += [f"report: {report}"]
+    if run is not None:
+        told += [_told_in_run(config, run, out, table, summary)]
+    for line in told:  # names of the user's own: nothing in them is markup
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     return table
 
 
@@ -121,11 +153,12 @@ def _victims(
     scenes: Scenes,
     effort: Effort,
     progress: StepProgress,
-) -> tuple[list[Holdings], dict[str, list[Overheard]]]:
-    """What every arm's owner makes of the scenes, and what its coordinator hears."""
+) -> tuple[list[Holdings], dict[str, list[Overheard]], dict[str, tuple[LabelFinding, ...]]]:
+    """What every arm's owner makes of the scenes, what its coordinator hears, and what that reads
+    of label maps."""
     seed, table = config.seeds[0], arms_of(config)
     plain = models.get((seed, None)) or initial_model(config, classes.num_classes, seed)
-    arms, heard = [], {}
+    arms, heard, labels = [], {}, {}
     for done, (name, protection) in enumerate(table.items()):
         progress.update("playing the owners", done, len(table))
         arm = holdings(name, protection, scenes, plain.state_dict(), plain.patch_size)
@@ -133,14 +166,16 @@ def _victims(
         own = arm.as_read(scenes.public[: looked_at(scenes.public)])
         images = scenes.sources[: effort.num_heard]
         heard[name] = rounds(config, name, model, own, images, effort.num_rounds)
+        oracle = LabelAttack(config, name, model, own, scenes.public_labels, effort.num_requests)
+        labels[name] = oracle.findings(scenes.sources[: NUM_HELDOUT + 1])
         arms.append(arm)
     progress.update("playing the owners", len(table), len(table))
-    return arms, heard
+    return arms, heard, labels
 
 
-def _blind(scenes: Scenes, block_size: int, budget: Budget) -> Job:
+def _blind(scenes: Scenes, block_size: int, training: Training) -> Job:
     """The network that sees nothing: what can be had without any image of the owner's."""
-    run = partial(nothing, scenes.public, block_size=block_size, budget=budget)
+    run = partial(nothing, scenes.public, block_size=block_size, budget=training)
     note = f"trained on {len(scenes.public)} public images"
     attempt = Attempt("nothing", "ciphertext-thief", (), scenes.targets, note)
     return Job.of(attempt, run, NETWORK_SECONDS)
@@ -156,15 +191,15 @@ def _segmenter(config: Config, run: Path | None, classes: ClassTable) -> Segment
 
 def _table(
     config: Config,
-    run: Path | None,
+    ratios: Mapping[str, float],
     judge: Judge,
     arms: list[Holdings],
     attacked: list[Attacked],
+    labels: Mapping[str, tuple[LabelFinding, ...]],
     pictures: bool,
-    started: float,
 ) -> LeakTable:
     scenes = judge.scenes
-    ratios, table = _ratios(run), arms_of(config)
+    table = arms_of(config)
     is_public = config.data.root is None
     shows = is_public or pictures
     blind, *others = attacked
@@ -177,18 +212,28 @@ def _table(
         nothing=judge.score(scenes.targets, np.repeat(blind.images, len(scenes.targets), axis=0)),
         plain_miou=judge.miou(scenes.targets),
         arms=tuple(
-            judge.leaks(arm, others, table[arm.arm].note, ratios.get(arm.arm), shows)
+            judge.leaks(
+                arm, others, table[arm.arm].note, ratios.get(arm.arm), shows, labels[arm.arm]
+            )
             for arm in arms
         ),
         targets=(scenes.targets[0],) if shows else (),
-        seconds=round(time.monotonic() - started, 1),
+        seconds=0.0,
     )
 
 
-def _ratios(run: Path | None) -> Mapping[str, float]:
-    """mIoU of the run's arms over plain's, where it is known."""
-    if run is None or not RunFolder(run).summary.is_file():
-        return {}
-    arms = json.loads(RunFolder(run).summary.read_text("utf-8"))["arms"]
-    found = {arm: entry.get("ratio_to_plain") for arm, entry in arms.items()}
-    return {arm: ratio for arm, ratio in found.items() if ratio is not None}
+def _summary_of(run: Path | None) -> dict[str, Any]:
+    """What a run's arms reached, where it is known."""
+    if run is None or not RunFolder(run).summary.exists():
+        return {"arms": {}}
+    return read_summary(RunFolder(run).summary)
+
+
+def _told_in_run(
+    config: Config, run: Path, out: Path, table: LeakTable, summary: Mapping[str, Any]
+) -> str:
+    """Has the run's own report tell of the audit, and says whether it does."""
+    folder, audited = RunFolder(run), Audited(table, report_link(run, out))
+    if tell_of_audit(folder.report, summary, folder.lines(), described(config), audited):
+        return f"the run's report tells of it: {folder.report}"
+    return f"the run's report does not tell of it: {folder.report} is missing or of another version"

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from fl_ppseg.audit.attacks.undoing import KeyGuess
-from fl_ppseg.audit.leaks import Adversary
+from fl_ppseg.audit.leaks import TO_ITS_END, Adversary
 from fl_ppseg.audit.scores import Images
 
 Guess = Images | KeyGuess | None
@@ -35,6 +35,8 @@ class Attempt:
     """What it is run on."""
     is_in_order: bool = True
     """Whether guess k is one at image k; else they are guesses at any of the images."""
+    budget: str = TO_ITS_END
+    """How much it is given, in words."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import numpy as np
 
 from fl_ppseg.adaptation import SignedPermutation
 from fl_ppseg.audit.attacks.undoing import KeyGuess
-from fl_ppseg.audit.leaks import FLOOR, ArmLeaks, Finding
+from fl_ppseg.audit.leaks import SURVIVORS, ArmLeaks, Finding, LabelFinding
 from fl_ppseg.audit.material import Holdings, Scenes
 from fl_ppseg.audit.running import Attacked
 from fl_ppseg.audit.scores import Images, Scores, score_images
@@ -52,6 +52,7 @@ class Judge:
         note: str,
         ratio_to_plain: float | None,
         shows_pictures: bool,
+        labels: Sequence[LabelFinding] = (),
     ) -> ArmLeaks:
         """All findings on one arm.
 
@@ -61,9 +62,10 @@ class Judge:
             note: What the arm stands for.
             ratio_to_plain: Its mIoU over plain's.
             shows_pictures: Whether pictures may be kept.
+            labels: What was read of label maps.
         """
         findings = [self._finding(arm, each) for each in attacked if arm.arm in each.attempt.arms]
-        floor = next((found.scores for found in findings if found.attack == FLOOR), None)
+        survivors = next((found.scores for found in findings if found.attack == SURVIVORS), None)
         if not shows_pictures:
             findings = [replace(found, picture=None) for found in findings]
         return ArmLeaks(
@@ -71,9 +73,10 @@ class Judge:
             note=note,
             protection=described(arm),
             ciphertext=self.score(self.scenes.targets, arm.ciphertexts),
-            floor=floor,
+            survivors=survivors,
             findings=tuple(findings),
             ratio_to_plain=ratio_to_plain,
+            labels=tuple(labels),
             encrypted=arm.ciphertexts[0] if shows_pictures else None,
         )
 
@@ -90,6 +93,7 @@ class Judge:
             scores=None if images is None else self.score(attempt.truth, images),
             note=note,
             seconds=round(attacked.seconds, 2),
+            budget=attempt.budget,
             # the client whose messages were heard is another owner, with another key
             key_recovered=None
             if attempt.adversary in ("coordinator", "active-coordinator")

@@ -1,13 +1,14 @@
 """What the attacks found, as data: leaks.json.
 
 Every score of an attack stands beside three others: of the ciphertext itself, of the thumbnail that
-anybody can take of it, and of the floor, what a network restores from what provably survives.
+anybody can take of it, and of the survivor network, the best found that restores images from what
+provably survives. All are lower bounds of what leaks, each of the budget that stands beside it.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal, Self, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -28,12 +29,17 @@ An active coordinator is not among them: its rounds keep to the agreed settings 
 and what a listening one gets is its best case, one image and one step of gradient descent.
 """
 THUMBNAIL: Final = "thumbnail"
-FLOOR: Final = "survivor-network"
-"""Attacks beside which all others stand: what anybody can take, and what no cipher can hide."""
+SURVIVORS: Final = "survivor-network"
+"""Attacks beside which all others stand: what anybody can take, and what the best network found
+restores from what provably survives. A better network, more images or steps may restore more."""
 Picture = npt.NDArray[np.uint8]
 """(3, H, W)."""
 
-SCHEMA: Final = 1
+TO_ITS_END: Final = "to its end"
+"""Budget of an attack that has nothing to spend."""
+SCHEMA: Final = 2
+Budget = Literal["full", "quick", "other"]
+"""How hard an audit tried: as it does by default, weaker for a first look, or otherwise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +53,34 @@ class Finding:
     note: str
     """What it was run on and what came of it, in a sentence."""
     seconds: float
+    budget: str = TO_ITS_END
+    """How much it was given, in words."""
     key_recovered: float | None = None
     """Share of the key's parameters found, 0 to 1; None for an attack that looks for none."""
     picture: Picture | None = field(default=None, repr=False)
     """The first target as the attack restored it; not in the JSON."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelFinding:
+    """One attack on label maps that are not sent: those of the held-out images of one client."""
+
+    attack: str
+    adversary: Adversary
+    model: str
+    """Whose model the requests were made for."""
+    right: float | None
+    """Share of labelled pixels that the guesses have right, 0 to 1; None without an answer."""
+    certain: float
+    """Share of labelled pixels that they have right and leave no doubt of."""
+    without: float
+    """What the most frequent class of each place has right, which anybody has without a request."""
+    num_images: int
+    num_requests: int
+    """That the node answered."""
+    note: str
+    """Why it answered no more, in its own words; empty where all was told."""
+    seconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +93,14 @@ class ArmLeaks:
     """Key mode, cipher, block scope, embedding, in words."""
     ciphertext: Scores
     """The ciphertext as it is, taken for the image; of a plain arm the image itself."""
-    floor: Scores | None
-    """A network that is given what provably survives; None where the cipher names no form."""
+    survivors: Scores | None
+    """The best survivor network found, of the budget of the audit: a lower bound of what provably
+    survives; None where the cipher names no form."""
     findings: tuple[Finding, ...]
     ratio_to_plain: float | None = None
     """mIoU of the arm over that of `plain`, in the run that was audited."""
+    labels: tuple[LabelFinding, ...] = ()
+    """What was read of label maps through evaluations."""
     encrypted: Picture | None = field(default=None, repr=False)
     """The first target as the arm encrypts it; not in the JSON."""
 
@@ -93,6 +126,11 @@ class LeakTable:
     """What the task score's segmenter reaches on the images themselves, percent."""
     seconds: float
     arms: tuple[ArmLeaks, ...]
+    budget: Budget = "full"
+    effort: Mapping[str, int] = field(default_factory=dict)
+    """The numbers behind the budget: images, rounds, steps, requests."""
+    made: Mapping[str, str] = field(default_factory=dict)
+    """How the result was made: config, seed, rounds, version, commit."""
     key_search: str | None = None
     """What a search of the run's files for key material found; None where none was made."""
     targets: tuple[Picture, ...] = field(default=(), repr=False)
@@ -103,38 +141,13 @@ class LeakTable:
         values = {"schema": SCHEMA, **_without_pictures(asdict(self))}
         return json.dumps(values, indent=1) + "\n"
 
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """The table that `to_json` wrote, without pictures.
-
-        Raises:
-            ValueError: It is of another schema.
-        """
-        values = json.loads(text)
-        if values.pop("schema", None) != SCHEMA:
-            raise ValueError(f"a leak table of another schema than {SCHEMA}")
-        arms = tuple(_arm(arm) for arm in values.pop("arms"))
-        nothing, size = _scores(values.pop("nothing")), tuple(values.pop("image_size"))
-        return cls(arms=arms, nothing=nothing, image_size=size, **values)
-
 
 def _without_pictures(values: Mapping[str, Any]) -> dict[str, Any]:
     hidden = {"picture", "encrypted", "targets"}
     kept = {name: value for name, value in values.items() if name not in hidden}
     return {
-        name: [_without_pictures(v) for v in value] if name in ("arms", "findings") else value
+        name: [_without_pictures(v) for v in value]
+        if name in ("arms", "findings", "labels")
+        else value
         for name, value in kept.items()
     }
-
-
-def _scores(values: Mapping[str, Any] | None) -> Any:
-    return None if values is None else Scores(**values)
-
-
-def _arm(values: dict[str, Any]) -> ArmLeaks:
-    findings = tuple(
-        Finding(**(found | {"scores": _scores(found["scores"])}))
-        for found in values.pop("findings")
-    )
-    scores = {name: _scores(values.pop(name)) for name in ("ciphertext", "floor")}
-    return ArmLeaks(findings=findings, **scores, **values)

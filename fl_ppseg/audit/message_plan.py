@@ -129,5 +129,8 @@ def _of_embeddings(scenes: Scenes, arm: Holdings, heard: Overheard) -> Iterator[
 
 def _attempt(arm: Holdings, heard: Overheard, attack: str, note: str) -> Attempt:
     adversary: Adversary = "active-coordinator" if heard.kind == "imprinted" else "coordinator"
-    told = f"{heard.note}; {note}"
-    return Attempt(attack, adversary, (arm.arm,), heard.truth, told, is_in_order=False)
+    told, num = f"{heard.note}; {note}", len(heard.exchanges)
+    spent = "one round" if num == 1 else f"{num} rounds"
+    return Attempt(
+        attack, adversary, (arm.arm,), heard.truth, told, is_in_order=False, budget=spent
+    )

@@ -6,6 +6,7 @@ What an attack is called with is all that it is given. Arms whose targets look a
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from fl_ppseg.audit.attacks.chains import of_many_images, of_single_images, of_survivors
@@ -17,7 +18,7 @@ from fl_ppseg.audit.attacks.label_map import labelled_network, painted
 from fl_ppseg.audit.attacks.reader import Budget
 from fl_ppseg.audit.attacks.thumbnail import thumbnail
 from fl_ppseg.audit.jobs import NETWORK_SECONDS, SEARCH_SECONDS, Attack, Attempt, Job
-from fl_ppseg.audit.leaks import FLOOR, THUMBNAIL, Adversary
+from fl_ppseg.audit.leaks import SURVIVORS, THUMBNAIL, Adversary
 from fl_ppseg.audit.material import Holdings, Scenes
 from fl_ppseg.audit.message_plan import Shown, of_messages, shown
 from fl_ppseg.audit.rounds import Overheard
@@ -93,10 +94,17 @@ def _of_survivors(
     yield Job.of(attempt, partial(thumbnail, public, given, form, block_size=size))
     if form is None:
         return
-    trained = f"trained on {len(public)} public images, {budget.steps} steps"
+    spent = _spent(public, budget)
+    trained = f"trained on {spent}"
+    told = f"{note}; {trained}"
     attempts = (
-        Attempt(FLOOR, "ciphertext-thief", names, scenes.targets, f"{note}; {trained}"),
-        *(m.attempt(f"{m.attack}+network", f"canonical form {form}; {trained}") for m in messages),
+        Attempt(SURVIVORS, "ciphertext-thief", names, scenes.targets, told, budget=spent),
+        *(
+            replace(
+                m.attempt(f"{m.attack}+network", f"canonical form {form}; {trained}"), budget=spent
+            )
+            for m in messages
+        ),
     )
     run = partial(
         of_survivors,
@@ -113,7 +121,7 @@ def _of_survivors(
         budget=budget,
     )
     note += f"; {trained}, with label maps"
-    attempt = Attempt("labelled-network", "node-thief", names, scenes.targets, note)
+    attempt = Attempt("labelled-network", "node-thief", names, scenes.targets, note, budget=spent)
     yield Job.of(attempt, attack, NETWORK_SECONDS)
 
 
@@ -126,8 +134,12 @@ def _of_ciphertexts(scenes: Scenes, arm: Holdings, budget: Budget) -> Iterator[J
         block_size=size,
         budget=budget,
     )
-    note = f"{len(scenes.targets)} images; trained on {len(own)} under keys of its own"
-    yield _of(arm, "inverse-network", run, scenes.targets, note, NETWORK_SECONDS)
+    spent = _spent(own, budget)
+    note = f"{len(scenes.targets)} images; trained on {spent}, under keys of its own"
+    attempt = Attempt(
+        "inverse-network", "ciphertext-thief", (arm.arm,), scenes.targets, note, budget=spent
+    )
+    yield Job.of(attempt, run, NETWORK_SECONDS)
     if arm.protection.block_scope != "common":
         return
     algorithm = arm.algorithm
@@ -185,6 +197,11 @@ def _of_embeddings(scenes: Scenes, arm: Holdings) -> Iterator[Job]:
     note = "the adapted embedding beside the public one"
     attempt = Attempt("embedding-matching", "node-thief", (arm.arm,), scenes.targets, note)
     yield Job.of(attempt, run)
+
+
+def _spent(public: Images, budget: Budget) -> str:
+    """What a network is given, in words."""
+    return f"{len(public)} public images, {budget.steps} steps"
 
 
 def _as_it_is(images: Images) -> Images:

@@ -9,9 +9,9 @@ as a coordinator has it. What the images were is returned apart, for the scores 
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +19,16 @@ import torch
 from flwr.app import Context, Message, MessageType, RecordDict
 
 from clients.client_app import app
+from clients.ledger import make_ledger
 from clients.policy import NodePolicy, save_policy
-from clients.vault import Assignment, agreed, prepare_shards, shared_subkey
+from clients.vault import Assignment, agreed, prepare_shards, shared_subkey, terms_of
 from fl_ppseg.adaptation import adapted_embedding
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.config import ArmConfig, Config, arms_of
 from fl_ppseg.dataset import Scene
 from fl_ppseg.engines.in_process import InProcessGrid
 from fl_ppseg.errors import RunError
+from fl_ppseg.files import private_folder
 from fl_ppseg.initial_weights import model_settings
 from fl_ppseg.messages import Arrays, Reply, Request, pack_request, unpack_reply
 from fl_ppseg.setr.names import EMBEDDING_TENSORS, withheld
@@ -49,22 +51,27 @@ class Truth:
     """(n, 3, H, W), what the model's input was: ciphertext, or plain again."""
     labels: Images = field(repr=False)
     """(n, H, W) trainIds."""
+    heldout: tuple[Images, ...] = field(default=(), repr=False)
+    """(h, w) trainIds each, the label maps of the images that its evaluations count on."""
 
 
 class _Node(InProcessGrid):
     """A grid of one node that is started with a policy, as a SuperNode is."""
 
     def __init__(self, policy: Path) -> None:
-        self._policy = str(policy)
+        self._node_config: dict[str, bool | float | int | str] = {
+            "policy": str(policy),
+            "state": str(policy.with_name("state")),
+        }
         super().__init__(app, 1)
 
     def _context(self, partition_id: int, num_nodes: int) -> Context:
         usual = super()._context(partition_id, num_nodes)
-        return Context(usual.run_id, usual.node_id, {"policy": self._policy}, RecordDict(), {})
+        return Context(usual.run_id, usual.node_id, self._node_config, RecordDict(), {})
 
 
 class Client:
-    """An owner with its node, prepared once, whose node answers requests to train.
+    """An owner with its node, prepared once, whose node answers requests to train and to evaluate.
 
     Args:
         config: Experiment with the arm; sections data, model, training and federation count.
@@ -73,6 +80,7 @@ class Client:
         scenes: The client's images, one city.
         place: Folder for vault, keys and shards, plain ones among them; its maker removes it.
         seed: Seed of the run: the order of the images.
+        heldout: Further images of the same city, to evaluate on.
 
     Raises:
         InputError: As `prepare_shards`.
@@ -86,6 +94,7 @@ class Client:
         scenes: Sequence[Scene],
         place: Path,
         seed: int = 0,
+        heldout: Sequence[Scene] = (),
     ) -> None:
         self._config, self._arm, self._seed = config, arm, seed
         self._classes, self._protection = scenes[0].classes, arms_of(config)[arm]
@@ -93,7 +102,10 @@ class Client:
         self._adapted: Arrays = {}
         if self._protection.embedding == "adapted":  # published, to the key that all owners share
             self._adapted = kernel = _adapted(kernel, self._protection, place)
-        policy, self.truth = self._prepared(kernel, scenes, place)
+        settings = model_settings(config.model, arm, self._protection)
+        patch_size = kernel[EMBEDDING_TENSORS[0]].shape[-1]
+        self._model = settings.model_copy(update={"patch_size": patch_size})
+        policy, self.truth = self._prepared(kernel, scenes, heldout, place)
         self._node = _Node(policy)
 
     def answer(self, weights: Arrays, round: int = 1) -> Exchange:
@@ -109,6 +121,8 @@ class Client:
         """
         request = self._request(weights | self._adapted, round)
         reply = _answer(self._node, request)
+        if isinstance(reply, str):
+            raise RunError(f"no update to attack: {reply}")
         return Exchange(
             sent=request.arrays,
             returned=reply.arrays,
@@ -121,6 +135,25 @@ class Client:
             num_examples=reply.num_examples,
         )
 
+    def counts(self, weights: Arrays, round: int = 1, **other: Any) -> npt.NDArray[np.int64] | str:
+        """Have weights scored on the held-out images.
+
+        Args:
+            weights: Of the arm's model, or of the one in `other`.
+            round: Number of the round, from 1.
+            other: Fields of the request that are to differ from what was agreed to.
+
+        Returns:
+            (C, C) confusion counts, rows = truth; or in words why the node gives none.
+        """
+        arrays = weights if "model" in other else weights | self._adapted
+        request = replace(self._request(arrays, round), task="evaluate", **other)
+        reply = _answer(self._node, request)
+        if isinstance(reply, str):
+            return reply
+        assert reply.confusion is not None
+        return reply.confusion
+
     def _request(self, weights: Arrays, round: int) -> Request:
         return Request(
             task="train",
@@ -131,45 +164,56 @@ class Client:
             seed=self._seed,
             embedding=self._protection.embedding,
             num_classes=self._classes.num_classes,
-            model=model_settings(self._config.model, self._arm, self._protection),
+            model=self._model,
             training=self._config.training,
             arrays=weights,
         )
 
-    def _prepared(self, kernel: Arrays, scenes: Sequence[Scene], place: Path) -> tuple[Path, Truth]:
+    def _prepared(
+        self, kernel: Arrays, scenes: Sequence[Scene], heldout: Sequence[Scene], place: Path
+    ) -> tuple[Path, Truth]:
         """Vault, shards and policy of the owner; what was encrypted is looked up beside it."""
         arm, seed, config = self._arm, self._seed, self._config
         job = Assignment(
             vault=place / scenes[0].city,
             city=scenes[0].city,
             train=tuple(scenes),
-            heldout=(),
+            heldout=tuple(heldout),
             data=config.data.model_copy(update={"num_views": 1}),
             block_size=kernel[EMBEDDING_TENSORS[0]].shape[-1],
             seed=seed,
             protections={arm: self._protection, _TRUTH: _PLAIN},
             public=kernel,
             run=_RUN,
-            rounds={arm: 0},
         )
         prepared = prepare_shards(job)
-        made, num_rounds = {seed: prepared[arm]}, config.federation.num_rounds
-        arms = {arm: agreed(self._protection, made, config.training, num_rounds)}
+        terms = terms_of(
+            config, arm, self._protection, self._classes.num_classes, job.block_size, "train"
+        )
+        arms = {arm: agreed(self._protection, {seed: prepared[arm]}, terms)}
         policy = place / "policy.yaml"
+        make_ledger(private_folder(place / "state"))
         save_policy(NodePolicy(city=job.city, role="train", arms=arms), policy)
         everything = range(len(scenes)), [0] * len(scenes)
         plain, labels = open_shard([prepared[_TRUTH].shard]).batch(*everything)
         stored, _ = open_shard([prepared[arm].shard]).batch(*everything)
-        return policy, Truth(plain, stored, labels)
+        maps = (labels for _, labels in open_shard([prepared[_TRUTH].shard]).heldout())
+        return policy, Truth(plain, stored, labels, tuple(np.array(each) for each in maps))
 
 
 @contextmanager
 def client(
-    config: Config, arm: str, embedding: Arrays, scenes: Sequence[Scene], *, seed: int = 0
+    config: Config,
+    arm: str,
+    embedding: Arrays,
+    scenes: Sequence[Scene],
+    *,
+    seed: int = 0,
+    heldout: Sequence[Scene] = (),
 ) -> Iterator[Client]:
     """A `Client` in a folder that is thrown away; arguments and errors are its own."""
     with tempfile.TemporaryDirectory(prefix="fl_ppseg-audit-") as place:
-        yield Client(config, arm, embedding, scenes, Path(place), seed)
+        yield Client(config, arm, embedding, scenes, Path(place), seed, heldout)
 
 
 def overhear(
@@ -198,10 +242,12 @@ def _adapted(kernel: Arrays, protection: ArmConfig, vault_dir: Path) -> Arrays:
     return {name: value.numpy() for name, value in adapted.items()}
 
 
-def _answer(node: _Node, request: Request) -> Reply:
+def _answer(node: _Node, request: Request) -> Reply | str:
+    """The reply, or the reason that the node gives for none."""
     (node_id,) = node.get_node_ids()
-    message = Message(pack_request(request), node_id, MessageType.TRAIN)
-    (answer,) = node.send_and_receive([message])
+    kind = MessageType.TRAIN if request.task == "train" else MessageType.EVALUATE
+    (answer,) = node.send_and_receive([Message(pack_request(request), node_id, kind)])
     if answer.has_error():
-        raise RunError(f"no update to attack: {answer.error.reason}")
-    return unpack_reply(answer.content, request.arrays.keys() - withheld(request.embedding))
+        return str(answer.error.reason)
+    allowed = request.arrays.keys() - withheld(request.embedding)
+    return unpack_reply(answer.content, allowed if request.task == "train" else ())

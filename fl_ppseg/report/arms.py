@@ -36,6 +36,8 @@ class ArmText:
         encrypted: Whether the model is trained on encrypted images.
         shared: Whether the parties share a key.
         tailored: Whether the embedding is made for keys that nobody shares: private or invariant.
+        common: Whether one permutation serves all blocks of an image, which is found from
+            ciphertexts alone: such an arm hides nothing from somebody who tries.
         reconstruction: Whether the note says that it rebuilds a published method.
     """
 
@@ -45,6 +47,7 @@ class ArmText:
     encrypted: bool
     shared: bool
     tailored: bool
+    common: bool
     reconstruction: bool
 
 
@@ -78,6 +81,7 @@ def _arm_text(arm: str, entry: Mapping[str, Any]) -> ArmText:
         encrypted=mode != "plain" and "encrypted" not in named,
         shared=mode == "shared",
         tailored=named.get("embedding") in ("private", "invariant"),
+        common=mode != "plain" and named.get("block_scope") == "common",
         reconstruction="reconstruction" in note.lower(),
     )
 

@@ -2,41 +2,79 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fl_ppseg.report.arms import ArmText, arm_texts
 from fl_ppseg.report.rows import PLAIN, ArmRow, KeyRow, arm_rows, key_rows
 
+if TYPE_CHECKING:
+    from fl_ppseg.report.audited import Audited
+
 WEAK_MIOU = 20.0  # percent; below it a ratio to plain says little
 NEAR_TIE = 1.0  # points of mIoU below which one seed tells nothing
+COMMON = "the ciphertexts are broken: one permutation common to all blocks is found from them"
 NUM_TOLD = 6  # arms that are told in a sentence each; of more, some share one
 
 
-def headline(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+def headline(
+    summary: Mapping[str, Any], config: Mapping[str, Any], audited: "Audited | None" = None
+) -> str:
     """The first sentence of the report. Percentages are rounded down, so none is claimed too high.
 
-    Arms whose keys nobody shares come first: they are what the program is for. Without a plain arm
-    it gives scores only; without any score it says so.
+    Arms whose ciphertexts are not broken come first, of these arms whose keys nobody shares: they
+    are what the program is for. No score stands without what it protects: what attacks got, or that
+    none was run. Without a plain arm it gives scores only; without any score it says so.
     """
+    said = _headline(summary, config, audited)
+    return said if said is not None else "No arm of this run reached a score"
+
+
+def _headline(
+    summary: Mapping[str, Any], config: Mapping[str, Any], audited: "Audited | None"
+) -> str | None:
     rows = [row for row in arm_rows(summary) if not row.failed]
     texts = arm_texts(list(summary["arms"]), config)
     encrypted = [row for row in rows if texts[row.arm].encrypted]
+    whole = [row for row in encrypted if not is_broken(row.arm, texts[row.arm], audited)]
+    encrypted = whole or encrypted
     compared = [row for row in encrypted if row.ratio is not None]
     unshared = [row for row in compared if not texts[row.arm].shared]
     if compared:
         kind = (
             "arms without a shared key" if 0 < len(unshared) < len(compared) else "encrypted arms"
         )
-        return _kept(sorted(unshared or compared, key=_ratio, reverse=True), texts, kind)
+        ordered = sorted(unshared or compared, key=_ratio, reverse=True)
+        told = _kept(ordered, texts, kind)
+        return f"{told}; {protection(ordered[0].arm, texts[ordered[0].arm], audited)}"
     best = max(encrypted or rows, key=_miou, default=None)
     if best is None:
-        return "No arm of this run reached a score"
-    subject = texts[best.arm].subject
-    return f"{subject} reach {_miou(best):.1f} mIoU on cities never seen in training"
+        return None
+    text = texts[best.arm]
+    reached = f"{text.subject} reach {_miou(best):.1f} mIoU on cities never seen in training"
+    return f"{reached}; {protection(best.arm, text, audited)}"
+
+
+def is_broken(arm: str, text: ArmText, audited: "Audited | None") -> bool:
+    """Whether an arm's images come back from its ciphertexts alone: by its settings, or by what an
+    attack got."""
+    return text.common or (audited is not None and audited.is_broken(arm))
+
+
+def protection(arm: str, text: ArmText, audited: "Audited | None") -> str:
+    """What an arm protects, in a clause: what attacks got, or that none was run."""
+    got = None if audited is None else audited.most(arm)
+    if not text.encrypted:
+        return "nothing is encrypted" if got is None else f"nothing is encrypted: {got}"
+    if got is not None and audited is not None:
+        return f"{COMMON}; {got}" if text.common else got
+    return COMMON if text.common else "no attack was run, so what this protects is not known"
 
 
 def findings(
-    summary: Mapping[str, Any], config: Mapping[str, Any], floor: float | None = None
+    summary: Mapping[str, Any],
+    config: Mapping[str, Any],
+    floor: float | None = None,
+    audited: "Audited | None" = None,
 ) -> tuple[str, ...]:
     """One sentence a finding, then what limits them.
 
@@ -47,6 +85,7 @@ def findings(
         summary: As in summary.json.
         config: The run's config.
         floor: mIoU in percent of always answering the commonest class; None if unknown.
+        audited: An audit of the run; None: no attack was run.
     """
     rows = arm_rows(summary)
     texts = arm_texts([row.arm for row in rows], config)
@@ -57,8 +96,8 @@ def findings(
     ]
     together = [row for row in others if row not in alone]
     return (
-        *(_told(row, plain, texts[row.arm]) for row in alone),
-        *_told_together(together, plain, texts),
+        *(_told(row, plain, texts[row.arm], audited) for row in alone),
+        *_told_together(together, plain, texts, audited),
         *_keys(key_rows(summary)),
         *_cautions(rows, plain, floor),
     )
@@ -78,18 +117,25 @@ def _kept(rows: Sequence[ArmRow], texts: Mapping[str, ArmText], kind: str) -> st
     return text
 
 
-def _told(row: ArmRow, plain: ArmRow | None, text: ArmText) -> str:
+def _told(row: ArmRow, plain: ArmRow | None, text: ArmText, audited: "Audited | None") -> str:
+    scored = _scored(row, plain, text)
+    if row.failed or not text.encrypted:
+        return f"{scored}."
+    return f"{scored}; {protection(row.arm, text, audited)}."
+
+
+def _scored(row: ArmRow, plain: ArmRow | None, text: ArmText) -> str:
     if row.failed:
-        return f"{text.subject} gave no score{f': {row.error}' if row.error else ''}."
+        return f"{text.subject} gave no score{f': {row.error}' if row.error else ''}"
     reached = f"{text.subject}: {row.mIoU.text()} mIoU on unseen cities"
     if row.own_mIoU.mean is not None:
         reached += f" ({row.own_mIoU.text()} on held-out images of the training cities)"
     if plain is None:
-        return f"{reached}."
+        return reached
     gap = _miou(row) - _miou(plain)
     side = "above" if gap >= 0 else "below"
     against = f"{abs(gap):.1f} points {side} plain images ({plain.mIoU.text()})"
-    return f"{reached}, {against}{_certainty(row, gap)}."
+    return f"{reached}, {against}{_certainty(row, gap)}"
 
 
 def _certainty(row: ArmRow, gap: float) -> str:
@@ -102,7 +148,10 @@ def _certainty(row: ArmRow, gap: float) -> str:
 
 
 def _told_together(
-    rows: Sequence[ArmRow], plain: ArmRow | None, texts: Mapping[str, ArmText]
+    rows: Sequence[ArmRow],
+    plain: ArmRow | None,
+    texts: Mapping[str, ArmText],
+    audited: "Audited | None",
 ) -> list[str]:
     """A sentence for each kind of arm: keys shared with nobody, one shared key, no encryption."""
     kinds: tuple[tuple[str, Callable[[ArmText], bool]], ...] = (
@@ -113,10 +162,26 @@ def _told_together(
     measure = "mIoU" if plain is None else "mIoU as a share of plain's"
     groups = [(kind, [row for row in rows if fits(texts[row.arm])]) for kind, fits in kinds]
     return [
-        f"{kind}, {measure}: {', '.join(_briefly(row, plain) for row in group)}."
+        f"{kind}, {measure}: {', '.join(_briefly(row, plain) for row in group)}"
+        f"{_which_broken(group, texts, audited)}."
         for kind, group in groups
         if group
     ]
+
+
+def _which_broken(
+    rows: Sequence[ArmRow], texts: Mapping[str, ArmText], audited: "Audited | None"
+) -> str:
+    """Which of several arms hide nothing."""
+    broken = [
+        row.arm
+        for row in rows
+        if texts[row.arm].encrypted and is_broken(row.arm, texts[row.arm], audited)
+    ]
+    if not broken:
+        return ""
+    which = "all" if len(broken) == len(rows) else ", ".join(broken)
+    return f"; whose ciphertexts are broken: {which}"
 
 
 def _briefly(row: ArmRow, plain: ArmRow | None) -> str:

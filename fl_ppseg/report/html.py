@@ -10,7 +10,9 @@ from fl_ppseg import __version__
 from fl_ppseg.classes import ClassTable
 from fl_ppseg.files import write_atomically
 from fl_ppseg.progress.state import duration
+from fl_ppseg.provenance import commit
 from fl_ppseg.report.arms import ArmText, arm_texts
+from fl_ppseg.report.audited import Audited, attacks_html, audit_of, retell
 from fl_ppseg.report.figures import MANY_ARMS, plot_cities, plot_classes, plot_curves
 from fl_ppseg.report.findings import findings, headline
 from fl_ppseg.report.inline import chart, swatch
@@ -30,6 +32,8 @@ from fl_ppseg.report.series import collect
 from fl_ppseg.report.sheets import comparison_sheet, elsewhere_sheet, key_sheet
 from fl_ppseg.report.styles import ArmStyle, arm_styles
 
+MAX_REPORT = 512 * 2**20
+"""Bytes of a report that is changed; its pictures are inside."""
 LIBRARIES = ("flwr", "ray", "torch", "timm", "numpy", "cryptography")
 LIMITS = (
     "Perceptual encryption is not semantic security: whoever holds a ciphertext sees what the "
@@ -43,7 +47,6 @@ LIMITS = (
     "long as the weights that it hands out are honest averages.",
     "A private embedding beside public weights is as good as the client's key: it never leaves the "
     "owner's own node, which must be trusted.",
-    "No attack was run for this report; `python -m fl_ppseg.audit RUN` runs them.",
 )
 KEYS_LEAD = (
     "Arms whose clients share one key, with their newest weights: what a query gets that was "
@@ -89,10 +92,14 @@ def write_report(
     styles = arm_styles(list(summary["arms"]))
     figures = run_dir / "figures"
     series = collect(lines)
+    audit = audit_of(run_dir)
+    audited = audit if isinstance(audit, Audited) else None
+    told = findings(summary, config, series.floor(), audited)
     whole = page(
-        headline(summary, config),
+        headline(summary, config, audited),
         _subtitle(lines, val_cities, config),
-        f'<ul class="findings">{items(findings(summary, config, series.floor()))}</ul>',
+        f'<ul class="findings">{items(told)}</ul>',
+        attacks_html(audit),
         section("Comparison", _comparison(summary, styles, config)),
         section("With the wrong key", _keys(summary, styles), KEYS_LEAD),
         section("What the arms mean", _arms(arm_texts(list(styles), config), styles)),
@@ -119,6 +126,35 @@ def write_report(
     path = run_dir / "report.html"
     write_atomically(path, whole)
     return path
+
+
+def tell_of_audit(
+    report: Path,
+    summary: Mapping[str, Any],
+    results: Iterable[Mapping[str, Any]],
+    config: Mapping[str, Any],
+    audited: Audited,
+) -> bool:
+    """Have a run's report tell of an audit that was made after it.
+
+    Args:
+        report: The report; what else is in it stays as it is.
+        summary: As in summary.json.
+        results: The lines of results.jsonl.
+        config: The run's config as plain values.
+        audited: The audit.
+
+    Returns:
+        Whether it does now; not where no report of this version lies there.
+    """
+    if not report.is_file() or report.stat().st_size > MAX_REPORT:
+        return False
+    told = findings(summary, config, collect(list(results)).floor(), audited)
+    page = report.read_text("utf-8", errors="replace")
+    new = retell(page, headline(summary, config, audited), items(told), audited)
+    if new is not None:
+        write_atomically(report, new)
+    return new is not None
 
 
 def _subtitle(
@@ -208,7 +244,9 @@ def _facts(
         "whole run": "" if seconds is None else f"{duration(seconds)} ({seconds:,.1f} seconds)",
         "peak memory": "" if memory is None else f"{memory:,.0f} MB, last start, all processes",
         "seeds": ", ".join(map(str, seeds)),
+        "rounds": str(max((int(line["round"]) for line in lines), default=0) or ""),
         "fl_ppseg": __version__,
+        "commit": commit(),
         "Python": platform.python_version(),
         **{name: _version(name) for name in LIBRARIES},
     }

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from fl_ppseg.report.arms import ArmText, arm_texts
 from fl_ppseg.report.rows import ArmRow, arm_rows
 from fl_ppseg.report.sheets import (
     INTERVAL,
@@ -23,6 +24,8 @@ from fl_ppseg.report.sheets import (
 
 MIN_NAME = 12
 """Characters of an arm's name that fit however narrow the terminal is."""
+COMMON_SHORT = "one permutation for all blocks"
+NO_ATTACK = "a score says nothing of protection: python -m fl_ppseg.audit RUN attacks the arms"
 KEYS_CAPTION = (
     "shared-key arms, newest weights: queries under the right key, a wrong one, none; percent"
 )
@@ -59,8 +62,18 @@ def comparison_text(summary: Mapping[str, Any], config: Mapping[str, Any] | None
     return "\n\n".join(sheet_text(*entry) for entry in _sheets(summary, config or {}))
 
 
-def caption(rows: Sequence[ArmRow]) -> str:
-    """What the numbers are means of, and which arms did not end."""
+def caption(rows: Sequence[ArmRow], texts: Mapping[str, ArmText]) -> str:
+    """What the numbers are means of, which arms did not end, and what the scores do not say."""
+    told = _caption(rows)
+    encrypted = [row.arm for row in rows if texts[row.arm].encrypted]
+    if not encrypted:
+        return told
+    broken = [arm for arm in encrypted if texts[arm].common]
+    named = f"; broken, whatever its score ({COMMON_SHORT}): {', '.join(broken)}" if broken else ""
+    return f"{told}{named}; {NO_ATTACK}"
+
+
+def _caption(rows: Sequence[ArmRow]) -> str:
     seeds = sorted({row.num_seeds for row in rows if not row.failed})
     num = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}" if seeds else "no"
     spread = "; mean ± sample standard deviation" if seeds and seeds[-1] > 1 else ""
@@ -75,7 +88,7 @@ def _sheets(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple
     extra = against_plain(whole)
     narrow = [c for c in whole.columns if c is not INTERVAL and not c.published]
     shown: list[tuple[Sheet[Any], str]] = [
-        (Sheet(tuple(narrow), whole.rows), caption(whole.rows)),
+        (Sheet(tuple(narrow), whole.rows), caption(whole.rows, _texts(whole.rows, config))),
     ]
     if extra is not None:
         published = f"; published: {extra.source}" if extra.source else ""
@@ -83,6 +96,10 @@ def _sheets(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple
     if (keys := key_sheet(summary)) is not None:
         shown.append((keys, KEYS_CAPTION))
     return shown
+
+
+def _texts(rows: Sequence[ArmRow], config: Mapping[str, Any]) -> Mapping[str, ArmText]:
+    return arm_texts([row.arm for row in rows], config)
 
 
 def bare_table(note: str, padding: int = 1) -> Table:

@@ -18,7 +18,7 @@ from clients.vault.forecast import (
     estimate,
     look_over,
 )
-from clients.vault.handover import Handover, assignments, earlier_policy, hand_over, refuse
+from clients.vault.handover import Handover, assignments, earlier_policy, hand_over, refuse, terms
 from clients.vault.keyring import Vault, owners_vault
 from clients.vault.node_directory import NodeDirectory, readers_of
 from clients.vault.node_folder import policy_of
@@ -65,6 +65,7 @@ def _encrypt(parser: Parser, argv: Sequence[str]) -> int:
     handover = _handover(options, vault)
     before = earlier_policy(handover)
     jobs = assignments(vault, handover)
+    agreement = terms(handover, next(iter(jobs.values())).block_size)
     with steps(sys.stderr, options.quiet) as progress:
         look = partial(progress.update, f"looking at images of {handover.city}")
         jobs, found = look_over(jobs, options.workers, look)
@@ -79,7 +80,7 @@ def _encrypt(parser: Parser, argv: Sequence[str]) -> int:
         def show(seed: int, done: int, total: int) -> None:
             progress.update(f"encrypting {handover.city}, seed {seed}", done, total)
 
-        hand_over(vault, handover, jobs, options.workers, show)
+        hand_over(vault, handover, jobs, agreement, options.workers, show)
     if cost.num_scenes == 0 and earlier_policy(handover) == before:
         print(f"{handover.node}: complete already, nothing was done")
         return 0

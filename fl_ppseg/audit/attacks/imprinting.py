@@ -79,7 +79,7 @@ def imprinted(network: SETR, public: Images, earlier: Sequence[Exchange] = ()) -
     made = {name: value.numpy().copy() for name, value in network.state_dict().items()}
     tokens = embedded(network, public)
     channels, num_blocks = _channels(tokens), tokens.shape[1]
-    _silence(made)
+    silence(made)
     _name_blocks(made, channels, num_blocks)
     _number_images(made, channels, tokens, len(earlier) // 2)
     numbered = copy.deepcopy(network)
@@ -100,7 +100,7 @@ def _channels(tokens: Floats) -> _Channels:
     return _Channels(code, length, number, np.sort(content))
 
 
-def _silence(made: Arrays) -> None:
+def silence(made: Arrays) -> None:
     """No layer does anything, and gradients are small; normalisations only normalise."""
     for name, value in made.items():
         if re.search(r"blocks\.\d+\.(attn|mlp)\.|_token$|blocks\.\d+\.norm\d\.bias", name):

@@ -2,7 +2,8 @@
 
 Adversary: whoever holds ciphertexts, knows the cipher and has public images; no key of the targets.
 Method: encrypt public images with fresh keys at every step, train the network on (ciphertext,
-image), restore the targets. It sees the canonical form too, so that it has all that the floor has.
+image), restore the targets. It sees the canonical form too, so that it has all that the survivor
+network has.
 Wins where one map undoes the ciphers of all images (a key that the adversary shares), or where
 little moves: what is equal under all keys, or can be told from a single ciphertext, is learned.
 Must not beat `survivor_network` where each block has a key of its own: all that its ciphertext

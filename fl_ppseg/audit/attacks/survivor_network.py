@@ -1,9 +1,10 @@
-"""Survivor network, the floor: what a network restores from what provably survives a cipher.
+"""Survivor network: what one network restores from what provably survives a cipher.
 
 Adversary: whoever holds ciphertexts and has public images; no key, not even keys of its own.
 Method: every ciphertext of an image has the canonical form of the image itself, so the network
-trains on the canonical forms of public images and reads those of the targets. No cipher that leaves
-this form can hide more, whatever its keys: attacks on real ciphertexts are measured against it.
+trains on the canonical forms of public images and reads those of the targets. Attacks on real
+ciphertexts are measured against it. It bounds what a cipher leaves from below, by as much as this
+network, its public images and its steps allow: with more of them it restores more.
 Wins over `nothing` wherever the form tells anything; with `nothing` the same network sees only
 zeros, and paints what such images have in common.
 """

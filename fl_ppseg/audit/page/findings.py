@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from fl_ppseg.audit.leaks import ADVERSARIES, MORE_THAN, Adversary, LeakTable
+from fl_ppseg.audit.leaks import ADVERSARIES, MORE_THAN, Adversary, LabelFinding, LeakTable
 from fl_ppseg.audit.page.cells import Cell, column, is_encrypted
-from fl_ppseg.audit.page.words import ALMOST, one, sight
+from fl_ppseg.audit.page.words import ALMOST, WEAKER, one, sight
 from fl_ppseg.report.markup import sentence
 
 NUM_NAMED: Final = 2
@@ -15,8 +15,16 @@ NUM_NAMED: Final = 2
 def headline(table: LeakTable) -> str:
     """How many encrypted arms gave an image away to any attack; if none, the most that one gave.
 
-    No longer than two lines of the page, whatever the arms are called.
+    No longer than two lines of the page, whatever the arms are called. An audit that tried less
+    hard than the full one says so first.
     """
+    found = _headline(table)
+    if table.budget == "full":
+        return found
+    return f"{table.budget.capitalize()} budget: {found[:1].lower()}{found[1:]}"
+
+
+def _headline(table: LeakTable) -> str:
     arms = [arm for arm in table.arms if arm.findings and is_encrypted(arm)]
     if not arms:
         return "No encrypted arm was attacked"
@@ -31,10 +39,42 @@ def headline(table: LeakTable) -> str:
 
 
 def findings(table: LeakTable) -> tuple[str, ...]:
-    """A sentence an adversary over the encrypted arms, and the scale."""
+    """How hard the audit tried, a sentence an adversary over the encrypted arms, what was read of
+    label maps, and the scale."""
     told = (_told(adversary, table) for adversary in ADVERSARIES)
     searched = [f"Searched for keys: {table.key_search}."] if table.key_search else []
-    return (*filter(None, told), scale(table), *searched)
+    sentences = (WEAKER[table.budget], *told, *label_maps(table), scale(table), *searched)
+    return tuple(filter(None, sentences))
+
+
+def label_maps(table: LeakTable) -> tuple[str, ...]:
+    """What a coordinator reads of held-out label maps through evaluations, a sentence a model."""
+    told = [found for arm in table.arms for found in arm.labels]
+    models = dict.fromkeys(found.model for found in told)
+    return tuple(
+        _of_label_maps(model, [found for found in told if found.model == model]) for model in models
+    )
+
+
+def _of_label_maps(model: str, found: Sequence[LabelFinding]) -> str:
+    answered = [each for each in found if each.right is not None]
+    who = f"An active coordinator that asks with {model}"
+    if not answered:
+        reasons = dict.fromkeys(each.note for each in found if each.note)
+        because = f" ({'; '.join(reasons)})" if reasons else ""
+        return f"{who} reads nothing of held-out label maps: nodes answer no such request{because}."
+    best = max(answered, key=lambda each: each.right or 0.0)
+    of = "" if len(answered) == len(found) else f" ({len(answered)} of {len(found)} arms answer)"
+    return (
+        f"{who} reads {_percent(best.right or 0.0)} of the labelled pixels of {best.num_images} "
+        f"held-out label maps right, {_percent(best.certain)} of them without doubt, by "
+        f"{best.num_requests} evaluations of an arm{of}; the most frequent class of each place has "
+        f"{_percent(best.without)} right without any request."
+    )
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.1f}\u00a0%"
 
 
 def gets(adversary: Adversary, table: LeakTable) -> tuple[str, ...]:

@@ -72,7 +72,11 @@ def pareto(points: Sequence[Point]) -> tuple[Point, ...]:
 
 
 def plot_frontiers(
-    found: Sequence[Frontier], blind: float, styles: Mapping[str, ArmStyle], directory: Path
+    found: Sequence[Frontier],
+    blind: float,
+    styles: Mapping[str, ArmStyle],
+    directory: Path,
+    spent: str = "",
 ) -> list[Path]:
     """Writes a figure an adversary.
 
@@ -81,8 +85,9 @@ def plot_frontiers(
         blind: SSIM of a blind guess, marked by a line.
         styles: Looks of the arms.
         directory: Folder of the figures.
+        spent: How hard the audit tried, for the titles.
     """
-    return [_plot(frontier, blind, styles, directory) for frontier in found]
+    return [_plot(frontier, blind, styles, directory, spent) for frontier in found]
 
 
 def _frontier(table: LeakTable, adversary: Adversary) -> Frontier:
@@ -106,7 +111,11 @@ def _beats(a: Point, b: Point) -> bool:
 
 
 def _plot(
-    frontier: Frontier, blind: float, styles: Mapping[str, ArmStyle], directory: Path
+    frontier: Frontier,
+    blind: float,
+    styles: Mapping[str, ArmStyle],
+    directory: Path,
+    spent: str,
 ) -> Path:
     height = max(LEAST_HEIGHT, LABEL * len(frontier.points))
     longest = max(len(point.arm) for point in frontier.points)
@@ -119,7 +128,8 @@ def _plot(
         _draw_front(axes, frontier.optimal)
         _draw_points(axes, frontier, styles)
         _draw_names(axes, frontier, styles, LABEL / height)
-        axes.set_title(f"before the {NAMES[frontier.adversary]}", pad=14, fontsize=10)
+        who = f"before the {NAMES[frontier.adversary]}"
+        axes.set_title(f"{who}\n{spent}" if spent else who, pad=8, fontsize=9)
         return save_svg(figure, directory / f"frontier_{frontier.adversary}.svg")
 
 

@@ -7,16 +7,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fl_ppseg.audit.leaks import ADVERSARIES, Adversary, ArmLeaks, Finding, LeakTable
+from fl_ppseg.audit.leaks import (
+    ADVERSARIES,
+    Adversary,
+    ArmLeaks,
+    Finding,
+    LabelFinding,
+    LeakTable,
+)
 from fl_ppseg.audit.page.findings import findings, gets, headline
 from fl_ppseg.audit.page.frontier import Frontier, frontiers, plot_frontiers
 from fl_ppseg.audit.page.matrix import matrix_html
 from fl_ppseg.audit.page.panels import panels_html
-from fl_ppseg.audit.page.words import HOLDS, NAMES, share
+from fl_ppseg.audit.page.words import HOLDS, NAMES, network, share, spent
 from fl_ppseg.files import write_atomically
 from fl_ppseg.progress.state import duration
 from fl_ppseg.report.inline import chart
-from fl_ppseg.report.markup import items, page, section, text
+from fl_ppseg.report.markup import definitions, items, page, section, sentence, text
 from fl_ppseg.report.markup import table as sheet_html
 from fl_ppseg.report.rows import MISSING, amount, fixed
 from fl_ppseg.report.sheets import Column, Sheet
@@ -25,8 +32,9 @@ from fl_ppseg.report.styles import ArmStyle, arm_styles
 LIMITS: Final = (
     "A low score is no proof: it says what these attacks got, not what the next one will. Read "
     "every number as a lower bound of what leaks.",
-    "The floor is what one network restores from what provably survives the cipher; a better "
-    "network may restore more, of the floor and of the ciphertext alike.",
+    "The survivor network is the best that was found to restore images from what provably survives "
+    "a cipher, with the public images and steps that stand beside it. A better network, more "
+    "images or more steps restore more: no cipher is shown to hide what its figure leaves.",
     "Scores are means over the images attacked, of this size and with blocks of this side; larger "
     "images give attacks on a common permutation more to work with.",
     "SSIM, PSNR and correlation measure likeness. What may be told of a person or a place can be "
@@ -35,8 +43,10 @@ LIMITS: Final = (
     "round tells it stands among all attacks.",
     "The active coordinator keeps to the agreed settings of the training, so it may get less than "
     "the other in that best case. Its weights are of one design, handed out in a few rounds; "
-    "others, or more rounds, may get more. What a node counts when it scores such weights was not "
-    "read.",
+    "others, or more rounds, may get more.",
+    "Held-out label maps were asked for with weights of one design, of one arm and one client; a "
+    "run of several arms or seeds answers as often in each, about the same label maps. Label maps "
+    "of training images, which updates may tell, were not attacked.",
     "Guesses of coordinators come in no order: each image is compared with the likest of them, "
     "which an adversary could not choose so well. The clients of these rounds had one view an "
     "image.",
@@ -47,7 +57,8 @@ LIMITS: Final = (
 MATRIX_LEAD: Final = (
     "The best attack of each adversary on each arm; the deeper the colour, the more it gets. "
     "Beside it what costs no attack: the ciphertext taken for the image, the thumbnail that "
-    "anybody can make of it, and the floor, what a network restores from what provably survives. "
+    "anybody can make of it, and the best survivor network found, which restores images from what "
+    "provably survives: a lower bound of what leaks. "
     "mIoU is what a segmenter tells apart on a guess, of what it does on the images themselves."
 )
 FRONTIER_LEAD: Final = (
@@ -58,6 +69,11 @@ FRONTIER_LEAD: Final = (
 PANELS_LEAD: Final = (
     "One street, arm by arm: what was encrypted, what it is measured against, and the best that "
     "each adversary restored."
+)
+LABELS_LEAD: Final = (
+    "Confusion counts of evaluations, read by a coordinator that has weights of its own making "
+    "scored. Labelled pixels of the held-out label maps of one client that it has right, beside "
+    "what the most frequent class of each place has right without any request."
 )
 HIDDEN: Final = " The images are not public, so neither they nor guesses at them are shown."
 
@@ -82,7 +98,29 @@ ATTACKS: Final[tuple[Column[_Attack], ...]] = (
     Column("mIoU", "Of a segmenter of plain images.", lambda row: row.score("miou", 1)),
     Column("key", "Share that was found.", lambda row: _key(row.found)),
     Column("time, s", "Wall time.", lambda row: amount(row.found.seconds)),
+    Column("budget", "What it was given.", lambda row: row.found.budget),
     Column("note", "On what, and what came of it.", lambda row: row.found.note),
+)
+
+
+class _LabelAttack(NamedTuple):
+    """An attack on label maps, and on which arm."""
+
+    arm: str
+    found: LabelFinding
+
+
+LABEL_ATTACKS: Final[tuple[Column[_LabelAttack], ...]] = (
+    Column("arm", "What was attacked.", lambda row: row.arm),
+    Column("adversary", "Who attacked.", lambda row: NAMES[row.found.adversary]),
+    Column("attack", "How.", lambda row: row.found.attack),
+    Column("asked with", "Whose model it asks with.", lambda row: row.found.model),
+    Column("requests", "That the node answered.", lambda row: str(row.found.num_requests)),
+    Column("right, %", "Labelled pixels.", lambda row: _percent(row.found.right)),
+    Column("certain, %", "Those without doubt.", lambda row: _percent(row.found.certain)),
+    Column("without, %", "Without a request.", lambda row: _percent(row.found.without)),
+    Column("time, s", "Wall time.", lambda row: amount(row.found.seconds)),
+    Column("the node says", "Why it answers no more.", lambda row: row.found.note or MISSING),
 )
 
 
@@ -104,7 +142,7 @@ def write_audit(out: Path, table: LeakTable) -> Path:
         headline(table),
         text(_subtitle(table)),
         f'<ul class="findings">{items(findings(table))}</ul>',
-        section("Who gets what", matrix_html(table, styles), MATRIX_LEAD),
+        section("Who gets what", matrix_html(table, styles), f"{MATRIX_LEAD} {_network(table)}"),
         section("The adversaries", _adversaries(table)),
         section("Privacy against use", _frontier(table, styles, figures), FRONTIER_LEAD),
         section(
@@ -112,8 +150,10 @@ def write_audit(out: Path, table: LeakTable) -> Path:
             panels_html(table, styles, figures),
             f"{PANELS_LEAD}{hidden}",
         ),
+        section("Label maps", _label_maps(table.arms), LABELS_LEAD),
         section("Every attack", _attacks(table.arms)),
         section("Limits", f"<ul>{items(LIMITS)}</ul>"),
+        section("How it was made", _made(table)),
     )
     path = out / "report.html"
     write_atomically(path, whole)
@@ -127,6 +167,7 @@ def _subtitle(table: LeakTable) -> str:
         f"{table.source}, {table.num_targets} images of {height} x {width} attacked",
         f"blocks of {table.block_size} x {table.block_size}",
         f"took {duration(table.seconds)}",
+        spent(table),
     )
     return " · ".join(parts)
 
@@ -146,7 +187,7 @@ def _adversary(adversary: Adversary, table: LeakTable) -> str:
 
 def _frontier(table: LeakTable, styles: Mapping[str, ArmStyle], figures: Path) -> str:
     found = frontiers(table)
-    paths = plot_frontiers(found, table.nothing.ssim, styles, figures)
+    paths = plot_frontiers(found, table.nothing.ssim, styles, figures, spent(table))
     charts = (chart(path, _left_out(f)) for path, f in zip(paths, found, strict=True))
     return f'<div class="charts">{"".join(charts)}</div>' if found else ""
 
@@ -166,6 +207,25 @@ def _attacks(arms: tuple[ArmLeaks, ...]) -> str:
         f'<details class="attacks"><summary>All {len(rows)} that were run</summary>'
         f"{sheet_html(Sheet(ATTACKS, rows), {})}</details>"
     )
+
+
+def _label_maps(arms: tuple[ArmLeaks, ...]) -> str:
+    rows = tuple(_LabelAttack(arm.arm, found) for arm in arms for found in arm.labels)
+    return sheet_html(Sheet(LABEL_ATTACKS, rows), {}) if rows else ""
+
+
+def _made(table: LeakTable) -> str:
+    numbers = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in table.effort.items())
+    facts = {"budget": spent(table), "numbers": numbers, **table.made}
+    return f'<dl class="facts">{definitions((k, v) for k, v in facts.items() if v)}</dl>'
+
+
+def _network(table: LeakTable) -> str:
+    return sentence(f"here: {network(table)}")
+
+
+def _percent(part: float | None) -> str:
+    return fixed(None if part is None else 100 * part, 1)
 
 
 def _key(found: Finding) -> str:

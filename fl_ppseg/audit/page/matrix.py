@@ -13,14 +13,15 @@ from fl_ppseg.report.styles import ArmStyle
 
 DEEPEST = 0.55
 """Opacity of the colour of an image restored whole; text stays readable on it."""
-BASES = ("as it is", "thumbnail", "floor")
+BASES = ("as it is", "thumbnail", "survivor network")
+LABELS = "label maps by evaluation"
 
 
 def matrix_html(table: LeakTable, styles: Mapping[str, ArmStyle]) -> str:
     """A row an arm: the three scores to compare with, then a cell an adversary."""
     heads = "".join(
         f'<th scope="col">{text(name)}</th>'
-        for name in ("arm", *BASES, *(NAMES[adversary] for adversary in ADVERSARIES))
+        for name in ("arm", *BASES, *(NAMES[adversary] for adversary in ADVERSARIES), LABELS)
     )
     rows = "".join(_row(arm, table, styles.get(arm.arm)) for arm in table.arms)
     return (
@@ -36,13 +37,30 @@ def shade(scores: Scores, table: LeakTable) -> float:
 
 
 def _row(arm: ArmLeaks, table: LeakTable, style: ArmStyle | None) -> str:
-    compared = zip(BASES, (arm.ciphertext, thumbnail(arm), arm.floor), strict=True)
+    compared = zip(BASES, (arm.ciphertext, thumbnail(arm), arm.survivors), strict=True)
     bases = "".join(_base(name, scores) for name, scores in compared)
     cells = "".join(_cell(cell, table) for cell in row(arm))
     ratio = "" if arm.ratio_to_plain is None else f"{arm.ratio_to_plain:.3f} of plain's mIoU"
     return (
         f'<tr><th scope="row">{swatch(style)}{text(arm.arm)}<small>{ratio}</small></th>'
-        f"{bases}{cells}</tr>"
+        f"{bases}{cells}{_labels(arm)}</tr>"
+    )
+
+
+def _labels(arm: ArmLeaks) -> str:
+    """What an active coordinator reads of held-out label maps; the deeper, the more right."""
+    answered = [found for found in arm.labels if found.right is not None]
+    if not answered:
+        why = "no request was answered" if arm.labels else "not attacked"
+        return f'<td data-label="{LABELS}"><b>{MISSING}</b><span>{why}</span></td>'
+    best = max(answered, key=lambda found: found.right or 0.0)
+    right = best.right or 0.0
+    gained = max(0.0, (right - best.without) / max(1 - best.without, 1e-9))
+    return (
+        f'<td data-label="{LABELS}" style="--v:{DEEPEST * gained:.3f}"><b>{100 * right:.1f} %</b>'
+        f"<span>of pixels right; without a request {100 * best.without:.1f} %</span>"
+        f"<small>{text(best.attack)}, {text(best.model)}</small>"
+        f"<small>{best.num_requests} requests</small></td>"
     )
 
 

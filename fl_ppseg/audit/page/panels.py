@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from fl_ppseg.audit.leaks import FLOOR, THUMBNAIL, ArmLeaks, LeakTable
+from fl_ppseg.audit.leaks import SURVIVORS, THUMBNAIL, ArmLeaks, LeakTable
 from fl_ppseg.audit.leaks import Picture as Pixels
 from fl_ppseg.audit.page.cells import Cell, finding, is_encrypted, row
 from fl_ppseg.audit.page.words import NAMES, told
@@ -63,7 +63,7 @@ def _bases(arm: ArmLeaks, table: LeakTable) -> Iterator[Picture]:
     yield Picture("plain", "plain image", table.source, _upright(table.targets[0]))
     if arm.encrypted is not None and is_encrypted(arm):
         yield _shown("encrypted", "ciphertext", arm.encrypted, arm.ciphertext)
-    for caption, attack in (("thumbnail", THUMBNAIL), ("floor", FLOOR)):
+    for caption, attack in (("thumbnail", THUMBNAIL), ("survivor network", SURVIVORS)):
         found = finding(arm, attack)
         if found is not None and found.picture is not None and found.scores is not None:
             yield _shown("base", caption, found.picture, found.scores)

@@ -11,7 +11,8 @@ from rich.markup import escape
 
 from fl_ppseg.audit.leaks import ADVERSARIES, Adversary, ArmLeaks, LeakTable
 from fl_ppseg.audit.page.cells import Cell, thumbnail
-from fl_ppseg.audit.page.words import HOLDS, NAMES, share
+from fl_ppseg.audit.page.findings import label_maps
+from fl_ppseg.audit.page.words import HOLDS, NAMES, network, share, spent
 from fl_ppseg.audit.scores import Scores
 from fl_ppseg.report.rows import MISSING, fixed
 from fl_ppseg.report.sheets import Column, Sheet
@@ -61,7 +62,7 @@ def leak_table_plain(table: LeakTable) -> str:
 
 
 def leak_sheet(table: LeakTable) -> Sheet[ArmLeaks]:
-    """A row an arm: what the ciphertext itself scores, thumbnail, floor, and each adversary."""
+    """A row an arm: the ciphertext itself, thumbnail, survivor network, and each adversary."""
     return Sheet((*BASES, *(_adversary(name) for name in ADVERSARIES)), table.arms)
 
 
@@ -69,7 +70,9 @@ BASES: Final[tuple[Column[ArmLeaks], ...]] = (
     Column("arm", "One setting of the run.", lambda arm: arm.arm),
     Column("as is", "The ciphertext, taken for the image.", lambda arm: _ssim(arm.ciphertext)),
     Column("thumb", "Block means, which anybody can take.", lambda arm: _ssim(thumbnail(arm))),
-    Column("floor", "A network that sees what provably survives.", lambda arm: _ssim(arm.floor)),
+    Column(
+        "surv.", "The best survivor network found: a lower bound.", lambda arm: _ssim(arm.survivors)
+    ),
 )
 
 
@@ -85,14 +88,21 @@ def _text(cell: Cell) -> str:
 
 
 def _title(table: LeakTable) -> str:
+    warning = "" if table.budget == "full" else f"{spent(table).upper()}\n"
     return (
-        "SSIM of each adversary's best attack; 1 is the image itself, "
+        f"{warning}SSIM of each adversary's best attack; 1 is the image itself, "
         f"{table.nothing.ssim:.3f} a blind guess"
     )
 
 
 def _ends(table: LeakTable) -> str:
-    """What a blind guess and the images themselves score."""
+    """What a blind guess and the images themselves score, what the numbers are, how they came."""
+    how = ", ".join(f"{name} {value}" for name, value in table.made.items())
+    told = (_scale(table), f"surv.: {network(table)}", *label_maps(table), spent(table), how)
+    return "; ".join(filter(None, (each.removesuffix(".") for each in told)))
+
+
+def _scale(table: LeakTable) -> str:
     blind, plain = table.nothing.miou, table.plain_miou
     if plain is None:
         return f"{table.num_targets} images; no mIoU, for no segmenter knows these classes"

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from fl_ppseg.audit.leaks import Adversary, LeakTable
+from fl_ppseg.audit.leaks import Adversary, Budget, LeakTable
 from fl_ppseg.audit.page.cells import Cell
 from fl_ppseg.audit.scores import BEST_PSNR, Scores
 
@@ -26,8 +26,21 @@ HOLDS: Final[Mapping[Adversary, str]] = {
     "public. It has no ciphertext. Its figure allows it its best case: a client that trains one "
     "step on one image.",
     "active-coordinator": "Holds what the coordinator holds, but instead of the averaged weights "
-    "hands out some that are made to show images. The settings of the training stay those that the "
-    "owner of the node agreed to.",
+    "hands out some that are made to show images, or to tell label maps by what a node counts when "
+    "it scores them. Settings, model and number of requests stay those that the owner agreed to.",
+}
+SPENT: Final[Mapping[Budget, str]] = {
+    "full": "full audit",
+    "quick": "quick audit, weaker attacks",
+    "other": "audit with other numbers than the full one",
+}
+WEAKER: Final[Mapping[Budget, str]] = {
+    "full": "",
+    "quick": "Quick audit: the attacks were weaker than they can be, and may show much less than "
+    "the full audit does (0.47 in place of 0.90, in one case). Run it without --quick before you "
+    "rely on a number here.",
+    "other": "The attacks were given other numbers of images, rounds, steps or requests than in "
+    "the full audit, so its figures may be higher.",
 }
 OUTLINES: Final = "The label maps show the outlines of everything labelled, without an attack."
 NO_BETTER: Final = 0.02
@@ -97,6 +110,26 @@ def one(adversary: Adversary) -> str:
     """
     name = NAMES[adversary]
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def spent(table: LeakTable) -> str:
+    """How hard the audit tried, in a few words."""
+    return SPENT[table.budget]
+
+
+def network(table: LeakTable) -> str:
+    """What the survivor network is, with its budget.
+
+    Where the audit does not say what it spent, neither do the words.
+    """
+    names = ("num_public", "network_steps")
+    if any(name not in table.effort for name in names):
+        return "best survivor network found: a lower bound of what leaks"
+    images, steps = (table.effort[name] for name in names)
+    return (
+        f"best survivor network found with {images} public images at most and {steps} steps: a "
+        "lower bound of what leaks"
+    )
 
 
 def told(cell: Cell, table: LeakTable) -> str:

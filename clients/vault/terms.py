@@ -1,0 +1,67 @@
+"""What an owner agrees to for an arm, as far as the run's config decides it."""
+
+from typing import Final, NamedTuple
+
+from clients.policy import architecture
+from fl_ppseg.config import ArmConfig, Config, FederationConfig, ModelConfig, TrainingConfig
+from fl_ppseg.initial_weights import model_settings
+from fl_ppseg.messages import Role
+
+MIN_SPARE: Final = 3
+SPARE_SHARE: Final = 4
+"""One question more for each so many rounds."""
+
+
+class Terms(NamedTuple):
+    """What the requests of one arm may ask of one node; fields as in `ArmPolicy`."""
+
+    model: ModelConfig
+    num_classes: int
+    training: TrainingConfig
+    num_rounds: int
+    evaluations: int
+    models: int
+    spare: int
+
+
+def terms_of(
+    config: Config, name: str, arm: ArmConfig, num_classes: int, patch_size: int, role: Role
+) -> Terms:
+    """The terms that a config asks an owner to agree to.
+
+    Args:
+        config: The run's.
+        name: Id of the arm.
+        arm: Its settings.
+        num_classes: Of the config's class table.
+        patch_size: Of the config's model, in pixels.
+        role: Of the node.
+
+    Raises:
+        InputError: The arm wants an embedding that its cipher does not allow.
+    """
+    model = model_settings(config.model, name, arm).model_copy(update={"patch_size": patch_size})
+    visitors = config.clients if (arm.training, role) == ("local-only", "val") else 1
+    num_rounds = config.federation.num_rounds
+    return Terms(
+        model=architecture(model),
+        num_classes=num_classes,
+        training=config.training,
+        num_rounds=num_rounds,
+        evaluations=num_evaluations(config.federation),
+        models=visitors,
+        spare=max(MIN_SPARE, num_rounds // SPARE_SHARE),
+    )
+
+
+def num_evaluations(federation: FederationConfig) -> int:
+    """Rounds that are scored: every so many, and the last ones.
+
+    >>> num_evaluations(FederationConfig(num_rounds=10, evaluate_every=4, last_rounds=3))
+    4
+    """
+    last = federation.num_rounds
+    return sum(
+        last - round < federation.last_rounds or round % federation.evaluate_every == 0
+        for round in range(1, last + 1)
+    )

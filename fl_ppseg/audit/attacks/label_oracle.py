@@ -1,0 +1,292 @@
+"""Weights that make a node's confusion counts tell where in its label maps which class lies.
+
+Adversary: a coordinator that has nodes score weights of its own making, and reads the counts that
+every evaluation returns: (true class, answered class). It holds public images, no key. The answer
+need not come from the image: it can be the name of a place, and the row of the counts is then the
+true classes of that place.
+
+Method:
+
+- Position embeddings hold a code for each token, a bin of places or `elsewhere`; no layer acts but
+  the first attention, which averages all tokens of an image alike.
+- That attention writes one number into every token of an image, along a direction in which public
+  images differ. A first request answers with this number alone (`Oracle.counted`): its columns tell
+  how many images lie between which numbers. Every later one answers for the images between two
+  numbers only (`Oracle.asked`): others go into columns of their own.
+- The convolutions of the head copy what the codes say; the classifier answers with the bin whose
+  code a position has most of. What position of a label map answers with which bin does not depend
+  on the image, so that the coordinator knows it from a run of its own (`Oracle.answers`).
+
+Must win: any model that a node lets the coordinator choose, with many classes and small patches: to
+the pixel. With the model and the classes that owners agreed to, a question has as many bins as
+there are classes; how often it may be asked decides. Must not: where no evaluation is answered.
+"""
+
+import copy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fl_ppseg.audit.attacks.imprinting import is_plain, silence
+from fl_ppseg.audit.attacks.inputs import Floats, Images, embedded, first_layer, load
+from fl_ppseg.evaluation import resized_logits
+from fl_ppseg.messages import Arrays
+from fl_ppseg.setr.model import SETR
+from fl_ppseg.setr.names import POSITION_TENSOR
+
+_LENGTH: Final = 1e5
+"""Of a position embedding: content is so short beside it that no place is taken for another."""
+_LOUD: Final = 1e5
+"""Weight of what the first layer attends to."""
+_SPREAD: Final = 0.03
+"""Deviation of the number among public images, in units of _LENGTH: LayerNorm hardly sees it."""
+_ELSEWHERE: Final = 0.5
+"""What a position outside all bins counts beside one inside: bins reach halfway to the next."""
+_SURE: Final = 1e3
+"""How much more than the place the number counts: images between no two numbers answer nothing."""
+_FAINT: Final = 0.01
+"""Factor of the heads' normalisations, so that ReLU lets all pass."""
+_LEAST_CONTENT: Final = 4
+"""Channels in which content is read."""
+_NEVER: Final = -1e9
+"""Constant of a class that is no answer."""
+_MOST_CODE: Final = 24
+"""Channels of a code where there are more bins than these."""
+_NUM_FIXED: Final = 3
+"""Channels of the head beside the code: number, pilot, elsewhere. Of a token twice as many, for
+LayerNorm takes the mean away."""
+
+Bins = npt.NDArray[np.int64]
+"""(grid_h, grid_w), the bin of each token from 1; 0: elsewhere."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one request asks."""
+
+    bins: Bins
+    low: float = -np.inf
+    high: float = np.inf
+    """Of images whose number lies between."""
+
+
+def is_readable(network: SETR) -> bool:
+    """Whether the model is of the form that such weights are made for."""
+    names = network.state_dict()
+    wanted = ("decoder.stages.conv1.conv.weight", "decoder.classifier.conv.weight")
+    if not (is_plain(network) and all(name in names for name in wanted)):
+        return False
+    channels = names[wanted[1]].shape[1]
+    spare = network.backbone.embed_dim - 2 * _NUM_FIXED - _LEAST_CONTENT
+    return min(channels - _NUM_FIXED, spare) >= 2
+
+
+class Oracle:
+    """Makes weights for one architecture, and knows what they answer where.
+
+    Args:
+        network: Of the architecture, `is_readable`; its embedding is what tokens are made with.
+        public: (k, 3, H, W), images of the coordinator's own as the model reads them, two or more.
+    """
+
+    def __init__(self, network: SETR, public: Images) -> None:
+        self._network, self._public = copy.deepcopy(network).eval(), public
+        self.grid = network.grid
+        made = {name: value.numpy().copy() for name, value in network.state_dict().items()}
+        self.num_classes = len(made["decoder.classifier.conv.weight"])
+        """Classes of the model, and columns of its counts."""
+        silence(made)
+        for name in (name for name in made if name.startswith("norms.")):
+            made[name][...] = name.endswith(".weight")
+        made["decoder.classifier.conv.weight"][...] = 0
+        self._lay_channels(made, embedded(network, public))
+        self._copy_in_head(made)
+        self._base = made
+        self._number_images()
+
+    @property
+    def num_bins(self) -> int:
+        """Bins of a question, beside elsewhere and two columns of other images."""
+        return self.num_classes - 3
+
+    @cached_property
+    def numbers(self) -> Floats:
+        """(k,) the numbers of the public images; of mean 0 and deviation 1."""
+        return self._numbers_of(self._base) / (_SPREAD * _LENGTH)
+
+    def counted(self, edges: Floats) -> Arrays:
+        """Weights that answer with how many of these rising edges lie below an image's number.
+
+        Args:
+            edges: (E,), fewer than there are classes.
+        """
+        made = self._placed(np.zeros(self.grid, np.int64))
+        weight, bias = self._number_read(self._features(made))
+        num = len(edges) + 1
+        rows, constants = _classifier(made)
+        constants[:] = _NEVER
+        rows[:num, 0] = np.arange(num) * weight
+        constants[:num] = np.arange(num) * bias - np.cumsum([0.0, *edges])
+        return made
+
+    def asked(self, question: Question) -> Arrays:
+        """Weights whose answer is the bin of each position, in column 0 elsewhere, and after the
+        bins images of lower, then of higher numbers."""
+        made = self._placed(question.bins)
+        features = self._features(made)
+        rows, constants = _classifier(made)
+        constants[:] = _NEVER
+        scale, shift = self._code_read(features, self._codes(question.bins))
+        rows[0, 2], constants[0] = _ELSEWHERE * scale[0], _ELSEWHERE * shift[0]
+        names = self._names[: int(question.bins.max())]
+        for number, name in enumerate(names, 1):
+            rows[number, 3 : 3 + len(name)] = name * scale[1:]
+            constants[number] = name @ shift[1:]
+        weight, bias = self._number_read(features)
+        ends = ((self.num_bins + 1, -1, question.low), (self.num_bins + 2, 1, question.high))
+        for column, side, end in ends:
+            if np.isfinite(end):
+                rows[column, 0] = side * _SURE * weight
+                constants[column] = side * _SURE * (bias - end)
+        return made
+
+    def answers(self, made: Arrays, size: tuple[int, int]) -> Bins:
+        """(h, w), the bin that each place of a label map of this size answers with."""
+        load(self._network, made)
+        with torch.inference_mode():
+            logits = resized_logits(self._network, torch.from_numpy(self._public[:1]), size)
+            found: Bins = logits[0, : self.num_bins + 1].argmax(dim=0).numpy()
+        return found
+
+    def _lay_channels(self, made: Arrays, tokens: Floats) -> None:
+        """Codes take the channels in which content is the least."""
+        order = np.argsort(tokens.std(axis=(0, 1)), kind="stable")
+        channels = made["decoder.classifier.conv.weight"].shape[1]
+        spare = len(order) - 2 * _NUM_FIXED - _LEAST_CONTENT
+        width = min(channels - _NUM_FIXED, spare, max(self.num_bins, 2))
+        width = width if self.num_bins <= width else min(width, _MOST_CODE)
+        ends = np.cumsum([2, 2, 2, width])
+        self._number, self._pilot, self._elsewhere, self._code, rest = np.split(order, ends)
+        self._content = np.sort(rest)
+        self._names = _directions(self.num_bins, width)
+
+    def _copy_in_head(self, made: Arrays) -> None:
+        """Every convolution passes on what the codes say."""
+        pairs = (self._number, self._pilot, self._elsewhere)
+        for number in range(1, 1 + sum(name.endswith(".conv.weight") for name in made)):
+            stage = f"decoder.stages.conv{number}."
+            if f"{stage}conv.weight" not in made:
+                break
+            weight = made[f"{stage}conv.weight"]
+            weight[...] = 0
+            middle = weight[:, :, weight.shape[2] // 2, weight.shape[3] // 2]
+            if number == 1:
+                for row, (plus, minus) in enumerate(pairs):
+                    middle[row, [plus, minus]] = 0.5, -0.5
+                middle[_NUM_FIXED + np.arange(len(self._code)), self._code] = 1
+            else:
+                same = np.arange(_NUM_FIXED + len(self._code))
+                middle[same, same] = 1
+            batch = f"{stage}norm.running_mean" in made
+            made[f"{stage}norm.weight"][...] = 1 if batch and number > 1 else _FAINT
+            made[f"{stage}norm.bias"][...] = 0 if batch and number > 1 else 1
+            if batch:
+                made[f"{stage}norm.running_mean"][...] = 0
+                made[f"{stage}norm.running_var"][...] = 1
+
+    def _number_images(self) -> None:
+        """The first layer writes an image's number into all of its tokens."""
+        tokens, width = embedded(self._network, self._public), self._network.backbone.embed_dim
+        means = tokens.mean(axis=1)[:, self._content]
+        direction = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)[2][0]
+        attention = "backbone.blocks.0.attn."
+        made = self._base = self._placed(np.zeros(self.grid, np.int64))
+        made[f"{attention}qkv.weight"][2 * width, self._content] = _LOUD * direction
+        silent = self._numbers_of(made)
+        plus, minus = self._number
+        made[f"{attention}proj.weight"][[plus, minus], 0] = 1, -1
+        loud = self._numbers_of(made) - silent
+        gain = _SPREAD * _LENGTH / max(float(loud.std()), 1e-9)
+        made[f"{attention}proj.weight"][[plus, minus], 0] = gain, -gain
+        constant = self._numbers_of(made).mean()
+        made[f"{attention}proj.bias"][[plus, minus]] = -constant, constant
+
+    def _numbers_of(self, made: Arrays) -> Floats:
+        """(k,) what stands in the channels of the number after the first attention."""
+        load(self._network, made)
+        tokens = first_layer(self._network, self._public, "norm2")
+        plus, minus = self._number
+        numbers: Floats = (tokens[..., plus] - tokens[..., minus]).mean(axis=1) / 2
+        return numbers
+
+    def _codes(self, bins: Bins) -> Floats:
+        """(1 + width, grid_h, grid_w), how much a token is elsewhere, then its code."""
+        named = np.concatenate([np.zeros((1, len(self._code))), self._names])
+        return np.concatenate([(bins == 0)[None], named[bins].transpose(2, 0, 1)])
+
+    def _placed(self, bins: Bins) -> Arrays:
+        """The weights with position embeddings of these bins, the classifier empty."""
+        made = {name: value.copy() for name, value in self._base.items()}
+        elsewhere, *code = self._codes(bins).reshape(1 + len(self._code), -1)
+        positions = made[POSITION_TENSOR]
+        positions[...] = 0
+        place = positions[0, -bins.size :]
+        half = np.where(np.arange(bins.size) % self.grid[1] < self.grid[1] / 2, 0.5, -0.5)
+        for pair, values in ((self._pilot, half), (self._elsewhere, elsewhere / np.sqrt(2))):
+            place[:, pair] = _LENGTH * np.stack([values, -values], axis=1)
+        place[:, self._code] = _LENGTH * np.stack(code, axis=1)
+        return made
+
+    def _features(self, made: Arrays) -> Floats:
+        """(k, C, h, w), what the classifier meets on public images."""
+        caught: list[Tensor] = []
+
+        def catch(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            caught.append(arguments[0])
+
+        load(self._network, made)
+        hook = self._network.decoder.get_submodule("classifier").register_forward_pre_hook(catch)
+        with torch.inference_mode():
+            resized_logits(self._network, torch.from_numpy(self._public), self.grid)
+        hook.remove()
+        return np.asarray(caught[0].double().numpy())
+
+    def _number_read(self, features: Floats) -> tuple[float, float]:
+        """Weight and bias that read an image's number from the features."""
+        shown = features[:, 0].mean(axis=(1, 2))
+        weight, bias = np.polyfit(shown, self.numbers, 1)
+        return float(weight), float(bias)
+
+    def _code_read(self, features: Floats, codes: Floats) -> tuple[Floats, Floats]:
+        """(1 + width,) each, what leads from the features to elsewhere and code; 0 where unused."""
+        shown = features[0, 2 : 2 + len(codes)].reshape(len(codes), -1)
+        size, given = features.shape[2:], torch.from_numpy(codes)[None]
+        spread = functional.interpolate(given, size=size, mode="bilinear")
+        wanted = spread[0].numpy().reshape(len(codes), -1)
+        deviation = shown - shown.mean(axis=1, keepdims=True)
+        over = (deviation**2).sum(axis=1)
+        is_used = over > 1e-12
+        scale = np.where(is_used, (deviation * wanted).sum(axis=1) / np.maximum(over, 1e-12), 0)
+        return scale, np.where(is_used, wanted.mean(axis=1) - scale * shown.mean(axis=1), 0)
+
+
+def _classifier(made: Arrays) -> tuple[Floats, Floats]:
+    """(classes, channels) and (classes,), views of the weights and biases."""
+    return made["decoder.classifier.conv.weight"][:, :, 0, 0], made["decoder.classifier.conv.bias"]
+
+
+def _directions(number: int, width: int) -> Floats:
+    """(number, width), unit vectors of sum 0, no two alike; a simplex where they fit."""
+    if number <= width:
+        drawn = np.eye(width)[:number]
+    else:
+        drawn = np.random.default_rng(0).normal(size=(number, width))
+    drawn = drawn - drawn.mean(axis=1, keepdims=True)
+    unit: Floats = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    return unit

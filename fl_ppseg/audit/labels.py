@@ -1,0 +1,178 @@
+"""Label maps that a coordinator reads out of evaluations: asked of the real ClientApp, and scored.
+
+Two coordinators: one asks with a model of its own choice, as far as the owner's policy lets it, the
+other keeps to the model, the classes and the number of evaluations that the owner agreed to.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+
+from fl_ppseg.audit.attacks.evaluation_oracle import Recovered, evaluation_oracle
+from fl_ppseg.audit.attacks.inputs import load
+from fl_ppseg.audit.attacks.label_map_reading import Counts, prior, usual
+from fl_ppseg.audit.attacks.label_oracle import Oracle, is_readable
+from fl_ppseg.audit.leaks import LabelFinding
+from fl_ppseg.audit.scores import Images
+from fl_ppseg.audit.update import Client, client
+from fl_ppseg.config import Config, ModelConfig, arms_of
+from fl_ppseg.dataset import Scene
+from fl_ppseg.initial_weights import model_settings
+from fl_ppseg.messages import Arrays
+from fl_ppseg.setr.model import SETR, build_architecture
+from fl_ppseg.setr.names import EMBEDDING_TENSORS
+
+Labels = npt.NDArray[np.uint8]
+
+ATTACK: Final = "evaluation-oracle"
+OWN, AGREED = "a model of its own", "the model as agreed"
+IGNORED: Final = 255
+NUM_HELDOUT: Final = 2
+"""Images of the client that it evaluates on: those of a small city."""
+NUM_LOOKED_AT: Final = 8
+"""Images of its own that the coordinator tells numbers by."""
+NUM_CLASSES: Final = 1024
+"""Classes of a model of its own: bins of a question."""
+FINEST: Final[Mapping[str, object]] = {
+    "backbone": "vit",
+    "patch_size": 1,
+    "embed_dim": 48,
+    "depth": 1,
+    "num_heads": 1,
+    "decoder": "naive",
+    "decoder_channels": 40,
+    "num_convs": 1,
+    "up_scale": 1,
+    "norm": "batch",
+    "weights": None,
+}
+"""A model of its own: a token a pixel."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelAttack:
+    """What the coordinator of one arm has, beside the node.
+
+    Args:
+        config: Experiment with the arm.
+        arm: Its id.
+        network: Its model, with the weights of round 0.
+        own: (k, 3, H, W), the coordinator's own images, as the model reads them.
+        public_labels: (n, H, W) trainIds of other streets.
+        num_requests: What it asks at most, with each model.
+        num_classes: Of a model of its own.
+    """
+
+    config: Config
+    arm: str
+    network: SETR = field(repr=False)
+    own: Images = field(repr=False)
+    public_labels: Labels = field(repr=False)
+    num_requests: int
+    num_classes: int = NUM_CLASSES
+
+    def findings(self, scenes: Sequence[Scene]) -> tuple[LabelFinding, ...]:
+        """Attack the held-out label maps of one client, with both models.
+
+        Args:
+            scenes: Its images: the first one trains, on the others it evaluates.
+
+        Raises:
+            InputError: As `client`.
+        """
+        weights = {name: value.numpy().copy() for name, value in self.network.state_dict().items()}
+        with client(self.config, self.arm, weights, scenes[:1], heldout=scenes[1:]) as owner:
+            return tuple(self._tried(owner, *variant) for variant in self._variants())
+
+    def _variants(self) -> list[tuple[str, SETR, dict[str, Any]]]:
+        """Name, model, and fields of its requests that are not as agreed."""
+        arm = arms_of(self.config)[self.arm]
+        section = model_settings(self.config.model, self.arm, arm)
+        if arm.embedding != "private":  # whose shape is the node's
+            form = None if section.invariant is None else "pixels"
+            section = ModelConfig.model_validate({**FINEST, "invariant": form})
+        other = {"model": section, "num_classes": self.num_classes}
+        network = build_architecture(section, self.num_classes, self.config.data.image_size)
+        if arm.embedding == "private":
+            load(network, {n: self.network.state_dict()[n].numpy() for n in EMBEDDING_TENSORS})
+        return [(OWN, network, other), (AGREED, self.network, {})]
+
+    def _tried(self, owner: Client, model: str, network: SETR, other: Any) -> LabelFinding:
+        started = time.monotonic()
+        truth = owner.truth.heldout
+        node = _Node(owner, other, self.config.federation.num_rounds)
+        size = truth[0].shape[0], truth[0].shape[1]
+        likely = prior(self.public_labels, _num_classes(self.network), size)
+        without = np.stack([usual(likely)] * len(truth))
+        found = Recovered(without, np.full_like(without, IGNORED), 0)
+        if is_readable(network):
+            oracle = Oracle(network, self.own[:NUM_LOOKED_AT])
+            found = evaluation_oracle(node.ask, oracle, likely, len(truth), self.num_requests)
+        else:
+            node.reason = "such weights are made for naive and PUP decoders, not for this model"
+        right, certain = matched(truth, found)
+        return LabelFinding(
+            attack=ATTACK,
+            adversary="active-coordinator",
+            model=model,
+            right=right if found.num_requests else None,
+            certain=certain,
+            without=matched(truth, Recovered(without, found.certain, 0))[0],
+            num_images=len(truth),
+            num_requests=found.num_requests,
+            note=node.reason,
+            seconds=round(time.monotonic() - started, 2),
+        )
+
+
+class _Node:
+    """Asks a client round after round; a round that is refused is asked no more.
+
+    Args:
+        owner: The client.
+        other: Fields of the requests that are not as agreed.
+        num_rounds: Of the run.
+    """
+
+    def __init__(self, owner: Client, other: Mapping[str, Any], num_rounds: int) -> None:
+        self._owner, self._other, self._rounds = owner, other, iter(range(1, num_rounds + 1))
+        self._round: int | None = next(self._rounds)
+        self.reason = ""
+        """Why the node answered no more, in its own words."""
+
+    def ask(self, weights: Arrays) -> Counts | None:
+        while self._round is not None:
+            answer = self._owner.counts(weights, self._round, **self._other)
+            if not isinstance(answer, str):
+                return answer
+            self.reason = answer
+            self._round = next(self._rounds, None)
+        return None
+
+
+def matched(truth: Sequence[Labels], found: Recovered) -> tuple[float, float]:
+    """Shares of all labelled pixels that a guess has right, and that it has right for certain.
+
+    Every map is compared with a guess of its own, so that most pixels are right in all.
+
+    Args:
+        truth: (h, w) trainIds each.
+        found: As many guesses, in any order.
+    """
+    right = np.array([[np.sum((t == g) & (t != IGNORED)) for g in found.maps] for t in truth])
+    rows, columns = linear_sum_assignment(right, maximize=True)
+    sure = [
+        np.sum((truth[row] == found.certain[column]) & (truth[row] != IGNORED))
+        for row, column in zip(rows, columns, strict=True)
+    ]
+    num_labelled = max(sum(int(np.sum(one != IGNORED)) for one in truth), 1)
+    return float(right[rows, columns].sum() / num_labelled), float(sum(sure) / num_labelled)
+
+
+def _num_classes(network: SETR) -> int:
+    return len(network.state_dict()["decoder.classifier.conv.weight"])

@@ -1,0 +1,124 @@
+"""The nodes of a simulation: what each may do, and the folder that each writes.
+
+<vault>/.nodes/<run>/node_<nnnn>.yaml        policies, the owners'
+<vault>/.nodes/<run>/state/node_<nnnn>/      ledger, log and trained private embeddings, the apps'
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clients.ledger import make_ledger
+from clients.policy import NodePolicy, nodes_folder, policy_path, save_policy, state_path
+from clients.private_state import set_aside_after, trained_folder
+from clients.vault import Prepared, agreed, terms_of
+from fl_ppseg.config import ArmConfig, Config, arms_of
+from fl_ppseg.dataset import Scene
+from fl_ppseg.files import private_folder
+from fl_ppseg.messages import Role
+from fl_ppseg.run_folder import RunFolder
+from fl_ppseg.run_identity import Identity, new_name, read_identity
+
+PreparedShards = Mapping[tuple[str, int], Mapping[str, Prepared]]
+"""By city and seed, then by arm."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the simulation: who it is and which images it holds."""
+
+    city: str
+    role: Role
+    train: tuple[Scene, ...]
+    heldout: tuple[Scene, ...]
+
+
+def policies_of(
+    config: Config,
+    nodes: Sequence[Node],
+    prepared: PreparedShards,
+    num_classes: int,
+    patch_size: int,
+) -> list[NodePolicy]:
+    """One policy a node; the first training node also holds all shards for centralised arms.
+
+    Args:
+        config: The experiment, whose terms every owner agrees to here.
+        nodes: In the order of their partition ids.
+        prepared: What the vaults made.
+        num_classes: Of the class table.
+        patch_size: Of the model, in pixels.
+    """
+    training = sorted(node.city for node in nodes if node.role == "train")
+    policies = []
+    for node in nodes:
+        arms = {}
+        for name, arm in arms_of(config).items():
+            found = {seed: prepared[node.city, seed][name] for seed in config.seeds}
+            together = _centralised(arm, node, training, prepared, name, config.seeds)
+            terms = terms_of(config, name, arm, num_classes, patch_size, node.role)
+            arms[name] = agreed(arm, found, terms, together)
+        policies.append(NodePolicy(city=node.city, role=node.role, device=config.device, arms=arms))
+    return policies
+
+
+def ready_nodes(
+    policies: Sequence[NodePolicy], folder: RunFolder, vault_dir: Path
+) -> tuple[Path, Identity]:
+    """Write the policies, bound to the run, and make the states that are missing.
+
+    Args:
+        policies: Of `policies_of`.
+        folder: The run; one that holds no config yet begins anew, and finds no states.
+        vault_dir: The owners' side.
+
+    Returns:
+        The folder of the policies, and what the run's requests carry.
+    """
+    place = nodes_folder(vault_dir, folder.path)
+    states = state_path(place, 0).parent
+    if not folder.config.exists() and states.exists():
+        shutil.rmtree(states)
+    for closed in (place.parent, place, states):
+        private_folder(closed)
+    earlier = read_identity(folder.path)
+    identity = Identity(earlier.run if earlier else new_name(), _hash(policies))
+    for partition_id, policy in enumerate(policies):
+        bound = policy.model_copy(update={"run": str(identity)})
+        save_policy(bound, policy_path(place, partition_id))
+        _ready_state(folder, policy, state_path(place, partition_id))
+    return place, identity
+
+
+def _hash(policies: Iterable[NodePolicy]) -> str:
+    digest = hashlib.sha256()
+    for policy in policies:
+        digest.update(policy.model_dump_json().encode("utf-8") + b"\n")
+    return digest.hexdigest()
+
+
+def _ready_state(folder: RunFolder, policy: NodePolicy, state: Path) -> None:
+    """A node's state folder with its ledger, and no further than the coordinator has come."""
+    make_ledger(private_folder(state))
+    for name, arm in policy.arms.items():
+        for seed, start in (arm.private or {}).items():
+            newest = folder.latest(name, seed)
+            set_aside_after(trained_folder(state, start), newest.round if newest else 0)
+
+
+def _centralised(
+    arm: ArmConfig,
+    node: Node,
+    training: Sequence[str],
+    prepared: PreparedShards,
+    name: str,
+    seeds: Sequence[int],
+) -> dict[int, tuple[Path, ...]] | None:
+    """Training shards in a centralised arm: all for the first training node, none for the rest."""
+    if arm.training != "centralised":
+        return None
+    if node.city != training[0]:
+        return {}
+    return {seed: tuple(prepared[city, seed][name].shard for city in training) for seed in seeds}

@@ -27,6 +27,7 @@ from strategies.city_strategy import CityStrategy
 from strategies.claims import Claims
 from strategies.grid import LazyGrid, StoppedError
 from strategies.local_only import LocalOnlyStrategy
+from strategies.resuming import tell_of_earlier
 from strategies.roll_call import RollCall
 from strategies.submitted import expected_roles, submission
 
@@ -71,6 +72,7 @@ class Federation:
             len(roll.roster.with_role("val")),
         )
         self._say_what_is_not_robust(config, len(roll.roster.with_role("train")))
+        tell_of_earlier(rounds, self.folder.lines(), self.observer)
         for (arm, seed), round in rounds.items():
             if round < config.federation.num_rounds:
                 self._train(grid, roll, claims, config, arm, seed)

@@ -27,7 +27,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.routers.control import router as control_router
 from test_flwr_run import free_ports
 
-from clients.policy import load_policy, policy_path
+from clients.policy import load_policy, policy_path, save_policy
 from fl_ppseg.config import dump_config
 from fl_ppseg.initialise import main as initialise
 from fl_ppseg.run_folder import RunFolder
@@ -139,6 +139,8 @@ def federated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federated]:
     config = small.config(folder / "tree", arms=["per-image"], clients=1, federation=quick)
     owners = small.prepared(config, folder / "owners")
     policies = {city: policy_path(owners.nodes, number) for number, city in enumerate(CITIES)}
+    for path in policies.values():  # of separate machines, where no run is prepared together
+        save_policy(load_policy(path).model_copy(update={"run": None}), path)
     (folder / "config.yaml").write_text(dump_config(config))
     options = ["--config", folder / "config.yaml", "--cities", "aachen", "--val-cities", "lindau"]
     initialise([*map(str, options), "--out", str(folder / "run")])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import fake_nodes
+import must_fail
 import pytest
 import yaml
 
@@ -361,3 +362,15 @@ def test_a_policy_of_somebody_else_is_refused(tmp_path: Path) -> None:
         load_policy(path)
     os.chown(tmp_path, 12345, -1)  # whose folder it is may also write what lies there
     assert load_policy(path) == policy()
+
+
+@must_fail.of("policy")
+def test_a_policy_that_is_none_is_refused(vector: must_fail.Vector, tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    save_policy(policy(), path)
+    assert load_policy(path) == policy()
+    path.write_bytes(vector.content)
+    with pytest.raises(InputError) as caught:
+        load_policy(path)
+    assert vector.error in str(caught.value)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)

@@ -49,7 +49,7 @@ def killed(owner: Owner, *options: str) -> list[list[int]]:
     """Kill the command once two scenes are done; returns which."""
     scratch = owner.place / "scratch"
     scratch.mkdir()
-    arguments = [*owner.encrypt_options(), *options]
+    arguments = [*owner.encrypt_options(), *options, *owner.agreement(*options)]
     with python(
         SLOWLY, "encrypt", "--vault", owner.vaults, "--city", "aachen", *arguments,
         env={"TMPDIR": str(scratch)},

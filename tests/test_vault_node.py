@@ -12,9 +12,9 @@ import small_federation as small
 from flwr.app import Message, MessageType
 from small_owner import Owner, files_in, python
 
-from clients import client_app
 from clients.client_app import REFUSED, app
-from clients.policy import NODES_VARIABLE
+from clients.ledger import make_ledger
+from clients.policy import NODES_VARIABLE, state_path
 from fl_ppseg.config import load_config
 from fl_ppseg.engines.in_process import InProcessGrid
 from fl_ppseg.messages import Request, pack_request
@@ -101,6 +101,9 @@ def as_node_0(owner: Owner, folder: Path) -> Path:
     """A copy of the node folder whose policy is that of partition 0."""
     shutil.copytree(owner.node, folder)
     (folder / "policy.yaml").rename(folder / "node_0000.yaml")
+    state = state_path(folder, 0)
+    state.mkdir(parents=True)
+    make_ledger(state)
     return folder
 
 
@@ -127,7 +130,6 @@ def test_a_user_who_cannot_read_the_vault_trains_a_round(owner: Owner, place: Pa
 def test_a_withdrawn_city_answers_nothing_but_its_refusal(
     task: str, owner: Owner, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client_app._policy.cache_clear()
     monkeypatch.setenv(NODES_VARIABLE, str(as_node_0(owner, place / "before")))
     before = ask(InProcessGrid(app, 1), request_of(owner.config, task))
     assert not before.has_error()

@@ -25,7 +25,7 @@ def test_an_arm_whose_embedding_cannot_be_adapted_is_refused_before_the_work(own
     arm = builtin_arms()["per-client-private"].model_dump() | {"cipher": "ffx"}
     owner.configure(arms=["odd"], arm_table={"odd": arm})
     fails(owner.encrypt(), "no embedding can be adapted")
-    assert not owner.node.exists() and list(files_in(owner.vault)) == ["master.key"]
+    assert not owner.node.exists() and list(files_in(owner.vault)) == ["floor.yaml", "master.key"]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_broken_data_are_one_line_and_nothing_is_left(
     named = accident(owner)  # type: ignore[operator]
     fails(owner.encrypt("--workers", workers), named)
     assert files_in(owner.node) == {}
-    assert list(files_in(owner.vault)) == ["master.key"]
+    assert list(files_in(owner.vault)) == ["floor.yaml", "master.key"]
 
 
 def scenes_of(owner: Owner) -> list[str]:
@@ -149,8 +149,8 @@ def test_a_full_disk_is_one_line_and_nothing_is_left(
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     fails(owner.encrypt(), f"no space left on the disk while writing {owner.vault}", status=1)
-    assert files_in(owner.node) == {}
-    assert list(files_in(owner.vault)) == ["master.key"]
+    assert list(files_in(owner.node)) == ["owner.json"]
+    assert list(files_in(owner.vault)) == ["floor.yaml", "master.key"]
 
 
 def test_a_disk_that_is_too_small_is_said_before_the_start(
@@ -172,7 +172,7 @@ def test_a_node_folder_is_of_one_city(owner: Owner) -> None:
     assert owner.encrypt()[0] == 0
     before = files_in(owner.node)
     assert owner.keys("new", city="bochum")[0] == 0
-    fails(owner.encrypt(city="bochum"), "is of aachen (train), not of bochum (train)")
+    fails(owner.encrypt(city="bochum"), "is the node folder of aachen, not of bochum")
     assert files_in(owner.node) == before
 
 

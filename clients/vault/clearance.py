@@ -31,7 +31,7 @@ from clients.vault.simulations import (
 )
 from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError
-from fl_ppseg.shard import read_manifest
+from fl_ppseg.manifest import read_manifest
 
 ORPHAN_SECONDS: Final = 86400
 """How old a shard must be that no policy names: a preparation that was cut short left it."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from clients.policy import NodePolicy
 from clients.vault.assignment import Assignment
 from clients.vault.drafts import abandon_all
+from clients.vault.floor import Floor, bound_by
 from clients.vault.handed_over import handed_over
 from clients.vault.keyring import Vault
 from clients.vault.node_directory import NodeDirectory
@@ -116,6 +117,7 @@ def hand_over(
     handover: Handover,
     jobs: Mapping[int, Assignment],
     agreement: Mapping[str, Terms],
+    floor: Floor,
     num_workers: int,
     progress: Callable[[int, int, int], None],
 ) -> None:
@@ -126,6 +128,7 @@ def hand_over(
         handover: What is handed over.
         jobs: Of `assignments`.
         agreement: What the owner has agreed to, by arm.
+        floor: The owner's.
         num_workers: Processes that encrypt.
         progress: Called with (seed, scenes done, scenes in all).
 
@@ -155,7 +158,8 @@ def hand_over(
             device=handover.config.device,
             arms={},
         )
-        policy = before.model_copy(update={"withdrawn": None, "arms": {**before.arms, **arms}})
+        update = {"withdrawn": None, "arms": {**before.arms, **arms}}
+        policy = bound_by(floor, before.model_copy(update=update))
         if policy != earlier:
             write_policy(node, policy)
         abandon_all(vault)

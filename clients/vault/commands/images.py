@@ -11,6 +11,8 @@ from pathlib import Path
 from clients.policy import NodePolicy
 from clients.vault.assignment import Assignment
 from clients.vault.commands.options import absolute, add_node, add_owner
+from clients.vault.consent import Offer, check_reserved, confirm, is_named, words
+from clients.vault.floor import FLOOR, check_above, check_heldout, read_floor
 from clients.vault.forecast import (
     Estimate,
     check_out,
@@ -54,6 +56,7 @@ def _encrypt_options(parser: Parser) -> None:
         help="processes; by default one a CPU core",
     )
     add("--allow-plain", action="store_true", help="also arms that store images as they are")
+    add("--agree", metavar="HASH", help="yes, I agree to what was shown under this hash")
     add("--dry-run", action="store_true", help="say disk and time, and stop")
     add("--quiet", action="store_true", help="show no progress")
 
@@ -65,7 +68,7 @@ def _encrypt(parser: Parser, argv: Sequence[str]) -> int:
     handover = _handover(options, vault)
     before = earlier_policy(handover)
     jobs = assignments(vault, handover)
-    agreement = terms(handover, next(iter(jobs.values())).block_size)
+    _offer(vault, handover, next(iter(jobs.values())))  # below the floor: refused before the work
     with steps(sys.stderr, options.quiet) as progress:
         look = partial(progress.update, f"looking at images of {handover.city}")
         jobs, found = look_over(jobs, options.workers, look)
@@ -73,14 +76,18 @@ def _encrypt(parser: Parser, argv: Sequence[str]) -> int:
     refuse_labels(found)
     cost = estimate(vault, list(jobs.values()), options.workers)
     _announce(handover, next(iter(jobs.values())), cost, options.workers)
+    offer = _offer(vault, handover, next(iter(jobs.values())))
+    text = words(offer)
+    print(text)
     if options.dry_run:
         return 0
+    confirm(text, options.agree, is_asked=not is_named(options.config))
     with steps(sys.stderr, options.quiet) as progress:
 
         def show(seed: int, done: int, total: int) -> None:
             progress.update(f"encrypting {handover.city}, seed {seed}", done, total)
 
-        hand_over(vault, handover, jobs, agreement, options.workers, show)
+        hand_over(vault, handover, jobs, offer.terms, offer.floor, options.workers, show)
     if cost.num_scenes == 0 and earlier_policy(handover) == before:
         print(f"{handover.node}: complete already, nothing was done")
         return 0
@@ -99,12 +106,32 @@ def _handover(options: argparse.Namespace, vault: Vault) -> Handover:
         raise InputError("give --data-root, or set CITYSCAPES_DATASET to a Cityscapes tree")
     names = options.arms and [name.strip() for name in options.arms.split(",")]
     config = load_config(options.config, overrides={"arms": names})
+    check_reserved(config)
     arms = arms_of(config)
     for name, arm in arms.items():
         refuse(name, arm, options.allow_plain)
     check_out(vault, options.out, options.city)
     readers = readers_of(options.out) if options.readers is None else options.readers
     return Handover(options.city, options.split, config, arms, Path(root), options.out, readers)
+
+
+def _offer(vault: Vault, handover: Handover, job: Assignment) -> Offer:
+    """What the owner is asked to agree to, once it is above the floor."""
+    floor, path, role = read_floor(vault.folder), vault.folder / FLOOR, handover.role
+    asked = terms(handover, job.block_size)
+    for name, arm in handover.arms.items():
+        check_above(floor, path, name, arm, asked[name], role)
+    check_heldout(floor, path, len(job.heldout), role)
+    return Offer(
+        city=handover.city,
+        role=role,
+        config=handover.config,
+        arms=handover.arms,
+        terms=asked,
+        floor=floor,
+        num_train=len(job.train),
+        num_heldout=len(job.heldout),
+    )
 
 
 def _announce(handover: Handover, job: Assignment, cost: Estimate, num_workers: int) -> None:

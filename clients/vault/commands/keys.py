@@ -7,6 +7,7 @@ from pathlib import Path
 
 from clients.vault.backup import back_up, open_backup, restore
 from clients.vault.commands.options import add_owner
+from clients.vault.floor import FLOOR, make_floor
 from clients.vault.keyring import Vault, owners_vault
 from clients.vault.layout import KEY_FILE
 from clients.vault.passphrases import Passphrase, from_file, typed
@@ -27,6 +28,8 @@ def _new(parser: Parser, argv: Sequence[str]) -> int:
                 f"{vault.key_path}: exists and is never overwritten; `rotate` makes a new one"
             )
         print(f"{vault.key_path}: new master key, fingerprint {vault.key.fingerprint}")
+        make_floor(vault.folder)
+    print(f"{vault.folder / FLOOR}: your floor, below what no config goes; read it, and change it")
     print("back it up: whoever loses it cannot decrypt, and nobody else can make it again")
     return 0
 

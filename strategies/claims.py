@@ -84,8 +84,8 @@ class Claims:
             )
             raise ClaimError(
                 f"says that {rows[other]} pixels are labelled as class {other}, and said "
-                f"{first[other]} before; label maps stay the same for a run, and a val city adds no "
-                "noise"
+                f"{first[other]} before; label maps stay the same for a run, and no noise of a "
+                "node's own can be scored"
             )
 
     def _hold(self, key: tuple[str, str], did: str, num_images: int) -> None:

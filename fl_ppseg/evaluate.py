@@ -96,9 +96,10 @@ def evaluate_checkpoint(
         raise InputError(f"{path}: was trained on other classes than {classes}; give --classes")
     if checkpoint.is_per_city:
         raise InputError(f"{path}: holds a model of every city, and no common one to score")
+    new_query = _queries(checkpoint, key)  # a key that is wrong is refused before the work
     dataset = open_dataset(root, table, required=(split,))
     cities = _surveyed(dataset, split, quiet)
-    counts = _confusions(checkpoint, cities, _queries(checkpoint, key), device, quiet)
+    counts = _confusions(checkpoint, cities, new_query, device, quiet)
     total = score(np.sum(list(counts.values()), axis=0))
     return {
         "all": _percent(total),

@@ -119,9 +119,13 @@ def private_folder(path: Path) -> Path:
             another one in its place.
     """
     try:
-        descriptor = open_folder(path)
-    except FileNotFoundError:
-        descriptor = open_folder(path, make=0o700)
+        try:
+            descriptor = open_folder(path)
+        except FileNotFoundError:
+            descriptor = open_folder(path, make=0o700)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     try:
         found = os.fstat(descriptor)
         check_own(path, found)

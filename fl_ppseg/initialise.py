@@ -24,6 +24,7 @@ from fl_ppseg.errors import InputError
 from fl_ppseg.files import check_writable, write_atomically
 from fl_ppseg.initial_weights import initial_models, save_initial
 from fl_ppseg.run_folder import RunFolder
+from fl_ppseg.wording import counted
 
 DEFAULTS = {"federation.grace_seconds": 90.0, "federation.wait_seconds": 300.0}
 """What differs on separate machines: Flower notices after 60 s that a node is gone, and after the
@@ -55,7 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     cities = validate(Cities, named, "--cities, --val-cities")
     config = _config(options, cities)
     folder = initialise(config, cities, options.out.absolute())
-    print(f"{folder.path}: {len(cities.train)} training and {len(cities.val)} val cities")
+    numbers = (
+        f"{counted(len(cities.train), 'training city')}, {counted(len(cities.val), 'val city')}"
+    )
+    print(f"{folder.path}: {numbers}")
     print(f"arms: {', '.join(config.arms)}; seeds: {', '.join(map(str, config.seeds))}")
     return 0
 

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
+from fl_ppseg.city_names import MAX_FOLDER_BYTES, is_folder_name
 from fl_ppseg.errors import InputError
 from fl_ppseg.plain_json import read_as
 
@@ -33,8 +34,7 @@ def _digest(name: str) -> str:
 
 
 def _city(name: str) -> str:
-    plain = name.isprintable() and "/" not in name and not name.startswith(".") and name.strip()
-    if not plain or len(name.encode("utf-8", "replace")) > 240:
+    if not is_folder_name(name) or len(name.encode("utf-8", "replace")) > MAX_FOLDER_BYTES - 4:
         raise ValueError(f"expected the name of a city, got {ascii(name)[:60]}")
     return name
 
@@ -48,7 +48,7 @@ def _sha256(name: str) -> str:
 Digest = Annotated[str, AfterValidator(_digest)]
 """32 hex digits."""
 City = Annotated[str, AfterValidator(_city)]
-"""A plain file name."""
+"""A plain file name, with room for `.npy`."""
 Count = Annotated[int, Field(ge=0, le=MAX_IMAGES)]
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Sha256 = Annotated[str, AfterValidator(_sha256)]
@@ -120,7 +120,7 @@ def parse_manifest(content: bytes, source: str, *, finished: bool) -> Manifest:
     Raises:
         InputError: It is of another version or form, or damaged.
     """
-    manifest = read_as(_FORM, content, f"{source}: damaged manifest of a shard")
+    manifest = read_as(_FORM, content, f"{source}: damaged manifest of a shard", MAX_BYTES)
     if manifest.schema != SCHEMA:
         raise InputError(
             f"{source}: a shard of version {manifest.schema}, expected {SCHEMA}; encrypt the "
@@ -129,8 +129,8 @@ def parse_manifest(content: bytes, source: str, *, finished: bool) -> Manifest:
     wanted = set(manifest.files) if finished else set()
     if manifest.sha256.keys() != wanted:
         raise InputError(
-            f"{source}: damaged manifest of a shard: expected hashes of {len(wanted)} files, which "
-            "its city's name follows from; encrypt the images again"
+            f"{source}: damaged manifest of a shard (sha256: expected those of {len(wanted)} files "
+            "that are named after its city); encrypt the images again"
         )
     return manifest
 
@@ -144,12 +144,12 @@ def load_manifest(path: Path, *, finished: bool = True) -> Manifest:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise InputError(f"{path.parent}: no encrypted shard; encrypt the images again") from None
     except OSError as error:
         raise InputError(
-            f"{path.parent}: no encrypted shard ({error.strerror}); encrypt the images again"
+            f"{path}: cannot be read ({error.strerror}); it is the manifest of an encrypted shard"
         ) from None
-    if len(content) > MAX_BYTES:
-        raise InputError(f"{path}: damaged manifest of a shard: more than {MAX_BYTES} bytes")
     return parse_manifest(content, str(path), finished=finished)
 
 

@@ -1,4 +1,4 @@
-"""What an entry of a message may be: one kind a type, each bounded on both sides.
+"""What the entries of messages are: each of one kind, bounded on both sides.
 
 A check returns the value, or raises `FieldError` with what was wanted; it never shows the value of
 a text, which may be anything.
@@ -20,6 +20,10 @@ MAX_PIXELS: Final = 2**28
 """Of one label map: 16384 x 16384."""
 MAX_LOSS: Final = 1e12
 """Mean loss a pixel; sums of more would lose their digits."""
+MAX_IDENTITY: Final = 128
+"""Characters of a prepared run's name and hash; see `fl_ppseg.run_identity`."""
+MAX_SETTINGS: Final = 2**16
+"""Characters of model or training settings in JSON."""
 MAX_SECONDS: Final = 1e8
 """Three years."""
 
@@ -161,3 +165,34 @@ def checked(record: Mapping[str, object], wanted: Mapping[str, Field]) -> dict[s
         got = sorted(str(name)[:MAX_NAME] for name in list(record)[:20])
         raise FieldError(f"wanted entries {sorted(wanted)}, got {got}")
     return {name: kind.check(name, record[name]) for name, kind in wanted.items()}
+
+
+REQUEST: Final[dict[str, Field]] = {
+    "task": Choice(("describe", "train", "evaluate")),
+    "run": Text(MAX_IDENTITY),
+    "run_id": Word(),
+    "round": Whole(0, MAX_ROUND),
+    "num_rounds": Whole(1, MAX_ROUND),
+    "arm": Word(127),
+    "seed": Whole(0, 2**63 - 1),
+    "embedding": Choice(("uploaded", "frozen", "adapted", "private", "invariant")),
+    "num_classes": Whole(1, MAX_CLASSES),
+    "model": Text(MAX_SETTINGS),
+    "training": Text(MAX_SETTINGS),
+}
+REPLY_SETTINGS: Final[dict[str, Field]] = {
+    "run_id": Word(),
+    "round": Whole(0, MAX_ROUND),
+    "city": Word(),
+}
+REPLY_FIGURES: Final[dict[str, Field]] = {
+    "num_examples": Whole(0, MAX_EXAMPLES),
+    "loss": Maybe(Real(-1.0, MAX_LOSS)),
+    "seconds": Real(0.0, MAX_SECONDS),
+    "confusion": Counts(MAX_CLASSES**2, MAX_EXAMPLES * MAX_PIXELS),
+}
+DESCRIPTION: Final[dict[str, Field]] = {
+    "run_id": Word(),
+    "city": Word(),
+    "role": Choice(("train", "val")),
+}

@@ -17,21 +17,12 @@ from safetensors.numpy import load, save
 
 from fl_ppseg.config import ModelConfig, TrainingConfig
 from fl_ppseg.message_fields import (
-    MAX_CLASSES,
-    MAX_EXAMPLES,
-    MAX_LOSS,
-    MAX_PIXELS,
-    MAX_ROUND,
-    MAX_SECONDS,
-    Choice,
-    Counts,
+    DESCRIPTION,
+    REPLY_FIGURES,
+    REPLY_SETTINGS,
+    REQUEST,
     Field,
     FieldError,
-    Maybe,
-    Real,
-    Text,
-    Whole,
-    Word,
     checked,
 )
 
@@ -41,46 +32,12 @@ Role = Literal["train", "val"]
 
 _SETTINGS, _FIGURES, _ARRAYS = "settings", "figures", "arrays"
 _PACKED = "safetensors"
-MAX_SETTINGS: Final = 2**16
-"""Characters of model or training settings in JSON."""
-MAX_IDENTITY: Final = 128
-"""Characters of a prepared run's name and hash; see `fl_ppseg.run_identity`."""
 MAX_ARRAYS: Final = 10_000
 MAX_TENSOR_NAME: Final = 200
 MAX_ARRAY_BYTES: Final = 2**33
 """Of one message, where the receiver knows no better: seven times ViT-L."""
 HEADER_BYTES: Final = 1_000
 """Of safetensors and numpy, a tensor: name, dtype, shape and place."""
-
-_REQUEST: Final[dict[str, Field]] = {
-    "task": Choice(("describe", "train", "evaluate")),
-    "run": Text(MAX_IDENTITY),
-    "run_id": Word(),
-    "round": Whole(0, MAX_ROUND),
-    "num_rounds": Whole(1, MAX_ROUND),
-    "arm": Word(127),
-    "seed": Whole(0, 2**63 - 1),
-    "embedding": Choice(("uploaded", "frozen", "adapted", "private", "invariant")),
-    "num_classes": Whole(1, MAX_CLASSES),
-    "model": Text(MAX_SETTINGS),
-    "training": Text(MAX_SETTINGS),
-}
-_REPLY_SETTINGS: Final[dict[str, Field]] = {
-    "run_id": Word(),
-    "round": Whole(0, MAX_ROUND),
-    "city": Word(),
-}
-_REPLY_FIGURES: Final[dict[str, Field]] = {
-    "num_examples": Whole(0, MAX_EXAMPLES),
-    "loss": Maybe(Real(-1.0, MAX_LOSS)),
-    "seconds": Real(0.0, MAX_SECONDS),
-    "confusion": Counts(MAX_CLASSES**2, MAX_EXAMPLES * MAX_PIXELS),
-}
-_DESCRIPTION: Final[dict[str, Field]] = {
-    "run_id": Word(),
-    "city": Word(),
-    "role": Choice(("train", "val")),
-}
 
 
 REFUSED, FAILED = 401, 500
@@ -142,11 +99,11 @@ class Description:
 def pack_request(request: Request) -> RecordDict:
     """A request as Flower records."""
     settings = {
-        name: getattr(request, name) for name in _REQUEST if name not in {"model", "training"}
+        name: getattr(request, name) for name in REQUEST if name not in {"model", "training"}
     }
     settings["model"] = request.model.model_dump_json()
     settings["training"] = request.training.model_dump_json()
-    _typed(settings, _REQUEST)
+    _typed(settings, REQUEST)
     return _records(settings, {}, request.arrays)
 
 
@@ -156,7 +113,7 @@ def unpack_request(content: RecordDict) -> Request:
     Raises:
         MessageError: If anything is missing, unknown, of another type or beyond its bounds.
     """
-    settings, _, arrays = _read(content, _REQUEST, {}, MAX_ARRAY_BYTES)
+    settings, _, arrays = _read(content, REQUEST, {}, MAX_ARRAY_BYTES)
     try:
         settings["model"] = ModelConfig.model_validate_json(str(settings["model"]))
         settings["training"] = TrainingConfig.model_validate_json(str(settings["training"]))
@@ -183,9 +140,9 @@ def pack_reply(reply: Reply, allowed: Collection[str]) -> RecordDict:
         "seconds": reply.seconds,
         "confusion": confusion,
     }
-    settings = {name: getattr(reply, name) for name in _REPLY_SETTINGS}
-    _typed(settings, _REPLY_SETTINGS)
-    _typed(figures, _REPLY_FIGURES)
+    settings = {name: getattr(reply, name) for name in REPLY_SETTINGS}
+    _typed(settings, REPLY_SETTINGS)
+    _typed(figures, REPLY_FIGURES)
     return _records(settings, figures, reply.arrays)
 
 
@@ -203,7 +160,7 @@ def unpack_reply(
         MessageError: If anything is missing, unknown, not finite, of another type or beyond its
             bounds.
     """
-    settings, figures, arrays = _read(content, _REPLY_SETTINGS, _REPLY_FIGURES, max_bytes)
+    settings, figures, arrays = _read(content, REPLY_SETTINGS, REPLY_FIGURES, max_bytes)
     _check_names(arrays, allowed)
     if len(arrays) != len(allowed):
         raise MessageError(f"{len(allowed) - len(arrays)} arrays are missing")
@@ -217,8 +174,8 @@ def pack_description(description: Description) -> RecordDict:
     Raises:
         MessageError: If an entry is beyond its bounds.
     """
-    settings = {name: getattr(description, name) for name in _DESCRIPTION}
-    _typed(settings, _DESCRIPTION)
+    settings = {name: getattr(description, name) for name in DESCRIPTION}
+    _typed(settings, DESCRIPTION)
     return _records(settings, {}, {})
 
 
@@ -228,7 +185,7 @@ def unpack_description(content: RecordDict) -> Description:
     Raises:
         MessageError: If anything is missing, unknown, of another type or beyond its bounds.
     """
-    settings, _, arrays = _read(content, _DESCRIPTION, {}, HEADER_BYTES)
+    settings, _, arrays = _read(content, DESCRIPTION, {}, HEADER_BYTES)
     if arrays:
         raise MessageError("an introduction that holds arrays")
     return Description(**settings)

@@ -1,51 +1,37 @@
 """JSON files of this program, read strictly: one meaning, bounded, every field of its own type."""
 
-import json
-from typing import NoReturn, TypeVar
+from typing import Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from fl_ppseg.errors import InputError
+from fl_ppseg.strict_json import parse_json
 
 Form = TypeVar("Form")
-SHOWN = 60
+SHOWN: Final = 60
 """Letters of a wrong value that a message has room for."""
 
 
-def read_as(form: TypeAdapter[Form], content: bytes, source: str) -> Form:
+def read_as(form: TypeAdapter[Form], content: bytes, source: str, max_bytes: int) -> Form:
     """What JSON says, in a form with a type for each field.
 
     Args:
         form: Of strict types that forbid what they do not name.
         content: UTF-8, without a byte order mark.
         source: Names it in messages, with what it is.
+        max_bytes: How large it may be.
 
     Raises:
-        InputError: It is no JSON, says something twice, or is of another form.
+        InputError: It is larger or no JSON, says something twice, or is of another form.
     """
     try:
-        json.loads(content.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
-    except RecursionError:
-        raise InputError(f"{source}: not JSON of this program (too many brackets)") from None
+        parse_json(content, max_bytes=max_bytes)
     except ValueError as error:
-        raise InputError(f"{source}: not JSON ({error})") from None
+        raise InputError(f"{source} ({error})") from None
     try:
         return form.validate_json(content)
     except ValidationError as error:
-        raise InputError(f"{source}: {_explained(error)}") from None
-
-
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{_shown(twice)} stands there twice")
-    return found
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of JSON")
+        raise InputError(f"{source} ({_explained(error)})") from None
 
 
 def _explained(error: ValidationError) -> str:

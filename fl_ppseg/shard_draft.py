@@ -141,8 +141,8 @@ class ShardDraft:
         (self.place / FINISHED).rename(self.place / ABOUT)
 
     def discard(self) -> None:
-        """Remove the draft."""
-        shutil.rmtree(self.place, ignore_errors=True)
+        """Remove the draft, and the folder of drafts where it was the last."""
+        remove_draft(self.place)
 
     def _check(self, arrays: list[np.ndarray]) -> None:
         """See that the arrays are those of the manifest.
@@ -155,6 +155,13 @@ class ShardDraft:
         num_scenes = self.manifest.num_images + self.manifest.num_heldout
         if [array.shape for array in arrays] != list(wanted) or self._done.shape != (num_scenes,):
             raise ValueError("its arrays do not fit its manifest")
+
+
+def remove_draft(place: Path) -> None:
+    """Remove what there is of a draft, and the folder of drafts where it was the last."""
+    shutil.rmtree(place, ignore_errors=True)
+    with suppress(OSError):
+        place.parent.rmdir()
 
 
 def record_of(place: Path) -> str | None:

@@ -16,15 +16,17 @@ from clients.client_app import app as client_app
 from clients.node_log import LOG as NODE_LOG
 from clients.policy import NODES_VARIABLE
 from clients.vault.simulations import preparing
+from fl_ppseg.classes import load_class_table
 from fl_ppseg.command_line import log_to
 from fl_ppseg.config import Config, arms_of, described
 from fl_ppseg.device import check_device
 from fl_ppseg.engines.in_process import run_in_process
-from fl_ppseg.engines.ray_cluster import RayCluster, run_on_ray
+from fl_ppseg.engines.ray_cluster import LOST_WORKER, RayCluster, names_lost_worker, run_on_ray
 from fl_ppseg.errors import InputError, RunError
 from fl_ppseg.files import available_cpus, write_atomically
 from fl_ppseg.key_trials import key_trials
 from fl_ppseg.memory import PeakMemory
+from fl_ppseg.memory_forecast import check_memory, forecast, machine_bytes
 from fl_ppseg.panels import cipher_gallery, scene_panels
 from fl_ppseg.preparation import Experiment, prepare
 from fl_ppseg.progress import choose_observer, say, steps
@@ -65,6 +67,7 @@ def simulate(
     check_device(config.device)
     if prepare_only:
         toml_text(out)
+    _say_memory(config, quiet)
     started = time.monotonic() - _seconds_before(RunFolder(out))
     num_workers = config.num_workers or available_cpus()
     with PeakMemory() as memory:
@@ -106,6 +109,18 @@ def _log_data(experiment: Experiment) -> None:
         logger.info("%s", note)
 
 
+def _say_memory(config: Config, quiet: bool) -> None:
+    """Before the work: what it will need, where that is more than there is.
+
+    Raises:
+        InputError: The machine cannot carry it at all.
+    """
+    need = forecast(config, load_class_table(config.data.classes).num_classes)
+    warning = check_memory(need, *machine_bytes())
+    if warning is not None and not quiet:
+        print(f"! {warning}", file=sys.stderr)
+
+
 def _seconds_before(folder: RunFolder) -> float:
     """Wall seconds of the rounds that earlier starts of this run have finished."""
     return float(sum(line["seconds"] for line in folder.lines() if line["role"] == "round"))
@@ -133,6 +148,8 @@ def _federate(experiment: Experiment, cluster: RayCluster | None, quiet: bool) -
         except RunError as error:
             if federation.stop.is_set():
                 raise KeyboardInterrupt from None
+            if names_lost_worker(str(error)):
+                raise RunError(f"{LOST_WORKER} ({error})") from error
             logs = sorted(experiment.nodes.glob(f"state/*/{NODE_LOG}"))
             raise RunError(f"{error}; see {logs[0] if logs else experiment.folder.log}") from error
         finally:

@@ -19,6 +19,7 @@ from fl_ppseg.errors import DISK_FULL, InputError, RunError
 from fl_ppseg.files import Progress, locked, replacing_folder
 from fl_ppseg.scenes.cities import TRAIN_CITIES, VAL_CITIES, city_style, split_sizes
 from fl_ppseg.scenes.files import LABELS, PHOTOS, SceneFiles, write_scenes
+from fl_ppseg.wording import counted
 from fl_ppseg.workers import work_at_once
 
 log = logging.getLogger(__name__)
@@ -196,7 +197,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             progress=partial(bar.update, "drawing street scenes"),
         )
     if not options.quiet:
-        sys.stdout.write(f"{options.num_train + options.num_val} scenes in {options.out}\n")
+        sys.stdout.write(
+            f"{counted(options.num_train + options.num_val, 'scene')} in {options.out}\n"
+        )
     return 0
 
 

@@ -33,7 +33,7 @@ from strategies.server_optimizer import ServerOptimizer
 logger = logging.getLogger(__name__)
 
 FAR: Final = 10
-"""So many times the median city's update is worth a line: honest ones differ by less than 2."""
+"""So many times the median city's update is worth a line: honest ones had up to 3."""
 
 
 class CityStrategy(Strategy):

@@ -2,9 +2,9 @@
 
 The norm is Euclidean, over all trained weights together; counters of whole numbers are left out.
 One rule holds from the first round on: an update is no longer than `max_relative_norm` times the
-weights that it starts from. Measured, honest updates have 0.04 times their norm (the default and
-the quick config, starting weights as shipped), 0.1 (SGD from random weights) and 0.3 (five local
-epochs from random weights); noise that a node adds itself comes to about 8 (multiplier 1, clipping
+weights that it starts from. Measured, honest updates have at most 0.04 times their norm (the quick
+config), 0.08 (the default), 0.1 (SGD from random weights) and 0.3 (five local epochs from random
+weights); noise that a node adds itself comes to about 8 (multiplier 1, clipping
 norm 1). Batch statistics are no weights: they are bounded one by one.
 
 Two more rules may be on: a fixed limit, and a multiple of the median over the accepted updates of

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from fl_ppseg.city_names import is_folder_name
 from fl_ppseg.errors import RunError
 from fl_ppseg.messages import Description, Role
 
@@ -75,8 +74,6 @@ class Roster:
                 not of this run.
         """
         city = description.city
-        if not is_folder_name(city):
-            raise TakenError("a node's name for its city is none: one short line without / is")
         if enrolled and enrolled != city:
             raise TakenError(f"a node that was enrolled as {enrolled} claims to be {city}")
         if self._expected is not None:

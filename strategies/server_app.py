@@ -10,6 +10,7 @@ import secrets
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -26,6 +27,7 @@ from strategies.city_strategy import CityStrategy
 from strategies.claims import Claims
 from strategies.grid import LazyGrid, StoppedError
 from strategies.local_only import LocalOnlyStrategy
+from strategies.resuming import tell_of_earlier
 from strategies.roll_call import RollCall
 from strategies.submitted import expected_roles, submission
 
@@ -70,6 +72,7 @@ class Federation:
             len(roll.roster.with_role("val")),
         )
         self._say_what_is_not_robust(config, len(roll.roster.with_role("train")))
+        tell_of_earlier(rounds, self.folder.lines(), self.observer)
         for (arm, seed), round in rounds.items():
             if round < config.federation.num_rounds:
                 self._train(grid, roll, claims, config, arm, seed)
@@ -169,7 +172,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Entry of `flwr run .`: run-config names the prepared run folder and the number of nodes."""
     run = submission(context.run_config)
-    folder = RunFolder(run.run_dir)
+    folder = RunFolder(Path(run.run_dir))
     try:
         Federation(folder, RecordedObserver(folder.progress), run.num_nodes).run(grid)
     except OSError as error:

@@ -14,8 +14,9 @@ MAX_NODES = 20_000
 PREPARE = "python -m fl_ppseg.simulate --prepare"
 
 
-def _check_folder(path: Path) -> Path:
-    if not path.is_absolute() or not (path / "config.yaml").is_file():
+def _check_folder(path: str) -> str:
+    folder = Path(path)
+    if "\0" in path or not folder.is_absolute() or not (folder / "config.yaml").is_file():
         raise ValueError(f"wanted the absolute path of a prepared run folder: {PREPARE}")
     return path
 
@@ -23,7 +24,9 @@ def _check_folder(path: Path) -> Path:
 class Submission(Section):
     """The run config of `flwr run`, and of the coordinator's `run`."""
 
-    run_dir: Annotated[Path, AfterValidator(_check_folder)] = Field(alias="run-dir")
+    run_dir: Annotated[str, Field(max_length=4096, strict=True), AfterValidator(_check_folder)] = (
+        Field(alias="run-dir")
+    )
     """The prepared run folder."""
     num_nodes: Annotated[int, Field(gt=0, le=MAX_NODES, strict=True)] = Field(alias="num-nodes")
     """Nodes to wait for, evaluate-only ones included."""

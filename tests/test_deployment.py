@@ -299,3 +299,30 @@ def test_another_authority_is_refused_in_a_line(federated: Federated) -> None:
 def test_config_of_the_run_folder_names_no_images(federated: Federated) -> None:
     config = yaml.safe_load((federated.folder / "run" / "config.yaml").read_text())
     assert config["data"]["root"] is None
+
+
+def test_a_revoked_city_is_out_at_once_and_back_once_it_is_enrolled_again(
+    federated: Federated,
+) -> None:
+    home = federated.folder / "coordinator"
+
+    def status() -> list[str]:
+        return call("strategies.coordinator", "status", "--home", home).stdout.splitlines()
+
+    done = call("strategies.coordinator", "revoke", "--home", home, "lindau")
+    assert done.returncode == 0, done.stderr
+    assert "its next request is refused" in done.stderr
+    lines = status()
+    assert any(line.startswith("lindau: revoked (SHA256:") for line in lines)
+    assert not any(line.startswith("lindau: ") and "connected" in line for line in lines)
+    run = federated.train()
+    assert run.returncode == 2
+    assert "not enrolled: lindau" in run.stderr
+    key = federated.folder / "lindau" / "node.pub"
+    enrol = ("strategies.coordinator", "enrol", "--home", home, "lindau", key)
+    assert "add --replace" in call(*enrol).stderr
+    assert call(*enrol, "--replace").returncode == 0
+    end = time.monotonic() + 150
+    while "lindau: connected" not in status():
+        assert time.monotonic() < end
+        time.sleep(2)

@@ -197,7 +197,8 @@ def message(monkeypatch: pytest.MonkeyPatch) -> Message:
 
 
 def context(policy: Path) -> Context:
-    return Context(7, 7, {"policy": str(policy)}, RecordDict(), {})
+    config = {"policy": str(policy), "state": str(policy.parent / "app" / "state")}
+    return Context(7, 7, config, RecordDict(), {})
 
 
 def run_of(version: str = __version__, name: str = "fl-ppseg/fl-ppseg") -> Run:
@@ -211,6 +212,8 @@ def policy(tmp_path: Path) -> Path:
     path = tmp_path / "policy.yaml"
     path.write_text("{city: aachen, role: train, arms: {}}\n")
     path.chmod(0o600)
+    assert main(["init", "--home", str(tmp_path / "node"), "--city", "aachen"]) == 0
+    (tmp_path / "node" / "app").rename(tmp_path / "app")  # with a ledger, as init makes it
     return path
 
 

@@ -1,10 +1,10 @@
 """What `init` was told is read as it was written, by coordinator and node alike."""
 
-import json
 import os
 import re
 from pathlib import Path
 
+import must_fail
 import pytest
 
 from clients.node.home import Settings as NodeSettings
@@ -36,7 +36,6 @@ def test_a_damaged_file_is_one_line_that_names_it(text: str, tmp_path: Path) -> 
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-VECTORS = Path(__file__).with_name("vectors") / "must_fail" / "node_settings.json"
 CONTROL = "city: aachen\napp_home: /srv/node/app\nnode_user: fl-node\napp_user: fl-app\n"
 
 
@@ -51,15 +50,11 @@ def test_the_vectors_control_is_good(tmp_path: Path) -> None:
     assert load_node(CONTROL.encode(), tmp_path).app_user == "fl-app"
 
 
-@pytest.mark.parametrize(
-    "vector", json.loads(VECTORS.read_text()), ids=lambda vector: vector["name"]
-)
-def test_must_fail_vectors(vector: dict[str, str], tmp_path: Path) -> None:
-    """`content` is the file; `times` repeats it; `{rest}` stands for the control."""
-    text = vector["content"] * int(vector.get("times", 1))
-    content = bytes.fromhex(vector["hex"]) if "hex" in vector else text.encode()
-    with pytest.raises(InputError, match=re.escape(vector["error"])) as caught:
-        load_node(content, tmp_path)
+@must_fail.of("node_settings")
+def test_must_fail_vectors(vector: must_fail.Vector, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=re.escape(vector.error)) as caught:
+        load_node(vector.content, tmp_path)
+    assert str(tmp_path / "node.yaml") in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1000
 

@@ -14,6 +14,7 @@ from fl_ppseg.progress.observer import TrackingObserver
 
 EVENTS: dict[str, tuple[Any, ...]] = {
     "run_started": (["plain", "per-image"], [0, 3], 5, 2, 1),
+    "arm_resumed": ("plain", 0, 2, [0.5, 0.25], [40.0]),
     "arm_started": ("plain", 3),
     "round_started": (4,),
     "replied": ("aachen", "train", 1, 2, 0.25),

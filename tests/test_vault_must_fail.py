@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from must_fail import MustFail, must_fail
+from must_fail import Vector, of
 from small_owner import PASSPHRASE, Owner, fails
 
 from clients.vault import backup
@@ -20,11 +20,6 @@ from fl_ppseg.keys import ClientKey
 from strategies.coordinator.command import main as coordinator
 
 SECRET = bytes(range(100, 132))
-
-
-def vectors(parser: str) -> pytest.MarkDecorator:
-    found = must_fail(parser)
-    return pytest.mark.parametrize("vector", found, ids=[each.name for each in found])
 
 
 def refusal(error: BaseException) -> str:
@@ -49,8 +44,8 @@ def file_of(tmp_path: Path, content: bytes) -> Path:
 # Key files.
 
 
-@vectors("key_file")
-def test_key_file(vector: MustFail, tmp_path: Path) -> None:
+@of("key_file")
+def test_key_file(vector: Vector, tmp_path: Path) -> None:
     path = file_of(tmp_path, vector.content)
     with pytest.raises(InputError) as caught:
         ClientKey.load(path)
@@ -80,9 +75,9 @@ RECORD = Record(
 )
 
 
-@vectors("record")
-def test_record(vector: MustFail) -> None:
-    with pytest.raises(ValueError) as caught:
+@of("record")
+def test_record(vector: Vector) -> None:
+    with pytest.raises((ValueError, InputError)) as caught:
         parse_record(vector.content)
     message = refusal(caught.value)
     assert vector.error in message
@@ -123,14 +118,14 @@ def test_a_name_that_is_no_records_reaches_no_file(name: str, tmp_path: Path) ->
 # Backups: what is sealed, and what is in it.
 
 
-@vectors("backup")
-def test_backup(vector: MustFail, tmp_path: Path, quick: None) -> None:
-    is_inside = vector.text is not None
-    content = seal(vector.content, PASSPHRASE) if is_inside else vector.content
+@of("backup")
+def test_backup(vector: Vector, tmp_path: Path, quick: None) -> None:
+    is_sealed = vector.name.startswith("sealed: ")  # the others are what is in it
+    content = vector.content if is_sealed else seal(vector.content, PASSPHRASE)
     path = file_of(tmp_path, content)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(InputError) as caught:
-        restore(Vault(tmp_path / "v"), open_backup(path, "aachen", Passphrase(PASSPHRASE, ())))
+        open_backup(path, "aachen", Passphrase(PASSPHRASE, ()))
     assert vector.error in refusal(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -165,22 +160,21 @@ def test_a_backup_of_more_than_a_gigabyte_is_not_read(
 # Passphrases.
 
 
-@vectors("passphrase_file")
-def test_passphrase_file(vector: MustFail, tmp_path: Path) -> None:
+@of("passphrase_file")
+def test_passphrase_file(vector: Vector, tmp_path: Path) -> None:
     path = file_of(tmp_path, vector.content)
     with pytest.raises(InputError) as caught:
         require_strength(from_file(path, seals=True).text)
     assert vector.error in refusal(caught.value)
-    assert vector.content.decode("utf-8", "replace").strip()[:9] not in str(caught.value) or (
-        len(vector.content) < 4
-    )
+    said = vector.content.decode("utf-8", "replace").strip()[:9]
+    assert len(said) < 4 or said not in str(caught.value)
 
 
 # Names of cities.
 
 
-@vectors("city_name")
-def test_city_name(vector: MustFail, owner: Owner, capsys: pytest.CaptureFixture[str]) -> None:
+@of("city_name")
+def test_city_name(vector: Vector, owner: Owner, capsys: pytest.CaptureFixture[str]) -> None:
     """One rule, at every door: the vault, the node, the coordinator, the run folder."""
     name = vector.content.decode("utf-8", "surrogatepass")
     with pytest.raises(InputError) as caught:
@@ -195,9 +189,9 @@ def test_city_name(vector: MustFail, owner: Owner, capsys: pytest.CaptureFixture
         owner.call("encrypt", "--vault", owner.vaults, option, *owner.encrypt_options()),
         vector.error,
     )
-    init = ["--out", str(place), "--val-cities", "bonn", f"--cities={name}"]
-    assert run(initialise, init) == 2
-    if "," not in name and name == name.strip():
+    if "," not in name and name == name.strip():  # a list of names, blanks around them
+        init = ["--out", str(place), "--val-cities", "bonn", f"--cities={name}"]
+        assert run(initialise, init) == 2
         assert vector.error in capsys.readouterr().err
     enrol = ["enrol", "--home", str(place), "--public", str(owner.passphrase), "--", name]
     assert run(coordinator, enrol) == 2

@@ -14,7 +14,7 @@ Main = Callable[[Sequence[str] | None], int]
 COMMANDS = {
     "clients.vault": (
         vault,
-        "new backup restore rotate retire encrypt decrypt verify show withdraw",
+        "new backup restore rotate retire encrypt decrypt verify show withdraw list clear",
     ),
     "clients.node": (node, "init start app template"),
     "strategies.coordinator": (

@@ -38,13 +38,15 @@ def _place(path: Path) -> Path:
         or ".." in path.parts
         or not str(path).isprintable()
     ):
-        raise ValueError(f"{str(path)!r} is no folder: expected an absolute path without '..'")
+        raise ValueError(
+            f"{str(path)[:200]!r} is no folder: expected an absolute path without '..'"
+        )
     return path
 
 
 def _user(text: str) -> str:
     if not USER.fullmatch(text):
-        raise ValueError(f"{text!r} is no name of a user")
+        raise ValueError(f"{text[:80]!r} is no name of a user")
     return text
 
 

@@ -214,8 +214,8 @@ def _explain(text: str, key: str) -> str | None:
         return "the coordinator's certificate is not to be trusted any more; check --ca with them"
     if "401" in text or "terminated gracefully" in text:
         return (
-            f"the coordinator does not accept this node's signature: its key ({key}) is not "
-            "enrolled any more, or this machine's clock is wrong; trying again"
+            f"the coordinator does not admit this node: its key ({key}) is not enrolled, or this "
+            f"machine's clock is wrong; trying again every {REJOIN_SECONDS:.0f} s"
         )
     return None
 

@@ -33,11 +33,11 @@ from clients.vault.layout import (
 from clients.vault.passphrases import Passphrase, require_strength
 from fl_ppseg.atomic_file import write_in
 from fl_ppseg.city_names import is_folder_name
+from fl_ppseg.config.documents import parse_json
 from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import private_folder, write_atomically
 from fl_ppseg.keys import ClientKey
-from fl_ppseg.strict_json import parse_json
 
 HEADER: Final = b"fl_ppseg/v1/vault-backup\n"
 SALT_BYTES: Final = 16
@@ -224,10 +224,7 @@ def _read(path: Path) -> bytes:
 
 def _files_of(content: bytes, path: Path, city: str) -> Mapping[str, str]:
     """The files in an opened backup, each of a name and size that a vault of ours has."""
-    try:
-        values = parse_json(content, max_bytes=MAX_BACKUP_BYTES)
-    except ValueError as error:
-        raise InputError(f"{path}: holds no files of a vault ({error})") from None
+    values = parse_json(content, f"content of {path}", MAX_BACKUP_BYTES)
     if not isinstance(values, dict) or values.keys() != {"city", "files"}:
         raise InputError(f"{path}: holds no files of a vault; expected city and files")
     owner, files = values["city"], values["files"]

@@ -1,9 +1,7 @@
 """Shards under way: begun with their salts on disk, gone on with, or abandoned without a trace."""
 
 import logging
-import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +18,7 @@ from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError
 from fl_ppseg.manifest import SCHEMA, Manifest, read_manifest
 from fl_ppseg.shard import open_shard
-from fl_ppseg.shard_draft import ShardDraft, record_of
+from fl_ppseg.shard_draft import ShardDraft, record_of, remove_draft
 from fl_ppseg.views import scored_size
 
 logger = logging.getLogger(__name__)
@@ -114,15 +112,13 @@ def abandon(vault: Vault, place: Path) -> None:
     """Remove a draft, and its record: what that could decrypt is gone with it."""
     if (name := record_of(place)) is not None:
         vault.drop_record(name)
-    shutil.rmtree(place, ignore_errors=True)
+    remove_draft(place)
 
 
 def abandon_all(vault: Vault) -> None:
     """Remove all drafts of a vault: what no command goes on with any more."""
     for place in sorted((vault.folder / DRAFTS).glob("*")):
         abandon(vault, place)
-    with suppress(OSError):
-        (vault.folder / DRAFTS).rmdir()
 
 
 def flaw(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> str | None:

@@ -15,13 +15,13 @@ from typing import ClassVar, Final, Literal
 from pydantic import ConfigDict, TypeAdapter
 
 from clients.vault.assignment import PRIVATE, SHARDS, Assignment, folder_mode
+from clients.vault.layout import HANDED_OVER
 from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError
 from fl_ppseg.manifest import Digest
 from fl_ppseg.plain_json import read_as
 
-FILE: Final = "handed_over.json"
-MAX_BYTES: Final = 2**24
+MAX_BYTES: Final = 2**26
 SCHEMA: Final = 1
 
 Kind = Literal["shards", "private"]
@@ -51,7 +51,7 @@ def parse_handed_over(content: bytes, source: str) -> HandedOver:
     Raises:
         InputError: It is damaged, or of another version.
     """
-    found = read_as(_FORM, content, f"{source}: damaged list of what was handed over")
+    found = read_as(_FORM, content, f"{source}: damaged list of what was handed over", MAX_BYTES)
     if found.schema != SCHEMA:
         raise InputError(f"{source}: of version {found.schema}, expected {SCHEMA}")
     return found
@@ -67,10 +67,10 @@ def handed_over(vault: Path) -> HandedOver:
         InputError: The file is damaged, or another user's.
     """
     with Directory.open(vault) as folder:
-        if folder.find(FILE) is None:
+        if folder.find(HANDED_OVER) is None:
             return HandedOver(SCHEMA)
-        content = folder.read(FILE, MAX_BYTES, own=True)
-    return parse_handed_over(content, str(vault / FILE))
+        content = folder.read(HANDED_OVER, MAX_BYTES, own=True)
+    return parse_handed_over(content, str(vault / HANDED_OVER))
 
 
 def note(vault: Path, kind: Kind, digest: str) -> None:
@@ -81,7 +81,7 @@ def note(vault: Path, kind: Kind, digest: str) -> None:
     names = sorted({*before.names(kind), digest})
     after = replace(before, shards=names) if kind == SHARDS else replace(before, private=names)
     with Directory.open(vault) as folder:
-        folder.write(FILE, json.dumps(asdict(after)))
+        folder.write(HANDED_OVER, json.dumps(asdict(after)))
 
 
 def private_place(vault: Path, job: Assignment, digest: str) -> Path:

@@ -52,7 +52,7 @@ def parse_owner(content: bytes, source: str) -> Owner:
     Raises:
         InputError: It is damaged, or of another version.
     """
-    found = read_as(_FORM, content, f"{source}: damaged marker of a node folder")
+    found = read_as(_FORM, content, f"{source}: damaged marker of a node folder", MAX_BYTES)
     if found.schema != SCHEMA:
         raise InputError(f"{source}: of version {found.schema}, expected {SCHEMA}")
     return found
@@ -164,9 +164,10 @@ def check(path: Path, city: str) -> None:
             link, or somebody else could replace it.
     """
     there = next(place for place in (path, *path.parents) if os.path.lexists(place))
+    if not there.is_dir():
+        raise InputError(f"{path}: nothing can be written there ({there} is no folder)")
     if there != path:
-        if there.is_dir():
-            Directory.open(there).close()
+        Directory.open(there).close()
         return
     with _opened(path) as folder:
         found = _owner(folder)
@@ -184,10 +185,10 @@ def check(path: Path, city: str) -> None:
 
 def readers_of(path: Path) -> int | None:
     """Id of the group that may read a node folder; None: it has none, or is not there yet."""
-    if not path.is_dir():
+    if not (path / MARKER).is_file():
         return None
     found = path.stat()
-    return found.st_gid if found.st_mode & stat.S_IRGRP else None
+    return found.st_gid if stat.S_IMODE(found.st_mode) == 0o750 else None
 
 
 def refuse_links(folder: Directory) -> None:

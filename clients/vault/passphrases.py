@@ -127,20 +127,7 @@ def _passphrase(given: str, earlier: tuple[str, ...], remark: str | None) -> Pas
 
 
 def _text_of(path: Path) -> str:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); name the file of the passphrase"
-        ) from None
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
-        check_own(path, found)
-        if stat.S_IMODE(found.st_mode) & 0o077:
-            raise InputError(f"{path}: open to others; run chmod 600 on it")
-        if stat.S_ISDIR(found.st_mode):
-            raise InputError(f"{path}: is a folder; name the file of the passphrase")
-        content = file.read(MAX_BYTES + 1)
+    content = _content_of(path)
     if len(content) > MAX_BYTES:
         raise InputError(f"{path}: more than {MAX_BYTES} bytes; expected a passphrase in one line")
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
@@ -149,3 +136,19 @@ def _text_of(path: Path) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError:
         raise InputError(f"{path}: is no UTF-8 text; save it as UTF-8") from None
+
+
+def _content_of(path: Path) -> bytes:
+    """The first bytes of a file, or of a pipe, that is this user's alone."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(file.fileno())
+            check_own(path, found)
+            if stat.S_IMODE(found.st_mode) & 0o077:
+                raise InputError(f"{path}: open to others; run chmod 600 on it")
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); name the file of the passphrase"
+        ) from None

@@ -17,8 +17,7 @@ from PIL import Image
 
 from clients.vault.keyring import Vault
 from clients.vault.recovery import Plain, decrypted, wrong_samples
-from clients.vault.scene_ids import split_scene_id
-from fl_ppseg.atomic_file import CREATE
+from fl_ppseg.atomic_file import CREATE, plain_name
 from fl_ppseg.dataset import IMAGES, LABEL_SUFFIX, LABELS
 from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError
@@ -129,7 +128,7 @@ def _noted(vault: Vault) -> Path | None:
 
 
 def _write(root: Directory, view: Plain, label_ids: np.ndarray) -> None:
-    split, city, stem = split_scene_id(view.scene_id)
+    split, city, stem = view.scene_id.split("/", 2)
     name = f"{stem}_view{view.view}" if view.view else stem
     image = Image.fromarray(np.ascontiguousarray(view.image.transpose(1, 2, 0)))  # CHW -> HWC
     labels = Image.fromarray(label_ids[view.labels]).resize(image.size, Image.Resampling.NEAREST)
@@ -148,7 +147,7 @@ def _write(root: Directory, view: Plain, label_ids: np.ndarray) -> None:
 def _save(picture: Image.Image, folder: Directory, name: str) -> None:
     """A new PNG, its owner's alone."""
     try:
-        descriptor = os.open(name, CREATE, 0o600, dir_fd=folder.descriptor)
+        descriptor = os.open(plain_name(name), CREATE, 0o600, dir_fd=folder.descriptor)
     except FileExistsError:
         raise InputError(
             f"{folder.path / name}: two views of the shard have this name; the record of its names "

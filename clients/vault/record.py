@@ -15,10 +15,10 @@ from typing import Final, Literal, Self
 
 from clients.vault.layout import MAX_RECORD_BYTES
 from fl_ppseg.config import ArmConfig
+from fl_ppseg.config.documents import parse_json
 from fl_ppseg.dataset import Scene
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SALT_BYTES, ClientKey, SubKey, new_salt
-from fl_ppseg.strict_json import parse_json
 
 Part = Literal["train", "heldout"]
 """Part of a shard."""
@@ -130,7 +130,7 @@ def read_record(path: Path) -> Record:
         ):
             raise ValueError("its hash differs")
         return parse_record(content)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, InputError) as error:
         raise InputError(
             f"{path}: damaged salts of derived keys ({error}); restore the vault's backup"
         ) from None
@@ -140,9 +140,14 @@ def parse_record(content: bytes) -> Record:
     """The record in a file's bytes.
 
     Raises:
-        ValueError: It is none; the message tells no salt.
+        InputError: It is no JSON, or too large or deep.
+        ValueError: It is no record; the message tells no salt.
     """
-    values = parse_json(content, max_bytes=MAX_RECORD_BYTES)
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("no UTF-8 text") from None
+    values = parse_json(text, "record", MAX_RECORD_BYTES)
     named = {each.name for each in fields(Record)}
     if not isinstance(values, dict) or not named - {"label_ids"} <= values.keys() <= named:
         raise ValueError(f"expected an object with {', '.join(sorted(named))}")

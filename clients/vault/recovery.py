@@ -9,7 +9,6 @@ import numpy as np
 
 from clients.vault.keyring import Vault
 from clients.vault.record import CLIENT, Part, Record, view_name
-from clients.vault.scene_ids import split_scene_id
 from clients.vault.sealing import hashed
 from fl_ppseg.ciphers import decrypt
 from fl_ppseg.errors import InputError
@@ -86,7 +85,7 @@ def wrong_samples(vault: Vault, folder: Path) -> list[str]:
 
 
 def _check(folder: Path, shard: ShardPart, record: Record) -> None:
-    """See that a shard and the owner's record are of each other, and names can be those of files.
+    """See that a shard and the owner's record are of each other.
 
     Raises:
         InputError: They are not.
@@ -103,8 +102,6 @@ def _check(folder: Path, shard: ShardPart, record: Record) -> None:
             f"{folder}: is not what the vault's record {manifest.record} was made for; the shard "
             "or the vault was changed, so encrypt the images again"
         )
-    for name in (*record.train, *record.heldout):
-        split_scene_id(name)
 
 
 def _stored(shard: ShardPart, train: list[str], heldout: list[str]) -> Iterator[Plain]:

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from clients.policy import nodes_folder
+from fl_ppseg.config.documents import parse_json
 from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import private_folder, write_atomically
-from fl_ppseg.strict_json import parse_json
 
 NODES: Final = ".nodes"
 SHARED: Final = ".shared"
@@ -148,8 +148,8 @@ def cities_in(vaults: Directory) -> list[str]:
 
 def is_marked(vault: Directory) -> bool:
     """Whether a simulation made a vault, so that its keys are nobody's."""
-    with suppress(OSError, ValueError, InputError):
-        values = parse_json(vault.read(MARK, 4096), max_bytes=4096)
+    with suppress(OSError, InputError):
+        values = parse_json(vault.read(MARK, 4096), MARK)
         return isinstance(values, dict) and values.get("schema") == SCHEMA
     return False
 
@@ -183,12 +183,13 @@ def _run(place: Directory, seconds: float) -> Run | None:
 def _noted(place: Directory) -> Path | None:
     """The run folder that was written down."""
     try:
-        values = parse_json(place.read(NOTE, 2**16), max_bytes=2**16)
-    except (OSError, ValueError, InputError):
+        values = parse_json(place.read(NOTE, 2**16), NOTE)
+    except (OSError, InputError):
         return None
     run = values.get("run") if isinstance(values, dict) else None
-    is_path = isinstance(run, str) and run.startswith("/") and "\0" not in run
-    return Path(run) if is_path else None
+    if not isinstance(run, str) or not run.startswith("/") or "\0" in run:
+        return None
+    return Path(run)
 
 
 @contextmanager

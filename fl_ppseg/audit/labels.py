@@ -85,11 +85,11 @@ class LabelAttack:
         Raises:
             InputError: As `client`.
         """
-        weights = {name: value.numpy().copy() for name, value in self.network.state_dict().items()}
+        weights = arrays_of(self.network)
         with client(self.config, self.arm, weights, scenes[:1], heldout=scenes[1:]) as owner:
-            return tuple(self._tried(owner, *variant) for variant in self._variants())
+            return tuple(self.tried(owner, *variant) for variant in self.variants())
 
-    def _variants(self) -> list[tuple[str, SETR, dict[str, Any]]]:
+    def variants(self) -> list[tuple[str, SETR, dict[str, Any]]]:
         """Name, model, and fields of its requests that are not as agreed."""
         arm = arms_of(self.config)[self.arm]
         section = model_settings(self.config.model, self.arm, arm)
@@ -102,7 +102,17 @@ class LabelAttack:
             load(network, {n: self.network.state_dict()[n].numpy() for n in EMBEDDING_TENSORS})
         return [(OWN, network, other), (AGREED, self.network, {})]
 
-    def _tried(self, owner: Client, model: str, network: SETR, other: Any) -> LabelFinding:
+    def tried(
+        self, owner: Client, model: str, network: SETR, other: Mapping[str, Any]
+    ) -> LabelFinding:
+        """Attack one client with one model.
+
+        Args:
+            owner: The client, with held-out images.
+            model: What the model is called.
+            network: The model.
+            other: Fields of the requests that are not as agreed.
+        """
         started = time.monotonic()
         truth = owner.truth.heldout
         node = _Node(owner, other, self.config.federation.num_rounds)
@@ -110,11 +120,11 @@ class LabelAttack:
         likely = prior(self.public_labels, _num_classes(self.network), size)
         without = np.stack([usual(likely)] * len(truth))
         found = Recovered(without, np.full_like(without, IGNORED), 0)
-        if is_readable(network):
+        if not is_readable(network):
+            node.reason = "such weights are made for naive and PUP decoders, not for this model"
+        elif not other or node.ask(arrays_of(network)) is not None:  # else nothing is to be made
             oracle = Oracle(network, self.own[:NUM_LOOKED_AT])
             found = evaluation_oracle(node.ask, oracle, likely, len(truth), self.num_requests)
-        else:
-            node.reason = "such weights are made for naive and PUP decoders, not for this model"
         right, certain = matched(truth, found)
         return LabelFinding(
             attack=ATTACK,
@@ -172,6 +182,11 @@ def matched(truth: Sequence[Labels], found: Recovered) -> tuple[float, float]:
     ]
     num_labelled = max(sum(int(np.sum(one != IGNORED)) for one in truth), 1)
     return float(right[rows, columns].sum() / num_labelled), float(sum(sure) / num_labelled)
+
+
+def arrays_of(network: SETR) -> Arrays:
+    """The weights of a model, as requests carry them."""
+    return {name: value.numpy().copy() for name, value in network.state_dict().items()}
 
 
 def _num_classes(network: SETR) -> int:

@@ -105,8 +105,8 @@ class Client:
         settings = model_settings(config.model, arm, self._protection)
         patch_size = kernel[EMBEDDING_TENSORS[0]].shape[-1]
         self._model = settings.model_copy(update={"patch_size": patch_size})
-        policy, self.truth = self._prepared(kernel, scenes, heldout, place)
-        self._node = _Node(policy)
+        self.policy, self.truth = self._prepared(kernel, scenes, heldout, place)
+        self._node = _Node(self.policy)
 
     def answer(self, weights: Arrays, round: int = 1) -> Exchange:
         """Train a round and keep what the coordinator sees.

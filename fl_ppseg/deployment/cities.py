@@ -10,11 +10,12 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from fl_ppseg.city_names import DEPLOYED, deployed_city
-from fl_ppseg.config import Section, validate
+from fl_ppseg.config import Section, parse_json, read_text, validate
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 
 FILE = "cities.json"
+MAX_CITIES = 10_000
 NAME = DEPLOYED
 """What a city may be called; see `city_names`."""
 
@@ -22,20 +23,22 @@ NAME = DEPLOYED
 class Cities(Section):
     """Names of the nodes of a run."""
 
-    train: Annotated[tuple[str, ...], Field(min_length=1)]
+    train: Annotated[tuple[str, ...], Field(min_length=1, max_length=MAX_CITIES)]
     """Cities that train, and are scored on held-out images of their own."""
-    val: Annotated[tuple[str, ...], Field(min_length=1)]
+    val: Annotated[tuple[str, ...], Field(min_length=1, max_length=MAX_CITIES)]
     """Cities that only evaluate."""
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
+        seen: set[str] = set()  # a file system may not tell upper from lower case
         for city in self.all:
             try:
                 deployed_city(city)
             except InputError as error:
                 raise ValueError(str(error)) from None
-            if self.all.count(city) > 1:
+            if city.lower() in seen:
                 raise ValueError(f"{city} is named twice")
+            seen.add(city.lower())
         return self
 
     @property
@@ -57,10 +60,9 @@ def load_cities(run: Path) -> Cities:
     """
     path = run / FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        values = parse_json(read_text(path), str(path))
+    except InputError as error:
         raise InputError(
-            f"{path}: no cities of a run ({type(error).__name__}); make the run folder with "
-            "python -m fl_ppseg.initialise"
+            f"{error}; no cities of a run: make the run folder with python -m fl_ppseg.initialise"
         ) from None
     return validate(Cities, values, str(path))

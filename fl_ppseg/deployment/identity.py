@@ -8,8 +8,14 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fl_ppseg.config import read_bytes
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
+
+MAX_PUBLIC_BYTES = 4096
+"""Of node.pub, which has 250."""
+KIND = "ecdsa-sha2-nistp384 "
+"""How its line begins."""
 
 
 def key_pair(comment: str) -> tuple[bytes, bytes]:
@@ -43,13 +49,16 @@ def read_public_key(path: Path) -> bytes:
     """A node's public key in PEM, as Flower's SuperLink knows it.
 
     Raises:
-        InputError: The file holds no EC key in OpenSSH's format.
+        InputError: The file cannot be read, or holds another thing than one P-384 key in OpenSSH's
+            format.
     """
+    content = read_bytes(path, MAX_PUBLIC_BYTES)
     try:
-        key = serialization.load_ssh_public_key(path.read_bytes())
-    except (ValueError, UnsupportedAlgorithm):
+        (line,) = content.decode("utf-8").splitlines()  # one key a file
+        key = serialization.load_ssh_public_key(content) if line.startswith(KIND) else None
+    except (ValueError, UnsupportedAlgorithm, NotImplementedError):  # e.g. a compressed point
         key = None
-    if not isinstance(key, ec.EllipticCurvePublicKey):
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp384r1":
         raise InputError(f"{path}: no node's public key; wanted the node.pub of clients.node init")
     return key.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo

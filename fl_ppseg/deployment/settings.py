@@ -5,7 +5,8 @@ from typing import TypeVar
 
 import yaml
 
-from fl_ppseg.config import Section, read_yaml, validate
+from fl_ppseg.config import Section, validate
+from fl_ppseg.config.documents import parse_yaml
 from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
@@ -29,12 +30,16 @@ def load_settings(schema: type[Settings], path: Path, who: str, init: str) -> Se
     """
     try:
         with Directory.open(path.parent) as folder:
-            folder.read(path.name, MAX_BYTES, own=True)
+            content = folder.read(path.name, MAX_BYTES, own=True)
     except FileNotFoundError:
         raise InputError(
             f"{path.parent}: no {who} lives here; make one with python -m {init}"
         ) from None
-    return validate(schema, read_yaml(path), str(path))
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    return validate(schema, parse_yaml(text, str(path)), str(path))
 
 
 def save_settings(settings: Section, path: Path) -> None:

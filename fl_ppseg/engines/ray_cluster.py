@@ -36,8 +36,10 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
 }
-LOST_WORKERS = ("ActorDiedError", "RayActorError", "WorkerCrashedError", "ActorUnavailableError")
-"""How Ray says that a client's process is gone."""
+LOST_WORKER = (
+    "a client process was killed, most likely for want of memory; choose fewer (--set "
+    "num_workers=1), or a smaller training.batch_size, data.image_size or model"
+)
 LOOPBACK = "127.0.0.1"
 NO_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray's switch between one machine (0) and a cluster, for which it would listen to others."""
@@ -145,6 +147,11 @@ def _workers() -> list[psutil.Process]:
     return []
 
 
+def names_lost_worker(text: str) -> bool:
+    """Whether an error of Flower's names what Ray raises when a client's process is gone."""
+    return "ray.exceptio" in text and "TaskError" not in text
+
+
 def run_on_ray(
     server_app: "ServerApp", client_app: "ClientApp", num_nodes: int, cluster: RayCluster
 ) -> None:
@@ -169,11 +176,7 @@ def run_on_ray(
             run_simulation(server_app, client_app, num_nodes, backend_config=backend)
         except RuntimeError as error:
             cause = error.__cause__ or error
-            if is_out_of_memory(cause) or type(cause).__name__ in LOST_WORKERS:
-                raise RunError(
-                    "a client process was killed, most likely for want of memory; choose fewer "
-                    "(--set num_workers=1), or a smaller training.batch_size, data.image_size or "
-                    "model"
-                ) from error
+            if is_out_of_memory(cause) or names_lost_worker(str(type(cause))):
+                raise RunError(LOST_WORKER) from error
             why = f"{type(cause).__name__}: {cause}"
             raise RunError(f"Flower's simulation ended ({why})") from error

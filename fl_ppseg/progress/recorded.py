@@ -43,6 +43,12 @@ class RecordedObserver(SilentObserver):
             "run_started", list(arms), list(seeds), num_rounds, num_train_clients, num_val_nodes
         )
 
+    def arm_resumed(
+        self, arm: str, seed: int, num_done: int, losses: Sequence[float], mious: Sequence[float]
+    ) -> None:
+        """Writes the event."""
+        self._write("arm_resumed", arm, seed, num_done, list(losses), list(mious))
+
     def arm_started(self, arm: str, seed: int) -> None:
         """Writes the event."""
         self._write("arm_started", arm, seed)
@@ -120,8 +126,11 @@ def _events(observer: RunObserver) -> dict[str, Any]:
     def round_finished(round: int, loss: float | None, scores: list[float] | None) -> None:
         observer.round_finished(round, loss, None if scores is None else RecordedScores(*scores))
 
-    names = ("run_started", "arm_started", "round_started", "replied", "arm_finished", "message")
+    names = (
+        "run_started", "arm_resumed", "arm_started", "round_started", "replied", "arm_finished",
+        "message", "run_finished",
+    )  # fmt: skip
     return {
-        **{name: getattr(observer, name) for name in (*names, "run_finished")},
+        **{name: getattr(observer, name) for name in names},
         "round_finished": round_finished,
     }

@@ -59,18 +59,23 @@ def warnings(found: Survey) -> list[str]:
 def holds_train_ids(city: CityLabels) -> bool:
     """Whether label maps hold trainIds under the name of labelIds.
 
-    They do where all values are trainIds or 255, and, 0 left out, which is road or nothing, fewer
-    than half as many pixels are of a class if they are read as labelIds.
+    They may where all values are trainIds or 255. They do, of such, where most classes have larger
+    labelIds, of which none occurs, and at least half of the trainIds do; or where, 0 left out,
+    which is road or nothing, fewer than half as many pixels are of a class if they are read as
+    labelIds.
     """
+    num_classes, is_scored = city.classes.num_classes, city.classes.label_to_train != IGNORE_INDEX
     values = np.arange(256)
-    is_train_id = values < city.classes.num_classes
+    is_train_id = values < num_classes
     if city.counts[~is_train_id & (values != IGNORE_INDEX)].any():
         return False
+    larger = np.unique(city.classes.label_to_train[is_scored & ~is_train_id])
+    num_met = np.count_nonzero(city.counts[is_train_id])
+    if 2 * len(larger) >= num_classes and 2 * num_met >= num_classes:
+        return True
     others = city.counts.copy()
     others[0] = 0
-    as_train_ids = int(others[is_train_id].sum())
-    as_label_ids = int(others[city.classes.label_to_train != IGNORE_INDEX].sum())
-    return as_train_ids > 2 * as_label_ids
+    return int(others[is_train_id].sum()) > 2 * int(others[is_scored].sum())
 
 
 def _train_ids(cities: Sequence[CityLabels]) -> InputError:

@@ -23,7 +23,8 @@ ON_THE_RIGHT: Final = (2, 3)
 
 def survey_table(found: Survey) -> str:
     """By city: images, share of labelled pixels, labelIds met, classes that never occur."""
-    rows, lines = [HEADINGS], []
+    rows: list[tuple[str, ...]] = [HEADINGS]
+    lines: list[str] = []
     for split in dict.fromkeys(city.split for city in found.cities):
         cities = found.of_split(split)
         rows += [_row(city) for city in cities[:MAX_CITIES]]

@@ -66,7 +66,10 @@ def _withdraw(parser: Parser, argv: Sequence[str]) -> int:
     add_node(parser)
     add_owner(parser)
     options = parser.parse_args(argv)
-    vault = owners_vault(options.vault, options.city)
+    folder = options.vault / options.city
+    if not folder.is_dir():  # a vault without keys still knows what it handed over
+        raise InputError(f"{folder}: no such vault; expected the one that {options.node} is of")
+    vault = Vault(folder)
     with NodeDirectory.open(options.node, options.city) as node:
         removed, left = withdraw(node, vault)
     print(f"{options.node}: {options.city} has withdrawn; {len(removed)} folder(s) removed")

@@ -52,6 +52,12 @@ _SURE: Final = 1e3
 """How much more than the place the number counts: images between no two numbers answer nothing."""
 _FAINT: Final = 0.01
 """Factor of the heads' normalisations, so that ReLU lets all pass."""
+_LOUDEST: Final = 0.2
+"""The same where the pilot keeps values below 5: sums of values far from 0 lose digits."""
+_RAISED: Final = 4.0
+"""What is added to the number before the last ReLU; it is a fraction of 1."""
+_PILOT: Final = 2.0
+"""Beside a code of length 1: the number hardly changes what normalisations divide by."""
 _LEAST_CONTENT: Final = 4
 """Channels in which content is read."""
 _NEVER: Final = -1e9
@@ -127,12 +133,12 @@ class Oracle:
             edges: (E,), fewer than there are classes.
         """
         made = self._placed(np.zeros(self.grid, np.int64))
-        weight, bias = self._number_read(self._features(made))
+        shown, slope = self._shown_as(edges, self._features(made))
         num = len(edges) + 1
         rows, constants = _classifier(made)
         constants[:] = _NEVER
-        rows[:num, 0] = np.arange(num) * weight
-        constants[:num] = np.arange(num) * bias - np.cumsum([0.0, *edges])
+        rows[:num, 0] = np.arange(num) / slope
+        constants[:num] = -np.cumsum([0.0, *(shown / slope)])
         return made
 
     def asked(self, question: Question) -> Arrays:
@@ -148,12 +154,12 @@ class Oracle:
         for number, name in enumerate(names, 1):
             rows[number, 3 : 3 + len(name)] = name * scale[1:]
             constants[number] = name @ shift[1:]
-        weight, bias = self._number_read(features)
-        ends = ((self.num_bins + 1, -1, question.low), (self.num_bins + 2, 1, question.high))
-        for column, side, end in ends:
-            if np.isfinite(end):
-                rows[column, 0] = side * _SURE * weight
-                constants[column] = side * _SURE * (bias - end)
+        ends = np.array([question.low, question.high])
+        shown, slope = self._shown_as(np.where(np.isfinite(ends), ends, 0.0), features)
+        for column, side, end in ((1, -1, 0), (2, 1, 1)):
+            if np.isfinite(ends[end]):
+                rows[self.num_bins + column, 0] = side * _SURE / slope
+                constants[self.num_bins + column] = -side * _SURE * shown[end] / slope
         return made
 
     def answers(self, made: Arrays, size: tuple[int, int]) -> Bins:
@@ -194,11 +200,18 @@ class Oracle:
                 same = np.arange(_NUM_FIXED + len(self._code))
                 middle[same, same] = 1
             batch = f"{stage}norm.running_mean" in made
-            made[f"{stage}norm.weight"][...] = 1 if batch and number > 1 else _FAINT
-            made[f"{stage}norm.bias"][...] = 0 if batch and number > 1 else 1
+            is_faint = batch and number > 1  # by the normalisation before
+            made[f"{stage}norm.weight"][...] = 1 if is_faint else _FAINT
+            made[f"{stage}norm.bias"][...] = 0 if is_faint else 1
+            if not batch:  # the group of the pilot, which decides what it is divided by
+                first = self._network.get_submodule(f"{stage}norm").num_groups
+                made[f"{stage}norm.weight"][: len(weight) // first] = _LOUDEST
             if batch:
                 made[f"{stage}norm.running_mean"][...] = 0
                 made[f"{stage}norm.running_var"][...] = 1
+            if f"decoder.stages.conv{number + 1}.conv.weight" not in made:
+                made[f"{stage}norm.weight"][0] = 1 / _FAINT if is_faint else 1
+                made[f"{stage}norm.bias"][0] = _RAISED - (1 / _FAINT if is_faint else 0)
 
     def _number_images(self) -> None:
         """The first layer writes an image's number into all of its tokens."""
@@ -237,7 +250,7 @@ class Oracle:
         positions = made[POSITION_TENSOR]
         positions[...] = 0
         place = positions[0, -bins.size :]
-        half = np.where(np.arange(bins.size) % self.grid[1] < self.grid[1] / 2, 0.5, -0.5)
+        half = np.where(np.arange(bins.size) % self.grid[1] < self.grid[1] / 2, _PILOT, -_PILOT)
         for pair, values in ((self._pilot, half), (self._elsewhere, elsewhere / np.sqrt(2))):
             place[:, pair] = _LENGTH * np.stack([values, -values], axis=1)
         place[:, self._code] = _LENGTH * np.stack(code, axis=1)
@@ -257,11 +270,14 @@ class Oracle:
         hook.remove()
         return np.asarray(caught[0].double().numpy())
 
-    def _number_read(self, features: Floats) -> tuple[float, float]:
-        """Weight and bias that read an image's number from the features."""
+    def _shown_as(self, numbers: Floats, features: Floats) -> tuple[Floats, float]:
+        """What these numbers look like in the features, and the rise of it over a number.
+
+        Normalisation bends it a little, and by how much depends on the codes beside it.
+        """
         shown = features[:, 0].mean(axis=(1, 2))
-        weight, bias = np.polyfit(shown, self.numbers, 1)
-        return float(weight), float(bias)
+        curve = np.polynomial.Polynomial.fit(self.numbers, shown, min(2, len(shown) - 1))
+        return curve(numbers), float(np.ptp(shown) / np.ptp(self.numbers))
 
     def _code_read(self, features: Floats, codes: Floats) -> tuple[Floats, Floats]:
         """(1 + width,) each, what leads from the features to elsewhere and code; 0 where unused."""

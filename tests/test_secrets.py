@@ -141,7 +141,11 @@ class Run:
 
     @property
     def private_files(self) -> list[Path]:
-        return list(self.experiment.vault_dir.glob("*/private/*/*.safetensors"))
+        vaults, states = self.experiment.vault_dir, self.experiment.nodes / "state"
+        return [
+            *vaults.glob("*/private/*/*.safetensors"),
+            *states.glob("*/private/*/*.safetensors"),
+        ]
 
     @property
     def embeddings(self) -> list[np.ndarray]:

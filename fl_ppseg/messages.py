@@ -77,9 +77,9 @@ class Reply:
     round: int
     city: str
     num_examples: int
-    """Images that the local update or the evaluation used."""
+    """Images that the local update or the evaluation used; 0: nothing was labelled to train on."""
     loss: float | None
-    """Mean loss a labelled pixel; None where no pixel was labelled."""
+    """Mean loss a labelled pixel; None where there was none, or the owner demands noise."""
     seconds: float
     """Compute seconds on the node."""
     confusion: np.ndarray | None = None

@@ -43,7 +43,7 @@ class LocalUpdate:
     """Mean loss of the steps that saw a labelled pixel, weighted by their views; None: no step did,
     so that nothing was learnt."""
     num_examples: int
-    """Training images of the shard."""
+    """Training images of the shard; 0 where no step saw a labelled pixel."""
     seconds: float
 
 
@@ -89,7 +89,7 @@ def local_update(
         weights={name: value for name, value in state.items() if name not in private},
         private={name: state[name] for name in private},
         loss=loss,
-        num_examples=len(shard),
+        num_examples=len(shard) if loss is not None else 0,
         seconds=time.perf_counter() - start,
     )
 

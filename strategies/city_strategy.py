@@ -100,7 +100,7 @@ class CityStrategy(Strategy):
         """
         for ask, reply in self.gathering.answers(replies, ()):
             try:
-                self.run.claims.check_scoring(ask.member.city, reply)
+                self.run.claims.check_scoring(ask.member, reply)
             except ClaimError as error:
                 self.log.fail(ask, str(error))
                 continue
@@ -145,11 +145,11 @@ class CityStrategy(Strategy):
         weights: dict[str, int] = {}
 
         def take(ask: Ask, reply: Reply) -> None:
-            self.judge(ask, reply, travelling)
-            if reply.loss is None:
+            if not reply.num_examples:
                 self._leave_out(ask)
                 return
-            weight = reply.num_examples if by_size else min(1, reply.num_examples)
+            self.judge(ask, reply, travelling)
+            weight = reply.num_examples if by_size else 1
             aggregator.add(reply.arrays, weight)
             weights[ask.member.city] = weight
 

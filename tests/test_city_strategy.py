@@ -245,7 +245,16 @@ def test_shares_do_not_depend_on_the_order_of_the_replies(tmp_path: Path) -> Non
 
 
 def unlabelled(asked: Request, city: str) -> Reply:
-    return reply(asked, city, **({"loss": None} if asked.task == "train" else {}))
+    nothing = {"loss": None, "num_examples": 0}
+    return reply(asked, city, **(nothing if asked.task == "train" else {}))
+
+
+def test_a_city_whose_owner_hides_its_loss_trains_the_mean(tmp_path: Path) -> None:
+    run = Run(
+        tmp_path, nodes({"bochum": lambda asked, city: reply(asked, city, loss=None)})
+    ).train()
+    assert run.checkpoint().arrays["head.w"] == pytest.approx(START["head.w"] + 2 * MEAN_STEP)
+    assert [line["loss"] for line in run.lines("round")] == [(0.25 + 3 * 0.75) / 4] * 2
 
 
 def test_a_city_without_labels_does_not_train_the_mean_and_its_loss_is_null(tmp_path: Path) -> None:

@@ -547,18 +547,23 @@ def test_what_was_asked_too_often_ends(
 
 
 def test_a_node_without_a_labelled_pixel_answers_with_no_loss(
-    grid: Grid, request_of: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+    grid: Grid,
+    experiment: Experiment,
+    request_of: Callable[..., Request],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It said 0.0: the best loss of all."""
 
     def unlabelled(*args: Any, **options: Any) -> LocalUpdate:
-        return dataclasses.replace(local_update(*args, **options), loss=None)
+        return dataclasses.replace(local_update(*args, **options), loss=None, num_examples=0)
 
     def unscored(*args: Any) -> tuple[torch.Tensor, float]:
         return torch.zeros(19, 19, dtype=torch.int64), float("nan")
 
     monkeypatch.setattr(client_app, "local_update", unlabelled)
     monkeypatch.setattr(client_app, "evaluate", unscored)
+    used(experiment)
     asked = request_of("per-image")
-    assert answer(grid, asked, allowed=asked.arrays).loss is None
+    reply = answer(grid, asked, allowed=asked.arrays)
+    assert (reply.loss, reply.num_examples) == (None, 0)
     assert answer(grid, request_of(task="evaluate"), "lindau").loss is None

@@ -36,7 +36,7 @@ BAD_UPDATES: dict[str, tuple[Answer, str]] = {
     "dtype": (altered("head.w", np.ones(3)), "head.w has another shape or dtype"),
     "name": (altered("key", np.ones(3)), "not allowed: key"),
     "missing": (lambda asked, city: reply(asked, city, arrays={}), "3 arrays are missing"),
-    "examples": (lambda asked, city: reply(asked, city, num_examples=0), "must be positive"),
+    "examples": (lambda asked, city: reply(asked, city, num_examples=-1), "is negative"),
     "round": (lambda asked, city: reply(asked, city, round=asked.round - 1), "another run"),
     "run": (lambda asked, city: reply(asked, city, run_id="old"), "another run"),
     "city": (lambda asked, city: reply(asked, "aachen"), "another run, round or city"),

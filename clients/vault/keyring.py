@@ -9,6 +9,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -19,6 +20,7 @@ from clients.vault.erasure import erase
 from clients.vault.layout import (
     DESTROYED_KEY,
     KEY_FILE,
+    MAX_KEY_BYTES,
     RECORD_NAME,
     RECORDS,
     RETIRED,
@@ -26,10 +28,12 @@ from clients.vault.layout import (
 from clients.vault.record import CLIENT, Record, read_record
 from fl_ppseg.atomic_file import write_in
 from fl_ppseg.config import ArmConfig
+from fl_ppseg.config.documents import parse_json, read_text
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import locked, make_folders, private_folder
-from fl_ppseg.keys import ClientKey, SubKey, new_salt
+from fl_ppseg.keys import SALT_BYTES, ClientKey, SubKey, new_salt
 
+SALT: Final = re.compile(rf"[0-9a-f]{{{2 * SALT_BYTES}}}")
 TEMPORARY: Final = ".*.tmp"
 """What a process that was killed may leave: a file that was not whole."""
 
@@ -230,8 +234,11 @@ def read_salt(path: Path, remedy: str) -> bytes:
         InputError: The file is missing or damaged.
     """
     try:
-        return bytes.fromhex(json.loads(path.read_text("utf-8"))[CLIENT])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: no readable salt of the key ({type(error).__name__}); {remedy}"
-        ) from None
+        values = parse_json(read_text(path, MAX_KEY_BYTES), str(path))
+        salt = values.get(CLIENT) if isinstance(values, dict) else None
+        if isinstance(salt, str) and SALT.fullmatch(salt):
+            return bytes.fromhex(salt)
+        reason = "expected an object with 32 hex digits"
+    except InputError as error:
+        reason = str(error)
+    raise InputError(f"{path}: no readable salt of the key ({reason}); {remedy}")

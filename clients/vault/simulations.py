@@ -73,6 +73,9 @@ def preparing(vault_dir: Path, run: Path) -> Iterator[None]:
     Args:
         vault_dir: The folder of vaults.
         run: The run folder.
+
+    Raises:
+        InputError: The folder of vaults cannot be written, or is another user's.
     """
     with _held(vault_dir, fcntl.LOCK_SH):
         yield
@@ -194,8 +197,14 @@ def _noted(place: Directory) -> Path | None:
 
 @contextmanager
 def _held(vault_dir: Path, how: int) -> Iterator[None]:
-    path = private_folder(vault_dir) / LOCK
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        path = private_folder(vault_dir) / LOCK
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise InputError(
+            f"{vault_dir}: keys and encrypted images of a simulation go there, but it cannot be "
+            f"written ({error.strerror}); give another --vault-dir, or set XDG_STATE_HOME"
+        ) from None
     try:
         fcntl.flock(descriptor, how)
         yield

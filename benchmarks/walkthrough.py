@@ -22,7 +22,12 @@ from benchmarks.faults.network import Network
 from benchmarks.faults.programs import CHECKOUT, Program
 
 DOCUMENT = CHECKOUT / "fl_ppseg" / "deployment" / "WALKTHROUGH.md"
-BLOCK = re.compile(r"^```sh (?P<machine>\w+)(?P<stays> stays)?\n(?P<lines>.*?)^```$", re.M | re.S)
+BLOCK = re.compile(
+    r"^```sh (?P<machine>\w+)(?: (?P<how>stays|asks))?\n(?P<lines>.*?)^```$", re.M | re.S
+)
+AGREEMENT = re.compile(r"--agree ([0-9a-f]+)")
+ASKED = 2
+"""Exit status of a command that wants somebody to agree."""
 COORDINATOR = "coordinator"
 HOST = "coordinator.example"
 READY = {COORDINATOR: "ready: nodes call", "aachen": "connected to", "bochum": "connected to"}
@@ -34,16 +39,13 @@ class Block(NamedTuple):
 
     machine: str
     lines: str
-    stays: bool
-    """Whether they run until they are stopped."""
+    how: str | None
+    """`stays`: they run until they are stopped; `asks`: they end with what is to be agreed to."""
 
 
 def blocks(text: str) -> list[Block]:
     """The blocks of a document that name a machine, in order."""
-    return [
-        Block(found["machine"], found["lines"], bool(found["stays"]))
-        for found in BLOCK.finditer(text)
-    ]
+    return [Block(found["machine"], found["lines"], found["how"]) for found in BLOCK.finditer(text)]
 
 
 class Machines:
@@ -92,10 +94,10 @@ def walk(folder: Path) -> Iterator[str]:
         for number, block in enumerate(typed, 1):
             begin = time.monotonic()
             program = machines.type(block.machine, block.lines, f"{number:02d}-{block.machine}")
-            if block.stays:
+            if block.how == "stays":
                 running.callback(program.stop)
                 wait_for(program, READY[block.machine])
-            elif program.wait(SECONDS):
+            elif program.wait(SECONDS) != (ASKED if block.how == "asks" else 0):
                 raise SystemExit("\n".join([block.lines, *program.said()]))
             seconds = time.monotonic() - begin
             yield f"{number}. {block.machine}: {seconds:.0f} s: {block.lines.splitlines()[0]}"
@@ -110,6 +112,8 @@ def deliver(machines: Machines, block: Block, program: Program) -> None:
         for city in ("aachen", "bochum"):
             machines.send("coordinator/ca.crt", COORDINATOR, city)
             machines.send("runs/first/config.yaml", COORDINATOR, city)
+    if block.how == "asks":
+        (machines.variables["AGREED"],) = AGREEMENT.findall(program.said()[-1])
     for home, city in re.findall(r"node init --home /srv/(\S+) --city (\w+)", block.lines):
         machines.send(f"{home}/node.pub", block.machine, COORDINATOR, f"{city}.pub")
 

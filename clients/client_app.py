@@ -28,7 +28,7 @@ from clients.permission import Permit, check_heldout, check_run, permit
 from clients.policy import NodePolicy, RefusedError, find_policy, find_state, load_policy
 from clients.private_state import load_private, remove_trained, save_trained, trained_folder
 from fl_ppseg.config import ModelConfig
-from fl_ppseg.errors import InputError
+from fl_ppseg.errors import InputError, is_out_of_memory
 from fl_ppseg.evaluation import evaluate
 from fl_ppseg.messages import (
     FAILED,
@@ -83,7 +83,12 @@ def or_error(message: Message, answer: Callable[[], Message]) -> Message:
         return Message(Error(REFUSED, str(refusal)), reply_to=message)
     except Exception as error:
         logger.exception("this node failed")
-        reason = f"the node failed with {type(error).__name__}; its own log says more"
+        why = (
+            "ran out of memory"
+            if is_out_of_memory(error)
+            else f"failed with {type(error).__name__}"
+        )
+        reason = f"the node {why}; its own log says more"
         return Message(Error(FAILED, reason), reply_to=message)
 
 
@@ -167,7 +172,7 @@ def _evaluate(request: Request, policy: NodePolicy, state: Path) -> Reply:
         num_examples=shard.num_heldout,
         loss=_loss(loss, policy),
         seconds=time.perf_counter() - start,
-        confusion=released_counts(np.asarray(counts), sizes, policy.privacy),
+        confusion=released_counts(np.asarray(counts), sizes, policy.privacy, state),
     )
 
 
@@ -175,7 +180,7 @@ def _count(request: Request, policy: NodePolicy, permitted: Permit, state: Path)
     """Write a request down before it is answered; one too many is refused."""
     assert request.task != "describe"
     question = Question(
-        run=policy.run,
+        run=policy.run or policy.arms[request.arm].agreement,
         arm=request.arm,
         seed=request.seed,
         round=request.round,
@@ -185,9 +190,10 @@ def _count(request: Request, policy: NodePolicy, permitted: Permit, state: Path)
     grant(state, question, permitted.limits, policy.privacy)
 
 
-def _loss(loss: float, policy: NodePolicy) -> float:
+def _loss(loss: float | None, policy: NodePolicy) -> float | None:
     """A loss as it may leave: an exact one tells of the images what noise is to hide."""
-    return loss if math.isfinite(loss) and policy.privacy is None else 0.0
+    is_told = loss is not None and math.isfinite(loss) and policy.privacy is None
+    return loss if is_told else None
 
 
 def _tensors(arrays: Arrays) -> dict[str, torch.Tensor]:

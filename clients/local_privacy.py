@@ -10,7 +10,8 @@ computed, and what would cost more than the owner's budget is refused.
   without noise, an epsilon would be a number without meaning. So each count gets noise of standard
   deviation sqrt(2) P z, P the pixels of the largest held-out label map: one image in place of
   another moves P counts from some cells to others, which is sqrt(2) P at most. Counts of few images
-  then say little, which is the point; those of hundreds still give scores.
+  then say little, which is the point; those of hundreds still give scores. A coordinator that holds
+  a city to what it said of its labels gets the same (noisy) sums of the rows each time.
 
 What epsilon promises is thus of one held-out or training image in place of another; of updates
 it holds for all of a node's images at once. The loss, which is exact, does not leave. Not covered:
@@ -21,16 +22,25 @@ arm that keeps its embedding at home), sets the noise by a bound that holds for 
 round, and draws it from NumPy's global generator.
 """
 
+import hashlib
+import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from clients.policy import LocalPrivacy, RefusedError
+from fl_ppseg.config import parse_json, read_bytes
+from fl_ppseg.errors import InputError
+from fl_ppseg.files import write_atomically
 from fl_ppseg.messages import Arrays
 from fl_ppseg.privacy import noisy, standard_normal
 from fl_ppseg.setr.names import is_buffer
 from fl_ppseg.updates import clipped, difference, moved
+
+MAX_BYTES: Final = 2**16
 
 
 def check_form(names: Iterable[str], privacy: LocalPrivacy | None) -> None:
@@ -65,7 +75,10 @@ def released(
 
 
 def released_counts(
-    counts: np.ndarray, sizes: Iterable[tuple[int, int]], privacy: LocalPrivacy | None
+    counts: np.ndarray,
+    sizes: Sequence[tuple[int, int]],
+    privacy: LocalPrivacy | None,
+    state: Path,
 ) -> np.ndarray:
     """Confusion counts that may leave this node.
 
@@ -73,6 +86,7 @@ def released_counts(
         counts: (num_classes, num_classes) int64, rows are the truth.
         sizes: Height and width of each held-out label map, in pixels.
         privacy: What the owner demands; none: the counts leave as they are.
+        state: The node's state folder, which keeps the sums of the rows that left first.
 
     Returns:
         Counts of the same shape, none below 0.
@@ -82,4 +96,43 @@ def released_counts(
     num_pixels = max(height * width for height, width in sizes)
     deviation = math.sqrt(2) * num_pixels * privacy.noise_multiplier
     noise = deviation * standard_normal(counts.shape)
-    return np.maximum(np.rint(counts + noise), 0).astype(np.int64)
+    noisy_counts = np.maximum(np.rint(counts + noise), 0).astype(np.int64)
+    path = state / f"rows_{_name(counts.shape, sizes)}.json"
+    if not path.exists():
+        rows = [int(row) for row in noisy_counts.sum(axis=1)]
+        write_atomically(path, json.dumps(rows), mode=0o600)
+    return with_rows(noisy_counts, _read_rows(path, len(counts)))
+
+
+def with_rows(counts: np.ndarray, rows: Sequence[int]) -> np.ndarray:
+    """Counts in the same proportions whose rows have these sums; nothing but what left is used.
+
+    >>> with_rows(np.array([[3, 1], [0, 0]]), [2, 5]).tolist()
+    [[2, 0], [3, 2]]
+    """
+    return np.array([_shared(row.tolist(), total) for row, total in zip(counts, rows, strict=True)])
+
+
+def _shared(weights: list[int], total: int) -> list[int]:
+    """A whole number dealt out in proportion; what is left goes to the largest remainders."""
+    weights = weights if any(weights) else [1] * len(weights)
+    whole = sum(weights)
+    shares = [weight * total // whole for weight in weights]
+    rest = sorted(range(len(weights)), key=lambda n: (-(weights[n] * total % whole), n))
+    for n in rest[: total - sum(shares)]:
+        shares[n] += 1
+    return shares
+
+
+def _name(shape: tuple[int, ...], sizes: Sequence[tuple[int, int]]) -> str:
+    """Names a held-out set as far as its counts depend on it: other images, other sums."""
+    return hashlib.sha256(json.dumps([shape, list(map(list, sizes))]).encode()).hexdigest()[:16]
+
+
+def _read_rows(path: Path, length: int) -> list[int]:
+    found = parse_json(read_bytes(path, MAX_BYTES), str(path))
+    values = found if isinstance(found, list) else []
+    rows = [row for row in values if type(row) is int and 0 <= row < 2**53]
+    if len(rows) != len(values) or len(rows) != length:
+        raise InputError(f"{path}: damaged (wanted {length} sums of counts); remove it")
+    return rows

@@ -1,11 +1,96 @@
-"""The models that the checkpoints of a run hold."""
+"""The models that the checkpoints of a run hold, and which file of a folder holds the newest."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from fl_ppseg.config import ArmConfig, ModelConfig
-from fl_ppseg.run_folder import Checkpoint, RunFolder
+from fl_ppseg.checkpoint_file import OF_CITY
+from fl_ppseg.config import ArmConfig, ArmId, ModelConfig, Section, validate
+from fl_ppseg.config.bounds import ImageSize, Seed
+from fl_ppseg.errors import InputError
+from fl_ppseg.run_folder import Checkpoint, RunFolder, read_checkpoint, round_of
 from fl_ppseg.setr.model import SETR, build_architecture
+from fl_ppseg.setr.sizes import tensor_shapes
+
+ClassName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Description(Section):
+    """What a checkpoint's .json says of its tensors."""
+
+    arm: ArmId
+    """The arm that was trained."""
+    seed: Seed
+    """Seed of the training."""
+    model: ModelConfig
+    """Section `model`, with the patch size that it came to."""
+    classes: Annotated[tuple[ClassName, ...], Field(min_length=1, max_length=256)]
+    """Names by trainId."""
+    image_size: ImageSize
+    """(height, width) of the model's input, in pixels."""
+    fit: Literal["resize", "crop"]
+    """How an image of another size is brought to image_size."""
+    protection: ArmConfig
+    """How the arm protects images."""
+    settings: Annotated[str, Field(max_length=64)] | None = None
+    """Digest of the settings of the run; earlier versions wrote none."""
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The file that a path stands for: itself, or the newest of an arm's or a run's folder.
+
+    Raises:
+        InputError: There is none, or a folder holds several arms or seeds.
+    """
+    if not path.is_dir():
+        return path
+    folders = sorted({file.parent for file in _files(path)})
+    if not folders:
+        raise InputError(f"{path}: no checkpoint lies there; name a run, an arm or a round's file")
+    if len(folders) > 1:
+        names = ", ".join(str(folder.relative_to(path)) for folder in folders[:4])
+        more = ", …" if len(folders) > 4 else ""
+        raise InputError(f"{path}: holds several arms or seeds ({names}{more}); name one of them")
+    return max(_files(path), key=round_of)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for pattern in ("", "seed_*/", "*/seed_*/"):
+        for file in folder.glob(f"{pattern}round_*.safetensors"):
+            if file.stem.removeprefix("round_").isdecimal() and file.with_suffix(".json").exists():
+                yield file
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint from wherever it comes, and find out whether it describes its tensors.
+
+    Args:
+        path: As in `find_checkpoint`.
+
+    Raises:
+        InputError: As `find_checkpoint` and `read_checkpoint`, or its .json describes no model, or
+            another than its tensors are of.
+    """
+    file = find_checkpoint(path)
+    checkpoint = read_checkpoint(file)
+    about = validate(Description, checkpoint.description, str(file.with_suffix(".json")))
+    try:
+        shapes = tensor_shapes(about.model, len(about.classes), about.image_size)
+    except InputError as error:
+        raise InputError(f"{file.with_suffix('.json')}: {error}") from None
+    own = {
+        name: value
+        for name, value in checkpoint.arrays.items()
+        if not checkpoint.is_per_city or OF_CITY in name
+    }
+    found = {(name.rpartition(OF_CITY)[2], value.shape) for name, value in own.items()}
+    if found != set(shapes.items()):
+        raise InputError(f"{file}: its tensors are not those of the model that its .json describes")
+    return checkpoint
 
 
 def latest(folder: RunFolder, arm: str, seed: int) -> Checkpoint | None:
@@ -18,7 +103,7 @@ def latest(folder: RunFolder, arm: str, seed: int) -> Checkpoint | None:
 
 def model_of(checkpoint: Checkpoint) -> SETR:
     """The model that a checkpoint describes, with its weights."""
-    settings = ModelConfig.model_validate(checkpoint.description["model"])
+    settings = validate(ModelConfig, checkpoint.description["model"], "a checkpoint's model")
     height, width = checkpoint.description["image_size"]
     num_classes = len(checkpoint.description["classes"])
     model = build_architecture(settings, num_classes, (height, width))
@@ -33,4 +118,4 @@ def weights_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 def protection_of(checkpoint: Checkpoint) -> ArmConfig:
     """How the arm that was trained protects images."""
-    return ArmConfig.model_validate(checkpoint.description["protection"])
+    return validate(ArmConfig, checkpoint.description["protection"], "a checkpoint's protection")

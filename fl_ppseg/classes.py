@@ -10,7 +10,7 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from fl_ppseg.config import read_yaml, validate
 from fl_ppseg.errors import InputError
@@ -18,10 +18,21 @@ from fl_ppseg.errors import InputError
 IGNORE_INDEX = 255
 """trainId of pixels that are neither trained on nor scored."""
 
+MAX_BYTES = 2**17
+"""Of a table file; one of 255 classes takes a quarter of it."""
+
+
+def _printable(name: str) -> str:
+    """Names stand in tables, pages and logs."""
+    if not name.isprintable() or name != name.strip():
+        raise ValueError("wanted printable characters, without blanks at the ends")
+    return name
+
+
 _BUILT_IN = Path(__file__).with_name("class_tables")
 _Byte = Annotated[int, Field(ge=0, le=255)]
 _TrainId = Annotated[int, Field(ge=0, lt=IGNORE_INDEX)]
-_Name = Annotated[str, Field(min_length=1)]
+_Name = Annotated[str, Field(min_length=1, max_length=60), AfterValidator(_printable)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +97,7 @@ def built_in_tables() -> tuple[str, ...]:
     """Names of the tables that come with the package, sorted.
 
     >>> built_in_tables()
-    ('camvid', 'cityscapes')
+    ('camvid', 'cityscapes', 'cityscapes-train-ids')
     """
     return tuple(sorted(file.stem for file in _BUILT_IN.glob("*.yaml")))
 
@@ -103,6 +114,8 @@ def load_class_table(name_or_path: str | Path) -> ClassTable:
         InputError: There is no such table, or the file breaks the schema.
     """
     path = _locate(name_or_path)
+    if path.is_file() and path.stat().st_size > MAX_BYTES:
+        raise InputError(f"{path}: of more than {MAX_BYTES} bytes, which is no class table")
     table = validate(_TableFile, read_yaml(path), str(path))
     _check_ids(table.classes, path)
     return _build(table)
@@ -128,6 +141,11 @@ def _check_ids(classes: list[_ClassEntry], path: Path) -> None:
     for column, values in columns.items():
         if (repeated := _first_repeated(values)) is not None:
             raise InputError(f"{path}: {column} {repeated!r} is listed twice; each may occur once")
+    if len(classes) == 1:
+        raise InputError(
+            f"{path}: one class, {classes[0].name!r}, which every pixel would be right to be; list "
+            "the background as a class of its own, with the labelIds that it has"
+        )
     if len(columns["label_ids"]) == 256:
         raise InputError(
             f"{path}: all of the 256 labelIds are of a class; leave one out for pixels of none"

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from fl_ppseg.errors import DISK_FULL, InputError, RunError, describe
+from fl_ppseg.errors import DISK_FULL, InputError, RunError, describe, is_out_of_memory
 
 LOGGERS = ("fl_ppseg", "strategies", "flwr")
 """Whose log lines a command directs; those of clients stay on the owners' side."""
@@ -31,6 +31,8 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
         0, 1 or 2 as described in the module's docstring.
     """
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # our own errors say it
+    umask = os.umask(0o022)
+    os.umask(umask | 0o022)  # nothing that is made is everybody's to change, whatever was set
     try:
         return main(argv)
     except (InputError, RunError, OSError) as error:
@@ -38,10 +40,17 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
             raise
         is_failure = isinstance(error, RunError) or getattr(error, "errno", None) in DISK_FULL
         return _say(describe(error), 1 if is_failure else 2)
-    except KeyboardInterrupt:
-        status = _say("interrupted; finished work is kept, half-done work removed", 1)
+    except (MemoryError, RuntimeError) as error:
+        if os.environ.get("FL_PPSEG_TRACEBACK") or not is_out_of_memory(error):
+            raise
+        return _say(describe(error), 1)
+    except KeyboardInterrupt as error:
+        kept = str(error) or "finished work is kept, half-done work removed"
+        status = _say(f"interrupted; {kept}", 1)
         _leave_hanging_threads(status)
         return status
+    finally:
+        os.umask(umask)
 
 
 def _leave_hanging_threads(status: int) -> None:

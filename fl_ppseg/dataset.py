@@ -4,28 +4,52 @@
 ``gtFine/<split>/<city>/<stem>_gtFine_labelIds.png``. Opening looks at names, loading at pixels.
 """
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from PIL.ImageFile import ImageFile
 
 from fl_ppseg.classes import ClassTable
 from fl_ppseg.errors import InputError
+from fl_ppseg.image_files import (
+    PHOTOGRAPHS,
+    decode_image,
+    opened,
+    orientation,
+    read_file,
+    shown_size,
+)
+from fl_ppseg.image_files import read_image as read_image
+from fl_ppseg.label_maps import decode_label_ids, require_label_ids
+from fl_ppseg.tree_layout import IMAGES as IMAGES
+from fl_ppseg.tree_layout import LABEL_SUFFIX as LABEL_SUFFIX
+from fl_ppseg.tree_layout import LABELS as LABELS
+from fl_ppseg.tree_layout import (
+    Missing,
+    cities_of,
+    find_parts,
+    listed,
+    missing_labels,
+    missing_split,
+    pairs_of,
+)
 
-logger = logging.getLogger(__name__)
 
-IMAGES, LABELS = "leftImg8bit", "gtFine"
-LABEL_SUFFIX = "_gtFine_labelIds.png"
-IMAGE_SUFFIXES = tuple(f"_leftImg8bit.{kind}" for kind in ("png", "jpg", "jpeg"))
+class Files(NamedTuple):
+    """The bytes of a scene."""
 
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-"""What Pillow raises for a file that it cannot decode."""
+    image: bytes
+    label_map: bytes
+
+    @property
+    def content(self) -> str:
+        """Hex digest that names both."""
+        each = (hashlib.sha256(data).digest() for data in self)
+        return hashlib.sha256(b"".join(each)).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -33,12 +57,13 @@ class Scene:
     """One image with its label map.
 
     Attributes:
-        city: Folder of the image, e.g. ``aachen``.
+        city: Name of the folder of the image, e.g. ``aachen``.
         split: ``train``, ``val`` or another folder of the tree.
         stem: File name without its suffix, e.g. ``aachen_000000_000019``.
         image_path: The image, PNG or JPEG.
         label_path: The map of labelIds, an 8-bit PNG of one channel.
         classes: Table that turns labelIds into trainIds.
+        content: Digest of both files when they were looked at; files of another are refused.
     """
 
     city: str
@@ -47,11 +72,20 @@ class Scene:
     image_path: Path
     label_path: Path
     classes: ClassTable = field(repr=False, compare=False)
+    content: str | None = field(default=None, repr=False, compare=False)
 
     @property
     def scene_id(self) -> str:
         """``split/city/stem``: names the scene within its data set."""
         return f"{self.split}/{self.city}/{self.stem}"
+
+    def identified(self) -> "Scene":
+        """The scene with the digest of what its files hold now.
+
+        Raises:
+            InputError: A file is missing or cannot be read.
+        """
+        return replace(self, content=self._files().content)
 
     def size(self) -> tuple[int, int]:
         """(height, width) of the label map by its header, without its pixels.
@@ -59,7 +93,8 @@ class Scene:
         Raises:
             InputError: The file is missing or no picture.
         """
-        with _opened(self.label_path, "label map") as picture:
+        data = read_file(self.label_path, "label map")
+        with opened(data, self.label_path, "label map") as picture:
             return picture.height, picture.width
 
     def check(self) -> None:
@@ -71,43 +106,93 @@ class Scene:
         Raises:
             InputError: As `load`.
         """
+        files = self.files()
         try:
-            self._look()
+            self._look(files)
         except InputError:
-            self.load()
-
-    def _look(self) -> None:
-        with _opened(self.image_path, "image") as picture:
-            size = picture.size
-            if picture.format == "JPEG":
-                picture.draft("L", (picture.width // 8, picture.height // 8))
-                picture.load()
-            picture.verify()
-        with _opened(self.label_path, "label map") as picture:
-            _require_label_ids(picture, self.label_path)
-            self._require_size(picture.size, size)
-            picture.verify()
+            self.decode(files)
 
     def load(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Reads the pair from disk.
 
         Returns:
-            (3, H, W) uint8 RGB and (H, W) uint8 trainIds, 255 = ignored.
+            (3, H, W) uint8 RGB, upright, and (H, W) uint8 trainIds, 255 = ignored.
 
         Raises:
-            InputError: A file is missing, broken or of the wrong kind, or the sizes differ.
+            InputError: A file is missing, broken or of the wrong kind, the sizes differ, or it is
+                not what it was when it was looked at.
         """
-        image, label_ids = read_image(self.image_path), _read_label_ids(self.label_path)
-        self._require_size(label_ids.shape[::-1], image.shape[:0:-1])
+        image, label_ids = self.decode(self.files())
         return image, self.classes.encode(label_ids)
 
-    def _require_size(self, label_map: tuple[int, ...], image: tuple[int, ...]) -> None:
-        """Both (width, height)."""
-        if label_map != image:
+    def files(self) -> Files:
+        """The bytes of the pair.
+
+        Raises:
+            InputError: They cannot be read, or are not what they were when they were looked at.
+        """
+        files = self._files()
+        if self.content is not None and files.content != self.content:
             raise InputError(
-                f"{self.label_path}: {_size(label_map)} but its image is {_size(image)} "
-                "(width x height); export image and label map at the same size"
+                f"{self.image_path} or its label map {self.label_path}: has changed since it was "
+                "looked at; run the command again"
             )
+        return files
+
+    def decode(self, files: Files) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """`load` of bytes, with labelIds in the place of trainIds."""
+        image = decode_image(files.image, self.image_path)
+        label_ids = decode_label_ids(files.label_map, self.label_path, self.classes)
+        self._require_size(label_ids.shape[::-1], image.shape[:0:-1], files.image)
+        return image, label_ids
+
+    def look(self, files: Files) -> tuple[NDArray[np.uint8], int]:
+        """(H, W) uint8 labelIds of the pair and its image's EXIF orientation, 1 = upright.
+
+        Raises:
+            InputError: As `load`: the image can be loaded as well.
+        """
+        try:
+            self._look(files)
+            label_ids = decode_label_ids(files.label_map, self.label_path, self.classes)
+        except InputError:
+            label_ids = self.decode(files)[1]
+        with opened(files.image, self.image_path, "image") as picture:
+            return label_ids, orientation(files.image, picture)
+
+    def _files(self) -> Files:
+        return Files(read_file(self.image_path, "image"), read_file(self.label_path, "label map"))
+
+    def _look(self, files: Files) -> None:
+        with opened(files.image, self.image_path, "image") as picture:
+            size = shown_size(files.image, picture)
+            if picture.format in PHOTOGRAPHS:
+                picture.draft("L", (picture.width // 8, picture.height // 8))
+                picture.load()
+            picture.verify()
+        with opened(files.label_map, self.label_path, "label map") as picture:
+            require_label_ids(files.label_map, picture, self.label_path)
+            self._require_size(picture.size, size, files.image)
+            picture.verify()
+
+    def _require_size(
+        self, label_map: tuple[int, ...], image: tuple[int, ...], data: bytes
+    ) -> None:
+        """Both (width, height), the image's as it is shown; its bytes tell how it is stored."""
+        if label_map == image:
+            return
+        with opened(data, self.image_path, "image") as picture:
+            is_turned = shown_size(data, picture) != picture.size
+        if is_turned and label_map == image[::-1]:
+            raise InputError(
+                f"{self.label_path}: {_size(label_map)} but its image is {_size(image)} (width x "
+                "height) as its EXIF orientation shows it; the label map was drawn on the pixels "
+                f"as they are stored, so remove the orientation tag from {self.image_path}"
+            )
+        raise InputError(
+            f"{self.label_path}: {_size(label_map)} but its image is {_size(image)} "
+            "(width x height); export image and label map at the same size"
+        )
 
 
 @dataclass(frozen=True)
@@ -125,8 +210,21 @@ class Dataset:
             InputError: The tree has no such split.
         """
         if name not in self.splits:
-            raise _missing_split(self.root, name)
+            raise missing_split(self.root / IMAGES, name)
         return dict(self.splits[name])
+
+    def scenes(self) -> tuple[Scene, ...]:
+        """All of them, by split and city."""
+        return tuple(s for cities in self.splits.values() for city in cities.values() for s in city)
+
+    def replaced(self, scenes: Iterable[Scene]) -> "Dataset":
+        """The same data set with other objects for scenes of the same ids."""
+        by_id = {scene.scene_id: scene for scene in scenes}
+        splits = {
+            split: {city: tuple(by_id[s.scene_id] for s in own) for city, own in cities.items()}
+            for split, cities in self.splits.items()
+        }
+        return replace(self, splits=splits)
 
 
 def open_dataset(root: Path, classes: ClassTable, required: Sequence[str] = ("train",)) -> Dataset:
@@ -138,145 +236,35 @@ def open_dataset(root: Path, classes: ClassTable, required: Sequence[str] = ("tr
         required: Splits that must be there; ``train`` and ``val`` are read wherever they are.
 
     Raises:
-        InputError: The layout is broken: a folder or a label map is missing, or a city is empty.
+        InputError: The layout is broken: a folder is missing, label maps are, or a city is empty.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder; give the one that holds {IMAGES} and {LABELS}")
-    for part in (IMAGES, LABELS):
-        if not (root / part).is_dir():
-            raise InputError(
-                f"{root / part}: no such folder; a data set in Cityscapes layout "
-                f"holds {IMAGES} and {LABELS} side by side, so check the data root"
-            )
+    images, labels = find_parts(root)
     wanted = dict.fromkeys(("train", "val", *required))
-    present = [name for name in wanted if (root / IMAGES / name).is_dir()]
+    present = [name for name in wanted if (images / name).is_dir()]
     for name in required:
         if name not in present:
-            raise _missing_split(root, name)
-    return Dataset(root, classes, {name: _open_split(root, name, classes) for name in present})
+            raise missing_split(images, name)
+    missing: list[Missing] = []
+    splits = {name: _open_split(images / name, labels / name, classes, missing) for name in present}
+    if missing:
+        raise missing_labels(missing)
+    return Dataset(root, classes, splits)
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """PNG or JPEG file -> (3, H, W) uint8 RGB.
-
-    Grey, palette and CMYK images become RGB, transparency is dropped, of 16 bits the upper 8 stay.
-
-    Raises:
-        InputError: The file is missing, broken, or of a pixel format that has no RGB meaning.
-    """
-    with _opened(path, "image") as picture:
-        pixels = _to_rgb(picture)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))  # HWC -> CHW
-
-
-def _to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
-    if picture.mode == "I" or picture.mode.startswith("I;16"):
-        grey = (np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    if picture.mode == "F":
-        raise ValueError("floating-point pixels")
-    return np.asarray(picture.convert("RGB"))
-
-
-def _read_label_ids(path: Path) -> NDArray[np.uint8]:
-    """8-bit PNG of one channel, or the indices of a palette PNG -> (H, W) uint8."""
-    with _opened(path, "label map") as picture:
-        _require_label_ids(picture, path)
-        return np.array(picture, dtype=np.uint8)
-
-
-def _require_label_ids(picture: ImageFile, path: Path) -> None:
-    # Pillow stretches grey PNGs of fewer bits to 0..255: ids would change, so not these.
-    whole_bytes = picture.mode == "L" and picture.tile[0].args == "L"
-    if picture.format != "PNG" or not (whole_bytes or picture.mode == "P"):
-        raise InputError(
-            f"{path}: {picture.format} of mode {picture.mode}, but labelIds are wanted as a PNG of "
-            "one channel and 8 bits (neither the colour map nor the instanceIds)"
+def _open_split(
+    images: Path, labels: Path, classes: ClassTable, missing: list[Missing]
+) -> dict[str, tuple[Scene, ...]]:
+    """City -> its scenes; images without label map are added to `missing`."""
+    label_folders = listed(labels) if labels.is_dir() else {}
+    cities = {}
+    for city, folder in cities_of(images).items():
+        pairs, lacking = pairs_of(folder, label_folders.get(city, labels / city))
+        missing += lacking
+        cities[city] = tuple(
+            Scene(city, images.name, stem, image, label, classes) for stem, image, label in pairs
         )
-
-
-@contextmanager
-def _opened(path: Path, what: str) -> Iterator[ImageFile]:
-    """A picture whose decoder's failures are errors of the user's file."""
-    try:
-        with Image.open(path) as picture:
-            yield picture
-    except _UNREADABLE as error:
-        raise _unreadable(path, what, error) from error
-
-
-def _open_split(root: Path, split: str, classes: ClassTable) -> dict[str, tuple[Scene, ...]]:
-    folder = root / IMAGES / split
-    cities = sorted(name for name in _names(folder) if (folder / name).is_dir())
-    if not cities:
-        raise InputError(f"{folder}: holds no city folder; put images into {folder / '<city>'}")
-    return {city: _open_city(root, split, city, classes) for city in cities}
-
-
-def _open_city(root: Path, split: str, city: str, classes: ClassTable) -> tuple[Scene, ...]:
-    image_folder, label_folder = (root / part / split / city for part in (IMAGES, LABELS))
-    images = _images_by_stem(image_folder)
-    labels = set(_names(label_folder)) if label_folder.is_dir() else set()
-    for stem in images:
-        if stem + LABEL_SUFFIX not in labels:
-            raise InputError(
-                f"{label_folder / (stem + LABEL_SUFFIX)}: missing; "
-                f"add this label map or remove its image {image_folder / images[stem]}"
-            )
-    spare = sum(name.endswith(LABEL_SUFFIX) for name in labels) - len(images)
-    if spare:
-        logger.warning("%s: %d label maps have no image and are not used", label_folder, spare)
-    return tuple(
-        Scene(
-            city,
-            split,
-            stem,
-            image_folder / images[stem],
-            label_folder / (stem + LABEL_SUFFIX),
-            classes,
-        )
-        for stem in sorted(images)
-    )
-
-
-def _images_by_stem(folder: Path) -> dict[str, str]:
-    """Stem -> file name of the images in the folder of a city."""
-    images: dict[str, str] = {}
-    for name in sorted(_names(folder)):
-        suffix = next((end for end in IMAGE_SUFFIXES if name.lower().endswith(end.lower())), None)
-        if suffix is None:
-            continue
-        stem = name[: -len(suffix)]
-        if stem in images:
-            raise InputError(f"{folder / name}: {images[stem]} is the same scene; remove one")
-        images[stem] = name
-    if not images:
-        raise InputError(
-            f"{folder}: empty city, no *_leftImg8bit.png, .jpg or .jpeg in it; "
-            "add its images or remove the folder"
-        )
-    return images
-
-
-def _names(folder: Path) -> list[str]:
-    """Names in a folder, hidden ones (such as ``._x.png`` of archives) left out."""
-    try:
-        return [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be listed ({error.strerror}); check it") from error
-
-
-def _missing_split(root: Path, name: str) -> InputError:
-    return InputError(
-        f"{root / IMAGES / name}: no such folder; the data set has no {name!r} split, "
-        f"so add {IMAGES}/{name}/<city> and {LABELS}/{name}/<city>"
-    )
-
-
-def _unreadable(path: Path, what: str, error: BaseException) -> InputError:
-    reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-    return InputError(f"{path}: unreadable {what} ({reason}); restore the file or remove the scene")
+    return cities
 
 
 def _size(size: tuple[int, ...]) -> str:

@@ -7,6 +7,15 @@ import errno
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system says when there is no space left, or no more of it for this user."""
+NO_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+)
+"""What torch's allocators say in their errors, which have no class of their own on the CPU."""
+MAX_LINE = 2_000
+"""Characters of a line for a person; what others named may be longer."""
 
 
 class InputError(Exception):
@@ -17,6 +26,18 @@ class RunError(Exception):
     """A run that could not be carried to its end: exit status 1."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, with what was kept and the command that goes on."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was no memory left: Python's, numpy's, torch's or Ray's."""
+    if isinstance(error, MemoryError) or "OutOfMemoryError" in type(error).__name__:
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in NO_MEMORY)
+
+
 def describe(error: BaseException) -> str:
     """One line for a person: the message of our own errors, the plain cause of the system's."""
     if isinstance(error, OSError) and error.errno in DISK_FULL:
@@ -24,4 +45,10 @@ def describe(error: BaseException) -> str:
         return f"no space left on the disk{where}; free some, or choose another folder"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+    if is_out_of_memory(error):
+        return (
+            "out of memory; choose a smaller training.batch_size, data.image_size or model, or "
+            f"fewer processes (num_workers) ({type(error).__name__})"
+        )
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]} …"

@@ -7,20 +7,24 @@ embedding is adapted to each new key. Only arms whose owners share a key need it
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fl_ppseg.command_line import Parser, run
+from fl_ppseg.device import check_device
 from fl_ppseg.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from clients.query import Key, Query
-    from fl_ppseg.dataset import Scene
+    from fl_ppseg.dataset import Dataset, Scene
     from fl_ppseg.run_folder import Checkpoint
 
 
@@ -43,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         device=options.device,
         quiet=options.quiet,
     )
-    print(json.dumps(scores, indent=1) if options.json else _table(scores))
+    print(json.dumps(scores, indent=1, allow_nan=False) if options.json else _table(scores))
     return 0
 
 
@@ -60,7 +64,8 @@ def evaluate_checkpoint(
     """Scores of a checkpoint on one split of a tree.
 
     Args:
-        path: A `round_<nnnn>.safetensors` of a run folder, its `.json` beside it.
+        path: A `round_<nnnn>.safetensors` of a run folder, its `.json` beside it; or the folder of
+            an arm, or of a run of one arm, of which the newest is taken.
         root: A tree in Cityscapes layout.
         split: Folder of the tree, e.g. `val`.
         classes: Class table: a built-in name or a YAML file.
@@ -70,7 +75,8 @@ def evaluate_checkpoint(
         quiet: Show no progress.
 
     Returns:
-        `{"all": {"aAcc", "mIoU", "mAcc"}, "cities": {city: {...}}, "per_class_iou": {name: %}}`.
+        `{"all": {"aAcc", "mIoU", "mAcc"}, "cities": {city: {...}}, "per_class_iou": {name: %}}`;
+        None where no pixel is labelled.
 
     Raises:
         InputError: If files cannot be read, the class tables differ, or a key is missing or given
@@ -78,25 +84,47 @@ def evaluate_checkpoint(
     """
     import numpy as np
 
+    from fl_ppseg.checkpoints import load_checkpoint
     from fl_ppseg.classes import load_class_table
     from fl_ppseg.dataset import open_dataset
     from fl_ppseg.evaluation import score
-    from fl_ppseg.run_folder import read_checkpoint
 
-    checkpoint = read_checkpoint(path)
+    check_device(device)
+    checkpoint = load_checkpoint(path)
     table = load_class_table(classes)
     if list(table.names) != checkpoint.description["classes"]:
         raise InputError(f"{path}: was trained on other classes than {classes}; give --classes")
     if checkpoint.is_per_city:
         raise InputError(f"{path}: holds a model of every city, and no common one to score")
-    cities = open_dataset(root, table, required=(split,)).split(split)
-    counts = _confusions(checkpoint, cities, _queries(checkpoint, key), device, quiet)
+    new_query = _queries(checkpoint, key)  # a key that is wrong is refused before the work
+    dataset = open_dataset(root, table, required=(split,))
+    cities = _surveyed(dataset, split, quiet)
+    counts = _confusions(checkpoint, cities, new_query, device, quiet)
     total = score(np.sum(list(counts.values()), axis=0))
     return {
         "all": _percent(total),
         "cities": {city: _percent(score(c)) for city, c in counts.items()},
         "per_class_iou": dict(zip(table.names, total.per_class_iou, strict=True)),
     }
+
+
+def _surveyed(dataset: "Dataset", split: str, quiet: bool) -> dict[str, tuple["Scene", ...]]:
+    """The scenes of a split, once it is clear that their label maps can be meant as they are."""
+    from fl_ppseg.files import available_cpus
+    from fl_ppseg.progress import steps
+    from fl_ppseg.scores import GROUND_TRUTH
+    from fl_ppseg.survey import SurveyCache, refuse, survey, survey_table, warnings
+
+    own = replace(dataset, splits={split: dataset.split(split)})
+    with steps(sys.stderr, quiet) as progress:
+        look = partial(progress.update, "looking at images and label maps")
+        cache = SurveyCache.of_table(dataset.classes)
+        found = survey(own.splits, available_cpus(), look, cache)
+    if not quiet:
+        lines = [survey_table(found), *warnings(found), GROUND_TRUTH]
+        print("\n".join(lines), file=sys.stderr)
+    refuse(found)
+    return own.replaced(found.scenes).split(split)
 
 
 def _confusions(
@@ -161,8 +189,13 @@ def _samples(
         yield query.encrypt(fitted), labels
 
 
-def _percent(scores: Any) -> dict[str, float]:
-    return {key: round(getattr(scores, key), 2) for key in ("aAcc", "mIoU", "mAcc")}
+def _percent(scores: Any) -> dict[str, float | None]:
+    return {key: _rounded(getattr(scores, key)) for key in ("aAcc", "mIoU", "mAcc")}
+
+
+def _rounded(value: float) -> float | None:
+    """A score with two decimals; None, which is JSON, where there is none."""
+    return round(value, 2) if math.isfinite(value) else None
 
 
 def _table(scores: dict[str, Any]) -> str:
@@ -170,16 +203,20 @@ def _table(scores: dict[str, Any]) -> str:
     width = max(len(city) for city, _ in rows)
     head = f"{'city':<{width}}    aAcc    mIoU    mAcc"
     lines = [
-        f"{city:<{width}}  " + "  ".join(f"{row[key]:6.2f}" for key in ("aAcc", "mIoU", "mAcc"))
+        f"{city:<{width}}  " + "  ".join(_cell(row[key]) for key in ("aAcc", "mIoU", "mAcc"))
         for city, row in rows
     ]
     return "\n".join([head, *lines])
 
 
+def _cell(value: float | None) -> str:
+    return f"{'–':>6}" if value is None else f"{value:6.2f}"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser("fl_ppseg.evaluate", "Score a checkpoint on a tree in Cityscapes layout.")
     add = parser.add_argument
-    add("checkpoint", type=Path, help="round_<nnnn>.safetensors of a run folder")
+    add("checkpoint", type=Path, help="a run's or an arm's folder, or a round's file")
     add("--data-root", type=Path, metavar="DIR", help="the tree (or CITYSCAPES_DATASET)")
     add("--split", default="val", metavar="NAME", help="which split of it")
     add("--classes", default="cityscapes", metavar="TABLE", help="class table: name or YAML file")

@@ -96,15 +96,17 @@ def score(counts: Tensor | NDArray[np.int64]) -> Scores:
 
 def resized_logits(model: nn.Module, images: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, 3, H, W) uint8 -> (B, C, h, w) main logits, bilinear to ``size`` = (h, w)."""
-    logits: Tensor = model(to_input(images)).main
-    # NHWC in memory: interpolation and argmax over classes are three times as fast on a CPU.
-    logits = logits.float().contiguous(memory_format=torch.channels_last)
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    tall = _tall_logits(model, images, size[0])
+    return F.interpolate(tall, size=size, mode="bilinear", align_corners=False)
 
 
 def segment(model: nn.Module, images: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, 3, H, W) uint8 -> (B, h, w) int64 predicted trainIds at ``size`` = (h, w)."""
-    return resized_logits(model, images, size).argmax(dim=1)
+    tall = _tall_logits(model, images, size[0])
+    guess = torch.empty(len(images), *size, dtype=torch.int64, device=tall.device)
+    for rows, logits in _row_bands(tall, size[1]):
+        guess[:, rows] = logits.argmax(dim=1)
+    return guess
 
 
 def evaluate(
@@ -117,7 +119,8 @@ def evaluate(
 
     The model is put in evaluation mode for the time of the call. Samples of equal sizes share a
     batch, whatever their order; the images of any one size must be such as the model takes. A batch
-    is as large as `LOGITS_BYTES` and `MAX_BATCH` allow, and one image at least.
+    is as large as `LOGITS_BYTES` and `MAX_BATCH` allow, and one image at least; of an image that is
+    larger by itself as many rows as fit are scored at a time, with the same result to the bit.
 
     Args:
         model: Module whose output has the logits ``main`` (B, C, h', w').
@@ -136,10 +139,10 @@ def evaluate(
     try:
         with torch.inference_mode():
             for images, labels in _batches(samples, num_classes):
-                truth = labels.to(device).long()
-                logits = resized_logits(model, images.to(device), (truth.shape[1], truth.shape[2]))
-                counts += confusion_counts(logits.argmax(dim=1), truth, num_classes)
-                loss += _spend_on_loss(logits, truth)
+                tall = _tall_logits(model, images.to(device), labels.shape[1])
+                found, lost = _scored(tall, labels.to(device), num_classes)
+                counts += found
+                loss += lost
     finally:
         model.train(was_training)
     return counts.cpu(), float(loss / counts.sum())
@@ -155,21 +158,63 @@ def batch_size(num_classes: int, size: tuple[int, int]) -> int:
     return min(MAX_BATCH, max(1, LOGITS_BYTES // bytes_each))
 
 
-def _spend_on_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """Summed cross-entropy in nats over labelled pixels, worked out in the logits' own memory.
+def _tall_logits(model: nn.Module, images: Tensor, height: int) -> Tensor:
+    """(B, 3, H, W) uint8 -> (B, C, h, w') main logits, bilinear to the height alone.
+
+    Bilinear weights are products, so the two axes can be done one after the other: with its full
+    height here, any rows of the result can be made wide by themselves, to the same bits.
+    """
+    logits: Tensor = model(to_input(images)).main
+    # NHWC in memory: interpolation and argmax over classes are three times as fast on a CPU.
+    logits = logits.float().contiguous(memory_format=torch.channels_last)
+    size = (height, logits.shape[-1])
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+def _row_bands(tall: Tensor, width: int) -> Iterator[tuple[slice, Tensor]]:
+    """Rows of (B, C, h, w') logits and these at their full width, of `LOGITS_BYTES` or one row."""
+    batch, num_classes, height, _ = tall.shape
+    step = max(1, LOGITS_BYTES // (4 * batch * num_classes * width))
+    for start in range(0, height, step):
+        rows = slice(start, min(start + step, height))
+        size = (rows.stop - rows.start, width)
+        yield (
+            rows,
+            F.interpolate(tall[:, :, rows], size=size, mode="bilinear", align_corners=False),
+        )
+
+
+def _scored(tall: Tensor, truth: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Confusion counts and summed cross-entropy in nats over labelled pixels.
+
+    Args:
+        tall: (B, C, h, w') logits.
+        truth: (B, h, w) uint8 trainIds, 255 = ignored.
+        num_classes: C.
+    """
+    counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=tall.device)
+    losses = torch.empty(truth.shape, device=tall.device)  # summed at once: bands change no bit
+    for rows, logits in _row_bands(tall, truth.shape[2]):
+        part = truth[:, rows].long()
+        counts += confusion_counts(logits.argmax(dim=1), part, num_classes)
+        losses[:, rows] = _spend_on_losses(logits, part)
+    return counts, losses[truth != IGNORE_INDEX].sum(dtype=torch.float64)
+
+
+def _spend_on_losses(logits: Tensor, truth: Tensor) -> Tensor:
+    """(B, h, w) cross-entropy in nats of each pixel, worked out in the logits' own memory.
 
     At the size of a label map the logits fill what memory there is: they are overwritten, where
     `cross_entropy` would make their logarithmic softmax beside them.
 
     Args:
         logits: (B, C, h, w), spent afterwards.
-        truth: (B, h, w) int64 trainIds, 255 = ignored.
+        truth: (B, h, w) int64 trainIds, 255 = ignored, where the result means nothing.
     """
-    labelled = truth != IGNORE_INDEX
     peak = logits.amax(dim=1)
-    chosen = logits.gather(1, truth.where(labelled, 0)[:, None])[:, 0]
+    chosen = logits.gather(1, truth.where(truth != IGNORE_INDEX, 0)[:, None])[:, 0]
     log_sum = logits.sub_(peak[:, None]).exp_().sum(dim=1).log_()
-    return (log_sum - (chosen - peak))[labelled].sum(dtype=torch.float64)
+    return log_sum - (chosen - peak)
 
 
 def _batches(samples: Iterable[Sample], num_classes: int) -> Iterator[tuple[Tensor, Tensor]]:

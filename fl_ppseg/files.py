@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, flushed, then renamed.
+"""Files that are whole or absent: written under a random name, flushed, then renamed.
 
 And folders that are their owner's alone, and work that one process does at a time.
 """
@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from fl_ppseg.atomic_file import CREATE, random_name
 from fl_ppseg.errors import InputError
+from fl_ppseg.trusted_path import open_folder, user_name
 
 
 def write_atomically(
@@ -24,15 +26,13 @@ def write_atomically(
     Args:
         path: The file; its folder is made where it is missing.
         content: Text is written as UTF-8.
-        mode: Permissions, from the first byte on.
+        mode: Permissions, from the first byte on; a folder that is made is open to nobody else.
         lasting: As in `replacing`.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path, lasting=lasting) as temporary:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+    make_folders(path.parent, 0o755 if mode & 0o077 else 0o700)
+    with _replacing(path, mode, lasting) as (_, descriptor):
+        write_all(descriptor, data)
 
 
 @contextmanager
@@ -44,26 +44,43 @@ def replacing(path: Path, *, lasting: bool = True) -> Iterator[Path]:
         lasting: Whether no power cut after this takes it back, which costs some milliseconds. A
             power cut never leaves a part of the content, either way.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with _replacing(path, 0o644, lasting) as (temporary, _):
         yield temporary
-        sync(temporary)
+
+
+@contextmanager
+def _replacing(path: Path, mode: int, lasting: bool) -> Iterator[tuple[Path, int]]:
+    """The temporary file and its descriptor: made here and now, under a name nobody can foresee."""
+    temporary = path.with_name(random_name())
+    try:
+        descriptor = os.open(temporary, CREATE, mode)
+        try:
+            yield temporary, descriptor
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         temporary.replace(path)
         if lasting:
             sync(path.parent)
     except OSError as error:
-        error.filename = error.filename or str(path)  # what fails to write names no file
+        error.filename, error.filename2 = str(path), None  # what fails to write names no file
         raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write every byte; a system may take fewer at once."""
+    done = 0
+    while done < len(content):
+        done += os.write(descriptor, content[done:])
+
+
 @contextmanager
 def replacing_folder(path: Path, mode: int = 0o755) -> Iterator[Path]:
     """A temporary folder that takes the place of `path` at the end, or leaves no trace."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    make_folders(path.parent)
+    temporary = path.with_name(random_name())
     temporary.mkdir(mode)
     try:
         yield temporary
@@ -74,22 +91,72 @@ def replacing_folder(path: Path, mode: int = 0o755) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def make_folders(path: Path, mode: int = 0o755) -> Path:
+    """Make a folder and those that it lies in, where they are missing.
+
+    `Path.mkdir(parents=True)` gives parents whatever the umask leaves: with 000 everybody may put
+    other folders in their place.
+
+    Args:
+        path: The folder.
+        mode: Permissions of every folder that is made, less the umask.
+    """
+    missing = []
+    for folder in (path, *path.parents):
+        if folder.is_dir():
+            break
+        missing.append(folder)
+    for folder in reversed(missing):
+        folder.mkdir(mode, exist_ok=True)
+    return path
+
+
 def private_folder(path: Path) -> Path:
     """Make a folder that its owner alone may enter (0700); one that is there is tightened.
 
     Raises:
-        InputError: It is open to others and not this user's own, or shared (sticky, as `/tmp` is).
+        InputError: It is not this user's own, or shared (sticky, as `/tmp` is), or others could put
+            another one in its place.
     """
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    found = path.stat()
-    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
-            raise InputError(
-                f"{path}: others may enter it and it is not yours alone; keys want a folder of "
-                "your own, so choose another folder"
-            )
-        path.chmod(0o700)
+    try:
+        try:
+            descriptor = open_folder(path)
+        except FileNotFoundError:
+            descriptor = open_folder(path, make=0o700)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    try:
+        found = os.fstat(descriptor)
+        check_own(path, found)
+        if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            if found.st_mode & stat.S_ISVTX:
+                raise InputError(
+                    f"{path}: others may enter it and it is not yours alone; keys want a folder of "
+                    "your own, so choose another folder"
+                )
+            os.fchmod(descriptor, 0o700)
+    finally:
+        os.close(descriptor)
     return path
+
+
+def check_own(path: Path, found: os.stat_result) -> None:
+    """Find out whether what was opened at a path belongs to this user and to nobody else.
+
+    Args:
+        path: Its name.
+        found: What `fstat` says of it.
+
+    Raises:
+        InputError: It is another user's, who can read and change it.
+    """
+    if found.st_uid != os.geteuid():
+        raise InputError(
+            f"{path}: belongs to {user_name(found.st_uid)}, who can read and change it; expected "
+            f"one of {user_name(os.geteuid())}; choose another, or work as "
+            f"{user_name(found.st_uid)}"
+        )
 
 
 @contextmanager
@@ -98,9 +165,9 @@ def locked(path: Path) -> Iterator[None]:
 
     The holder removes the file. Who waited for a removed one holds nothing and begins again.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(path.parent)
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _lies_at(path, descriptor):
@@ -162,6 +229,11 @@ def user_folder(kind: str, variable: str, default: str) -> Path:
     """
     base = os.environ.get(variable)
     return (Path(base) if base else Path.home() / default) / "fl_ppseg" / kind
+
+
+def vaults_folder() -> Path:
+    """Where simulations keep their owners' vaults, unless told otherwise."""
+    return user_folder("vaults", "XDG_STATE_HOME", ".local/state").absolute()
 
 
 def available_cpus() -> int:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from clients.vault import shared_subkey
 from fl_ppseg.adaptation import adapted_embedding, linear_form
+from fl_ppseg.checkpoint_file import settings_hash
 from fl_ppseg.ciphers import CIPHERS, encrypt, invariant_form
 from fl_ppseg.classes import ClassTable
 from fl_ppseg.config import ArmConfig, Config, ModelConfig, arms_of
@@ -119,6 +120,7 @@ def save_initial(
             "image_size": list(config.data.image_size),
             "fit": config.data.fit,
             "protection": arm.model_dump(mode="json"),
+            "settings": settings_hash(config),
         }
         folder.save(Checkpoint(0, _arrays(weights), {}, description), keep=1)
 

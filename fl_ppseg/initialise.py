@@ -10,16 +10,39 @@ from pathlib import Path
 
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.command_line import Parser, run
-from fl_ppseg.config import Config, arms_of, dump_config, load_config, validate
+from fl_ppseg.config import (
+    Config,
+    arms_of,
+    dump_config,
+    load_config,
+    refuse_unread,
+    unread_settings,
+    validate,
+)
 from fl_ppseg.deployment.cities import Cities, save_cities
 from fl_ppseg.errors import InputError
-from fl_ppseg.files import write_atomically
+from fl_ppseg.files import check_writable, write_atomically
 from fl_ppseg.initial_weights import initial_models, save_initial
 from fl_ppseg.run_folder import RunFolder
+from fl_ppseg.wording import counted
 
 DEFAULTS = {"federation.grace_seconds": 90.0, "federation.wait_seconds": 300.0}
 """What differs on separate machines: Flower notices after 60 s that a node is gone, and after the
 loss of a server all nodes have to join again."""
+UNREAD = {
+    "clients": "--cities names who trains",
+    "data.root": "each owner names images of its own (vault encrypt --data-root)",
+    "device": "each node's policy says where it computes",
+    "engine": "nodes on machines of their own need none",
+    "num_workers": "each owner says how many processes encrypt (vault encrypt --workers)",
+    "partition": "each owner brings the images of its city",
+    "cells": "a comparison of cells is a simulation's; give the config of one run",
+    **{
+        f"data.{name}": "is of procedural scenes; owners have images of their own"
+        for name in ("num_train", "num_val", "scene_size", "scene_seed")
+    },
+}
+"""Settings that a run on separate machines does not read, with the reason."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     cities = validate(Cities, named, "--cities, --val-cities")
     config = _config(options, cities)
     folder = initialise(config, cities, options.out.absolute())
-    print(f"{folder.path}: {len(cities.train)} training and {len(cities.val)} val cities")
+    numbers = (
+        f"{counted(len(cities.train), 'training city')}, {counted(len(cities.val), 'val city')}"
+    )
+    print(f"{folder.path}: {numbers}")
     print(f"arms: {', '.join(config.arms)}; seeds: {', '.join(map(str, config.seeds))}")
     return 0
 
@@ -53,6 +79,7 @@ def initialise(config: Config, cities: Cities, out: Path) -> RunFolder:
     folder = RunFolder(out)
     if folder.config.exists():
         raise InputError(f"{out}: holds a run already; choose another --out")
+    check_writable(out)
     check_arms(config)
     classes = load_class_table(config.data.classes)
     save_initial(config, folder, classes, initial_models(config, classes.num_classes), None)
@@ -85,7 +112,9 @@ def _config(options: argparse.Namespace, cities: Cities) -> Config:
         "arms": None if options.arms is None else list(_names(options.arms)),
         "seeds": None if options.seed is None else [options.seed],
     }
+    refuse_unread(options.set, UNREAD)
     config = load_config(options.config, options.set, overrides, DEFAULTS)
+    refuse_unread(options.set, unread_settings(config))
     if config.cells:
         raise InputError(f"{options.config}: a comparison of cells; give the config of one run")
     here = {"root": None}  # each owner has images of its own

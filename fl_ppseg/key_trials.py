@@ -12,10 +12,11 @@ from clients.query import KEYS, Query, shared_query
 from clients.vault import shared_subkey
 from fl_ppseg.checkpoints import latest, model_of, protection_of, weights_of
 from fl_ppseg.config import DataConfig, arms_of
+from fl_ppseg.data_notes import reserved_scene
 from fl_ppseg.dataset import Scene
 from fl_ppseg.evaluation import Sample, Scores, evaluate, score
 from fl_ppseg.keys import SubKey
-from fl_ppseg.preparation import Experiment, reserved_scene
+from fl_ppseg.preparation import Experiment
 from fl_ppseg.run_folder import Checkpoint
 from fl_ppseg.views import fit_for_scoring
 
@@ -47,12 +48,12 @@ def key_trials(experiment: Experiment) -> dict[str, Trials]:
 
 def _scored(experiment: Experiment) -> list[Scene]:
     """The val scenes that the nodes score: of a user's own data, all but the reserved ones."""
-    is_public = experiment.config.data.root is None
+    data = experiment.config.data
     return [
         scene
         for scenes in experiment.dataset.split("val").values()
         for scene in scenes
-        if is_public or scene != reserved_scene(scenes)
+        if scene != reserved_scene(scenes, data)
     ]
 
 

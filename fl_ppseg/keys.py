@@ -29,7 +29,8 @@ from cryptography.hazmat.primitives.constant_time import bytes_eq
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
-from fl_ppseg.errors import InputError
+from fl_ppseg.atomic_file import write_in
+from fl_ppseg.errors import DISK_FULL, InputError
 
 KEY_BYTES: Final = 32
 SALT_BYTES: Final = 16
@@ -177,28 +178,29 @@ class ClientKey(_Secret):
     def save(self, path: Path) -> None:
         """Write the key to a new file that only its owner can read (0600).
 
+        The file has its name when all of it is on disk, and a kill before leaves no part of the key
+        where the system can do that.
+
         Raises:
             InputError: the file exists (keys are never overwritten) or cannot be written.
         """
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                write_in(folder, path.name, self._file_content(), 0o600, exclusive=True)
+                os.fsync(folder)
+            finally:
+                os.close(folder)
         except FileExistsError:
             raise InputError(
                 f"key file {path} exists and is never overwritten; choose another path"
             ) from None
         except OSError as error:
+            remedy = (
+                "free some space and repeat" if error.errno in DISK_FULL else "check its folder"
+            )
             raise InputError(
-                f"key file {path} cannot be made: {error.strerror}; choose a folder of yours"
-            ) from None
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(self._file_content())
-                file.flush()
-                os.fsync(descriptor)
-        except OSError as error:
-            path.unlink()
-            raise InputError(
-                f"key file {path} cannot be written: {error.strerror}; free some space and repeat"
+                f"key file {path} cannot be made: {error.strerror}; {remedy}"
             ) from None
 
     @classmethod
@@ -206,33 +208,40 @@ class ClientKey(_Secret):
         """Read a key that `save` wrote.
 
         Raises:
-            InputError: the file is missing, readable by others, of the wrong length or damaged.
+            InputError: the file is missing, another user's, readable by others, of the wrong length
+                or damaged.
         """
         try:
-            with path.open("rb") as file:
-                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-                content = file.read(_FILE_BYTES + 1)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as file:
+                found = os.fstat(file.fileno())
+                content = file.read(_FILE_BYTES + 1) if stat.S_ISREG(found.st_mode) else b""
         except OSError as error:
             raise InputError(
                 f"key file {path} cannot be read: {error.strerror}; name the file that was saved"
             ) from None
-        if mode & 0o077:
-            raise InputError(
-                f"key file {path} is open to others (mode {mode:04o}, wanted 0600); "
-                "run chmod 600 on it, and make a new key if somebody may have read it"
-            )
-        return cls._parse_file(path, content)
+        _check_closed(path, found)
+        return cls.parse(content, str(path))
 
     def _file_content(self) -> bytes:
         lines = (_FILE_HEADER, self._secret.hex().encode(), self.fingerprint.encode())
         return b"".join(line + b"\n" for line in lines)
 
     @classmethod
-    def _parse_file(cls, path: Path, content: bytes) -> Self:
+    def parse(cls, content: bytes, place: str) -> Self:
+        """The key in the bytes of a key file.
+
+        Args:
+            content: All of it.
+            place: Where it comes from, for messages.
+
+        Raises:
+            InputError: it is of the wrong length or damaged.
+        """
         if len(content) != _FILE_BYTES:
             found = f"more than {_FILE_BYTES}" if len(content) > _FILE_BYTES else len(content)
             raise InputError(
-                f"key file {path} holds {found} bytes, wanted {_FILE_BYTES}; restore its backup"
+                f"key file {place} holds {found} bytes, wanted {_FILE_BYTES}; restore its backup"
             )
         try:
             key = cls(bytes.fromhex(content.split(b"\n")[1].decode()))
@@ -241,10 +250,25 @@ class ClientKey(_Secret):
             intact = False
         if not intact:
             raise InputError(
-                f"key file {path} is damaged, or of another version than "
+                f"key file {place} is damaged, or of another version than "
                 f"{_FILE_HEADER.decode()!r}; restore its backup"
             )
         return key
+
+
+def _check_closed(path: Path, found: os.stat_result) -> None:
+    """See that a key file is its owner's and nobody else's, as ssh and gpg do."""
+    mode, user = stat.S_IMODE(found.st_mode), os.geteuid()
+    if found.st_uid != user:
+        raise InputError(
+            f"key file {path} belongs to another user (uid {found.st_uid}, you are {user}), who "
+            "knows the key then; work as its owner, or use a key that you made"
+        )
+    if mode & 0o077:
+        raise InputError(
+            f"key file {path} is open to others (mode {mode:04o}, wanted 0600); "
+            "run chmod 600 on it, and make a new key if somebody may have read it"
+        )
 
 
 def _fields(*fields: bytes) -> bytes:

@@ -19,11 +19,12 @@ from clients.vault import shared_subkey
 from fl_ppseg.checkpoints import latest, model_of, protection_of, weights_of
 from fl_ppseg.ciphers import CIPHERS, encrypt
 from fl_ppseg.config import ArmConfig, Config
+from fl_ppseg.data_notes import reserved_scene
 from fl_ppseg.dataset import Scene
 from fl_ppseg.errors import InputError
 from fl_ppseg.evaluation import segment
 from fl_ppseg.keys import SubKey
-from fl_ppseg.preparation import Experiment, reserved_scene
+from fl_ppseg.preparation import Experiment
 from fl_ppseg.report.pictures import Image8
 from fl_ppseg.report.scenes import CipherGallery, ScenePanel
 from fl_ppseg.setr.model import SETR
@@ -80,8 +81,11 @@ def cipher_gallery(experiment: Experiment) -> CipherGallery | None:
 def _shown(experiment: Experiment) -> list[Scene]:
     """The scenes that a report may show plain, one a val city."""
     cities = experiment.dataset.split("val").values()
-    is_public = experiment.config.data.root is None
-    shown = (scenes[len(scenes) // 2] if is_public else reserved_scene(scenes) for scenes in cities)
+    data = experiment.config.data
+    shown = (
+        scenes[len(scenes) // 2] if data.root is None else reserved_scene(scenes, data)
+        for scenes in cities
+    )
     return [scene for scene in shown if scene is not None]
 
 

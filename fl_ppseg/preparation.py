@@ -3,22 +3,26 @@
 Used by commands only: it wires the owners' side and the coordinator's, which never meet elsewhere.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from clients.policy import nodes_folder
 from clients.vault import Assignment, prepare_shards
+from fl_ppseg.city_names import folder_city
 from fl_ppseg.classes import ClassTable, load_class_table
 from fl_ppseg.config import Config, DataConfig, arms_of, dump_config
-from fl_ppseg.dataset import Dataset, Scene, open_dataset
+from fl_ppseg.data_notes import DataNotes, examined, reserved_scene
+from fl_ppseg.dataset import IMAGES, LABELS, Dataset, Scene, open_dataset
 from fl_ppseg.errors import InputError
-from fl_ppseg.files import private_folder, user_folder
+from fl_ppseg.files import check_writable, private_folder, user_folder
 from fl_ppseg.initial_weights import Models, initial_models, save_initial
 from fl_ppseg.messages import Arrays
 from fl_ppseg.partition import Partition, make_partition
+from fl_ppseg.places import check_apart, check_vaults
 from fl_ppseg.progress import StepProgress
 from fl_ppseg.public_weights import public_embedding
+from fl_ppseg.resuming import check_resumed, note_resumed
 from fl_ppseg.run_folder import OF_CITY, Checkpoint, RunFolder
 from fl_ppseg.run_identity import save_identity
 from fl_ppseg.setr.model import SETR
@@ -42,10 +46,17 @@ class Experiment:
     num_nodes: int
     vault_dir: Path
     """Folder of the owners' vaults, where the shared key lies too."""
+    about: DataNotes
+    """What the images are and how they are scored, in words."""
 
 
 def prepare(
-    config: Config, folder: RunFolder, vault_dir: Path, num_workers: int, progress: StepProgress
+    config: Config,
+    folder: RunFolder,
+    vault_dir: Path,
+    num_workers: int,
+    progress: StepProgress,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Experiment:
     """Prepare a new run, or what an interrupted one needs to go on.
 
@@ -55,18 +66,25 @@ def prepare(
         vault_dir: The owners' side: keys and encrypted shards.
         num_workers: Processes that draw and encrypt.
         progress: Shows the counted steps.
+        tell: Is given what the images and label maps hold, before anything is encrypted.
 
     Raises:
         InputError: For data, settings or weights that do not fit, or a vault that is not apart from
             the run or open to others.
     """
-    _check_apart(folder.path, vault_dir)
+    check_apart(vault_dir, folder.path, "--vault-dir or --out")
+    check_vaults(vault_dir)
+    check_writable(folder.path)
+    if folder.config.exists():
+        check_resumed(config, folder)
     classes = load_class_table(config.data.classes)
     models = initial_models(config, classes.num_classes)
     root = data_root(config.data, num_workers, progress)
     dataset = open_dataset(root, classes, required=("train", "val"))
+    _check_cities(dataset)
+    dataset, about = examined(dataset, config.data, num_workers, progress, tell)
     partition = _partition(config, folder, dataset)
-    nodes = _nodes(dataset, partition, is_public=config.data.root is None)
+    nodes = _nodes(dataset, partition, config.data)
     jobs = _assignments(config, nodes, private_folder(vault_dir), models, folder)
     prepared = _encrypt(jobs, num_workers, progress)
     patch_size = next(iter(jobs.values())).block_size
@@ -74,9 +92,13 @@ def prepare(
     place, identity = ready_nodes(policies, folder, vault_dir)
     if not folder.config.exists():
         folder.create(dump_config(config), partition.to_json())
+    else:
+        note_resumed(config, folder)
     save_identity(folder.path, identity)
     save_initial(config, folder, classes, models, vault_dir)
-    return Experiment(config, folder, dataset, partition, classes, place, len(nodes), vault_dir)
+    return Experiment(
+        config, folder, dataset, partition, classes, place, len(nodes), vault_dir, about
+    )
 
 
 def data_root(data: DataConfig, num_workers: int, progress: StepProgress) -> Path:
@@ -109,24 +131,6 @@ def data_root(data: DataConfig, num_workers: int, progress: StepProgress) -> Pat
     return root
 
 
-def reserved_scene(scenes: Sequence[Scene]) -> Scene | None:
-    """The scene of a val city that a report shows plain, and that therefore no shard holds.
-
-    The middle one of three or more; a city of fewer has none to spare. Only a user's own data need
-    it: procedural scenes are public, and all of them are scored.
-    """
-    return scenes[len(scenes) // 2] if len(scenes) >= 3 else None
-
-
-def _check_apart(run: Path, vault_dir: Path) -> None:
-    places = run.resolve(), vault_dir.resolve()
-    if any(a.is_relative_to(b) for a, b in (places, places[::-1])):
-        raise InputError(
-            f"{vault_dir}: the vault and the run folder {run} lie in one another, but keys must "
-            "not lie with results; choose another --vault-dir or --out"
-        )
-
-
 def _partition(config: Config, folder: RunFolder, dataset: Dataset) -> Partition:
     if folder.partition.exists():
         return Partition.from_json(folder.partition.read_text("utf-8"), str(folder.partition))
@@ -137,7 +141,7 @@ def _partition(config: Config, folder: RunFolder, dataset: Dataset) -> Partition
     )
 
 
-def _nodes(dataset: Dataset, partition: Partition, *, is_public: bool) -> list[Node]:
+def _nodes(dataset: Dataset, partition: Partition, data: DataConfig) -> list[Node]:
     """Training nodes, most images first so that the longest work starts first; then val cities."""
     scenes = {(s.city, s.stem): s for split in dataset.split("train").values() for s in split}
     nodes = []
@@ -153,20 +157,33 @@ def _nodes(dataset: Dataset, partition: Partition, *, is_public: bool) -> list[N
         nodes.append(Node(client, "train", *found))
     nodes.sort(key=lambda node: (-len(node.train), node.city))
     val = [
-        Node(city, "val", (), images if is_public else _without_reserved(images))
+        Node(city, "val", (), _without_reserved(images, data))
         for city, images in dataset.split("val").items()
     ]
     taken = {node.city for node in nodes} & {node.city for node in val}
     if taken:
         raise InputError(
-            f"{dataset.root}: {', '.join(sorted(taken))} stands under train and val; "
-            "val cities must be others"
+            f"{dataset.root}: {', '.join(sorted(taken))} is the name of a training node and of a "
+            "val city; rename the val city in both of its folders"
         )
     return nodes + val
 
 
-def _without_reserved(images: Sequence[Scene]) -> tuple[Scene, ...]:
-    reserved = reserved_scene(images)
+def _check_cities(dataset: Dataset) -> None:
+    """Val cities are places that training never sees, which names have to say."""
+    both = sorted(dataset.split("train").keys() & dataset.split("val").keys())
+    if both:
+        root, city = dataset.root, both[0]
+        parts = " and ".join(str(root / part / "val" / city) for part in (IMAGES, LABELS))
+        raise InputError(
+            f"{root}: {', '.join(both)} stands under train and val, and val cities must be other "
+            f"places, since scores are to be of such; if they are, rename {parts} to, say, "
+            f"{city}-val"
+        )
+
+
+def _without_reserved(images: Sequence[Scene], data: DataConfig) -> tuple[Scene, ...]:
+    reserved = reserved_scene(images, data)
     return tuple(scene for scene in images if scene != reserved)
 
 
@@ -181,7 +198,7 @@ def _assignments(
         public = _public(newest, models[seed, None]) if private else {}
         for node in nodes:
             jobs[node.city, seed] = Assignment(
-                vault=vault_dir / node.city,
+                vault=vault_dir / folder_city(node.city),
                 city=node.city,
                 train=node.train,
                 heldout=node.heldout,

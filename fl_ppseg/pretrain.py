@@ -22,8 +22,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from fl_ppseg.command_line import Parser, image_size, run
-from fl_ppseg.config import ArmConfig, CanonicalForm, Config, load_config
+from fl_ppseg.config import (
+    ArmConfig,
+    CanonicalForm,
+    Config,
+    load_config,
+    refuse_unread,
+    unread_settings,
+)
 from fl_ppseg.errors import InputError
+from fl_ppseg.places import check_file
 from fl_ppseg.progress import StepProgress, steps
 
 if TYPE_CHECKING:
@@ -51,6 +59,21 @@ FITTED_IMAGES = 1200
 SECOND_EPOCHS = 20
 """Passes over the scenes in the second step, from the weights of the first."""
 
+_ITS_OWN = "pretrain trains on plain procedural scenes of Cityscapes' classes, on the CPU"
+UNREAD = {
+    **{name: f"{_ITS_OWN}; leave it out" for name in ("data.root", "data.classes", "device")},
+    **{
+        name: "pretrain federates nothing and does not read it; leave it out"
+        for name in (
+            "name", "arms", "clients", "seeds", "engine", "partition", "federation", "arm_table",
+            "cells",
+        )
+    },
+    "num_workers": "pretrain takes --workers N",
+    "model.weights": "pretrain takes --start FILE",
+}  # fmt: skip
+"""Settings of a config that this command does not read, with what to do."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw public scenes, train on them, write the weights in fp16.
@@ -61,6 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if options.out.suffix != ".safetensors":
         raise InputError(f"--out {options.out}: wanted a file that ends with .safetensors")
+    check_file(options.out)
+    refuse_unread(options.set, UNREAD)
     num_scenes = options.num_scenes
     settings = SHIPPED_SETTINGS | (
         {"training.local_epochs": SECOND_EPOCHS} if options.start else {}
@@ -76,6 +101,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "model.weights": None if options.start is None else str(options.start),
     }
     config = load_config(options.config, [*options.set, "model.weights=null"], overrides, settings)
+    refuse_unread(options.set, unread_settings(config))
+    if options.start is not None:
+        from fl_ppseg.public_weights import check_start
+
+        check_start(options.start)
     pretrain(config, options.out, options.workers, options.quiet)
     return 0
 
@@ -94,6 +124,7 @@ def pretrain(config: Config, out: Path, workers: int, quiet: bool) -> None:
 
     from fl_ppseg.classes import load_class_table
     from fl_ppseg.evaluation import evaluate, score
+    from fl_ppseg.public_weights import load_start
     from fl_ppseg.setr.model import build_setr
     from fl_ppseg.setr.weights import load_weights, save_weights
     from fl_ppseg.shard import open_shard
@@ -106,7 +137,7 @@ def pretrain(config: Config, out: Path, workers: int, quiet: bool) -> None:
         shard = open_shard([_public_shard(config, Path(scratch), workers, progress)])
         model = build_setr(config.model, classes.num_classes, config.data.image_size, seed=seed)
         if config.model.weights is not None:
-            load_weights(model, Path(config.model.weights))
+            load_start(model, Path(config.model.weights))
             _approximate(config, model, shard, classes.num_classes)
         update = local_update(
             model,
@@ -132,17 +163,17 @@ def _approximate(config: Config, model: "SETR", shard: "Shard", num_classes: int
     import torch
 
     from fl_ppseg.pixels import to_input
+    from fl_ppseg.public_weights import load_start
     from fl_ppseg.setr.canonical import InvariantPatchEmbed
     from fl_ppseg.setr.least_squares import fit_embedding
     from fl_ppseg.setr.model import build_setr
-    from fl_ppseg.setr.weights import load_weights
 
     embedding = model.backbone.patch_embed
     if not isinstance(embedding, InvariantPatchEmbed):
         return
     settings = config.model.model_copy(update={"invariant": None})
     plain = build_setr(settings, num_classes, config.data.image_size, seed=0)
-    load_weights(plain, Path(str(config.model.weights)))
+    load_start(plain, Path(str(config.model.weights)))
     num_images, size = min(FITTED_IMAGES, len(shard)), config.training.batch_size
     batches = (range(start, min(start + size, num_images)) for start in range(0, num_images, size))
     images = (shard.batch(batch, [i % shard.num_views for i in batch])[0] for batch in batches)

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
+from fl_ppseg.checkpoints import load_checkpoint, weights_of
 from fl_ppseg.config import Config
+from fl_ppseg.errors import InputError
 from fl_ppseg.messages import Arrays
 from fl_ppseg.setr.model import SETR, build_setr
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-from fl_ppseg.setr.weights import load_weights
+from fl_ppseg.setr.weights import check_weights_file, fit_weights, load_weights
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Made by `python -m fl_ppseg.pretrain` from plain, public, procedural scenes."""
@@ -39,8 +41,43 @@ def initial_model(config: Config, num_classes: int, seed: int) -> SETR:
     if settings.weights is not None:
         is_shipped = settings.weights == "shipped"
         file = shipped_weights(settings.invariant) if is_shipped else Path(settings.weights)
-        load_weights(model, file)
+        load_start(model, file)
     return model
+
+
+def check_start(path: Path) -> None:
+    """Look at what training is to start from before any work is done for it.
+
+    Raises:
+        InputError: It is neither a weights file nor a checkpoint.
+    """
+    if path.is_dir() or path.with_suffix(".json").exists():
+        load_checkpoint(path)
+    else:
+        check_weights_file(path)
+
+
+def load_start(model: SETR, path: Path) -> None:
+    """Load weights to start from: a weights file, or a checkpoint of an earlier run.
+
+    Args:
+        model: What they are for; classifiers of other classes start from scratch.
+        path: A .safetensors file, or a run's or an arm's folder, of which the newest is taken.
+
+    Raises:
+        InputError: It cannot be read, or does not fit the model.
+    """
+    if not (path.is_dir() or path.with_suffix(".json").exists()):
+        load_weights(model, path)
+        return
+    checkpoint = load_checkpoint(path)
+    if checkpoint.is_per_city:
+        raise InputError(f"{path}: holds a model of every city, and no common one to start from")
+    about = checkpoint.description
+    side = about["model"]["patch_size"]
+    height, width = about["image_size"]
+    state, form = weights_of(checkpoint), about["model"].get("invariant")
+    fit_weights(model, state, path, (height // side, width // side), form)
 
 
 def public_embedding(model: SETR) -> Arrays:

@@ -10,44 +10,29 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from safetensors.numpy import load_file, save
-
-from fl_ppseg.config import Config
+from fl_ppseg.checkpoint_file import (
+    OF_CITY,
+    Checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
+from fl_ppseg.config import Config, check_name, parse_json, read_text
 from fl_ppseg.errors import InputError, RunError
-from fl_ppseg.files import sha256, write_atomically
-from fl_ppseg.messages import Arrays
+from fl_ppseg.files import write_atomically
+from fl_ppseg.results import Line, parse_line
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = 1
-Line = dict[str, Any]
-"""A line of results.jsonl."""
-OF_CITY = "//"
-"""Between city and tensor in the names of weights of which every city has its own."""
+__all__ = ["OF_CITY", "Checkpoint", "Line", "RunFolder", "is_finished", "read_checkpoint"]
 
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Global weights after a round, with what is needed to go on or to use them elsewhere."""
-
-    round: int
-    arrays: Arrays
-    optimizer: Mapping[str, Arrays]
-    """Moments of the server optimiser by name."""
-    description: Mapping[str, Any]
-    """Arm, seed, model and classes: plain values."""
-
-    @property
-    def is_per_city(self) -> bool:
-        """Whether every city has its own model here, `<city>//<tensor>`, and none is common."""
-        return any(OF_CITY in name for name in self.arrays)
+_NUMBER = re.compile(r"round_[0-9]{4,9}")
+MAX_PARTITION_BYTES = 256 * 2**20
+"""A million images by name."""
 
 
 class RunFolder:
@@ -83,18 +68,22 @@ class RunFolder:
         """All whole lines of results.jsonl; a half-written last one is left out.
 
         Raises:
-            InputError: If a line before the last is damaged.
+            InputError: Names the first damaged line before the last.
         """
         if not self.results.exists():
             return []
-        text = self.results.read_text(encoding="utf-8")
-        whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
-        try:
-            return [json.loads(line) for line in whole]
-        except ValueError as error:
-            raise InputError(
-                f"{self.results}: damaged ({error}); restore it, or begin anew"
-            ) from None
+        whole, _, _ = self.results.read_bytes().rpartition(b"\n")
+        lines = []
+        for number, text in enumerate(whole.split(b"\n") if whole else (), 1):
+            source = f"{self.results}, line {number}"
+            try:
+                lines.append(parse_line(text, source))
+            except (InputError, ValueError) as error:
+                why = str(error).removeprefix(f"{source}: ")
+                raise InputError(
+                    f"{source}: damaged ({why}); restore the file, or begin anew"
+                ) from None
+        return lines
 
     def keep_lines(self, wanted: Callable[[Line], bool]) -> None:
         """Drop all other lines of results.jsonl."""
@@ -103,12 +92,13 @@ class RunFolder:
     def num_images(self) -> dict[str, int]:
         """Images by training city as the partition dealt them out; none where it does not say."""
         try:
-            clients = json.loads(self.partition.read_text(encoding="utf-8"))["clients"]
+            text = read_text(self.partition, MAX_PARTITION_BYTES)
+            clients = parse_json(text, str(self.partition), MAX_PARTITION_BYTES)["clients"]
             return {
                 client: sum(len(stems) for stems in cities.values())
                 for client, cities in clients.items()
             }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (InputError, KeyError, TypeError, AttributeError):
             return {}
 
     def save(self, checkpoint: Checkpoint, keep: int) -> None:
@@ -116,16 +106,8 @@ class RunFolder:
         stem = self._stem(checkpoint.description["arm"], checkpoint.description["seed"])
         stem.mkdir(parents=True, exist_ok=True)
         path = stem / f"round_{checkpoint.round:04d}.safetensors"
-        tensors = {f"model/{name}": value for name, value in checkpoint.arrays.items()}
-        for moment, arrays in checkpoint.optimizer.items():
-            tensors |= {f"optimizer/{moment}/{name}": value for name, value in arrays.items()}
-        # safetensors writes an array's memory as it lies, whatever its strides.
-        in_order = {name: np.asarray(value, order="C") for name, value in tensors.items()}
-        write_atomically(path, save(in_order))
-        about = {"schema": SCHEMA, "round": checkpoint.round, "sha256": sha256(path)}
-        description = json.dumps(about | dict(checkpoint.description), indent=1)
-        write_atomically(path.with_suffix(".json"), description)
-        others = sorted(set(stem.glob("round_*.json")) - {path.with_suffix(".json")})
+        write_checkpoint(path, checkpoint)
+        others = [old for old in _descriptions(stem) if old != path.with_suffix(".json")]
         for old in others[: max(0, len(others) - keep + 1)]:
             _remove(old)
 
@@ -167,14 +149,14 @@ class RunFolder:
 
     def discard_after(self, arm: str, seed: int, round: int) -> None:
         """Remove the checkpoints after a round, from which no run can go on, and say so."""
-        for description in sorted(self._stem(arm, seed).glob("round_*.json")):
-            if int(description.stem.removeprefix("round_")) > round:
+        for description in _descriptions(self._stem(arm, seed)):
+            if round_of(description) > round:
                 logger.warning("%s: damaged, removed; going on after round %d", description, round)
                 _remove(description)
 
     def latest(self, arm: str, seed: int) -> Checkpoint | None:
         """The newest whole checkpoint of an arm and seed; damaged ones are skipped, and said."""
-        for description in sorted(self._stem(arm, seed).glob("round_*.json"), reverse=True):
+        for description in reversed(_descriptions(self._stem(arm, seed))):
             try:
                 return read_checkpoint(description.with_suffix(".safetensors"))
             except InputError as error:
@@ -182,7 +164,21 @@ class RunFolder:
         return None
 
     def _stem(self, arm: str, seed: int) -> Path:
-        return self.path / arm / f"seed_{seed}"
+        try:
+            return self.path / check_name(arm) / f"seed_{int(seed)}"
+        except ValueError as error:
+            raise InputError(f"{self.path}: no folder of an arm: {error}") from None
+
+
+def round_of(file: Path) -> int:
+    """The round of a checkpoint's file."""
+    return int(file.stem.removeprefix("round_"))
+
+
+def _descriptions(stem: Path) -> list[Path]:
+    """The .json of the checkpoints of an arm and seed, by round: round 10000 is after 9999."""
+    named = (file for file in stem.glob("round_*.json") if _NUMBER.fullmatch(file.stem))
+    return sorted(named, key=round_of)
 
 
 def _as_text(lines: Iterable[Line]) -> str:
@@ -213,28 +209,3 @@ def is_finished(config: Config, folder: RunFolder) -> bool:
     """Whether all arms and seeds of a run are trained to their last round."""
     last = [folder.latest(arm, seed) for arm in config.arms for seed in config.seeds]
     return all(found and found.round >= config.federation.num_rounds for found in last)
-
-
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read and verify a checkpoint.
-
-    Raises:
-        InputError: If it is missing, of another version or damaged.
-    """
-    try:
-        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        if (schema := about.pop("schema")) != SCHEMA:
-            raise InputError(f"{path}: a checkpoint of schema {schema}, wanted {SCHEMA}")
-        if about.pop("sha256") != sha256(path):
-            raise InputError(f"{path}: damaged checkpoint (its hash differs)")
-        tensors = load_file(path)
-        round_ = int(about.pop("round"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: no readable checkpoint ({error})") from None
-    optimizer: dict[str, Arrays] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer/"):
-            _, moment, name = key.split("/", 2)
-            optimizer.setdefault(moment, {})[name] = value
-    model = {k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")}
-    return Checkpoint(round_, model, optimizer, about)

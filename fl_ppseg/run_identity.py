@@ -13,13 +13,14 @@ import secrets
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from fl_ppseg.config import parse_json, read_bytes
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 
 FILE: Final = "nodes.json"
 SCHEMA: Final = 1
-_NAME: Final = re.compile(r"[0-9a-f]{32}")
-_HASH: Final = re.compile(r"[0-9a-f]{64}")
+MAX_BYTES: Final = 4096
+REMEDY: Final = "remove it and prepare the run again"
 
 
 class Identity(NamedTuple):
@@ -47,19 +48,22 @@ def read_identity(run: Path) -> Identity | None:
         InputError: The file is damaged.
     """
     path = run / FILE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if set(values) != {"schema", "run", "prepared"} or values["schema"] != SCHEMA:
-            raise ValueError(f"wanted schema {SCHEMA}, run and prepared")
-        if not (_NAME.fullmatch(values["run"]) and _HASH.fullmatch(values["prepared"])):
-            raise ValueError("run and prepared are hex digits")
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise InputError(
-            f"{path}: damaged ({error}); remove it and prepare the run again"
-        ) from None
+    values = parse_json(read_bytes(path, MAX_BYTES), str(path))
+    if (
+        not isinstance(values, dict)
+        or values.keys() != {"schema", "run", "prepared"}
+        or values["schema"] != SCHEMA
+    ):
+        raise InputError(f"{path}: damaged (wanted schema {SCHEMA}, run and prepared); {REMEDY}")
+    if not (_is_hex(values["run"], 32) and _is_hex(values["prepared"], 64)):
+        raise InputError(f"{path}: damaged (run and prepared are hex digits); {REMEDY}")
     return Identity(values["run"], values["prepared"])
+
+
+def _is_hex(value: object, length: int) -> bool:
+    return isinstance(value, str) and re.fullmatch(f"[0-9a-f]{{{length}}}", value) is not None
 
 
 def save_identity(run: Path, identity: Identity) -> None:

@@ -6,14 +6,13 @@
     leftImg8bit/val/<city>.npy     (num_heldout, 3, H, W) uint8, encrypted held-out images
     gtFine/val/<city>.npy          flat uint8, label maps at their own sizes (in the manifest)
 
-A shard knows no key and no file name of the owner's images. Its folder is 0700, its files 0600.
-`fl_ppseg.shard_draft` writes it. The hashes in its manifest tell of damage, not of malice; opening
-a shard does not look at them, `damaged_files` does.
+A shard knows no key and no file name of the owner's images. Its folder is its owner's alone, or
+read by a group besides. `fl_ppseg.shard_draft` writes it. The hashes in its manifest tell of
+damage, not of malice; a process looks at them when it opens the shard for the first time.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
 
@@ -21,48 +20,13 @@ import numpy as np
 
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import sha256
+from fl_ppseg.manifest import MANIFEST, Manifest, load_manifest
 
-SCHEMA = 2
-MANIFEST = "manifest.json"
+SMALL = 4096
+"""Bytes below which a file is read and not mapped."""
 
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a node may know of a shard beside its arrays."""
-
-    schema: int
-    city: str
-    settings: str
-    """Digest of everything the shard was made from and with."""
-    block_size: int
-    num_images: int
-    num_views: int
-    heldout_sizes: list[tuple[int, int]]
-    """Height and width of each held-out label map."""
-    record: str | None = None
-    """Names the owner's own record of its derived keys' salts; none: it has none."""
-    sha256: Mapping[str, str] = field(default_factory=dict)
-    """Hex digest of each array by its file, e.g. `gtFine/val/aachen.npy`."""
-
-    @property
-    def num_heldout(self) -> int:
-        """Number of held-out images."""
-        return len(self.heldout_sizes)
-
-    def shapes(self, image_size: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        """Shapes of the four arrays by their file.
-
-        Args:
-            image_size: (height, width) of the encrypted images, in pixels.
-        """
-        train = (self.num_images, self.num_views)
-        num_labels = sum(height * width for height, width in self.heldout_sizes)
-        return {
-            f"leftImg8bit/train/{self.city}.npy": (*train, 3, *image_size),
-            f"gtFine/train/{self.city}.npy": (*train, *image_size),
-            f"leftImg8bit/val/{self.city}.npy": (self.num_heldout, 3, *image_size),
-            f"gtFine/val/{self.city}.npy": (num_labels,),
-        }
+_intact: set[tuple[object, ...]] = set()
+"""Files whose hash this process has found to be right, with what tells that none was changed."""
 
 
 @dataclass(frozen=True)
@@ -118,24 +82,11 @@ class Shard:
             yield from part.heldout()
 
 
-def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a shard, or None where there is no whole shard of this version."""
-    return parse_manifest(folder / MANIFEST)
-
-
-def parse_manifest(path: Path) -> Manifest | None:
-    """The manifest in a file, or None where there is none of this version."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        values["heldout_sizes"] = [(int(h), int(w)) for h, w in values["heldout_sizes"]]
-        manifest = Manifest(**values)
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    return manifest if manifest.schema == SCHEMA else None
-
-
 def open_shard(folders: Sequence[Path]) -> Shard:
     """Memory-map the shards of one or several cities as one.
+
+    A process reads every file once and compares it with its hash, then maps it: about a second a
+    gigabyte, where training goes over it many times.
 
     Raises:
         InputError: If one is missing or damaged.
@@ -149,32 +100,47 @@ def damaged_files(folder: Path) -> list[Path]:
     Raises:
         InputError: There is no shard.
     """
-    manifest = _manifest_of(folder)
+    wanted = load_manifest(folder / MANIFEST).sha256
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    wanted = manifest.sha256
     intact = {name for name in there & wanted.keys() if sha256(folder / name) == wanted[name]}
     return [folder / name for name in sorted((there | wanted.keys()) - intact - {MANIFEST})]
 
 
 def _open(folder: Path) -> ShardPart:
-    manifest = _manifest_of(folder)
+    manifest = load_manifest(folder / MANIFEST)
     try:
-        arrays = [_map(folder / name) for name in manifest.shapes((0, 0))]
-        shapes = manifest.shapes(arrays[0].shape[-2:])
+        for name in manifest.files:
+            _check(folder / name, name, manifest.sha256.get(name))
+        arrays = [_map(folder / name) for name in manifest.files]
+        height, width = arrays[0].shape[-2:]
+        shapes = manifest.shapes((height, width))
         if [array.shape for array in arrays] != list(shapes.values()):
             raise ValueError("its arrays do not fit its manifest")
+        if height % manifest.block_size or width % manifest.block_size:
+            raise ValueError(f"no blocks of {manifest.block_size} in {height}x{width} pixels")
     except (OSError, ValueError, EOFError, TokenError) as error:
         raise InputError(f"{folder}: damaged shard ({error}); encrypt the images again") from None
     return ShardPart(manifest, *arrays)
 
 
-def _manifest_of(folder: Path) -> Manifest:
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise InputError(f"{folder}: no encrypted shard; encrypt the images again")
-    return manifest
+def _check(path: Path, name: str, wanted: str | None) -> None:
+    """Compare a file with its hash, where this process has not done so since it was changed.
+
+    Raises:
+        ValueError: It is another.
+        OSError: It cannot be read.
+    """
+    found = path.stat()
+    identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    if (identity, wanted) in _intact:
+        return
+    if sha256(path) != wanted:
+        raise ValueError(f"{name} is not as it was written")
+    _intact.add((identity, wanted))
 
 
 def _map(path: Path) -> np.ndarray:
-    array: np.ndarray = np.load(path, mmap_mode=None if path.stat().st_size < 4096 else "r")
+    array: np.ndarray = np.load(path, mmap_mode=None if path.stat().st_size < SMALL else "r")
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
+        raise ValueError(f"{path.name} holds no bytes of images")
     return array

@@ -1,12 +1,14 @@
 """A shard while it is written: scene by scene, in any order, by several processes, resumable.
 
-    <parent>/.<name>.draft/
-        draft.json    the manifest that it is to have; written last, a draft without it is none
-        done.npy      (num_scenes,) uint8: 1 once a scene lies on disk
-        shard/        arrays of their final size; becomes <parent>/<name> when all scenes are done
+    <place>/draft.json      the manifest that it is to have, written first; `finished.json` once the
+                            shard is whole and may have moved
+    <place>/<its name>/     arrays of their final size; a whole shard when all scenes are done
+    <place>/done.npy        (num_scenes,) uint8: 1 once a scene lies on disk; made last, a draft
+                            without it is none
 
 Scenes are numbered: training images first, then held-out ones. What is in a draft is as encrypted
-as the shard will be. Whatever ends its writers, the draft can be gone on with.
+as the shard will be. Whatever ends its writers, the draft can be gone on with, and says which
+record of salts belongs to it.
 """
 
 import json
@@ -21,67 +23,68 @@ from typing import Final, Self
 
 import numpy as np
 
+from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError
-from fl_ppseg.files import sha256, sync, write_atomically
-from fl_ppseg.shard import MANIFEST, Manifest, parse_manifest
+from fl_ppseg.files import sha256, sync
+from fl_ppseg.manifest import MANIFEST, Manifest, load_manifest
 
 ABOUT: Final = "draft.json"
+FINISHED: Final = "finished.json"
 DONE: Final = "done.npy"
 
 
 class ShardDraft:
     """Writes a shard; see the module's docstring."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open the draft of a shard.
+    def __init__(self, place: Path) -> None:
+        """Open a draft.
 
         Args:
-            folder: Of the shard that it is to become.
+            place: Its folder, of the shard's own name.
 
         Raises:
             InputError: There is none, or it is damaged.
         """
-        self.folder, self._place = folder, draft_folder(folder)
-        manifest = parse_manifest(self._place / ABOUT)
-        if manifest is None:
-            raise InputError(f"{folder}: no draft of a shard; encrypt the images again")
-        self.manifest = manifest
-        self._paths = [self._place / "shard" / name for name in manifest.shapes((0, 0))]
+        self.place = place
+        self.manifest = _manifest(place)
+        self._paths = [place / place.name / name for name in self.manifest.files]
         try:
-            self._done = _map(self._place / DONE)
+            self._done = _map(place / DONE)
             arrays = [_map(path) for path in self._paths]
+            self._check(arrays)
         except (OSError, ValueError, EOFError, TokenError) as error:
-            raise InputError(f"{folder}: damaged draft ({error}); remove {self._place}") from None
+            raise InputError(f"{place}: damaged draft of a shard ({error}); remove it") from None
         self._images, self._labels, self._heldout, self._maps = arrays
-        ends = np.cumsum([0, *(height * width for height, width in manifest.heldout_sizes)])
+        ends = np.cumsum([0, *(height * width for height, width in self.manifest.heldout_sizes)])
         self._bounds: list[int] = ends.tolist()
 
     @classmethod
-    def begin(cls, folder: Path, manifest: Manifest, image_size: tuple[int, int]) -> Self:
+    def begin(cls, place: Path, manifest: Manifest, image_size: tuple[int, int]) -> Self:
         """Reserve the space of a whole shard; a draft that is there goes.
 
         Raises:
             OSError: The disk is full, or not writable; nothing is left then.
         """
-        place = draft_folder(folder)
-        shutil.rmtree(place, ignore_errors=True)
-        try:
-            place.mkdir(parents=True, mode=0o700)
-            (place / "shard").mkdir(mode=0o700)
-            for name, shape in manifest.shapes(image_size).items():
-                _create(place / "shard" / name, shape)
-            _create(place / DONE, (manifest.num_images + manifest.num_heldout,))
-            _write_manifest(place / ABOUT, manifest)
-        except OSError:
-            shutil.rmtree(place, ignore_errors=True)
-            raise
-        return cls(folder)
+        with Directory.open(place.parent, make=0o700) as parent:
+            if parent.find(place.name) is not None:
+                parent.remove_tree(place.name)
+            try:
+                with parent.make_child(place.name) as draft:
+                    draft.write(ABOUT, _json(manifest))  # before anything that it names
+                    parent.sync()
+                    for name, shape in manifest.shapes(image_size).items():
+                        _create(draft, f"{place.name}/{name}", shape)
+                    _create(draft, DONE, (manifest.num_images + manifest.num_heldout,))
+            except OSError:
+                parent.remove_tree(place.name)
+                raise
+        return cls(place)
 
     @classmethod
-    def resume(cls, folder: Path) -> Self | None:
+    def resume(cls, place: Path) -> Self | None:
         """The draft that interrupted writers left; None where there is no whole one."""
         with suppress(InputError):
-            return cls(folder)
+            return cls(place)
         return None
 
     @property
@@ -111,48 +114,83 @@ class ShardDraft:
         for path in self._paths:
             sync(path)
         self._done[list(scenes)] = 1
-        sync(self._place / DONE)
+        sync(self.place / DONE)
 
-    def finish(self) -> None:
-        """Give the shard its hashes, its manifest and its place; one that is there goes.
+    def finish(self) -> Path:
+        """Give the shard its hashes and its manifest; it is whole then, and waits to be moved.
+
+        Returns:
+            Its folder, in the draft's.
 
         Raises:
             ValueError: If scenes are missing.
         """
         if self.missing:
-            raise ValueError(f"{self.folder}: scenes {self.missing} are missing")
-        shard = self._place / "shard"
+            raise ValueError(f"{self.place}: scenes {self.missing} are missing")
+        shard = self.place / self.place.name
         hashes = {path.relative_to(shard).as_posix(): sha256(path) for path in self._paths}
-        manifest = replace(self.manifest, sha256=hashes)
-        _write_manifest(shard / MANIFEST, manifest)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        shard.rename(self.folder)
-        self.discard()
+        with Directory.open(shard) as folder:
+            folder.write(MANIFEST, _json(replace(self.manifest, sha256=hashes)))
+        with suppress(FileNotFoundError):
+            (self.place / ABOUT).rename(self.place / FINISHED)
+        sync(self.place)
+        return shard
+
+    def reopen(self) -> None:
+        """Take back that it is finished, where the shard could not be moved."""
+        (self.place / FINISHED).rename(self.place / ABOUT)
 
     def discard(self) -> None:
-        """Remove the draft."""
-        shutil.rmtree(self._place, ignore_errors=True)
+        """Remove the draft, and the folder of drafts where it was the last."""
+        remove_draft(self.place)
+
+    def _check(self, arrays: list[np.ndarray]) -> None:
+        """See that the arrays are those of the manifest.
+
+        Raises:
+            ValueError: They are not.
+        """
+        height, width = arrays[0].shape[-2:]
+        wanted = self.manifest.shapes((height, width)).values()
+        num_scenes = self.manifest.num_images + self.manifest.num_heldout
+        if [array.shape for array in arrays] != list(wanted) or self._done.shape != (num_scenes,):
+            raise ValueError("its arrays do not fit its manifest")
 
 
-def draft_folder(folder: Path) -> Path:
-    """Where the draft of a shard lies: beside its place, hidden."""
-    return folder.with_name(f".{folder.name}.draft")
+def remove_draft(place: Path) -> None:
+    """Remove what there is of a draft, and the folder of drafts where it was the last."""
+    shutil.rmtree(place, ignore_errors=True)
+    with suppress(OSError):
+        place.parent.rmdir()
 
 
-def drafted_in(folder: Path) -> list[Path]:
-    """Folders of the shards whose drafts lie in a folder."""
-    names = (path.name for path in sorted(folder.glob(".*.draft")))
-    return [folder / name.removeprefix(".").removesuffix(".draft") for name in names]
+def record_of(place: Path) -> str | None:
+    """The record of salts that belongs to a draft, which may be half made; none: it has none.
+
+    That of a finished one is not named: the shard may lie in its place already, and needs it.
+    """
+    try:
+        return load_manifest(place / ABOUT, finished=False).record
+    except InputError:
+        return None
 
 
-def _write_manifest(path: Path, manifest: Manifest) -> None:
-    """What a power cut takes back of a draft is made again."""
-    write_atomically(path, json.dumps(asdict(manifest)), mode=0o600, lasting=False)
+def _manifest(place: Path) -> Manifest:
+    finished = place / FINISHED
+    path = finished if finished.exists() else place / ABOUT
+    return load_manifest(path, finished=False)
 
 
-def _create(path: Path, shape: tuple[int, ...]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
+def _json(manifest: Manifest) -> str:
+    return json.dumps(asdict(manifest))
+
+
+def _create(draft: Directory, name: str, shape: tuple[int, ...]) -> None:
+    """A file of zeros with its folders, its owner's alone whatever the umask."""
+    *folders, _ = name.split("/")
+    _make(draft, folders)
+    path = draft.path / name
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
     np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     if hasattr(os, "posix_fallocate"):  # not on macOS, where a full disk may end in a bus error
         with path.open("r+b") as file:  # here it is an error, before the first write
@@ -162,6 +200,14 @@ def _create(path: Path, shape: tuple[int, ...]) -> None:
                 raise OSError(error.errno, error.strerror, str(path)) from None
 
 
+def _make(folder: Directory, names: list[str]) -> None:
+    if names:
+        with folder.make_child(names[0]) as child:
+            _make(child, names[1:])
+
+
 def _map(path: Path) -> np.ndarray:
     array: np.ndarray = np.lib.format.open_memmap(path, mode="r+")
+    if array.dtype != np.uint8:
+        raise ValueError(f"{path.name} holds no bytes of images")
     return array

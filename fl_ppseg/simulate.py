@@ -7,6 +7,7 @@ module, start light.
 import argparse
 import os
 import re
+import shlex
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -16,11 +17,18 @@ from typing import Any
 from clients.policy import NODES_VARIABLE, nodes_folder
 from fl_ppseg.cells.grid import Cell, cells_of, dump_values
 from fl_ppseg.command_line import Parser, run
-from fl_ppseg.config import Config, config_of, read_values
+from fl_ppseg.config import Config, config_of, read_values, refuse_unread, unread_settings
 from fl_ppseg.engines.ray_cluster import RayCluster
-from fl_ppseg.errors import InputError
-from fl_ppseg.files import available_cpus, user_folder, write_atomically
+from fl_ppseg.errors import InputError, Interrupted
+from fl_ppseg.files import available_cpus, check_writable, vaults_folder, write_atomically
+from fl_ppseg.places import check_apart, check_vaults
 from fl_ppseg.run_folder import RunFolder, is_finished
+
+ON_RESUME = (
+    "federation.num_rounds", "federation.round_timeout", "federation.wait_seconds",
+    "federation.grace_seconds", "federation.max_retries", "federation.keep_checkpoints",
+)  # fmt: skip
+"""Settings that a run may go on with in another way: above all more rounds."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,14 +41,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     values = _values(options)
     config = config_of(values, _source(options))
+    refuse_unread(options.set, unread_settings(config))
     out = _out(options, config)
-    if (out / "config.yaml").exists() and not options.resume:
-        raise InputError(f"{out}: holds a run already; add --resume or choose another")
-    if config.cells:
-        _compare(cells_of(values, _source(options)), config.name, dump_values(values), out, options)
-    else:
-        _run(config, out, options)
+    _check_places(out, _vault_dir(options), options.resume)
+    try:
+        if config.cells:
+            cells = cells_of(values, _source(options))
+            _compare(cells, config.name, dump_values(values), out, options)
+        else:
+            _run(config, out, options)
+    except KeyboardInterrupt:
+        raise Interrupted(_way_on(out, options)) from None
     return 0
+
+
+def _check_places(out: Path, vault_dir: Path, is_resumed: bool) -> None:
+    """Refuse now what could not be written after the work."""
+    if (out / "config.yaml").exists() and not is_resumed:
+        raise InputError(f"{out}: holds a run already; add --resume or choose another")
+    check_apart(vault_dir, out, "--vault-dir or --out")
+    check_vaults(vault_dir)
+    check_writable(out)
+
+
+def _way_on(out: Path, options: argparse.Namespace) -> str:
+    """What an interrupted run has kept, and the command that goes on with it."""
+    if not (out / "config.yaml").exists():
+        return (
+            "no round was begun; shards that were encrypted are kept, and the same command finds "
+            "them again"
+        )
+    command = ["python", "-m", "fl_ppseg.simulate", "--resume", "--out", str(out)]
+    for name in ("vault_dir", "data_root", "engine", "device"):
+        if (value := getattr(options, name)) is not None:
+            command += [f"--{name.replace('_', '-')}", str(value)]
+    return f"finished rounds are kept in {out}; to go on: {shlex.join(command)}"
 
 
 def _run(config: Config, out: Path, options: argparse.Namespace, is_cell: bool = False) -> None:
@@ -70,11 +105,6 @@ def _compare(
     cells: Sequence[Cell], name: str, given: str, out: Path, options: argparse.Namespace
 ) -> None:
     """A run of each cell, each with a Ray of its own, and the table over all of them."""
-    if _vault_dir(options).resolve().is_relative_to(out.resolve()):
-        raise InputError(
-            f"{_vault_dir(options)}: keys must not lie with the results in {out}; choose another "
-            "--vault-dir or --out"
-        )
     from fl_ppseg.cells.comparison import check, compare, conclude
 
     check(cells)
@@ -112,7 +142,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="set dotted.key=value")
     add("--data-root", type=Path, metavar="DIR", help="images in Cityscapes layout")
     add("--out", type=Path, metavar="DIR", help="run folder (default: runs/<time>-<name>)")
-    add("--resume", action="store_true", help="go on with the run in --out")
+    add(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out; with --set federation.num_rounds=N to more rounds",
+    )
     add("--seed", type=int, metavar="N", help="seed of the training (keys never come from it)")
     add("--engine", choices=["ray", "in-process"], help="what runs the clients (default: ray)")
     add("--device", metavar="NAME", help="where local updates run: cpu, cuda (default: cpu)")
@@ -133,7 +167,7 @@ def _values(options: argparse.Namespace) -> dict[str, Any]:
     }
     if options.resume:
         _check_resumable(options)
-        return read_values(_source(options), (), overrides)
+        return read_values(_source(options), options.set, overrides)
     if options.quick and options.config:
         raise InputError("--quick is a config of its own; leave out --config or --quick")
     overrides |= {
@@ -158,17 +192,18 @@ def _check_resumable(options: argparse.Namespace) -> None:
     """A run goes on with its own config, or not at all."""
     if options.out is None or not (options.out / "config.yaml").is_file():
         raise InputError("--resume needs --out with the folder of a run")
-    fixed = ("clients", "arms", "quick", "config", "set", "seed")
-    values = {name: getattr(options, name) for name in fixed}
-    unset = {name for name, value in values.items() if value is None or value is False}
-    given = [f"--{name}" for name in fixed if name not in unset and values[name] != []]
+    fixed = ("clients", "arms", "quick", "config", "seed")
+    given = [f"--{name}" for name in fixed if getattr(options, name) not in (None, False)]
+    for text in options.set:
+        key = text.partition("=")[0].strip()
+        if key not in ON_RESUME:
+            given.append(f"--set {key} (what may be set anew: {', '.join(ON_RESUME)})")
     if given:
         raise InputError(f"--resume goes on with the run's own config; leave out {given[0]}")
 
 
 def _vault_dir(options: argparse.Namespace) -> Path:
-    default = user_folder("vaults", "XDG_STATE_HOME", ".local/state")
-    return Path(options.vault_dir or default).absolute()
+    return Path(options.vault_dir or vaults_folder()).absolute()
 
 
 def _out(options: argparse.Namespace, config: Config) -> Path:

@@ -5,27 +5,31 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
 from types import FrameType
 
-import torch
 from rich.console import Console
 
 from clients.client_app import app as client_app
 from clients.node_log import LOG as NODE_LOG
 from clients.policy import NODES_VARIABLE
+from clients.vault.simulations import preparing
+from fl_ppseg.classes import load_class_table
 from fl_ppseg.command_line import log_to
 from fl_ppseg.config import Config, arms_of, described
+from fl_ppseg.device import check_device
 from fl_ppseg.engines.in_process import run_in_process
-from fl_ppseg.engines.ray_cluster import RayCluster, run_on_ray
+from fl_ppseg.engines.ray_cluster import LOST_WORKER, RayCluster, names_lost_worker, run_on_ray
 from fl_ppseg.errors import InputError, RunError
 from fl_ppseg.files import available_cpus, write_atomically
 from fl_ppseg.key_trials import key_trials
 from fl_ppseg.memory import PeakMemory
+from fl_ppseg.memory_forecast import check_memory, forecast, machine_bytes
 from fl_ppseg.panels import cipher_gallery, scene_panels
 from fl_ppseg.preparation import Experiment, prepare
-from fl_ppseg.progress import choose_observer, steps
+from fl_ppseg.progress import choose_observer, say, steps
 from fl_ppseg.report.html import write_report
 from fl_ppseg.report.tables import comparison_table, comparison_text
 from fl_ppseg.run_folder import RunFolder, is_finished
@@ -60,19 +64,22 @@ def simulate(
         InputError: For data or a config that do not fit.
         RunError: If the run could not be carried to its end.
     """
-    _check_device(config.device)
+    check_device(config.device)
     if prepare_only:
         toml_text(out)
+    _say_memory(config, quiet)
     started = time.monotonic() - _seconds_before(RunFolder(out))
     num_workers = config.num_workers or available_cpus()
     with PeakMemory() as memory:
         folder = RunFolder(out)
         log_to(folder.log if folder.config.exists() else None, quiet)
-        with steps(sys.stderr, quiet) as progress:
-            experiment = prepare(config, folder, vault_dir, num_workers, progress)
+        with steps(sys.stderr, quiet) as progress, preparing(vault_dir, out):
+            experiment = prepare(config, folder, vault_dir, num_workers, progress, _tell(quiet))
         log_to(folder.log)
+        _log_data(experiment)
         if not quiet:
-            print(experiment.partition.description, file=sys.stderr)
+            for line in (*experiment.about.notes, experiment.partition.description):
+                print(line, file=sys.stderr)
         if prepare_only:
             _print_flwr_run(experiment)
             return
@@ -84,15 +91,34 @@ def simulate(
     if show_table:
         console = Console()
         console.print(comparison_table(summary, described(config)))
-        console.print(f"report: {report}", soft_wrap=True, highlight=False)
+        for note in experiment.about.notes:
+            say(console, note)
+        say(console, f"report: {report}")
 
 
-def _check_device(name: str) -> None:
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {name!r} cannot be used here ({reason}); try cpu") from None
+def _tell(quiet: bool) -> Callable[[str], None]:
+    """Says what the images hold as soon as it is known."""
+    return lambda text: None if quiet else print(text, file=sys.stderr, flush=True)
+
+
+def _log_data(experiment: Experiment) -> None:
+    """What the terminal said of the images, also for who comes later."""
+    if experiment.about.table:
+        logger.info("images and label maps\n%s", experiment.about.table)
+    for note in experiment.about.notes:
+        logger.info("%s", note)
+
+
+def _say_memory(config: Config, quiet: bool) -> None:
+    """Before the work: what it will need, where that is more than there is.
+
+    Raises:
+        InputError: The machine cannot carry it at all.
+    """
+    need = forecast(config, load_class_table(config.data.classes).num_classes)
+    warning = check_memory(need, *machine_bytes())
+    if warning is not None and not quiet:
+        print(f"! {warning}", file=sys.stderr)
 
 
 def _seconds_before(folder: RunFolder) -> float:
@@ -122,6 +148,8 @@ def _federate(experiment: Experiment, cluster: RayCluster | None, quiet: bool) -
         except RunError as error:
             if federation.stop.is_set():
                 raise KeyboardInterrupt from None
+            if names_lost_worker(str(error)):
+                raise RunError(f"{LOST_WORKER} ({error})") from error
             logs = sorted(experiment.nodes.glob(f"state/*/{NODE_LOG}"))
             raise RunError(f"{error}; see {logs[0] if logs else experiment.folder.log}") from error
         finally:
@@ -147,7 +175,7 @@ def _summarise(
         seconds,
         peak_mb,
         trials,
-    )
+    ) | {"notes": list(experiment.about.notes)}
 
 
 def _report(experiment: Experiment, summary: Summary) -> Path:
@@ -194,6 +222,6 @@ def toml_text(path: Path) -> str:
             f"{text!r}: `flwr run` takes no path with control characters or both kinds of "
             "quotation marks; choose another --out"
         )
-    if "'" in text:
-        return '"' + text.replace("\\", "\\\\") + '"'
-    return f"'{text}'"
+    if '"' in text:
+        return f"'{text}'"
+    return '"' + text.replace("\\", "\\\\") + '"'

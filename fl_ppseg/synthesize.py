@@ -19,6 +19,7 @@ from fl_ppseg.errors import DISK_FULL, InputError, RunError
 from fl_ppseg.files import Progress, locked, replacing_folder
 from fl_ppseg.scenes.cities import TRAIN_CITIES, VAL_CITIES, city_style, split_sizes
 from fl_ppseg.scenes.files import LABELS, PHOTOS, SceneFiles, write_scenes
+from fl_ppseg.wording import counted
 from fl_ppseg.workers import work_at_once
 
 log = logging.getLogger(__name__)
@@ -110,14 +111,16 @@ def _is_complete(root: Path, settings: Mapping[str, Any]) -> bool:
     remedy = "choose another folder or delete this one"
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
+    from fl_ppseg.config import parse_json, read_text  # not above: see `main`
+
     marker = root / MARKER
     if not marker.is_file():
         raise InputError(f"{root} exists, but holds no {MARKER} of a complete data set: {remedy}")
     try:
-        found = json.loads(marker.read_text(encoding="utf-8"))
+        found = parse_json(read_text(marker), str(marker))
         differing = [key for key in settings if found["settings"].get(key) != settings[key]]
         count = int(found["count"])
-    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+    except (InputError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise InputError(f"{marker} is corrupt: delete {root} and run again") from problem
     if differing:
         raise InputError(f"{root} was made with another {', '.join(differing)}: {remedy}")
@@ -196,7 +199,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             progress=partial(bar.update, "drawing street scenes"),
         )
     if not options.quiet:
-        sys.stdout.write(f"{options.num_train + options.num_val} scenes in {options.out}\n")
+        sys.stdout.write(
+            f"{counted(options.num_train + options.num_val, 'scene')} in {options.out}\n"
+        )
     return 0
 
 

@@ -39,10 +39,11 @@ class LocalUpdate:
     """All tensors of the model that are not private, on CPU."""
     private: dict[str, Tensor] = field(repr=False)
     """The private tensors, on CPU: key material."""
-    loss: float
-    """Mean loss of the steps, weighted by their views."""
+    loss: float | None
+    """Mean loss of the steps that saw a labelled pixel, weighted by their views; None: no step did,
+    so that nothing was learnt."""
     num_examples: int
-    """Training images of the shard."""
+    """Training images of the shard; 0 where no step saw a labelled pixel."""
     seconds: float
 
 
@@ -88,7 +89,7 @@ def local_update(
         weights={name: value for name, value in state.items() if name not in private},
         private={name: state[name] for name in private},
         loss=loss,
-        num_examples=len(shard),
+        num_examples=len(shard) if loss is not None else 0,
         seconds=time.perf_counter() - start,
     )
 
@@ -137,7 +138,7 @@ def _train(
     config: TrainingConfig,
     position: Position,
     on_step: Progress | None,
-) -> float:
+) -> float | None:
     device = next(model.parameters()).device
     base_rates = [group["lr"] for group in optimizer.param_groups]
     anchor = [p.detach().clone() for p in _trainable(model)] if config.proximal_mu else []
@@ -155,11 +156,12 @@ def _train(
         if config.gradient_clip:
             nn.utils.clip_grad_norm_(_trainable(model), config.gradient_clip)
         optimizer.step()
-        total += float(loss.detach()) * len(indices)
-        num_views += len(indices)
+        if bool((labels != IGNORE_INDEX).any()):
+            total += float(loss.detach()) * len(indices)
+            num_views += len(indices)
         if on_step is not None:
             on_step(step + 1, len(steps))
-    return total / max(1, num_views)
+    return total / num_views if num_views else None
 
 
 def _loss(model: nn.Module, images: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor:

@@ -26,6 +26,28 @@ def norm(update: Mapping[str, np.ndarray]) -> float:
     return math.sqrt(math.fsum(float(np.vdot(value, value)) for value in update.values()))
 
 
+def squared_distances(
+    arrays: Mapping[str, np.ndarray], start: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+    """Squared Euclidean distance of each tensor, one in float64 at a time; counters left out.
+
+    >>> squared_distances({"w": np.array([3.0, 1.0])}, {"w": np.array([0.0, 1.0])})
+    {'w': 9.0}
+    """
+    return {
+        name: float(np.vdot(change, change))
+        for name in arrays
+        for change in difference({name: arrays[name]}, start).values()
+    }
+
+
+def squared_norms(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Squared Euclidean norm of each tensor, one in float64 at a time; counters left out."""
+    return squared_distances(
+        arrays, {name: np.zeros((), value.dtype) for name, value in arrays.items()}
+    )
+
+
 def clipped(update: Arrays, limit: float) -> Arrays:
     """The update, scaled down to a norm of `limit` where it is longer (McMahan et al. 2018)."""
     length = norm(update)

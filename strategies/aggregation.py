@@ -8,6 +8,7 @@ give one weight differ by less than a factor of 2^40 (zeros apart; up to 2^12 re
 examples). One reply alone is returned bit for bit.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -26,15 +27,35 @@ class Aggregator(Protocol):
         """The aggregate in the dtypes of the global model."""
 
 
+def capped(num_examples: int, rest: int, max_share: float) -> int:
+    """The weight of the largest reply, cut to its share of the mean; unchanged where it is alone.
+
+    Args:
+        num_examples: What it says.
+        rest: The weights of all others together.
+        max_share: From 0.5 on, so that no other reply can be above it.
+
+    >>> capped(10, 5, 0.5), capped(4, 5, 0.5), capped(10**9, 6, 0.75), capped(3, 0, 0.5)
+    (5, 4, 18, 3)
+    """
+    if not rest or max_share >= 1:
+        return num_examples
+    return min(num_examples, max(1, math.floor(max_share / (1 - max_share) * rest)))
+
+
 class StreamingMean:
     """Mean of arrays weighted by num_examples; memory independent of the number of replies."""
 
-    def __init__(self, reference: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, reference: Mapping[str, np.ndarray], max_share: float = 1.0) -> None:
         """Start an empty mean.
 
         Args:
             reference: Arrays whose names, shapes and dtypes every reply must have.
+            max_share: The most that one reply is of the mean, at least 0.5; below 1 the largest
+                reply is kept aside until the others' weights are known.
         """
+        self._max_share = max_share
+        self._largest: tuple[Arrays, int] | None = None
         self.reference = dict(reference)
         """What every reply is measured by."""
         # -0.0 is the neutral element of IEEE addition: a negative zero stays one.
@@ -49,6 +70,17 @@ class StreamingMean:
             ValueError: If the reply cannot be averaged; the mean is then unchanged.
         """
         check_update(arrays, num_examples, self.reference)
+        if self._max_share >= 1:
+            self._fold(arrays, num_examples)
+            return
+        if self._largest is not None and self._largest[1] >= num_examples:
+            self._fold(arrays, num_examples)
+            return
+        smaller, self._largest = self._largest, (arrays, num_examples)
+        if smaller is not None:
+            self._fold(*smaller)
+
+    def _fold(self, arrays: Arrays, num_examples: int) -> None:
         for name, value in arrays.items():
             term = value.astype(np.float64)
             term *= num_examples
@@ -62,6 +94,9 @@ class StreamingMean:
         Raises:
             ValueError: If nothing was added.
         """
+        if self._largest is not None:
+            (arrays, num_examples), self._largest = self._largest, None
+            self._fold(arrays, capped(num_examples, self.num_examples, self._max_share))
         if not self.num_examples:
             raise ValueError("the mean of no replies")
         return {

@@ -13,12 +13,14 @@ from strategies.robust import (
     CoordinateMedian,
     Krum,
     TrimmedMean,
-    fewest_for_krum,
 )
 
 
 def aggregator_of(
-    config: FederationConfig, reference: Mapping[str, np.ndarray], num_asked: int
+    config: FederationConfig,
+    reference: Mapping[str, np.ndarray],
+    num_asked: int,
+    max_share: float = 1.0,
 ) -> Aggregator:
     """An empty aggregator.
 
@@ -26,14 +28,15 @@ def aggregator_of(
         config: Says which.
         reference: The weights that travel, as they were sent out.
         num_asked: Cities that were asked in this round.
+        max_share: The most that one city is of a weighted mean.
     """
     if config.privacy is not None:
         return PrivateMean(reference, config.privacy, num_asked)
     match config.aggregation:
         case "mean":
-            return StreamingMean(reference)
+            return StreamingMean(reference, max_share)
         case "norm-clipping":
-            return ClippedMean(reference, config.clip_norm or 0.0)
+            return ClippedMean(reference, config.clip_norm or 0.0, max_share)
         case "median":
             return CoordinateMedian(reference)
         case "trimmed-mean":
@@ -43,7 +46,12 @@ def aggregator_of(
     assert_never(config.aggregation)
 
 
-def fewest_replies(config: FederationConfig) -> int:
-    """Good replies that an aggregation cannot do without."""
-    is_krum = config.aggregation in ("krum", "multi-krum")
-    return fewest_for_krum(config.num_byzantine) if is_krum else 1
+def what_withstands_nothing(config: FederationConfig, num_asked: int) -> str | None:
+    """Why a robust aggregation is none with so few cities; None where it is one, or wants none."""
+    if num_asked >= config.fewest_replies or config.aggregation not in ("median", "trimmed-mean"):
+        return None
+    cut = "cuts off no update" if config.aggregation == "trimmed-mean" else "has no middle"
+    return (
+        f"federation.aggregation {config.aggregation} {cut} with {num_asked} cities a round: it is "
+        "their plain mean here, and withstands no city that lies; it wants 3 or more"
+    )

@@ -6,6 +6,7 @@ from typing import Any
 
 from fl_ppseg.config import FederationConfig
 from fl_ppseg.messages import Request
+from strategies.claims import Claims
 from strategies.roll_call import RollCall
 
 
@@ -26,3 +27,5 @@ class ArmRun:
     """Val cities that are expected: without all of them a round has no scores."""
     num_examples: Mapping[str, int] = field(default_factory=dict)
     """Images by city, as far as they are known at the start: who has most is asked first."""
+    claims: Claims = field(default_factory=lambda: Claims({}))
+    """What the cities have said of their images in this run."""

@@ -6,7 +6,9 @@ aggregate as they come, and write results and a checkpoint each round.
 
 import logging
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+from typing import Final
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
@@ -18,10 +20,10 @@ from fl_ppseg.privacy import epsilon
 from fl_ppseg.progress import RunObserver
 from fl_ppseg.run_folder import Checkpoint, Line, RunFolder
 from fl_ppseg.setr.names import withheld
-from fl_ppseg.updates import difference, norm
-from strategies.aggregation import check_update
+from strategies.aggregation import capped, check_update
 from strategies.aggregators import aggregator_of
 from strategies.arm_run import ArmRun
+from strategies.claims import ClaimError
 from strategies.gathering import Gathering
 from strategies.norms import NormRule
 from strategies.roster import Member
@@ -29,6 +31,9 @@ from strategies.round_log import Ask, RoundLog, longest_first
 from strategies.server_optimizer import ServerOptimizer
 
 logger = logging.getLogger(__name__)
+
+FAR: Final = 10
+"""So many times the median city's update is worth a line: honest ones had up to 3."""
 
 
 class CityStrategy(Strategy):
@@ -48,6 +53,8 @@ class CityStrategy(Strategy):
         self.log = RoundLog(run.request, 0, observer)
         self._norms = NormRule(run.federation, self._own_lines())
         self._num_examples = dict(run.num_examples)
+        self._told: set[str] = set()
+        self._lengths: dict[str, float] = {}
         self.gathering: Gathering
 
     def configure_train(
@@ -56,6 +63,7 @@ class CityStrategy(Strategy):
         """Requests to the cities that the seed draws for this round."""
         self.log = RoundLog(self.run.request, self._first_round + server_round, self._observer)
         self.gathering = Gathering(self.run, grid, self.log)
+        self._lengths = {}
         self._observer.round_started(self.log.round)
         self.gathering.look()
         self.receive(unpack_arrays(arrays))
@@ -91,6 +99,11 @@ class CityStrategy(Strategy):
             RunError: If the arm ends and none of its last rounds has scores.
         """
         for ask, reply in self.gathering.answers(replies, ()):
+            try:
+                self.run.claims.check_scoring(ask.member.city, reply)
+            except ClaimError as error:
+                self.log.fail(ask, str(error))
+                continue
             self.log.accept(ask, reply)
         if self._is_evaluated():
             self.log.check_scored(self.run.num_val)
@@ -126,15 +139,28 @@ class CityStrategy(Strategy):
         federation = self.run.federation
         kept = withheld(self.run.request.embedding)
         travelling = {name: value for name, value in self.weights.items() if name not in kept}
-        aggregator = aggregator_of(federation, travelling, self.log.num_asked)
+        max_share = self._max_share()
+        aggregator = aggregator_of(federation, travelling, self.log.num_asked, max_share)
         by_size = federation.weighting == "examples"
+        weights: dict[str, int] = {}
 
         def take(ask: Ask, reply: Reply) -> None:
+            if not reply.num_examples:
+                self._leave_out(ask)
+                return
             self.judge(ask, reply, travelling)
-            weight = reply.num_examples if by_size else min(1, reply.num_examples)
+            weight = reply.num_examples if by_size else 1
             aggregator.add(reply.arrays, weight)
+            weights[ask.member.city] = weight
 
         self.gathering.gather(replies, travelling, take)
+        if not weights:
+            raise RunError(
+                f"arm {self.run.request.arm}, round {self.log.round}: no city has a labelled pixel "
+                "to train on; look at their label maps and at data.classes"
+            )
+        self._say_who_weighs_most(weights, max_share)
+        self._say_who_moves_most()
         self._note_release()
         self.weights = self.weights | self._optimizer.apply(travelling, aggregator.result())
 
@@ -155,16 +181,63 @@ class CityStrategy(Strategy):
             ValueError: With the reason.
         """
         check_update(reply.arrays, reply.num_examples, start)
-        if self._norms.is_on:
-            length = norm(difference(reply.arrays, start))
-            self._norms.check(length)
+        length = self._norms.measure(reply.arrays, start)
+        self.run.claims.check_training(self.run.request.arm, ask.member.city, reply)
+        self._lengths[ask.member.city] = length
+        federation = self.run.federation
+        if federation.privacy is None or federation.max_update_norm is not None:
             self.log.update_norms[ask.member.city] = length
         self._num_examples[ask.member.city] = reply.num_examples
+
+    def _leave_out(self, ask: Ask) -> None:
+        city = ask.member.city
+        self._tell(f"{city}: no labelled pixel to train on; its weights do not count")
+
+    def _max_share(self) -> float:
+        """The most that a city is of a mean by examples; 1 where it cannot say what it likes."""
+        federation = self.run.federation
+        is_said = federation.weighting == "examples" and not self.run.claims.knows_sizes
+        return federation.max_share if is_said and self.log.num_asked > 1 else 1.0
+
+    def _say_who_weighs_most(self, weights: Mapping[str, int], max_share: float) -> None:
+        """A line where one of several cities is more than half of a weighted mean."""
+        city = max(sorted(weights), key=weights.__getitem__)
+        rest = sum(weights.values()) - weights[city]
+        is_weighted = self.run.federation.aggregation in ("mean", "norm-clipping")
+        if not is_weighted or self.log.num_asked == 1 or weights[city] <= rest:
+            return
+        share = weights[city] / (weights[city] + rest)
+        kept = capped(weights[city], rest, max_share)
+        cut = f", cut to {kept / (kept + rest):.0%} (federation.max_share)" if rest else ""
+        self._tell(
+            f"{city} is {share:.0%} of the mean, {weights[city]} of {weights[city] + rest} images"
+            + (cut if kept < weights[city] else "")
+        )
+
+    def _say_who_moves_most(self) -> None:
+        """A line where a city moved the weights much further than the others."""
+        lengths = self._lengths
+        if len(lengths) < 3:
+            return
+        usual = median(lengths.values())
+        for city in sorted(lengths):
+            if lengths[city] > FAR * usual:
+                self._tell(
+                    f"{city} moved the weights more than {FAR} times as far as the median city; "
+                    "see update_norm in results.jsonl, and federation.max_norm_ratio"
+                )
+
+    def _tell(self, line: str) -> None:
+        """Say a line in the first round in which it is true."""
+        if line not in self._told:
+            self._told.add(line)
+            logger.warning("arm %s, round %d: %s", self.run.request.arm, self.log.round, line)
+            self.log.say(line)
 
     def _drawn(self) -> list[Member]:
         """The training cities of a round: a draw from the sorted names by seed and round."""
         members = self.trainers()
-        number = max(1, round(self.run.federation.fraction_train * len(members)))
+        number = self.run.federation.num_asked(len(members))
         generator = random.Random(f"{self.run.request.seed}/{self.log.round}")
         return generator.sample(members, number)
 

@@ -1,25 +1,15 @@
 """One exchange of a round: requests out, replies in, each checked, or rejected alone."""
 
-import math
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
 from flwr.app import Message, MessageType, Metadata, RecordDict
 
-from fl_ppseg.messages import (
-    MessageError,
-    Reply,
-    pack_request,
-    unpack_reply,
-)
+from fl_ppseg.message_fields import MAX_PIXELS
+from fl_ppseg.messages import MessageError, Reply, pack_request, packed_size, unpack_reply
 from strategies.comebacks import Comebacks
 from strategies.round_log import Ask, Phase, RoundLog
-
-MAX_COUNT = 2**48
-"""Images or pixels of one city in one round: more cannot be, and sums of more would overflow."""
-MAX_FIGURE = 1e12
-"""Loss or seconds: more cannot be, and sums of more would overflow."""
 
 
 def requests(phase: Phase, log: RoundLog, asks: Iterable[Ask], ttl: float) -> list[Message]:
@@ -99,25 +89,24 @@ def _checked(message: Message, ask: Ask, log: RoundLog, allowed: Collection[str]
         raise MessageError("an answer that holds nothing")
     if message.metadata.src_node_id != ask.member.node_id:
         raise MessageError("an answer from another node")
-    reply = unpack_reply(message.content, allowed)
+    expected = packed_size({name: ask.arrays[name] for name in allowed})
+    reply = unpack_reply(message.content, allowed, expected)
     if (reply.run_id, reply.round, reply.city) != (log.request.run_id, log.round, ask.member.city):
         raise MessageError("an answer to another run, round or city")
-    _check_figures(reply)
-    size = log.request.num_classes
-    if reply.confusion is not None and reply.confusion.shape != (size, size):
-        raise MessageError("confusion counts of another number of classes")
-    if log.phase == "evaluate" and reply.confusion is None:
-        raise MessageError("no confusion counts")
+    _check_counts(reply, log)
     return reply
 
 
-def _check_figures(reply: Reply) -> None:
-    counts = [reply.num_examples]
-    if reply.confusion is not None:
-        counts += [int(n) for n in np.ravel(reply.confusion)]
-    if sum(counts) > MAX_COUNT:
-        raise MessageError(f"more than {MAX_COUNT} images or pixels")
-    for name in ("loss", "seconds"):
-        value = getattr(reply, name)
-        if not (math.isfinite(value) and abs(value) <= MAX_FIGURE):
-            raise MessageError(f"{name} is beyond all measure")
+def _check_counts(reply: Reply, log: RoundLog) -> None:
+    size = log.request.num_classes
+    if reply.confusion is None:
+        if log.phase == "evaluate":
+            raise MessageError("no confusion counts")
+        return
+    if reply.confusion.shape != (size, size):
+        raise MessageError("confusion counts of another number of classes")
+    if log.phase == "train":
+        raise MessageError("confusion counts after training")
+    total, most = sum(map(int, np.ravel(reply.confusion))), reply.num_examples * MAX_PIXELS
+    if total > most:
+        raise MessageError(f"{total} pixels in {reply.num_examples} images, at most {most} can be")

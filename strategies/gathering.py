@@ -15,7 +15,6 @@ from flwr.serverapp import Grid
 
 from fl_ppseg.errors import RunError
 from fl_ppseg.messages import Reply
-from strategies.aggregators import fewest_replies
 from strategies.arm_run import ArmRun
 from strategies.comebacks import Comebacks
 from strategies.exchange import collect, repeated, requests
@@ -84,7 +83,7 @@ class Gathering:
     def _wanted(self) -> int:
         federation, num_asked = self._run.federation, self._log.num_asked
         quorum = math.ceil(federation.min_replies * num_asked)
-        return max(1, quorum, min(num_asked, fewest_replies(federation)))
+        return max(1, quorum, min(num_asked, federation.fewest_replies))
 
     def _so_far(self) -> str:
         log = self._log

@@ -44,6 +44,9 @@ class LocalOnlyStrategy(CityStrategy):
         allowed = self.weights_for(self.trainers()[0]).keys() - kept
 
         def take(ask: Ask, reply: Reply) -> None:
+            if not reply.num_examples:
+                self._leave_out(ask)
+                return
             self.judge(ask, reply, {name: ask.arrays[name] for name in allowed})
             start = f"{ask.member.city}{OF_CITY}"
             self.weights |= {f"{start}{name}": value for name, value in reply.arrays.items()}

@@ -24,8 +24,10 @@ class ClippedMean(StreamingMean):
     taken bit for bit (Sun et al. 2019, "Can you really backdoor federated learning?", section 4).
     """
 
-    def __init__(self, reference: Mapping[str, np.ndarray], clip_norm: float) -> None:
-        super().__init__(reference)
+    def __init__(
+        self, reference: Mapping[str, np.ndarray], clip_norm: float, max_share: float = 1.0
+    ) -> None:
+        super().__init__(reference, max_share)
         self._clip_norm = clip_norm
 
     def add(self, arrays: Arrays, num_examples: int) -> None:
@@ -85,8 +87,9 @@ class CoordinateMedian(_Held):
 class TrimmedMean(_Held):
     """The mean of each weight without its extremes (Yin et al. 2018, definition 2).
 
-    Of n values the floor(beta n) largest and as many smallest are cut off: it withstands a share of
-    beta of the cities.
+    Of n values the floor(beta n) largest and as many smallest are cut off, and one of each at
+    least: it withstands a share of beta of the cities, and one city. Of fewer than three values
+    nothing can be cut off: that is the mean, and withstands nothing.
     """
 
     def __init__(self, reference: Mapping[str, np.ndarray], trim_fraction: float) -> None:
@@ -99,16 +102,21 @@ class TrimmedMean(_Held):
         Raises:
             ValueError: If nothing was added.
         """
-        num_cut = math.floor(self._trim_fraction * len(self._replies))
+        num_cut = num_trimmed(self._trim_fraction, len(self._replies))
         kept = slice(num_cut, len(self._replies) - num_cut)
         return self._as_reference(
             {n: np.sort(v, axis=0)[kept].mean(axis=0) for n, v in self._stacks().items()}
         )
 
 
-def fewest_for_krum(num_byzantine: int) -> int:
-    """Replies without which krum cannot tell who lies (Blanchard et al. 2017, proposition 2)."""
-    return 2 * num_byzantine + 3
+def num_trimmed(trim_fraction: float, num_replies: int) -> int:
+    """Values that trimmed-mean cuts off at each end.
+
+    >>> num_trimmed(0.1, 18), num_trimmed(0.1, 5), num_trimmed(0.29, 100), num_trimmed(0.4, 2)
+    (1, 1, 29, 0)
+    """
+    most = (num_replies - 1) // 2
+    return min(most, max(1, math.floor(trim_fraction * num_replies + 1e-9)))
 
 
 class Krum(_Held):
@@ -133,10 +141,9 @@ class Krum(_Held):
             RunError: If there are fewer than 2 f + 3 replies.
         """
         num, lying = len(self._replies), self._num_byzantine
-        if num < fewest_for_krum(lying):
+        if num < (wanted := 2 * lying + 3):
             raise RunError(
-                f"krum with num_byzantine {lying} wants {fewest_for_krum(lying)} good replies, got "
-                f"{num}; "
+                f"krum with num_byzantine {lying} wants {wanted} good replies, got {num}; "
                 "lower num_byzantine or take another aggregation"
             )
         self._replies.sort(key=_digest)  # so that ties do not depend on the order of arrival

@@ -7,12 +7,19 @@ left out alone, by name and with the reason.
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from flwr.app import Message, MessageType
 
 from fl_ppseg.errors import RunError
-from fl_ppseg.messages import REFUSED, MessageError, Request, pack_request, unpack_description
+from fl_ppseg.messages import (
+    REFUSED,
+    MessageError,
+    Request,
+    Role,
+    pack_request,
+    unpack_description,
+)
 from fl_ppseg.progress import RunObserver
 from strategies.grid import LazyGrid
 from strategies.roster import Roster, TakenError
@@ -29,9 +36,22 @@ SAY_SECONDS = 15.0
 class RollCall:
     """Keeps the roster of a run up to date."""
 
-    def __init__(self, grid: LazyGrid, request: Request, observer: RunObserver) -> None:
-        """Call nobody yet; `request` is a `describe` request of this run."""
-        self.roster = Roster()
+    def __init__(
+        self,
+        grid: LazyGrid,
+        request: Request,
+        observer: RunObserver,
+        expected: Mapping[str, Role] | None = None,
+    ) -> None:
+        """Call nobody yet.
+
+        Args:
+            grid: The nodes.
+            request: A `describe` request of this run.
+            observer: Is told who is left out.
+            expected: Role of each city of the run; none: whoever comes is of it.
+        """
+        self.roster = Roster(expected=expected)
         self.present: frozenset[int] = frozenset()
         """Ids of the nodes that were connected at the last look."""
         self.rejected: list[str] = []
@@ -84,9 +104,7 @@ class RollCall:
             if now - said >= SAY_SECONDS:
                 said = now
                 left = seconds - (now - start)
-                self._observer.message(
-                    f"{found} of {num_nodes} nodes are here; waiting {left:.0f} s for the others"
-                )
+                self._observer.message(f"{self._here(found, num_nodes)}; waiting {left:.0f} s")
             self.pause()
 
     def ask(self, node_id: int, seconds: float) -> str | None:
@@ -118,6 +136,14 @@ class RollCall:
     def _look_and_count(self) -> int:
         self.look()
         return len(self.roster.members)
+
+    def _here(self, found: int, num_nodes: int) -> str:
+        """Who is there; in a simulation all nodes are, but their processes take a while to load."""
+        if len(self.present) < num_nodes:
+            return f"{found} of {num_nodes} nodes are here"
+        if not found:
+            return f"{num_nodes} nodes are starting"
+        return f"{found} of {num_nodes} nodes have started"
 
     def _begin_without(self, found: int, num_nodes: int, quorum: int, seconds: float) -> None:
         if found < quorum or not self.roster.with_role("train"):

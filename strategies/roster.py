@@ -1,13 +1,10 @@
 """Who is there: Flower's random node ids, mapped to the cities that the nodes name themselves."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from fl_ppseg.errors import RunError
 from fl_ppseg.messages import Description, Role
-
-MAX_NAME = 100
-"""Characters of a city's name."""
 
 
 class TakenError(RunError):
@@ -26,8 +23,17 @@ class Member:
 class Roster:
     """The node of each city, sorted by city so that nothing depends on Flower's node ids."""
 
-    def __init__(self, members: Iterable[Member] = ()) -> None:
+    def __init__(
+        self, members: Iterable[Member] = (), expected: Mapping[str, Role] | None = None
+    ) -> None:
+        """Begin with some members.
+
+        Args:
+            members: Who is there.
+            expected: Role of each city of the run; none: whoever comes is of it.
+        """
         self._by_city = {member.city: member for member in members}
+        self._expected = expected
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -64,13 +70,14 @@ class Roster:
             The node that the city had before; None for a new city.
 
         Raises:
-            TakenError: If another node has the city, or its name cannot be one or is not its own.
+            TakenError: If another node has the city, its name is not its own, or city or role are
+                not of this run.
         """
         city = description.city
-        if not city.isprintable() or not 0 < len(city) <= MAX_NAME or "/" in city:
-            raise TakenError("a node's name for its city is none: one short line without / is")
         if enrolled and enrolled != city:
             raise TakenError(f"a node that was enrolled as {enrolled} claims to be {city}")
+        if self._expected is not None:
+            self._check_expected(description, self._expected)
         before = self._by_city.get(city)
         if before is not None and before.node_id != node_id and before.node_id in present:
             raise TakenError(f"a second node claims {city}; the first keeps it")
@@ -78,3 +85,17 @@ class Roster:
             raise TakenError(f"{city} was to {before.role} and comes back to {description.role}")
         self._by_city[city] = Member(node_id, city, description.role)
         return before
+
+    @staticmethod
+    def _check_expected(description: Description, expected: Mapping[str, Role]) -> None:
+        city = description.city
+        if city not in expected:
+            raise TakenError(
+                f"{city} is no city of this run, whose cities.json names {len(expected)}"
+            )
+        if expected[city] != description.role:
+            does = {"train": "trains", "val": "only evaluates"}
+            raise TakenError(
+                f"{city} {does[expected[city]]} in this run, and its node was prepared as one that "
+                f"{does[description.role]}"
+            )

@@ -101,7 +101,8 @@ class RoundLog:
         """Write down a good reply."""
         if self.phase == "train":
             self.num_trained += 1
-            self._losses.append((reply.loss, reply.num_examples))
+            if reply.loss is not None:
+                self._losses.append((reply.loss, reply.num_examples))
         self._unscored.discard((ask.member.city, ask.model))
         self._lines.append(self._line(ask, reply))
         self._observer.replied(

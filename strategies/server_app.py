@@ -16,16 +16,20 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fl_ppseg.config import Config, ModelConfig, arms_of, load_config
-from fl_ppseg.errors import InputError, RunError, describe
+from fl_ppseg.errors import RunError, describe
 from fl_ppseg.messages import Request, pack_arrays
 from fl_ppseg.progress import RecordedObserver, RunObserver
 from fl_ppseg.run_folder import Checkpoint, RunFolder
 from fl_ppseg.run_identity import read_identity
+from strategies.aggregators import what_withstands_nothing
 from strategies.arm_run import ArmRun
 from strategies.city_strategy import CityStrategy
+from strategies.claims import Claims
 from strategies.grid import LazyGrid, StoppedError
 from strategies.local_only import LocalOnlyStrategy
+from strategies.resuming import tell_of_earlier
 from strategies.roll_call import RollCall
+from strategies.submitted import expected_roles, submission
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +59,9 @@ class Federation:
         jobs = [(arm, seed) for seed in config.seeds for arm in config.arms]
         rounds = {job: self._start(*job).round for job in jobs}
         self._drop_unfinished(rounds)
-        roll = RollCall(grid, self._request(config, *jobs[0], self._start(*jobs[0])), self.observer)
+        first = self._request(config, *jobs[0], self._start(*jobs[0]))
+        roll = RollCall(grid, first, self.observer, expected_roles(self.folder.path))
+        claims = self._claims(config)
         quorum = math.ceil(config.federation.min_replies * self.num_nodes)
         roll.wait(self.num_nodes, quorum, config.federation.wait_seconds)
         self.observer.run_started(
@@ -65,9 +71,11 @@ class Federation:
             len(roll.roster.with_role("train")),
             len(roll.roster.with_role("val")),
         )
+        self._say_what_is_not_robust(config, len(roll.roster.with_role("train")))
+        tell_of_earlier(rounds, self.folder.lines(), self.observer)
         for (arm, seed), round in rounds.items():
             if round < config.federation.num_rounds:
-                self._train(grid, roll, config, arm, seed)
+                self._train(grid, roll, claims, config, arm, seed)
         self.observer.run_finished()
 
     def _start(self, arm: str, seed: int) -> Checkpoint:
@@ -82,7 +90,22 @@ class Federation:
             self.folder.discard_after(arm, seed, round)
         self.folder.keep_lines(lambda line: line["round"] <= rounds[line["arm"], line["seed"]])
 
-    def _train(self, grid: Grid, roll: RollCall, config: Config, arm: str, seed: int) -> None:
+    def _claims(self, config: Config) -> Claims:
+        """What the cities have said in earlier rounds, and what the partition knows."""
+        arms = arms_of(config)
+        pooled = (name for name, arm in arms.items() if arm.training == "centralised")
+        return Claims(self.folder.num_images(), self.folder.lines(), pooled)
+
+    def _say_what_is_not_robust(self, config: Config, num_trainers: int) -> None:
+        federation = config.federation
+        line = what_withstands_nothing(federation, federation.num_asked(num_trainers))
+        if line is not None:
+            logger.warning("%s", line)
+            self.observer.message(line)
+
+    def _train(
+        self, grid: Grid, roll: RollCall, claims: Claims, config: Config, arm: str, seed: int
+    ) -> None:
         start = self._start(arm, seed)
         training = arms_of(config)[arm].training
         run = ArmRun(
@@ -93,6 +116,7 @@ class Federation:
             is_centralised=training == "centralised",
             num_val=max(0, self.num_nodes - config.clients),
             num_examples=self._num_examples(),
+            claims=claims,
         )
         kind = LocalOnlyStrategy if training == "local-only" else CityStrategy
         strategy = kind(run, self.folder, self.observer, start)
@@ -147,15 +171,9 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Entry of `flwr run .`: run-config names the prepared run folder and the number of nodes."""
-    path = Path(str(context.run_config["run-dir"]))
-    if not path.is_absolute() or not (path / "config.yaml").is_file():
-        raise InputError(
-            "run-dir must be the absolute path of a prepared run folder: "
-            "python -m fl_ppseg.simulate --prepare"
-        )
-    num_nodes = int(str(context.run_config["num-nodes"]))
-    folder = RunFolder(path)
+    run = submission(context.run_config)
+    folder = RunFolder(Path(run.run_dir))
     try:
-        Federation(folder, RecordedObserver(folder.progress), num_nodes).run(grid)
+        Federation(folder, RecordedObserver(folder.progress), run.num_nodes).run(grid)
     except OSError as error:
         raise RunError(describe(error)) from error

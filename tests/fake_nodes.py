@@ -1,6 +1,7 @@
 """Nodes without images: a ClientApp whose answers a test decides."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -128,8 +129,17 @@ class FakeNodes:
         self.asked.append((asked.task, asked.round, city))
         self.weights.append((city, asked.arrays))
         answer = self._answers.get(city, honest)(asked, city)
-        content = pack_reply(answer, answer.arrays) if isinstance(answer, Reply) else answer
+        content = packed(answer) if isinstance(answer, Reply) else answer
         return Message(content, reply_to=message)
+
+
+def packed(answer: Reply) -> RecordDict:
+    """A reply whose figures are what they are: an honest node would not let bad ones leave."""
+    good = replace(answer, num_examples=1, loss=None)
+    content = pack_reply(good, answer.arrays)
+    loss = [] if answer.loss is None else [answer.loss]
+    content.metric_records["figures"].update({"num_examples": answer.num_examples, "loss": loss})
+    return content
 
 
 def nodes(

@@ -21,6 +21,8 @@ START: Arrays = {
     "head.w": np.array([1, 2, 3], np.float32),
     "norm.num_batches_tracked": np.array(4),
 }
+FREE = {"max_relative_norm": None, "max_share": 1.0}
+"""The three weights of `START` are moved by whole numbers: no bounds on what one city may do."""
 ABOUT = {"arm": "plain", "seed": 0}
 
 
@@ -42,7 +44,7 @@ class Run:
         is_centralised: bool = False,
         **changes: Any,
     ) -> "Run":
-        config = FederationConfig.model_validate({"num_rounds": 2} | dict(federation or {}))
+        config = FederationConfig.model_validate(FREE | {"num_rounds": 2} | dict(federation or {}))
         roll = self.fake.roll(self.listener)
         run = ArmRun(request(**changes), config, roll, ABOUT, is_centralised)
         arrays = resumed.arrays if resumed else START

@@ -215,7 +215,9 @@ def figure_mutations() -> st.SearchStrategy[Mutation]:
         st.builds(lambda name, value: put("figures", f"x{name}", value), NAMES, NUMBERS),
         st.builds(lambda value: put("figures", "num_examples", value), negative | huge),
         st.builds(lambda value: put("figures", "num_examples", value), st.floats()),
-        st.builds(lambda value: put("figures", "loss", value), beyond | st.integers()),
+        st.builds(lambda value: put("figures", "loss", [value]), beyond),
+        st.builds(lambda value: put("figures", "loss", value), st.integers() | st.floats()),
+        st.just(put("figures", "loss", [0.5, 0.5])),
         st.builds(lambda value: put("figures", "seconds", value), beyond),
         st.builds(
             lambda value: put("figures", "confusion", value),

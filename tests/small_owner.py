@@ -1,6 +1,7 @@
 """An owner on a machine of its own: the vault's command, run in this process or another."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from fl_ppseg.views import views
 
 DERIVED = builtin_arms()["per-image"].model_dump() | {"key_lifetime": "derived"}
 ARMS = ("per-client-private", "per-image", "per-image-derived")
+ASKED = re.compile("--agree [0-9a-f]{40}")
 PASSPHRASE = "correct horse battery staple"
 
 
@@ -55,12 +57,31 @@ class Owner:
         return status, captured.out, captured.err
 
     def keys(self, command: str, *options: object, city: str = "aachen") -> tuple[int, str, str]:
-        """Run a command on the vault."""
-        return self.call(command, "--vault", self.vaults, "--city", city, *options)
+        """Run a command on the vault; the floor of a new one is as low as small images want it."""
+        outcome = self.call(command, "--vault", self.vaults, "--city", city, *options)
+        if command == "new" and outcome[0] == 0:
+            self.lower_floor(city)
+        return outcome
+
+    def lower_floor(self, city: str = "aachen", **changes: Any) -> Path:
+        """Write a floor that small configs stay above; returns its file."""
+        path = self.vaults / city / "floor.yaml"
+        floor = {"min_batch_size": 2, "min_heldout": 1} | changes
+        path.write_text(yaml.safe_dump(floor))
+        path.chmod(0o600)
+        return path
 
     def encrypt(self, *options: object, city: str = "aachen") -> tuple[int, str, str]:
-        """Encrypt into the node folder."""
-        return self.keys("encrypt", *self.encrypt_options(), *options, city=city)
+        """Encrypt into the node folder, with what is asked for agreed to."""
+        named = (*self.encrypt_options(), *options)
+        outcome = self.keys("encrypt", *named, city=city)
+        found = ASKED.search(outcome[2])
+        return self.keys("encrypt", *named, *found[0].split(), city=city) if found else outcome
+
+    def agreement(self, *options: object) -> list[str]:
+        """The option that agrees to what `encrypt` asks for."""
+        found = ASKED.search(self.keys("encrypt", *self.encrypt_options(), *options)[2])
+        return found[0].split() if found else []
 
     def encrypt_options(self) -> list[str]:
         """What names tree, config and node folder."""

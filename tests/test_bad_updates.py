@@ -77,8 +77,8 @@ ENTRIES = {
     "a stale round": (put("settings", "round", 2), "another run, round or city"),
     "another run": (put("settings", "run_id", "old"), "another run, round or city"),
     "another node": (metadata(src_node_id=77), "an answer from another node"),
-    "all examples": (put("figures", "num_examples", 2**48 + 1), "images or pixels"),
-    "endless loss": (put("figures", "loss", 1e300), "loss is beyond all measure"),
+    "all examples": (put("figures", "num_examples", 2**48 - 2), "num_examples is not between"),
+    "endless loss": (put("figures", "loss", [1e300]), "loss is beyond all measure"),
     "twice": (lambda message: [message, message], "an answer that nobody waits for"),
     "no reason": (lambda message: [_error(message)], "error 5"),
     "name": (
@@ -179,6 +179,40 @@ def test_a_resumed_run_has_the_measure_of_its_newest_round() -> None:
         NormRule(rule(max_norm_ratio=2.0), lines).check(3.0)
 
 
-def test_no_rule_is_on_by_default() -> None:
-    assert not NormRule(rule()).is_on
-    assert NormRule(rule(max_norm_ratio=2.0)).is_on
+def large(scale: float) -> Arrays:
+    """Weights of norm 5 and a batch statistic, of which the weights are moved by 5 times scale."""
+    return {
+        "head.w": np.float32([3 + 3 * scale, 4 + 4 * scale]),
+        "norm.running_var": np.float32([1.0]),
+        "norm.num_batches_tracked": np.array(3),
+    }
+
+
+@pytest.mark.parametrize("scale", [10.1, 5e7, 1e37])
+def test_a_limit_holds_from_the_first_round_on(scale: float) -> None:
+    """Finite weights of 3e38 in one reply ended a run: every honest answer after it diverged."""
+    by_default = NormRule(rule())
+    assert by_default.measure(large(9.9), large(0)) == pytest.approx(49.5)
+    with pytest.raises(NormError, match=r"to weights of norm 5; federation\.max_relative_norm"):
+        by_default.measure(large(scale), large(0))
+    assert NormRule(rule(max_relative_norm=None)).measure(large(scale), large(0)) > 10
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("norm.running_var", np.float32([3e38])),
+        ("norm.running_var", np.float32([-1.0])),
+        ("norm.num_batches_tracked", np.array(2**62)),
+        ("norm.num_batches_tracked", np.array(-1)),
+    ],
+)
+def test_batch_statistics_are_bounded_one_by_one(name: str, value: np.ndarray) -> None:
+    with pytest.raises(NormError, match=f"{name}: batch statistics beyond all measure"):
+        NormRule(rule()).measure(large(0.1) | {name: value}, large(0))
+
+
+def test_weights_of_nothing_can_be_left() -> None:
+    """A model whose weights are all zero has a norm to begin with, too."""
+    start = {"head.w": np.zeros(2, np.float32)}
+    assert NormRule(rule()).measure({"head.w": np.float32([1, 1])}, start) == pytest.approx(2**0.5)

@@ -120,7 +120,7 @@ def summary(**arms: float) -> dict[str, Any]:
 @pytest.fixture
 def table1() -> list[tuple[Cell, dict[str, Any]]]:
     values = {
-        "name": "table <1>",
+        "name": "table-1",
         "cells": {"model.backbone": ["vit_base_patch16_384"], "model.decoder": ["mla", "naive"]},
         "data": {"root": Path("/data/cityscapes")},
     }
@@ -373,7 +373,7 @@ def test_keys_do_not_lie_in_a_comparison(tmp_path: Path, compare: Simulate) -> N
     out = tmp_path / "out"
     status, _, err = compare("--quiet", "--out", str(out), "--vault-dir", str(out / "keys"))
     assert status == 2
-    assert "keys must not lie with the results" in err
+    assert "keys must not lie with what others see" in err
     assert not out.exists()
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_nodes import TRAIN, VAL, FakeNodes, Listener, nodes
+from fake_nodes import TRAIN, VAL, Answer, FakeNodes, Listener, nodes, reply
 from fake_runs import EMBEDDING, START, Run, assert_same
 
-from fl_ppseg.messages import Arrays, Role
+from fl_ppseg.errors import RunError
+from fl_ppseg.messages import Arrays, Reply, Request, Role
 from strategies.city_strategy import CityStrategy
 from strategies.local_only import LocalOnlyStrategy
 
@@ -198,3 +199,82 @@ def test_a_city_that_joins_trains_from_the_next_round(tmp_path: Path) -> None:
     assert [sorted(cities) for cities in run.trained()] == [["bochum", "bremen"]] * 2 + [
         list(TRAIN)
     ] * 2
+
+
+def counted(num_examples: int) -> Answer:
+    return lambda asked, city: reply(asked, city, num_examples=num_examples)
+
+
+@pytest.mark.parametrize(
+    ("says", "max_share", "step", "told"),
+    [
+        (2**24, 0.5, (0.5 * 2 + 0.5 * (1 * 1 + 3 * 3) / 4), ["100%", "cut to 50%"]),
+        (2**24, 0.75, (0.75 * 2 + 0.25 * (1 * 1 + 3 * 3) / 4), ["100%", "cut to 75%"]),
+        (12, 1.0, (12 * 2 + 1 * 1 + 3 * 3) / 16, ["75%"]),
+        (12, 0.75, (12 * 2 + 1 * 1 + 3 * 3) / 16, ["75%"]),
+        (4, 0.5, (4 * 2 + 1 * 1 + 3 * 3) / 8, []),
+    ],
+)
+def test_a_city_is_no_more_of_a_mean_than_its_share_and_above_half_it_is_said(
+    says: int, max_share: float, step: float, told: list[str], tmp_path: Path
+) -> None:
+    """What a city says of its images was its weight, up to 2^48: the mean was that city's."""
+    run = Run(tmp_path, nodes({"bochum": counted(says)})).train({"max_share": max_share})
+    assert run.checkpoint().arrays["head.w"] == pytest.approx(START["head.w"] + 2 * step, rel=1e-6)
+    lines = [line for line in run.listener.messages if "of the mean" in line]
+    assert len(lines) == bool(told)  # in round 1, once
+    assert all(word in line for line in lines for word in told)
+
+
+def test_norm_clipping_has_shares_too(tmp_path: Path) -> None:
+    """One city of three moved the model by the whole clip norm each round."""
+    rounds = {"aggregation": "norm-clipping", "clip_norm": 1.0, "max_share": 0.5, "num_rounds": 1}
+    run = Run(tmp_path, nodes({"bremen": counted(2**24)})).train(rounds)
+    moved = run.checkpoint().arrays["head.w"] - START["head.w"]
+    assert moved == pytest.approx(np.full(3, 7**-0.5), rel=1e-5)  # all go the same way, by norm 1
+
+
+def test_shares_do_not_depend_on_the_order_of_the_replies(tmp_path: Path) -> None:
+    answers = {"bochum": counted(999)}
+    found = []
+    for order in (1, -1):
+        cities: dict[str, Role] = dict.fromkeys(TRAIN, "train") | dict.fromkeys(VAL, "val")
+        fake = FakeNodes(dict(list(cities.items())[::order]), answers)
+        found.append(Run(tmp_path / str(order), fake).train({"max_share": 0.5}).checkpoint().arrays)
+    assert_same(*found)
+
+
+def unlabelled(asked: Request, city: str) -> Reply:
+    nothing = {"loss": None, "num_examples": 0}
+    return reply(asked, city, **(nothing if asked.task == "train" else {}))
+
+
+def test_a_city_whose_owner_hides_its_loss_trains_the_mean(tmp_path: Path) -> None:
+    run = Run(
+        tmp_path, nodes({"bochum": lambda asked, city: reply(asked, city, loss=None)})
+    ).train()
+    assert run.checkpoint().arrays["head.w"] == pytest.approx(START["head.w"] + 2 * MEAN_STEP)
+    assert [line["loss"] for line in run.lines("round")] == [(0.25 + 3 * 0.75) / 4] * 2
+
+
+def test_a_city_without_labels_does_not_train_the_mean_and_its_loss_is_null(tmp_path: Path) -> None:
+    """Without bochum: (1 * 1 + 3 * 3) / 4 = 2.5 a round."""
+    run = Run(tmp_path, nodes({"bochum": unlabelled})).train()
+    assert run.checkpoint().arrays["head.w"].tolist() == [6, 7, 8]
+    own = [line for line in run.lines("train") if line["city"] == "bochum"]
+    assert [line["loss"] for line in own] == [None, None]
+    assert [line["loss"] for line in run.lines("round")] == [(0.25 + 3 * 0.75) / 4] * 2
+    assert [line["rejected"] for line in run.lines("round")] == [[], []]
+    told = [line for line in run.listener.messages if "labelled" in line]
+    assert told == ["round 1: bochum: no labelled pixel to train on; its weights do not count"]
+
+
+def test_a_lonely_city_without_labels_stays_where_it_was(tmp_path: Path) -> None:
+    run = Run(tmp_path, nodes({"bochum": unlabelled})).train(kind=LocalOnlyStrategy)
+    assert run.checkpoint().arrays["bochum//head.w"].tolist() == START["head.w"].tolist()
+    assert run.checkpoint().arrays["aachen//head.w"].tolist() == [3, 4, 5]
+
+
+def test_where_no_city_has_labels_the_run_ends_with_a_line(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no city has a labelled pixel to train on; look at"):
+        Run(tmp_path, nodes(dict.fromkeys(TRAIN, unlabelled))).train()

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import must_fail
 import numpy as np
 import pytest
 import yaml
@@ -33,6 +34,15 @@ def test_cityscapes_equals_the_table_of_cityscapesscripts() -> None:
     for row in reference:
         if row.id >= 0:
             expected[row.id] = row.trainId
+    np.testing.assert_array_equal(table.label_to_train, expected)
+
+
+def test_the_table_of_train_ids_is_that_of_cityscapes_but_for_the_values_of_its_maps() -> None:
+    table, cityscapes = load_class_table("cityscapes-train-ids"), load_class_table("cityscapes")
+    assert table.names == cityscapes.names
+    np.testing.assert_array_equal(table.colours, cityscapes.colours)
+    expected = np.full(256, IGNORE_INDEX)
+    expected[:19] = range(19)
     np.testing.assert_array_equal(table.label_to_train, expected)
 
 
@@ -103,7 +113,11 @@ def test_of_several_label_ids_the_smallest_is_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("classes", "fault"),
     [
-        ([entry("a", 0, *range(256))], "all of the 256 labelIds are of a class; leave one out"),
+        ([entry("a", 0, 1)], "one class, 'a'"),
+        (
+            [entry("a", 0, *range(255)), entry("b", 1, 255)],
+            "all of the 256 labelIds are of a class; leave one out",
+        ),
         ([entry("a", 0, 1), entry("b", 0, 2)], "train_id 0 is listed twice"),
         ([entry("a", 0, 1), entry("b", 1, 1)], "label_ids 1 is listed twice"),
         ([entry("a", 0, 1), entry("a", 1, 2)], "name 'a' is listed twice"),
@@ -132,6 +146,27 @@ def test_a_broken_table_is_one_line_that_names_file_and_key(
     assert str(path) in message and fault in message and "\n" not in message
 
 
+@pytest.mark.filterwarnings("error")
+@must_fail.of("class_tables")
+def test_class_tables_that_must_fail_do_in_one_line(
+    vector: must_fail.Vector, tmp_path: Path
+) -> None:
+    path = tmp_path / "table.yaml"
+    path.write_bytes(vector.content)
+    with pytest.raises(InputError) as caught:
+        load_class_table(path)
+    message = str(caught.value)
+    assert message.startswith(str(path)) and vector.error in message and "\n" not in message
+    assert len(message) < 600 and message.isprintable()
+
+
+def test_a_table_file_of_any_size_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+    path = tmp_path / "table.yaml"
+    path.write_text("name: x\n" + "# " + "x" * 2**17)
+    with pytest.raises(InputError, match="bytes, which is no class table"):
+        load_class_table(path)
+
+
 @pytest.mark.parametrize("document", ["", "- 1\n- 2\n", "name: [unclosed", "\ttabs: 1"])
 def test_no_table_at_all_is_one_line(tmp_path: Path, document: str) -> None:
     path = written(tmp_path, document)
@@ -141,8 +176,8 @@ def test_no_table_at_all_is_one_line(tmp_path: Path, document: str) -> None:
 
 
 def test_unknown_name_lists_the_tables_there_are(tmp_path: Path) -> None:
-    assert built_in_tables() == ("camvid", "cityscapes")
-    with pytest.raises(InputError, match=r"cityscape:.*camvid, cityscapes"):
+    assert built_in_tables() == ("camvid", "cityscapes", "cityscapes-train-ids")
+    with pytest.raises(InputError, match=r"cityscape:.*camvid, cityscapes, cityscapes-train-ids"):
         load_class_table("cityscape")
     with pytest.raises(InputError, match="cannot be read"):
         load_class_table(tmp_path)

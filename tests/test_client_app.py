@@ -412,7 +412,7 @@ def moved(request: Request, step: int) -> Request:
         ({"training": {"batch_size": 1}}, "other settings of the training"),
         ({"training": {"num_threads": 1000}}, "other settings of the training"),
         ({"num_classes": 200}, "agreed to 19 classes, asked was 200"),
-        ({"round": -5}, "there is no round -5 of 4"),
+        ({"round": 0}, "there is no round 0 of 4"),
         ({"round": 10**6}, "there is no round 1000000 of 4"),
         ({"num_rounds": 10**6}, "another number of rounds"),
         ({"run": ""}, "was prepared for another run"),
@@ -544,3 +544,26 @@ def test_what_was_asked_too_often_ends(
     ledger.write_bytes(ledger.read_bytes() * MAX_REPEATS)
     assert "asked 100 times already (evaluate, round 1)" in ask(grid, asked).error.reason
     used(experiment)
+
+
+def test_a_node_without_a_labelled_pixel_answers_with_no_loss(
+    grid: Grid,
+    experiment: Experiment,
+    request_of: Callable[..., Request],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It said 0.0: the best loss of all."""
+
+    def unlabelled(*args: Any, **options: Any) -> LocalUpdate:
+        return dataclasses.replace(local_update(*args, **options), loss=None, num_examples=0)
+
+    def unscored(*args: Any) -> tuple[torch.Tensor, float]:
+        return torch.zeros(19, 19, dtype=torch.int64), float("nan")
+
+    monkeypatch.setattr(client_app, "local_update", unlabelled)
+    monkeypatch.setattr(client_app, "evaluate", unscored)
+    used(experiment)
+    asked = request_of("per-image")
+    reply = answer(grid, asked, allowed=asked.arrays)
+    assert (reply.loss, reply.num_examples) == (None, 0)
+    assert answer(grid, request_of(task="evaluate"), "lindau").loss is None

@@ -27,7 +27,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.routers.control import router as control_router
 from test_flwr_run import free_ports
 
-from clients.policy import load_policy, policy_path
+from clients.policy import load_policy, policy_path, save_policy
 from fl_ppseg.config import dump_config
 from fl_ppseg.initialise import main as initialise
 from fl_ppseg.run_folder import RunFolder
@@ -139,6 +139,8 @@ def federated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federated]:
     config = small.config(folder / "tree", arms=["per-image"], clients=1, federation=quick)
     owners = small.prepared(config, folder / "owners")
     policies = {city: policy_path(owners.nodes, number) for number, city in enumerate(CITIES)}
+    for path in policies.values():  # of separate machines, where no run is prepared together
+        save_policy(load_policy(path).model_copy(update={"run": None}), path)
     (folder / "config.yaml").write_text(dump_config(config))
     options = ["--config", folder / "config.yaml", "--cities", "aachen", "--val-cities", "lindau"]
     initialise([*map(str, options), "--out", str(folder / "run")])
@@ -297,3 +299,28 @@ def test_another_authority_is_refused_in_a_line(federated: Federated) -> None:
 def test_config_of_the_run_folder_names_no_images(federated: Federated) -> None:
     config = yaml.safe_load((federated.folder / "run" / "config.yaml").read_text())
     assert config["data"]["root"] is None
+
+
+def test_a_revoked_city_is_out_at_once_and_back_with_another_key(
+    federated: Federated,
+) -> None:
+    home = federated.folder / "coordinator"
+
+    def status() -> list[str]:
+        return call("strategies.coordinator", "status", "--home", home).stdout.splitlines()
+
+    done = call("strategies.coordinator", "revoke", "--home", home, "lindau")
+    assert done.returncode == 0, done.stderr
+    assert "its next request is refused" in done.stderr
+    lines = status()
+    assert any(line.startswith("lindau: revoked (SHA256:") for line in lines)
+    assert not any(line.startswith("lindau: ") and "connected" in line for line in lines)
+    key = federated.folder / "lindau" / "node.pub"
+    enrol = ("strategies.coordinator", "enrol", "--home", home, "lindau")
+    assert "this key was revoked (of lindau) and stays so" in call(*enrol, key).stderr
+    other = federated.folder / "lindau again"
+    assert not call("clients.node", "init", "--home", other, "--city", "lindau").returncode
+    assert not call(*enrol, other / "node.pub").returncode
+    node = federated.node(other.name, "lindau", *free_ports(1))
+    node.wait_for(f"connected to {federated.coordinator} as lindau")
+    assert node.stop() == 0

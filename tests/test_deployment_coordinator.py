@@ -1,26 +1,22 @@
 """Who is let in and through what: certificates, the proxy, enrolment."""
 
 import shutil
-import ssl
 import subprocess
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-import httpx
 import pytest
 from flwr.superlink.routers.fleet.router import router
 from small_coordinator import INIT, Registry, coordinator, public_key
-from test_flwr_run import free_ports
 
 from fl_ppseg.command_line import run as run_command
 from fl_ppseg.deployment.certificates import Pair, issue, make_authority
-from fl_ppseg.deployment.identity import make_key_pair, read_public_key
+from fl_ppseg.deployment.identity import fingerprint, make_key_pair, read_public_key
 from fl_ppseg.errors import InputError
 from strategies.coordinator.command import main
-from strategies.coordinator.enrolment import bring_in_line, enrol
+from strategies.coordinator.enrolment import bring_in_line, enrol, revoke
 from strategies.coordinator.home import Home
 from strategies.coordinator.proxy import NODE_PATHS, write_proxy
+from strategies.coordinator.serving import superlink
 
 
 @pytest.fixture
@@ -126,43 +122,23 @@ def test_haproxy_takes_the_configuration(home: Home) -> None:
     assert home.proxy_pem.stat().st_mode & 0o077 == 0
 
 
-class OutOfOrder(BaseHTTPRequestHandler):
-    """A SuperLink whose database is locked."""
-
-    def do_POST(self) -> None:
-        self.send_error(500)
-
-
-@pytest.mark.skipif(shutil.which("haproxy") is None, reason="needs haproxy")
-def test_a_node_is_asked_to_try_again_when_the_superlink_fails(tmp_path: Path) -> None:
-    port, link_port = free_ports(2)
-    ports = ["--port", str(port), "--link-port", str(link_port), "--bind", "127.0.0.1"]
-    assert main(["init", "--home", str(tmp_path / "home"), "--host", "localhost", *ports]) == 0
-    home = Home(tmp_path / "home")
-    write_proxy(home)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(home.link.certificate, home.link.key)
-    with HTTPServer(("127.0.0.1", link_port), OutOfOrder) as link:
-        link.socket = context.wrap_socket(link.socket, server_side=True)
-        threading.Thread(target=link.serve_forever, daemon=True).start()
-        proxy = subprocess.Popen(["haproxy", "-db", "-f", home.proxy_config])
-        try:
-            trust = ssl.create_default_context(cafile=home.authority.certificate)
-            with httpx.Client(transport=httpx.HTTPTransport(trust, retries=5)) as node:
-                answer = node.post(f"https://localhost:{port}{NODE_PATHS[0]}", content=b"")
-        finally:
-            proxy.kill()
-            proxy.wait()
-            link.shutdown()
-    assert answer.status_code == 503  # Flower's node drops a message after 500
-
-
 def test_without_haproxy_nothing_starts(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("strategies.coordinator.proxy.shutil.which", lambda *_, **__: None)
     assert run_command(main, ["start", "--home", str(home.folder)]) == 2
     assert "haproxy is not installed" in capsys.readouterr().err
+
+
+def test_a_haproxy_that_cannot_ask_the_gate_is_refused(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built = tmp_path / "haproxy"
+    built.write_text("#!/bin/sh\necho OPTIONS = USE_OPENSSL=1\n")
+    built.chmod(0o755)
+    monkeypatch.setattr("strategies.coordinator.proxy.shutil.which", lambda *_, **__: str(built))
+    assert run_command(main, ["start", "--home", str(home.folder)]) == 2
+    assert "was built without Lua" in capsys.readouterr().err
 
 
 # Enrolment.
@@ -191,6 +167,59 @@ def test_enrolling_is_idempotent_and_a_second_key_is_refused(home: Home, tmp_pat
         enrol(home, "bochum", first, replace=True)
     enrol(home, "aachen", second, replace=True)
     assert in_line(home, registry) == ["-aachen", "+aachen"]
+
+
+def test_a_revoked_city_is_out_at_once_and_its_key_for_good(home: Home, tmp_path: Path) -> None:
+    registry = Registry()
+    key = public_key(tmp_path, "aachen")
+    enrol(home, "aachen", key, replace=False)
+    in_line(home, registry)
+    with pytest.raises(InputError, match="'bochum' is not enrolled; enrolled: aachen"):
+        revoke(home, "bochum")
+    assert revoke(home, "aachen") == fingerprint(key)
+    assert in_line(home, registry) == ["-aachen"]
+    for city in ("aachen", "zurich"):
+        with pytest.raises(InputError, match=r"this key was revoked \(of aachen\) and stays so"):
+            enrol(home, city, key, replace=True)
+    enrol(home, "aachen", public_key(tmp_path, "new"), replace=False)
+    assert in_line(home, registry) == ["+aachen"]
+    enrol(
+        home, "aachen", public_key(tmp_path, "newer"), replace=True
+    )  # which revokes the one before
+    assert in_line(home, registry) == ["-aachen", "+aachen"]
+    with pytest.raises(InputError, match="this key was revoked"):
+        enrol(home, "aachen", tmp_path / "new.pub", replace=True)
+    assert [city for city, _ in home.revoked()] == ["aachen"] * 2
+    assert list(home.enrolled()) == ["aachen"]
+
+
+def test_revoke_says_what_it_does_and_status_shows_it(
+    home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ["--home", str(home.folder)]
+    assert main(["enrol", *place, "aachen", str(public_key(tmp_path, "aachen"))]) == 0
+    capsys.readouterr()
+    assert main(["revoke", *place, "aachen"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("aachen SHA256:")
+    assert told.out.endswith(" revoked\n")
+    assert "no SuperLink answers; if one runs, start it again" in told.err
+    assert (
+        run_command(main, ["status", *place]) == 1
+    )  # no SuperLink: the folder is shown all the same
+    assert "aachen: revoked (SHA256:" in capsys.readouterr().out
+    assert run_command(main, ["revoke", *place, "aachen"]) == 2
+    assert "'aachen' is not enrolled; enrolled: nobody" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bind", ["", "0.0.0.0"])
+def test_an_insecure_superlink_is_this_machines_own_unless_asked_for_more(
+    bind: str, tmp_path: Path
+) -> None:
+    options = ["--insecure-for-tests", *(("--bind", bind) if bind else ())]
+    assert main([*INIT, *options, "--home", str(tmp_path / "home")]) == 0
+    command = superlink(Home(tmp_path / "home")).command
+    assert command[command.index("--host") + 1] == (bind or "127.0.0.1")
 
 
 @pytest.mark.parametrize("city", ["", ".hidden", "a/b", "x" * 64])

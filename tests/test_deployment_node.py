@@ -2,7 +2,6 @@
 
 import hashlib
 import inspect
-import os
 import re
 import shutil
 import stat
@@ -25,8 +24,8 @@ from flwr.supernode.nodestate import in_memory_nodestate
 from clients.client_app import FAILED, REFUSED
 from clients.node import app, supernode
 from clients.node.command import main
-from clients.node.home import Home
-from clients.node.supernode import Start, address_of, serve
+from clients.node.home import AppHome, Home
+from clients.node.supernode import Start, address_of
 from fl_ppseg import __version__
 from fl_ppseg.command_line import run as run_command
 from fl_ppseg.config import Config
@@ -49,7 +48,6 @@ def start(**changes: Any) -> Start:
         "coordinator": "127.0.0.1:1",
         "authority": None,
         "policy": Path("/node/policy.yaml"),
-        "app_user": None,
         "bundle_hash": None,
         "port": 9094,
     }
@@ -68,16 +66,26 @@ def test_init_makes_a_key_that_flower_reads(home: Home) -> None:
 
 
 def test_secrets_are_their_owners_alone(home: Home) -> None:
-    app_home = home.settings.app_home
-    assert app_home == home.folder.with_name("node-app")
+    app = AppHome(home.settings.app_home)
+    assert app.folder == home.folder / "app"
     assert (home.secret.read_bytes(), len(home.secret.read_bytes())) == (
-        (app_home / "app.secret").read_bytes(),
+        app.secret.read_bytes(),
         32,
     )
-    for path in (home.folder, home.logs, home.flower, app_home):
+    for path in (home.folder, home.logs, home.node, home.flower, app.folder, app.flower, app.state):
         assert mode(path) == 0o700, path
-    for path in (home.key, home.secret, app_home / "app.secret"):
+    for path in (home.key, home.secret, app.secret, app.state / "ledger.jsonl"):
         assert mode(path) == 0o600, path
+    assert (app.state / "ledger.jsonl").read_bytes() == b""
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "node").mkdir()
+    (tmp_path / "node" / "app").mkdir()
+    (tmp_path / "node" / "app" / "thesis.tex").write_text("x")
+    assert run_command(main, ["init", "--home", str(tmp_path / "node"), "--city", "aachen"]) == 2
+    assert "expected a new or an empty folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*")] == ["node", "app", "thesis.tex"]
 
 
 def test_a_node_keeps_its_key(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,11 +107,22 @@ def test_fingerprint_is_that_of_ssh_keygen(home: Home) -> None:
     ("argv", "line"),
     [
         (["init", "--city", "a/b"], "'a/b' is no name of a city"),
+        (["init", "--city", "a", "--app-user", "b"], "are given together"),
+        (["init", "--city", "a", "--node-user", "b", "--app-user", "b"], "wants another user"),
+        (["init", "--city", "a", "--node-user", "a b", "--app-user", "b"], "is no name of a user"),
+        (
+            ["init", "--city", "a", "--node-user", "nobody-0", "--app-user", "b"],
+            "no user 'nobody-0'",
+        ),
         (["start"], "no node lives here"),
         (["start", "--coordinator", "nowhere"], "wanted HOST:PORT"),
         (["start", "--ca", "absent.crt"], "--ca absent.crt: no such file"),
         (["start", "--policy", "absent.yaml"], "--policy absent.yaml: no such file"),
         (["start", "--bundle-hash", "abc"], "wanted 64 hex digits"),
+        (["start", "--port", "0"], "--port: expected 1 to 65535, got 0"),
+        (["start", "--max-memory", "nan"], "--max-memory: expected more than 0"),
+        (["start", "--max-seconds", "-1"], "--max-seconds: expected more than 0"),
+        (["start", "--max-cpus", "0"], "--max-cpus: expected 1 or more, got 0"),
         (["dance"], "argument VERB: invalid choice: 'dance'"),
     ],
 )
@@ -162,19 +181,6 @@ def test_other_ends_are_left_to_the_supervisor() -> None:
     assert supernode._explain("Segmentation fault", "K") is None
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may start programs as another user")
-def test_another_user_wants_root(home: Home) -> None:
-    with pytest.raises(InputError, match="only root may"):
-        serve(home, start(app_user="nobody"), print)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts programs as another user")
-def test_the_owner_of_the_key_is_no_user_for_the_app(home: Home) -> None:
-    shutil.chown(home.folder, "nobody")
-    with pytest.raises(InputError, match="the app wants another user"):
-        serve(home, start(app_user="nobody"), print)
-
-
 # What the app answers.
 
 
@@ -191,7 +197,8 @@ def message(monkeypatch: pytest.MonkeyPatch) -> Message:
 
 
 def context(policy: Path) -> Context:
-    return Context(7, 7, {"policy": str(policy)}, RecordDict(), {})
+    config = {"policy": str(policy), "state": str(policy.parent / "app" / "state")}
+    return Context(7, 7, config, RecordDict(), {})
 
 
 def run_of(version: str = __version__, name: str = "fl-ppseg/fl-ppseg") -> Run:
@@ -205,6 +212,8 @@ def policy(tmp_path: Path) -> Path:
     path = tmp_path / "policy.yaml"
     path.write_text("{city: aachen, role: train, arms: {}}\n")
     path.chmod(0o600)
+    assert main(["init", "--home", str(tmp_path / "node"), "--city", "aachen"]) == 0
+    (tmp_path / "node" / "app").rename(tmp_path / "app")  # with a ledger, as init makes it
     return path
 
 
@@ -230,6 +239,15 @@ def test_another_version_or_app_is_refused_without_a_pin(
     reply = app.respond(message, context(policy), run, Fab("", BUNDLE, {}), None)
     assert reply.error.code == REFUSED
     assert f"this node runs fl-ppseg/fl-ppseg {__version__}" in reply.error.reason
+
+
+@pytest.mark.parametrize("pin", [PIN, None])
+def test_a_bundle_that_the_supernode_dropped_is_refused(
+    pin: str | None, message: Message, policy: Path
+) -> None:
+    reply = app.respond(message, context(policy), run_of(), Fab("", b"", {}), pin)
+    assert reply.error.code == REFUSED
+    assert "not read" in reply.error.reason
 
 
 def test_errors_that_travel_name_no_path_and_no_value(message: Message, tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fl_ppseg.deployment import services
-from fl_ppseg.deployment.services import Service, Supervisor, account, program
+from fl_ppseg.deployment import logs, services
+from fl_ppseg.deployment.accounts import account
+from fl_ppseg.deployment.services import Service, Supervisor, environment, program
 from fl_ppseg.errors import InputError
 
 PARENT_OF_ONE = "import subprocess, sys; subprocess.run(['sleep', '60'])"
@@ -53,7 +54,7 @@ def test_who_dies_is_started_again_and_explained_once(tmp_path: Path) -> None:
 
 def test_the_reason_is_read_from_what_this_start_has_written(tmp_path: Path) -> None:
     said: list[str] = []
-    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs").mkdir(0o700)
     (tmp_path / "logs" / "it.log").write_text("rain of the day before\n")
 
     def explain(text: str) -> str | None:
@@ -123,7 +124,7 @@ with Supervisor(print) as supervisor:
 def test_a_log_stays_small_while_it_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(services, "LOG_BYTES", 1000)
+    monkeypatch.setattr(logs, "LOG_BYTES", 1000)
     endless = "import time\nwhile True: print('x' * 99, flush=True); time.sleep(0.01)"
     log = tmp_path / "logs" / "it.log"
     with Supervisor(print) as supervisor:
@@ -131,6 +132,7 @@ def test_a_log_stays_small_while_it_is_written(
         until(log.with_name("it.log.1").exists, supervisor)
         until(lambda: 0 < log.stat().st_size < 1000, supervisor)
     assert b"\0" not in log.read_bytes()
+    assert log.with_name("it.log.1").stat().st_size <= 1000
 
 
 def test_users_and_programs_that_are_not_there_are_named() -> None:
@@ -140,17 +142,67 @@ def test_users_and_programs_that_are_not_there_are_named() -> None:
         program("flower-nonsense")
 
 
+def test_programs_get_no_token_of_who_starts_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of root's environment only what Python, PyTorch and TLS need goes on."""
+    for name in ("AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "HTTPS_PROXY", "LD_PRELOAD", "LANGUAGES"):
+        monkeypatch.setenv(name, "do-not-tell")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    shown = tmp_path / "shown"
+    command = ["sh", "-c", "env > shown; exec sleep 60"]
+    made = service(tmp_path, "", command=command, environment=environment(tmp_path / "home"))
+    with Supervisor(print) as supervisor:
+        supervisor.start(made)
+        until(lambda: shown.exists() and "OMP_NUM_THREADS=3\n" in shown.read_text(), supervisor)
+    assert "do-not-tell" not in shown.read_text()
+    names = {line.partition("=")[0] for line in shown.read_text().splitlines()}
+    assert names >= {"PATH", "HOME", "FLWR_HOME", "PYTHONUNBUFFERED"}
+
+
+def test_programs_leave_no_core_file_and_gain_no_rights(tmp_path: Path) -> None:
+    shown = tmp_path / "shown"
+    show = "ulimit -c > shown; grep NoNewPrivs /proc/self/status >> shown; exec sleep 60"
+    with Supervisor(print) as supervisor:
+        supervisor.start(service(tmp_path, "", command=["sh", "-c", show]))
+        until(lambda: shown.exists() and shown.read_text().count("\n") == 2, supervisor)
+    assert shown.read_text().split() == ["0", "NoNewPrivs:", "1"]
+
+
+def test_foreign_text_is_cleaned_before_it_is_kept_and_before_it_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    code = r"""print('\x1b]0;title\x07error: \x1b[31mof\r\u202e the wire' + 'x' * 9999)"""
+    log = tmp_path / "logs" / "it.log"
+    with Supervisor(said.append) as supervisor:
+        supervisor.start(service(tmp_path, code, explain=lambda text: f"it says {text}"))
+        until(lambda: said, supervisor)
+    assert said[0].startswith(r"it says error: of\r\u202e the wirexxx")
+    assert len(said[0]) < 2100
+    assert log.read_text().splitlines()[0] == said[0].removeprefix("it says ")
+
+
+def test_who_writes_without_end_is_held_up_and_stopped_all_the_same(tmp_path: Path) -> None:
+    flood = "import os\nwhile True: os.write(1, b'x' * 65536)"
+    log = tmp_path / "logs" / "it.log"
+    with Supervisor(print) as supervisor:
+        supervisor.start(service(tmp_path, flood))
+        until(lambda: log.exists() and log.stat().st_size, supervisor)
+        begin = time.monotonic()
+        supervisor.stop()
+        assert time.monotonic() - begin < 8  # not killed after the ten seconds of grace
+    assert log.stat().st_size < 10_000  # one line, cut
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root starts programs as another user")
 def test_a_service_runs_as_the_user_that_it_is_given(tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    for parent in list(tmp_path.parents)[:3]:
-        parent.chmod(parent.stat().st_mode | 0o011)
-    user, who = account("nobody"), tmp_path / "who"
-    command = ["sh", "-c", "echo $(id -u) $(id -g) > who; exec sleep 60"]
+    """And its output goes through a pipe into a log that this user could not write."""
+    user, log = account("nobody"), tmp_path / "logs" / "it.log"
+    command = ["sh", "-c", "echo $(id -u) $(id -g) $(id -G); exec sleep 60"]
     with Supervisor(print) as supervisor:
-        supervisor.start(service(tmp_path, "", command=command, account=user))
-        until(lambda: who.exists() and who.read_text(), supervisor)
-    assert who.read_text().split() == [str(user.uid), str(user.gid)]
+        supervisor.start(service(Path("/"), "", command=command, account=user, log=log))
+        until(lambda: log.exists() and log.read_text(), supervisor)
+    assert log.read_text().split() == [str(user.uid), str(user.gid), str(user.gid)]
+    assert (log.stat().st_uid, log.stat().st_mode & 0o777) == (0, 0o600)
 
 
 def test_who_goes_astray_is_ended_and_started_again(tmp_path: Path) -> None:
@@ -165,19 +217,22 @@ def test_who_goes_astray_is_ended_and_started_again(tmp_path: Path) -> None:
     assert said == ["a letter was lost"]
 
 
-def test_another_programs_log_may_tell_it_too(tmp_path: Path) -> None:
+def test_another_programs_output_may_tell_it_too(tmp_path: Path) -> None:
     said: list[str] = []
-    other = tmp_path / "other.log"
-    other.write_text("lost: of the day before\n")
     astray = ("lost: ", "a letter was lost")
+    quiet = service(
+        tmp_path,
+        "import time; open('starts', 'a').write('x'); time.sleep(60)",
+        astray=astray,
+        also_read=("the other",),
+    )
+    telling = "import time; print('lost: 7', flush=True); time.sleep(60)"
     with Supervisor(said.append) as supervisor:
-        supervisor.start(
-            service(tmp_path, "import time; time.sleep(60)", astray=astray, also_read=(other,))
-        )
-        supervisor.look()
-        assert said == []
-        other.write_text("lost: of the day before\nlost: 7\n")
-        supervisor.look()
+        supervisor.start(quiet)
+        log = tmp_path / "logs" / "other.log"
+        supervisor.start(service(tmp_path, telling, name="the other", log=log))
+        starts = tmp_path / "starts"
+        until(lambda: starts.exists() and len(starts.read_text()) == 2, supervisor)
     assert said == ["a letter was lost"]
 
 

@@ -147,7 +147,8 @@ def test_a_round_in_between_makes_good_for_what_was_lost_before(
 ) -> None:
     class Server(FakeLink):
         def run(self, run_id: int) -> RunState:
-            run.append([{"role": "round", "round": run_id}])
+            about = {"arm": "plain", "seed": 0, "role": "round", "round": run_id, "confusion": None}
+            run.append([about | {"bytes_up": 0, "bytes_down": 0, "seconds": 1.0}])
             return super().run(run_id)
 
     num = 2 * submission.ATTEMPTS

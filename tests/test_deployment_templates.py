@@ -14,7 +14,14 @@ import pytest
 import yaml
 from small_coordinator import coordinator
 
+from clients.node.command import main as node_main
+from clients.node.home import APP
+from clients.node.home import Home as NodeHome
+from clients.node.home import Settings as NodeSettings
+from fl_ppseg.deployment import templates
 from fl_ppseg.deployment.cities import Cities, load_cities, save_cities
+from fl_ppseg.deployment.settings import save_settings
+from fl_ppseg.deployment.templates import quoted, write_templates
 from fl_ppseg.errors import InputError
 from strategies.coordinator.command import main
 from strategies.coordinator.home import Home
@@ -83,6 +90,7 @@ def test_templates_are_filled_in(kind: str, home: Home, tmp_path: Path) -> None:
         text = file.read_text()
         assert "$" not in text
         assert file.name == "Dockerfile" or str(home.folder) in text
+        assert file.name == "Dockerfile" or "16G" in text
         if file.suffix == ".yaml":
             (service,) = yaml.safe_load(text)["services"].values()
             assert service["ports"] == ["9443:9443"]
@@ -139,3 +147,171 @@ def test_other_users_of_the_machine_do_not_reach_the_superlink(home: Home, tmp_p
     done = subprocess.run([*ALONE, "sh", "-c", script], capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.stdout.split() == [*"000", *"001", *"000"]
+
+
+# Paths of a person's choice come out as they went in.
+
+ODD = "my $HOME 100 % 'a' \"b\" \\x41 ${y} %h #c: ü"
+"""A folder's name with all that systemd, YAML, compose and shells read something into."""
+POLICY = "/srv/data of aachen/policy.yaml"
+
+
+@pytest.fixture
+def odd_node(tmp_path: Path) -> NodeHome:
+    """A node of two users in an odd folder, as root would have made it."""
+    place = tmp_path / ODD
+    place.mkdir()
+    assert node_main(["init", "--home", str(place / "node"), "--city", "aachen"]) == 0
+    home = NodeHome(place / "node")
+    users = {"node_user": "fl-node", "app_user": "fl-app"}
+    save_settings(
+        NodeSettings(city="aachen", app_home=home.folder / APP, **users), home.settings_file
+    )
+    home.settings_file.chmod(0o644)
+    return home
+
+
+def write_node(home: NodeHome, out: Path, kind: str, *more: str) -> list[Path]:
+    argv = ["--home", str(home.folder), "--coordinator", "coordinator.example:9443"]
+    argv += ["--policy", POLICY, "--ca", "/srv/the ca.crt", "--bundle-hash", "a" * 64, *more]
+    assert node_main(["template", *argv, "--out", str(out), kind]) == 0
+    return sorted(out.iterdir())
+
+
+def unescaped(line: str) -> list[str]:
+    """The words of a line of a unit, as systemd.syntax and systemd.service say."""
+    words = []
+    for word in re.findall(r'[-+]*"(?:[^"\\]|\\.)*"|\S+', line):
+        bare = re.sub(r'^([-+]*)"(.*)"$', r"\1\2", word)
+        bare = re.sub(r"\\(.)", r"\1", bare)
+        words.append(bare.replace("%%", "%").replace("$$", "$"))
+    return words
+
+
+def keys(unit: Path) -> dict[str, list[str]]:
+    text = unit.read_text().replace("\\\n", "")
+    found = re.findall(r"^(\w+)=(.*)$", text, re.M)
+    return {name: unescaped(value) for name, value in found}
+
+
+def test_units_of_a_node_keep_odd_paths_and_need_no_root(
+    odd_node: NodeHome, tmp_path: Path
+) -> None:
+    app, supernode = write_node(odd_node, tmp_path / "out", "systemd", "--max-memory", "4")
+    assert [app.name, supernode.name] == [
+        "fl-ppseg-node-aachen-app.service",
+        "fl-ppseg-node-aachen-supernode.service",
+    ]
+    assert "chown" not in app.read_text() + supernode.read_text()
+    limits = ["--max-memory", "4", "--max-seconds", "3600"]
+    pin, home = ["--bundle-hash", "a" * 64], str(odd_node.folder)
+    found = keys(supernode)
+    assert found["User"] == ["fl-node"]
+    assert found["ExecStart"] == [
+        *(sys.executable, "-P", "-m", "clients.node", "start", "--without-app"),
+        *("--home", home, "--coordinator", "coordinator.example:9443", "--policy", POLICY),
+        *("--port", "9094", "--ca", "/srv/the ca.crt", *pin, *limits),
+    ]
+    assert found["ReadWritePaths"] == [f"{home}/node"]
+    assert found["InaccessiblePaths"] == [f"-{home}/app"]
+    assert found["MemoryMax"] == ["6G"]
+    found = keys(app)
+    assert found["User"] == ["fl-app"]
+    assert found["ExecStart"] == [
+        *(sys.executable, "-P", "-m", "clients.node", "app", "--home", f"{home}/app"),
+        *("--policy", POLICY, "--port", "9094", *pin, *limits),
+    ]
+    assert found["ReadWritePaths"] == [f"{home}/app"]
+    assert found["ReadOnlyPaths"] == ["/srv/data of aachen"]
+    assert found["InaccessiblePaths"] == [f"-{home}/node"]
+    for each in (app, supernode):
+        found = keys(each)
+        assert (found["NoNewPrivileges"], found["CapabilityBoundingSet"]) == (["yes"], [])
+        assert found["TasksMax"]
+
+
+def test_a_unit_of_one_user_is_refused(tmp_path: Path) -> None:
+    assert node_main(["init", "--home", str(tmp_path / "node"), "--city", "aachen"]) == 0
+    with pytest.raises(InputError, match="units want two users"):
+        write_node(NodeHome(tmp_path / "node"), tmp_path / "out", "systemd")
+
+
+def test_compose_files_of_a_node_keep_odd_paths(odd_node: NodeHome, tmp_path: Path) -> None:
+    _, compose = write_node(odd_node, tmp_path / ODD / "out", "compose", "--max-cpus", "2")
+    services = yaml.safe_load(compose.read_text())["services"]
+
+    def plain(value: object) -> object:
+        """What compose makes of a value: it puts variables in, and $$ is a $."""
+        if isinstance(value, str):
+            assert "$" not in value.replace("$$", "")
+            return value.replace("$$", "$")
+        if isinstance(value, list):
+            return [plain(each) for each in value]
+        return {k: plain(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+    home, app = str(odd_node.folder), plain(services["app"])
+    supernode = plain(services["supernode"])
+    assert supernode["command"] == [  # type: ignore[index]
+        *("python", "-m", "clients.node", "start", "--without-app", "--home", home),
+        *("--coordinator", "coordinator.example:9443", "--policy", POLICY),
+        *("--ca", "/srv/the ca.crt", "--bundle-hash", "a" * 64),
+        *("--max-memory", "8", "--max-seconds", "3600", "--max-cpus", "2"),
+    ]
+    assert app["command"][:7] == [  # type: ignore[index]
+        *("python", "-m", "clients.node", "app", "--home", f"{home}/app", "--policy")
+    ]
+    assert app["build"]["dockerfile"] == str(tmp_path / ODD / "out" / "Dockerfile")  # type: ignore[index]
+    mounts = {each["source"]: each.get("read_only") for each in app["volumes"]}  # type: ignore[index]
+    assert mounts == {f"{home}/app": None, "/srv/data of aachen": True}
+    mounts = {each["source"]: each.get("read_only") for each in supernode["volumes"]}  # type: ignore[index]
+    assert mounts == {
+        f"{home}/node.yaml": True,
+        f"{home}/node.pub": True,
+        f"{home}/node": None,
+        "/srv/the ca.crt": True,
+    }
+    assert (app["mem_limit"], app["cpus"], app["pids_limit"]) == ("11G", 2, 1024)  # type: ignore[index]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_takes_the_units(odd_node: NodeHome, tmp_path: Path) -> None:
+    place = tmp_path / ODD / "coordinator"
+    place.mkdir()
+    odd = coordinator(place)
+    units = [*write_node(odd_node, tmp_path / "out", "systemd")]
+    argv = ["--home", str(odd.folder), "--runs", str(tmp_path / ODD), "--user", "root"]
+    assert main(["template", *argv, "--out", str(tmp_path / "units"), "systemd"]) == 0
+    units += [tmp_path / "units" / "fl-ppseg-coordinator.service"]
+    for unit in units:  # users that this machine has not are not what is tried here
+        unit.write_text(re.sub(r"^User=.*$", "User=root", unit.read_text(), flags=re.M))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *units],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    ours = [line for line in done.stderr.splitlines() if "fl-ppseg" in line]
+    assert (ours, done.returncode) == ([], 0), done.stderr
+
+
+@pytest.mark.parametrize("name", ["a\nUser=root", "a\x1b[0m", "a\u202eb"])
+@pytest.mark.parametrize("kind", ["systemd", "compose"])
+def test_what_no_file_can_hold_is_refused(name: str, kind: str, tmp_path: Path, home: Home) -> None:
+    argv = ["template", "--home", str(home.folder), "--runs", f"/srv/{name}"]
+    with pytest.raises(InputError, match="expected printable characters alone"):
+        main([*argv, "--out", str(tmp_path / "out"), kind])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_user_is_a_users_name(tmp_path: Path, home: Home) -> None:
+    argv = ["template", "--home", str(home.folder), "--runs", "/srv/runs", "--user", "a }; b"]
+    with pytest.raises(InputError, match="is no name of a user"):
+        main([*argv, "--out", str(tmp_path / "out"), "systemd"])
+
+
+def test_a_word_is_one_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert unescaped(quoted("systemd", ODD)) == [ODD]
+    assert yaml.safe_load(quoted("compose", ODD)).replace("$$", "$") == ODD
+    monkeypatch.setattr(templates.sys, "executable", "/opt/$x/python")
+    with pytest.raises(InputError, match="no \\$ in the path of a program"):
+        write_templates("coordinator", "systemd", tmp_path, {})

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import small_federation
+from PIL import Image
 
 from fl_ppseg import evaluation
 from fl_ppseg.command_line import run
@@ -194,3 +195,31 @@ def test_bad_input_is_one_line(
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
+
+
+def with_label_maps(scenes: Path, place: Path, value: int) -> Path:
+    """A copy of the tree where all of lindau has one labelId."""
+    root = small_federation.tree_of_links(scenes, place / "tree")
+    for path in (root / "gtFine/val/lindau").iterdir():
+        ids = np.array(Image.open(path))
+        path.unlink()
+        Image.fromarray(np.full_like(ids, value)).save(path)
+    return root
+
+
+def test_what_label_maps_hold_is_told_and_judged_first(
+    finished: RunFolder, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = checkpoint_of(finished, "plain")
+    assert run(main, [checkpoint, "--data-root", str(scenes)]) == 0
+    captured = capsys.readouterr()
+    assert "classes that never occur" in captured.err and "val    lindau" in captured.err
+    assert "ground truth" in captured.err
+    assert "classes that never occur" not in captured.out
+    assert "train " not in captured.err  # what is not scored is not looked at
+
+    root = with_label_maps(scenes, tmp_path, 255)
+    assert run(main, [checkpoint, "--data-root", str(root), "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {root / 'gtFine/val/lindau'}") and error.count("\n") == 1
+    assert "no labelled pixel" in error

@@ -227,3 +227,31 @@ def test_no_second_set_of_full_size_logits_is_made() -> None:
     nbytes = 4 * math.prod(size)
     large = [event for event in profile.events() if event.self_cpu_memory_usage >= nbytes]
     assert len(large) == 1, [event.name for event in large]
+
+
+@pytest.mark.parametrize("layers", [5, 19, 66])
+def test_bands_of_any_height_give_the_same_bits(
+    layers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = PatchClassifier(layers)
+    pairs = samples([(57, 83), (130, 41)])
+    images = torch.from_numpy(np.stack([image for image, _ in pairs]))
+    whole, whole_map = evaluate(model, pairs, layers), segment(model.eval(), images, (57, 83))
+    for rows in (1, 2, 7, 50):
+        monkeypatch.setattr(evaluation, "LOGITS_BYTES", 4 * layers * 83 * rows)
+        counts, loss = evaluate(model, pairs, layers)
+        assert torch.equal(counts, whole[0]) and loss == whole[1]
+        assert torch.equal(segment(model, images, (57, 83)), whole_map)
+
+
+def test_logits_of_a_large_image_are_never_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """12 megapixels of 66 classes took 3 GB for their logits alone; here a hundredth."""
+    monkeypatch.setattr(evaluation, "LOGITS_BYTES", 2**18)
+    size, layers = (300, 400), 66
+    model, pairs = PatchClassifier(layers), samples([size])
+    with torch.profiler.profile(profile_memory=True) as profile:
+        evaluate(model, pairs, layers)
+        segment(model, torch.from_numpy(pairs[0][0])[None], size)
+    largest = max(event.self_cpu_memory_usage for event in profile.events())
+    assert largest < 4 * layers * math.prod(size) / 10

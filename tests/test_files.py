@@ -17,6 +17,7 @@ from fl_ppseg.errors import InputError, describe
 from fl_ppseg.files import (
     check_writable,
     locked,
+    make_folders,
     private_folder,
     replacing,
     replacing_folder,
@@ -179,8 +180,6 @@ def test_a_folder_replaces_all_of_the_old_one(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "left over").write_text("old")
-    (tmp_path / f".folder.{os.getpid()}.tmp").mkdir()
-    (tmp_path / f".folder.{os.getpid()}.tmp" / "of a crash").write_text("old")
     with replacing_folder(folder) as temporary:
         (temporary / "a").write_text("new")
     assert entries(tmp_path) == {"a": b"new"}
@@ -220,14 +219,64 @@ def test_a_folder_of_another_user_or_shared_by_all_is_refused(
 ) -> None:
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared").chmod(0o1777)
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other").chmod(0o755)
     with pytest.raises(InputError, match="choose another folder"):
         private_folder(tmp_path / "shared")
-    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
-    with pytest.raises(InputError, match="choose another folder"):
-        private_folder(tmp_path / "other")
-    assert mode(tmp_path / "other") == 0o755
+    for closed in (0o755, 0o700):  # closed to all but its owner, it is its owner's all the same
+        (tmp_path / "other").mkdir(exist_ok=True)
+        (tmp_path / "other").chmod(closed)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+            with pytest.raises(InputError, match="belongs to"):
+                private_folder(tmp_path / "other")
+        assert mode(tmp_path / "other") == closed
+
+
+def test_a_private_folder_that_others_could_replace_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(InputError, match=r"anybody may write there \(mode 0777\)"):
+        private_folder(tmp_path / "open" / "vault")
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_no_folder_that_is_made_is_open_to_writers(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        private_folder(tmp_path / "a" / "b" / "c")
+        write_atomically(tmp_path / "d" / "e" / "public", "x")
+        write_atomically(tmp_path / "f" / "g" / "secret", "x", mode=0o600)
+        make_folders(tmp_path / "h" / "i")
+        with replacing_folder(tmp_path / "j" / "k"), locked(tmp_path / "l" / "lock"):
+            pass
+    finally:
+        os.umask(before)
+    folders = [path for path in tmp_path.rglob("*") if path.is_dir()]
+    assert len(folders) == 12 and not [path for path in folders if mode(path) & 0o022]
+    assert {mode(tmp_path / name) for name in ("a/b/c", "f", "f/g")} == {0o700}
+
+
+def test_temporary_names_cannot_be_foreseen_and_no_link_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim, names = tmp_path / "victim", list[str]()
+    victim.write_text("whole")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    link = os.open
+
+    def planted(name: "str | Path", flags: int, *rest: int, **options: int) -> int:
+        """Whoever may write here is as quick as can be: a link stands there before the file."""
+        if Path(name).name.endswith(".tmp"):
+            names.append(Path(name).name)
+            Path(name).symlink_to(victim)
+        return link(name, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", planted)
+    for _ in range(20):
+        with pytest.raises(FileExistsError):
+            write_atomically(folder / "policy.yaml", "new")
+    assert victim.read_text() == "whole" and not (folder / "policy.yaml").exists()
+    assert len(set(names)) == 20 and all(len(name) > 32 for name in names)
 
 
 HOLDER = """

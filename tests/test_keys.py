@@ -1,6 +1,7 @@
 """Keys: derivation against an independent reading of the specification, and misuse that fails."""
 
 import copy
+import errno
 import json
 import os
 import pickle
@@ -274,17 +275,34 @@ def test_key_is_not_written_through_a_link(path: Path) -> None:
     assert not target.exists()
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device on this system")
-def test_full_disk_leaves_no_half_key(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real_open = os.open
+@pytest.mark.parametrize("nameless", [True, False])
+def test_full_disk_leaves_no_half_key(
+    path: Path, nameless: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def open_full(name: Path, flags: int, mode: int) -> int:
-        os.close(real_open(name, flags, mode))
-        return real_open("/dev/full", os.O_WRONLY)
-
-    monkeypatch.setattr(os, "open", open_full)
+    if not nameless:
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    monkeypatch.setattr(os, "fsync", full)
     assert "No space left" in refusal(lambda: ClientKey.from_bytes(SECRET).save(path))
-    assert not path.exists()
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_key_file_of_another_user_is_refused(path: Path) -> None:
+    """As ssh and gpg do: who owns the file knows the key, or put it there."""
+    ClientKey.from_bytes(SECRET).save(path)
+    os.chown(path, 65534, 65534)
+    assert "belongs to another user (uid 65534" in refusal(lambda: ClientKey.load(path))
+    link = path.with_name("link")
+    link.symlink_to(path)
+    assert "belongs to another user" in refusal(lambda: ClientKey.load(link))
+
+
+def test_a_pipe_in_the_place_of_a_key_file_does_not_wait_for_ever(path: Path) -> None:
+    os.mkfifo(path, 0o600)
+    assert "holds 0 bytes" in refusal(lambda: ClientKey.load(path))
 
 
 def test_key_in_a_missing_folder_is_refused(path: Path) -> None:

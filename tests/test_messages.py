@@ -1,11 +1,14 @@
 """The door to the network: what goes through it, and that nothing else does."""
 
 import io
+import json
 import pickle
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
+import must_fail
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
@@ -20,9 +23,11 @@ from fl_ppseg.messages import (
     MessageError,
     Reply,
     Request,
+    pack_arrays,
     pack_description,
     pack_reply,
     pack_request,
+    packed_size,
     unpack_arrays,
     unpack_description,
     unpack_reply,
@@ -97,7 +102,7 @@ def test_round_trips(way: Callable[[RecordDict], RecordDict]) -> None:
     assert_same(unpack_request(way(pack_request(REQUEST))), REQUEST)
     assert_same(unpack_reply(way(pack_reply(REPLY, NAMES)), NAMES), REPLY)
     assert_same(unpack_description(way(pack_description(DESCRIPTION))), DESCRIPTION)
-    empty = replace(REPLY, confusion=None, arrays={})
+    empty = replace(REPLY, confusion=None, loss=None, arrays={})
     assert_same(unpack_reply(way(pack_reply(empty, ())), ()), empty)
 
 
@@ -128,16 +133,24 @@ def reply_with(record: str, entry: str, value: object) -> RecordDict:
 
 
 BAD_FIGURES: dict[str, tuple[str, Any, str]] = {
-    "NaN loss": ("loss", float("nan"), "loss is not finite"),
+    "NaN loss": ("loss", [float("nan")], "loss is not finite"),
     "infinite seconds": ("seconds", float("inf"), "seconds is not finite"),
-    "loss in cents": ("loss", 3, "loss is no float"),
+    "loss in cents": ("loss", [3], "loss is no float"),
+    "two losses": ("loss", [0.1, 0.2], "loss is no list of one or nothing"),
+    "a bare loss": ("loss", 0.1, "loss is no list of one or nothing"),
+    "a loss of 1e300": ("loss", [1e300], "loss is beyond all measure"),
+    "a loss below 0": ("loss", [-2.0], "loss is beyond all measure"),
+    "time back": ("seconds", -1.0, "seconds is beyond all measure"),
+    "all of time": ("seconds", 1e9, "seconds is beyond all measure"),
     "negative": ("num_examples", -1, "num_examples is negative"),
+    "all images": ("num_examples", 2**48 - 2, "num_examples is not between 0 and 16777216"),
     "fractional": ("num_examples", 2.5, "num_examples is no int"),
     "not square": ("confusion", [1, 2, 3], "no square of counts"),
-    "negative count": ("confusion", [1, 2, -3, 4], "no square of counts"),
-    "fractional counts": ("confusion", [1.5, 2.5, 3.5, 4.5], "no square of counts"),
-    "NaN counts": ("confusion", [1.0, 2.0, float("nan"), 4.0], "no square of counts"),
-    "counts beyond int64": ("confusion", [2**70, 0, 0, 0], "no square of counts"),
+    "negative count": ("confusion", [1, 2, -3, 4], "confusion: no counts from 0"),
+    "fractional counts": ("confusion", [1.5, 2.5, 3.5, 4.5], "confusion: no counts from 0"),
+    "NaN counts": ("confusion", [1.0, 2.0, float("nan"), 4.0], "confusion: no counts from 0"),
+    "counts beyond int64": ("confusion", [2**70, 0, 0, 0], "confusion: no counts from 0"),
+    "a million classes": ("confusion", [0] * 256**2, "65536 entries, at most 65025"),
     "a number": ("confusion", 4, "confusion is no list"),
     "unknown": ("key", 4, "wanted entries"),
 }
@@ -154,6 +167,16 @@ def test_settings_of_another_form_are_refused() -> None:
     for entry, value, why in (
         ("task", "format the disk", "unknown task"),
         ("round", 3.0, "round is no int"),
+        ("round", -5, "round is negative"),
+        ("round", 10**7, "round is not between 0 and 1000000"),
+        ("num_rounds", 0, "num_rounds is not between 1"),
+        ("seed", -1, "seed is negative"),
+        ("num_classes", 1024, "num_classes is not between 1 and 255"),
+        ("arm", "../../escaped", "arm could lead elsewhere"),
+        ("run_id", "", "run_id has 0 characters"),
+        ("embedding", "stolen", "unknown embedding 'stolen'"),
+        ("model", "[" * 60_000, "model or training settings"),
+        ("model", "x" * 70_000, "at most 65536 are allowed"),
         ("model", '{"backbone": 3}', "model or training settings"),
         ("training", "no JSON", "model or training settings"),
         ("training", '{"steal": true}', "model or training settings"),
@@ -205,6 +228,80 @@ def test_bytes_that_are_no_array_are_refused(case: str) -> None:
         unpack_reply(reply_with("arrays", "safetensors", BAD_ARRAYS[case]), NAMES)
 
 
+def test_arrays_are_looked_at_by_their_size_before_they_are_unpacked() -> None:
+    """600 MB in a reply took 2.6 GB."""
+    sent = pack_reply(REPLY, NAMES)
+    assert_same(unpack_reply(sent, NAMES, packed_size(ARRAYS)), REPLY)
+    large = pack_arrays({"backbone.w": np.zeros(2**24, np.float32)})
+    content = reply_with("arrays", "safetensors", large["safetensors"])
+    tracemalloc.start()
+    with pytest.raises(MessageError, match=r"arrays of 671\d{5} bytes, at most \d+ are expected"):
+        unpack_reply(content, NAMES, packed_size(ARRAYS))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_an_introduction_holds_no_arrays() -> None:
+    content = pack_description(DESCRIPTION)
+    content["arrays"] = pack_arrays({"w": np.zeros(2)})
+    with pytest.raises(MessageError, match="an introduction that holds arrays"):
+        unpack_description(content)
+
+
+def test_what_is_beyond_its_bounds_does_not_leave_either() -> None:
+    for change in ({"num_examples": 2**30}, {"loss": float("nan")}, {"city": "a/b"}):
+        with pytest.raises(MessageError):
+            pack_reply(replace(REPLY, **change), NAMES)  # type: ignore[arg-type]
+    with pytest.raises(MessageError):
+        pack_request(replace(REQUEST, round=-1))
+
+
+@must_fail.of("request")
+def test_requests_that_must_fail(vector: must_fail.Vector) -> None:
+    refuse(vector, unpack_request)
+
+
+@must_fail.of("reply")
+def test_replies_that_must_fail(vector: must_fail.Vector) -> None:
+    refuse(vector, lambda content: unpack_reply(content, {"head.w"}, 2**16))
+
+
+@must_fail.of("description")
+def test_descriptions_that_must_fail(vector: must_fail.Vector) -> None:
+    refuse(vector, unpack_description)
+
+
+@pytest.mark.parametrize("kind", MESSAGES)
+def test_what_the_vectors_differ_from_is_taken(kind: str) -> None:
+    content = (must_fail.FOLDER.parent / "control" / f"{kind}.json").read_bytes()
+    unpack = {
+        "request": unpack_request,
+        "reply": lambda content: unpack_reply(content, {"head.w"}, 2**16),
+        "description": unpack_description,
+    }[kind]
+    unpack(records_of(content))
+
+
+def refuse(vector: must_fail.Vector, unpack: Unpack) -> None:
+    with pytest.raises(MessageError) as refused:
+        unpack(records_of(vector.content))
+    assert vector.error in str(refused.value)
+    assert len(str(refused.value)) < 3000
+
+
+def records_of(content: bytes) -> RecordDict:
+    """From JSON: {"settings": {}, "figures": {}, "arrays": hex of the safetensors}."""
+    values = json.loads(content)
+    kinds = {"settings": ConfigRecord, "figures": MetricRecord}
+    records = {name: kinds[name](value) for name, value in values.items() if name in kinds}
+    if "arrays" in values:
+        data = bytes.fromhex(values["arrays"])
+        packed = ArrayRecord({"safetensors": Array(np.frombuffer(data, np.uint8))})
+        records["arrays"] = packed if data else ArrayRecord()
+    return RecordDict(records)
+
+
 def test_arrays_beside_the_packed_ones_are_refused() -> None:
     with pytest.raises(MessageError, match="wanted an array safetensors"):
         unpack_reply(reply_with("arrays", "backbone.w", Array(np.zeros(2))), NAMES)
@@ -235,7 +332,7 @@ def spoil(content: RecordDict, records: list[str], draw: Callable[..., Any]) -> 
     elif how == "drop":
         del record[draw(st.sampled_from(entries))]
     elif how == "retype":
-        other = {"settings": b"x", "figures": [0.5], "arrays": raw(draw(st.binary()))}
+        other = {"settings": b"x", "figures": [0.5, 0.5], "arrays": raw(draw(st.binary()))}
         record[draw(st.sampled_from(entries))] = other[name]
     else:
         as_another_kind(content, name)

@@ -130,7 +130,7 @@ def test_impossible_numbers_of_clients_are_refused(kind: PartitionKind, num_clie
 
 def test_a_city_of_one_image_cannot_be_a_client_but_can_join_one() -> None:
     scenes = scenes_of({"a": 9, "b": 1})
-    with pytest.raises(InputError, match="'b' has 1 images"):
+    with pytest.raises(InputError, match="'b' has 1 image;"):
         make_partition(scenes, 2)
     assert list(make_partition(scenes, 1).clients) == ["a+b"]
     with pytest.raises(InputError, match="single image"):

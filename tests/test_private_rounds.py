@@ -11,7 +11,7 @@ from fake_nodes import TRAIN, nodes
 from fake_runs import Run
 
 from clients.ledger import LEDGER, Limits, Question, grant, make_ledger, read_ledger
-from clients.local_privacy import check_form, released, released_counts
+from clients.local_privacy import check_form, released, released_counts, with_rows
 from clients.policy import (
     LocalPrivacy,
     RefusedError,
@@ -156,19 +156,44 @@ def test_the_budget_counts_every_answer_repeats_too_and_then_refuses(tmp_path: P
     grant(tmp_path, question(2), free, None)  # its owner demands nothing any more
 
 
-def test_counts_that_leave_are_noisy() -> None:
+def test_counts_that_leave_are_noisy(tmp_path: Path) -> None:
     """Noise of sqrt(2) P z = 141 on each, P the pixels of the largest label map."""
     counts = np.full((150, 150), 10_000)
-    found = released_counts(counts, [(5, 20), (2, 3)], demand())
+    found = released_counts(counts, [(5, 20), (2, 3)], demand(), tmp_path)
     assert found.dtype == np.int64 and found.shape == counts.shape
     assert (found - counts).std() == pytest.approx(math.sqrt(2) * 100, rel=0.05)
     assert (found - counts).mean() == pytest.approx(0, abs=5)
-    assert released_counts(np.zeros((50, 50), int), [(5, 20)], demand()).min() == 0
+    assert released_counts(np.zeros((50, 50), int), [(5, 20)], demand(), tmp_path).min() == 0
 
 
-def test_without_a_demand_counts_leave_as_they_are() -> None:
+def test_noisy_counts_say_the_same_of_the_labels_each_time(tmp_path: Path) -> None:
+    """A coordinator refuses a city whose label maps change; fresh noise must not look like it."""
+    counts = np.diag([40_000, 300, 0, 7_000])
+    sizes = [(100, 200)]
+    found = [released_counts(counts, sizes, demand(), tmp_path) for _ in range(3)]
+    assert {tuple(each.sum(axis=1)) for each in found} == {tuple(found[0].sum(axis=1))}
+    assert not (found[0] == found[1]).all() and min(each.min() for each in found) >= 0
+    other = released_counts(counts, [*sizes, (100, 200)], demand(), tmp_path)
+    assert tuple(other.sum(axis=1)) != tuple(found[0].sum(axis=1))
+    (first, *_) = tmp_path.glob("rows_*.json")
+    first.write_text("[1, 2]")
+    with pytest.raises(InputError, match=r"damaged \(wanted 4 sums"):
+        for each in (sizes, sizes * 2):
+            released_counts(counts, each, demand(), tmp_path)
+
+
+def test_rows_are_dealt_out_in_proportion() -> None:
+    counts = np.array([[5, 3, 2], [0, 0, 0], [2**40, 1, 1]])
+    for rows in ([10, 3, 2**41], [7, 0, 5], [0, 1, 1]):
+        found = with_rows(counts, rows)
+        assert found.sum(axis=1).tolist() == rows
+        assert (np.abs(found[0] - rows[0] * counts[0] / 10) < 1).all()
+
+
+def test_without_a_demand_counts_leave_as_they_are(tmp_path: Path) -> None:
     counts = np.eye(3, dtype=np.int64)
-    assert released_counts(counts, [(5, 20)], None) is counts
+    assert released_counts(counts, [(5, 20)], None, tmp_path) is counts
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_batch_statistics_do_not_leave_with_noise() -> None:
@@ -183,9 +208,8 @@ def test_batch_statistics_do_not_leave_with_noise() -> None:
 
 def test_the_owner_s_policy_demands_noise_whatever_is_asked(scenes: Path, tmp_path: Path) -> None:
     """One city of three adds noise to every answer until its budget ends; the run goes on."""
-    settings = small.config(
-        scenes, arms=["per-client"], federation={"num_rounds": 3, "last_rounds": 3}
-    )
+    rounds = {"num_rounds": 3, "last_rounds": 3, "max_relative_norm": 100}  # small, in much noise
+    settings = small.config(scenes, arms=["per-client"], federation=rounds)
     experiment = small.prepared(settings, tmp_path)
     path = policy_path(experiment.nodes, 0)
     policy = load_policy(path)
@@ -206,7 +230,7 @@ def test_the_owner_s_policy_demands_noise_whatever_is_asked(scenes: Path, tmp_pa
         (k, task) for k in (1, 2) for task in ("train", "evaluate")
     ]
     assert all(entry.is_release for entry in entries)
-    losses = {(x["city"], x["loss"] == 0) for x in folder.lines() if x["city"] in TRAIN}
+    losses = {(x["city"], x["loss"] is None) for x in folder.lines() if x["city"] in TRAIN}
     assert losses == {("aachen", True), ("bochum", False), ("bremen", False)}
 
     lengths = {}

@@ -192,3 +192,30 @@ def test_sparkline_is_monotone_in_its_values(values, width):
     if len(values) == len(line) and len(values) > 1:
         by_value = [mark for _, mark in sorted(zip(values, line, strict=True))]
         assert by_value == sorted(line)
+
+
+def test_a_resumed_run_knows_what_was_finished_before():
+    """One arm is done, one has two rounds of four, one has not begun."""
+    clock = Clock()
+    stream = io.StringIO()
+    observer = LogObserver(stream, clock)
+    observer.run_started(ARMS, (0,), 4, 18, 3)
+    observer.arm_resumed(ARMS[0], 0, 4, [3.0, 2.0, 1.0, 0.5], [30.0, 41.5])
+    observer.arm_resumed(ARMS[1], 0, 2, [3.0, 2.0], [30.0])
+    assert stream.getvalue().splitlines() == [
+        f"{ARMS[0]}: 4 of 4 rounds done before",
+        f"{ARMS[1]}: 2 of 4 rounds done before",
+    ]
+    progress = observer.progress
+    first = drawn(progress, clock, 80, 24)
+    assert [row.split()[2] for row in first.splitlines() if ARMS[0] in row] == ["done"]
+    assert "41.5" in first
+    assert "2/4" in first
+    observer.arm_started(ARMS[1], 0)
+    observer.round_started(3)
+    clock.now += 10
+    observer.round_finished(3, 1.5, SCORES)
+    assert progress.current.num_rounds_done == 3
+    left = progress.seconds_left(clock.now)
+    others = len(ARMS) - 2  # arms that wait, of four rounds of 10 s each
+    assert left == (pytest.approx(10), pytest.approx(10 + others * 40))

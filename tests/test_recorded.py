@@ -14,6 +14,7 @@ from fl_ppseg.progress.observer import TrackingObserver
 
 EVENTS: dict[str, tuple[Any, ...]] = {
     "run_started": (["plain", "per-image"], [0, 3], 5, 2, 1),
+    "arm_resumed": ("plain", 0, 2, [0.5, 0.25], [40.0]),
     "arm_started": ("plain", 3),
     "round_started": (4,),
     "replied": ("aachen", "train", 1, 2, 0.25),
@@ -110,3 +111,12 @@ def test_a_file_that_cannot_be_written_fails_no_run(
 ) -> None:
     RecordedObserver(tmp_path / "absent" / "progress.jsonl").round_started(1)
     assert "event round_started not written" in caplog.text
+
+
+def test_events_of_another_form_are_left_out_whatever_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "progress.jsonl"
+    lines = ["[" * 5_000, '{"a": 1}', "[]", '["__init__"]', '["message"]', '["arm_started", 1, []]']
+    path.write_text("\n".join([*lines, '["message", "good"]\n']))
+    observer = TrackingObserver()
+    replay(path, observer)
+    assert played(path)[0][-1] == ("message", ("good",))

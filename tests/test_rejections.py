@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_nodes import TRAIN, VAL, Answer, honest, nodes, reply
-from fake_runs import EMBEDDING, Run, assert_same
+from fake_runs import ABOUT, EMBEDDING, START, Run, assert_same
 from flwr.app import Error, RecordDict
 
+from fl_ppseg.config import FederationConfig
 from fl_ppseg.errors import RunError
+from fl_ppseg.run_folder import Checkpoint
 from strategies.city_strategy import CityStrategy
 from strategies.local_only import LocalOnlyStrategy
 
@@ -34,7 +36,7 @@ BAD_UPDATES: dict[str, tuple[Answer, str]] = {
     "dtype": (altered("head.w", np.ones(3)), "head.w has another shape or dtype"),
     "name": (altered("key", np.ones(3)), "not allowed: key"),
     "missing": (lambda asked, city: reply(asked, city, arrays={}), "3 arrays are missing"),
-    "examples": (lambda asked, city: reply(asked, city, num_examples=0), "must be positive"),
+    "examples": (lambda asked, city: reply(asked, city, num_examples=-1), "is negative"),
     "round": (lambda asked, city: reply(asked, city, round=asked.round - 1), "another run"),
     "run": (lambda asked, city: reply(asked, city, run_id="old"), "another run"),
     "city": (lambda asked, city: reply(asked, "aachen"), "another run, round or city"),
@@ -51,7 +53,8 @@ def test_a_bad_update_counts_for_nothing(tmp_path: Path, case: str) -> None:
     assert rejected.startswith("bochum: ")
     assert why in rejected
     assert [line["city"] for line in run.lines("train")] == ["aachen", "bremen"]
-    assert run.listener.messages == [f"round 1: {rejected}"]
+    heavy = "round 1: bremen is 75% of the mean, 3 of 4 images"
+    assert run.listener.messages == [f"round 1: {rejected}", heavy]
 
 
 @pytest.mark.parametrize("case", BAD_UPDATES)
@@ -189,10 +192,35 @@ def test_a_resumed_run_measures_norms_as_before(tmp_path: Path) -> None:
     assert "more than 10 times the median" in rest.lines("round")[1]["rejected"][0]
 
 
-def test_norms_are_neither_computed_nor_written_by_default(tmp_path: Path) -> None:
-    run = Run(tmp_path, nodes({"bochum": in_round(2, exploding)})).train()
+def test_norms_are_written_and_an_exploding_update_is_rejected_by_default(tmp_path: Path) -> None:
+    default = {"max_relative_norm": FederationConfig().max_relative_norm}
+    run = Run(tmp_path, nodes({"bochum": in_round(2, exploding)})).train(default)
+    assert all(line["update_norm"] > 0 for line in run.lines("train"))
+    assert [line["city"] for line in run.lines("train")] == [*TRAIN, "aachen", "bremen"]
+    assert "federation.max_relative_norm allows 10 times" in run.lines("round")[1]["rejected"][0]
+
+
+def test_the_norms_of_a_private_run_are_not_published(tmp_path: Path) -> None:
+    privacy = {"noise_multiplier": 1e-3, "clipping_norm": 1.0}
+    start = {name: value for name, value in START.items() if "num_batches" not in name}
+    resumed = Checkpoint(0, start, {}, ABOUT)
+    run = Run(tmp_path).train({"privacy": privacy}, resumed=resumed)
     assert all("update_norm" not in line for line in run.folder.lines())
-    assert run.lines("round")[1]["rejected"] == []
+
+
+def test_a_city_that_moves_the_weights_much_further_than_the_others_is_said(
+    tmp_path: Path,
+) -> None:
+    """Accepted: one city of three could move the model by the whole clip norm unnoticed."""
+    far = altered("head.w", np.float32([101, 102, 103]))
+    run = Run(tmp_path, nodes({"bochum": when_training(far)})).train(
+        {"aggregation": "norm-clipping", "clip_norm": 3.0}
+    )
+    told = [line for line in run.listener.messages if "times as far" in line]
+    assert told == [
+        "round 1: bochum moved the weights more than 10 times as far as the median city; see "
+        "update_norm in results.jsonl, and federation.max_norm_ratio"
+    ]
 
 
 def failing(times: int) -> Answer:

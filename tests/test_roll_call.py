@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from flwr.app import Error, Message, RecordDict
 
 from fl_ppseg.engines.in_process import InProcessGrid
 from fl_ppseg.errors import RunError
-from fl_ppseg.messages import FAILED, REFUSED, Description, pack_description
+from fl_ppseg.messages import FAILED, REFUSED, Description, Role, pack_description
 from strategies import roll_call
 from strategies.grid import LazyGrid, StoppedError
 from strategies.roll_call import RollCall
@@ -113,7 +114,35 @@ def test_waiting_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     fake, listener = nodes(), Listener()
     coming(fake, there={2, 3, 6})
     call(fake, listener).wait(5, 3, seconds=0.3)
-    assert listener.messages[0] == "3 of 5 nodes are here; waiting 0 s for the others"
+    assert listener.messages[0] == "3 of 5 nodes are here; waiting 0 s"
+
+
+@pytest.mark.parametrize(
+    ("deaf", "line"),
+    [({2, 3, 4, 5, 6}, "5 nodes are starting"), ({2, 3}, "3 of 5 nodes have started")],
+)
+def test_of_nodes_that_are_connected_it_is_not_said_that_they_are_away(
+    deaf: set[int], line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a simulation, whose nodes are all there while its processes load."""
+    monkeypatch.setattr(roll_call, "SAY_SECONDS", 0.05)
+    monkeypatch.setattr(roll_call, "LOOK_SECONDS", 0.01)
+    fake, listener = nodes(), Listener()
+    coming(fake).deaf = deaf
+    with suppress(RunError):
+        call(fake, listener).wait(5, 3, seconds=0.3)
+    assert listener.messages[0] == f"{line}; waiting 0 s"
+
+
+def test_who_is_of_the_run_is_a_matter_of_its_folder() -> None:
+    fake, listener = nodes(), Listener()
+    roles: dict[str, Role] = {"aachen": "train", "bochum": "val", "munster": "val"}
+    roll = RollCall(LazyGrid(fake.grid), request(), listener, roles)
+    roll.wait(5, 2, seconds=0)
+    assert cities(roll) == ["aachen", "munster"]
+    for city in ("bremen", "lindau"):
+        assert any(f"{city} is no city of this run" in line for line in listener.messages)
+    assert any("bochum only evaluates in this run" in line for line in listener.messages)
 
 
 @pytest.mark.parametrize(("there", "quorum"), [({2, 3, 6}, 4), ({5, 6}, 2), (set(), 0)])
@@ -128,10 +157,18 @@ def test_without_a_quorum_or_anybody_who_trains_the_run_ends(there: set[int], qu
     )
 
 
+def described(city: str, role: str) -> RecordDict:
+    content = pack_description(Description("run", "x", "train"))
+    content.config_records["settings"].update({"city": city, "role": role})
+    return content
+
+
 BAD_INTRODUCTIONS = {
     "error": (Error(500, "no policy"), "did not introduce itself: no policy"),
     "empty": (RecordDict(), "wanted records"),
-    "role": (pack_description(Description("run", "x", "spy")), "unknown role 'spy'"),  # type: ignore[arg-type]
+    "role": (described("x", "spy"), "unknown role 'spy'"),
+    "path": (described("../x", "train"), "city could lead elsewhere"),
+    "terminal": (described("\x1b[2J", "train"), "city is no printable name"),
     "run": (pack_description(Description("old", "x", "train")), "introduced itself to another run"),
     "second": (
         pack_description(Description("run", "aachen", "train")),

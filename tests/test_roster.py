@@ -3,7 +3,7 @@
 import pytest
 
 from fl_ppseg.messages import Description, Role
-from strategies.roster import MAX_NAME, Member, Roster, TakenError
+from strategies.roster import Member, Roster, TakenError
 
 
 def says(city: str, role: Role = "train") -> Description:
@@ -64,9 +64,23 @@ def test_a_node_has_the_city_it_was_enrolled_for() -> None:
     assert known.of_city("ulm").node_id == 3
 
 
+ROLES: dict[str, Role] = {"aachen": "train", "ulm": "train", "z": "val"}
+
+
 @pytest.mark.parametrize(
-    "name", ["", "a/b", "a//b", "a\nb", "\x1b[2J", "\ud800", "x" * (MAX_NAME + 1)]
+    ("city", "role", "why"),
+    [
+        ("stranger-1", "train", "stranger-1 is no city of this run, whose cities.json names 3"),
+        ("val-2", "val", "val-2 is no city of this run"),
+        ("ulm", "val", "ulm trains in this run, and its node .* one that only evaluates"),
+        ("z", "train", "z only evaluates in this run, and its node .* one that trains"),
+    ],
 )
-def test_names_that_are_none_are_refused(name: str) -> None:
-    """A slash would mix up the models of local-only; others would steer a terminal."""
-    refused(name, "name for its city is none")
+def test_cities_and_roles_are_those_of_the_run(city: str, role: Role, why: str) -> None:
+    known = Roster(expected=ROLES)
+    with pytest.raises(TakenError, match=why):
+        known.admit(3, says(city, role), {3})
+    assert known.members == ()
+    for node, (name, own) in enumerate(ROLES.items()):
+        known.admit(node, says(name, own), {node})
+    assert len(known.members) == 3

@@ -42,7 +42,10 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def line(round: int) -> dict[str, object]:
-    return {"arm": "plain", "round": round, "city": "köln", "loss": 0.1 + 0.2, "confusion": [[1]]}
+    return {
+        "arm": "plain", "seed": 0, "round": round, "city": "köln", "role": "val", "num_examples": 2,
+        "loss": 0.1 + 0.2, "confusion": [[1]], "bytes_up": 3, "bytes_down": 4, "seconds": 0.5,
+    }  # fmt: skip
 
 
 def test_a_run_is_created_once(folder: RunFolder) -> None:
@@ -177,6 +180,21 @@ def test_the_checkpoint_just_written_stays_whatever_lies_after_it(
     assert len(list(folder.path.rglob("*.json"))) == 1 + keep  # and partition.json
 
 
+def test_round_10000_is_after_round_9999(folder: RunFolder) -> None:
+    """In the order of their names it is before, and would be the one to go."""
+    for round in (9_998, 9_999, 10_000, 10_001):
+        folder.save(checkpoint(round), keep=2)
+    kept = sorted(path.stem for path in (folder.path / "plain" / "seed_0").glob("*.json"))
+    assert kept == ["round_10000", "round_10001"]
+    found = folder.latest("plain", 0)
+    assert found is not None
+    assert found.round == 10_001
+    folder.discard_after("plain", 0, 10_000)
+    found = folder.latest("plain", 0)
+    assert found is not None
+    assert found.round == 10_000
+
+
 def test_checkpoints_after_the_one_to_go_on_from_are_removed_and_said(
     folder: RunFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -246,6 +264,8 @@ def test_the_partition_tells_how_many_images_a_city_has(folder: RunFolder) -> No
     clients = {"aachen": {"aachen": ["a", "b"], "ulm": ["c"]}, "bonn": {"bonn": ["d"]}}
     folder.partition.write_text(json.dumps({"clients": clients}))
     assert folder.num_images() == {"aachen": 3, "bonn": 1}
+    folder.partition.write_text("[" * 100_000)
+    assert folder.num_images() == {}
     folder.partition.write_text("[]")
     assert folder.num_images() == {}
 

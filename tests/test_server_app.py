@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_nodes import TRAIN, VAL, FakeNodes, Listener, nodes
+from fake_runs import FREE
 from flwr.app import Context, RecordDict
 
 from fl_ppseg.config import Config, dump_config
@@ -48,7 +49,8 @@ def checkpoint(arm: str, seed: int, round: int = 0) -> Checkpoint:
 @pytest.fixture
 def folder(tmp_path: Path) -> WatchedFolder:
     """A prepared run of three arms and two seeds."""
-    settings = {"arms": ARMS, "seeds": [0, 1], "federation": {"num_rounds": 2, "last_rounds": 1}}
+    federation = FREE | {"num_rounds": 2, "last_rounds": 1}
+    settings = {"arms": ARMS, "seeds": [0, 1], "federation": federation}
     run = WatchedFolder(tmp_path)
     run.create(dump_config(Config.model_validate(settings)), "{}")
     for arm in ARMS:
@@ -84,7 +86,8 @@ def test_a_run_goes_on_before_its_damaged_checkpoints_which_are_removed(folder: 
         folder.save(checkpoint("plain", 0, round), keep=3)
     damaged = folder.path / "plain" / "seed_0" / "round_0002.safetensors"
     damaged.write_bytes(b"damaged")
-    folder.append([{"arm": "plain", "seed": 0, "round": 2, "role": "val", "confusion": None}])
+    about = {"arm": "plain", "seed": 0, "round": 2, "role": "val", "city": "ulm", "num_examples": 1}
+    folder.append([about | {"confusion": None, "bytes_up": 0, "bytes_down": 0, "seconds": 0.1}])
 
     class AtStart(Listener):
         def run_started(self, *_: object) -> None:

@@ -9,17 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fl_ppseg import shard as shard_module
 from fl_ppseg.errors import InputError
-from fl_ppseg.shard import (
-    Manifest,
-    Shard,
-    ShardPart,
-    damaged_files,
-    open_shard,
-    read_manifest,
-)
-from fl_ppseg.shard_draft import ShardDraft, draft_folder, drafted_in
+from fl_ppseg.manifest import Manifest, read_manifest
+from fl_ppseg.shard import Shard, ShardPart, damaged_files, open_shard
+from fl_ppseg.shard_draft import ShardDraft, record_of
 
+DIGEST = "0123456789abcdef" * 2
 SIZE = (48, 32)
 SIZES = [(5, 7), (64, 32), (1, 1)]
 Pair = tuple[np.ndarray, np.ndarray]
@@ -37,7 +33,7 @@ def pairs(seed: int, label_sizes: Sequence[tuple[int, int]]) -> list[Pair]:
 
 
 def manifest(city: str, num_images: int, num_views: int = 2) -> Manifest:
-    return Manifest(2, city, "digest", 8, num_images, num_views, SIZES)
+    return Manifest(2, city, DIGEST, 8, num_images, num_views, SIZES)
 
 
 def fill(draft: ShardDraft, views: Sequence[Pair], heldout: Sequence[Pair]) -> None:
@@ -54,10 +50,16 @@ def fill(draft: ShardDraft, views: Sequence[Pair], heldout: Sequence[Pair]) -> N
 def write(root: Path, city: str, num_images: int, seed: int) -> tuple[list[Pair], list[Pair]]:
     """A shard with two views an image; returns its views and its held-out pairs."""
     views, heldout = pairs(seed, [SIZE] * (2 * num_images)), pairs(seed + 1, SIZES)
-    draft = ShardDraft.begin(root / city, manifest(city, num_images), SIZE)
+    draft = ShardDraft.begin(root / "drafts" / city, manifest(city, num_images), SIZE)
     fill(draft, views, heldout)
-    draft.finish()
+    placed(draft, root)
     return views, heldout
+
+
+def placed(draft: ShardDraft, root: Path) -> None:
+    """Finish a draft and move its shard, as the vault does."""
+    draft.finish().rename(root / draft.place.name)
+    draft.discard()
 
 
 def assert_same(found: Sequence[Pair], wanted: Sequence[Pair]) -> None:
@@ -122,11 +124,11 @@ def test_a_val_city_has_no_training_images(tmp_path: Path) -> None:
 
 
 def test_nothing_held_out(tmp_path: Path) -> None:
-    alone = Manifest(2, "ulm", "digest", 8, 1, 1, [])
+    alone = Manifest(2, "ulm", DIGEST, 8, 1, 1, [])
     (view,) = pairs(0, [SIZE])
-    draft = ShardDraft.begin(tmp_path / "ulm", alone, SIZE)
+    draft = ShardDraft.begin(tmp_path / "drafts" / "ulm", alone, SIZE)
     fill(draft, [view], [])
-    draft.finish()
+    placed(draft, tmp_path)
     shard = open_shard([tmp_path / "ulm"])
     assert list(shard.heldout()) == []
     assert shard.image_size == SIZE
@@ -142,7 +144,7 @@ def test_a_missing_shard_is_said(tmp_path: Path) -> None:
 def test_a_broken_manifest_is_no_shard(tmp_path: Path, text: str) -> None:
     write(tmp_path, "ulm", 1, seed=0)
     (tmp_path / "ulm" / "manifest.json").write_text(text)
-    with pytest.raises(InputError, match="no encrypted shard"):
+    with pytest.raises(InputError, match=r"manifest.json: damaged manifest of a shard \("):
         open_shard([tmp_path / "ulm"])
 
 
@@ -236,11 +238,40 @@ def test_a_file_too_many_is_named(tmp_path: Path) -> None:
         damaged_files(tmp_path / "nothing")
 
 
-def test_opening_reads_no_hash(tmp_path: Path) -> None:
-    """It stays cheap: a flipped bit is found by whoever asks for it, and not before."""
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_flipped_bit_is_found_before_anything_is_trained_on(kind: str, tmp_path: Path) -> None:
     write(tmp_path, "ulm", 2, seed=0)
-    flip_last_byte(tmp_path / "ulm" / "gtFine" / "val" / "ulm.npy")
     assert len(open_shard([tmp_path / "ulm"])) == 2
+    flip_last_byte(tmp_path / "ulm" / kind / "ulm.npy")  # after this process has looked, too
+    with pytest.raises(InputError, match=rf"damaged shard \({kind}/ulm.npy is not as it was wri"):
+        open_shard([tmp_path / "ulm"])
+
+
+def test_a_process_looks_at_a_hash_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "ulm", 2, seed=0)
+    write(tmp_path, "bonn", 2, seed=0)
+    looked = []
+
+    def counted(path: Path) -> str:
+        looked.append(path)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    monkeypatch.setattr(shard_module, "sha256", counted)
+    for _ in range(3):
+        open_shard([tmp_path / "ulm", tmp_path / "bonn"])
+    assert len(looked) == len(set(looked)) == 8
+
+
+def test_a_shard_of_other_bytes_than_pixels_is_damaged(tmp_path: Path) -> None:
+    write(tmp_path, "ulm", 2, seed=0)
+    path = tmp_path / "ulm" / "gtFine/train/ulm.npy"
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    np.save(path, np.load(path).astype(np.int8))
+    after = hashlib.sha256(path.read_bytes()).hexdigest()
+    text = (tmp_path / "ulm" / "manifest.json").read_text()
+    (tmp_path / "ulm" / "manifest.json").write_text(text.replace(before, after))
+    with pytest.raises(InputError, match="holds no bytes of images"):
+        open_shard([tmp_path / "ulm"])
 
 
 # Drafts.
@@ -248,14 +279,14 @@ def test_opening_reads_no_hash(tmp_path: Path) -> None:
 
 def test_a_draft_is_no_shard_until_all_scenes_are_done(tmp_path: Path) -> None:
     views, heldout = pairs(0, [SIZE] * 4), pairs(1, SIZES)
-    draft = ShardDraft.begin(tmp_path / "ulm", manifest("ulm", 2), SIZE)
+    draft = ShardDraft.begin(tmp_path / "drafts" / "ulm", manifest("ulm", 2), SIZE)
     assert draft.missing == [0, 1, 2, 3, 4]
     fill(draft, views, heldout)
     assert draft.missing == [] and not (tmp_path / "ulm").exists()
-    draft.finish()
+    placed(draft, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["ulm"]
 
-    draft = ShardDraft.begin(tmp_path / "bonn", manifest("bonn", 2), SIZE)
+    draft = ShardDraft.begin(tmp_path / "drafts" / "bonn", manifest("bonn", 2), SIZE)
     draft.mark([0, 3])
     with pytest.raises(ValueError, match=r"scenes \[1, 2, 4\] are missing"):
         draft.finish()
@@ -264,14 +295,14 @@ def test_a_draft_is_no_shard_until_all_scenes_are_done(tmp_path: Path) -> None:
 
 def test_whoever_comes_later_goes_on_where_the_draft_stands(tmp_path: Path) -> None:
     views, heldout = pairs(0, [SIZE] * 4), pairs(1, SIZES)
-    first = ShardDraft.begin(tmp_path / "ulm", manifest("ulm", 2), SIZE)
+    first = ShardDraft.begin(tmp_path / "drafts" / "ulm", manifest("ulm", 2), SIZE)
     first.put(1, 0, *views[2])
     first.put(1, 1, *views[3])
     first.mark([1])
     first.put(4, 0, *heldout[2])  # written, but not noted
     del first
 
-    second = ShardDraft.resume(tmp_path / "ulm")
+    second = ShardDraft.resume(tmp_path / "drafts" / "ulm")
     assert second is not None and second.manifest == manifest("ulm", 2)
     assert second.missing == [0, 2, 3, 4]
     for view in (0, 1):
@@ -279,7 +310,7 @@ def test_whoever_comes_later_goes_on_where_the_draft_stands(tmp_path: Path) -> N
     for number in range(3):
         second.put(2 + number, 0, *heldout[number])
     second.mark([0, 2, 3, 4])
-    second.finish()
+    placed(second, tmp_path)
     shard = open_shard([tmp_path / "ulm"])
     images, labels = shard.batch([0, 0, 1, 1], [0, 1, 0, 1])
     assert_same(list(zip(images, labels, strict=True)), views)
@@ -288,56 +319,64 @@ def test_whoever_comes_later_goes_on_where_the_draft_stands(tmp_path: Path) -> N
 
 def test_two_writers_of_one_draft_meet_in_its_files(tmp_path: Path) -> None:
     views, heldout = pairs(0, [SIZE] * 4), pairs(1, SIZES)
-    draft = ShardDraft.begin(tmp_path / "ulm", manifest("ulm", 2), SIZE)
-    fill(ShardDraft(tmp_path / "ulm"), views, heldout)
+    draft = ShardDraft.begin(tmp_path / "drafts" / "ulm", manifest("ulm", 2), SIZE)
+    fill(ShardDraft(tmp_path / "drafts" / "ulm"), views, heldout)
     assert draft.missing == []
-    draft.finish()
+    placed(draft, tmp_path)
     assert_same(list(open_shard([tmp_path / "ulm"]).heldout()), heldout)
 
 
 def test_a_new_draft_voids_the_old_one_but_not_the_shard(tmp_path: Path) -> None:
     _, heldout = write(tmp_path, "ulm", 2, seed=0)
-    ShardDraft.begin(tmp_path / "ulm", manifest("ulm", 2), SIZE).mark([0, 1])
-    assert drafted_in(tmp_path) == [tmp_path / "ulm"]
-    again = ShardDraft.begin(tmp_path / "ulm", manifest("ulm", 1), SIZE)
+    ShardDraft.begin(tmp_path / "drafts" / "ulm", manifest("ulm", 2), SIZE).mark([0, 1])
+    again = ShardDraft.begin(tmp_path / "drafts" / "ulm", manifest("ulm", 1), SIZE)
     assert again.missing == [0, 1, 2, 3]
     assert_same(list(open_shard([tmp_path / "ulm"]).heldout()), heldout)
     again.discard()
-    assert drafted_in(tmp_path) == []
-    assert ShardDraft.resume(tmp_path / "ulm") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["ulm"]
+    assert ShardDraft.resume(tmp_path / "drafts" / "ulm") is None
 
 
-@pytest.mark.parametrize("name", ["draft.json", "done.npy", "shard/gtFine/train/ulm.npy"])
+@pytest.mark.parametrize("name", ["draft.json", "done.npy", "ulm/gtFine/train/ulm.npy"])
 def test_a_damaged_draft_is_none(name: str, tmp_path: Path) -> None:
-    ShardDraft.begin(tmp_path / "ulm", manifest("ulm", 2), SIZE)
-    path = draft_folder(tmp_path / "ulm") / name
+    ShardDraft.begin(tmp_path / "drafts" / "ulm", manifest("ulm", 2), SIZE)
+    path = (tmp_path / "drafts" / "ulm") / name
     for damage in (b"", b"garbage" * 100):
         path.write_bytes(damage)
-        assert ShardDraft.resume(tmp_path / "ulm") is None
+        assert ShardDraft.resume(tmp_path / "drafts" / "ulm") is None
     path.unlink()
-    assert ShardDraft.resume(tmp_path / "ulm") is None
+    assert ShardDraft.resume(tmp_path / "drafts" / "ulm") is None
 
 
 def test_a_crash_between_manifest_and_place_is_gone_on_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     views, heldout = pairs(0, [SIZE] * 4), pairs(1, SIZES)
-    draft = ShardDraft.begin(tmp_path / "ulm", manifest("ulm", 2), SIZE)
+    draft = ShardDraft.begin(tmp_path / "drafts" / "ulm", manifest("ulm", 2), SIZE)
     fill(draft, views, heldout)
-
-    def power_cut(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", power_cut)
-        with pytest.raises(KeyboardInterrupt):
-            draft.finish()
+    assert draft.finish().is_dir()  # and here the power is cut
     assert read_manifest(tmp_path / "ulm") is None
-    again = ShardDraft.resume(tmp_path / "ulm")
+    again = ShardDraft.resume(tmp_path / "drafts" / "ulm")
     assert again is not None and again.missing == []
-    again.finish()
+    placed(again, tmp_path)
     assert_same(list(open_shard([tmp_path / "ulm"]).heldout()), heldout)
     assert [path.name for path in tmp_path.iterdir()] == ["ulm"]
+
+
+def test_a_draft_names_its_record_until_it_is_finished(tmp_path: Path) -> None:
+    """What is half made goes with its salts; a shard that may lie in its place keeps them."""
+    named = dataclasses.replace(manifest("ulm", 2), record="f" * 32)
+    place = tmp_path / "drafts" / "ulm"
+    assert record_of(place) is None
+    draft = ShardDraft.begin(place, named, SIZE)
+    (place / "done.npy").unlink()  # killed while it was being made
+    assert ShardDraft.resume(place) is None and record_of(place) == "f" * 32
+    draft = ShardDraft.begin(place, named, SIZE)
+    fill(draft, *(pairs(0, [SIZE] * 4), pairs(1, SIZES)))
+    draft.finish()
+    assert record_of(place) is None
+    draft.reopen()
+    assert record_of(place) == "f" * 32
 
 
 def test_a_full_disk_is_said_before_the_first_write(
@@ -348,16 +387,16 @@ def test_a_full_disk_is_said_before_the_first_write(
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError, match="No space left") as caught:
-        ShardDraft.begin(tmp_path / "ulm", manifest("ulm", 2), SIZE)
+        ShardDraft.begin(tmp_path / "drafts" / "ulm", manifest("ulm", 2), SIZE)
     assert caught.value.errno == 28
     assert str(caught.value.filename).startswith(str(tmp_path))
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.rglob("*")) == [tmp_path / "drafts"]
 
 
 def test_arrays_are_on_disk_before_they_are_noted_as_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draft = ShardDraft.begin(tmp_path / "ulm", manifest("ulm", 3), SIZE)
+    draft = ShardDraft.begin(tmp_path / "drafts" / "ulm", manifest("ulm", 3), SIZE)
     synced, fsync = [], os.fsync
 
     def watched(number: int) -> None:
@@ -367,7 +406,7 @@ def test_arrays_are_on_disk_before_they_are_noted_as_done(
     monkeypatch.setattr(os, "fsync", watched)
     draft.mark([0])
     arrays = {path.stat().st_ino for path in tmp_path.rglob("ulm.npy")}
-    done = draft_folder(tmp_path / "ulm") / "done.npy"
+    done = (tmp_path / "drafts" / "ulm") / "done.npy"
     assert len(arrays) == 4
     assert set(synced[:-1]) == {(number, 6) for number in arrays}
     assert synced[-1] == (done.stat().st_ino, 5)

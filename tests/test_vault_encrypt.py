@@ -8,7 +8,7 @@ import pytest
 from small_owner import ARMS, Owner, files_in
 
 from clients.policy import LocalPrivacy, save_policy
-from clients.private_state import load_private, save_private, versions
+from clients.private_state import load_start
 from fl_ppseg.config import load_config
 from fl_ppseg.public_weights import initial_model, public_embedding
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
@@ -35,9 +35,10 @@ def blocks(images: np.ndarray) -> np.ndarray:
 
 def test_a_node_folder_holds_shards_policy_and_private_embedding_and_no_key(owner: Owner) -> None:
     owner.ready()
-    assert {path.name for path in owner.node.iterdir()} == {"policy.yaml", "private", "shards"}
+    inside = {"owner.json", "policy.yaml", "private", "shards"}
+    assert {path.name for path in owner.node.iterdir()} == inside
     policy = owner.policy
-    assert (policy.city, policy.role, policy.log) == ("aachen", "train", owner.node / "node.log")
+    assert (policy.city, policy.role, policy.run) == ("aachen", "train", None)
     assert tuple(policy.arms) == ARMS
     for arm in policy.arms.values():
         (folder,) = arm.shards[0]
@@ -48,7 +49,9 @@ def test_a_node_folder_holds_shards_policy_and_private_embedding_and_no_key(owne
     found = [arm.private for arm in policy.arms.values()]
     assert found[0] is not None and found[1:] == [None, None]
     assert {name for name in files_in(owner.vault) if not name.startswith("manifests/")} == {
-        "master.key"
+        "floor.yaml",
+        "handed_over.json",
+        "master.key",
     }
 
 
@@ -78,7 +81,7 @@ def test_private_embedding_reads_ciphertexts_as_the_public_one_reads_images(owne
     owner.ready()
     folders = owner.policy.arms["per-client-private"].private
     assert folders is not None
-    private = load_private(folders[0], 0)
+    private = load_start(folders[0])
     public = public_embedding(initial_model(load_config(owner.config), 19, 0))
     weight = EMBEDDING_TENSORS[0]
     plain = blocks(next(owner.plain_views()))
@@ -125,15 +128,6 @@ def test_the_equal_command_does_nothing_and_says_so(owner: Owner) -> None:
     assert status == 0
     assert "complete already, nothing was done" in out and "to encrypt" not in out
     assert states(owner.place) == before
-
-
-def test_the_equal_command_keeps_what_the_node_trained_in_private(owner: Owner) -> None:
-    owner.ready()
-    folders = owner.policy.arms["per-client-private"].private
-    assert folders is not None
-    save_private(folders[0], 4, load_private(folders[0], 0))
-    assert owner.encrypt()[0] == 0
-    assert versions(folders[0]) == [0, 4]
 
 
 def test_arms_of_a_later_call_join_those_of_before(owner: Owner) -> None:

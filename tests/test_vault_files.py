@@ -27,6 +27,7 @@ from small_vault import (
 
 from clients.vault import Assignment, Vault, prepare_shards, sealing
 from fl_ppseg.ciphers import decrypt
+from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import ClientKey
 from fl_ppseg.shard_draft import ShardDraft
@@ -65,6 +66,7 @@ def test_of_two_at_once_the_second_waits_and_finds_the_shard(scenes: Path, tmp_p
         "manifests",
         "master.key",
         "shards",
+        "simulation.json",
     ]
 
 
@@ -90,14 +92,15 @@ def test_a_shard_appears_after_its_salts(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = assignment(scenes, tmp_path, protections={"per-client": ARMS["per-client"]})
-    rename = Path.rename
+    move_in = Directory.move_in
     seen = []
 
-    def watched(path: Path, target: Path) -> Path:
-        seen.append(record_of(job, path).is_file())
-        return rename(path, target)
+    def watched(shards: Directory, draft: Directory, name: str) -> None:
+        assert not (shards.path / name).exists()
+        seen.append(record_of(job, draft.path / name).is_file())
+        move_in(shards, draft, name)
 
-    monkeypatch.setattr(Path, "rename", watched)
+    monkeypatch.setattr(Directory, "move_in", watched)
     prepare_shards(job)
     assert seen == [True]
 
@@ -111,8 +114,9 @@ def test_everything_of_the_vault_is_closed_to_others(scenes: Path, tmp_path: Pat
         os.umask(before)
     assert mode(tmp_path / "aachen") == 0o700
     for folder in folders.values():
-        assert mode(folder) == 0o700
-        assert {mode(file) for file in folder.rglob("*") if file.is_file()} == {0o600}
+        assert mode(folder) == mode(folder.parent) == 0o700
+        inside = {(file.is_dir(), mode(file)) for file in folder.rglob("*")}
+        assert inside == {(True, 0o700), (False, 0o600)}
 
 
 def test_shard_names_no_file_of_the_owner(job: Assignment, folders: dict[str, Path]) -> None:
@@ -199,8 +203,8 @@ def test_interruption_leaves_no_half_shard(
         patch.setattr(sealing, "encrypt", interrupted)
         with pytest.raises(KeyboardInterrupt):
             prepare_shards(job)
-    places = {path.name for path in (tmp_path / "aachen" / "shards").iterdir()}
-    assert all(name.startswith(".") and name.endswith(".draft") for name in places)
+    assert len(list((tmp_path / "aachen" / "drafts").iterdir())) == 5
+    assert not (tmp_path / "aachen" / "shards").exists()
     assert calls == 6
 
     folders = shards(job)
@@ -208,6 +212,7 @@ def test_interruption_leaves_no_half_shard(
     assert {path.name for path in (tmp_path / "aachen" / "shards").iterdir()} == {
         folder.name for folder in folders.values()
     }
+    assert not (tmp_path / "aachen" / "drafts").exists()
 
 
 def test_new_salts_never_stand_beside_an_old_shard(
@@ -241,8 +246,8 @@ def test_truncated_image_is_named(heldout: bool, scenes: Path, tmp_path: Path) -
         prepare_shards(job)
     assert str(broken) in str(caught.value)
     assert "\n" not in str(caught.value)
-    place = tmp_path / "vaults" / "aachen" / "shards"
-    assert not place.exists() or list(place.iterdir()) == []
+    for name in ("shards", "drafts"):
+        assert not (tmp_path / "vaults" / "aachen" / name).exists()
 
 
 def test_a_shard_whose_salts_are_gone_is_made_again(scenes: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def owner(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> O
 def done(owner: Owner) -> list[list[int]]:
     """Scenes that are noted as done, in each draft."""
     found = []
-    for path in sorted(owner.node.glob("shards/.*.draft/done.npy")):
+    for path in sorted(owner.vault.glob("drafts/*/done.npy")):
         try:
             found.append(np.flatnonzero(np.load(path)).tolist())
         except (OSError, ValueError):  # just being made
@@ -49,7 +49,7 @@ def killed(owner: Owner, *options: str) -> list[list[int]]:
     """Kill the command once two scenes are done; returns which."""
     scratch = owner.place / "scratch"
     scratch.mkdir()
-    arguments = [*owner.encrypt_options(), *options]
+    arguments = [*owner.encrypt_options(), *options, *owner.agreement(*options)]
     with python(
         SLOWLY, "encrypt", "--vault", owner.vaults, "--city", "aachen", *arguments,
         env={"TMPDIR": str(scratch)},
@@ -102,7 +102,7 @@ def test_killed_in_the_middle_it_leaves_nothing_plain_and_goes_on(
     workers: str, owner: Owner
 ) -> None:
     marks = killed(owner, "--workers", workers)
-    assert len(marks) == 3 and not list(owner.node.glob("shards/[!.]*"))
+    assert len(marks) == 3 and not list(owner.node.glob("shards/*"))
     assert not (owner.node / "policy.yaml").exists()
     assert max(map(len, marks)) < 7
     rows = plain_rows(owner)
@@ -126,6 +126,7 @@ def test_killed_in_the_middle_it_leaves_nothing_plain_and_goes_on(
         for number, image in under_way[folder.name].items():  # a disposable key is drawn anew
             assert np.array_equal(found[number], image) == (arm != "per-image")
     assert not list(owner.node.rglob(".*")) and not list(owner.vault.rglob(".*"))
+    assert not (owner.vault / "drafts").exists()
     assert owner.call("verify", "--node", owner.node, "--vault", owner.vaults)[0] == 0
     assert with_plain_rows(files_in(owner.node), rows) == []
 
@@ -133,11 +134,11 @@ def test_killed_in_the_middle_it_leaves_nothing_plain_and_goes_on(
 def ciphertexts(owner: Owner, are_done: int) -> dict[str, dict[int, np.ndarray]]:
     """Encrypted training images that are done, or whole though not noted as done, by shard."""
     found = {}
-    for draft in owner.node.glob("shards/.*.draft"):
-        images = np.load(draft / "shard/leftImg8bit/train/aachen.npy")
+    for draft in owner.vault.glob("drafts/*"):
+        images = np.load(draft / draft.name / "leftImg8bit/train/aachen.npy")
         numbers = np.flatnonzero(np.load(draft / "done.npy")[:6] == are_done).tolist()
         whole = {n: images[n].copy() for n in numbers if images[n].any(axis=(1, 2, 3)).all()}
-        found[draft.name.removeprefix(".").removesuffix(".draft")] = whole
+        found[draft.name] = whole
     return found
 
 
@@ -154,7 +155,7 @@ def test_another_config_does_not_go_on_with_the_draft_and_removes_it(
     records = {path.name for path in (owner.vault / "manifests").iterdir()}
     owner.configure(data={"image_size": [32, 64], "num_views": 1})
     assert owner.encrypt()[0] == 0
-    assert not list(owner.node.rglob(".*"))
+    assert not list(owner.node.rglob(".*")) and not (owner.vault / "drafts").exists()
     after = {path.name for path in (owner.vault / "manifests").iterdir()}
     assert len(after) == len(records) == 2 and not after & records  # nothing is left to decrypt
 

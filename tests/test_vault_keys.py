@@ -50,7 +50,8 @@ def test_no_command_shows_a_secret(owner: Owner) -> None:
         ["retire", "--confirm", "aachen"],
         ["withdraw", "--node", owner.node],
     ):
-        said += owner.keys(command, *options)[1:]
+        agreed = owner.agreement() if command == "encrypt" else []
+        said += owner.keys(command, *options, *agreed)[1:]
         if command in ("new", "rotate"):
             secret = ClientKey.load(owner.vault / "master.key")._secret
         for form in (secret.hex(), base64.b64encode(secret).decode()[:40], PASSPHRASE):
@@ -98,7 +99,7 @@ def test_encrypting_after_a_rotation_replaces_what_has_derived_keys(owner: Owner
     assert owner.call("verify", "--node", owner.node, "--vault", owner.vaults)[0] == 0
 
 
-@pytest.mark.parametrize("moment", range(5))
+@pytest.mark.parametrize("moment", range(4))
 def test_a_rotation_that_was_cut_short_loses_nothing(
     moment: int, owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,7 +117,7 @@ def test_a_rotation_that_was_cut_short_loses_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", cut)
         done = owner.keys("rotate")[0] == 0
-    assert done == (moment == 4)  # key aside, two records aside, new key
+    assert done == (moment == 3)  # two records aside, new key
     assert owner.call("verify", "--node", owner.node, "--vault", owner.vaults)[0] == 0
     assert not list(owner.vault.rglob(".*"))
     if not done:
@@ -141,7 +142,7 @@ def test_retiring_wants_the_word_and_says_what_is_lost(owner: Owner) -> None:
     assert status == 0 and f"destroyed key {old.fingerprint}" in out
     for name in old.records:
         assert f"never to be decrypted again: record {name}, 6 images and 1 held out" in out
-    assert list(files_in(owner.vault)) == ["master.key"]
+    assert list(files_in(owner.vault)) == ["floor.yaml", "handed_over.json", "master.key"]
     outcome = owner.keys(
         "decrypt", "--node", owner.node, "--arm", "per-image-derived", "--out", owner.place / "o"
     )
@@ -159,7 +160,7 @@ def test_retiring_all_leaves_no_key_and_no_salt(owner: Owner) -> None:
     link = owner.place / "link"
     os.link(owner.vault / "master.key", link)  # what lies on the disk where the key lay
     assert owner.keys("retire", "--all", "--confirm", "aachen")[0] == 0
-    assert files_in(owner.vault) == {}
+    assert list(files_in(owner.vault)) == ["floor.yaml", "handed_over.json"]  # no secret in them
     assert link.stat().st_ino == inode and set(link.read_bytes()) == {0}
     fails(owner.encrypt(), "no master key; make one")
     assert owner.keys("new")[0] == 0

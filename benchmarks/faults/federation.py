@@ -14,6 +14,7 @@ from benchmarks.faults.programs import Program, python
 from clients.node import command as node
 from clients.vault import command as vault
 from fl_ppseg import initialise
+from fl_ppseg.errors import InputError
 from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.scenes.cities import TRAIN_CITIES
 from fl_ppseg.synthesize import synthesize
@@ -151,7 +152,13 @@ class Federation:
         out = ["--split", split, "--out", self.folder / "data" / city, "--quiet"]
         home = self.folder / "nodes" / city
         _call(vault.main, "new", *owner)
-        _call(vault.main, "encrypt", *owner, "--data-root", tree, "--config", config, *out)
+        (self.folder / "vault" / city / "floor.yaml").write_text("min_heldout: 1\n")
+        encrypt = ["encrypt", *owner, "--data-root", tree, "--config", config, *out]
+        try:
+            _call(vault.main, *encrypt)
+        except InputError as question:  # what is agreed to, under its hash
+            agree = str(question).rpartition("--agree ")[2]
+            _call(vault.main, *encrypt, "--agree", agree)
         _call(node.main, "init", "--home", home, "--city", city)
         enrol = ["enrol", "--home", self.home, city, home / "node.pub"]
         _call(coordinator.main, *enrol)

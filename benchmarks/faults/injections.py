@@ -14,7 +14,7 @@ CUT_SECONDS = 60.0
 INTO_ROUND = 3.0
 """Seconds after the start of a round that are in its middle, also on an idle machine."""
 KINDS = {
-    "SuperNode": "flower-supernode",
+    "SuperNode": "clients.node.flower_supernode",
     "app": "clients.node app",
     "ServerApp": "flwr-serverapp",
     "SuperLink": "flower-superlink",

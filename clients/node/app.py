@@ -12,7 +12,11 @@ import logging
 import multiprocessing
 import os
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
+from multiprocessing.connection import Connection
+from typing import NoReturn, cast
 
 import httpx
 from flwr.app import Context, Message
@@ -33,11 +37,16 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 from clients.client_app import app, or_error
+from clients.node.limits import USUAL, Limits
+from clients.node.watching import LOST, OUT_OF_MEMORY, Ended, Told, watch
 from clients.policy import RefusedError
 from fl_ppseg import __version__
+from fl_ppseg.deployment.accounts import end_with_parent
+from fl_ppseg.deployment.logs import clean
+from fl_ppseg.errors import RunError
 
 logger = logging.getLogger("node")
-"""Apart from the log that the owner's policy names, which is the ClientApp's."""
+"""Apart from the log of the state folder, which is the ClientApp's."""
 
 POLL_SECONDS = 0.25
 AWAY_SECONDS = 1.0
@@ -46,21 +55,34 @@ BUNDLE = "fl-ppseg/fl-ppseg"
 """Publisher and name in pyproject.toml."""
 
 
-def work(address: str, secret: bytes, pin: str | None) -> None:
+@dataclass(frozen=True)
+class Node:
+    """What the app was started with; nothing of it comes from the SuperNode or the coordinator."""
+
+    address: str
+    """host:port of the SuperNode on this machine's loopback, without TLS."""
+    secret: bytes = field(repr=False)
+    """What the SuperNode knows this process by."""
+    config: Mapping[str, str]
+    """Where the ClientApp finds the owner's policy and its own state."""
+    pin: str | None = None
+    """SHA-256 of the only bundle whose requests are answered; None: any of this version."""
+    limits: Limits = USUAL
+    """What a request may take."""
+
+
+def work(node: Node) -> NoReturn:
     """Answer the SuperNode's tasks, one after the other, for ever.
 
-    Args:
-        address: host:port of the SuperNode on this machine's loopback, without TLS.
-        secret: What the SuperNode knows this process by.
-        pin: SHA-256 of the only bundle whose requests are answered; None: any of this version.
+    Raises:
+        RunError: An answer was lost; the SuperNode has to be started again.
     """
     signed = SuperExecAuthHttpInterceptor(
-        master_secret=secret, protected_methods=frozenset({ACQUIRE})
+        master_secret=node.secret, protected_methods=frozenset({ACQUIRE})
     )
     version = RuntimeVersionHttpInterceptor(component_name="SuperExec")
-    client = RuntimeHttpClient(f"http://{address}", interceptors=[version, signed])
+    client = RuntimeHttpClient(f"http://{node.address}", interceptors=[version, signed])
     wanted = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
-    forks = multiprocessing.get_context("fork")  # all is imported, no thread runs
     while True:
         try:
             found = client.AcquireTask(wanted)
@@ -70,34 +92,60 @@ def work(address: str, secret: bytes, pin: str | None) -> None:
         if not found.token:
             time.sleep(POLL_SECONDS)
             continue
-        child = forks.Process(target=answer, args=(address, found.token, pin), daemon=True)
-        child.start()
-        child.join()
-        if child.exitcode:
-            logger.error("a task ended with status %s and no answer", child.exitcode)
+        attend(node, found.token)
 
 
-def answer(address: str, token: str, pin: str | None) -> None:
-    """Answer one task.
+def attend(node: Node, token: str) -> None:
+    """Have a fork answer one task, and answer in its place if it ends at a limit.
+
+    Raises:
+        RunError: It ended in another way, so that no answer is on its way.
+    """
+    forks = multiprocessing.get_context("fork")  # all is imported, no thread runs
+    hears, tells = forks.Pipe(duplex=False)
+    child = forks.Process(target=answer, args=(node, token, hears, tells), daemon=True)
+    child.start()
+    tells.close()
+    ended = watch(child, hears, node.limits)
+    hears.close()
+    if ended.why and not _is_told(node, token, ended):
+        logger.error("a task ended with status %s and no answer", child.exitcode)
+        raise RunError(f"a request was lost ({ended.why}); SuperNode and app begin anew")
+
+
+def answer(node: Node, token: str, hears: Connection, tells: Connection) -> None:
+    """Answer one task, in a process of its own.
 
     Args:
-        address: host:port of the SuperNode.
+        node: What the app was started with.
         token: Of the task.
-        pin: As in `work`.
+        hears: The parent's end of the pipe.
+        tells: Takes what the parent process needs to answer in this one's place.
     """
+    end_with_parent()
+    hears.close()
+    node.limits.hold()
+    try:
+        _answer(node, token, tells)
+    except MemoryError:
+        raise SystemExit(OUT_OF_MEMORY) from None
+    except (Exception, KeyboardInterrupt) as error:
+        logger.error(
+            "a request could not be answered: %s", clean(f"{type(error).__name__}: {error}")
+        )
+        raise SystemExit(LOST) from None
+
+
+def _answer(node: Node, token: str, tells: Connection) -> None:
     start_parent_process_monitor(os.getppid())
     clock = [time.monotonic()]
-    version = RuntimeVersionHttpInterceptor(component_name="flwr-clientapp")
-    client = RuntimeHttpClient(
-        f"http://{address}",
-        interceptors=[version, RuntimeTokenHttpInterceptor(token)],
-        retry_invoker=make_simple_http_retry_invoker(),
-    )
+    client = cast(RuntimeHttpClient, Told(_client(node, token), tells))
     heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
     heartbeat.start()
     message, context, run, bundle = pull_task_input(client)
+    context.node_config = dict(node.config)  # the SuperNode has no say in where things lie
     clock.append(time.monotonic())
-    reply = respond(message, context, run, bundle, pin)
+    reply = respond(message, context, run, bundle, node.pin)
     clock.append(time.monotonic())
     push_message(client, reply, context)
     push_task_output(client, context, SubStatus.COMPLETED, "")
@@ -123,7 +171,8 @@ def respond(message: Message, context: Context, run: Run, bundle: Fab, pin: str 
 def check_bundle(run: Run, bundle: Fab, pin: str | None) -> None:
     """Find out whether a run is of the app that this node agreed to.
 
-    The hash is taken of the bundle's bytes, whatever the coordinator says it is.
+    The hash is taken of the bundle's bytes, whatever the coordinator says it is. Bundles that are
+    too large, or not the pinned one, come empty from this node's own SuperNode.
 
     Raises:
         RefusedError: It is another app, another version or another bundle than the pinned one.
@@ -131,9 +180,35 @@ def check_bundle(run: Run, bundle: Fab, pin: str | None) -> None:
     if pin is not None:
         digest = hashlib.sha256(bundle.content).hexdigest()
         if digest != pin:
-            raise RefusedError(f"refused: this node has pinned another bundle than {digest[:12]}")
+            what = f"than {digest[:12]}" if bundle.content else "; the one that came was not read"
+            raise RefusedError(f"refused: this node has pinned another bundle {what}")
+    elif not bundle.content:
+        raise RefusedError("refused: the bundle is no bundle of this program, and was not read")
     elif (run.fab_id, run.fab_version) != (BUNDLE, __version__):
         raise RefusedError(f"refused: this node runs {BUNDLE} {__version__}, asked was another")
+
+
+def _is_told(node: Node, token: str, ended: Ended) -> bool:
+    """Whether the coordinator could be told why there is no answer."""
+    if ended.reply is None:
+        return False
+    logger.error("%s", ended.why)
+    try:
+        with _client(node, token) as client:
+            ended.push(client)
+    except httpx.HTTPError as error:
+        logger.error("and it could not be said (%s)", type(error).__name__)
+        return False
+    return True
+
+
+def _client(node: Node, token: str) -> RuntimeHttpClient:
+    version = RuntimeVersionHttpInterceptor(component_name="flwr-clientapp")
+    return RuntimeHttpClient(
+        f"http://{node.address}",
+        interceptors=[version, RuntimeTokenHttpInterceptor(token)],
+        retry_invoker=make_simple_http_retry_invoker(),
+    )
 
 
 def _gaps(clock: list[float]) -> list[float]:

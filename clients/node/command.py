@@ -1,15 +1,20 @@
 """`python -m clients.node VERB`: the options of each verb, and what it prints."""
 
+import argparse
 import logging
+import os
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from clients.node.home import AppHome, Home, Settings
+from clients.node.home import APP, AppHome, Home, Settings
+from clients.node.limits import Limits, add_limits
+from clients.node.owners import check_owner
 from clients.node.supernode import LOOPBACK, Start, address_of, serve
 from clients.policy import load_policy
 from fl_ppseg.command_line import Parser
+from fl_ppseg.config import validate
 from fl_ppseg.deployment.identity import fingerprint
 from fl_ppseg.deployment.templates import KINDS, write_templates
 from fl_ppseg.errors import InputError
@@ -40,13 +45,20 @@ def _say(line: str) -> None:
 
 def _init(parser: Parser, argv: Sequence[str]) -> int:
     add = parser.add_argument
-    add("--home", type=Path, required=True, metavar="DIR", help="the node's folder")
+    add("--home", type=Path, required=True, metavar="DIR", help="the node's folder, new or empty")
     add("--city", required=True, metavar="NAME", help="whose node it is")
-    add("--app-home", type=Path, metavar="DIR", help="folder of the app's user (HOME-app)")
+    add("--node-user", metavar="USER", help="who the SuperNode runs as, e.g. fl-node (as root)")
+    add("--app-user", metavar="USER", help="who the app runs as, e.g. fl-app (as root)")
+    add("--app-home", type=Path, metavar="DIR", help="folder of the app's user (HOME/app)")
     options = parser.parse_args(argv)
     home = Home(options.home)
-    app = options.app_home or home.folder.with_name(f"{home.folder.name}-app")
-    home.create(Settings(city=options.city, app_home=app.absolute()))
+    values = {
+        "city": options.city,
+        "app_home": (options.app_home or home.folder / APP).absolute(),
+        "node_user": options.node_user,
+        "app_user": options.app_user,
+    }
+    home.create(validate(Settings, values, "clients.node init"))
     print(f"{options.city} {fingerprint(home.public)}")
     print(f"send {home.public} to the coordinator, and read the line above to them")
     return 0
@@ -58,9 +70,9 @@ def _start_options(parser: Parser) -> None:
     add("--coordinator", required=True, metavar="HOST:PORT", help="who to call")
     add("--ca", type=Path, metavar="PEM", help="the coordinator's ca.crt (the system's)")
     add("--policy", type=Path, required=True, metavar="FILE", help="policy.yaml of the node folder")
-    add("--app-user", metavar="USER", help="user of the app, other than the SuperNode's")
     add("--bundle-hash", metavar="SHA256", help="answer requests of this app only")
     add("--port", type=int, default=9094, metavar="N", help="loopback port (9094)")
+    add_limits(parser)
     add("--without-app", action="store_true", help="the app runs elsewhere, with this loopback")
     add("--insecure-for-tests", action="store_true", help="no TLS and no key")
 
@@ -71,17 +83,15 @@ def _start(parser: Parser, argv: Sequence[str]) -> int:
     address_of(options.coordinator)
     if options.insecure_for_tests:
         _say("WARNING: insecure: anybody on the way can read and change what is sent")
-    if not options.without_app:
-        _existing(options.policy, "--policy")
     start = Start(
         coordinator=options.coordinator,
         authority=None if options.ca is None else _existing(options.ca, "--ca"),
-        policy=options.policy.absolute(),
-        app_user=options.app_user,
+        policy=_policy(options),
         bundle_hash=_hash(options.bundle_hash),
-        port=options.port,
+        port=_port(options.port),
         with_app=not options.without_app,
         insecure=options.insecure_for_tests,
+        limits=Limits.of(options),
     )
     try:
         serve(Home(options.home), start, _say)
@@ -96,15 +106,20 @@ def _app(parser: Parser, argv: Sequence[str]) -> int:
     add("--policy", type=Path, required=True, metavar="FILE", help="policy.yaml of the node folder")
     add("--bundle-hash", metavar="SHA256", help="answer requests of this app only")
     add("--port", type=int, default=9094, metavar="N", help="the SuperNode's (9094)")
+    add_limits(parser)
     options = parser.parse_args(argv)
-    _check_data(options.policy)
+    home, limits, pin = AppHome(options.home), Limits.of(options), _hash(options.bundle_hash)
+    port, policy = _port(options.port), _existing(options.policy, "--policy")
+    home.check(os.geteuid())
+    if home.is_apart:
+        check_owner(policy, {os.geteuid()})
+    _check_data(policy)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("node").setLevel(logging.INFO)
-    from clients.node.app import work  # loads PyTorch
+    from clients.node.app import Node, work  # loads PyTorch
 
-    secret = AppHome(options.home).secret.read_bytes()
-    work(f"{LOOPBACK}:{options.port}", secret, _hash(options.bundle_hash))
-    return 0
+    config = {"policy": str(policy), "state": str(home.state)}
+    work(Node(f"{LOOPBACK}:{port}", home.secret.read_bytes(), config, pin, limits))
 
 
 def _template(parser: Parser, argv: Sequence[str]) -> int:
@@ -113,30 +128,57 @@ def _template(parser: Parser, argv: Sequence[str]) -> int:
     parser.add_argument("kind", choices=KINDS, help="what to write")
     options = parser.parse_args(argv)
     home = Home(options.home)
-    app_home, app_user = home.settings.app_home, options.app_user or "fl-app"
-    trust = f"--ca {options.ca.absolute()}" if options.ca else ""
-    pin = f"--bundle-hash {_hash(options.bundle_hash)}" if options.bundle_hash else ""
-    values = {
-        "city": home.settings.city,
-        "home": home.folder,
-        "app_home": app_home,
-        "coordinator": options.coordinator,
-        "policy": options.policy.absolute(),
-        "data": options.policy.absolute().parent,
-        "app_user": app_user,
-        "ca": options.ca.absolute() if options.ca else "/etc/ssl/certs",
-        "trust": trust,
-        "pin": pin,
-        "options": f"{trust} {pin}".strip(),
-        **_ids("", home.folder),
-        **_ids("app_", app_home),
-    }
+    address_of(options.coordinator)
+    if options.kind == "systemd" and home.settings.app_user is None:
+        raise InputError(
+            f"{home.folder}: units want two users; make the node as root with init --node-user "
+            "fl-node --app-user fl-app"
+        )
+    values = _paths(home, options) | _words(options) | _ids("", home.node)
+    values |= _ids("app_", home.settings.app_home)
     for path in write_templates("node", options.kind, options.out, values):
         print(path)
     return 0
 
 
-def _ids(prefix: str, folder: Path) -> dict[str, int]:
+def _paths(home: Home, options: argparse.Namespace) -> dict[str, object]:
+    settings, policy = home.settings, options.policy.absolute()
+    return {
+        "name": settings.city,
+        "user": settings.node_user or "root",
+        "app_user": settings.app_user or "root",
+        "home": home.folder,
+        "settings": home.settings_file,
+        "public": home.public,
+        "node_folder": home.node,
+        "app_home": settings.app_home,
+        "policy": policy,
+        "data": policy.parent,
+        "ca": options.ca.absolute() if options.ca else "/etc/ssl/certs",
+    }
+
+
+def _words(options: argparse.Namespace) -> dict[str, object]:
+    trust = ["--ca", str(options.ca.absolute())] if options.ca else []
+    trust += ["--insecure-for-tests"] if options.insecure_for_tests else []
+    pin = ["--bundle-hash", options.bundle_hash] if _hash(options.bundle_hash) else []
+    held = Limits.of(options)
+    limits = held.options()
+    return {
+        "coordinator": options.coordinator,
+        "port": _port(options.port),
+        "options": [*trust, *pin],
+        "pin": pin,
+        "limits": limits,
+        "options_and_limits": [*trust, *pin, *limits],
+        "pin_and_limits": [*pin, *limits],
+        "memory_max": f"{held.beside()}G",
+        "cpu_quota": "" if held.cpus is None else f"{100 * held.cpus}%",
+        "cpus": held.cpus or 0,
+    }
+
+
+def _ids(prefix: str, folder: Path) -> dict[str, object]:
     found = folder.stat()
     return {f"{prefix}uid": found.st_uid, f"{prefix}gid": found.st_gid}
 
@@ -152,6 +194,17 @@ def _existing(path: Path, option: str) -> Path:
     if not path.is_file():
         raise InputError(f"{option} {path}: no such file")
     return path.absolute()
+
+
+def _policy(options: argparse.Namespace) -> Path:
+    policy: Path = options.policy
+    return policy.absolute() if options.without_app else _existing(policy, "--policy")
+
+
+def _port(number: int) -> int:
+    if not 0 < number < 65536:
+        raise InputError(f"--port: expected 1 to 65535, got {number}")
+    return number
 
 
 def _hash(text: str | None) -> str | None:

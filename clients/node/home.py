@@ -1,29 +1,98 @@
-"""A node's folders: its identity, and what its app needs apart from it."""
+"""A node's folders: who owns which, made once at `init`, looked at whenever a node starts."""
 
 import os
-import pwd
 import secrets
-import shutil
+import stat
 from pathlib import Path
+from typing import Annotated, NamedTuple, Self
 
+from pydantic import AfterValidator, model_validator
+
+from fl_ppseg.city_names import deployed_city
 from fl_ppseg.config import Section
-from fl_ppseg.deployment.cities import NAME
-from fl_ppseg.deployment.identity import make_key_pair
-from fl_ppseg.deployment.services import Account
-from fl_ppseg.deployment.settings import load_settings, save_settings
+from fl_ppseg.deployment.accounts import USER, Account, account
+from fl_ppseg.deployment.identity import key_pair
+from fl_ppseg.deployment.settings import load_settings, text_of
+from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError
-from fl_ppseg.files import private_folder, write_atomically
+from fl_ppseg.trusted_path import user_name
 
 SECRET_BYTES = 32
+MAX_PATH = 4096
+SETTINGS, PUBLIC, KEY, SECRET = "node.yaml", "node.pub", "node.key", "app.secret"
+NODE, APP, LOGS, FLOWER, STATE = "node", "app", "logs", "flwr", "state"
+LEDGER, APART = "ledger.jsonl", "apart"
+
+
+def _city(text: str) -> str:
+    try:
+        return deployed_city(text)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
+def _place(path: Path) -> Path:
+    if (
+        len(str(path)) > MAX_PATH
+        or not path.is_absolute()
+        or ".." in path.parts
+        or not str(path).isprintable()
+    ):
+        raise ValueError(
+            f"{str(path)[:200]!r} is no folder: expected an absolute path without '..'"
+        )
+    return path
+
+
+def _user(text: str) -> str:
+    if not USER.fullmatch(text):
+        raise ValueError(f"{text[:80]!r} is no name of a user")
+    return text
 
 
 class Settings(Section):
     """What `init` was told."""
 
-    city: str
+    city: Annotated[str, AfterValidator(_city)]
     """Whose node it is."""
-    app_home: Path
+    app_home: Annotated[Path, AfterValidator(_place)]
     """The folder of the app's own user."""
+    node_user: Annotated[str, AfterValidator(_user)] | None = None
+    """Who the SuperNode runs as; none: whoever ran init."""
+    app_user: Annotated[str, AfterValidator(_user)] | None = None
+    """Who the app runs as; none: the same as the SuperNode."""
+
+    @model_validator(mode="after")
+    def _two_users(self) -> Self:
+        if (self.node_user is None) != (self.app_user is None):
+            raise ValueError("node_user and app_user are given together, or neither of them")
+        if self.node_user is not None and self.node_user == self.app_user:
+            raise ValueError(f"the app wants another user than the SuperNode, got {self.app_user}")
+        return self
+
+    @property
+    def users(self) -> "Users | None":
+        """The two users, where there are two.
+
+        Raises:
+            InputError: There are no such users, or one of them is root, or both are the same.
+        """
+        if self.node_user is None or self.app_user is None:
+            return None
+        users = Users(account(self.node_user), account(self.app_user))
+        if 0 in (users.node.uid, users.app.uid) or users.node.uid == users.app.uid:
+            raise InputError(
+                f"SuperNode and app want two users of their own, got {self.node_user} and "
+                f"{self.app_user}; root is none of them"
+            )
+        return users
+
+
+class Users(NamedTuple):
+    """Who a node's two programs run as."""
+
+    node: Account
+    app: Account
 
 
 class Home:
@@ -31,51 +100,79 @@ class Home:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
-        self.settings_file = self.folder / "node.yaml"
-        self.key = self.folder / "node.key"
-        self.public = self.folder / "node.pub"
-        self.secret = self.folder / "app.secret"
-        self.flower = self.folder / "flwr"
-        self.logs = self.folder / "logs"
+        self.settings_file = self.folder / SETTINGS
+        self.public = self.folder / PUBLIC
+        self.node = self.folder / NODE
+        self.key = self.node / KEY
+        self.secret = self.node / SECRET
+        self.flower = self.node / FLOWER
 
     @property
     def settings(self) -> Settings:
         """What `init` was told.
 
         Raises:
-            InputError: There was none, or its file is damaged.
+            InputError: There was none, or its file is damaged or not to be trusted.
         """
         init = f"clients.node init --home {self.folder} --city NAME"
         return load_settings(Settings, self.settings_file, "node", init)
 
+    @property
+    def logs(self) -> Path:
+        """Where whoever starts keeps the logs: in a folder of its own."""
+        own = self.folder.stat().st_uid == os.geteuid()
+        return (self.folder if own else self.node) / LOGS
+
     def create(self, settings: Settings) -> None:
-        """Make the folders of a new node, with a key pair of its own.
+        """Make the folders of a new node, with a key pair of its own, and give them to their users.
+
+        This is the only moment at which anything is given away: by descriptor, and before anybody
+        else could write there.
 
         Raises:
-            InputError: The city has no fitting name, or a node lives here.
+            InputError: Something lives here already, or users do not fit.
         """
-        if not NAME.fullmatch(settings.city):
-            raise InputError(
-                f"{settings.city!r} is no name of a city: letters, digits, dot, dash, underscore"
-            )
-        private_folder(self.folder)
-        make_key_pair(self.key, self.public, settings.city)
+        users = settings.users
+        if users is not None and os.geteuid() != 0:
+            raise InputError("--node-user, --app-user: only root may give folders to other users")
+        private, public = key_pair(settings.city)
         secret = secrets.token_bytes(SECRET_BYTES)
-        write_atomically(self.secret, secret, mode=0o600)
-        for folder in (self.flower, self.logs):
-            folder.mkdir(exist_ok=True, mode=0o700)
-        app = AppHome(settings.app_home)
-        private_folder(app.folder)
-        write_atomically(app.secret, secret, mode=0o600)
-        app.flower.mkdir(exist_ok=True, mode=0o700)
-        save_settings(settings, self.settings_file)
+        app_home = AppHome(settings.app_home)
+        with _new(self.folder, "a node keeps its key") as home:
+            home.chown(mode=0o700 if users is None else 0o755)
+            with home.make_child(NODE) as node:
+                node.write(KEY, private, exclusive=True)
+                node.write(SECRET, secret, exclusive=True)
+                node.make_child(FLOWER).close()
+                _give(node, (KEY, SECRET), (FLOWER,), users and users.node)
+            with _new(app_home.folder, "an app's folder is made by init") as app:
+                app.write(SECRET, secret, exclusive=True)
+                app.make_child(FLOWER).close()
+                with app.make_child(STATE) as state:
+                    state.write(LEDGER, b"", exclusive=True)
+                    _give(state, (LEDGER,), (), users and users.app)
+                if users is not None:
+                    app.write(APART, b"", exclusive=True)
+                _give(app, (SECRET,), (FLOWER,), users and users.app)
+            home.make_child(LOGS).close()
+            home.write(PUBLIC, public, 0o644, exclusive=True)
+            home.write(SETTINGS, text_of(settings), 0o644, exclusive=True)
 
-    def owner(self) -> Account | None:
-        """Who the SuperNode runs as where root starts it; none: whoever starts it."""
-        found = self.folder.stat()
-        if os.geteuid() != 0 or found.st_uid == 0:
-            return None
-        return Account(pwd.getpwuid(found.st_uid).pw_name, found.st_uid, found.st_gid)
+    def check(self, settings: Settings, users: Users | None, with_app: bool) -> None:
+        """See that every folder belongs to whom it should; nothing is changed.
+
+        Args:
+            settings: Of this node.
+            users: Of the two programs; none: this process's user starts what it starts as itself.
+            with_app: Whether the app is started too.
+
+        Raises:
+            InputError: A folder is missing, a link, or of somebody else.
+        """
+        with Directory.open(self.folder) as home:
+            _belongs(home, NODE, users.node.uid if users else os.geteuid())
+        if with_app:
+            AppHome(settings.app_home).check(users.app.uid if users else os.geteuid())
 
 
 class AppHome:
@@ -83,10 +180,52 @@ class AppHome:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
-        self.secret = self.folder / "app.secret"
-        self.flower = self.folder / "flwr"
+        self.secret = self.folder / SECRET
+        self.flower = self.folder / FLOWER
+        self.state = self.folder / STATE
 
-    def give(self, user: Account) -> None:
-        """Make a user the owner of everything here; only root can."""
-        for path in (self.folder, *self.folder.rglob("*")):
-            shutil.chown(path, user.uid, user.gid)
+    @property
+    def is_apart(self) -> bool:
+        """Whether the app has a user of its own."""
+        return (self.folder / APART).exists()
+
+    def check(self, uid: int) -> None:
+        """See that the folder is a user's own.
+
+        Raises:
+            InputError: It is missing, a link, or of somebody else.
+        """
+        with Directory.open(self.folder.parent) as folder:
+            _belongs(folder, self.folder.name, uid)
+
+
+def _new(path: Path, why: str) -> Directory:
+    """Make a folder, or open one that is empty."""
+    folder = Directory.open(path, make=0o700)
+    if folder.entries():
+        folder.close()
+        raise InputError(f"{path}: expected a new or an empty folder, got one in use; {why}")
+    return folder
+
+
+def _give(
+    folder: Directory, files: tuple[str, ...], folders: tuple[str, ...], to: Account | None
+) -> None:
+    """Give a folder that was just made to its user, with what was made in it: last, the folder."""
+    if to is None:
+        return
+    for name in (*files, *folders):
+        os.chown(name, to.uid, to.gid, dir_fd=folder.descriptor, follow_symlinks=False)
+    folder.chown(to.uid, to.gid, mode=0o700)
+
+
+def _belongs(folder: Directory, name: str, uid: int) -> None:
+    found, path = folder.find(name), folder.path / name
+    if found is None:
+        raise InputError(f"{path}: missing; a node's folders are made by clients.node init")
+    mode = stat.S_IMODE(found.status.st_mode)
+    if found.kind != "folder" or found.status.st_uid != uid or mode & 0o077:
+        raise InputError(
+            f"{path}: expected a folder of {user_name(uid)} alone (mode 0700), got a {found.kind} "
+            f"of {user_name(found.status.st_uid)}, mode {mode:04o}; it was changed after init"
+        )

@@ -8,21 +8,17 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from clients.node.home import AppHome, Home, Settings
+from clients.node.home import AppHome, Home, Settings, Users
+from clients.node.limits import USUAL, Limits
+from clients.node.owners import check_owner
+from fl_ppseg.deployment.accounts import Account, as_user, keep_what_starting_needs
 from fl_ppseg.deployment.certificates import reason, trusting
 from fl_ppseg.deployment.identity import fingerprint
-from fl_ppseg.deployment.services import (
-    Account,
-    Say,
-    Service,
-    Supervisor,
-    account,
-    environment,
-    program,
-)
+from fl_ppseg.deployment.services import Say, Service, Supervisor, environment
 from fl_ppseg.errors import InputError
 
 LOOPBACK = "127.0.0.1"
+SUPERNODE, APP = "the SuperNode", "the app"
 TRY_SECONDS = 5.0
 """Between two attempts to reach the coordinator, and how long one may take."""
 REJOIN_SECONDS = 10.0
@@ -48,32 +44,69 @@ class Start:
     """Certificates to trust; none: the system's."""
     policy: Path
     """The owner's policy; its encrypted shards lie beside it."""
-    app_user: str | None
-    """User of the app; none: the same as the SuperNode's."""
     bundle_hash: str | None
     """The only bundle that this node takes requests of; none: any of this version."""
     port: int
     """Of the SuperNode, on the loopback, for the app."""
     with_app: bool = True
     insecure: bool = False
+    limits: Limits = USUAL
+    """What SuperNode and app may take of the machine."""
 
 
 def serve(home: Home, start: Start, say: Say) -> None:
     """Run the node's programs until interrupted.
+
+    Root gives each program its user and keeps nothing but the right to do that; it opens no file
+    that one of the two may write, and talks to nobody.
 
     Raises:
         InputError: The coordinator's certificate is not to be trusted, or users or files do not
             fit.
     """
     settings = home.settings
-    services = [_supernode(home, settings, start)]
+    alone = os.geteuid() != 0 and not start.with_app  # needs to know no other user
+    users = None if alone else settings.users
+    home.check(settings, users, start.with_app)
+    _check_starter(settings, users, start, say)
+    node, app = users or (None, None)
+    services = [_supernode(home, settings, start, node)]
     if start.with_app:
-        services.append(_app(home, settings, start, say))
-    reach(start, say)
+        services.append(_app(home, settings, start, app))
+    as_user(node, lambda: reach(start, say))
+    if node is not None:
+        keep_what_starting_needs()
     with Supervisor(say) as supervisor:
         for service in services:
             supervisor.start(service)
         supervisor.watch()
+
+
+def _check_starter(settings: Settings, users: Users | None, start: Start, say: Say) -> None:
+    """See that who starts can start what is to be started, and whose the policy is.
+
+    Raises:
+        InputError: Only root or another user could, or the policy is one of the programs' own.
+    """
+    if users is None and settings.node_user is None:
+        say(
+            "SuperNode and app run as the same user, so that the app could read the node's key; to "
+            "part them, make the node as root with init --node-user fl-node --app-user fl-app"
+        )
+    if users is None:
+        return
+    if os.geteuid() != 0:
+        raise InputError(
+            f"only root may start programs as {users.node.name} and {users.app.name}; without "
+            f"root, start as {users.node.name} with --without-app, and clients.node app as "
+            f"{users.app.name} (clients.node template writes units that do so)"
+        )
+    if start.with_app:
+        check_owner(start.policy, {users.node.uid, users.app.uid})
+    say(
+        f"root starts the SuperNode as {users.node.name} and the app as {users.app.name} and is "
+        "needed for nothing else; the systemd units of clients.node template need no root"
+    )
 
 
 def reach(start: Start, say: Say) -> None:
@@ -118,71 +151,53 @@ def address_of(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _supernode(home: Home, settings: Settings, start: Start) -> Service:
-    if '"' in str(start.policy):
-        raise InputError(f"{start.policy}: Flower takes no quotation marks in a path; rename it")
+def _supernode(home: Home, settings: Settings, start: Start, user: Account | None) -> Service:
     if start.insecure:
         trust = ["--insecure"]
     else:
         trust = ["--auth-supernode-private-key", str(home.key)]
         if start.authority is not None:
             trust += ["--root-certificates", str(start.authority)]
+    pin = ["--bundle-hash", start.bundle_hash] if start.bundle_hash else []
     return Service(
-        name="the SuperNode",
+        name=SUPERNODE,
         command=[
-            program("flower-supernode"),
+            *(sys.executable, "-P", "-m", "clients.node.flower_supernode"),
+            *(*start.limits.options(), *pin, "--"),
             *("--superlink", start.coordinator),
             *trust,
             *("--host", LOOPBACK, "--port", str(start.port)),
             *("--isolation", "process", "--superexec-auth-secret-file", str(home.secret)),
-            *("--node-config", f'policy="{start.policy}"'),
         ],
         log=home.logs / "supernode.log",
         environment=environment(home.flower),
         folder=home.folder,
-        account=home.owner(),
+        account=user,
         restart_seconds=REJOIN_SECONDS,
         explain=lambda text: _explain(text, fingerprint(home.public)),
         news=("SuperNode ID", f"connected to {start.coordinator} as {settings.city}"),
         astray=ASTRAY,
-        also_read=(home.logs / "app.log",),
+        also_read=(APP,),
     )
 
 
-def _app(home: Home, settings: Settings, start: Start, say: Say) -> Service:
+def _app(home: Home, settings: Settings, start: Start, user: Account | None) -> Service:
     app = AppHome(settings.app_home)
     pin = ["--bundle-hash", start.bundle_hash] if start.bundle_hash else []
     return Service(
-        name="the app",
+        name=APP,
         command=[
-            *(sys.executable, "-m", "clients.node", "app", "--home", str(app.folder)),
+            *(sys.executable, "-P", "-m", "clients.node", "app", "--home", str(app.folder)),
             *("--port", str(start.port), "--policy", str(start.policy), *pin),
+            *start.limits.options(),
         ],
         log=home.logs / "app.log",
         environment=environment(app.flower),
-        folder=app.folder,
-        account=_app_account(home, app, start, say),
+        folder=home.folder,
+        account=user,
         restart_seconds=REJOIN_SECONDS,
         explain=_error_line,
     )
-
-
-def _app_account(home: Home, app: AppHome, start: Start, say: Say) -> Account | None:
-    if start.app_user is None:
-        say(
-            "the app runs as the SuperNode's user and could read the node's key; to part them, "
-            "start as root with --app-user USER"
-        )
-        return home.owner()
-    user = account(start.app_user)
-    if user.uid == os.geteuid():
-        return None
-    if os.geteuid() != 0:
-        raise InputError(f"--app-user {user.name}: only root may start programs as another user")
-    if user.uid == home.folder.stat().st_uid:
-        raise InputError(f"--app-user {user.name} owns {home.folder}; the app wants another user")
-    app.give(user)
-    return user
 
 
 def _explain(text: str, key: str) -> str | None:
@@ -191,12 +206,16 @@ def _explain(text: str, key: str) -> str | None:
             f"the coordinator does not admit this node: its key ({key}) is not enrolled, or it was "
             f"killed less than a minute ago; trying again every {REJOIN_SECONDS:.0f} s"
         )
+    if "the coordinator's answer" in text:
+        return "the coordinator sent more than any answer may have, and was cut off; trying again"
+    if "MemoryError" in text:
+        return "the SuperNode ran into its limit of memory; see --max-memory; trying again"
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return "the coordinator's certificate is not to be trusted any more; check --ca with them"
     if "401" in text or "terminated gracefully" in text:
         return (
-            f"the coordinator does not accept this node's signature: its key ({key}) is not "
-            "enrolled any more, or this machine's clock is wrong; trying again"
+            f"the coordinator does not admit this node: its key ({key}) is not enrolled, or this "
+            f"machine's clock is wrong; trying again every {REJOIN_SECONDS:.0f} s"
         )
     return None
 

@@ -1,6 +1,9 @@
 """The owner's vault: keys are made and images are encrypted here, and only here.
 
     <vault>/<city>/master.key          0600, made once from the OS
+    <vault>/<city>/next.key            the next one, while a rotation is under way
+    <vault>/<city>/destroyed.key       what is left of one, while a retirement is under way
+    <vault>/<city>/simulation.json     only where a simulation made the vault: `clear` may remove it
     <vault>/<city>/manifests/          salts of derived keys, the owner's own
     <vault>/<city>/retired/            master keys of earlier with their salts
     <vault>/<city>/decrypting          where images are being decrypted to, as long as they are

@@ -5,12 +5,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from fl_ppseg.config import ArmConfig, DataConfig
 from fl_ppseg.dataset import Scene
+from fl_ppseg.manifest import SCHEMA
 from fl_ppseg.messages import Arrays
-from fl_ppseg.shard import SCHEMA
+
+SHARDS: Final = "shards"
+"""Folder of the encrypted shards, in a node folder or a simulation's vault."""
+PRIVATE: Final = "private"
+"""Folder of the private embeddings, there too."""
+DRAFTS: Final = "drafts"
+"""Folder of what is being encrypted, in the vault."""
 
 PLAIN = ArmConfig(note="images as they are")
 
@@ -36,15 +43,21 @@ class Assignment:
     run: str = ""
     """Names the run: what its nodes train in private, no other run meets."""
     out: Path | None = None
-    """Where shards and private embeddings go; none: into the vault."""
+    """The node folder, where shards and private embeddings go; none: into the vault."""
+    readers: int | None = None
+    """Id of a group that may read the node folder; none: its owner alone."""
 
     def shard_folder(self, digest: str) -> Path:
         """Where the shard with this digest of its settings lies."""
-        return (self.out or self.vault) / "shards" / digest
+        return (self.out or self.vault) / SHARDS / digest
 
     def private_folder(self, digest: str) -> Path:
         """Where the private embedding with this digest of its settings lies."""
-        return (self.out or self.vault) / "private" / digest
+        return (self.out or self.vault) / PRIVATE / digest
+
+    def draft_folder(self, digest: str) -> Path:
+        """Where the shard with this digest of its settings is written."""
+        return self.vault / DRAFTS / digest
 
 
 class Prepared(NamedTuple):
@@ -59,6 +72,16 @@ class Prepared(NamedTuple):
 def stored_as(protection: ArmConfig) -> ArmConfig:
     """How an arm's images lie on the node: plain where only queries are encrypted."""
     return PLAIN if protection.encrypted == "queries" else protection
+
+
+def folder_mode(readers: int | None) -> int:
+    """Permissions of a folder."""
+    return 0o700 if readers is None else 0o750
+
+
+def file_mode(readers: int | None) -> int:
+    """Permissions of a file."""
+    return 0o600 if readers is None else 0o640
 
 
 def shard_digest(job: Assignment, protection: ArmConfig, key: str | None) -> str:
@@ -97,6 +120,9 @@ def _table_digest(job: Assignment) -> str:
 
 
 def _identity(scene: Scene) -> list[object]:
-    """An image and its label map by name, size and time of their last change."""
-    stats = [path.stat() for path in (scene.image_path, scene.label_path)]
-    return [scene.scene_id, *((s.st_size, s.st_mtime_ns) for s in stats)]
+    """An image and its label map by name and content.
+
+    Not by size and time of their last change: the same data are staged anew with other times, and
+    a corrected label map may well have both of the old one.
+    """
+    return [scene.scene_id, scene.content or scene.identified().content]

@@ -4,82 +4,187 @@
     sealed  = ChaCha20-Poly1305 (RFC 8439) of the content under
               scrypt (RFC 7914) of the passphrase with the salt, N = 2^17, r = 8, p = 1, 32 bytes;
               header and salt are authenticated with it
-    content = JSON {"city": ..., "files": {path in the vault: text}}
+    content = JSON {"city": ..., "files": {path in the vault: text}}, paths as in `layout`
+
+The passphrase is UTF-8, mapped as in `passphrases`.
 
 Whoever has file and passphrase has every key: the passphrase is as good as the vault.
 """
 
 import json
 import os
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
-from typing import Final
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from clients.vault.keyring import KEY_FILE, Vault
+from clients.vault.keyring import Vault, half_retired
+from clients.vault.layout import (
+    DESTROYED_KEY,
+    FLOOR,
+    HANDED_OVER,
+    KEY_FILE,
+    RECORDS,
+    kept_size,
+)
+from clients.vault.passphrases import Passphrase, require_strength
+from fl_ppseg.atomic_file import write_in
+from fl_ppseg.city_names import is_folder_name
+from fl_ppseg.config.documents import parse_json
+from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import private_folder, write_atomically
+from fl_ppseg.keys import ClientKey
 
 HEADER: Final = b"fl_ppseg/v1/vault-backup\n"
 SALT_BYTES: Final = 16
 NONCE_BYTES: Final = 12
 SCRYPT: Final = {"n": 2**17, "r": 8, "p": 1}
 """128 MB and some tenths of a second for each guess at a passphrase."""
-MIN_PASSPHRASE: Final = 12
-"""Characters."""
+MAX_BACKUP_BYTES: Final = 2**30
+"""Records of some four million views; a larger file is none of ours."""
 
 
-def back_up(vault: Vault, city: str, path: Path, passphrase: str) -> int:
-    """Write a backup to a new file (0600).
+class Backup(NamedTuple):
+    """What a backup was found to hold."""
+
+    files: Mapping[str, str]
+    """Text of each file by its path in the vault; holds keys."""
+    is_of_earlier_reading: bool
+    """Whether it was sealed with what an earlier version made of the passphrase."""
+
+    def __repr__(self) -> str:
+        """No content."""
+        return f"Backup({len(self.files)} files)"
+
+
+def back_up(vault: Vault, city: str, path: Path, passphrase: str) -> list[str]:
+    """Write a backup to a new file (0600). The caller holds the vault's lock.
+
+    A rotation or retirement that was cut short is no hindrance: what is there is backed up. Of
+    several keys one that is damaged is kept as it is.
 
     Returns:
-        Number of files in it.
+        Names of the files in it.
 
     Raises:
-        InputError: The file is there already, or the passphrase is too short.
+        InputError: The file is there already, the passphrase is too simple, or the master key
+            cannot be read.
     """
-    if path.exists():
+    if os.path.lexists(path):
         raise InputError(f"{path}: exists and is never overwritten; choose another file")
-    if len(passphrase) < MIN_PASSPHRASE:
-        raise InputError(
-            f"a passphrase of {len(passphrase)} characters; it guards every key, so give at least "
-            f"{MIN_PASSPHRASE}"
-        )
-    files = {
-        file.relative_to(vault.folder).as_posix(): file.read_text("utf-8")
-        for place in vault.generations()
-        for file in (place / KEY_FILE, *sorted(place.glob("manifests/*.json")))
-    }
+    require_strength(passphrase)
+    ClientKey.load(vault.key_path)  # what is worth backing up
+    files = dict(_kept_files(vault))
     content = json.dumps({"city": city, "files": files}).encode()
-    write_atomically(path, seal(content, passphrase), mode=0o600)
-    return len(files)
+    sealed = seal(content, passphrase)
+    try:
+        _write_new(path, sealed)
+    except FileExistsError:
+        raise InputError(f"{path}: exists and is never overwritten; choose another file") from None
+    return list(files)
 
 
-def restore(folder: Path, city: str, path: Path, passphrase: str) -> int:
-    """Put the files of a backup into a vault that has no key; the master key comes last.
-
-    Returns:
-        Number of files.
+def open_backup(path: Path, city: str, passphrase: Passphrase) -> Backup:
+    """Read a backup, without a look at the vault.
 
     Raises:
-        InputError: The vault has a key, the file is no backup of the city's, it is damaged, or the
-            passphrase is another.
+        InputError: The file is no backup of the city's, it is damaged, or the passphrase is
+            another.
     """
-    if (folder / KEY_FILE).exists():
+    sealed = _read(path)
+    for number, text in enumerate((passphrase.text, *passphrase.earlier)):
+        try:
+            content = unseal(sealed, text)
+        except InvalidTag:
+            continue
+        return Backup(_files_of(content, path, city), number > 0)
+    raise InputError(f"{path}: wrong passphrase, or a damaged file")
+
+
+def restore(vault: Vault, backup: Backup) -> None:
+    """Put the files of a backup into a vault without key, the master key last.
+
+    The caller holds the vault's lock. What is there already, of a call that was cut short, stays
+    if it is the same.
+
+    Raises:
+        InputError: The vault has a key, or another file of the same name.
+    """
+    if os.path.lexists(vault.key_path):
         raise InputError(
-            f"{folder}: holds a master key, and keys are never overwritten; choose another --vault"
+            f"{vault.folder}: holds a master key, and keys are never overwritten; choose another "
+            "--vault"
         )
-    files = _files_of(_read(path), passphrase, path, city)
-    vault = private_folder(folder)
-    for name in sorted(files, key=lambda name: name == KEY_FILE):
-        target = vault / name
-        for closed in reversed(target.relative_to(vault).parents):
-            private_folder(vault / closed)
-        write_atomically(target, files[name], mode=0o600)
-    return len(files)
+    if os.path.lexists(vault.folder / DESTROYED_KEY):
+        raise InputError(half_retired(vault.folder))
+    for name in sorted(backup.files, key=lambda name: name == KEY_FILE):
+        target, content = vault.folder / name, backup.files[name].encode("utf-8", "surrogatepass")
+        for closed in reversed(target.relative_to(vault.folder).parents):
+            private_folder(vault.folder / closed)
+        _put(target, content)
+    vault.forget_key()
+
+
+def _write_new(path: Path, sealed: bytes) -> None:
+    """Write a file that is whole or absent, where nothing has its name."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        write_in(folder, path.name, sealed, 0o600, exclusive=True)
+        os.fsync(folder)
+    except PermissionError:
+        if os.path.lexists(path):
+            raise FileExistsError from None
+        write_atomically(path, sealed, mode=0o600)  # memory sticks know no permissions
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+    finally:
+        os.close(folder)
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Write a file of a vault; one that is there stays, if it may be another."""
+    with Directory.open(path.parent) as folder:
+        try:
+            folder.write(path.name, content, 0o600, exclusive=True)
+        except FileExistsError:
+            may_differ = path.name in (HANDED_OVER, FLOOR)  # newer than the backup's
+            if not may_differ and folder.read(path.name, MAX_BACKUP_BYTES) != content:
+                raise InputError(
+                    f"{path}: is there already and is another than the backup's, and nothing is "
+                    "overwritten; choose another --vault"
+                ) from None
+
+
+def _kept_files(vault: Vault) -> Iterator[tuple[str, str]]:
+    """Path and text of each file that a backup holds.
+
+    Raises:
+        InputError: One cannot be read.
+    """
+    places = [(place, KEY_FILE) for place in vault.generations()]
+    found = [path / name for path, name in places if (path / name).exists()]
+    for place, _ in places:
+        found += sorted(place.glob(f"{RECORDS}/*.json"))
+    found += [path for name in (HANDED_OVER, FLOOR) if (path := vault.folder / name).exists()]
+    for path in found:
+        name = path.relative_to(vault.folder).as_posix()
+        size = kept_size(name)
+        if size is None:
+            continue
+        with Directory.open(path.parent) as folder:
+            content = folder.read(path.name, size)
+        try:
+            yield name, content.decode("utf-8")
+        except UnicodeDecodeError:
+            raise InputError(
+                f"{path}: damaged, it is no text any more; put the one of an earlier backup in its "
+                "place, or remove it"
+            ) from None
 
 
 def seal(content: bytes, passphrase: str) -> bytes:
@@ -106,24 +211,46 @@ def _cipher(passphrase: str, salt: bytes) -> ChaCha20Poly1305:
 
 def _read(path: Path) -> bytes:
     try:
-        sealed = path.read_bytes()
+        with path.open("rb") as file:
+            sealed = file.read(MAX_BACKUP_BYTES + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); name the backup") from None
+    if len(sealed) > MAX_BACKUP_BYTES:
+        raise InputError(f"{path}: more than {MAX_BACKUP_BYTES} bytes; it is no backup of a vault")
     if not sealed.startswith(HEADER) or len(sealed) < len(HEADER) + SALT_BYTES + NONCE_BYTES:
         raise InputError(f"{path}: no backup of a vault, or of another version")
     return sealed
 
 
-def _files_of(sealed: bytes, passphrase: str, path: Path, city: str) -> Mapping[str, str]:
-    try:
-        content = json.loads(unseal(sealed, passphrase))
-    except InvalidTag:
-        raise InputError(f"{path}: wrong passphrase, or a damaged file") from None
-    if content["city"] != city:
-        raise InputError(f"{path}: is the backup of {content['city']}, not of {city}")
-    files: Mapping[str, str] = content["files"]
-    for name in files:
-        parts = PurePosixPath(name).parts
-        if PurePosixPath(name).is_absolute() or ".." in parts:
-            raise InputError(f"{path}: names a file outside the vault; it is no backup of ours")
+def _files_of(content: bytes, path: Path, city: str) -> Mapping[str, str]:
+    """The files in an opened backup, each of a name and size that a vault of ours has."""
+    values = parse_json(content, f"content of {path}", MAX_BACKUP_BYTES)
+    if not isinstance(values, dict) or values.keys() != {"city", "files"}:
+        raise InputError(f"{path}: holds no files of a vault; expected city and files")
+    owner, files = values["city"], values["files"]
+    if not isinstance(owner, str) or not is_folder_name(owner):
+        raise InputError(f"{path}: names no city")
+    if owner != city:
+        raise InputError(f"{path}: is the backup of {owner}, not of {city}")
+    if not isinstance(files, dict):
+        raise InputError(f"{path}: holds no files of a vault; expected an object of texts")
+    for name, text in files.items():
+        size = kept_size(name)
+        if size is None:
+            raise InputError(
+                f"{path}: names a file that no vault has, {ascii(name)[:80]}; it is no backup of "
+                "ours"
+            )
+        if not isinstance(text, str) or len(text.encode("utf-8", "surrogatepass")) > size:
+            raise InputError(f"{path}: {name} in it is no text of at most {size} bytes")
+    _check_master_key(path, files)
     return files
+
+
+def _check_master_key(path: Path, files: Mapping[str, str]) -> None:
+    if KEY_FILE not in files:
+        raise InputError(f"{path}: holds no master key; it is no backup of ours")
+    try:
+        ClientKey.parse(files[KEY_FILE].encode("utf-8", "surrogatepass"), f"{KEY_FILE} in {path}")
+    except InputError:
+        raise InputError(f"{path}: the master key in it is damaged; use an older backup") from None

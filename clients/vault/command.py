@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from clients.vault.commands import images, keys, nodes
+from clients.vault.commands import floor, images, keys, nodes, simulations
 from fl_ppseg.command_line import log_to
 from fl_ppseg.verbs import dispatch
 
@@ -20,4 +20,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         RunError: If the disk is full, or a node folder is not as it should be.
     """
     log_to(None)
-    return dispatch("clients.vault", DESCRIPTION, keys.VERBS | images.VERBS | nodes.VERBS, argv)
+    verbs = keys.VERBS | floor.VERBS | images.VERBS | nodes.VERBS | simulations.VERBS
+    return dispatch("clients.vault", DESCRIPTION, verbs, argv)

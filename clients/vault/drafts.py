@@ -1,21 +1,24 @@
 """Shards under way: begun with their salts on disk, gone on with, or abandoned without a trace."""
 
 import logging
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from clients.vault.assignment import Assignment
+from clients.vault.assignment import DRAFTS, Assignment, folder_mode
+from clients.vault.handed_over import note_shard, other_record
 from clients.vault.keyring import Vault
-from clients.vault.record import Part, Record, view_name
+from clients.vault.node_directory import grant
+from clients.vault.record import CLIENT, Part, Record, view_name
 from clients.vault.sealing import Picture, Target, hashed
 from fl_ppseg.config import ArmConfig
 from fl_ppseg.dataset import Scene
+from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError
-from fl_ppseg.shard import SCHEMA, Manifest, open_shard, read_manifest
-from fl_ppseg.shard_draft import ShardDraft, draft_folder
+from fl_ppseg.manifest import SCHEMA, Manifest, read_manifest
+from fl_ppseg.shard import open_shard
+from fl_ppseg.shard_draft import ShardDraft, record_of, remove_draft
 from fl_ppseg.views import scored_size
 
 logger = logging.getLogger(__name__)
@@ -32,7 +35,7 @@ class Work(NamedTuple):
         """The shard as the place where one scene goes."""
         scene_id, num_views = picture.scene.scene_id, picture.data.num_views
         record = self.record and self.record.of_scene(picture.part, scene_id, num_views)
-        return Target(self.draft.folder, self.protection, record)
+        return Target(self.draft.place, self.protection, record)
 
 
 def begun(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> Work:
@@ -43,41 +46,79 @@ def begun(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> 
         OSError: The disk is full.
     """
     manifest = promised(job, digest)
-    folder, size = job.shard_folder(digest), job.data.image_size
-    if folder.exists():
+    place, size = job.draft_folder(digest), job.data.image_size
+    if job.shard_folder(digest).exists():
         logger.warning("%s; encrypting it anew", flaw(vault, job, digest, protection))
     draft = resumed(vault, job, manifest, protection)
+    if draft is not None:
+        name = draft.manifest.record
+        return Work(draft, protection, None if name is None else vault.find(name)[1])
+    abandon(vault, place)
     if not _has_record(protection):
-        return Work(draft or ShardDraft.begin(folder, manifest, size), protection, None)
-    if draft is not None and draft.manifest.record is not None:
-        return Work(draft, protection, vault.find(draft.manifest.record)[1])
-    abandon(vault, folder)
+        return Work(ShardDraft.begin(place, manifest, size), protection, None)
     record = Record.new(protection, job.train, job.heldout, job.data.num_views, _samples(job))
-    name = vault.save_record(record)
-    try:
-        draft = ShardDraft.begin(folder, replace(manifest, record=name), size)
+    draft = ShardDraft.begin(place, replace(manifest, record=record.name), size)
+    try:  # from here on the draft names the record: whatever happens, both go or both stay
+        vault.save_record(record)
     except OSError:
-        vault.drop_record(name)
+        abandon(vault, place)
         raise
     return Work(draft, protection, record)
+
+
+def place(vault: Vault, job: Assignment, digest: str, work: Work) -> None:
+    """Finish the shard of a draft and move it to where it belongs; one that is there goes.
+
+    Raises:
+        InputError: Somebody else could replace what lies there.
+        OSError: It cannot be moved.
+    """
+    shard, target = work.draft.finish(), job.shard_folder(digest)
+    if job.out is not None:
+        note_shard(vault.folder, digest, work.draft.manifest.record)
+    try:
+        _move(shard, target, job.readers)
+    except (InputError, OSError):
+        if not target.exists():
+            work.draft.reopen()
+        raise
+    work.draft.discard()
+
+
+def _move(shard: Path, target: Path, readers: int | None) -> None:
+    with (
+        Directory.open(shard.parent) as draft,
+        Directory.open(target.parent, make=folder_mode(readers)) as shards,
+    ):
+        if readers is not None:
+            with draft.child(shard.name) as whole:
+                grant(whole, readers)
+        if shards.find(target.name) is not None:
+            shards.remove_tree(target.name)
+        shards.move_in(draft, target.name)
 
 
 def resumed(
     vault: Vault, job: Assignment, manifest: Manifest, protection: ArmConfig
 ) -> ShardDraft | None:
     """The draft of a shard, if it is to become the promised one and its salts are there."""
-    draft = ShardDraft.resume(job.shard_folder(manifest.settings))
+    draft = ShardDraft.resume(job.draft_folder(manifest.settings))
     if draft is None or replace(draft.manifest, record=None) != manifest:
         return None
-    return draft if _is_recorded(vault, draft.manifest, protection) else None
+    return draft if _is_recorded(vault, job, draft.manifest, protection) else None
 
 
-def abandon(vault: Vault, folder: Path) -> None:
-    """Remove the draft of a shard, and its record: what that could decrypt is gone with it."""
-    draft = ShardDraft.resume(folder)
-    if draft is not None and draft.manifest.record is not None:
-        vault.drop_record(draft.manifest.record)
-    shutil.rmtree(draft_folder(folder), ignore_errors=True)
+def abandon(vault: Vault, place: Path) -> None:
+    """Remove a draft, and its record: what that could decrypt is gone with it."""
+    if (name := record_of(place)) is not None:
+        vault.drop_record(name)
+    remove_draft(place)
+
+
+def abandon_all(vault: Vault) -> None:
+    """Remove all drafts of a vault: what no command goes on with any more."""
+    for place in sorted((vault.folder / DRAFTS).glob("*")):
+        abandon(vault, place)
 
 
 def flaw(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> str | None:
@@ -86,8 +127,10 @@ def flaw(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> s
     manifest = read_manifest(folder)
     if manifest is None or manifest.settings != digest:
         return f"{folder}: no encrypted shard"
-    if not _is_recorded(vault, manifest, protection):
+    if not _is_recorded(vault, job, manifest, protection):
         return f"{folder}: the master key of today has no salts of it"
+    if job.out is not None and (why := other_record(vault.folder, digest, manifest.record)):
+        return f"{folder}: {why}"
     try:
         open_shard([folder])
     except InputError as error:
@@ -120,11 +163,24 @@ def _has_record(protection: ArmConfig) -> bool:
     return protection.key_lifetime == "derived" and protection.key_mode != "shared"
 
 
-def _is_recorded(vault: Vault, manifest: Manifest, protection: ArmConfig) -> bool:
-    """Whether the salts that a shard names are there, under the master key of today."""
+def _is_recorded(vault: Vault, job: Assignment, manifest: Manifest, protection: ArmConfig) -> bool:
+    """Whether the salts that a shard names are there, under the master key of today, and its own.
+
+    Raises:
+        InputError: They are damaged.
+    """
+    name = manifest.record
     if not _has_record(protection):
-        return True
-    return manifest.record is not None and vault.has_record(manifest.record)
+        return name is None
+    if name is None or not vault.has_record(name):
+        return False
+    record = vault.find(name)[1]
+    return (
+        (record.cipher, record.block_scope) == (protection.cipher, protection.block_scope)
+        and (CLIENT in record.salts) == (protection.key_mode != "per-image")
+        and record.train == [scene.scene_id for scene in job.train]
+        and record.heldout == [scene.scene_id for scene in job.heldout]
+    )
 
 
 def _samples(job: Assignment) -> dict[str, str]:

@@ -2,24 +2,24 @@
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from clients.vault.assignment import Assignment
 from clients.vault.drafts import pictures
 from clients.vault.keyring import Vault
-from clients.vault.node_folder import CONTENT
+from clients.vault.node_directory import CONTENT, check
 from clients.vault.sealing import sealed_view
-from clients.vault.shards import outlook, shards_of
+from clients.vault.shards import outlook
 from clients.vault.wording import size_text
 from fl_ppseg.config import ArmConfig
-from fl_ppseg.errors import InputError, RunError
+from fl_ppseg.errors import RunError
 from fl_ppseg.files import Progress, check_writable
 from fl_ppseg.keys import SubKey
-
-NAMED: Final = 10
-"""Broken scenes that a line has room for."""
+from fl_ppseg.places import check_apart
+from fl_ppseg.survey import Survey, SurveyCache, survey
 
 
 class Estimate(NamedTuple):
@@ -32,57 +32,42 @@ class Estimate(NamedTuple):
     seconds: float
 
 
-def lie_apart(one: Path, other: Path) -> bool:
-    """Whether neither of two folders lies in the other."""
-    places = one.resolve(), other.resolve()
-    return not any(a.is_relative_to(b) for a, b in (places, places[::-1]))
-
-
-def check_out(vault: Vault, node: Path) -> None:
-    """Find out before the work whether a node folder can be where it is to be.
+def check_out(vault: Vault, node: Path, city: str) -> None:
+    """Find out before the work whether the node folder of a city can be where it is to be.
 
     Raises:
-        InputError: It lies with the keys, or nothing can be written there.
+        InputError: It lies with the keys, holds something else already, somebody else could replace
+            it, or nothing can be written there.
     """
-    if not lie_apart(vault.folder, node):
-        raise InputError(
-            f"{node}: vault and node folder lie in one another, but keys must not lie with what is "
-            "handed over; choose another --out"
-        )
+    check_apart(vault.folder, node, "--out")
+    check(node, city)
     for place in (node, *(node / kind for kind in CONTENT)):
         check_writable(place)
 
 
-def check_scenes(
-    vault: Vault, jobs: Sequence[Assignment], progress: Progress = lambda done, total: None
-) -> None:
-    """Look at all images and label maps before the long work, if any of them are to be encrypted.
-
-    None is left out on its own: which images a city trains on would depend on the day's disk.
+def look_over(
+    jobs: Mapping[int, Assignment], num_workers: int, progress: Progress = lambda done, total: None
+) -> tuple[dict[int, Assignment], Survey]:
+    """Look at all images and label maps before the long work.
 
     Args:
-        vault: The owner's vault.
         jobs: Of `assignments`: the same scenes for each seed.
+        num_workers: Threads.
         progress: Called with (scenes looked at, scenes in all).
+
+    Returns:
+        The jobs, their scenes named by content, and what the scenes hold.
 
     Raises:
         InputError: Names what cannot be read, the first file with the reason.
     """
-    if not any(shards_of(vault, job)[1] for job in jobs):
-        return
-    broken: dict[str, str] = {}
-    scenes = jobs[0].train + jobs[0].heldout
-    for number, scene in enumerate(scenes):
-        progress(number, len(scenes))
-        try:
-            scene.check()
-        except InputError as error:
-            broken[scene.stem] = str(error)
-    if broken:
-        first, *others = broken
-        names = ", ".join([*others[:NAMED], *["..."] * (len(others) > NAMED)])
-        more = f"; {len(others)} more like it: {names}" if others else ""
-        raise InputError(f"{broken[first]}{more}")
+    first = next(iter(jobs.values()))
+    scenes = first.train + first.heldout
+    splits = {scenes[0].split: {first.city: scenes}}
+    found = survey(splits, num_workers, progress, SurveyCache.of_table(scenes[0].classes))
+    train, heldout = found.scenes[: len(first.train)], found.scenes[len(first.train) :]
+    named = {seed: replace(job, train=train, heldout=heldout) for seed, job in jobs.items()}
+    return named, found
 
 
 def estimate(vault: Vault, jobs: Sequence[Assignment], num_workers: int) -> Estimate:

@@ -1,16 +1,18 @@
 """From a config and a tree of images to a node folder, for an owner on a machine of its own."""
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from clients.policy import NodePolicy, load_policy, save_policy
+from clients.policy import NodePolicy
 from clients.vault.assignment import Assignment
-from clients.vault.drafts import abandon
+from clients.vault.drafts import abandon_all
+from clients.vault.floor import Floor, bound_by
+from clients.vault.handed_over import handed_over, note_shard
 from clients.vault.keyring import Vault
-from clients.vault.node_folder import POLICY, agreed, unnamed_folders
+from clients.vault.node_directory import NodeDirectory
+from clients.vault.node_folder import POLICY, agreed, named_folders, policy_of, write_policy
 from clients.vault.shards import prepare_locked
 from clients.vault.terms import Terms, terms_of
 from fl_ppseg.adaptation import linear_form
@@ -18,13 +20,12 @@ from fl_ppseg.classes import ClassTable, load_class_table
 from fl_ppseg.config import ArmConfig, Config
 from fl_ppseg.dataset import Scene, open_dataset
 from fl_ppseg.errors import InputError
-from fl_ppseg.files import private_folder
 from fl_ppseg.keys import SubKey
+from fl_ppseg.manifest import read_manifest
 from fl_ppseg.messages import Arrays, Role
 from fl_ppseg.partition import make_partition
 from fl_ppseg.public_weights import initial_model, public_embedding
 from fl_ppseg.setr.model import build_architecture
-from fl_ppseg.shard_draft import drafted_in
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Handover:
     """Tree of the images in Cityscapes layout."""
     node: Path
     """The node folder, by its absolute path."""
+    readers: int | None = None
+    """Id of a group that may read the node folder; none: its owner alone."""
 
 
 def refuse(name: str, arm: ArmConfig, allow_plain: bool) -> None:
@@ -90,6 +93,7 @@ def assignments(vault: Vault, handover: Handover) -> dict[int, Assignment]:
             protections=handover.arms,
             public=_public(handover, table, seed),
             out=handover.node,
+            readers=handover.readers,
         )
         for seed in config.seeds
     }
@@ -114,6 +118,7 @@ def hand_over(
     handover: Handover,
     jobs: Mapping[int, Assignment],
     agreement: Mapping[str, Terms],
+    floor: Floor,
     num_workers: int,
     progress: Callable[[int, int, int], None],
 ) -> None:
@@ -124,19 +129,25 @@ def hand_over(
         handover: What is handed over.
         jobs: Of `assignments`.
         agreement: What the owner has agreed to, by arm.
+        floor: The owner's.
         num_workers: Processes that encrypt.
         progress: Called with (seed, scenes done, scenes in all).
 
     Raises:
         InputError: As `prepare_shards`, or the node folder is of another city or role.
     """
-    node = private_folder(handover.node)
-    with vault.lock():
+    with (
+        vault.lock(),
+        NodeDirectory.prepare(handover.node, handover.city, handover.readers) as node,
+    ):
         earlier = earlier_policy(handover)
         prepared = {
             seed: prepare_locked(vault, job, num_workers, partial(progress, seed))
             for seed, job in jobs.items()
         }
+        for shard in {p.shard for found in prepared.values() for p in found.values()}:
+            if (manifest := read_manifest(shard)) is not None:  # a vault that was restored
+                note_shard(vault.folder, shard.name, manifest.record)
         arms = {
             name: agreed(
                 arm,
@@ -151,16 +162,13 @@ def hand_over(
             device=handover.config.device,
             arms={},
         )
-        policy = before.model_copy(update={"withdrawn": None, "arms": {**before.arms, **arms}})
+        update = {"withdrawn": None, "arms": {**before.arms, **arms}}
+        policy = bound_by(floor, before.model_copy(update=update))
         if policy != earlier:
-            save_policy(policy, node / POLICY)
-        for shard in drafted_in(node / "shards"):
-            abandon(vault, shard)
-        for folder in unnamed_folders(node, policy):
-            shutil.rmtree(folder)
-        for folder in (node, vault.folder, vault.folder / "manifests"):
-            for left in folder.glob(".*.tmp"):  # of processes that were killed
-                left.unlink()
+            write_policy(node, policy)
+        abandon_all(vault)
+        node.remove(handed_over(vault.folder), kept=named_folders(policy, handover.node))
+        node.grant(handover.readers)
 
 
 def earlier_policy(handover: Handover) -> NodePolicy | None:
@@ -172,11 +180,11 @@ def earlier_policy(handover: Handover) -> NodePolicy | None:
     path = handover.node / POLICY
     if not path.exists():
         return None
-    found, wanted = load_policy(path), handover
-    if (found.city, found.role) != (wanted.city, wanted.role):
+    found = policy_of(handover.node, handover.city)
+    if found.role != handover.role:
         raise InputError(
-            f"{path}: is of {found.city} ({found.role}), not of {wanted.city} ({wanted.role}); a "
-            "node folder is of one city, so choose another --out"
+            f"{path}: is of {found.city} ({found.role}), not of {handover.city} ({handover.role}); "
+            "a node folder is of one city, so choose another --out"
         )
     return found
 

@@ -4,15 +4,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from clients.policy import NodePolicy, load_policy
+from clients.policy import NodePolicy
 from clients.private_state import load_start
+from clients.vault.assignment import PRIVATE
 from clients.vault.keyring import Vault
-from clients.vault.node_folder import CONTENT, POLICY, named_folders, unnamed_folders
+from clients.vault.node_directory import CONTENT, MARKER, NodeDirectory, readers_of
+from clients.vault.node_folder import POLICY, named_folders, policy_of
 from clients.vault.plain_tree import unfinished, warning
 from clients.vault.recovery import wrong_samples
 from clients.vault.wording import size_text
 from fl_ppseg.errors import InputError
-from fl_ppseg.shard import damaged_files, open_shard, read_manifest
+from fl_ppseg.manifest import read_manifest
+from fl_ppseg.shard import damaged_files, open_shard
 
 
 class Findings(NamedTuple):
@@ -22,7 +25,7 @@ class Findings(NamedTuple):
     problems: list[str]
 
 
-def verify(node: Path, vault: Vault | None) -> Findings:
+def verify(node: NodeDirectory, vault: Vault | None) -> Findings:
     """Compare every file of a node folder with its hash, and the folder with its policy.
 
     Args:
@@ -33,18 +36,20 @@ def verify(node: Path, vault: Vault | None) -> Findings:
     Raises:
         InputError: There is no readable policy.
     """
-    policy = load_policy(node / POLICY)
-    good, problems = [f"{POLICY}: {describe(policy)}"], list(_open_to_others(node))
-    for folder in sorted(named_folders(policy)):
-        is_private = folder.parent.name == "private"
+    path = node.folder.path
+    policy = policy_of(path, node.city)
+    named = named_folders(policy, path)
+    good, problems = [f"{POLICY}: {describe(policy)}"], list(_open_to_others(path))
+    for each in sorted(named):
+        folder, is_private = path / each, each.parts[0] == PRIVATE
         look = _private_problems(folder) if is_private else _shard_problems(folder, policy, vault)
         if found := list(look):
             problems += found
             continue
         about = "a private embedding" if is_private else summary(folder)
         checked = "" if is_private else _checked(folder, vault)
-        good.append(f"{folder.parent.name}/{folder.name}: {about}{checked}")
-    problems += [f"{path}: the policy does not name it" for path in unnamed_folders(node, policy)]
+        good.append(f"{each}: {about}{checked}")
+    problems += [f"{path / each}: the policy does not name it" for each in node.unnamed(named)]
     if vault is not None and (out := unfinished(vault)) is not None:
         problems.append(warning(out))
     return Findings(good, problems)
@@ -77,12 +82,16 @@ def _checked(folder: Path, vault: Vault | None) -> str:
 
 def _shard_problems(folder: Path, policy: NodePolicy, vault: Vault | None) -> Iterator[str]:
     try:
+        if damaged := damaged_files(folder):
+            for path in damaged:
+                yield f"{path}: not as it was written; encrypt the images again"
+            return
         (shard,) = open_shard([folder]).parts
         if shard.manifest.city != policy.city:
             yield f"{folder}: is of {shard.manifest.city}, the policy of {policy.city}"
-        damaged = damaged_files(folder)
-        yield from (f"{path}: not as it was written; encrypt the images again" for path in damaged)
-        if vault is not None and shard.manifest.record is not None and not damaged:
+        if shard.manifest.settings != folder.name:
+            yield f"{folder}: is the shard {shard.manifest.settings} under another name"
+        if vault is not None and shard.manifest.record is not None:
             wrong = wrong_samples(vault, folder)
             yield from (f"{folder}: {name} decrypts to another image" for name in wrong)
     except InputError as error:
@@ -97,13 +106,14 @@ def _private_problems(folder: Path) -> Iterator[str]:
 
 
 def _open_to_others(node: Path) -> Iterator[str]:
-    """Files and folders that other users may read: the node folder is its user's alone."""
+    """Files and folders that others may read or write than their owner and the node's readers."""
+    allowed = 0o700 if readers_of(node) is None else 0o750
     paths = [
         node,
-        node / POLICY,
+        *(node / name for name in (MARKER, POLICY) if (node / name).exists()),
         *(p for kind in CONTENT for p in sorted((node / kind).rglob("*"))),
     ]
     for path in paths:
         mode = path.stat().st_mode & 0o777
-        if mode & 0o077 and (path == node or path.is_file()):
+        if mode & ~allowed and (path == node or path.is_file()):
             yield f"{path}: open to others (mode {mode:04o}); run chmod go= on it"

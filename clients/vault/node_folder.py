@@ -1,23 +1,28 @@
 """What a training node gets from an owner on another machine: a folder without any key.
 
+<node>/owner.json              whose folder it is
 <node>/policy.yaml             what the node may do, its paths relative to this folder
 <node>/shards/<digest>/        encrypted shards
 <node>/private/<digest>/       private embeddings: key material, for a node that is trusted
+
+It belongs to its owner, and nobody else writes in it: what the node writes lies elsewhere.
 """
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from clients.policy import ArmPolicy, NodePolicy, load_policy, save_policy
 from clients.vault.assignment import Prepared
+from clients.vault.handed_over import handed_over
+from clients.vault.keyring import Vault
+from clients.vault.node_directory import CONTENT, NodeDirectory, readers_of
 from clients.vault.terms import Terms
 from fl_ppseg.config import ArmConfig
 from fl_ppseg.errors import InputError
+from fl_ppseg.manifest import is_digest
 
 POLICY: Final = "policy.yaml"
-CONTENT: Final = ("shards", "private")
 
 
 def agreed(
@@ -47,45 +52,57 @@ def agreed(
 
 
 def policy_of(node: Path, city: str) -> NodePolicy:
-    """The policy of a city's node folder.
+    """The policy of a node folder of which is known that it is ours.
 
     Raises:
-        InputError: There is none, or it is damaged or of another city.
+        InputError: There is none, it is damaged or of another city, or names what lies elsewhere.
     """
     policy = load_policy(node / POLICY)
     if policy.city != city:
-        raise InputError(f"{node}: is the node folder of {policy.city}, not of {city}")
+        raise InputError(f"{node / POLICY}: is of {policy.city}, the folder of {city}")
+    for path in named_folders(policy, node):
+        if path.parent.as_posix() not in CONTENT or not is_digest(path.name):
+            raise InputError(
+                f"{node / POLICY}: names {str(path)!a}, which is no shard and no private "
+                "embedding of this folder; it is not as its owner wrote it"
+            )
     return policy
 
 
-def named_folders(policy: NodePolicy) -> set[Path]:
-    """The shards and private embeddings that a policy names."""
+def named_folders(policy: NodePolicy, node: Path) -> set[Path]:
+    """The shards and private embeddings that a policy names, from their node folder."""
     shards = {
         path for arm in policy.arms.values() for paths in arm.shards.values() for path in paths
     }
     private = {path for arm in policy.arms.values() for path in (arm.private or {}).values()}
-    return shards | private
+    training = {
+        path
+        for arm in policy.arms.values()
+        for paths in (arm.training_shards or {}).values()
+        for path in paths
+    }
+    found = shards | private | training
+    return {path.relative_to(node) if path.is_relative_to(node) else path for path in found}
 
 
-def unnamed_folders(node: Path, policy: NodePolicy) -> list[Path]:
-    """What lies in a node folder where shards and private embeddings do, and is none of them."""
-    found = (path for kind in CONTENT for path in (node / kind).glob("*"))
-    return sorted(set(found) - named_folders(policy))
+def write_policy(node: NodeDirectory, policy: NodePolicy) -> None:
+    """Write the policy of an open node folder, for those who may read the folder."""
+    save_policy(policy, node.folder.path / POLICY)
+    node.grant(readers_of(node.folder.path))
 
 
-def withdraw(node: Path, city: str) -> list[Path]:
+def withdraw(node: NodeDirectory, vault: Vault) -> tuple[list[Path], list[Path]]:
     """Take a city out: its policy refuses everything first, then all that it handed over goes.
 
     Returns:
-        What was removed.
+        What was removed, and what is left as the vault has not recorded it.
 
     Raises:
-        InputError: It is no node folder of the city.
+        InputError: The policy is damaged.
     """
-    policy = policy_of(node, city)
-    reason = f"{city} has withdrawn: its owner takes part in no training any more"
-    save_policy(policy.model_copy(update={"withdrawn": reason, "arms": {}}), node / POLICY)
-    removed = [path for kind in CONTENT for path in sorted((node / kind).glob("*"))]
-    for folder in removed:
-        shutil.rmtree(folder)
-    return removed
+    policy = policy_of(node.folder.path, node.city)
+    reason = f"{node.city} has withdrawn: its owner takes part in no training any more"
+    write_policy(node, policy.model_copy(update={"withdrawn": reason, "arms": {}}))
+    with vault.lock():
+        removed = node.remove(handed_over(vault.folder))
+    return removed, node.unnamed(())

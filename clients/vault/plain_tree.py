@@ -7,7 +7,7 @@ A process that is killed tidies nothing up. The vault knows where it may have le
 `show` and `verify` say so, and the next decryption removes them first.
 """
 
-import shutil
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -17,9 +17,11 @@ from PIL import Image
 
 from clients.vault.keyring import Vault
 from clients.vault.recovery import Plain, decrypted, wrong_samples
+from fl_ppseg.atomic_file import CREATE, plain_name
 from fl_ppseg.dataset import IMAGES, LABEL_SUFFIX, LABELS
+from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError
-from fl_ppseg.files import private_folder, write_atomically
+from fl_ppseg.files import write_atomically
 from fl_ppseg.shard import open_shard
 
 DRAFT: Final = ".draft"
@@ -48,27 +50,33 @@ def write_tree(vault: Vault, shard: Path, out: Path) -> int:
     """
     with vault.lock():
         remove_unfinished(vault)
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"{out}: exists; choose a new folder")
         try:
             write_atomically(vault.folder / NOTE, str(out), mode=0o600)
-            draft = private_folder(private_folder(out) / DRAFT)
-            label_ids = _checked(vault, shard)
-            for view in decrypted(vault, shard):
-                _write(draft, view, label_ids)
-            number = sum(1 for _ in (draft / IMAGES).rglob("*.png"))
-            for part in (LABELS, IMAGES):
-                (draft / part).rename(out / part)
-            draft.rmdir()
+            with Directory.open(out, make=0o700) as tree:
+                return _written(vault, shard, tree)
         finally:
             remove_unfinished(vault)
+
+
+def _written(vault: Vault, shard: Path, tree: Directory) -> int:
+    """Number of views that were written into an open folder."""
+    tree.chown(mode=0o700)
+    number, label_ids = 0, _checked(vault, shard)
+    with tree.make_child(DRAFT) as draft:
+        for view in decrypted(vault, shard):
+            _write(draft, view, label_ids)
+            number += 1
+        for part in (LABELS, IMAGES):
+            tree.move_in(draft, part)
+    tree.remove_tree(DRAFT)
     return number
 
 
 def unfinished(vault: Vault) -> Path | None:
     """Where plain images lie that a decryption left when it was cut short; none: nowhere."""
-    note = vault.folder / NOTE
-    out = Path(note.read_text("utf-8")) if note.exists() else None
+    out = _noted(vault)
     return out if out is not None and (out / DRAFT).is_dir() else None
 
 
@@ -84,11 +92,15 @@ def remove_unfinished(vault: Vault) -> None:
     """Remove what a decryption left; one that is finished stays. The caller holds the lock."""
     out = unfinished(vault)
     if out is not None:
-        for part in (IMAGES, LABELS, DRAFT):  # the draft last: a call cut short is repeated
-            if (out / part).exists():
-                shutil.rmtree(out / part)
+        with Directory.open(out) as tree:
+            for part in (IMAGES, LABELS, DRAFT):  # the draft last: a call cut short is repeated
+                if tree.find(part) is not None:
+                    tree.remove_tree(part)
         with suppress(OSError):
             out.rmdir()
+    elif out is None and (place := _noted(vault)) is not None:
+        with suppress(OSError):
+            place.rmdir()  # begun and empty
     (vault.folder / NOTE).unlink(missing_ok=True)
 
 
@@ -110,7 +122,12 @@ def _checked(vault: Vault, shard: Path) -> np.ndarray:
     return np.array(label_ids, dtype=np.uint8)
 
 
-def _write(root: Path, view: Plain, label_ids: np.ndarray) -> None:
+def _noted(vault: Vault) -> Path | None:
+    note = vault.folder / NOTE
+    return Path(note.read_text("utf-8")) if note.exists() else None
+
+
+def _write(root: Directory, view: Plain, label_ids: np.ndarray) -> None:
     split, city, stem = view.scene_id.split("/", 2)
     name = f"{stem}_view{view.view}" if view.view else stem
     image = Image.fromarray(np.ascontiguousarray(view.image.transpose(1, 2, 0)))  # CHW -> HWC
@@ -119,7 +136,22 @@ def _write(root: Path, view: Plain, label_ids: np.ndarray) -> None:
         (IMAGES, "_leftImg8bit.png", image),
         (LABELS, LABEL_SUFFIX, labels),
     ):
-        path = root / kind / split / city / f"{name}{suffix}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        picture.save(path)
+        with (
+            root.make_child(kind) as images,
+            images.make_child(split) as part,
+            part.make_child(city) as folder,
+        ):
+            _save(picture, folder, f"{name}{suffix}")
+
+
+def _save(picture: Image.Image, folder: Directory, name: str) -> None:
+    """A new PNG, its owner's alone."""
+    try:
+        descriptor = os.open(plain_name(name), CREATE, 0o600, dir_fd=folder.descriptor)
+    except FileExistsError:
+        raise InputError(
+            f"{folder.path / name}: two views of the shard have this name; the record of its names "
+            "is damaged, so restore the vault's backup"
+        ) from None
+    with os.fdopen(descriptor, "wb") as file:
+        picture.save(file, format="PNG")

@@ -12,15 +12,15 @@ from torch import Tensor
 
 from clients.private_state import load_start, save_start
 from clients.vault.assignment import Assignment, digest
+from clients.vault.handed_over import private_place
 from clients.vault.keyring import Vault
 from fl_ppseg.adaptation import adapted_embedding
 from fl_ppseg.config import ArmConfig
 from fl_ppseg.errors import InputError
-from fl_ppseg.files import private_folder
 from fl_ppseg.keys import SubKey
+from fl_ppseg.manifest import read_manifest
 from fl_ppseg.messages import Arrays
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-from fl_ppseg.shard import read_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +48,7 @@ def prepare_private(vault: Vault, job: Assignment, arm: str, shard: str) -> Path
         return None
     key, record = vault.find(manifest.record)
     subkey = record.subkey(key, "train", "", 0)  # the client's own: of any view
-    folder = job.private_folder(_digest(job, arm, shard, subkey))
-    for closed in (folder.parent, folder):
-        private_folder(closed)
+    folder = private_place(vault.folder, job, _digest(job, arm, shard, subkey))
     if not _is_whole(folder):
         for left in folder.glob(".*.tmp"):  # of a process that was killed
             left.unlink()

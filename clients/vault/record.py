@@ -7,21 +7,29 @@ changed: an image that was under way when a process died is encrypted again to t
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Final, Literal, Self
 
+from clients.vault.layout import MAX_RECORD_BYTES
 from fl_ppseg.config import ArmConfig
+from fl_ppseg.config.documents import parse_json
 from fl_ppseg.dataset import Scene
 from fl_ppseg.errors import InputError
-from fl_ppseg.keys import ClientKey, SubKey, new_salt
+from fl_ppseg.keys import SALT_BYTES, ClientKey, SubKey, new_salt
 
 Part = Literal["train", "heldout"]
 """Part of a shard."""
 
 CLIENT: Final = "client"
 """Name of the salt of a key that many images share."""
+
+_WORD: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
+_HEX: Final = re.compile(r"[0-9a-f]+")
+_VIEW: Final = re.compile(r"(?:train|heldout)/.+/(?:0|[1-9][0-9]{0,8})", re.DOTALL)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -111,17 +119,101 @@ def read_record(path: Path) -> Record:
     """Read a record.
 
     Raises:
-        InputError: It is missing or damaged.
+        InputError: It is missing, too large or damaged.
     """
     try:
-        text = path.read_text("utf-8")
-        if _name(text) != path.stem:
+        with path.open("rb") as file:
+            content = file.read(MAX_RECORD_BYTES + 1)
+        if (
+            len(content) <= MAX_RECORD_BYTES
+            and hashlib.sha256(content).hexdigest()[:32] != path.stem
+        ):
             raise ValueError("its hash differs")
-        return Record(**json.loads(text))
-    except (OSError, ValueError, TypeError) as error:
+        return parse_record(content)
+    except (OSError, ValueError, InputError) as error:
         raise InputError(
             f"{path}: damaged salts of derived keys ({error}); restore the vault's backup"
         ) from None
+
+
+def parse_record(content: bytes) -> Record:
+    """The record in a file's bytes.
+
+    Raises:
+        InputError: It is no JSON, or too large or deep.
+        ValueError: It is no record; the message tells no salt.
+    """
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("no UTF-8 text") from None
+    values = parse_json(text, "record", MAX_RECORD_BYTES)
+    named = {each.name for each in fields(Record)}
+    if not isinstance(values, dict) or not named - {"label_ids"} <= values.keys() <= named:
+        raise ValueError(f"expected an object with {', '.join(sorted(named))}")
+    record = Record(**values)
+    _check_words(record)
+    scenes = _checked_scenes(record)
+    _check_digests("salts", record.salts, 2 * SALT_BYTES)
+    _check_digests("samples", record.samples, 64)
+    for views in (record.salts.keys() - {CLIENT}, record.samples.keys()):
+        if not all(_scene_of(view) in scenes for view in views):
+            raise ValueError("a salt or sample of an image that it does not name")
+    if CLIENT not in record.salts and {_scene_of(view) for view in record.salts} != scenes:
+        raise ValueError("an image without a salt")
+    return record
+
+
+def _check_words(record: Record) -> None:
+    if not isinstance(record.cipher, str) or not _WORD.fullmatch(record.cipher):
+        raise ValueError("cipher: expected a short name")
+    if record.block_scope not in ("common", "per-block"):
+        raise ValueError("block_scope: expected common or per-block")
+    ids = record.label_ids
+    if not isinstance(ids, list) or len(ids) not in (0, 256):
+        raise ValueError("label_ids: expected none, or one for each of 256 trainIds")
+    if not all(type(each) is int and 0 <= each < 256 for each in ids):
+        raise ValueError("label_ids: expected integers from 0 to 255")
+
+
+def _checked_scenes(record: Record) -> set[tuple[str, str]]:
+    """(part, scene id) of all images: each once, and with names that stay in their folder."""
+    found = set()
+    for part, scenes in (("train", record.train), ("heldout", record.heldout)):
+        if not isinstance(scenes, list):
+            raise ValueError(f"{part}: expected a list")
+        for scene in scenes:
+            if not isinstance(scene, str) or not _is_scene_id(scene):
+                raise ValueError(f"{part}: expected ids split/city/stem, each a plain file name")
+            found.add((part, scene))
+    if not found or len(found) != len(record.train) + len(record.heldout):
+        raise ValueError("expected images, each named once")
+    return found
+
+
+def _is_scene_id(text: str) -> bool:
+    """Whether it is `split/city/stem`, each a file name that leads nowhere else."""
+    names = text.split("/")
+    return len(names) == 3 and all(
+        name not in ("", ".", "..") and len(name) <= 255 and not _CONTROL.search(name)
+        for name in names
+    )
+
+
+def _check_digests(what: str, values: object, num_digits: int) -> None:
+    if not isinstance(values, dict) or not values:
+        raise ValueError(f"{what}: expected an object that is not empty")
+    for name, value in values.items():
+        if not (what == "salts" and name == CLIENT) and not _VIEW.fullmatch(name):
+            raise ValueError(f"{what}: expected names part/split/city/stem/view")
+        if not isinstance(value, str) or len(value) != num_digits or not _HEX.fullmatch(value):
+            raise ValueError(f"{what}: expected {num_digits} lower-case hex digits each")
+
+
+def _scene_of(view: str) -> tuple[str, str]:
+    """(part, scene id) that the name of a view begins with."""
+    part, _, rest = view.partition("/")
+    return part, rest.rpartition("/")[0]
 
 
 def _name(text: str) -> str:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from clients.vault.handed_over import other_record
 from clients.vault.keyring import Vault
-from clients.vault.record import Part, view_name
+from clients.vault.record import CLIENT, Part, Record, view_name
 from clients.vault.sealing import hashed
 from fl_ppseg.ciphers import decrypt
 from fl_ppseg.errors import InputError
@@ -50,7 +51,10 @@ def decrypted(vault: Vault, folder: Path, samples_only: bool = False) -> Iterato
             f"{folder}: has no derived keys; its images are plain, or each was encrypted with a "
             "disposable key that nobody has any more"
         )
+    if why := other_record(vault.folder, folder.name, shard.manifest.record):
+        raise InputError(f"{folder}: {why}, so encrypt the images again")
     key, record = vault.find(shard.manifest.record)
+    _check(folder, shard, record)
     block_size = shard.manifest.block_size
     for found in _stored(shard, record.train, record.heldout):
         if samples_only and found.name not in record.samples:
@@ -70,12 +74,37 @@ def wrong_samples(vault: Vault, folder: Path) -> list[str]:
     """Names of the sampled views of a shard that do not decrypt to what was encrypted.
 
     Raises:
-        InputError: As `decrypted`.
+        InputError: As `decrypted`, or the vault keeps no sample that could tell.
     """
     (shard,) = open_shard([folder]).parts
     samples = vault.find(shard.manifest.record)[1].samples if shard.manifest.record else {}
-    views = decrypted(vault, folder, samples_only=True)
-    return [view.name for view in views if hashed(view.image) != samples[view.name]]
+    views = {view.name: view for view in decrypted(vault, folder, samples_only=True)}
+    if not samples or views.keys() != samples.keys():
+        raise InputError(
+            f"{folder}: the vault keeps no samples that fit it, so nothing tells whether it "
+            "decrypts to what was encrypted; encrypt the images again"
+        )
+    return [name for name, view in views.items() if hashed(view.image) != samples[name]]
+
+
+def _check(folder: Path, shard: ShardPart, record: Record) -> None:
+    """See that a shard and the owner's record are of each other.
+
+    Raises:
+        InputError: They are not.
+    """
+    manifest = shard.manifest
+    views = [
+        *(view_name("train", name, n) for name in record.train for n in range(manifest.num_views)),
+        *(view_name("heldout", name, 0) for name in record.heldout),
+    ]
+    sizes = (len(record.train), len(record.heldout))
+    is_whole = CLIENT in record.salts or record.salts.keys() == set(views)
+    if sizes != (manifest.num_images, manifest.num_heldout) or not is_whole:
+        raise InputError(
+            f"{folder}: is not what the vault's record {manifest.record} was made for; the shard "
+            "or the vault was changed, so encrypt the images again"
+        )
 
 
 def _stored(shard: ShardPart, train: list[str], heldout: list[str]) -> Iterator[Plain]:

@@ -1,17 +1,20 @@
-"""A new master key for an old one, and the end of keys.
+"""A new master key for an old one.
 
 A key of earlier lies with its records in `retired/<fingerprint>/`: it decrypts what it encrypted,
-and encrypts nothing any more.
+and encrypts nothing any more. A rotation makes the new key first (`next.key`), puts the old one and
+its records aside, and lets the new one take its place last. Until then the old one is the master
+key, whatever ends the process, and the next `rotate` goes on with the same new key.
 """
 
-import os
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from clients.vault.keyring import KEY_FILE, RETIRED, Vault
+from clients.vault.erasure import erase
+from clients.vault.keyring import Vault
+from clients.vault.layout import KEY_FILE, NEXT_KEY, RECORDS, RETIRED
 from clients.vault.record import Record, read_record
-from fl_ppseg.files import private_folder, replacing
+from fl_ppseg.errors import InputError
+from fl_ppseg.files import private_folder, sync
 from fl_ppseg.keys import ClientKey
 
 
@@ -29,14 +32,14 @@ def generations(vault: Vault) -> list[Generation]:
     """The master key and the retired ones, newest first.
 
     Raises:
-        InputError: A key or record is damaged or open to others.
+        InputError: A key or record is damaged, another user's or open to others.
     """
     return [
         Generation(
             folder,
             ClientKey.load(folder / KEY_FILE).fingerprint,
             folder == vault.folder,
-            {path.stem: read_record(path) for path in sorted(folder.glob("manifests/*.json"))},
+            {path.stem: read_record(path) for path in sorted(folder.glob(f"{RECORDS}/*.json"))},
         )
         for folder in vault.generations()
         if (folder / KEY_FILE).exists()
@@ -44,35 +47,61 @@ def generations(vault: Vault) -> list[Generation]:
 
 
 def rotate(vault: Vault) -> ClientKey:
-    """Retire the master key and make a new one; cut short, it can be called again.
+    """Retire the master key and make a new one; cut short, it is gone on with by the next call.
 
     Returns:
         The new key.
 
     Raises:
-        InputError: The master key cannot be read.
+        InputError: The master key cannot be read, or a file cannot be made.
+        OSError: The disk is full.
     """
     old = vault.key
+    new = _next_key(vault)
     place = vault.folder / RETIRED / old.fingerprint
-    for closed in (place.parent, place, place / "manifests"):
+    for closed in (place.parent, place, place / RECORDS):
         private_folder(closed)
-    with replacing(place / KEY_FILE) as draft:
-        old.save(draft)
-    for record in vault.folder.glob("manifests/*.json"):
-        record.replace(place / "manifests" / record.name)
-    with replacing(vault.key_path) as draft:
-        ClientKey.generate().save(draft)
-    return ClientKey.load(vault.key_path)
+    _keep(old, place / KEY_FILE)
+    for record in vault.folder.glob(f"{RECORDS}/*.json"):
+        record.replace(place / RECORDS / record.name)
+    for folder in (place / RECORDS, place, place.parent):
+        sync(folder)
+    (vault.folder / NEXT_KEY).replace(vault.key_path)
+    sync(vault.folder)
+    vault.forget_key()
+    return new
 
 
-def destroy(generation: Generation) -> None:
-    """Overwrite and remove a key, then its records. What it encrypted is lost for ever."""
-    key_file = generation.folder / KEY_FILE
-    with key_file.open("r+b") as file:
-        file.write(bytes(key_file.stat().st_size))
-        file.flush()
-        os.fsync(file.fileno())
-    key_file.unlink()
-    shutil.rmtree(generation.folder / "manifests", ignore_errors=True)
-    if not generation.is_current:
-        shutil.rmtree(generation.folder)
+def is_rotating(vault: Vault) -> bool:
+    """Whether a rotation was cut short: the key of today lies among the retired ones already."""
+    if (vault.folder / NEXT_KEY).exists():
+        return True
+    try:
+        place = vault.folder / RETIRED / ClientKey.load(vault.key_path).fingerprint
+    except InputError:  # gone or damaged: who needs it says so
+        return False
+    return (place / KEY_FILE).exists()
+
+
+def _next_key(vault: Vault) -> ClientKey:
+    """The key that a rotation before this one made, or a new one; it has encrypted nothing yet."""
+    path = vault.folder / NEXT_KEY
+    if path.exists():
+        try:
+            return ClientKey.load(path)
+        except InputError:
+            erase(path)
+    ClientKey.generate().save(path)
+    return ClientKey.load(path)
+
+
+def _keep(key: ClientKey, path: Path) -> None:
+    """Have a copy of a key in its place among the retired ones; a damaged one is made anew."""
+    if path.exists():
+        try:
+            if ClientKey.load(path) == key:
+                return
+        except InputError:
+            pass
+        erase(path)
+    key.save(path)

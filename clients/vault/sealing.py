@@ -52,7 +52,8 @@ class Picture:
 class Target:
     """A shard that a scene goes into."""
 
-    shard: Path
+    draft: Path
+    """Folder of its draft."""
     protection: ArmConfig
     record: Record | None = field(repr=False)
     """The owner's record with this scene's salts; none where no key is derived."""
@@ -78,7 +79,7 @@ def seal_scene(task: SceneTask) -> None:
             be had.
     """
     vault = Vault(task.vault)
-    drafts = [ShardDraft(target.shard) for target in task.targets]
+    drafts = [ShardDraft(target.draft) for target in task.targets]
     keys = [_keys(vault, task.picture, target) for target in task.targets]
     for view, (image, labels) in enumerate(task.picture.views()):
         for draft, target, keys_of in zip(drafts, task.targets, keys, strict=True):

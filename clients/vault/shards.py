@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from clients.vault.assignment import Assignment, Prepared, shard_digest, stored_as
-from clients.vault.drafts import Work, abandon, begun, flaw, pictures, promised, resumed
+from clients.vault.drafts import Work, abandon, begun, flaw, pictures, place, promised, resumed
 from clients.vault.keyring import Vault, shared_subkey
 from clients.vault.private import prepare_private
 from clients.vault.sealing import SceneTask, seal_scene
+from clients.vault.simulations import mark
 from fl_ppseg.config import ArmConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import Progress
@@ -52,6 +53,7 @@ def prepare_shards(
     """
     vault = Vault(assignment.vault)
     with vault.lock():
+        mark(vault.folder)
         return prepare_locked(vault, assignment, num_workers, progress)
 
 
@@ -109,11 +111,11 @@ def _encrypt(
         total = len(job.train) + len(job.heldout)
         for left in _carried_out(list(_tasks(job, works)), works, num_workers):
             progress(total - left, total)
-        for work in works:
-            work.draft.finish()
+        for digest, work in zip(missing, works, strict=True):
+            place(vault, job, digest, work)
     except (InputError, OSError):
         for digest in missing:
-            abandon(vault, job.shard_folder(digest))
+            abandon(vault, job.draft_folder(digest))
         raise
 
 

@@ -3,8 +3,8 @@
 from typing import Final, NamedTuple
 
 from clients.policy import architecture
+from fl_ppseg import initial_weights  # as a whole: it imports the vault itself
 from fl_ppseg.config import ArmConfig, Config, FederationConfig, ModelConfig, TrainingConfig
-from fl_ppseg.initial_weights import model_settings
 from fl_ppseg.messages import Role
 
 MIN_SPARE: Final = 3
@@ -22,6 +22,7 @@ class Terms(NamedTuple):
     evaluations: int
     models: int
     spare: int
+    agreement: str | None = None
 
 
 def terms_of(
@@ -40,7 +41,9 @@ def terms_of(
     Raises:
         InputError: The arm wants an embedding that its cipher does not allow.
     """
-    model = model_settings(config.model, name, arm).model_copy(update={"patch_size": patch_size})
+    model = initial_weights.model_settings(config.model, name, arm).model_copy(
+        update={"patch_size": patch_size}
+    )
     visitors = config.clients if (arm.training, role) == ("local-only", "val") else 1
     num_rounds = config.federation.num_rounds
     return Terms(

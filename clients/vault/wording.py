@@ -25,3 +25,28 @@ def duration_text(seconds: float) -> str:
     if seconds < 90:
         return f"{math.ceil(seconds)} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def age_text(seconds: float) -> str:
+    """How long ago something was, in one unit.
+
+    >>> age_text(20), age_text(7000), age_text(1.3e6)
+    ('under 1 min', '2 h', '15 days')
+    """
+    for unit, size in (("day", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return (
+                counted(round(seconds / size), unit)
+                if unit == "day"
+                else f"{seconds / size:.0f} {unit}"
+            )
+    return "under 1 min"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "run"), counted(2, "run")
+    ('1 run', '2 runs')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

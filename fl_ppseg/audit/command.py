@@ -14,7 +14,14 @@ from typing import Any, Final
 
 from clients.policy import nodes_folder
 from fl_ppseg.command_line import Parser
-from fl_ppseg.config import Config, config_of, read_values
+from fl_ppseg.config import (
+    Config,
+    FederationConfig,
+    config_of,
+    read_values,
+    refuse_unread,
+    unread_settings,
+)
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import user_folder
 
@@ -24,6 +31,17 @@ NOT_OF_A_RUN: Final = ("config", "cipher", "key-mode", "block-scope")
 """Options that say what a run's own config says."""
 SETS: Final = {"arms": "arms", "cipher": "arms", "data-root": "data.root"}
 """Options, and the key of the config that each sets."""
+
+_NOT_RUN: Final = "an audit without a run trains and federates nothing; leave it out"
+_OF_FEDERATION: Final = FederationConfig.model_fields.keys() - {"num_rounds"}
+UNREAD: Final = dict.fromkeys(
+    (
+        *("clients", "engine", "device", "partition", "cells"),
+        *(f"federation.{name}" for name in sorted(_OF_FEDERATION)),
+    ),
+    _NOT_RUN,
+)
+"""Settings that this command does not read, with what to do."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,8 +88,11 @@ def _config(options: argparse.Namespace) -> Config:
     else:
         overrides |= {"arms": _names(options.arms)}
     environment = {"data.root": _absolute(os.environ.get("CITYSCAPES_DATASET"))}
+    refuse_unread(options.set, UNREAD)
     values = read_values(options.config, options.set, overrides, environment)
-    return config_of(values, options.config or "config")
+    config = config_of(values, options.config or "config")
+    refuse_unread(options.set, unread_settings(config))
+    return config
 
 
 def _check_apart(options: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from safetensors.numpy import load_file
 
-from clients.vault.keyring import KEY_FILE
+from clients.vault.layout import KEY_FILE
 from clients.vault.record import CLIENT, read_record
 from fl_ppseg.adaptation import linear_form
 from fl_ppseg.audit.containers import artefacts

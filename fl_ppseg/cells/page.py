@@ -5,6 +5,7 @@ from urllib.parse import quote
 from fl_ppseg.cells.table import CAPTION, CellRow
 from fl_ppseg.report.markup import items, meanings, page, section, table, text
 from fl_ppseg.report.sheets import Sheet
+from fl_ppseg.wording import counted
 
 
 def index_page(name: str, sheet: Sheet[CellRow]) -> str:
@@ -24,7 +25,7 @@ def index_page(name: str, sheet: Sheet[CellRow]) -> str:
         for s in sorted(sources, key=lambda source: source.where)
     )
     return page(
-        f"{name}: {len(cells)} cells",
+        f"{name}: {counted(len(cells), 'cell')}",
         "",
         section("Comparison", f"{table(sheet, {})}{notes}</ul>{meanings(sheet)}"),
         section("Reports", f"<ul>{links}</ul>"),

@@ -8,6 +8,7 @@ knows none.
 
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.documents import parse_json, parse_yaml, read_bytes, read_text, read_yaml
+from fl_ppseg.config.federation import FederationConfig, PrivacyConfig
 from fl_ppseg.config.loading import (
     arms_of,
     assign,
@@ -27,12 +28,11 @@ from fl_ppseg.config.sections import (
     CanonicalForm,
     Config,
     DataConfig,
-    FederationConfig,
     ModelConfig,
     PartitionConfig,
-    PrivacyConfig,
     TrainingConfig,
 )
+from fl_ppseg.config.unread import refuse_unread, unread_settings
 
 __all__ = [
     "ArmConfig",
@@ -62,6 +62,8 @@ __all__ = [
     "read_text",
     "read_values",
     "read_yaml",
+    "refuse_unread",
     "sealed",
+    "unread_settings",
     "validate",
 ]

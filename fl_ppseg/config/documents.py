@@ -134,7 +134,7 @@ class _BoundedLoader(yaml.SafeLoader):
         self._num_nodes += 1
         if self._depth > MAX_DEPTH:
             raise _refused(f"more than {MAX_DEPTH} values in one another", event)
-        node = super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        node: Any = super().compose_node(parent, index)
         self._depth -= 1
         if id(node) not in self._sizes:
             self._sizes[id(node)] = self._size(node)
@@ -162,11 +162,11 @@ class _BoundedLoader(yaml.SafeLoader):
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if not isinstance(key, yaml.ScalarNode) or key.tag not in _KEY_TAGS:
                 raise _refused("a key that is neither text nor a whole number", key)
-            name = key.tag if key.tag == _MERGE else self.construct_object(key)  # type: ignore[no-untyped-call]
+            name = key.tag if key.tag == _MERGE else self.construct_object(key)
             if name in seen and name != _MERGE:
                 raise _refused(f"key {name!r} is given twice", key)
             seen.add(name)
-        return super().construct_mapping(node, deep)  # type: ignore[no-untyped-call]
+        return super().construct_mapping(node, deep)
 
 
 _MERGE = "tag:yaml.org,2002:merge"

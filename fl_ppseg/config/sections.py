@@ -13,12 +13,11 @@ from fl_ppseg.config.bounds import (
     ImageSize,
     NonNegative,
     Positive,
-    Rounds,
-    Seconds,
     Seed,
     Text,
     up_to,
 )
+from fl_ppseg.config.federation import FederationConfig
 from fl_ppseg.config.names import ArmId, Name
 from fl_ppseg.config.section import Section
 
@@ -38,6 +37,9 @@ class DataConfig(Section):
     """Height and width of what is encrypted and of the model's input, in pixels."""
     fit: Literal["resize", "crop"] = "resize"
     """How an image of another size is brought to image_size."""
+    show_val_scene: bool = True
+    """Of one's own data: keep the middle image of each val city of three or more out of the scores,
+    to show it in the report; false: all are scored, none is shown."""
     num_views: Annotated[int, up_to(1_000)] = 4
     """Augmented copies an image that the vault encrypts ahead; the first is the image."""
     scene_size: ImageSize = (128, 256)
@@ -85,7 +87,7 @@ class ModelConfig(Section):
     """Convolutions of the head, by default 2 (`vit` with pup) or mmsegmentation's number."""
     up_scale: Annotated[int, up_to(32)] | None = None
     """Upsampling factor of the head's steps; none: mmsegmentation's number (pup: 2)."""
-    num_auxiliary: Annotated[int, Field(ge=0, le=4)] = 0
+    num_auxiliary: Annotated[int, Field(ge=0, le=16)] = 0
     """Auxiliary heads on intermediate layers, training only."""
     invariant: CanonicalForm | None = None
     """Canonical form that the patch embedding reads, so that its output does not depend on the key;
@@ -154,84 +156,6 @@ class TrainingConfig(Section):
     """CPU threads of one local update."""
 
 
-class PrivacyConfig(Section):
-    """Central differential privacy: the published weights hide whether a city's images were used.
-
-    The coordinator itself is trusted here; a node's own policy can add noise before it sends. Arms
-    that average nothing (local-only) get none.
-    """
-
-    noise_multiplier: Positive
-    """Standard deviation of the noise on the sum of the updates, in units of clipping_norm."""
-    clipping_norm: Positive
-    """Largest norm of a city's update; longer ones are scaled down to it."""
-    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    """delta at which the results report epsilon."""
-
-
-class FederationConfig(Section):
-    """Rounds, participation and aggregation."""
-
-    num_rounds: Rounds = 10
-    """Communication rounds an arm."""
-    strategy: Literal["fedavg", "fedavgm", "fedadam"] = "fedavg"
-    """How the server applies the mean update."""
-    server_learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Step of the server; none: 1 for fedavg and fedavgm, 0.01 for fedadam."""
-    server_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Momentum of fedavgm; first moment of fedadam."""
-    aggregation: Literal[
-        "mean", "median", "trimmed-mean", "norm-clipping", "krum", "multi-krum"
-    ] = "mean"
-    """How the updates of a round become one; mean and norm-clipping hold one of them at a time, the
-    others, which give every city the same weight, hold all."""
-    weighting: Literal["examples", "equal"] = "examples"
-    """Weight of a city in a mean: the number of images that it names itself, or one for all."""
-    trim_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
-    """trimmed-mean: share of the updates that is cut off at each end, for each weight."""
-    num_byzantine: Annotated[int, Field(ge=0, le=10_000)] = 1
-    """krum and multi-krum: how many cities may lie; they want 2 f + 3 good replies."""
-    clip_norm: Annotated[float, Field(gt=0)] | None = None
-    """norm-clipping: largest norm of an update; longer ones are scaled down to it."""
-    max_update_norm: Annotated[float, Field(gt=0)] | None = None
-    """Updates of a larger norm are rejected."""
-    max_norm_ratio: Annotated[float, Field(gt=1)] | None = None
-    """Updates are rejected whose norm is so many times the median of the newest earlier round; with
-    either rule results.jsonl names the norms (update_norm)."""
-    privacy: PrivacyConfig | None = None
-    """Central differential privacy; none: no noise."""
-    fraction_train: Fraction = 1.0
-    """Share of the training clients asked in a round, drawn by the seed."""
-    evaluate_every: Rounds = 1
-    """Rounds between two evaluations; the last rounds are always evaluated."""
-    last_rounds: Rounds = 3
-    """K: scores are the mean over the last K rounds."""
-    min_replies: Fraction = 0.5
-    """Quorum: share of the asked clients whose good replies make a round count, and of the nodes
-    that must be there for a run to begin."""
-    max_retries: Annotated[int, Field(ge=0, le=100)] = 2
-    """How often a round that misses its quorum asks again those who gave no good update."""
-    round_timeout: Annotated[Seconds, Field(gt=0)] = 3600.0
-    """Seconds that the server waits for the replies of a round."""
-    grace_seconds: Seconds = 0.0
-    """How long a city whose node goes in a round is waited for, to be asked again; 0: not at all.
-    On separate machines more than 60 s, the time after which Flower notices that a node is gone."""
-    wait_seconds: Annotated[Seconds, Field(gt=0)] = 120.0
-    """How long missing nodes are waited for: all of them at the start, the quorum later."""
-    keep_checkpoints: Rounds = 2
-    """Checkpoints kept for each arm and seed."""
-
-    @model_validator(mode="after")
-    def _options_that_belong_together(self) -> Self:
-        if self.aggregation == "norm-clipping" and self.clip_norm is None:
-            raise ValueError("aggregation norm-clipping wants clip_norm, the largest norm")
-        if self.privacy is not None and self.aggregation != "mean":
-            raise ValueError("privacy clips updates itself and wants aggregation mean")
-        if self.privacy is not None and self.max_norm_ratio is not None:
-            raise ValueError("privacy forbids max_norm_ratio, which looks at other cities' updates")
-        return self
-
-
 class Config(Section):
     """A whole experiment."""
 
@@ -268,4 +192,16 @@ class Config(Section):
     def _seeds_differ(self) -> Self:
         if len(set(self.seeds)) != len(self.seeds) or len(set(self.arms)) != len(self.arms):
             raise ValueError("seeds and arms must each be named once")
+        return self
+
+    @model_validator(mode="after")
+    def _enough_clients(self) -> Self:
+        federation = self.federation
+        wanted, asked = federation.fewest_replies, federation.num_asked(self.clients)
+        if federation.aggregation in ("krum", "multi-krum") and asked < wanted:
+            raise ValueError(
+                f"federation.aggregation {federation.aggregation} with num_byzantine "
+                f"{federation.num_byzantine} wants {wanted} clients or more, got {asked}; "
+                "lower num_byzantine, or take another aggregation"
+            )
         return self

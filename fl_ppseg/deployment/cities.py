@@ -4,38 +4,41 @@ Takes the place of a simulation's partition, which names images: the coordinator
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from fl_ppseg.config import Section, validate
+from fl_ppseg.city_names import DEPLOYED, deployed_city
+from fl_ppseg.config import Section, parse_json, read_text, validate
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 
 FILE = "cities.json"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-"""What a city may be called: its name is part of file names."""
+MAX_CITIES = 10_000
+NAME = DEPLOYED
+"""What a city may be called; see `city_names`."""
 
 
 class Cities(Section):
     """Names of the nodes of a run."""
 
-    train: Annotated[tuple[str, ...], Field(min_length=1)]
+    train: Annotated[tuple[str, ...], Field(min_length=1, max_length=MAX_CITIES)]
     """Cities that train, and are scored on held-out images of their own."""
-    val: Annotated[tuple[str, ...], Field(min_length=1)]
+    val: Annotated[tuple[str, ...], Field(min_length=1, max_length=MAX_CITIES)]
     """Cities that only evaluate."""
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
+        seen: set[str] = set()  # a file system may not tell upper from lower case
         for city in self.all:
-            if not NAME.fullmatch(city):
-                raise ValueError(
-                    f"{city!r} is no name of a city: letters, digits, dot, dash, underscore"
-                )
-            if self.all.count(city) > 1:
+            try:
+                deployed_city(city)
+            except InputError as error:
+                raise ValueError(str(error)) from None
+            if city.lower() in seen:
                 raise ValueError(f"{city} is named twice")
+            seen.add(city.lower())
         return self
 
     @property
@@ -57,10 +60,9 @@ def load_cities(run: Path) -> Cities:
     """
     path = run / FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        values = parse_json(read_text(path), str(path))
+    except InputError as error:
         raise InputError(
-            f"{path}: no cities of a run ({type(error).__name__}); make the run folder with "
-            "python -m fl_ppseg.initialise"
+            f"{error}; no cities of a run: make the run folder with python -m fl_ppseg.initialise"
         ) from None
     return validate(Cities, values, str(path))

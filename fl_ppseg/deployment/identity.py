@@ -8,18 +8,18 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fl_ppseg.config import read_bytes
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 
+MAX_PUBLIC_BYTES = 4096
+"""Of node.pub, which has 250."""
+KIND = "ecdsa-sha2-nistp384 "
+"""How its line begins."""
 
-def make_key_pair(private: Path, public: Path, comment: str) -> None:
-    """Write a new key pair (EC P-384); the private half 0600, without a passphrase.
 
-    Raises:
-        InputError: There is one already: another would be another node.
-    """
-    if private.exists():
-        raise InputError(f"{private}: there already; a node keeps its key")
+def key_pair(comment: str) -> tuple[bytes, bytes]:
+    """A new key pair (EC P-384): private half, without a passphrase, and public half."""
     key = ec.generate_private_key(ec.SECP384R1())
     secret = key.private_bytes(
         serialization.Encoding.PEM,
@@ -29,21 +29,36 @@ def make_key_pair(private: Path, public: Path, comment: str) -> None:
     shown = key.public_key().public_bytes(
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     )
+    return secret, shown + f" {comment}\n".encode()
+
+
+def make_key_pair(private: Path, public: Path, comment: str) -> None:
+    """Write a new key pair; the private half 0600.
+
+    Raises:
+        InputError: There is one already: another would be another node.
+    """
+    if private.exists():
+        raise InputError(f"{private}: there already; a node keeps its key")
+    secret, shown = key_pair(comment)
     write_atomically(private, secret, mode=0o600)
-    write_atomically(public, shown + f" {comment}\n".encode())
+    write_atomically(public, shown)
 
 
 def read_public_key(path: Path) -> bytes:
     """A node's public key in PEM, as Flower's SuperLink knows it.
 
     Raises:
-        InputError: The file holds no EC key in OpenSSH's format.
+        InputError: The file cannot be read, or holds another thing than one P-384 key in OpenSSH's
+            format.
     """
+    content = read_bytes(path, MAX_PUBLIC_BYTES)
     try:
-        key = serialization.load_ssh_public_key(path.read_bytes())
-    except (ValueError, UnsupportedAlgorithm):
+        (line,) = content.decode("utf-8").splitlines()  # one key a file
+        key = serialization.load_ssh_public_key(content) if line.startswith(KIND) else None
+    except (ValueError, UnsupportedAlgorithm, NotImplementedError):  # e.g. a compressed point
         key = None
-    if not isinstance(key, ec.EllipticCurvePublicKey):
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp384r1":
         raise InputError(f"{path}: no node's public key; wanted the node.pub of clients.node init")
     return key.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo

@@ -1,8 +1,7 @@
 """Programs that run until they are told to stop: started again when they die, stopped together."""
 
-import ctypes
+import fcntl
 import os
-import pwd
 import re
 import shutil
 import signal
@@ -13,32 +12,32 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import psutil
 
+from fl_ppseg.deployment.accounts import Account, end_with_parent, gain_nothing
+from fl_ppseg.deployment.logs import READ_BYTES, Log, Output
 from fl_ppseg.errors import InputError
 
 LOOK_SECONDS = 0.2
 STOP_SECONDS = 10.0
 """How long a program may take to end before it is killed."""
+END_SECONDS = 0.05
+"""Between two looks whether a program that was told to end has ended."""
 CHILDREN_SECONDS = 2.0
 """Between two looks for children that have died."""
 SOUND_SECONDS = 60.0
 """A program that ran this long had started well: what it says next is news again."""
-LOG_BYTES = 20 * 2**20
-"""Size at which a log is begun anew; the one before is kept."""
-PR_SET_PDEATHSIG = 1
+PASSED_ON = re.compile(
+    "LANG|LANGUAGE|LC_[A-Z]+|TZ|PYTHONPATH|LD_LIBRARY_PATH|SSL_CERT_(FILE|DIR)|FLWR_LOG_LEVEL|"
+    "(OMP|MKL|OPENBLAS)_NUM_THREADS|CUDA_VISIBLE_DEVICES|CUDA_DEVICE_ORDER|NVIDIA_[A-Z_]+"
+)
+"""Variables that programs are given of the environment of who starts them. All others stay out:
+they may hold tokens of root's."""
+SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 Say = Callable[[str], None]
-
-
-class Account(NamedTuple):
-    """A user of this machine."""
-
-    name: str
-    uid: int
-    gid: int
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Service:
     name: str
     command: Sequence[str]
     log: Path
-    """Where its output goes."""
+    """Where its output goes: in a folder of who starts it, whoever it runs as."""
     environment: Mapping[str, str] = field(repr=False)
     folder: Path
     """Where it runs."""
@@ -62,8 +61,8 @@ class Service:
     """Words in its output, and what they mean to a person."""
     astray: tuple[str, str] | None = None
     """Pattern of a line after which it is ended and started again, and what a person is told."""
-    also_read: tuple[Path, ...] = ()
-    """Logs of other programs in which such a line may stand too."""
+    also_read: tuple[str, ...] = ()
+    """Names of other services in whose output such a line may stand too."""
     needs_children: bool = False
     """Whether it is started again when a process that it has started itself has died."""
 
@@ -87,9 +86,11 @@ class Supervisor:
         self._running.append(_Running(service))
 
     def look(self) -> None:
-        """Start what has died again, and say why it did."""
+        """Take in what was written; start what has died again, and say why it did."""
+        heard = {running.service.name: running.listen() for running in self._running}
         for running in self._running:
-            running.look(self._say)
+            others = [line for name in running.service.also_read for line in heard.get(name, [])]
+            running.look(self._say, heard[running.service.name], others)
 
     def watch(self) -> None:
         """Look after all services until interrupted."""
@@ -113,40 +114,61 @@ class _Running:
         self._said: set[str] = set()
         self._due = 0.0
         self._process: subprocess.Popen[bytes] | None = None
-        self._awaited = service.news
+        self._awaited: tuple[str, str] | None = None
         self._counted = 0.0
+        self._log = Log(service.log)
         self._start()
 
-    def look(self, say: Say) -> None:
-        _turn(self.service.log)
+    def listen(self) -> list[str]:
+        """The lines that the process has written since the last time."""
+        return [] if self._process is None else self._output.read()
+
+    def look(self, say: Say, lines: Sequence[str], others: Sequence[str]) -> None:
+        """Start the process again when it is due, or find out what has become of it.
+
+        Args:
+            say: Takes lines for a person.
+            lines: Which it has written.
+            others: Which those of `also_read` have written.
+        """
         if self._process is None:
             if time.monotonic() >= self._due:
                 self._start()
-        elif (status := self._process.poll()) is None:
-            self._announce(say)
-            if (why := self._is_astray()) is not None:
-                self.stop()
-                self._leave(why, say)
-        else:
-            self._leave(self.service.explain(self._written()) or self._ended(status), say)
+            return
+        self._announce(lines, say)
+        if (status := self._process.poll()) is not None:
+            self._output.end()
+            self._leave(self.service.explain(self._output.text()) or self._ended(status), say)
+        elif (why := self._is_astray([*lines, *others])) is not None:
+            self._end()
+            self._leave(why, say)
 
     def stop(self) -> None:
-        if self._process is None:
-            return
+        """End the process, and use its log no more."""
+        if self._process is not None:
+            self._end()
+            self._let_go()
+        self._log.close()
+
+    def _end(self) -> None:
+        assert self._process is not None
         tree: list[psutil.Process] = []
         with suppress(psutil.NoSuchProcess):
             tree = psutil.Process(self._process.pid).children(recursive=True)
         self._process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(STOP_SECONDS)
+        end = time.monotonic() + STOP_SECONDS
+        while self._process.poll() is None and time.monotonic() < end:
+            self._output.read()  # who writes its last lines into a full pipe would wait
+            time.sleep(END_SECONDS)
         self._process.kill()
         self._process.wait()
         for left in tree:
             with suppress(psutil.NoSuchProcess):
                 left.kill()
+        self._output.end()
 
-    def _announce(self, say: Say) -> None:
-        if self._awaited is not None and self._awaited[0] in self._written():
+    def _announce(self, lines: Sequence[str], say: Say) -> None:
+        if self._awaited is not None and any(self._awaited[0] in line for line in lines):
             self._said.clear()
             say(self._awaited[1])
             self._awaited = None
@@ -155,45 +177,42 @@ class _Running:
         """Say why the process has ended; it is due again after a pause."""
         if time.monotonic() - self._since > SOUND_SECONDS:
             self._said.clear()
-        self._once(why, say)
-        self._process = None
+        if why not in self._said:
+            self._said.add(why)
+            say(why)
+        self._let_go()
         self._due = time.monotonic() + self.service.restart_seconds
 
-    def _once(self, line: str, say: Say) -> None:
-        if line not in self._said:
-            self._said.add(line)
-            say(line)
+    def _let_go(self) -> None:
+        if self._process is not None and self._process.stdout is not None:
+            self._process.stdout.close()
+        self._process = None
 
     def _start(self) -> None:
         service = self.service
-        service.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._since, self._awaited = time.monotonic(), service.news
-        self._seen = {log: _size(log) for log in (service.log, *service.also_read)}
-        with service.log.open("ab") as log:
-            self._offset = log.tell()
-            self._process = subprocess.Popen(
-                service.command,
-                cwd=service.folder,
-                env=service.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_end_with_parent,
-                user=service.account.uid if service.account else None,
-                group=service.account.gid if service.account else None,
-                extra_groups=_groups(service.account),
-            )
+        self._process = subprocess.Popen(
+            service.command,
+            cwd=service.folder,
+            env=service.environment,
+            bufsize=0,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            umask=0o077,
+            preexec_fn=_prepare,
+            user=service.account.uid if service.account else None,
+            group=service.account.gid if service.account else None,
+            extra_groups=_groups(service.account),
+        )
+        assert self._process.stdout is not None
+        self._output = Output(_wide(self._process.stdout.fileno()), self._log)
 
-    def _written(self) -> str:
-        with self.service.log.open("rb") as log:
-            log.seek(self._offset)
-            return log.read().decode("utf-8", "replace")
-
-    def _is_astray(self) -> str | None:
+    def _is_astray(self, lines: Sequence[str]) -> str | None:
         """Why a process that runs cannot do its work any more."""
         service = self.service
-        if service.astray is not None and self._has_written(service.astray[0]):
+        if service.astray is not None and any(re.search(service.astray[0], line) for line in lines):
             return service.astray[1]
         if service.needs_children and self._has_lost_a_child():
             return f"a part of {service.name} has died; starting it again"
@@ -208,40 +227,11 @@ class _Running:
             return any(child.status() == psutil.STATUS_ZOMBIE for child in children)
         return False
 
-    def _has_written(self, pattern: str) -> bool:
-        """Whether a pattern is found in the whole lines that are new in the logs."""
-        return any([re.search(pattern.encode(), self._news(log)) for log in self._seen])
-
-    def _news(self, path: Path) -> bytes:
-        if (size := _size(path)) <= self._seen[path]:
-            self._seen[path] = size  # smaller: begun anew
-            return b""
-        with path.open("rb") as log:
-            log.seek(self._seen[path])
-            whole, newline, _ = log.read().rpartition(b"\n")
-        self._seen[path] += len(whole + newline)
-        return whole
-
     def _ended(self, status: int) -> str:
         how = f"signal {-status}" if status < 0 else f"status {status}"
         return (
             f"{self.service.name} ended ({how}); starting it again, its log is {self.service.log}"
         )
-
-
-def account(name: str) -> Account:
-    """A user by name.
-
-    Raises:
-        InputError: There is no such user.
-    """
-    try:
-        found = pwd.getpwnam(name)
-    except KeyError:
-        raise InputError(
-            f"no user {name!r} on this machine; make one, e.g. useradd --system {name}"
-        ) from None
-    return Account(name, found.pw_uid, found.pw_gid)
 
 
 def program(name: str) -> str:
@@ -260,11 +250,14 @@ def program(name: str) -> str:
 def environment(flower_home: Path) -> dict[str, str]:
     """What Flower's programs are started with: no telemetry, nothing installed at run time.
 
+    Of the environment of who starts them they get what `PASSED_ON` names and nothing else.
+
     Args:
         flower_home: The folder that Flower keeps its files in.
     """
-    return os.environ | {
-        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
+    passed_on = {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)}
+    return passed_on | {
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), *SYSTEM_PATH)),
         "HOME": str(flower_home),
         "FLWR_HOME": str(flower_home),
         "FLWR_TELEMETRY_ENABLED": "0",
@@ -278,18 +271,14 @@ def _groups(wanted: Account | None) -> list[int] | None:
     return None if wanted is None else os.getgrouplist(wanted.name, wanted.gid)
 
 
-def _end_with_parent() -> None:
-    """Ask Linux to end this process when its parent dies, however that ends."""
+def _prepare() -> None:
+    end_with_parent()
+    gain_nothing()
+
+
+def _wide(pipe: int) -> int:
+    """A pipe that holds much, so that who writes does not wait for the next look."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _size(log: Path) -> int:
-    return log.stat().st_size if log.exists() else 0
-
-
-def _turn(log: Path) -> None:
-    """Keep a log small; who writes it appends, and goes on in the emptied file."""
-    if log.exists() and log.stat().st_size > LOG_BYTES:
-        shutil.copyfile(log, log.with_name(f"{log.name}.1"))
-        os.truncate(log, 0)
+        with suppress(OSError):  # more than this user may
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, READ_BYTES)
+    return pipe

@@ -5,10 +5,14 @@ from typing import TypeVar
 
 import yaml
 
-from fl_ppseg.config import Section, read_yaml, validate
+from fl_ppseg.config import Section, validate
+from fl_ppseg.config.documents import parse_yaml
+from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 
+MAX_BYTES = 64 * 2**10
+"""Of a file of settings."""
 Settings = TypeVar("Settings", bound=Section)
 
 
@@ -22,13 +26,27 @@ def load_settings(schema: type[Settings], path: Path, who: str, init: str) -> Se
         init: What stands behind `python -m` to make one.
 
     Raises:
-        InputError: Nobody lives there, or the file is damaged.
+        InputError: Nobody lives there, the file is damaged, or others could have written it.
     """
-    if not path.exists():
-        raise InputError(f"{path.parent}: no {who} lives here; make one with python -m {init}")
-    return validate(schema, read_yaml(path), str(path))
+    try:
+        with Directory.open(path.parent) as folder:
+            content = folder.read(path.name, MAX_BYTES, own=True)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path.parent}: no {who} lives here; make one with python -m {init}"
+        ) from None
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    return validate(schema, parse_yaml(text, str(path)), str(path))
 
 
 def save_settings(settings: Section, path: Path) -> None:
     """Write what `init` was told."""
-    write_atomically(path, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
+    write_atomically(path, text_of(settings))
+
+
+def text_of(settings: Section) -> str:
+    """What `init` was told, in YAML."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)

@@ -1,16 +1,30 @@
-"""Files for real use, systemd units and compose files, to be filled in and written out."""
+r"""Files for real use, systemd units and compose files, to be filled in and written out.
 
+In a template, `$name` becomes a word of that kind of file, quoted as it wants it, so that blanks,
+`%`, `$` and quotation marks in a path stay what they are; `$sh_name` becomes a word of a shell, for
+the commands in comments; `$raw_name` is written as it is, for numbers and names of users.
+
+>>> quoted("systemd", '/srv/my "100 %" $x'), quoted("compose", "/srv/$x: y")
+('"/srv/my \\"100 %%\\" $$x"', '"/srv/$$x: y"')
+"""
+
+import json
+import shlex
 import sys
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from string import Template
 
+from fl_ppseg.deployment.accounts import USER
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 
 KINDS = ("systemd", "compose")
 CHECKOUT = Path(__file__).resolve().parents[2]
+DOCKERFILE = "Dockerfile"
+USERS = ("user", "app_user")
+"""Values that are names of users."""
 
 
 def write_templates(role: str, kind: str, out: Path, values: Mapping[str, object]) -> list[Path]:
@@ -20,20 +34,28 @@ def write_templates(role: str, kind: str, out: Path, values: Mapping[str, object
         role: `coordinator` or `node`.
         kind: One of `KINDS`.
         out: Folder to write into.
-        values: What the templates name, but for where Python, this checkout and `out` are.
+        values: What the templates name, but for where Python, this checkout and `out` are; of a
+            sequence each word is quoted. `name` stands for NAME in a template's own name.
 
     Returns:
         The written files.
 
     Raises:
-        InputError: Another file is there already.
+        InputError: A value cannot be written down, or another file is there already.
     """
     folder = resources.files("fl_ppseg.deployment") / "templates" / kind
-    own = {"python": sys.executable, "checkout": CHECKOUT, "out": out.absolute()}
+    own = {
+        "python": sys.executable,
+        "checkout": CHECKOUT,
+        "dockerfile": out.absolute() / DOCKERFILE,
+    }
+    words = _words(kind, own | dict(values))
     texts = {
-        out / source.name: Template(source.read_text("utf-8")).substitute(own | dict(values))
+        out / source.name.replace("NAME", str(values.get("name", ""))): Template(
+            source.read_text("utf-8")
+        ).substitute(words)
         for source in folder.iterdir()
-        if role in source.name or source.name == "Dockerfile"
+        if role in source.name or source.name == DOCKERFILE
     }
     for path, text in texts.items():
         if path.exists() and path.read_text("utf-8") != text:
@@ -41,3 +63,30 @@ def write_templates(role: str, kind: str, out: Path, values: Mapping[str, object
     for path, text in texts.items():
         write_atomically(path, text)
     return sorted(texts)
+
+
+def quoted(kind: str, text: str) -> str:
+    """A value as one word of a kind of file."""
+    if kind == "systemd":
+        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped.replace("%", "%%").replace("$", "$$")}"'
+    return json.dumps(text, ensure_ascii=False).replace("$", "$$")  # YAML reads JSON's strings
+
+
+def _words(kind: str, values: Mapping[str, object]) -> dict[str, str]:
+    for name in USERS:
+        if not USER.fullmatch(str(values.get(name, "root"))):
+            raise InputError(f"{values[name]!r} is no name of a user")
+    if kind == "systemd" and "$" in sys.executable:
+        raise InputError(f"{sys.executable}: systemd takes no $ in the path of a program")
+    between = " " if kind == "systemd" else ", "
+    words = {}
+    for name, value in values.items():
+        each = list(map(str, value)) if isinstance(value, (list, tuple)) else [str(value)]
+        for text in each:
+            if not text.isprintable():
+                raise InputError(f"{text!r}: expected printable characters alone; rename it")
+        words[name] = between.join(quoted(kind, text) for text in each)
+        words[f"sh_{name}"] = shlex.join(each)
+        words[f"raw_{name}"] = " ".join(each)
+    return words

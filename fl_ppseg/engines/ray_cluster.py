@@ -1,13 +1,16 @@
 """Flower's simulation on a Ray cluster that is started early, once for all arms.
 
 Ray takes 5 to 25 seconds to start, most of it waiting: it starts in the background while modules
-load and the vaults encrypt. Telemetry of Flower and Ray is off. Ray listens on the machine's
-network address: a fresh token for each run keeps everybody else out.
+load and the vaults encrypt. Telemetry of Flower and Ray is off. The cluster is this machine's: Ray
+listens on the loopback alone, takes a fresh token for each run, and keeps its sockets and logs in a
+folder that nobody else may enter. A cluster that RAY_ADDRESS names is not joined: what it would be
+sent are messages of owners who did not ask for it.
 """
 
 import logging
 import os
 import secrets
+import shutil
 import sys
 import threading
 import warnings
@@ -16,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from fl_ppseg.errors import RunError
+from fl_ppseg.engines.scratch import make_scratch
+from fl_ppseg.errors import RunError, is_out_of_memory
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
@@ -32,6 +36,13 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
 }
+LOST_WORKER = (
+    "a client process was killed, most likely for want of memory; choose fewer (--set "
+    "num_workers=1), or a smaller training.batch_size, data.image_size or model"
+)
+LOOPBACK = "127.0.0.1"
+NO_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's switch between one machine (0) and a cluster, for which it would listen to others."""
 
 
 class RayCluster:
@@ -47,14 +58,20 @@ class RayCluster:
         Args:
             num_workers: Client processes at the same time, one CPU each.
             num_gpus: GPUs that the client processes share.
+
+        Raises:
+            InputError: There is no place for Ray's sockets.
         """
         self.num_workers = num_workers
         self.num_gpus = num_gpus
+        self._scratch = make_scratch()
         self._failure: BaseException | None = None
         self._up, self._done = threading.Event(), threading.Event()
         os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        os.environ[NO_CLUSTER] = "0"
+        os.environ.pop("RAY_ADDRESS", None)
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         self._thread = threading.Thread(target=self._start, name="ray-start", daemon=True)
         self._thread.start()
@@ -67,6 +84,7 @@ class RayCluster:
         """
         self._up.wait()
         if self._failure is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
             raise RunError(
                 f"Ray did not start ({self._failure}); try again, or --engine in-process"
             )
@@ -96,6 +114,7 @@ class RayCluster:
         for worker in left:
             with suppress(psutil.NoSuchProcess):
                 worker.kill()
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _start(self) -> None:
         try:
@@ -104,12 +123,15 @@ class RayCluster:
                 import ray
 
                 ray.init(
+                    address="local",
                     num_cpus=self.num_workers,
                     num_gpus=self.num_gpus,
                     include_dashboard=False,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                     object_store_memory=OBJECT_STORE_BYTES,
+                    _temp_dir=str(self._scratch / "r"),
+                    _node_ip_address=LOOPBACK,
                 )
         except BaseException as error:
             self._failure = error
@@ -123,6 +145,11 @@ def _workers() -> list[psutil.Process]:
         managers = [p for p in psutil.Process().children() if p.name() == "raylet"]
         return [worker for p in managers for worker in p.children(recursive=True)]
     return []
+
+
+def names_lost_worker(text: str) -> bool:
+    """Whether an error of Flower's names what Ray raises when a client's process is gone."""
+    return "ray.exceptio" in text and "TaskError" not in text
 
 
 def run_on_ray(
@@ -149,5 +176,7 @@ def run_on_ray(
             run_simulation(server_app, client_app, num_nodes, backend_config=backend)
         except RuntimeError as error:
             cause = error.__cause__ or error
+            if is_out_of_memory(cause) or names_lost_worker(str(type(cause))):
+                raise RunError(LOST_WORKER) from error
             why = f"{type(cause).__name__}: {cause}"
             raise RunError(f"Flower's simulation ended ({why})") from error

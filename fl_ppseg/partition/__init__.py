@@ -15,6 +15,7 @@ from fl_ppseg.partition.by_city import deal_by_city
 from fl_ppseg.partition.mixtures import deal_dirichlet, deal_iid
 from fl_ppseg.partition.record import MIN_IMAGES, Partition, PartitionKind, SceneRef
 from fl_ppseg.partition.shards import Shards
+from fl_ppseg.wording import counted
 
 __all__ = ["HasReference", "Partition", "PartitionKind", "SceneRef", "make_partition"]
 
@@ -80,11 +81,11 @@ def _reference(scene: HasReference | SceneRef) -> SceneRef:
 def _check(cities: Shards, num_clients: int, kind: PartitionKind, alpha: float) -> None:
     num_images = sum(map(len, cities.values()))
     if num_clients < 1:
-        raise InputError(f"{num_clients} clients asked for; wanted at least 1")
+        raise InputError(f"{counted(num_clients, 'client')} asked for; wanted at least 1")
     if num_images < MIN_IMAGES * num_clients:
         raise InputError(
-            f"{num_clients} clients for {num_images} images; each needs at least {MIN_IMAGES} "
-            f"(one held out), so ask for at most {num_images // MIN_IMAGES}"
+            f"{counted(num_clients, 'client')} for {counted(num_images, 'image')}; each needs at "
+            f"least {MIN_IMAGES} (one held out), so ask for at most {num_images // MIN_IMAGES}"
         )
     if kind == "dirichlet" and not 0 < alpha < math.inf:
         raise InputError(f"alpha {alpha}; wanted a finite number above 0, such as 0.5")

@@ -3,6 +3,7 @@
 from fl_ppseg.errors import InputError
 from fl_ppseg.partition.record import MIN_IMAGES
 from fl_ppseg.partition.shards import Shards, describe_sizes, equal_parts, numbered
+from fl_ppseg.wording import counted
 
 
 def deal_by_city(cities: Shards, num_clients: int) -> tuple[Shards, str]:
@@ -22,13 +23,13 @@ def _merge(cities: Shards, num_clients: int) -> tuple[Shards, str]:
         sizes[smallest] += len(cities[city])
     if min(sizes) < MIN_IMAGES:
         raise InputError(
-            f"{num_clients} clients: one would get a single image and needs at least {MIN_IMAGES} "
-            "(one held out); ask for fewer clients or --set partition.kind=iid"
+            f"{counted(num_clients, 'client')}: one would get a single image and needs at least "
+            f"{MIN_IMAGES} (one held out); ask for fewer clients or --set partition.kind=iid"
         )
     named = sorted((_merged_name(sorted(group)), group) for group in groups)
     shards = {name: [image for city in group for image in cities[city]] for name, group in named}
     return shards, (
-        f"{num_clients} clients for {len(cities)} cities: cities are merged, "
+        f"{counted(num_clients, 'client')} for {counted(len(cities), 'city')}: cities are merged, "
         f"{describe_sizes(sizes)} images each"
     )
 
@@ -58,9 +59,10 @@ def _shards_per_city(cities: Shards, num_clients: int) -> dict[str, int]:
     if num_clients > sum(most.values()) or min(most.values()) < 1:
         smallest = min(cities, key=lambda city: len(cities[city]))
         raise InputError(
-            f"{num_clients} clients for {len(cities)} cities of which {smallest!r} has "
-            f"{len(cities[smallest])} images; each client needs at least {MIN_IMAGES} of one city "
-            "(one held out), so ask for fewer clients or --set partition.kind=iid"
+            f"{counted(num_clients, 'client')} for {counted(len(cities), 'city')} of which "
+            f"{smallest!r} has {counted(len(cities[smallest]), 'image')}; each client needs at "
+            f"least {MIN_IMAGES} of one city (one held out), so ask for fewer clients or --set "
+            "partition.kind=iid"
         )
     numbers = {city: min(num_clients // len(cities), most[city]) for city in cities}
     while sum(numbers.values()) < num_clients:
@@ -73,8 +75,8 @@ def _shards_per_city(cities: Shards, num_clients: int) -> dict[str, int]:
 def _describe_cut(numbers: dict[str, int]) -> str:
     total, most, fewest = sum(numbers.values()), max(numbers.values()), min(numbers.values())
     if most == 1:
-        return f"{total} clients, one city each"
-    head = f"{total} clients for {len(numbers)} cities"
+        return f"{counted(total, 'client')}, one city each"
+    head = f"{counted(total, 'client')} for {counted(len(numbers), 'city')}"
     if most == fewest:
         return f"{head}: every city is split into {most} contiguous shards"
     split = [f"{city} into {number}" for city, number in numbers.items() if number > 1]

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fl_ppseg.partition.shards import Shards, describe_sizes, equal_parts, numbered
+from fl_ppseg.wording import counted
 
 
 def deal_iid(cities: Shards, num_clients: int, rng: np.random.Generator) -> tuple[Shards, str]:
@@ -12,7 +13,10 @@ def deal_iid(cities: Shards, num_clients: int, rng: np.random.Generator) -> tupl
     parts = equal_parts(shuffled, num_clients)
     shards = dict(zip(numbered("client", num_clients), parts, strict=True))
     sizes = describe_sizes([len(part) for part in parts])
-    return shards, f"{num_clients} clients, images of all cities dealt at random, {sizes} each"
+    return (
+        shards,
+        f"{counted(num_clients, 'client')}, images of all cities dealt at random, {sizes} each",
+    )
 
 
 def deal_dirichlet(
@@ -32,8 +36,8 @@ def deal_dirichlet(
             deck.pop() for deck, take in zip(decks, takes, strict=True) for _ in range(take)
         ]
     return shards, (
-        f"{num_clients} clients, each with its own Dirichlet({alpha:g}) mixture of cities, "
-        f"{describe_sizes(quotas)} images each"
+        f"{counted(num_clients, 'client')}, each with its own Dirichlet({alpha:g}) mixture of "
+        f"cities, {describe_sizes(quotas)} images each"
     )
 
 

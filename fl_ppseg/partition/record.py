@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fl_ppseg.config import validate
+from fl_ppseg.config import parse_json, validate
 from fl_ppseg.errors import InputError
 
 SceneRef = tuple[str, str]
@@ -19,6 +19,8 @@ MIN_IMAGES = 2
 HELD_OUT_SHARE = 10
 """One image in so many is held out."""
 SCHEMA = 1
+MAX_BYTES = 256 * 2**20
+"""A million images by name."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,9 @@ class Partition:
             InputError: No partition, one of another schema, or one that gives an image twice.
         """
         try:
-            document = json.loads(text)
-        except ValueError as error:
-            raise InputError(f"{source}: no JSON ({error}); restore or delete it") from error
+            document = parse_json(text, source, MAX_BYTES)
+        except InputError as error:
+            raise InputError(f"{error}; restore or delete it") from None
         file = validate(_PartitionFile, document, source)
         clients = {
             client: tuple((city, stem) for city, stems in cities.items() for stem in stems)

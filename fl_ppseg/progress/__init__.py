@@ -1,5 +1,6 @@
 """What a person sees while a command runs: a live view, plain lines, or nothing."""
 
+from fl_ppseg.progress.lines import say
 from fl_ppseg.progress.live import LiveView, choose_observer
 from fl_ppseg.progress.observer import (
     LogObserver,
@@ -18,5 +19,6 @@ __all__ = [
     "StepProgress",
     "choose_observer",
     "replay",
+    "say",
     "steps",
 ]

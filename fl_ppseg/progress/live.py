@@ -22,6 +22,7 @@ from fl_ppseg.progress.observer import (
 )
 from fl_ppseg.progress.state import ASCII_LEVELS, LEVELS, JobProgress, RunProgress, duration
 from fl_ppseg.progress.state import sparkline as draw
+from fl_ppseg.wording import counted
 
 FRAME_LINES = 13  # all of the view but the rows of the arms
 WIDE = 72
@@ -98,8 +99,9 @@ def _headline(progress: RunProgress) -> Text:
     line.append(f"  arm {_position(progress, job)} of {len(progress.arms)}")
     if len(progress.seeds) > 1:
         line.append(f"  seed {job.seed}")
-    val = progress.num_val_nodes
-    line.append(f"  {progress.num_train_clients} clients, {val} unseen val cities", style="dim")
+    clients = counted(progress.num_train_clients, "client")
+    val = counted(progress.num_val_nodes, "unseen val city")
+    line.append(f"  {clients}, {val}", style="dim")
     return line
 
 
@@ -171,7 +173,7 @@ def _arm_style(progress: RunProgress, arm: str) -> str:
 
 def _arm_cells(progress: RunProgress, arm: str, spark: int, levels: str) -> tuple[Text, ...]:
     jobs = [job for job in progress.jobs.values() if job.arm == arm]
-    started = [job for job in jobs if job.started_at is not None]
+    started = [job for job in jobs if job.started_at is not None or job.num_before]
     if not started:
         return Text(arm), Text("waiting", style="dim"), Text(), Text()
     job = started[-1]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, Self, TextIO
 
 from fl_ppseg.progress.state import RunProgress, ScoresLike, duration
+from fl_ppseg.wording import counted
 
 Phase = Literal["train", "evaluate"]
 Clock = Callable[[], float]
@@ -26,6 +27,11 @@ class RunObserver:
         num_val_nodes: int,
     ) -> None:
         """Names the arms and seeds in the order in which they will run."""
+
+    def arm_resumed(
+        self, arm: str, seed: int, num_done: int, losses: Sequence[float], mious: Sequence[float]
+    ) -> None:
+        """Tells of the rounds of this arm and seed that were finished before this start."""
 
     def arm_started(self, arm: str, seed: int) -> None:
         """Tells that the rounds of this arm and seed come next."""
@@ -86,6 +92,12 @@ class TrackingObserver(SilentObserver):
             tuple(arms), tuple(seeds), num_rounds, num_train_clients, num_val_nodes, self.clock()
         )
 
+    def arm_resumed(
+        self, arm: str, seed: int, num_done: int, losses: Sequence[float], mious: Sequence[float]
+    ) -> None:
+        """Notes what was done before."""
+        self.progress.resume_arm(arm, seed, num_done, losses, mious)
+
     def arm_started(self, arm: str, seed: int) -> None:
         """Makes the arm the one under way."""
         self.progress.start_arm(arm, seed, self.clock())
@@ -117,6 +129,15 @@ class LogObserver(TrackingObserver):
     def __init__(self, stream: TextIO, clock: Clock = time.monotonic) -> None:
         super().__init__(clock)
         self.stream = stream
+
+    def arm_resumed(
+        self, arm: str, seed: int, num_done: int, losses: Sequence[float], mious: Sequence[float]
+    ) -> None:
+        """Writes how far the arm had come."""
+        super().arm_resumed(arm, seed, num_done, losses, mious)
+        of_seed = f" seed {seed}" if len(self.progress.seeds) > 1 else ""
+        rounds = counted(self.progress.num_rounds, "round")
+        self._write(f"{arm}{of_seed}: {num_done} of {rounds} done before")
 
     def round_finished(
         self, round: int, train_loss: float | None, scores: ScoresLike | None

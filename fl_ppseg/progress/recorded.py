@@ -10,10 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fl_ppseg.config import parse_json
+from fl_ppseg.errors import InputError
 from fl_ppseg.progress.observer import Phase, RunObserver, SilentObserver
 from fl_ppseg.progress.state import ScoresLike
 
 log = logging.getLogger(__name__)
+
+MAX_EVENT_BYTES = 2**20
 
 
 class RecordedScores(NamedTuple):
@@ -42,6 +46,12 @@ class RecordedObserver(SilentObserver):
         self._write(
             "run_started", list(arms), list(seeds), num_rounds, num_train_clients, num_val_nodes
         )
+
+    def arm_resumed(
+        self, arm: str, seed: int, num_done: int, losses: Sequence[float], mious: Sequence[float]
+    ) -> None:
+        """Writes the event."""
+        self._write("arm_resumed", arm, seed, num_done, list(losses), list(mious))
 
     def arm_started(self, arm: str, seed: int) -> None:
         """Writes the event."""
@@ -110,9 +120,9 @@ def replay(path: Path, observer: RunObserver, start: int = 0) -> int:
 
 def _play(line: bytes, observer: RunObserver) -> None:
     try:
-        event, *values = json.loads(line)
+        event, *values = parse_json(line, "an event", MAX_EVENT_BYTES)
         _events(observer)[event](*values)
-    except (ValueError, TypeError, KeyError) as error:
+    except (InputError, ValueError, TypeError, KeyError, AttributeError) as error:
         log.warning("an event of another form is left out (%s)", error)
 
 
@@ -120,8 +130,11 @@ def _events(observer: RunObserver) -> dict[str, Any]:
     def round_finished(round: int, loss: float | None, scores: list[float] | None) -> None:
         observer.round_finished(round, loss, None if scores is None else RecordedScores(*scores))
 
-    names = ("run_started", "arm_started", "round_started", "replied", "arm_finished", "message")
+    names = (
+        "run_started", "arm_resumed", "arm_started", "round_started", "replied", "arm_finished",
+        "message", "run_finished",
+    )  # fmt: skip
     return {
-        **{name: getattr(observer, name) for name in (*names, "run_finished")},
+        **{name: getattr(observer, name) for name in names},
         "round_finished": round_finished,
     }

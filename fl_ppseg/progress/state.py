@@ -33,6 +33,8 @@ class JobProgress:
     num_rounds: int
     started_at: float | None = None
     finished: bool = False
+    num_before: int = 0
+    """Rounds that an earlier start has done, whose times are not known."""
     round_seconds: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     mious: list[float] = field(default_factory=list)
@@ -40,7 +42,7 @@ class JobProgress:
     @property
     def num_rounds_done(self) -> int:
         """Rounds that have ended."""
-        return len(self.round_seconds)
+        return self.num_before + len(self.round_seconds)
 
     def round_began_at(self) -> float:
         """Clock time at which the round now under way began."""
@@ -79,6 +81,14 @@ class RunProgress:
         self.current = self.jobs.setdefault((arm, seed), new)
         self.current.started_at = now
         self.start_round(0)
+
+    def resume_arm(
+        self, arm: str, seed: int, num_done: int, losses: Sequence[float], mious: Sequence[float]
+    ) -> None:
+        """Notes the rounds of a job that an earlier start has done."""
+        job = self.jobs.setdefault((arm, seed), JobProgress(arm, seed, self.num_rounds))
+        job.num_before, job.losses, job.mious = num_done, list(losses), list(mious)
+        job.finished = num_done >= job.num_rounds
 
     def start_round(self, number: int) -> None:
         """Clears the replies of the round before."""
@@ -119,9 +129,10 @@ class RunProgress:
         own = self.current.round_seconds[1:]
         every = [s for job in self.jobs.values() for s in job.round_seconds[1:]]
         later = _mean(own) or _mean(every) or first
-        pending = sum(job.started_at is None for job in self.jobs.values())
+        waiting = [j for j in self.jobs.values() if j.started_at is None and not j.finished]
+        rounds = sum(job.num_rounds - job.num_before for job in waiting)
         arm = _job_seconds_left(self.current, first, later, now)
-        return arm, arm + pending * (first + (self.num_rounds - 1) * later)
+        return arm, arm + len(waiting) * first + (rounds - len(waiting)) * later
 
     def _start_phase(self, phase: str, num_expected: int) -> None:
         self.phase, self.num_done, self.num_expected, self.cities = phase, 0, num_expected, []
@@ -158,7 +169,7 @@ def _job_seconds_left(job: JobProgress, first: float, later: float, now: float) 
     rounds_left = max(job.num_rounds - job.num_rounds_done, 0)
     if job.finished or not rounds_left:
         return 0.0
-    under_way = later if job.num_rounds_done else first
+    under_way = later if job.round_seconds else first
     spent = now - job.round_began_at()
     return max(under_way - spent, 0.0) + (rounds_left - 1) * later
 

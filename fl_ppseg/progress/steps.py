@@ -3,7 +3,6 @@
 from typing import Self, TextIO
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -23,7 +22,7 @@ class StepProgress:
         self._console = console
         self._quiet = quiet
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True),
@@ -52,7 +51,7 @@ class StepProgress:
 
     def _update_bar(self, label: str, done: int, total: int) -> None:
         if label not in self._tasks:
-            self._tasks[label] = self._bars.add_task(escape(label), total=total)
+            self._tasks[label] = self._bars.add_task(label, total=total)
         self._bars.update(self._tasks[label], completed=done, total=total)
 
     def _write_quarter(self, label: str, done: int, total: int) -> None:

@@ -31,6 +31,7 @@ from fl_ppseg.report.scenes import DEMO_KEY, CipherGallery, ScenePanel, gallery_
 from fl_ppseg.report.series import collect
 from fl_ppseg.report.sheets import comparison_sheet, elsewhere_sheet, key_sheet
 from fl_ppseg.report.styles import ArmStyle, arm_styles
+from fl_ppseg.wording import counted
 
 MAX_REPORT = 512 * 2**20
 """Bytes of a report that is changed; its pictures are inside."""
@@ -163,9 +164,9 @@ def _subtitle(
     clients = {str(line["city"]) for line in lines if line["role"] == "train"}
     rounds = max((int(line["round"]) for line in lines), default=0)
     parts = [f"Run “{config.get('name', 'unnamed')}”"]
-    parts += [f"{len(clients)} training clients"] if clients else []
+    parts += [counted(len(clients), "training client")] if clients else []
     parts += [f"unseen: {', '.join(val_cities)}"] if val_cities else []
-    parts += [f"{rounds} rounds"] if rounds else []
+    parts += [counted(rounds, "round")] if rounds else []
     return text(" · ".join(parts))
 
 
@@ -178,7 +179,8 @@ def _comparison(
     theirs = " Published columns are of other runs, in their own setting (below)."
     own = f"Scores are the {_last_rounds(config)}.{spread}"
     note = f'<p class="note">{own}{theirs if sheet.source else ""}</p>'
-    return f"{table(sheet, _swatches(styles))}{note}{meanings(sheet)}"
+    how = "".join(f'<p class="note">{text(each)}</p>' for each in summary.get("notes", ()))
+    return f"{table(sheet, _swatches(styles))}{note}{how}{meanings(sheet)}"
 
 
 def _keys(summary: Mapping[str, Any], styles: Mapping[str, ArmStyle]) -> str:
@@ -203,7 +205,7 @@ def _last_rounds(config: Mapping[str, Any]) -> str:
     if not rounds:
         return "mean of the last rounds"
     return (
-        "those of the last round" if min(rounds) == 1 else f"mean of the last {min(rounds)} rounds"
+        "scores of the last round" if min(rounds) == 1 else f"mean of the last {min(rounds)} rounds"
     )
 
 

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from fl_ppseg.report.arms import ArmText, arm_texts
 from fl_ppseg.report.rows import ArmRow, arm_rows
@@ -112,7 +113,7 @@ def bare_table(note: str, padding: int = 1) -> Table:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, padding, 0, 0),
-        caption=escape(note),
+        caption=Text(note),
         caption_style="dim",
     )
 

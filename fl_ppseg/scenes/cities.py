@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fl_ppseg.errors import InputError
+from fl_ppseg.wording import counted
 
 RGB = tuple[int, int, int]
 
@@ -214,8 +215,8 @@ def split_sizes(total: int, counts: Mapping[str, int]) -> dict[str, int]:
         return {}
     if not counts or total < MIN_CITY_SIZE * len(counts):
         raise InputError(
-            f"{total} scenes for {len(counts)} cities: each city needs at least {MIN_CITY_SIZE}, "
-            f"ask for 0 or at least {max(1, MIN_CITY_SIZE * len(counts))}"
+            f"{counted(total, 'scene')} for {counted(len(counts), 'city')}: each city needs at "
+            f"least {MIN_CITY_SIZE}, ask for 0 or at least {max(1, MIN_CITY_SIZE * len(counts))}"
         )
     quota = {city: total * count / sum(counts.values()) for city, count in counts.items()}
     sizes = {city: max(MIN_CITY_SIZE, int(share)) for city, share in quota.items()}

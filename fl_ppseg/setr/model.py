@@ -14,6 +14,7 @@ from fl_ppseg.errors import InputError
 from fl_ppseg.setr.backbone import create_backbone
 from fl_ppseg.setr.canonical import InvariantPatchEmbed
 from fl_ppseg.setr.decoders import Levels, LinearHead, MLAHead, MLANeck, UpHead
+from fl_ppseg.setr.sizes import tensor_shapes
 
 if TYPE_CHECKING:
     from fl_ppseg.config import ModelConfig
@@ -136,23 +137,30 @@ def build_setr(
         seed: Draws all weights that are not loaded; the global generator stays untouched.
 
     Raises:
-        InputError: The settings do not fit each other, or published weights cannot be had.
+        InputError: The settings do not fit each other, make a model beyond the bounds of
+            `fl_ppseg.setr.sizes`, or published weights cannot be had.
     """
+    tensor_shapes(config, num_classes, image_size)
     with _seeded(seed):
-        backbone = create_backbone(
-            config.backbone,
-            image_size,
-            patch_size=config.patch_size,
-            embed_dim=config.embed_dim,
-            depth=config.depth,
-            num_heads=config.num_heads,
-            pretrained=config.pretrained,
-        )
-        if config.invariant is not None:
-            backbone.patch_embed = InvariantPatchEmbed(backbone.patch_embed, config.invariant)
-        taps = _taps(config.decoder, len(backbone.blocks), config.num_auxiliary)
-        build = _build_mla if config.decoder == "mla" else _build_up
-        return build(config, num_classes, backbone, taps)
+        return assemble(config, num_classes, image_size)
+
+
+def assemble(config: "ModelConfig", num_classes: int, image_size: tuple[int, int]) -> SETR:
+    """`build_setr` without its bounds, drawing from torch's generator as it is."""
+    backbone = create_backbone(
+        config.backbone,
+        image_size,
+        patch_size=config.patch_size,
+        embed_dim=config.embed_dim,
+        depth=config.depth,
+        num_heads=config.num_heads,
+        pretrained=config.pretrained,
+    )
+    if config.invariant is not None:
+        backbone.patch_embed = InvariantPatchEmbed(backbone.patch_embed, config.invariant)
+    taps = _taps(config.decoder, len(backbone.blocks), config.num_auxiliary)
+    build = _build_mla if config.decoder == "mla" else _build_up
+    return build(config, num_classes, backbone, taps)
 
 
 def build_architecture(

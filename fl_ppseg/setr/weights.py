@@ -19,6 +19,8 @@ from fl_ppseg.setr.backbone import fold_normalisation, normalisation
 from fl_ppseg.setr.canonical import InvariantPatchEmbed
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import BACKBONE_PREFIX, EMBEDDING_TENSORS, POSITION_TENSOR
+from fl_ppseg.setr.sizes import MAX_PARAMETERS, Shapes
+from fl_ppseg.tensor_file import Header, read_header
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +71,25 @@ def load_weights(model: SETR, path: Path) -> None:
     Raises:
         InputError: The file cannot be read, or its tensors do not fit the model.
     """
-    state, grid, form = _read(path)
+    state, grid, form = _read(path, model)
+    fit_weights(model, state, path, grid, form)
+
+
+def fit_weights(
+    model: SETR, state: State, path: Path, grid: tuple[int, int] | None, form: str | None
+) -> None:
+    """Take tensors over into a model, as `load_weights` does with those of a file.
+
+    Args:
+        model: The model.
+        state: The tensors by name.
+        path: Where they come from, as an error names it.
+        grid: (grid_h, grid_w) of their position embedding, where it is known.
+        form: Canonical form that their embedding reads, where it is known.
+
+    Raises:
+        InputError: They do not fit the model.
+    """
     if form is not None and form != _form(model):
         raise InputError(
             f"{path}: its embedding reads {form}, the model's {_form(model) or 'images'}; "
@@ -104,18 +124,61 @@ def _named(form: str | None) -> list[str]:
     return [] if form is None else [form]
 
 
-def _read(path: Path) -> tuple[State, tuple[int, int] | None, str | None]:
-    """Tensors of a file; grid and canonical form of its embedding, where the file tells."""
+def check_weights_file(path: Path) -> Header:
+    """Look at a weights file before any work is done for it; none of its tensors is read.
+
+    Raises:
+        InputError: It is no .safetensors file, or holds more than any model here has.
+    """
+    try:
+        header = read_header(path)
+    except InputError as error:
+        raise InputError(
+            f"cannot read weights: {error}; model.weights wants a .safetensors file"
+        ) from None
+    if header.num_elements > MAX_PARAMETERS:
+        raise InputError(
+            f"cannot read weights: {path}: {header.num_elements / 1e6:,.0f} million numbers, at "
+            f"most {MAX_PARAMETERS / 1e6:,.0f} million are read"
+        )
+    return header
+
+
+def _read(path: Path, model: SETR) -> tuple[State, tuple[int, int] | None, str | None]:
+    """Tensors of a file; grid and canonical form of its embedding, where the file tells.
+
+    What is larger than the model's tensor of the same name, but for what may differ, is not read.
+    """
+    header = check_weights_file(path)
+    _check_shapes(header.shapes, model, path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            grid = (file.metadata() or {}).get("grid", "")
+            state = {name: file.get_tensor(name) for name in header.shapes}
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(
             f"cannot read weights from {path} ({error}); model.weights wants a .safetensors file"
         ) from error
-    found = re.fullmatch(r"(\d+)x(\d+)(?:/([\w-]+))?", grid)
+    found = re.fullmatch(r"(\d{1,6})x(\d{1,6})(?:/([\w-]+))?", header.metadata.get("grid", ""))
     return (state, (int(found[1]), int(found[2])), found[3]) if found else (state, None, None)
+
+
+def _check_shapes(shapes: Shapes, model: SETR, path: Path) -> None:
+    """Refuse, by the header alone, tensors that fit no tensor of the model, however loaded."""
+    if not any(name.startswith(BACKBONE_PREFIX) for name in shapes):
+        return  # timm's own: resampled first
+    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    differing = {*EMBEDDING_TENSORS, POSITION_TENSOR}
+    fixed = {
+        name: shape
+        for name, shape in shapes.items()
+        if name not in differing and not name.endswith(CLASSIFIER_SUFFIXES)
+    }
+    wanted = {
+        name: shape
+        for name, shape in own.items()
+        if name not in differing and not name.endswith(CLASSIFIER_SUFFIXES)
+    }
+    _refuse_misfits(fixed, wanted, set(), path)
 
 
 def _from_timm(state: State, model: SETR) -> tuple[State, tuple[int, int] | None]:
@@ -181,13 +244,18 @@ def _other_embedding(state: State, model: SETR) -> set[str]:
 
 def _check_fit(state: State, model: SETR, fresh: set[str], path: Path) -> None:
     """Name the tensors that are missing, unknown or of another shape."""
-    own = model.state_dict()
-    problems = [f"lacks {name}" for name in own if name not in state and name not in fresh]
-    problems += [f"has an unknown {name}" for name in state if name not in own]
+    given = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    _refuse_misfits(given, own, fresh, path)
+
+
+def _refuse_misfits(given: Shapes, own: Shapes, fresh: set[str], path: Path) -> None:
+    problems = [f"lacks {name}" for name in own if name not in given and name not in fresh]
+    problems += [f"has an unknown {name}" for name in given if name not in own]
     problems += [
-        f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}"
+        f"{name} is {given[name]}, not {own[name]}"
         for name in own
-        if name in state and state[name].shape != own[name].shape
+        if name in given and given[name] != own[name]
     ]
     if problems:
         shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" * (len(problems) > 3))

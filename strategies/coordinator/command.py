@@ -11,11 +11,13 @@ from fl_ppseg.command_line import Parser
 from fl_ppseg.config import load_config, validate
 from fl_ppseg.deployment.certificates import Pair, expiry
 from fl_ppseg.deployment.cities import load_cities
+from fl_ppseg.deployment.identity import fingerprint
 from fl_ppseg.deployment.templates import CHECKOUT, KINDS, write_templates
 from fl_ppseg.errors import InputError, RunError
+from fl_ppseg.progress import say
 from fl_ppseg.run_folder import RunFolder, is_finished
 from fl_ppseg.verbs import Verb, dispatch
-from strategies.coordinator.enrolment import bring_in_line, enrol
+from strategies.coordinator.enrolment import bring_in_line, enrol, revoke
 from strategies.coordinator.home import Home, Settings
 from strategies.coordinator.serving import serve
 from strategies.coordinator.submission import carry_out, check_app
@@ -32,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbs = {
         "init": Verb("make the coordinator's folder and certificates", _init),
         "enrol": Verb("admit a city's node by its public key", _enrol),
+        "revoke": Verb("admit a city's node no longer, at once", _revoke),
         "start": Verb("run SuperLink and proxy until Ctrl-C", _start),
         "run": Verb("train a run folder with the enrolled nodes, or go on with it", _run),
         "stop": Verb("stop the run that is under way", _stop),
@@ -66,7 +69,7 @@ def _init(parser: Parser, argv: Sequence[str]) -> int:
     add("--key", type=Path, metavar="PEM", help="the key of --certificate")
     add("--ca", type=Path, metavar="PEM", help="the authority of --certificate, for the nodes")
     add("--renew", action="store_true", help="make new certificates in a folder that is there")
-    add("--insecure-for-tests", action="store_true", help="no TLS, no enrolment, no proxy")
+    add("--insecure-for-tests", action="store_true", help="no TLS, enrolment, proxy; loopback only")
     options = parser.parse_args(argv)
     home = Home(options.home)
     if home.settings_file.exists() and not options.renew:
@@ -115,12 +118,34 @@ def _enrol(parser: Parser, argv: Sequence[str]) -> int:
     if home.settings.insecure:
         raise InputError(f"{home.folder}: insecure, so nobody is enrolled")
     print(f"{options.city} {enrol(home, options.city, options.key, replace=options.replace)}")
+    if not _tell_the_link(home):
+        _say("admitted at the next start")
+    return 0
+
+
+def _revoke(parser: Parser, argv: Sequence[str]) -> int:
+    _home(parser)
+    parser.add_argument("city", metavar="CITY", help="whose node is admitted no longer")
+    options = parser.parse_args(argv)
+    home = Home(options.home)
+    if home.settings.insecure:
+        raise InputError(f"{home.folder}: insecure, so nobody is enrolled")
+    print(f"{options.city} {revoke(home, options.city)} revoked")
+    if _tell_the_link(home):
+        _say("its next request is refused; a run that needs it waits, or goes on with a quorum")
+    else:
+        _say("no SuperLink answers; if one runs, start it again, else it is refused from its start")
+    return 0
+
+
+def _tell_the_link(home: Home) -> bool:
+    """Bring a SuperLink that runs in line with who is enrolled; False: none answers."""
     try:
         with SuperLink(home) as link:
             bring_in_line(home, link)
     except NoAnswerError:
-        _say("admitted at the next start")
-    return 0
+        return False
+    return True
 
 
 def _start(parser: Parser, argv: Sequence[str]) -> int:
@@ -155,7 +180,7 @@ def _run(parser: Parser, argv: Sequence[str]) -> int:
     table, report = conclude(config, run)
     console = Console()
     console.print(table)
-    console.print(f"report: {report}", soft_wrap=True, highlight=False)
+    say(console, f"report: {report}")
     return 0
 
 
@@ -178,6 +203,8 @@ def _status(parser: Parser, argv: Sequence[str]) -> int:
     home = Home(options.home)
     if not home.settings.insecure:
         print(f"certificate valid until {expiry(home.server.certificate):%Y-%m-%d}")
+    for city, path in home.revoked():
+        print(f"{city}: revoked ({fingerprint(path)})")
     with SuperLink(home) as link:
         online = {node.city for node in link.nodes() if node.is_online}
         for city in home.enrolled():
@@ -203,6 +230,7 @@ def _template(parser: Parser, argv: Sequence[str]) -> int:
     add("--runs", type=Path, required=True, metavar="DIR", help="where run folders lie")
     add("--user", default="fl-coordinator", metavar="USER", help="who runs it (fl-coordinator)")
     add("--out", type=Path, default=Path(), metavar="DIR", help="where to write (here)")
+    add("--max-memory", type=int, default=16, metavar="GIB", help="memory of all of it (16 GiB)")
     add("kind", choices=KINDS, help="what to write")
     options = parser.parse_args(argv)
     home = Home(options.home)
@@ -215,6 +243,7 @@ def _template(parser: Parser, argv: Sequence[str]) -> int:
         "user": options.user,
         "uid": owner.st_uid,
         "gid": owner.st_gid,
+        "memory_max": f"{options.max_memory}G",
     }
     for path in write_templates("coordinator", options.kind, options.out, values):
         print(path)

@@ -1,14 +1,16 @@
 """Who may take part: a public key for each city, in the coordinator's folder and the SuperLink.
 
-The folder is what counts; the SuperLink is brought in line with it at every start and enrolment.
+The folder is what counts. The proxy's gate looks at it for every request; the SuperLink is brought
+in line with it at every start, enrolment and revocation.
 """
 
+import hashlib
 from pathlib import Path
 
-from fl_ppseg.deployment.cities import NAME
+from fl_ppseg.city_names import deployed_city
 from fl_ppseg.deployment.identity import fingerprint, read_public_key
 from fl_ppseg.errors import InputError
-from fl_ppseg.files import write_atomically
+from fl_ppseg.files import sync, write_atomically
 from strategies.coordinator.home import Home
 from strategies.coordinator.superlink import SuperLink
 
@@ -28,9 +30,14 @@ def enrol(home: Home, city: str, public: Path, *, replace: bool) -> str:
     Raises:
         InputError: The city has another key, the key is another city's, or it is none.
     """
-    if not NAME.fullmatch(city):
-        raise InputError(f"{city!r} is no name of a city: letters, digits, dot, dash, underscore")
+    deployed_city(city)
     key = read_public_key(public)
+    for other, path in home.revoked():
+        if read_public_key(path) == key:
+            raise InputError(
+                f"{public}: this key was revoked (of {other}) and stays so; its owner makes "
+                "another: python -m clients.node init with a new --home"
+            )
     for other, path in home.enrolled().items():
         is_same_key = read_public_key(path) == key
         if other != city and is_same_key:
@@ -40,8 +47,38 @@ def enrol(home: Home, city: str, public: Path, *, replace: bool) -> str:
                 f"{city} is enrolled with another key ({fingerprint(path)}); add --replace if its "
                 "owner has told you of the new one"
             )
+    before = home.enrolled().get(city)
+    if before is not None and read_public_key(before) != key:
+        _set_aside(home, city, before)
     write_atomically(home.nodes / f"{city}.pub", public.read_bytes())
     return fingerprint(public)
+
+
+def revoke(home: Home, city: str) -> str:
+    """Admit a city's node no longer; its key is kept among the revoked ones.
+
+    Returns:
+        The key's fingerprint.
+
+    Raises:
+        InputError: The city is not enrolled.
+    """
+    path = home.enrolled().get(city)
+    if path is None:
+        names = ", ".join(home.enrolled()) or "nobody"
+        raise InputError(f"{city!r} is not enrolled; enrolled: {names}")
+    told = fingerprint(path)
+    _set_aside(home, city, path)
+    return told
+
+
+def _set_aside(home: Home, city: str, path: Path) -> None:
+    """Move a key among the revoked ones: Flower's SuperLink takes no key a second time."""
+    home.revoked_nodes.mkdir(exist_ok=True, mode=0o700)  # a folder of an earlier version has none
+    digest = hashlib.sha256(read_public_key(path)).hexdigest()[:16]
+    path.replace(home.revoked_nodes / f"{city}~{digest}.pub")
+    sync(home.revoked_nodes)
+    sync(home.nodes)
 
 
 def bring_in_line(home: Home, link: SuperLink) -> None:

@@ -42,7 +42,10 @@ class Home:
         self.link = Pair(self.folder / "link.crt", self.folder / "link.key")
         self.proxy_config = self.folder / "proxy.cfg"
         self.proxy_pem = self.folder / "proxy.pem"
+        self.proxy_script = self.folder / "proxy.lua"
+        self.gate = self.folder / "gate.sock"
         self.nodes = self.folder / "nodes"
+        self.revoked_nodes = self.folder / "revoked"
         self.database = self.folder / "state.db"
         self.flower = self.folder / "flwr"
         self.logs = self.folder / "logs"
@@ -72,7 +75,7 @@ class Home:
         private_folder(self.folder)
         if not settings.insecure:
             self._certify(settings, days, given)
-        for folder in (self.nodes, self.flower, self.logs):
+        for folder in (self.nodes, self.revoked_nodes, self.flower, self.logs):
             folder.mkdir(exist_ok=True, mode=0o700)
         save_settings(settings, self.settings_file)
 
@@ -89,6 +92,11 @@ class Home:
     def enrolled(self) -> dict[str, Path]:
         """Public keys by city."""
         return {path.stem: path for path in sorted(self.nodes.glob("*.pub"))}
+
+    def revoked(self) -> list[tuple[str, Path]]:
+        """Keys that are admitted no longer, each with the city that had it."""
+        found = sorted(self.revoked_nodes.glob("*~*.pub"))
+        return [(path.stem.rpartition("~")[0], path) for path in found]
 
     def _certify(self, settings: Settings, days: int, given: tuple[Pair, Path] | None) -> None:
         if given is not None:

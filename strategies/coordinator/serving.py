@@ -14,6 +14,7 @@ from fl_ppseg.deployment.services import (
 )
 from fl_ppseg.errors import InputError, RunError
 from strategies.coordinator.enrolment import bring_in_line
+from strategies.coordinator.gate import Gate
 from strategies.coordinator.home import LINK_HOST, Home, Settings
 from strategies.coordinator.proxy import haproxy, write_proxy
 from strategies.coordinator.superlink import NoAnswerError, SuperLink
@@ -38,21 +39,26 @@ def serve(home: Home, say: Say) -> None:
     for port in {settings.port, settings.link_port}:
         _check_free(settings, port)
     with Supervisor(say) as supervisor:
-        supervisor.start(_superlink(home))
+        supervisor.start(superlink(home))
         with SuperLink(home) as link:
             _wait(link, supervisor, home)
             if not settings.insecure:
                 bring_in_line(home, link)
-        if proxy is not None:
+        if proxy is None:
+            say(_welcome(home))
+            supervisor.watch()
+            return
+        with Gate(home):
             supervisor.start(proxy)
-        say(_welcome(home))
-        supervisor.watch()
+            say(_welcome(home))
+            supervisor.watch()
 
 
-def _superlink(home: Home) -> Service:
+def superlink(home: Home) -> Service:
+    """The SuperLink, on the loopback; without TLS and enrolment where that was asked for."""
     settings = home.settings
     if settings.insecure:
-        link = ["--insecure", "--host", settings.bind or "0.0.0.0", "--port", str(settings.port)]
+        link = ["--insecure", "--host", settings.bind or LINK_HOST, "--port", str(settings.port)]
     else:
         link = [
             *("--host", LINK_HOST, "--port", str(settings.link_port)),
@@ -126,6 +132,7 @@ def _welcome(home: Home) -> str:
     settings = home.settings
     address = f"{settings.hosts[0]}:{settings.port}"
     if settings.insecure:
-        return f"WARNING: no TLS and no enrolment; anybody who reaches {address} gives orders"
+        where = f"{settings.bind or LINK_HOST}:{settings.port}"
+        return f"WARNING: no TLS and no enrolment; anybody who reaches {where} gives orders"
     cities = ", ".join(home.enrolled()) or "nobody yet"
     return f"ready: nodes call {address}; enrolled: {cities}; Ctrl-C stops"

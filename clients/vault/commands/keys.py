@@ -1,21 +1,25 @@
 """Verbs for keys: new, backup, restore, rotate, retire."""
 
-import getpass
-import stat
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from clients.vault.backup import back_up, restore
+from clients.vault.backup import back_up, open_backup, restore
 from clients.vault.commands.options import add_owner
+from clients.vault.floor import FLOOR, make_floor
 from clients.vault.keyring import Vault, owners_vault
-from clients.vault.rotation import Generation, destroy, generations, rotate
+from clients.vault.layout import KEY_FILE
+from clients.vault.passphrases import Passphrase, from_file, typed
+from clients.vault.retirement import Doomed, damages, destroy, doomed
+from clients.vault.rotation import is_rotating, rotate
 from fl_ppseg.command_line import Parser
 from fl_ppseg.errors import InputError
 from fl_ppseg.verbs import Verb
 
 
 def _new(parser: Parser, argv: Sequence[str]) -> int:
-    add_owner(parser)
+    add_owner(parser, deployed=True)
     options = parser.parse_args(argv)
     vault = Vault(options.vault / options.city)
     with vault.lock():
@@ -24,6 +28,8 @@ def _new(parser: Parser, argv: Sequence[str]) -> int:
                 f"{vault.key_path}: exists and is never overwritten; `rotate` makes a new one"
             )
         print(f"{vault.key_path}: new master key, fingerprint {vault.key.fingerprint}")
+        make_floor(vault.folder)
+    print(f"{vault.folder / FLOOR}: your floor, below what no config goes; read it, and change it")
     print("back it up: whoever loses it cannot decrypt, and nobody else can make it again")
     return 0
 
@@ -34,10 +40,13 @@ def _backup(parser: Parser, argv: Sequence[str]) -> int:
     _add_passphrase(parser)
     options = parser.parse_args(argv)
     vault = owners_vault(options.vault, options.city)
-    passphrase = _passphrase(options.passphrase_file, twice=True)
+    passphrase = _passphrase(options.passphrase_file, seals=True)
     with vault.lock():
-        number = back_up(vault, options.city, options.to, passphrase)
-    print(f"{options.to}: {number} files of {vault.folder}, sealed with the passphrase")
+        names = back_up(vault, options.city, options.to, passphrase.text)
+        flaws = damages(vault)
+    print(f"{options.to}: {len(names)} files of {vault.folder}, sealed with the passphrase")
+    for flaw in flaws:
+        print(f"WARNING: backed up as it is: {flaw}", file=sys.stderr)
     return 0
 
 
@@ -49,10 +58,23 @@ def _restore(parser: Parser, argv: Sequence[str]) -> int:
     _add_passphrase(parser)
     options = parser.parse_args(argv)
     folder = options.vault / options.city
-    passphrase = _passphrase(options.passphrase_file, twice=False)
-    number = restore(folder, options.city, options.source, passphrase)
-    key = owners_vault(options.vault, options.city).key
-    print(f"{folder}: {number} files restored, master key {key.fingerprint}")
+    if os.path.lexists(folder / KEY_FILE):
+        raise InputError(
+            f"{folder}: holds a master key, and keys are never overwritten; choose another --vault"
+        )
+    passphrase = _passphrase(options.passphrase_file, seals=False)
+    backup = open_backup(options.source, options.city, passphrase)
+    vault = Vault(folder)
+    with vault.lock():
+        restore(vault, backup)
+        key = vault.key
+    print(f"{folder}: {len(backup.files)} files restored, master key {key.fingerprint}")
+    if backup.is_of_earlier_reading:
+        print(
+            "this backup was sealed by a version that read the passphrase otherwise: make a new "
+            "one, and it opens with the passphrase as you type it",
+            file=sys.stderr,
+        )
     return 0
 
 
@@ -78,23 +100,36 @@ def _retire(parser: Parser, argv: Sequence[str]) -> int:
         raise InputError(f"{folder}: no vault; check --vault and --city")
     vault = Vault(folder)
     with vault.lock():
-        doomed = [g for g in generations(vault) if options.all or not g.is_current]
-        if not doomed:
+        found = doomed(vault, all_keys=options.all)
+        if not found:
             raise InputError(f"{folder}: no retired key; --all destroys the master key too")
+        if not options.all and is_rotating(vault):
+            raise InputError(
+                f"{folder}: a rotation was cut short, and the key of today lies among the retired "
+                "ones; run `rotate` again, which finishes it, then this"
+            )
         if options.confirm != options.city:
             raise InputError(
-                f"{_lost(doomed)} could never be decrypted again, and no key comes back; add "
+                f"{_lost(found)} could never be decrypted again, and no key comes back; add "
                 f"--confirm {options.city} if that is what you want"
             )
-        for generation in doomed:
-            destroy(generation)
-            print(f"destroyed key {generation.fingerprint}")
-            for name, record in generation.records.items():
-                images = f"{len(record.train)} images and {len(record.heldout)} held out"
-                print(f"  never to be decrypted again: record {name}, {images}")
+        for each in found:
+            destroy(vault, each)
+            _say_destroyed(each)
     print("backups and copies of the vault still hold them; destroy these too")
     print("a private embedding on a node is as good as its key; `withdraw` removes it")
     return 0
+
+
+def _say_destroyed(each: Doomed) -> None:
+    about = ", which was begun earlier" if each.is_begun else ""
+    about += ", which could not be read" if each.flaw else ""
+    print(f"destroyed key {each.name}{about}")
+    for name, record in each.records.items():
+        images = "damaged already"
+        if record is not None:
+            images = f"{len(record.train)} images and {len(record.heldout)} held out"
+        print(f"  never to be decrypted again: record {name}, {images}")
 
 
 def _add_passphrase(parser: Parser) -> None:
@@ -102,28 +137,23 @@ def _add_passphrase(parser: Parser) -> None:
         "--passphrase-file",
         type=Path,
         metavar="FILE",
-        help="first line: the passphrase; without it, it is asked for",
+        help="one line: the passphrase; without it, it is asked for",
     )
 
 
-def _lost(doomed: list[Generation]) -> str:
-    number = sum(len(generation.records) for generation in doomed)
-    return f"{len(doomed)} key(s) would be destroyed, {number} shard(s)"
+def _lost(found: list[Doomed]) -> str:
+    number = sum(len(each.records) for each in found)
+    return f"{len(found)} key(s) would be destroyed, {number} shard(s)"
 
 
-def _passphrase(path: Path | None, twice: bool) -> str:
+def _passphrase(path: Path | None, *, seals: bool) -> Passphrase:
     """From a file that is its owner's alone, or from the terminal; never from an argument."""
-    if path is not None:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise InputError(f"{path}: open to others; run chmod 600 on it")
-        return (path.read_text("utf-8").splitlines() or [""])[0]
-    try:
-        given = getpass.getpass("Passphrase: ")
-        if twice and getpass.getpass("Once more: ") != given:
-            raise InputError("the two passphrases differ; begin again")
-    except EOFError:
-        raise InputError("no terminal to ask for a passphrase; give --passphrase-file") from None
-    return given
+    if path is None:
+        return typed(twice=seals)
+    passphrase = from_file(path, seals=seals)
+    if passphrase.remark is not None:
+        print(passphrase.remark, file=sys.stderr)
+    return passphrase
 
 
 VERBS = {

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from clients.policy import load_policy
-from clients.vault.commands.options import add_city, add_node, add_vault
+from clients.vault.commands.options import add_city, add_node, add_owner, add_vault
 from clients.vault.inspection import describe, summary, verify
-from clients.vault.keyring import owners_vault
-from clients.vault.node_folder import POLICY, withdraw
+from clients.vault.keyring import Vault, owners_vault
+from clients.vault.node_directory import NodeDirectory
+from clients.vault.node_folder import policy_of, withdraw
 from clients.vault.plain_tree import unfinished, warning
 from clients.vault.rotation import generations
 from fl_ppseg.command_line import Parser
@@ -18,10 +18,9 @@ def _verify(parser: Parser, argv: Sequence[str]) -> int:
     add_node(parser)
     add_vault(parser, required=False)
     options = parser.parse_args(argv)
-    vault = None
-    if options.vault is not None:
-        vault = owners_vault(options.vault, load_policy(options.node / POLICY).city)
-    found = verify(options.node, vault)
+    with NodeDirectory.open(options.node) as node:
+        vault = None if options.vault is None else owners_vault(options.vault, node.city)
+        found = verify(node, vault)
     for line in found.good:
         print(f"good: {line}")
     for line in found.problems:
@@ -39,16 +38,13 @@ def _show(parser: Parser, argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     if options.node is None and (options.vault is None or options.city is None):
         raise InputError("nothing to show; give --vault and --city, or --node, or all three")
-    if options.vault is not None:
-        city = options.city or load_policy(options.node / POLICY).city
-        vault = owners_vault(options.vault, city)
-        for generation in generations(vault):
-            kind = "master key" if generation.is_current else "retired key"
-            print(f"{kind} {generation.fingerprint}: salts of {len(generation.records)} shard(s)")
-        if (out := unfinished(vault)) is not None:
-            print(warning(out))
-    if options.node is not None:
-        policy = load_policy(options.node / POLICY)
+    if options.node is None:
+        _show_vault(owners_vault(options.vault, options.city))
+        return 0
+    with NodeDirectory.open(options.node, options.city) as node:
+        if options.vault is not None:
+            _show_vault(owners_vault(options.vault, node.city))
+        policy = policy_of(options.node, node.city)
         print(f"{options.node}: {describe(policy)}")
         for name, arm in policy.arms.items():
             print(f"  arm {name}: {arm.protection.note if arm.protection else arm.embedding}")
@@ -58,18 +54,32 @@ def _show(parser: Parser, argv: Sequence[str]) -> int:
     return 0
 
 
+def _show_vault(vault: Vault) -> None:
+    for generation in generations(vault):
+        kind = "master key" if generation.is_current else "retired key"
+        print(f"{kind} {generation.fingerprint}: salts of {len(generation.records)} shard(s)")
+    if (out := unfinished(vault)) is not None:
+        print(warning(out))
+
+
 def _withdraw(parser: Parser, argv: Sequence[str]) -> int:
     add_node(parser)
-    add_vault(parser, required=False)
-    add_city(parser)
+    add_owner(parser)
     options = parser.parse_args(argv)
-    vault = options.vault and owners_vault(options.vault, options.city)
-    removed = withdraw(options.node, options.city)
+    folder = options.vault / options.city
+    if not folder.is_dir():  # a vault without keys still knows what it handed over
+        raise InputError(f"{folder}: no such vault; expected the one that {options.node} is of")
+    vault = Vault(folder)
+    with NodeDirectory.open(options.node, options.city) as node:
+        removed, left = withdraw(node, vault)
     print(f"{options.node}: {options.city} has withdrawn; {len(removed)} folder(s) removed")
     for path in removed:
-        print(f"  {path.parent.name}/{path.name}")
-    if vault:
-        print(f"the keys in {vault.folder} stay; `retire` destroys them")
+        print(f"  {path}")
+    for path in left:
+        print(
+            f"  {path} stays: this vault did not hand it over; look at it, then remove it yourself"
+        )
+    print(f"the keys in {vault.folder} stay; `retire` destroys them")
     print(
         "what was copied elsewhere is still there, and weights that were trained stay as they are"
     )

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from fl_ppseg.city_names import deployed_city, folder_city
 from fl_ppseg.command_line import Parser
-from fl_ppseg.errors import InputError
 
 
 def add_vault(parser: Parser, required: bool = True) -> None:
@@ -13,17 +13,28 @@ def add_vault(parser: Parser, required: bool = True) -> None:
     )
 
 
-def add_city(parser: Parser, required: bool = True) -> None:
-    """The option that names the owner's city."""
+def add_city(parser: Parser, required: bool = True, *, deployed: bool = False) -> None:
+    """The option that names the owner's city.
+
+    Args:
+        parser: Of the verb.
+        required: Whether the verb needs it.
+        deployed: Whether node and coordinator have to take the name too. Other verbs take what a
+            folder can be called: keys of earlier versions stay of use.
+    """
     parser.add_argument(
-        "--city", type=city_name, required=required, metavar="NAME", help="whose images: your city"
+        "--city",
+        type=deployed_city if deployed else folder_city,
+        required=required,
+        metavar="NAME",
+        help="whose images: your city",
     )
 
 
-def add_owner(parser: Parser) -> None:
+def add_owner(parser: Parser, *, deployed: bool = False) -> None:
     """The options that name an owner's vault."""
     add_vault(parser)
-    add_city(parser)
+    add_city(parser, deployed=deployed)
 
 
 def add_node(parser: Parser, required: bool = True) -> None:
@@ -36,14 +47,3 @@ def add_node(parser: Parser, required: bool = True) -> None:
 def absolute(text: str) -> Path:
     """A path as it stays when somebody else reads it."""
     return Path(text).absolute()
-
-
-def city_name(text: str) -> str:
-    """The name of a city, which is a folder's too.
-
-    Raises:
-        InputError: It cannot be one.
-    """
-    if not text.isprintable() or "/" in text or text.startswith(".") or not text.strip():
-        raise InputError(f"--city {text!r} names no folder; give a plain name such as aachen")
-    return text

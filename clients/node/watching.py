@@ -1,0 +1,164 @@
+"""A request's process under watch: what it tells of itself, and what is said when it ends badly.
+
+Limits of the system end the process without a word: by a signal, or from within a library. The
+coordinator is then told so by the process that watched, and the next request is
+answered. A process that somebody killed (SIGKILL: an administrator, or Linux that ran out of
+memory) is asked for again instead, as after a power cut.
+"""
+
+import signal
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.common.constant import SubStatus
+from flwr.common.serde import message_from_proto
+from flwr.proto.message_pb2 import Message as MessageProto
+from flwr.proto.runtime_pb2 import (
+    PullAppMessagesRequest,
+    PullAppMessagesResponse,
+    PullTaskInputRequest,
+    PullTaskInputResponse,
+    PushAppMessagesRequest,
+    PushAppMessagesResponse,
+)
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.supernode.runtime.run_clientapp import push_message, push_task_output
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from clients.node.limits import Limits
+from fl_ppseg.messages import FAILED
+
+OUT_OF_MEMORY, LOST = 77, 78
+"""Exit statuses of a request's process that had no memory for its request, or lost the SuperNode.
+Others are those of libraries, which end a process that gets no memory or no threads."""
+MAX_TOLD = 2**20
+"""Bytes of one word of a request's process."""
+HAND_OVER_SECONDS = 600.0
+"""How long an answer that is on its way may go on past the time limit."""
+NOT_OURS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+"""Signals that somebody sent; what a process does to itself ends it with others."""
+TASK, MESSAGE, ANSWERED = b"T", b"M", b"A"
+
+
+class Told:
+    """Flower's client of the SuperNode, which tells a pipe what goes through it."""
+
+    def __init__(self, client: RuntimeHttpClient, tells: Connection) -> None:
+        self._client = client
+        self._tells = tells
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def PullTaskInput(self, request: PullTaskInputRequest) -> PullTaskInputResponse:  # noqa: N802
+        """Tell which task it is."""
+        found = self._client.PullTaskInput(request)
+        ids = (found.task_id, found.run.run_id, found.context.node_id)
+        self._tells.send_bytes(TASK + " ".join(map(str, ids)).encode())
+        return found
+
+    def PullMessages(  # noqa: N802
+        self, request: PullAppMessagesRequest
+    ) -> PullAppMessagesResponse:
+        """Tell which message it is, before its content comes."""
+        found = self._client.PullMessages(request)
+        for message in found.messages_list[:1]:
+            self._tells.send_bytes(MESSAGE + message.SerializeToString())
+        return found
+
+    def PushMessages(  # noqa: N802
+        self, request: PushAppMessagesRequest
+    ) -> PushAppMessagesResponse:
+        """Tell that there is an answer."""
+        self._tells.send_bytes(ANSWERED)
+        return self._client.PushMessages(request)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a request's process ended."""
+
+    why: str = ""
+    """What ended it, for a person; nothing: it has answered."""
+    reply: Message | None = None
+    """What the coordinator is to be told in its place; none: it cannot be told."""
+    ids: tuple[int, int, int] = (0, 0, 0)
+    """Of task, run and node."""
+
+    def push(self, client: RuntimeHttpClient) -> None:
+        """Tell the coordinator."""
+        assert self.reply is not None
+        _, run_id, node_id = self.ids
+        push_message(client, self.reply, Context(run_id, node_id, {}, RecordDict(), {}))
+        push_task_output(client, None, SubStatus.FAILED, self.why)
+
+
+def watch(child: BaseProcess, hears: Connection, limits: Limits) -> Ended:
+    """Wait until a request's process has ended, and end it when its time is over.
+
+    Args:
+        child: The process.
+        hears: The other end of what it tells.
+        limits: What it may take; memory and processor time it holds itself.
+    """
+    end = time.monotonic() + limits.seconds
+    told: dict[bytes, bytes] = {}
+    late = False
+    while child.is_alive():
+        more = HAND_OVER_SECONDS if ANSWERED in told else 0.0
+        left = end + more - time.monotonic()
+        if left <= 0:
+            late = True
+            child.kill()
+            child.join()
+        elif hears.closed:
+            child.join(left)
+        elif hears in wait([hears, child.sentinel], left):
+            _listen(hears, told)
+    child.join()
+    while not hears.closed and hears.poll():
+        _listen(hears, told)
+    if child.exitcode == 0:
+        return Ended()
+    why = _limit(child.exitcode or 0, late, limits)
+    if why is None or ANSWERED in told:
+        return Ended(why or f"its process ended with status {child.exitcode}")
+    return _in_its_place(told, why)
+
+
+def _listen(hears: Connection, told: dict[bytes, bytes]) -> None:
+    try:
+        word = hears.recv_bytes(MAX_TOLD)
+    except (EOFError, OSError):
+        hears.close()
+        return
+    if word[:1] in (TASK, MESSAGE, ANSWERED):
+        told.setdefault(word[:1], word[1:])
+
+
+def _limit(status: int, late: bool, limits: Limits) -> str | None:
+    """Which limit ended a process; none: something else did."""
+    if late:
+        return f"a request took more than the {limits.seconds:g} s that this node gives"
+    if status == -signal.SIGXCPU:
+        return "a request took more processor time than this node gives"
+    if status == LOST or (status < 0 and -status in NOT_OURS):
+        return None
+    return f"a request wanted more memory or threads than this node gives ({limits.memory:g} GiB)"
+
+
+def _in_its_place(told: dict[bytes, bytes], why: str) -> Ended:
+    """The reply to a message whose process is gone; what that told may be anything."""
+    try:
+        task, run, node = map(int, told[TASK].split())
+        message = message_from_proto(MessageProto.FromString(told[MESSAGE]))
+    except (KeyError, ValueError, DecodeError):
+        return Ended(why)
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = task, run, node
+    text = f"the node failed: {why}; its owner can raise it (--max-memory, --max-seconds)"
+    return Ended(why, Message(Error(FAILED, text), reply_to=message), (task, run, node))

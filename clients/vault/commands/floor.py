@@ -1,0 +1,25 @@
+"""The verb for the owner's floor: make it where it is missing, and show it."""
+
+from collections.abc import Sequence
+
+from clients.vault.commands.options import add_owner
+from clients.vault.floor import FLOOR, make_floor, read_floor
+from clients.vault.keyring import owners_vault
+from fl_ppseg.command_line import Parser
+from fl_ppseg.verbs import Verb
+
+
+def _floor(parser: Parser, argv: Sequence[str]) -> int:
+    add_owner(parser)
+    options = parser.parse_args(argv)
+    vault = owners_vault(options.vault, options.city)
+    with vault.lock():
+        made = make_floor(vault.folder)
+    read_floor(vault.folder)
+    path = vault.folder / FLOOR
+    print(f"# {path}{': made, with the defaults' if made else ''}")
+    print(path.read_text("utf-8"), end="")
+    return 0
+
+
+VERBS = {"floor": Verb("show below what no config goes; make it where it is missing", _floor)}

@@ -1,0 +1,161 @@
+"""Verbs for what simulations left on the owners' side of this machine: list, clear."""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from clients.vault.clearance import Clearance, clear, planned
+from clients.vault.commands.options import absolute
+from clients.vault.simulations import Kept, Run, cities_in, is_marked, kept_in, runs_in
+from clients.vault.wording import age_text, counted, size_text
+from fl_ppseg.command_line import Parser
+from fl_ppseg.directory import Directory
+from fl_ppseg.errors import InputError
+from fl_ppseg.files import vaults_folder
+from fl_ppseg.verbs import Verb
+
+
+def _list(parser: Parser, argv: Sequence[str]) -> int:
+    _add_vaults(parser)
+    options = parser.parse_args(argv)
+    with _opened(options.vault) as vaults:
+        runs, sizes = runs_in(vaults), kept_in(vaults)
+        total = size_text(sum(sizes.values()))
+        print(
+            f"{options.vault}: {counted(len(runs), 'simulated run')}, {total} of encrypted images"
+        )
+        if runs:
+            width = max(map(len, (run.name for run in runs)))
+            print(f"{'run':{width}}  {'age':>9}  {'size':>10}  {'own':>10}  run folder")
+        for run in runs:
+            size, own = _sizes(run, runs, sizes)
+            print(
+                f"{run.name:{width}}  {age_text(run.seconds):>9}  {size_text(size):>10}  "
+                f"{size_text(own):>10}  {_place(run)}"
+            )
+    if runs:
+        print("own: what no other run shares, and `clear` frees; `clear -h` says how to choose")
+    return 0
+
+
+def _clear(parser: Parser, argv: Sequence[str]) -> int:
+    _add_vaults(parser)
+    add = parser.add_argument
+    add("--gone", action="store_true", help="runs whose run folder is gone")
+    add("--run", action="append", default=[], metavar="NAME", help="this one, as list names it")
+    add("--older-than", type=_days, metavar="DAYS", help="runs prepared longer ago")
+    add("--all", action="store_true", help="every run")
+    add("--confirm", action="store_true", help="do not ask")
+    options = parser.parse_args(argv)
+    with _opened(options.vault) as vaults:
+        names = _chosen(options, runs_in(vaults))
+        plan = planned(vaults, names)
+        if not plan.runs and not plan.kept:
+            clear(vaults, ())  # what an earlier call left
+            print(f"{options.vault}: nothing to clear")
+            return 0
+        _announce(plan)
+        _require_consent(options.confirm)
+        plan, cities = clear(vaults, names)
+        left = [city for city in cities_in(vaults) if not _is_simulated(vaults, city)]
+    removed = f"{counted(len(plan.runs), 'run')} and {size_text(plan.num_bytes)} cleared"
+    print(f"{options.vault}: {removed}, {counted(len(cities), 'vault')} removed with their keys")
+    if left:
+        print(f"keys stay in {', '.join(left)}: not known to be a simulation's; see `retire --all`")
+    return 0
+
+
+def _chosen(options: argparse.Namespace, runs: Sequence[Run]) -> set[str]:
+    """Names of the runs that the options mean."""
+    if not (options.gone or options.run or options.older_than is not None or options.all):
+        raise InputError(
+            "which runs? give --gone (run folder deleted), --run NAME, --older-than DAYS or --all; "
+            "`python -m clients.vault list` shows them"
+        )
+    names = {run.name for run in runs}
+    for name in options.run:
+        if name not in names:
+            raise InputError(
+                f"--run {name}: no such run; `python -m clients.vault list` names them"
+            )
+    limit = options.older_than
+    return {
+        run.name
+        for run in runs
+        if options.all
+        or run.name in options.run
+        or (options.gone and run.is_gone)
+        or (limit is not None and run.seconds > limit * 86400)
+    }
+
+
+def _announce(plan: Clearance) -> None:
+    for run in plan.runs:
+        print(f"to clear: {run.name}, {age_text(run.seconds)} old, {_place(run)}")
+    print(
+        f"in all {counted(len(plan.runs), 'run')}, {counted(len(plan.kept), 'folder')} of "
+        f"encrypted images, {size_text(plan.num_bytes)}; these runs cannot be resumed then",
+        flush=True,
+    )
+
+
+def _require_consent(is_given: bool) -> None:
+    if is_given:
+        return
+    if not sys.stdin.isatty():
+        raise InputError("nothing was removed: add --confirm if that is what you want")
+    if input("remove them? (yes/no) ").strip() != "yes":
+        raise InputError("nothing was removed")
+
+
+def _sizes(run: Run, runs: Sequence[Run], sizes: Mapping[Kept, int]) -> tuple[int, int]:
+    """Bytes of what a run names, and of what only it names."""
+    others = {each for other in runs if other is not run for each in other.named}
+    named = {kept: size for kept, size in sizes.items() if (kept.kind, kept.digest) in run.named}
+    own = sum(size for kept, size in named.items() if (kept.kind, kept.digest) not in others)
+    return sum(named.values()), own
+
+
+def _place(run: Run) -> str:
+    if run.path is None:
+        return "(unknown: of an earlier version)"
+    shown = "".join(each if each.isprintable() else "?" for each in str(run.path))
+    return f"{shown} (gone)" if run.is_gone else shown
+
+
+def _is_simulated(vaults: Directory, city: str) -> bool:
+    with vaults.child(city) as vault:
+        return is_marked(vault)
+
+
+def _opened(path: Path) -> Directory:
+    if not path.is_dir():
+        raise InputError(f"{path}: no vaults of simulations; give --vault, as --vault-dir was")
+    return Directory.open(path)
+
+
+def _add_vaults(parser: Parser) -> None:
+    parser.add_argument(
+        "--vault",
+        type=absolute,
+        default=vaults_folder(),
+        metavar="DIR",
+        help="the --vault-dir of the simulations (default: theirs)",
+    )
+
+
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1.0
+    if not 0 <= days < 1e5:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of days; wanted 0 or more")
+    return days
+
+
+VERBS = {
+    "list": Verb("list what simulations on this machine keep: runs, age, size", _list),
+    "clear": Verb("remove what past simulations keep; vaults of owners stay", _clear),
+}

@@ -1,0 +1,197 @@
+"""What an owner agrees to before anything is encrypted: in words, confirmed, and by its hash.
+
+A config file comes from the coordinator, so its owner is asked: on a terminal by a question, else
+by `--agree HASH`, the hash of the very words that are shown. A named config of the installed
+package holds nothing that a coordinator chose; its words are shown and nobody is asked. The ids of
+the package's own arms mean what the package says, whatever a config calls so.
+"""
+
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from clients.node_log import cleaned
+from clients.vault.floor import Floor
+from clients.vault.terms import Terms
+from fl_ppseg.config import ArmConfig, Config, Section, builtin_arms, configs_dir
+from fl_ppseg.errors import InputError
+from fl_ppseg.messages import Role
+
+HASH_LENGTH = 40
+"""Hex digits: whoever writes both of two configs cannot make their hashes alike."""
+
+
+class Offer(NamedTuple):
+    """What is laid before an owner."""
+
+    city: str
+    role: Role
+    config: Config
+    arms: Mapping[str, ArmConfig]
+    terms: Mapping[str, Terms]
+    floor: Floor
+    num_train: int
+    num_heldout: int
+
+
+def check_reserved(config: Config) -> None:
+    """Find out whether a config leaves the package's own arms as they are.
+
+    Raises:
+        InputError: It redefines one.
+    """
+    own = builtin_arms()
+    for name, arm in config.arm_table.items():
+        if name in own and arm != own[name]:
+            raise InputError(
+                f"arm_table.{name}: is an arm of fl_ppseg, whose owners trust its name; a config "
+                "may not redefine it, so ask the coordinator to call its own otherwise"
+            )
+
+
+def is_named(config: str) -> bool:
+    """Whether `--config` names an experiment of the installed package, and no file."""
+    return not Path(config).exists() and (configs_dir() / f"{config}.yaml").is_file()
+
+
+def words(offer: Offer) -> str:
+    """The agreement, a line each; the same for the same offer, wherever its config lies."""
+    return "\n".join(cleaned(line) for line in _lines(offer))
+
+
+def hash_of(text: str) -> str:
+    """What `--agree` takes."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:HASH_LENGTH]
+
+
+def confirm(text: str, agree: str | None, *, is_asked: bool) -> None:
+    """Have the owner agree to the words that were shown.
+
+    Args:
+        text: Of `words`.
+        agree: What the owner gave as `--agree`; None: nothing.
+        is_asked: Whether anybody has to agree: not to a config of the package.
+
+    Raises:
+        InputError: The owner does not agree, or to something else.
+    """
+    digest = hash_of(text)
+    if agree is not None:
+        if agree != digest:
+            given = cleaned(agree[:HASH_LENGTH])
+            raise InputError(
+                f"--agree {given}: what is asked for now is another agreement, {digest}; read it "
+                "again"
+            )
+    elif is_asked and sys.stdin is not None and sys.stdin.isatty():
+        if input("Do you agree to this? Type yes: ").strip().lower() != "yes":
+            raise InputError("not agreed to: nothing was encrypted")
+    elif is_asked:
+        raise InputError(f"nobody has agreed to this yet; read it above, then add --agree {digest}")
+
+
+def _lines(offer: Offer) -> Iterator[str]:
+    data = offer.config.data
+    yield f"What {offer.city} ({offer.role}) agrees to:"
+    yield (
+        f"  images: {offer.num_train} to train on, {offer.num_heldout} held out, at "
+        f"{data.image_size[0]}x{data.image_size[1]} pixels ({data.fit}), {data.num_views} view(s) "
+        f"each; classes: {data.classes}"
+    )
+    yield "  labels: lie on the node as they are, not encrypted; they do not leave it"
+    yield f"  seeds: {', '.join(map(str, offer.config.seeds))}"
+    for name, arm in offer.arms.items():
+        yield from _arm_lines(name, arm, offer.terms[name], offer)
+    yield f"  your floor: {_settings(offer.floor)}"
+
+
+def _arm_lines(name: str, arm: ArmConfig, terms: Terms, offer: Offer) -> Iterator[str]:
+    whose = "of fl_ppseg" if name in builtin_arms() else "of the config's own"
+    yield f"  arm {name} ({whose}), {arm.training}:"
+    yield f"    images are stored {_protection(arm)}"
+    yield f"    patch embedding: {_embedding(arm)}"
+    yield f"    model, {terms.num_classes} classes: {_settings(terms.model)}"
+    if offer.role == "train":
+        yield f"    local update: {_settings(terms.training)}"
+        yield from _narrow(terms, offer)
+        yield (
+            f"    {terms.num_rounds} round(s); in each a local update leaves: "
+            f"{_update(arm)}, its loss, the number of images, the time it took"
+        )
+    yield f"    {_evaluation(terms, offer)}"
+    yield (
+        f"    {terms.spare} more question(s) of each kind where rounds are repeated; every one is "
+        "written into the node's ledger"
+    )
+
+
+def _protection(arm: ArmConfig) -> str:
+    if arm.cipher is None:
+        return "AS THEY ARE, not encrypted"
+    whose = {"per-client": "one key of yours for all images", "per-image": "a key for each image"}
+    scope = {"common": "all blocks of an image alike", "per-block": "each block on its own"}
+    life = {
+        "derived": "derived from your master key: you can decrypt",
+        "disposable": "dropped at once: nobody can decrypt",
+    }
+    key, lifetime = whose.get(arm.key_mode, arm.key_mode), life[arm.key_lifetime or "derived"]
+    return f"by {arm.cipher}, {scope[arm.block_scope or 'common']}; {key}, {lifetime}"
+
+
+def _embedding(arm: ArmConfig) -> str:
+    start = f"starts {arm.private_start}, rate {arm.private_rate:g}"
+    return {
+        "uploaded": "uploaded: trained here, and leaves with each update",
+        "frozen": "frozen: public, never trained, never leaves",
+        "adapted": "adapted to a shared key, and leaves with each update",
+        "private": f"private: adapted to your key, as good as the key, stays here ({start})",
+        "invariant": "invariant: the same under every key, and leaves with each update",
+    }[arm.embedding]
+
+
+def _update(arm: ArmConfig) -> str:
+    stays = arm.embedding in ("frozen", "private")
+    return "all weights but the patch embedding's" if stays else "all weights"
+
+
+def _evaluation(terms: Terms, offer: Offer) -> str:
+    floor = offer.floor
+    if floor.evaluate == "never" or offer.num_heldout < floor.min_heldout:
+        return "never evaluated on the held-out images, as your floor has it"
+    models = f"{terms.models} models each" if terms.models > 1 else "one model each"
+    return (
+        f"evaluated after {terms.evaluations} round(s), {models}; each time leave the counts of "
+        f"all {offer.num_heldout} held-out images together, {terms.num_classes}x"
+        f"{terms.num_classes}, their mean loss and the time it took"
+    )
+
+
+def _narrow(terms: Terms, offer: Offer) -> Iterator[str]:
+    """README's rule of thumb, held against this config."""
+    height, width = offer.config.data.image_size
+    side, wide = terms.model.patch_size, terms.model.embed_dim
+    if side is None or wide is None:
+        return
+    num_tokens = terms.training.batch_size * (height // side) * (width // side)
+    if num_tokens <= wide:
+        yield (
+            f"    WARNING: a step has {num_tokens} tokens and the model is {wide} wide; models "
+            "wider than their tokens give images away"
+        )
+
+
+def _settings(section: Section) -> str:
+    values = section.model_dump(mode="json")
+    return ", ".join(f"{name} {_value(value)}" for name, value in values.items() if _is_set(value))
+
+
+def _is_set(value: object) -> bool:
+    return value is not None and value is not False
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "/".join(map(str, value))
+    return str(value)

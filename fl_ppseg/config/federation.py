@@ -1,0 +1,104 @@
+"""The section on rounds, participation and aggregation."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from fl_ppseg.config.bounds import Fraction, Positive, Rounds, Seconds
+from fl_ppseg.config.section import Section
+
+
+class PrivacyConfig(Section):
+    """Central differential privacy: the published weights hide whether a city's images were used.
+
+    The coordinator itself is trusted here; a node's own policy can add noise before it sends. Arms
+    that average nothing (local-only) get none.
+    """
+
+    noise_multiplier: Positive
+    """Standard deviation of the noise on the sum of the updates, in units of clipping_norm."""
+    clipping_norm: Positive
+    """Largest norm of a city's update; longer ones are scaled down to it."""
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    """delta at which the results report epsilon."""
+
+
+class FederationConfig(Section):
+    """Rounds, participation and aggregation."""
+
+    num_rounds: Rounds = 10
+    """Communication rounds an arm."""
+    strategy: Literal["fedavg", "fedavgm", "fedadam"] = "fedavg"
+    """How the server applies the mean update."""
+    server_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Step of the server; none: 1 for fedavg and fedavgm, 0.01 for fedadam."""
+    server_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of fedavgm; first moment of fedadam."""
+    aggregation: Literal[
+        "mean", "median", "trimmed-mean", "norm-clipping", "krum", "multi-krum"
+    ] = "mean"
+    """How the updates of a round become one; mean and norm-clipping hold one of them at a time, the
+    others, which give every city the same weight, hold all."""
+    weighting: Literal["examples", "equal"] = "examples"
+    """Weight of a city in a mean: the number of images that it names itself, or one for all."""
+    max_share: Annotated[float, Field(ge=0.5, le=1)] = 0.5
+    """The most that one of several cities is of a mean by examples, where only the cities know how
+    many images they have; 1: whatever they say. In a simulation the partition knows."""
+    trim_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+    """trimmed-mean: share of the updates that is cut off at each end, for each weight; of three or
+    more it is one at least."""
+    num_byzantine: Annotated[int, Field(ge=0, le=10_000)] = 1
+    """krum and multi-krum: how many cities may lie; they want 2 f + 3 good replies."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    """norm-clipping: largest norm of an update; longer ones are scaled down to it."""
+    max_relative_norm: Positive | None = 10.0
+    """Updates are rejected whose norm is more than so many times that of the weights that they
+    start from (honest ones: 0.04 to 0.3; with noise of a node's own, up to 8 were seen);
+    results.jsonl names the norms (update_norm)."""
+    max_update_norm: Annotated[float, Field(gt=0)] | None = None
+    """Updates of a larger norm are rejected."""
+    max_norm_ratio: Annotated[float, Field(gt=1)] | None = None
+    """Updates are rejected whose norm is so many times the median of the newest earlier round."""
+    privacy: PrivacyConfig | None = None
+    """Central differential privacy; none: no noise."""
+    fraction_train: Fraction = 1.0
+    """Share of the training clients asked in a round, drawn by the seed."""
+    evaluate_every: Rounds = 1
+    """Rounds between two evaluations; the last rounds are always evaluated."""
+    last_rounds: Rounds = 3
+    """K: scores are the mean over the last K rounds."""
+    min_replies: Fraction = 0.5
+    """Quorum: share of the asked clients whose good replies make a round count, and of the nodes
+    that must be there for a run to begin."""
+    max_retries: Annotated[int, Field(ge=0, le=100)] = 2
+    """How often a round that misses its quorum asks again those who gave no good update."""
+    round_timeout: Annotated[Seconds, Field(gt=0)] = 3600.0
+    """Seconds that the server waits for the replies of a round."""
+    grace_seconds: Seconds = 0.0
+    """How long a city whose node goes in a round is waited for, to be asked again; 0: not at all.
+    On separate machines more than 60 s, the time after which Flower notices that a node is gone."""
+    wait_seconds: Annotated[Seconds, Field(gt=0)] = 120.0
+    """How long missing nodes are waited for: all of them at the start, the quorum later."""
+    keep_checkpoints: Rounds = 2
+    """Checkpoints kept for each arm and seed."""
+
+    @model_validator(mode="after")
+    def _options_that_belong_together(self) -> Self:
+        if self.aggregation == "norm-clipping" and self.clip_norm is None:
+            raise ValueError("aggregation norm-clipping wants clip_norm, the largest norm")
+        if self.privacy is not None and self.aggregation != "mean":
+            raise ValueError("privacy clips updates itself and wants aggregation mean")
+        if self.privacy is not None and self.max_norm_ratio is not None:
+            raise ValueError("privacy forbids max_norm_ratio, which looks at other cities' updates")
+        return self
+
+    @property
+    def fewest_replies(self) -> int:
+        """Good replies without which the aggregation is not what its name says."""
+        if self.aggregation in ("krum", "multi-krum"):
+            return 2 * self.num_byzantine + 3  # Blanchard et al. 2017, proposition 2
+        return 3 if self.aggregation in ("median", "trimmed-mean") else 1
+
+    def num_asked(self, num_trainers: int) -> int:
+        """Cities that are asked in a round, of those that train."""
+        return max(1, round(self.fraction_train * num_trainers))

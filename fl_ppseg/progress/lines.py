@@ -1,0 +1,9 @@
+"""Lines for a person that hold what others named: paths, cities, classes. Never read as markup."""
+
+from rich.console import Console
+from rich.text import Text
+
+
+def say(console: Console, line: str) -> None:
+    """Print a line as it is: brackets are brackets, and no terminal folds a path."""
+    console.print(Text(line), soft_wrap=True, highlight=False)

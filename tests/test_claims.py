@@ -1,0 +1,147 @@
+"""What cities say of their images: the same over rounds, arms, seeds and pauses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_nodes import TRAIN, Answer, Listener, nodes, reply, request
+from fake_runs import FREE
+
+from fl_ppseg.config import Config, dump_config
+from fl_ppseg.deployment.cities import Cities, save_cities
+from fl_ppseg.errors import RunError
+from fl_ppseg.messages import Request
+from fl_ppseg.run_folder import Checkpoint, Line, RunFolder
+from strategies.claims import ClaimError, Claims
+from strategies.server_app import Federation
+
+COUNTS = np.array([[7, 3], [2, 8]])
+
+
+def trained(num_examples: int) -> Any:
+    return reply(request(task="train"), "aachen", num_examples=num_examples)
+
+
+def scored(counts: Any, num_examples: int = 2) -> Any:
+    asked = request(task="evaluate")
+    return reply(asked, "lindau", confusion=np.array(counts), num_examples=num_examples)
+
+
+def test_the_first_answer_is_the_measure_of_all_later_ones() -> None:
+    claims = Claims({})
+    claims.check_training("plain", "aachen", trained(9))
+    claims.check_training("per-image", "aachen", trained(9))
+    claims.check_training("plain", "bochum", trained(5))
+    with pytest.raises(ClaimError, match=r"it trained on 10 images, and said 9 before"):
+        claims.check_training("plain", "aachen", trained(10))
+    claims.check_scoring("lindau", scored(COUNTS))
+    claims.check_scoring("lindau", scored([[10, 0], [10, 0]]))  # another model, the same labels
+    with pytest.raises(ClaimError, match=r"it scored 3 images, and said 2 before"):
+        claims.check_scoring("lindau", scored(COUNTS, 3))
+
+
+@pytest.mark.parametrize(
+    ("counts", "why"),
+    [
+        ([[7, 4], [2, 8]], "11 pixels are labelled as class 0, and said 10 before"),
+        ([[10, 0], [0, 11]], "11 pixels are labelled as class 1, and said 10 before"),
+        ([[0, 0], [0, 0]], "0 pixels are labelled as class 0"),
+        ([[9, 0], [0, 11]], "9 pixels are labelled as class 0"),
+    ],
+)
+def test_label_maps_stay_the_same(counts: list[list[int]], why: str) -> None:
+    claims = Claims({})
+    claims.check_scoring("lindau", scored(COUNTS))
+    with pytest.raises(ClaimError, match=why):
+        claims.check_scoring("lindau", scored(counts))
+
+
+def test_what_was_dealt_is_the_measure_of_the_first_answer() -> None:
+    claims = Claims({"aachen": 9, "bochum": 4}, pooled=["centralised"])
+    assert claims.knows_sizes
+    with pytest.raises(ClaimError, match="trained on 10 images, and was dealt 9"):
+        claims.check_training("plain", "aachen", trained(10))
+    with pytest.raises(ClaimError, match="was dealt 0"):
+        claims.check_training("plain", "zurich", trained(1))
+    claims.check_training("plain", "aachen", trained(8))
+    claims.check_training("centralised", "aachen", trained(12))  # on the images of all
+    with pytest.raises(ClaimError, match="trained on 14 images, and was dealt 13"):
+        claims.check_training("centralised", "aachen", trained(14))
+
+
+LINES: list[Line] = [
+    {"role": "train", "arm": "plain", "city": "aachen", "num_examples": 9, "confusion": None},
+    {"role": "val", "arm": "plain", "city": "ulm", "num_examples": 2, "confusion": None},
+    {
+        "role": "val",
+        "arm": "plain",
+        "city": "lindau",
+        "num_examples": 2,
+        "confusion": COUNTS.tolist(),
+    },
+    {"role": "round", "arm": "plain", "city": None, "confusion": None},
+]
+
+
+def test_a_run_that_goes_on_remembers() -> None:
+    claims = Claims({}, LINES)
+    with pytest.raises(ClaimError, match="said 9 before"):
+        claims.check_training("per-image", "aachen", trained(8))
+    with pytest.raises(ClaimError, match="said 10 before"):
+        claims.check_scoring("lindau", scored([[7, 4], [2, 8]]))
+    claims.check_scoring("ulm", scored([[1, 0], [0, 0]]))  # had no counts yet
+
+
+ABOUT = {"seed": 0, "model": {}, "classes": ["road", "sky"]}
+
+
+def prepared(path: Path) -> RunFolder:
+    """A deployed run of two arms, of the cities of `nodes()` but bremen."""
+    federation = FREE | {"num_rounds": 2, "last_rounds": 1, "wait_seconds": 0.1}
+    config = Config.model_validate({"arms": ["plain", "per-image"], "federation": federation})
+    run = RunFolder(path)
+    run.path.mkdir(exist_ok=True)
+    run.config.write_text(dump_config(config))
+    save_cities(Cities(train=("aachen", "bochum"), val=("lindau", "munster")), path)
+    for arm in config.arms:
+        start = {"head.w": np.ones(3, np.float32)}
+        run.save(Checkpoint(0, start, {}, ABOUT | {"arm": arm}), keep=2)
+    return run
+
+
+def in_arm(arm: str, bad: Answer) -> Answer:
+    """Honest in other arms."""
+    return lambda asked, city: bad(asked, city) if asked.arm == arm else reply(asked, city)
+
+
+def more_road(asked: Request, city: str) -> Any:
+    changed = {} if asked.task == "train" else {"confusion": np.array([[11, 2], [0, 5]])}
+    return reply(asked, city, **changed)
+
+
+def test_over_arms_a_val_city_keeps_its_label_maps_and_strangers_stay_out(tmp_path: Path) -> None:
+    """A stranger trained and scored, and label maps grew from arm to arm: not a line was said."""
+    run, observer = prepared(tmp_path), Listener()
+    fake = nodes({"munster": in_arm("per-image", more_road)})
+    with pytest.raises(RunError, match="munster: says that 13 pixels are labelled as class 0"):
+        Federation(run, observer, 4).run(fake.grid)
+    assert {city for _, _, city in fake.asked} == {"aachen", "bochum", "lindau", "munster"}
+    assert any("bremen is no city of this run" in line for line in observer.messages)
+    rounds = [line for line in run.lines() if line["role"] == "round"]
+    assert [line["rejected"] for line in rounds if line["arm"] == "plain"] == [[], []]
+    scored = [x for x in run.lines() if x["role"] == "val" and x["arm"] == "per-image"]
+    assert all(line["confusion"] is None for line in scored)  # no score of a part of the cities
+
+
+def test_over_a_pause_too(tmp_path: Path) -> None:
+    run = prepared(tmp_path)
+    Federation(run, Listener(), 4).run(nodes().grid)
+    run.discard_after("per-image", 0, 1)
+    fake = nodes({"aachen": lambda asked, city: reply(asked, city, num_examples=77)})
+    Federation(run, Listener(), 4).run(fake.grid)
+    (last,) = [x for x in run.lines() if x["role"] == "round" and x["arm"] == "per-image"][-1:]
+    assert "aachen: says that it trained on 77 images, and said 1 before" in last["rejected"][0]
+    json.dumps(last, allow_nan=False)
+    assert TRAIN["aachen"] == 1

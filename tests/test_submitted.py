@@ -1,0 +1,70 @@
+"""What the server is told: run configs, cities.json, and the keys of those that take part."""
+
+import json
+from pathlib import Path
+
+import must_fail
+import pytest
+from small_coordinator import public_key
+
+from fl_ppseg.deployment.cities import FILE, Cities, load_cities, save_cities
+from fl_ppseg.deployment.identity import fingerprint, read_public_key
+from fl_ppseg.errors import InputError
+from strategies.submitted import expected_roles, submission
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.yaml").touch()
+    return folder
+
+
+def refused(error: pytest.ExceptionInfo[InputError], vector: must_fail.Vector) -> None:
+    message = str(error.value)
+    assert vector.error in message
+    assert "\n" not in message and len(message) < 1000
+
+
+@must_fail.of("run_submission")
+def test_submissions_that_must_fail(vector: must_fail.Vector, run: Path) -> None:
+    values = json.loads(vector.content.decode().replace("{run}", str(run)))
+    with pytest.raises(InputError) as error:
+        submission(values)
+    refused(error, vector)
+
+
+def test_a_submission_is_taken_as_it_is(run: Path) -> None:
+    found = submission({"run-dir": str(run), "num-nodes": 3})
+    assert (found.run_dir, found.num_nodes) == (str(run), 3)
+
+
+@must_fail.of("cities")
+def test_lists_of_cities_that_must_fail(vector: must_fail.Vector, run: Path) -> None:
+    (run / FILE).write_bytes(vector.content)
+    with pytest.raises(InputError) as error:
+        expected_roles(run)
+    refused(error, vector)
+
+
+def test_a_list_of_cities_gives_each_its_role(run: Path) -> None:
+    assert expected_roles(run) is None
+    save_cities(Cities(train=("aachen", "bochum"), val=("lindau",)), run)
+    assert load_cities(run).all == ("aachen", "bochum", "lindau")
+    assert expected_roles(run) == {"aachen": "train", "bochum": "train", "lindau": "val"}
+
+
+@must_fail.of("enrolment_key")
+def test_keys_that_must_fail(vector: must_fail.Vector, tmp_path: Path) -> None:
+    path = tmp_path / "node.pub"
+    path.write_bytes(vector.content)
+    with pytest.raises(InputError) as error:
+        read_public_key(path)
+    refused(error, vector)
+
+
+def test_a_node_s_key_is_taken(tmp_path: Path) -> None:
+    path = public_key(tmp_path, "aachen")
+    assert read_public_key(path).startswith(b"-----BEGIN PUBLIC KEY-----")
+    assert fingerprint(path).startswith("SHA256:")

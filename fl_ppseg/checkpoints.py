@@ -12,7 +12,7 @@ from fl_ppseg.checkpoint_file import OF_CITY
 from fl_ppseg.config import ArmConfig, ArmId, ModelConfig, Section, validate
 from fl_ppseg.config.bounds import ImageSize, Seed
 from fl_ppseg.errors import InputError
-from fl_ppseg.run_folder import Checkpoint, RunFolder, read_checkpoint
+from fl_ppseg.run_folder import Checkpoint, RunFolder, read_checkpoint, round_of
 from fl_ppseg.setr.model import SETR, build_architecture
 from fl_ppseg.setr.sizes import tensor_shapes
 
@@ -55,7 +55,7 @@ def find_checkpoint(path: Path) -> Path:
         names = ", ".join(str(folder.relative_to(path)) for folder in folders[:4])
         more = ", …" if len(folders) > 4 else ""
         raise InputError(f"{path}: holds several arms or seeds ({names}{more}); name one of them")
-    return max(_files(path), key=lambda file: int(file.stem.removeprefix("round_")))
+    return max(_files(path), key=round_of)
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -7,13 +7,9 @@ from typing import NamedTuple
 from fl_ppseg.config import DataConfig
 from fl_ppseg.dataset import Dataset, Scene
 from fl_ppseg.progress import StepProgress
+from fl_ppseg.scores import GROUND_TRUTH
 from fl_ppseg.survey import Survey, SurveyCache, refuse, survey, survey_table, warnings
 from fl_ppseg.tree_layout import bounded
-
-GROUND_TRUTH = (
-    "mIoU: mean over the classes that occur in the ground truth of the val cities; a class that is "
-    "predicted but nowhere true is left out"
-)
 
 
 class DataNotes(NamedTuple):

@@ -112,6 +112,7 @@ def _surveyed(dataset: "Dataset", split: str, quiet: bool) -> dict[str, tuple["S
     """The scenes of a split, once it is clear that their label maps can be meant as they are."""
     from fl_ppseg.files import available_cpus
     from fl_ppseg.progress import steps
+    from fl_ppseg.scores import GROUND_TRUTH
     from fl_ppseg.survey import SurveyCache, refuse, survey, survey_table, warnings
 
     own = replace(dataset, splits={split: dataset.split(split)})
@@ -120,7 +121,8 @@ def _surveyed(dataset: "Dataset", split: str, quiet: bool) -> dict[str, tuple["S
         cache = SurveyCache.of_table(dataset.classes)
         found = survey(own.splits, available_cpus(), look, cache)
     if not quiet:
-        print("\n".join([survey_table(found), *warnings(found)]), file=sys.stderr)
+        lines = [survey_table(found), *warnings(found), GROUND_TRUTH]
+        print("\n".join(lines), file=sys.stderr)
     refuse(found)
     return own.replaced(found.scenes).split(split)
 

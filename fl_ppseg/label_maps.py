@@ -16,6 +16,8 @@ from fl_ppseg.errors import InputError
 from fl_ppseg.image_files import opened, orientation
 
 Pixels = NDArray[np.uint8]
+BAND = 2**20
+"""Pixels that are counted at a time: numpy widens them to 8 bytes each."""
 
 
 def decode_label_ids(data: bytes, path: Path, classes: ClassTable) -> Pixels:
@@ -58,9 +60,21 @@ def require_label_ids(data: bytes, picture: ImageFile, path: Path) -> None:
         )
 
 
+def count_values(pixels: Pixels) -> NDArray[np.int64]:
+    """Any number of uint8 -> (256,) int64, how often each value occurs.
+
+    >>> count_values(np.array([[0, 7], [7, 255]], np.uint8))[[0, 7, 255]].tolist()
+    [1, 2, 1]
+    """
+    flat, counts = pixels.ravel(), np.zeros(256, dtype=np.int64)
+    for start in range(0, flat.size, BAND):
+        counts += np.bincount(flat[start : start + BAND], minlength=256)
+    return counts
+
+
 def _meant(indices: Pixels, palette: Pixels, path: Path, classes: ClassTable) -> Pixels:
     """(H, W) indices, (n, 3) colours -> (H, W) labelIds."""
-    used = np.flatnonzero(np.bincount(indices.ravel(), minlength=256))
+    used = np.flatnonzero(count_values(indices))
     if used.size and used[-1] >= len(palette):
         raise InputError(
             f"{path}: index {used[-1]} has no colour in a palette of {len(palette)}; save it anew "

@@ -46,11 +46,13 @@ def check_vaults(folder: Path) -> None:
 
 
 def check_file(path: Path) -> None:
-    """Find out whether a file can be written, in a folder that need not be there yet.
+    """Find out whether a new file can be written, in a folder that need not be there yet.
 
     Raises:
         InputError: It cannot.
     """
     if path.is_dir():
         raise InputError(f"{path}: is a folder; name a file to write")
+    if path.exists():
+        raise InputError(f"{path}: is there already; remove it, or choose another file")
     check_writable(path.parent)

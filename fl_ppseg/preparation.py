@@ -11,17 +11,18 @@ from clients.policy import nodes_folder
 from clients.vault import Assignment, prepare_shards
 from fl_ppseg.city_names import folder_city
 from fl_ppseg.classes import ClassTable, load_class_table
-from fl_ppseg.config import Config, DataConfig, arms_of, dump_config, load_config
+from fl_ppseg.config import Config, DataConfig, arms_of, dump_config
 from fl_ppseg.data_notes import DataNotes, examined, reserved_scene
 from fl_ppseg.dataset import IMAGES, LABELS, Dataset, Scene, open_dataset
 from fl_ppseg.errors import InputError
-from fl_ppseg.files import check_writable, private_folder, user_folder, write_atomically
+from fl_ppseg.files import check_writable, private_folder, user_folder
 from fl_ppseg.initial_weights import Models, initial_models, save_initial
 from fl_ppseg.messages import Arrays
 from fl_ppseg.partition import Partition, make_partition
 from fl_ppseg.places import check_apart, check_vaults
 from fl_ppseg.progress import StepProgress
 from fl_ppseg.public_weights import public_embedding
+from fl_ppseg.resuming import check_resumed, note_resumed
 from fl_ppseg.run_folder import OF_CITY, Checkpoint, RunFolder
 from fl_ppseg.run_identity import save_identity
 from fl_ppseg.setr.model import SETR
@@ -75,7 +76,7 @@ def prepare(
     check_vaults(vault_dir)
     check_writable(folder.path)
     if folder.config.exists():
-        folder.check_settings(config)
+        check_resumed(config, folder)
     classes = load_class_table(config.data.classes)
     models = initial_models(config, classes.num_classes)
     root = data_root(config.data, num_workers, progress)
@@ -92,20 +93,12 @@ def prepare(
     if not folder.config.exists():
         folder.create(dump_config(config), partition.to_json())
     else:
-        _go_on_with(config, folder)
+        note_resumed(config, folder)
     save_identity(folder.path, identity)
     save_initial(config, folder, classes, models, vault_dir)
     return Experiment(
         config, folder, dataset, partition, classes, place, len(nodes), vault_dir, about
     )
-
-
-def _go_on_with(config: Config, folder: RunFolder) -> None:
-    """Write down what a run that goes on was given anew, such as more rounds."""
-    before = load_config(folder.config)
-    after = before.model_copy(update={"federation": config.federation})
-    if after != before:
-        write_atomically(folder.config, dump_config(after))
 
 
 def data_root(data: DataConfig, num_workers: int, progress: StepProgress) -> Path:

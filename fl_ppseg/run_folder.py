@@ -10,6 +10,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,6 @@ from fl_ppseg.checkpoint_file import (
     OF_CITY,
     Checkpoint,
     read_checkpoint,
-    settings_hash,
     write_checkpoint,
 )
 from fl_ppseg.config import Config, check_name, parse_json, read_text
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 __all__ = ["OF_CITY", "Checkpoint", "Line", "RunFolder", "is_finished", "read_checkpoint"]
 
+_NUMBER = re.compile(r"round_[0-9]{4,9}")
 MAX_PARTITION_BYTES = 256 * 2**20
 """A million images by name."""
 
@@ -106,7 +107,7 @@ class RunFolder:
         stem.mkdir(parents=True, exist_ok=True)
         path = stem / f"round_{checkpoint.round:04d}.safetensors"
         write_checkpoint(path, checkpoint)
-        others = sorted(set(stem.glob("round_*.json")) - {path.with_suffix(".json")})
+        others = [old for old in _descriptions(stem) if old != path.with_suffix(".json")]
         for old in others[: max(0, len(others) - keep + 1)]:
             _remove(old)
 
@@ -148,41 +149,36 @@ class RunFolder:
 
     def discard_after(self, arm: str, seed: int, round: int) -> None:
         """Remove the checkpoints after a round, from which no run can go on, and say so."""
-        for description in sorted(self._stem(arm, seed).glob("round_*.json")):
-            if int(description.stem.removeprefix("round_")) > round:
+        for description in _descriptions(self._stem(arm, seed)):
+            if round_of(description) > round:
                 logger.warning("%s: damaged, removed; going on after round %d", description, round)
                 _remove(description)
 
     def latest(self, arm: str, seed: int) -> Checkpoint | None:
         """The newest whole checkpoint of an arm and seed; damaged ones are skipped, and said."""
-        for description in sorted(self._stem(arm, seed).glob("round_*.json"), reverse=True):
+        for description in reversed(_descriptions(self._stem(arm, seed))):
             try:
                 return read_checkpoint(description.with_suffix(".safetensors"))
             except InputError as error:
                 logger.warning("%s; going back to the one before", error)
         return None
 
-    def check_settings(self, config: Config) -> None:
-        """Find out whether the checkpoints are of this config: they name what decides results.
-
-        Raises:
-            InputError: One was made with other settings. Those of earlier versions name none.
-        """
-        wanted = settings_hash(config)
-        for seed in config.seeds:
-            for arm in config.arms:
-                found = self.latest(arm, seed)
-                if found is not None and found.description.get("settings", wanted) != wanted:
-                    raise InputError(
-                        f"{self.config}: arm {arm}, seed {seed} was trained with other settings "
-                        "than this file has; restore it, or begin another run"
-                    )
-
     def _stem(self, arm: str, seed: int) -> Path:
         try:
             return self.path / check_name(arm) / f"seed_{int(seed)}"
         except ValueError as error:
             raise InputError(f"{self.path}: no folder of an arm: {error}") from None
+
+
+def round_of(file: Path) -> int:
+    """The round of a checkpoint's file."""
+    return int(file.stem.removeprefix("round_"))
+
+
+def _descriptions(stem: Path) -> list[Path]:
+    """The .json of the checkpoints of an arm and seed, by round: round 10000 is after 9999."""
+    named = (file for file in stem.glob("round_*.json") if _NUMBER.fullmatch(file.stem))
+    return sorted(named, key=round_of)
 
 
 def _as_text(lines: Iterable[Line]) -> str:

@@ -6,7 +6,7 @@ Counts are summed over cities before they are scored. Where every city has its o
 
 from collections.abc import Iterable, Mapping
 from statistics import fmean
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,12 @@ from numpy.typing import NDArray
 from fl_ppseg.evaluation import Scores, score
 
 Counts = NDArray[np.int64]
+
+GROUND_TRUTH: Final = (
+    "mIoU: mean over the classes that occur in the ground truth that is scored; a class that is "
+    "predicted but nowhere true is left out (cityscapesScripts counts it as 0)"
+)
+"""What the mean is of, in words: it stands with every table."""
 
 
 def round_scores(lines: Iterable[Mapping[str, Any]]) -> Scores | None:

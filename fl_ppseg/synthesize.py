@@ -111,14 +111,16 @@ def _is_complete(root: Path, settings: Mapping[str, Any]) -> bool:
     remedy = "choose another folder or delete this one"
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
+    from fl_ppseg.config import parse_json, read_text  # not above: see `main`
+
     marker = root / MARKER
     if not marker.is_file():
         raise InputError(f"{root} exists, but holds no {MARKER} of a complete data set: {remedy}")
     try:
-        found = json.loads(marker.read_text(encoding="utf-8"))
+        found = parse_json(read_text(marker), str(marker))
         differing = [key for key in settings if found["settings"].get(key) != settings[key]]
         count = int(found["count"])
-    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+    except (InputError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise InputError(f"{marker} is corrupt: delete {root} and run again") from problem
     if differing:
         raise InputError(f"{root} was made with another {', '.join(differing)}: {remedy}")

@@ -102,7 +102,7 @@ def listed(folder: Path) -> dict[str, Path]:
     """Name in composed form -> path of what a folder holds, sorted, foreign things left out.
 
     Raises:
-        InputError: The folder cannot be listed, or two names look alike.
+        InputError: The folder cannot be listed, a name cannot be printed, or two look alike.
     """
     try:
         paths = sorted(folder.iterdir())
@@ -113,6 +113,11 @@ def listed(folder: Path) -> dict[str, Path]:
         name = unicodedata.normalize("NFC", path.name)
         if name.startswith(".") or name in FOREIGN:
             continue
+        if not name.isprintable():
+            raise InputError(
+                f"{str(folder)!a}: holds {path.name!a}, a name with characters that cannot be "
+                "printed; rename it"
+            )
         if name in found:
             raise InputError(
                 f"{path}: there are two of this name, in different Unicode forms (NFC and NFD); "

@@ -100,7 +100,7 @@ class CityStrategy(Strategy):
         """
         for ask, reply in self.gathering.answers(replies, ()):
             try:
-                self.run.claims.check_scoring(ask.member, reply)
+                self.run.claims.check_scoring(ask.member.city, reply)
             except ClaimError as error:
                 self.log.fail(ask, str(error))
                 continue

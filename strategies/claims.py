@@ -12,7 +12,6 @@ import numpy as np
 
 from fl_ppseg.messages import Reply
 from fl_ppseg.run_folder import Line
-from strategies.roster import Member
 
 
 class ClaimError(ValueError):
@@ -41,7 +40,7 @@ class Claims:
                 self._images.setdefault(self._key(line["city"], line["arm"]), line["num_examples"])
             elif line["role"] in ("val", "heldout"):
                 self._images.setdefault((line["city"], "scored"), line["num_examples"])
-                if line["role"] == "val" and line["confusion"] is not None:
+                if line["confusion"] is not None:
                     self._rows.setdefault(line["city"], _rows(np.asarray(line["confusion"])))
 
     @property
@@ -63,18 +62,15 @@ class Claims:
             )
         self._hold(self._key(city, arm), "trained on", reply.num_examples)
 
-    def check_scoring(self, member: Member, reply: Reply) -> None:
-        """Take an evaluation's number of images, and a val city's labelled pixels by class.
+    def check_scoring(self, city: str, reply: Reply) -> None:
+        """Take an evaluation's number of images, and of labelled pixels by class.
 
-        The counts of a city that trains may hold noise of its owner's; they make no headline.
+        A node that adds noise to its counts keeps the sums of their rows, too.
 
         Raises:
             ClaimError: The city said others.
         """
-        city = member.city
         self._hold((city, "scored"), "scored", reply.num_examples)
-        if member.role != "val":
-            return
         assert reply.confusion is not None
         rows = _rows(reply.confusion)
         first = self._rows.setdefault(city, rows)
@@ -84,8 +80,7 @@ class Claims:
             )
             raise ClaimError(
                 f"says that {rows[other]} pixels are labelled as class {other}, and said "
-                f"{first[other]} before; label maps stay the same for a run, and a val city adds no "
-                "noise"
+                f"{first[other]} before; label maps stay the same for a run"
             )
 
     def _hold(self, key: tuple[str, str], did: str, num_images: int) -> None:

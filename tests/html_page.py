@@ -12,14 +12,15 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.tags, self.fetched, self.words = [], [], [], []
+        self.open, self.tags, self.fetched, self.links, self.words = [], [], [], [], []
         self.feed(text)
         self.close()
         assert self.open == []
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        self.fetched += [v for k, v in attrs if k in {"src", "href", "xlink:href", "srcset"}]
+        targets = [v for k, v in attrs if k in {"src", "href", "xlink:href", "srcset"}]
+        (self.links if tag == "a" else self.fetched).extend(targets)
         if tag not in VOID:
             self.open.append(tag)
 
@@ -42,6 +43,7 @@ def assert_self_contained(text):
     page = Page(text)
     assert page.fetched
     assert all(target.startswith(("data:image/png;base64,", "#")) for target in page.fetched)
+    assert not any(re.match(r"[a-z][a-z0-9+.-]*:|/", target, re.I) for target in page.links)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     assert not re.search(r"url\((?!#)|@import", text)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fl_ppseg.audit.leaks import ArmLeaks, Finding, LeakTable
+from fl_ppseg.audit.leaks import ArmLeaks, Finding, LabelFinding, LeakTable
 from fl_ppseg.audit.scores import BEST_PSNR, Scores
 
 SIZE, BLOCK = (16, 32), 8
@@ -89,3 +89,11 @@ def invariant():
 
 def usual(**options):
     return table(plain(), private(), invariant(), **options)
+
+
+def labels(right=0.732, *, model="the model as agreed", note="refused: 13 are enough"):
+    """What an active coordinator read of label maps; None: nothing was answered."""
+    num = 0 if right is None else 13
+    return LabelFinding(
+        "evaluation-oracle", "active-coordinator", model, right, 0.122, 0.458, 2, num, note, 9.5
+    )

@@ -1,7 +1,9 @@
 """A whole audit, small: a run is trained, attacked and reported; what must win wins."""
 
+import io
 import json
 import shutil
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from fl_ppseg.audit import command
 from fl_ppseg.audit.audit import Effort, audit
 from fl_ppseg.audit.containers import artefacts
 from fl_ppseg.audit.key_search import needles_of_embedding, needles_of_permutation, search
+from fl_ppseg.audit.labels import AGREED, OWN
 from fl_ppseg.audit.leaks import ADVERSARIES, ArmLeaks
 from fl_ppseg.audit.leaks_file import read_leaks
 from fl_ppseg.audit.material import Holdings
@@ -49,9 +52,11 @@ class Audited:
             ratios = {arm: {"ratio_to_plain": 0.5} for arm in ARMS}
             (self.run / "summary.json").write_text(json.dumps({"arms": ratios}), "utf-8")
             self.out = self.run / "audit"
-            self.table = audit(
-                settings, self.run, self.out, TINY, vault_dir=place / "vaults", pictures=True
-            )
+            with redirect_stdout(io.StringIO()) as printed:
+                self.table = audit(
+                    settings, self.run, self.out, TINY, vault_dir=place / "vaults", pictures=True
+                )
+            self.printed = printed.getvalue()
 
     def _noted(self, *arguments: Any) -> Holdings:
         from fl_ppseg.audit.material import holdings
@@ -71,7 +76,23 @@ def _searched_a_little(exchange: Any) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def audited(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Audited:
-    return Audited(scenes, tmp_path_factory.mktemp("audit"))
+    return Audited(scenes, tmp_path_factory.mktemp("audit") / "x[bold]y")
+
+
+def test_paths_are_printed_as_they_are(audited: Audited) -> None:
+    assert f"report: {audited.out}/report.html" in audited.printed
+    assert "the run's report does not tell of it" in audited.printed  # there is none here
+    assert "AUDIT WITH OTHER NUMBERS" in audited.printed
+
+
+def test_label_maps_are_asked_for_in_every_arm_and_a_model_of_its_own_is_refused(
+    audited: Audited,
+) -> None:
+    for arm in audited.table.arms:
+        found = {each.model: each for each in arm.labels}
+        assert found[OWN].right is None and found[OWN].note.startswith("refused: ")
+        assert found[AGREED].num_requests == TINY.num_requests
+        assert found[AGREED].right is not None
 
 
 def test_every_arm_and_adversary_is_in_the_table(audited: Audited) -> None:

@@ -1,4 +1,4 @@
-"""The inverse network: wins under a key that it shares, gets what survives under keys of each block."""
+"""The inverse network: wins under a shared key; else it gets what the survivor network gets."""
 
 import numpy as np
 import pytest

@@ -10,11 +10,12 @@ from html_page import HOSTILE, Page, assert_ids_resolve, assert_self_contained
 from made_leaks import arm, found, invariant, plain, private, scores, table, usual
 from rich.console import Console
 
-from fl_ppseg.audit.leaks import ADVERSARIES, LeakTable
+from fl_ppseg.audit.leaks import ADVERSARIES
+from fl_ppseg.audit.leaks_file import parse_leaks
 from fl_ppseg.audit.page import html
 from fl_ppseg.audit.page.cells import row
 from fl_ppseg.audit.page.html import write_audit
-from fl_ppseg.audit.page.matrix import DEEPEST, shade
+from fl_ppseg.audit.page.matrix import DEEPEST, LABELS, shade
 from fl_ppseg.audit.page.terminal import leak_table_plain, leak_table_text
 from fl_ppseg.audit.page.words import HOLDS, NAMES
 from fl_ppseg.audit.scores import Scores
@@ -42,7 +43,7 @@ def test_page_is_balanced_whole_and_self_contained(tmp_path):
 def test_leaks_json_is_the_table(tmp_path):
     write_audit(tmp_path, usual())
     text = (tmp_path / "leaks.json").read_text(encoding="utf-8")
-    assert LeakTable.from_json(text).to_json() == usual().to_json()
+    assert parse_leaks(text, "leaks.json").to_json() == usual().to_json()
 
 
 def test_page_names_every_arm_adversary_attack_and_limit(tmp_path):
@@ -66,7 +67,7 @@ def test_numbers_of_the_matrix_are_those_of_the_table(tmp_path):
     for each, markup in zip(usual().arms, rows, strict=True):
         cells = [Page(cell).text for cell in re.findall(r"<td.*?</td>", markup, re.DOTALL)]
         assert cells[0].startswith(f"{each.ciphertext.ssim:.3f}")
-        for cell, words in zip(row(each), cells[3:], strict=True):
+        for cell, words in zip(row(each), cells[3:-1], strict=True):
             if cell.best is None:
                 assert words.startswith("– no picture")
                 continue
@@ -147,7 +148,7 @@ def test_the_matrix_has_a_column_an_adversary(tmp_path):
     text = written(tmp_path, usual())
     matrix = text[text.index('<table class="leaks">') : text.index("</table>")]
     heads = re.findall(r'<th scope="col">(.*?)</th>', matrix)
-    assert heads[4:] == [NAMES[adversary] for adversary in ADVERSARIES]
+    assert heads[4:] == [*(NAMES[adversary] for adversary in ADVERSARIES), LABELS]
     labels = re.findall(r'data-label="(.*?)"', matrix)  # what a phone shows for the headings
     assert labels == heads[1:] * len(usual().arms)
 
@@ -155,7 +156,9 @@ def test_the_matrix_has_a_column_an_adversary(tmp_path):
 def test_limits_say_what_of_the_active_coordinator_was_not_tried():
     (active,) = [limit for limit in html.LIMITS if "active coordinator" in limit]
     assert "of one design, handed out in a few rounds" in active
-    assert "was not read" in active
+    (labels,) = [limit for limit in html.LIMITS if "Held-out label maps" in limit]
+    assert "one design, of one arm and one client" in labels
+    assert "Label maps of training images, which updates may tell, were not attacked" in labels
     assert not any("Weights made to show an image were not tried" in each for each in html.LIMITS)
 
 

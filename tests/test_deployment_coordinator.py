@@ -169,9 +169,7 @@ def test_enrolling_is_idempotent_and_a_second_key_is_refused(home: Home, tmp_pat
     assert in_line(home, registry) == ["-aachen", "+aachen"]
 
 
-def test_a_revoked_city_is_out_at_once_and_comes_back_only_when_asked_for(
-    home: Home, tmp_path: Path
-) -> None:
+def test_a_revoked_city_is_out_at_once_and_its_key_for_good(home: Home, tmp_path: Path) -> None:
     registry = Registry()
     key = public_key(tmp_path, "aachen")
     enrol(home, "aachen", key, replace=False)
@@ -180,14 +178,19 @@ def test_a_revoked_city_is_out_at_once_and_comes_back_only_when_asked_for(
         revoke(home, "bochum")
     assert revoke(home, "aachen") == fingerprint(key)
     assert in_line(home, registry) == ["-aachen"]
-    with pytest.raises(InputError, match=r"this key was revoked \(of aachen\); add --replace"):
-        enrol(home, "zurich", key, replace=False)
+    for city in ("aachen", "zurich"):
+        with pytest.raises(InputError, match=r"this key was revoked \(of aachen\) and stays so"):
+            enrol(home, city, key, replace=True)
     enrol(home, "aachen", public_key(tmp_path, "new"), replace=False)
-    assert not home.revoked()
-    revoke(home, "aachen")
-    enrol(home, "aachen", tmp_path / "new.pub", replace=True)
-    assert not home.revoked()
     assert in_line(home, registry) == ["+aachen"]
+    enrol(
+        home, "aachen", public_key(tmp_path, "newer"), replace=True
+    )  # which revokes the one before
+    assert in_line(home, registry) == ["-aachen", "+aachen"]
+    with pytest.raises(InputError, match="this key was revoked"):
+        enrol(home, "aachen", tmp_path / "new.pub", replace=True)
+    assert [city for city, _ in home.revoked()] == ["aachen"] * 2
+    assert list(home.enrolled()) == ["aachen"]
 
 
 def test_revoke_says_what_it_does_and_status_shows_it(

@@ -235,6 +235,17 @@ def test_lengths_that_wrap_or_contradict_are_refused(
     assert Counting.num_bytes == 0
 
 
+def test_http_2_is_not_spoken_whatever_comes_first(site: Site) -> None:
+    """Many requests in one connection would be beyond what is counted by connection."""
+    link = site.connect()
+    link.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))
+    link.settimeout(5)
+    answer = link.recv(2**16)
+    assert not answer or answer.startswith(b"HTTP/1.")
+    assert closed(link, 5)
+    assert Counting.num_requests == 0
+
+
 def test_bodies_that_owe_their_last_byte_are_few(site: Site) -> None:
     """One node's, and from one address; before, 30 of them took 520 MB."""
     for _ in range(proxy.PER_CITY + 14):

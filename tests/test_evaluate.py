@@ -214,6 +214,7 @@ def test_what_label_maps_hold_is_told_and_judged_first(
     assert run(main, [checkpoint, "--data-root", str(scenes)]) == 0
     captured = capsys.readouterr()
     assert "classes that never occur" in captured.err and "val    lindau" in captured.err
+    assert "ground truth" in captured.err
     assert "classes that never occur" not in captured.out
     assert "train " not in captured.err  # what is not scored is not looked at
 

@@ -160,6 +160,26 @@ def test_the_size_of_a_jpeg_is_read_from_its_header(options: dict, tmp_path: Pat
     assert declared_size(path.read_bytes()) == (77, 33)
 
 
+@pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_of_16_bits_the_upper_8_stay_and_transparency_is_dropped(
+    colour_type: int, channels: int, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 2**16, (5, 6, channels), dtype=np.uint16)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", 6, 5, 16, colour_type, 0, 0, 0)
+    path = tmp_path / "x.png"
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+    colours = values[..., : 3 if channels > 2 else 1] >> 8
+    expected = np.broadcast_to(colours, (5, 6, 3))
+    np.testing.assert_array_equal(read_image(path).transpose(1, 2, 0), expected)
+
+
 def test_a_photograph_with_previews_behind_it_is_its_first_picture(tmp_path: Path) -> None:
     first, preview = Image.fromarray(pixels()), Image.fromarray(255 - pixels())
     first.save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=[preview], quality=95)

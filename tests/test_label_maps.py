@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from small_tree import CLASSES, label_ids, label_path, only_scene, small_tree
 
+from fl_ppseg import label_maps
 from fl_ppseg.classes import IGNORE_INDEX
 from fl_ppseg.errors import InputError
 from fl_ppseg.label_maps import decode_label_ids
@@ -72,3 +73,15 @@ def test_a_map_of_one_grey_class_colour_is_its_index() -> None:
     palette = np.zeros((12, 3))
     palette[11] = 70
     np.testing.assert_array_equal(read(as_palette(ids, palette)), ids)
+
+
+def test_values_of_large_maps_are_counted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_maps, "BAND", 100)
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 41), dtype=np.uint8)
+    expected = np.bincount(pixels.ravel(), minlength=256)
+    with monkeypatch.context() as patch:
+        seen: list[int] = []
+        bincount = np.bincount
+        patch.setattr(np, "bincount", lambda x, **more: seen.append(x.size) or bincount(x, **more))
+        np.testing.assert_array_equal(label_maps.count_values(pixels), expected)
+    assert max(seen) <= 100 and sum(seen) == pixels.size

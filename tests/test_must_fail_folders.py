@@ -40,7 +40,10 @@ PARSERS: dict[str, tuple[Callable[[bytes, str], object], dict[str, Any]]] = {
     ),
     "shard_draft": (partial(parse_manifest, finished=False), SHARD),
     "owner": (parse_owner, {"schema": 1, "city": "aachen"}),
-    "handed_over": (parse_handed_over, {"schema": 1, "shards": [DIGEST], "private": []}),
+    "handed_over": (
+        parse_handed_over,
+        {"schema": 1, "shards": {DIGEST: []}, "private": [DIGEST]},
+    ),
 }
 
 

@@ -1,5 +1,6 @@
 """The owner's policy: what the coordinator may ask for, and nothing that would weaken it."""
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -374,3 +375,30 @@ def test_a_policy_that_is_none_is_refused(vector: must_fail.Vector, tmp_path: Pa
         load_policy(path)
     assert vector.error in str(caught.value)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+CONTROL = Path(__file__).parent / "vectors" / "control"
+
+
+def asked_in(text: bytes | str) -> Request:
+    """A request as the vectors write it: JSON of what a message carries, without weights."""
+    values = json.loads(text)
+    model = ModelConfig.model_validate(values.pop("model"))
+    training = TrainingConfig.model_validate(values.pop("training"))
+    return Request(**values, model=model, training=training)
+
+
+@must_fail.of("request_against_policy")
+def test_a_request_that_the_policy_of_the_vectors_refuses(
+    vector: must_fail.Vector, tmp_path: Path
+) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_bytes((CONTROL / "policy.yaml").read_bytes())
+    path.chmod(0o600)
+    own = load_policy(path)
+    good = asked_in((CONTROL / "request_against_policy.json").read_text("utf-8"))
+    assert permit(own, good).shards == (tmp_path / "shards" / "a",)
+    with pytest.raises(RefusedError) as caught:
+        permit(own, asked_in(vector.content))
+    assert vector.error in str(caught.value)
+    assert str(caught.value).startswith("refused: ") and "shards" not in str(caught.value)

@@ -111,3 +111,12 @@ def test_a_file_that_cannot_be_written_fails_no_run(
 ) -> None:
     RecordedObserver(tmp_path / "absent" / "progress.jsonl").round_started(1)
     assert "event round_started not written" in caplog.text
+
+
+def test_events_of_another_form_are_left_out_whatever_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "progress.jsonl"
+    lines = ["[" * 5_000, '{"a": 1}', "[]", '["__init__"]', '["message"]', '["arm_started", 1, []]']
+    path.write_text("\n".join([*lines, '["message", "good"]\n']))
+    observer = TrackingObserver()
+    replay(path, observer)
+    assert played(path)[0][-1] == ("message", ("good",))

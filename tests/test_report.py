@@ -166,6 +166,8 @@ def test_headline_never_claims_more_than_was_measured(plain, names, data):
     arms |= {name: arm(ratio * plain, plain) for name, ratio in measured.items()}
     text = headline({"arms": arms}, CONFIG)
     encrypted = sorted((r for n, r in measured.items() if n != "centralised"), reverse=True)
+    if "per-image-per-block" in measured:  # the ciphertexts of the others are broken
+        encrypted = [measured["per-image-per-block"]]
     claimed = [int(n) for n in re.findall(r"(\d+)(?=\u00a0%| to )", text)]
     if not encrypted:
         assert claimed == []
@@ -350,14 +352,41 @@ def test_wrong_key_findings_name_the_arm_that_gives_most_away():
     assert "(most: conventional-2)" in told
 
 
-def test_headline_is_of_the_arms_without_a_shared_key():
+def test_headline_is_of_arms_whose_ciphertexts_hold_then_of_those_without_a_shared_key():
     shared = {"conventional-1": arm(31.0, 30.0), "domain-adaptation": arm(29.9, 30.0)}
     ours = {"per-client-private": arm(27.0, 30.0), "per-image-invariant": arm(24.0, 30.0)}
     text = headline({"arms": {"plain": arm(30.0, 30.0)} | shared | ours}, CONFIG)
-    assert text.startswith("Per-client keys with a private embedding keep 90\u00a0% and per-image")
-    assert "shared" not in text
+    assert text.startswith("Per-image keys drawn for each block")
+    assert "keep 80\u00a0%" in text and "90" not in text
+    assert text.endswith("no attack was run, so what this protects is not known")
+    del ours["per-image-invariant"]
+    text = headline({"arms": {"plain": arm(30.0, 30.0)} | shared | ours}, CONFIG)
+    assert text.startswith("Per-client keys with a private embedding keep 90")
+    assert "the ciphertexts are broken" in text and "shared" not in text
     text = headline({"arms": {"plain": arm(30.0, 30.0)} | shared}, CONFIG)
     assert text.startswith("Images under one shared key with an adapted embedding keep 99")
+    assert "the ciphertexts are broken" in text
+    text = headline({"arms": {"plain": arm(30.0, 30.0)}}, CONFIG)
+    assert text.endswith("; nothing is encrypted")
+
+
+def test_the_terminal_names_arms_whose_scores_protect_nothing():
+    arms = {"plain": arm(30.0, 30.0), "per-image": arm(20.0, 30.0)}
+    stream = io.StringIO()
+    given = {"arms": arms | {"per-image-per-block": arm(15.0, 30.0)}}
+    Console(file=stream, width=100).print(comparison_table(given, CONFIG))
+    for text in (stream.getvalue(), comparison_text(given, CONFIG)):
+        words = " ".join(text.split())
+        assert "(one permutation for all blocks): per-image;" in words
+        assert "a score says nothing of protection" in words
+    assert "protection" not in comparison_text({"arms": {"plain": arm(30.0, 30.0)}}, CONFIG)
+
+
+def test_markup_in_names_of_arms_that_failed_is_text():
+    stream = io.StringIO()
+    given = {"arms": {"plain": arm(30.0, 30.0), "x[/]y[bold]": {"error": "stopped"}}}
+    Console(file=stream, width=80).print(comparison_table(given, CONFIG))
+    assert "no result: x[/]y[bold]" in " ".join(stream.getvalue().split())
 
 
 def many():

@@ -6,20 +6,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_nodes import Answer, FakeNodes, honest, reply
+from fake_nodes import Answer, FakeNodes, honest, nodes, reply
 from fake_runs import START, Run
-from flwr.app import Array, ArrayRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Error, RecordDict
 from flwr.serverapp.strategy.multikrum import select_multikrum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as np_arrays
+from pydantic import ValidationError
 from scipy.stats import trim_mean
 
-from fl_ppseg.config import FederationConfig
+from fl_ppseg.config import Config, FederationConfig
 from fl_ppseg.errors import RunError
 from fl_ppseg.messages import Arrays, Role
 from strategies.aggregation import Aggregator, StreamingMean
-from strategies.aggregators import aggregator_of
+from strategies.aggregators import aggregator_of, what_withstands_nothing
 from strategies.robust import ClippedMean, CoordinateMedian, Krum, TrimmedMean
 
 REFERENCE: Arrays = {"w": np.zeros((2, 2), np.float32), "b": np.zeros(3, np.float32)}
@@ -239,3 +240,53 @@ def test_contradicting_options_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=why):
             FederationConfig.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("clients", "changes", "is_enough"),
+    [
+        (2, {"aggregation": "krum"}, False),
+        (4, {"aggregation": "multi-krum"}, False),
+        (5, {"aggregation": "krum"}, True),
+        (6, {"aggregation": "krum", "num_byzantine": 2}, False),
+        (8, {"aggregation": "krum", "fraction_train": 0.5}, False),
+        (10, {"aggregation": "krum", "fraction_train": 0.5}, True),
+        (1, {"aggregation": "mean"}, True),
+    ],
+)
+def test_krum_with_too_few_clients_is_refused_with_the_config(
+    clients: int, changes: dict[str, Any], is_enough: bool
+) -> None:
+    """It was refused in round 1, after all images had been encrypted."""
+    values = {"clients": clients, "federation": changes}
+    if is_enough:
+        Config.model_validate(values)
+        return
+    with pytest.raises(ValidationError, match=r"wants \d clients or more, got \d; lower num_byz"):
+        Config.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "num_asked", "why"),
+    [
+        ("trimmed-mean", 2, "cuts off no update with 2 cities a round: it is their plain mean"),
+        ("trimmed-mean", 3, None),
+        ("median", 2, "has no middle with 2 cities a round"),
+        ("median", 3, None),
+        ("mean", 1, None),
+    ],
+)
+def test_what_withstands_nothing_is_said(aggregation: str, num_asked: int, why: str | None) -> None:
+    line = what_withstands_nothing(
+        FederationConfig.model_validate({"aggregation": aggregation}), num_asked
+    )
+    assert (line is None) == (why is None)
+    assert why is None or why in str(line)
+
+
+def test_a_round_waits_for_as_many_as_its_aggregation_wants(tmp_path: Path) -> None:
+    """Of two replies nothing can be trimmed: that would be the mean under another name."""
+    fake = nodes({"bochum": lambda asked, city: Error(500, "the node failed")})
+    for aggregation in ("trimmed-mean", "median"):
+        with pytest.raises(RunError, match="2 of 3 cities gave a good update, wanted 3"):
+            Run(tmp_path / aggregation, fake).train({"aggregation": aggregation})

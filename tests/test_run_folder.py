@@ -180,6 +180,21 @@ def test_the_checkpoint_just_written_stays_whatever_lies_after_it(
     assert len(list(folder.path.rglob("*.json"))) == 1 + keep  # and partition.json
 
 
+def test_round_10000_is_after_round_9999(folder: RunFolder) -> None:
+    """In the order of their names it is before, and would be the one to go."""
+    for round in (9_998, 9_999, 10_000, 10_001):
+        folder.save(checkpoint(round), keep=2)
+    kept = sorted(path.stem for path in (folder.path / "plain" / "seed_0").glob("*.json"))
+    assert kept == ["round_10000", "round_10001"]
+    found = folder.latest("plain", 0)
+    assert found is not None
+    assert found.round == 10_001
+    folder.discard_after("plain", 0, 10_000)
+    found = folder.latest("plain", 0)
+    assert found is not None
+    assert found.round == 10_000
+
+
 def test_checkpoints_after_the_one_to_go_on_from_are_removed_and_said(
     folder: RunFolder, caplog: pytest.LogCaptureFixture
 ) -> None:

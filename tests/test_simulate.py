@@ -16,7 +16,7 @@ from fl_ppseg.progress import SilentObserver
 from fl_ppseg.run_folder import Checkpoint, RunFolder
 from fl_ppseg.simulate import main
 
-SUMMARY_KEYS = {"schema", "arms", "total_seconds", "peak_rss_mb"}
+SUMMARY_KEYS = {"schema", "arms", "total_seconds", "peak_rss_mb", "notes"}
 SCORES = {"aAcc", "mIoU", "mAcc", "own_mIoU"}
 ARM_KEYS = {
     *SCORES, *(f"{score}_std" for score in SCORES), "ratio_to_plain", "ratio_ci95", "per_class_iou",

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import Image
 from small_tree import CLASSES, add_scene, image_path, label_path, pixels, small_tree
 
 from fl_ppseg.classes import ClassTable, load_class_table
-from fl_ppseg.dataset import Scene, open_dataset
+from fl_ppseg.dataset import Files, Scene, open_dataset
 from fl_ppseg.errors import InputError
 from fl_ppseg.survey import Survey, SurveyCache, cache, refuse, survey, survey_table, warnings
 from fl_ppseg.survey.rules import holds_train_ids
@@ -68,6 +69,29 @@ def test_any_number_of_workers_finds_the_same(
     ]
     assert [s.content for s in found.scenes] == [s.content for s in alone.scenes]
     assert seen == [(number, 20) for number in range(21)]
+
+
+def test_an_interrupted_survey_begins_nothing_more(
+    scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+
+    def slow(scene: Scene) -> Files:
+        begun.append(scene.stem)
+        time.sleep(0.1)
+        return files_of(scene)
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    files_of = Scene.files
+    monkeypatch.setattr(Scene, "files", slow)
+    with pytest.raises(KeyboardInterrupt):
+        survey(open_dataset(scenes, CLASSES).splits, 2, interrupt)
+    number = len(begun)
+    assert number <= 6
+    time.sleep(0.3)
+    assert len(begun) == number
 
 
 def test_counts_are_those_of_the_maps(scenes: Path) -> None:
@@ -174,6 +198,14 @@ def test_a_cache_that_must_fail_is_as_if_it_were_not_there(
 def test_a_cache_that_cannot_be_written_is_no_matter(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     looked(tree, cache=SurveyCache(tmp_path / "file" / "surveys.json"))
+
+
+def test_a_user_without_a_home_has_no_cache(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(*_: object) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(cache, "user_folder", homeless)
+    looked(tree, cache=SurveyCache.of_table(CLASSES))
 
 
 def test_each_class_table_has_a_cache_of_its_own(tree: Path) -> None:

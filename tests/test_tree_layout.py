@@ -75,6 +75,14 @@ def test_two_names_that_look_alike_are_refused(tree: Path) -> None:
     assert "different Unicode forms" in refusal(tree)
 
 
+@pytest.mark.parametrize("name", ["\x1b[2Jaachen", "a\nerror: b", "a\u202eb", "a\udcffb"])
+@pytest.mark.parametrize("part", ["leftImg8bit/train", "gtFine/train", "leftImg8bit/train/aachen"])
+def test_names_that_a_terminal_would_obey_are_refused(tree: Path, name: str, part: str) -> None:
+    (tree / part / name).mkdir()
+    line = refusal(tree)
+    assert "characters that cannot be printed" in line and line.isprintable()
+
+
 def test_endings_may_be_upper_case(tree: Path) -> None:
     for path in (image_path(tree, "aachen"), label_path(tree, "aachen")):
         path.rename(path.with_suffix(".PNG"))

@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,9 +187,9 @@ def test_a_folder_is_recorded_before_it_is_made(
 ) -> None:
     mkdir, rename, seen = os.mkdir, os.rename, []
 
-    def record() -> dict[str, list[str]]:
+    def record() -> dict[str, Any]:
         path = owner.vault / "handed_over.json"
-        return json.loads(path.read_text()) if path.exists() else {"shards": [], "private": []}
+        return json.loads(path.read_text()) if path.exists() else {"shards": {}, "private": []}
 
     def where(descriptor: int | None) -> Path:
         return Path("/proc/self/fd", str(descriptor)).readlink() if descriptor else Path()
@@ -297,16 +298,28 @@ def test_a_manifest_that_was_changed_is_one_line(
     assert not (owner.place / "per-image-derived").exists()
 
 
-def test_a_record_of_another_shard_decrypts_nothing(owner: Owner) -> None:
+@pytest.mark.parametrize(
+    "arms",
+    [("per-image-derived", "per-client-private"), ("per-client-private", "per-image-derived")],
+)
+def test_a_node_folder_does_not_say_which_salts_belong_to_a_shard(
+    arms: tuple[str, str], owner: Owner
+) -> None:
     """The manifest names a record that the vault has, of other keys and as many images."""
     owner.ready()
-    derived, private = owner.shard("per-image-derived"), owner.shard("per-client-private")
-    values = json.loads((derived / "manifest.json").read_text())
-    other = json.loads((private / "manifest.json").read_text())["record"]
-    (derived / "manifest.json").write_text(json.dumps(values | {"record": other}))
-    fails(owner.decrypt("per-image-derived"), "does not decrypt to what was encrypted")
+    changed, other = (owner.shard(arm) for arm in arms)
+    path = changed / "manifest.json"
+    values, before = json.loads(path.read_text()), path.read_bytes()
+    named = json.loads((other / "manifest.json").read_text())["record"]
+    path.write_text(json.dumps(values | {"record": named}))
+    reason = f"names the salts {named}, and was handed over with {values['record']}"
+    fails(owner.decrypt(arms[0]), reason)
     outcome = owner.call("verify", "--node", owner.node, "--vault", owner.vaults)
-    fails(outcome, "decrypts to another image", status=1)
+    fails(outcome, reason, status=1)
+    assert owner.encrypt()[0] == 0  # anew, under salts of its own
+    assert path.read_bytes() != before
+    assert json.loads(path.read_text())["record"] not in (named, values["record"])
+    assert owner.call("verify", "--node", owner.node, "--vault", owner.vaults)[0] == 0
 
 
 @pytest.mark.parametrize("path", ["../elsewhere", "/etc", "shards", "shards/x", "private/../x"])
@@ -328,6 +341,18 @@ def test_hashes_are_looked_at_before_anything_is_decrypted(owner: Owner) -> None
     fails(owner.decrypt("per-image-derived"), "gtFine/train/aachen.npy is not as it was written")
     with pytest.raises(InputError, match="damaged shard"):
         open_shard([owner.shard("per-image-derived")])
+
+
+def test_two_node_folders_of_one_vault_stay_of_use(owner: Owner) -> None:
+    owner.ready()
+    owner.node = owner.place / "second"
+    assert owner.encrypt()[0] == 0
+    for name in ("node", "second"):
+        owner.node = owner.place / name
+        assert owner.call("verify", "--node", owner.node, "--vault", owner.vaults)[0] == 0
+        assert "nothing was done" in owner.encrypt()[1]
+        status, out, _ = owner.keys("withdraw", "--node", owner.node)
+        assert status == 0 and "4 folder(s) removed" in out
 
 
 # Those who may read.

@@ -10,7 +10,7 @@ import yaml
 from small_owner import ASKED, DERIVED, Owner, fails, files_in
 
 from clients.vault import consent
-from clients.vault.consent import hash_of, is_named
+from clients.vault.consent import confirm, hash_of, is_named
 from clients.vault.floor import FLOOR, Floor, check_above, default_text, make_floor, read_floor
 from clients.vault.terms import terms_of
 from fl_ppseg.config import arms_of, builtin_arms, configs_dir, load_config
@@ -144,9 +144,23 @@ def test_nobody_at_a_terminal_has_to_give_the_hash(owner: Owner) -> None:
     fails(once(owner), "nobody has agreed")  # nor the next time
 
 
-@pytest.mark.parametrize("given", ["", "yes", "0" * 40, "\u0660" * 40, "a" * 5000])
-def test_another_hash_is_no_agreement(given: str, owner: Owner) -> None:
-    fails(once(owner, "--agree", given), "what is asked for now is another agreement")
+@must_fail.of("agree")
+def test_another_hash_is_no_agreement(vector: must_fail.Vector) -> None:
+    """`<hash>` in a vector stands for the right one."""
+    text = "What aachen agrees to"
+    right = hash_of(text)
+    confirm(text, right, is_asked=True)
+    forms = {"<hash>": right, "<HASH>": right.upper(), "<hash[:20]>": right[:20]}
+    given = vector.content.decode("utf-8")
+    for form, value in (forms | {"<hash[:-1]>": right[:-1]}).items():
+        given = given.replace(form, value)
+    with pytest.raises(InputError) as caught:
+        confirm(text, given, is_asked=True)
+    assert vector.error in str(caught.value) and str(caught.value).isprintable()
+
+
+def test_another_hash_encrypts_nothing(owner: Owner) -> None:
+    fails(once(owner, "--agree", "0" * 40), "what is asked for now is another agreement")
     assert not owner.node.exists()
 
 

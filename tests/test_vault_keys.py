@@ -142,7 +142,7 @@ def test_retiring_wants_the_word_and_says_what_is_lost(owner: Owner) -> None:
     assert status == 0 and f"destroyed key {old.fingerprint}" in out
     for name in old.records:
         assert f"never to be decrypted again: record {name}, 6 images and 1 held out" in out
-    assert list(files_in(owner.vault)) == ["handed_over.json", "master.key"]
+    assert list(files_in(owner.vault)) == ["floor.yaml", "handed_over.json", "master.key"]
     outcome = owner.keys(
         "decrypt", "--node", owner.node, "--arm", "per-image-derived", "--out", owner.place / "o"
     )
@@ -160,7 +160,7 @@ def test_retiring_all_leaves_no_key_and_no_salt(owner: Owner) -> None:
     link = owner.place / "link"
     os.link(owner.vault / "master.key", link)  # what lies on the disk where the key lay
     assert owner.keys("retire", "--all", "--confirm", "aachen")[0] == 0
-    assert list(files_in(owner.vault)) == ["handed_over.json"]  # no secret: names in a node folder
+    assert list(files_in(owner.vault)) == ["floor.yaml", "handed_over.json"]  # no secret in them
     assert link.stat().st_ino == inode and set(link.read_bytes()) == {0}
     fails(owner.encrypt(), "no master key; make one")
     assert owner.keys("new")[0] == 0

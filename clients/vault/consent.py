@@ -80,9 +80,10 @@ def confirm(text: str, agree: str | None, *, is_asked: bool) -> None:
     digest = hash_of(text)
     if agree is not None:
         if agree != digest:
+            given = cleaned(agree[:HASH_LENGTH])
             raise InputError(
-                f"--agree {agree[:HASH_LENGTH]}: what is asked for now is another agreement, "
-                f"{digest}; read it again"
+                f"--agree {given}: what is asked for now is another agreement, {digest}; read it "
+                "again"
             )
     elif is_asked and sys.stdin is not None and sys.stdin.isatty():
         if input("Do you agree to this? Type yes: ").strip().lower() != "yes":

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from clients.vault.assignment import DRAFTS, SHARDS, Assignment, folder_mode
-from clients.vault.handed_over import note
+from clients.vault.assignment import DRAFTS, Assignment, folder_mode
+from clients.vault.handed_over import note_shard, other_record
 from clients.vault.keyring import Vault
 from clients.vault.node_directory import grant
-from clients.vault.record import Part, Record, view_name
+from clients.vault.record import CLIENT, Part, Record, view_name
 from clients.vault.sealing import Picture, Target, hashed
 from fl_ppseg.config import ArmConfig
 from fl_ppseg.dataset import Scene
@@ -75,7 +75,7 @@ def place(vault: Vault, job: Assignment, digest: str, work: Work) -> None:
     """
     shard, target = work.draft.finish(), job.shard_folder(digest)
     if job.out is not None:
-        note(vault.folder, SHARDS, digest)
+        note_shard(vault.folder, digest, work.draft.manifest.record)
     try:
         _move(shard, target, job.readers)
     except (InputError, OSError):
@@ -105,7 +105,7 @@ def resumed(
     draft = ShardDraft.resume(job.draft_folder(manifest.settings))
     if draft is None or replace(draft.manifest, record=None) != manifest:
         return None
-    return draft if _is_recorded(vault, draft.manifest, protection) else None
+    return draft if _is_recorded(vault, job, draft.manifest, protection) else None
 
 
 def abandon(vault: Vault, place: Path) -> None:
@@ -127,8 +127,10 @@ def flaw(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> s
     manifest = read_manifest(folder)
     if manifest is None or manifest.settings != digest:
         return f"{folder}: no encrypted shard"
-    if not _is_recorded(vault, manifest, protection):
+    if not _is_recorded(vault, job, manifest, protection):
         return f"{folder}: the master key of today has no salts of it"
+    if job.out is not None and (why := other_record(vault.folder, digest, manifest.record)):
+        return f"{folder}: {why}"
     try:
         open_shard([folder])
     except InputError as error:
@@ -161,11 +163,24 @@ def _has_record(protection: ArmConfig) -> bool:
     return protection.key_lifetime == "derived" and protection.key_mode != "shared"
 
 
-def _is_recorded(vault: Vault, manifest: Manifest, protection: ArmConfig) -> bool:
-    """Whether the salts that a shard names are there, under the master key of today."""
+def _is_recorded(vault: Vault, job: Assignment, manifest: Manifest, protection: ArmConfig) -> bool:
+    """Whether the salts that a shard names are there, under the master key of today, and its own.
+
+    Raises:
+        InputError: They are damaged.
+    """
+    name = manifest.record
     if not _has_record(protection):
-        return True
-    return manifest.record is not None and vault.has_record(manifest.record)
+        return name is None
+    if name is None or not vault.has_record(name):
+        return False
+    record = vault.find(name)[1]
+    return (
+        (record.cipher, record.block_scope) == (protection.cipher, protection.block_scope)
+        and (CLIENT in record.salts) == (protection.key_mode != "per-image")
+        and record.train == [scene.scene_id for scene in job.train]
+        and record.heldout == [scene.scene_id for scene in job.heldout]
+    )
 
 
 def _samples(job: Assignment) -> dict[str, str]:

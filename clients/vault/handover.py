@@ -9,7 +9,7 @@ from clients.policy import NodePolicy
 from clients.vault.assignment import Assignment
 from clients.vault.drafts import abandon_all
 from clients.vault.floor import Floor, bound_by
-from clients.vault.handed_over import handed_over
+from clients.vault.handed_over import handed_over, note_shard
 from clients.vault.keyring import Vault
 from clients.vault.node_directory import NodeDirectory
 from clients.vault.node_folder import POLICY, agreed, named_folders, policy_of, write_policy
@@ -21,6 +21,7 @@ from fl_ppseg.config import ArmConfig, Config
 from fl_ppseg.dataset import Scene, open_dataset
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SubKey
+from fl_ppseg.manifest import read_manifest
 from fl_ppseg.messages import Arrays, Role
 from fl_ppseg.partition import make_partition
 from fl_ppseg.public_weights import initial_model, public_embedding
@@ -144,6 +145,9 @@ def hand_over(
             seed: prepare_locked(vault, job, num_workers, partial(progress, seed))
             for seed, job in jobs.items()
         }
+        for shard in {p.shard for found in prepared.values() for p in found.values()}:
+            if (manifest := read_manifest(shard)) is not None:  # a vault that was restored
+                note_shard(vault.folder, shard.name, manifest.record)
         arms = {
             name: agreed(
                 arm,
@@ -165,9 +169,6 @@ def hand_over(
         abandon_all(vault)
         node.remove(handed_over(vault.folder), kept=named_folders(policy, handover.node))
         node.grant(handover.readers)
-        for folder in (vault.folder, vault.folder / "manifests"):
-            for left in folder.glob(".*.tmp"):  # of processes that were killed
-                left.unlink()
 
 
 def earlier_policy(handover: Handover) -> NodePolicy | None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from clients.vault.handed_over import other_record
 from clients.vault.keyring import Vault
 from clients.vault.record import CLIENT, Part, Record, view_name
 from clients.vault.sealing import hashed
@@ -50,6 +51,8 @@ def decrypted(vault: Vault, folder: Path, samples_only: bool = False) -> Iterato
             f"{folder}: has no derived keys; its images are plain, or each was encrypted with a "
             "disposable key that nobody has any more"
         )
+    if why := other_record(vault.folder, folder.name, shard.manifest.record):
+        raise InputError(f"{folder}: {why}, so encrypt the images again")
     key, record = vault.find(shard.manifest.record)
     _check(folder, shard, record)
     block_size = shard.manifest.block_size

@@ -32,6 +32,7 @@ from fl_ppseg.checkpoints import latest, model_of
 from fl_ppseg.classes import ClassTable, load_class_table
 from fl_ppseg.config import Config, arms_of, described
 from fl_ppseg.dataset import open_dataset
+from fl_ppseg.errors import InputError
 from fl_ppseg.files import available_cpus, check_writable
 from fl_ppseg.initial_weights import Models, initial_models, model_settings
 from fl_ppseg.preparation import data_root
@@ -234,6 +235,12 @@ def _told_in_run(
 ) -> str:
     """Has the run's own report tell of the audit, and says whether it does."""
     folder, audited = RunFolder(run), Audited(table, report_link(run, out))
-    if tell_of_audit(folder.report, summary, folder.lines(), described(config), audited):
-        return f"the run's report tells of it: {folder.report}"
-    return f"the run's report does not tell of it: {folder.report} is missing or of another version"
+    try:
+        told = tell_of_audit(folder.report, summary, folder.lines(), described(config), audited)
+    except (InputError, LookupError, TypeError, ValueError) as error:  # the audit itself is done
+        why = f"{folder.results} cannot be read ({error})"
+    else:
+        if told:
+            return f"the run's report tells of it: {folder.report}"
+        why = f"{folder.report} is missing or of another version"
+    return f"the run's report does not tell of it: {why}"

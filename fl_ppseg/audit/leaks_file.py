@@ -183,9 +183,10 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
         descriptor = os.open(path, flags)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(f"{path}: expected a file")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise InputError(f"{path}: expected a file")
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise InputError(f"{path}: larger than {max_bytes} bytes, expected no more")

@@ -12,7 +12,7 @@ from fl_ppseg.cells.grid import Cell
 from fl_ppseg.cells.page import index_page
 from fl_ppseg.cells.table import cells_json, cells_sheet, cells_table
 from fl_ppseg.classes import load_class_table
-from fl_ppseg.config import Config, arms_of
+from fl_ppseg.config import Config, arms_of, parse_json, read_text
 from fl_ppseg.errors import InputError, RunError
 from fl_ppseg.files import write_atomically
 from fl_ppseg.initial_weights import check_arm
@@ -20,6 +20,9 @@ from fl_ppseg.progress import say
 from fl_ppseg.public_weights import check_start
 from fl_ppseg.run_folder import RunFolder, is_finished
 from fl_ppseg.setr.model import build_architecture
+
+MAX_BYTES = 64 * 2**20
+"""Of the summary of a cell."""
 
 
 def check(cells: Sequence[Cell]) -> None:
@@ -71,8 +74,9 @@ def conclude(name: str, cells: Sequence[Cell], out: Path) -> None:
         cells: In the order to show.
         out: Folder of the comparison.
     """
-    summaries = [RunFolder(out / cell.name).summary.read_text("utf-8") for cell in cells]
-    sheet = cells_sheet(list(zip(cells, map(json.loads, summaries), strict=True)))
+    files = [RunFolder(out / cell.name).summary for cell in cells]
+    summaries = [parse_json(read_text(f, MAX_BYTES), str(f), MAX_BYTES) for f in files]
+    sheet = cells_sheet(list(zip(cells, summaries, strict=True)))
     content = json.dumps({"name": name} | cells_json(sheet.rows), indent=1) + "\n"
     write_atomically(out / "cells.json", content)
     write_atomically(out / "index.html", index_page(name, sheet))

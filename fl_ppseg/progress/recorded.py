@@ -10,10 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fl_ppseg.config import parse_json
+from fl_ppseg.errors import InputError
 from fl_ppseg.progress.observer import Phase, RunObserver, SilentObserver
 from fl_ppseg.progress.state import ScoresLike
 
 log = logging.getLogger(__name__)
+
+MAX_EVENT_BYTES = 2**20
 
 
 class RecordedScores(NamedTuple):
@@ -116,9 +120,9 @@ def replay(path: Path, observer: RunObserver, start: int = 0) -> int:
 
 def _play(line: bytes, observer: RunObserver) -> None:
     try:
-        event, *values = json.loads(line)
+        event, *values = parse_json(line, "an event", MAX_EVENT_BYTES)
         _events(observer)[event](*values)
-    except (ValueError, TypeError, KeyError) as error:
+    except (InputError, ValueError, TypeError, KeyError, AttributeError) as error:
         log.warning("an event of another form is left out (%s)", error)
 
 

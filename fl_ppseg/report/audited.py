@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from fl_ppseg.audit.leaks import ADVERSARIES, ArmLeaks, LeakTable
 from fl_ppseg.audit.leaks_file import read_leaks
@@ -116,7 +117,8 @@ def _told(audited: Audited | str | None) -> str:
     if isinstance(audited, str):
         return f"<p>{text(f'An audit lies beside this report and cannot be read: {audited}.')}</p>"
     table = audited.table
-    link = f'<p><a href="{text(audited.link)}">The whole audit</a></p>' if audited.link else ""
+    target = "" if audited.link is None else f"./{quote(audited.link)}"  # never a scheme
+    link = f'<p><a href="{target}">The whole audit</a></p>' if target else ""
     return (
         f"<p><b>{text(audit_headline(table))}.</b></p>"
         f"<ul>{items(audit_findings(table))}</ul>{link}"

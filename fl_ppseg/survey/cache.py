@@ -62,7 +62,10 @@ class SurveyCache:
         """The user's, for label maps that are read with a class table."""
         table = classes.label_to_train.tobytes() + classes.colours.tobytes()
         name = f"{hashlib.sha256(table).hexdigest()[:32]}.json"
-        return cls(user_folder("surveys", "XDG_CACHE_HOME", ".cache") / name)
+        try:
+            return cls(user_folder("surveys", "XDG_CACHE_HOME", ".cache") / name)
+        except RuntimeError:  # a user without a home
+            return cls(None)
 
     def find(self, content: str) -> Look | None:
         """What a content holds, where it is known."""

@@ -15,6 +15,7 @@ from fl_ppseg.classes import IGNORE_INDEX, ClassTable
 from fl_ppseg.dataset import Scene
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import Progress
+from fl_ppseg.label_maps import count_values
 from fl_ppseg.survey.cache import Look, SurveyCache
 from fl_ppseg.tree_layout import NAMED
 
@@ -128,7 +129,7 @@ def _tried(scene: Scene, cache: SurveyCache) -> Look | str:
         label_ids, orientation = scene.look(files)
     except InputError as error:
         return str(error)
-    counts = np.bincount(label_ids.ravel(), minlength=256)
+    counts = count_values(label_ids)
     size = int(label_ids.shape[0]), int(label_ids.shape[1])
     ids = {int(k): int(counts[k]) for k in np.flatnonzero(counts)}
     return Look(content, size, orientation != 1, ids)

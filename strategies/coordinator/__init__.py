@@ -7,7 +7,7 @@
     <home>/proxy.cfg, .pem, .lua    of HAProxy, the only thing that other machines reach
     <home>/gate.sock                where HAProxy asks whose a request is
     <home>/nodes/<city>.pub         the enrolled cities
-    <home>/revoked/<city>.pub       cities that are admitted no longer
+    <home>/revoked/<city>~*.pub     keys that are admitted no longer
     <home>/state.db, flwr/, logs/   Flower's state, apps and logs
 
 Flower's SuperLink serves nodes, commands and apps on one port, and asks commands for no login. So

@@ -203,7 +203,7 @@ def _status(parser: Parser, argv: Sequence[str]) -> int:
     home = Home(options.home)
     if not home.settings.insecure:
         print(f"certificate valid until {expiry(home.server.certificate):%Y-%m-%d}")
-    for city, path in home.revoked().items():
+    for city, path in home.revoked():
         print(f"{city}: revoked ({fingerprint(path)})")
     with SuperLink(home) as link:
         online = {node.city for node in link.nodes() if node.is_online}

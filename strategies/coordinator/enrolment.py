@@ -4,6 +4,7 @@ The folder is what counts. The proxy's gate looks at it for every request; the S
 in line with it at every start, enrolment and revocation.
 """
 
+import hashlib
 from pathlib import Path
 
 from fl_ppseg.city_names import deployed_city
@@ -31,11 +32,11 @@ def enrol(home: Home, city: str, public: Path, *, replace: bool) -> str:
     """
     deployed_city(city)
     key = read_public_key(public)
-    for other, path in home.revoked().items():
-        if read_public_key(path) == key and not replace:
+    for other, path in home.revoked():
+        if read_public_key(path) == key:
             raise InputError(
-                f"{public}: this key was revoked (of {other}); add --replace if it is to be "
-                "admitted again"
+                f"{public}: this key was revoked (of {other}) and stays so; its owner makes "
+                "another: python -m clients.node init with a new --home"
             )
     for other, path in home.enrolled().items():
         is_same_key = read_public_key(path) == key
@@ -46,10 +47,10 @@ def enrol(home: Home, city: str, public: Path, *, replace: bool) -> str:
                 f"{city} is enrolled with another key ({fingerprint(path)}); add --replace if its "
                 "owner has told you of the new one"
             )
+    before = home.enrolled().get(city)
+    if before is not None and read_public_key(before) != key:
+        _set_aside(home, city, before)
     write_atomically(home.nodes / f"{city}.pub", public.read_bytes())
-    for other, path in home.revoked().items():
-        if other == city or read_public_key(path) == key:
-            path.unlink()
     return fingerprint(public)
 
 
@@ -67,10 +68,17 @@ def revoke(home: Home, city: str) -> str:
         names = ", ".join(home.enrolled()) or "nobody"
         raise InputError(f"{city!r} is not enrolled; enrolled: {names}")
     told = fingerprint(path)
-    home.revoked_nodes.mkdir(exist_ok=True, mode=0o700)  # a folder of an earlier version has none
-    path.replace(home.revoked_nodes / path.name)
-    sync(home.nodes)
+    _set_aside(home, city, path)
     return told
+
+
+def _set_aside(home: Home, city: str, path: Path) -> None:
+    """Move a key among the revoked ones: Flower's SuperLink takes no key a second time."""
+    home.revoked_nodes.mkdir(exist_ok=True, mode=0o700)  # a folder of an earlier version has none
+    digest = hashlib.sha256(read_public_key(path)).hexdigest()[:16]
+    path.replace(home.revoked_nodes / f"{city}~{digest}.pub")
+    sync(home.revoked_nodes)
+    sync(home.nodes)
 
 
 def bring_in_line(home: Home, link: SuperLink) -> None:

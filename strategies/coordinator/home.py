@@ -93,9 +93,10 @@ class Home:
         """Public keys by city."""
         return {path.stem: path for path in sorted(self.nodes.glob("*.pub"))}
 
-    def revoked(self) -> dict[str, Path]:
-        """Public keys that are admitted no longer, by city."""
-        return {path.stem: path for path in sorted(self.revoked_nodes.glob("*.pub"))}
+    def revoked(self) -> list[tuple[str, Path]]:
+        """Keys that are admitted no longer, each with the city that had it."""
+        found = sorted(self.revoked_nodes.glob("*~*.pub"))
+        return [(path.stem.rpartition("~")[0], path) for path in found]
 
     def _certify(self, settings: Settings, days: int, given: tuple[Pair, Path] | None) -> None:
         if given is not None:

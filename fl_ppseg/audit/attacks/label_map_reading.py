@@ -52,12 +52,14 @@ def prior(public_labels: Labels, num_classes: int, size: tuple[int, int]) -> Flo
     often = np.stack([(public_labels == c).mean(axis=0) for c in range(num_classes)])
     overall = often.mean(axis=(1, 2), keepdims=True)
     likely: Floats = often[:, rows[:, None], columns] + _DOUBT * overall + 1e-6
-    return likely / likely.sum(axis=0)
+    likely /= likely.sum(axis=0)
+    return likely
 
 
 def usual(likely: Floats) -> Labels:
     """(C, h, w) -> (h, w), the most frequent class of each place: a guess without any request."""
-    return likely.argmax(axis=0).astype(np.uint8)
+    classes: Labels = likely.argmax(axis=0).astype(np.uint8)
+    return classes
 
 
 def read_map(readings: Sequence[Reading], whole: Counts, likely: Floats) -> tuple[Labels, Labels]:

@@ -39,7 +39,7 @@ class LeakMatrix:
         rows = _rows(leak_sheet(self.table))
         widths = _widths(rows, options.max_width)
         shown = bare_table(_ends(self.table), padding=0)
-        shown.title, shown.title_style = _title(self.table), "bold"
+        shown.title, shown.title_style = escape(_title(self.table)), "bold"
         headings, *cells = [
             [escape(_folded(text, width)) for text, width in zip(texts, widths, strict=True)]
             for texts in rows

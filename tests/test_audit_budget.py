@@ -1,0 +1,87 @@
+"""A quick audit looks like one in every output, and numbers stand beside what was spent on them."""
+
+import io
+import json
+import re
+from dataclasses import asdict, replace
+
+from html_page import Page
+from made_leaks import labels, table, usual
+from rich.console import Console
+
+from fl_ppseg.audit.audit import Effort
+from fl_ppseg.audit.page.findings import findings, headline
+from fl_ppseg.audit.page.html import write_audit
+from fl_ppseg.audit.page.terminal import leak_table_plain, leak_table_text
+from fl_ppseg.audit.page.words import SPENT
+
+QUICK = SPENT["quick"]
+
+
+def given(effort):
+    made = {"config": "default, SHA-256 00", "seeds": "0", "rounds": "10", "commit": "0123abc"}
+    return replace(usual(), budget=effort.budget, effort=asdict(effort), made=made)
+
+
+def shown(leaks):
+    stream = io.StringIO()
+    Console(file=stream, width=100).print(leak_table_text(leaks))
+    return " ".join(stream.getvalue().split())
+
+
+def test_what_a_budget_is_called_is_decided_by_its_numbers():
+    assert (Effort().budget, Effort.quick().budget) == ("full", "quick")
+    assert Effort(num_targets=3).budget == "full"
+    assert replace(Effort.quick(), num_targets=16).budget == "quick"
+    for name in ("num_public", "num_heard", "num_rounds", "network_steps", "num_requests"):
+        assert replace(Effort(), **{name: 1}).budget == "other"
+        assert getattr(Effort.quick(), name) < getattr(Effort(), name)
+
+
+def test_a_quick_audit_is_told_from_a_full_one_in_every_output(tmp_path):
+    quick, full = given(Effort.quick()), given(Effort())
+    for text in (shown(quick), leak_table_plain(quick)):
+        assert QUICK.upper() in text and "40 steps" in text and "0123abc" in text
+    for text in (shown(full), leak_table_plain(full)):
+        assert "quick" not in text.lower() and "full audit" in text and "600 steps" in text
+    assert headline(quick).startswith("Quick budget: ")
+    assert "quick" not in headline(full).lower()
+    assert "weaker than they can be" in findings(quick)[0]
+    page = write_audit(tmp_path / "quick", quick)
+    words = Page(page.read_text("utf-8")).text
+    assert words.count(QUICK) >= 3
+    assert "100 public images at most and 40 steps: a lower bound" in words
+    whole = Page(write_audit(tmp_path / "full", full).read_text("utf-8")).text
+    assert "quick" not in whole.lower()
+    for name, leaks in (("quick", quick), ("full", full)):
+        told = json.loads((tmp_path / name / "leaks.json").read_text("utf-8"))
+        assert told["budget"] == name
+        assert told["effort"] == asdict(Effort.quick() if name == "quick" else Effort())
+        assert all(f["budget"] for each in told["arms"] for f in each["findings"])
+        figures = sorted((tmp_path / name / "figures").glob("frontier_*.svg"))
+        assert figures and all(leaks.budget in figure.read_text("utf-8") for figure in figures)
+
+
+def test_no_output_calls_the_network_a_floor_or_says_that_nothing_can_hide_less(tmp_path):
+    leaks = given(Effort())
+    outputs = [write_audit(tmp_path, leaks).read_text("utf-8"), leaks.to_json(), shown(leaks)]
+    outputs += [figure.read_text("utf-8") for figure in (tmp_path / "figures").glob("*.svg")]
+    for text in outputs:
+        assert not re.search(r"\bfloor\b|hide less", text)
+    assert "best survivor network found with 400 public images at most and 600 steps" in outputs[0]
+
+
+def test_what_was_read_of_label_maps_stands_beside_what_needs_no_request(tmp_path):
+    refused = labels(None, model="a model of its own", note="refused: another [/] model")
+    one, *others = usual().arms
+    leaks = replace(table(), arms=(replace(one, labels=(refused, labels())), *others))
+    told = " ".join(findings(leaks))
+    assert "asks with a model of its own reads nothing of held-out label maps" in told
+    assert "73.2\u00a0% of the labelled pixels of 2 held-out label maps right, 12.2" in told
+    assert "13 evaluations of an arm; the most frequent class of each place has 45.8" in told
+    text = write_audit(tmp_path, leaks).read_text("utf-8")
+    matrix = text[text.index('<table class="leaks">') : text.index("</table>")] + "</table>"
+    words = Page(matrix).text
+    assert "73.2 % of pixels right; without a request 45.8 %" in words
+    assert words.count("not attacked") >= len(others)
+    assert "another [/] model" in shown(leaks)

@@ -180,7 +180,7 @@ def _count(request: Request, policy: NodePolicy, permitted: Permit, state: Path)
     """Write a request down before it is answered; one too many is refused."""
     assert request.task != "describe"
     question = Question(
-        run=policy.run,
+        run=policy.run or policy.arms[request.arm].agreement,
         arm=request.arm,
         seed=request.seed,
         round=request.round,

@@ -50,7 +50,7 @@ class Entry(Section):
     time: Annotated[str, Field(max_length=40)]
     """UTC, ISO 8601."""
     run: Annotated[str, Field(max_length=200)] | None
-    """The run that the policy names; none: a node on a machine of its own."""
+    """The run that the policy names, or the hash of what its owner agreed to: counted apart."""
     arm: Annotated[str, Field(max_length=200)]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     round: Annotated[int, Field(ge=1, lt=2**63)]

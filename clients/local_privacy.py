@@ -130,8 +130,9 @@ def _name(shape: tuple[int, ...], sizes: Sequence[tuple[int, int]]) -> str:
 
 
 def _read_rows(path: Path, length: int) -> list[int]:
-    rows = parse_json(read_bytes(path, MAX_BYTES), str(path))
-    is_good = isinstance(rows, list) and len(rows) == length
-    if not is_good or any(type(row) is not int or not 0 <= row < 2**53 for row in rows):
+    found = parse_json(read_bytes(path, MAX_BYTES), str(path))
+    values = found if isinstance(found, list) else []
+    rows = [row for row in values if type(row) is int and 0 <= row < 2**53]
+    if len(rows) != len(values) or len(rows) != length:
         raise InputError(f"{path}: damaged (wanted {length} sums of counts); remove it")
     return rows

@@ -75,6 +75,9 @@ class ArmPolicy(Section):
     spare: Count = 0
     """Questions beyond those, for each seed and task: a coordinator that was killed, or lost cities
     on the way, asks a round again with other weights."""
+    agreement: Annotated[str, Field(max_length=200)] | None = None
+    """Hash of the words that the owner agreed to; the ledger counts anew under another agreement,
+    so that a second run wants a second yes."""
     protection: ArmConfig | None = None
     """The arm's settings as its owner read them, for its owner to read again."""
 

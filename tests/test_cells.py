@@ -120,7 +120,7 @@ def summary(**arms: float) -> dict[str, Any]:
 @pytest.fixture
 def table1() -> list[tuple[Cell, dict[str, Any]]]:
     values = {
-        "name": "table <1>",
+        "name": "table-1",
         "cells": {"model.backbone": ["vit_base_patch16_384"], "model.decoder": ["mla", "naive"]},
         "data": {"root": Path("/data/cityscapes")},
     }

@@ -171,10 +171,14 @@ class Run:
 
     @property
     def files(self) -> dict[str, bytes]:
-        """The run folder, and what the nodes get: policies and encrypted shards."""
+        """The run folder, what the nodes get (policies, encrypted shards), and what they write.
+
+        Private embeddings, as the owner made them or as the node trained them, are key material.
+        """
         vaults = self.experiment.nodes.parents[1]
         given = [*self.experiment.nodes.rglob("*"), *vaults.glob("*/shards/**/*")]
-        files = [path for path in [*self.folder.path.rglob("*"), *given] if path.is_file()]
+        found = {path for path in [*self.folder.path.rglob("*"), *given] if path.is_file()}
+        files = sorted(found - set(self.private_files))
         return {str(path): path.read_bytes() for path in files}
 
 
@@ -235,6 +239,7 @@ def test_no_file_of_the_run_or_of_a_node_holds_a_secret(run: Run) -> None:
         "report.html",
         "log.txt",
         "node.log",
+        "ledger.jsonl",
     } <= names
     assert {"round_0002.safetensors", "node_0000.yaml", "manifest.json", "aachen.npy"} <= names
     assert any(Path(name).suffix in {".png", ".svg"} for name in files)

@@ -5,15 +5,17 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import small_federation as small
 from flwr.app import Message, MessageType
 from small_owner import Owner, files_in, python
 
 from clients.client_app import REFUSED, app
-from clients.ledger import make_ledger
+from clients.ledger import LEDGER, make_ledger, read_ledger
 from clients.policy import NODES_VARIABLE, state_path
 from fl_ppseg.config import load_config
 from fl_ppseg.engines.in_process import InProcessGrid
@@ -124,6 +126,37 @@ def test_a_user_who_cannot_read_the_vault_trains_a_round(owner: Owner, place: Pa
         "equal": True,
     }
     assert files_in(owner.vault) == keys
+
+
+def test_a_second_agreement_counts_anew_and_the_same_one_does_not(
+    owner: Owner, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A coordinator gets no more questions for a run than its owner said yes to."""
+    folder = as_node_0(owner, place / "node_0")
+    monkeypatch.setenv(NODES_VARIABLE, str(folder))
+    grid = InProcessGrid(app, 1)
+
+    def granted() -> list[bool]:
+        first = request_of(owner.config, "train")
+        asked = [
+            replace(first, arrays={n: v + np.float32(step) for n, v in first.arrays.items()})
+            for step in range(5)
+        ]
+        return [not ask(grid, request).has_error() for request in asked]
+
+    def hand_over() -> None:
+        assert owner.encrypt()[0] == 0
+        (folder / "node_0000.yaml").write_bytes((owner.node / "policy.yaml").read_bytes())
+
+    assert granted() == [True] * 4 + [False]
+    owner.configure(training={"batch_size": 3})
+    hand_over()
+    assert granted() == [True] * 4 + [False]
+    owner.configure(training={"batch_size": 2})
+    hand_over()
+    assert granted() == [True] * 4 + [False]
+    runs = {entry.run for entry in read_ledger(state_path(folder, 0) / LEDGER)}
+    assert len(runs) == 2 and all(run and len(run) == 40 for run in runs)
 
 
 @pytest.mark.parametrize("task", ["describe", "train", "evaluate"])

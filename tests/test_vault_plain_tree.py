@@ -77,6 +77,7 @@ def test_records_of_before_label_ids_were_kept_still_serve_to_verify(owner: Owne
         path.with_stem(name).write_text(text)
         for manifest in owner.node.glob("shards/*/manifest.json"):
             manifest.write_text(manifest.read_text().replace(path.stem, name))
+    (owner.vault / "handed_over.json").unlink()  # nor did it record what it handed over
     assert owner.call("verify", "--node", owner.node, "--vault", owner.vaults)[0] == 0
     fails(owner.decrypt("per-image-derived"), "of an earlier version")
 
@@ -139,7 +140,7 @@ def test_a_bad_folder_is_found_out_before_anything_is_decrypted(
     monkeypatch.setattr(plain_tree, "decrypted", lambda *_: pytest.fail("decrypted"))
     monkeypatch.setattr(plain_tree, "wrong_samples", lambda *_: pytest.fail("decrypted"))
     status, _, error = owner.decrypt("per-image-derived", "--out", owner.place / place)
-    assert status == 2 and error.count("\n") == 1 and place in error
+    assert status == 2 and error.count("\n") == 1 and place.removesuffix("/tree") in error
     assert not (owner.vault / "decrypting").exists()
 
 

@@ -14,12 +14,12 @@ Main = Callable[[Sequence[str] | None], int]
 COMMANDS = {
     "clients.vault": (
         vault,
-        "new backup restore rotate retire encrypt decrypt verify show withdraw list clear",
+        "new floor backup restore rotate retire encrypt decrypt verify show withdraw list clear",
     ),
     "clients.node": (node, "init start app template"),
     "strategies.coordinator": (
         coordinator,
-        "init enrol start run stop status bundle template",
+        "init enrol revoke start run stop status bundle template",
     ),
 }
 VERBS = [

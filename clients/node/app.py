@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from multiprocessing.connection import Connection
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import httpx
 from flwr.app import Context, Message
@@ -139,7 +139,7 @@ def answer(node: Node, token: str, hears: Connection, tells: Connection) -> None
 def _answer(node: Node, token: str, tells: Connection) -> None:
     start_parent_process_monitor(os.getppid())
     clock = [time.monotonic()]
-    client = Told(_client(node, token), tells)
+    client = cast(RuntimeHttpClient, Told(_client(node, token), tells))
     heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
     heartbeat.start()
     message, context, run, bundle = pull_task_input(client)

@@ -28,7 +28,7 @@ from flwr.proto.runtime_pb2 import (
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.runtime.run_clientapp import push_message, push_task_output
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from clients.node.limits import Limits
 from fl_ppseg.messages import FAILED

@@ -8,6 +8,8 @@ cleared by the next call.
 
 import fcntl
 import os
+import re
+import secrets
 import time
 from collections.abc import Collection
 from contextlib import suppress
@@ -35,6 +37,8 @@ from fl_ppseg.manifest import read_manifest
 
 ORPHAN_SECONDS: Final = 86400
 """How old a shard must be that no policy names: a preparation that was cut short left it."""
+GONE: Final = re.compile(r"\.gone-[0-9a-f]{16}")
+"""What is being removed."""
 OURS: Final = {".lock", MARK, KEY_FILE, RECORDS, *KINDS}
 """What a simulation puts into a vault that it made; a vault with anything else stays."""
 OWNERS: Final = (FLOOR, HANDED_OVER, RETIRED, NEXT_KEY)
@@ -89,13 +93,14 @@ def clear(vaults: Directory, names: Collection[str]) -> tuple[Clearance, list[st
         InputError: A simulation is being prepared, or a process is at one of the runs.
     """
     with clearing(vaults.path):
+        _sweep(vaults)
         plan = planned(vaults, names)
         for city in sorted({kept.city for kept in plan.kept}):
             _clear_vault(vaults, city, [kept for kept in plan.kept if kept.city == city])
         gone = [city for city in cities_in(vaults) if _end(vaults, city)]
         for run in plan.runs:
             with vaults.child(NODES) as nodes:
-                nodes.remove_tree(run.name)
+                _discard(nodes, run.name)
         if not runs_in(vaults) and not kept_in(vaults):
             _end_shared(vaults)
     return plan, gone
@@ -139,7 +144,7 @@ def _end(vaults: Directory, city: str) -> bool:
             folder.remove_tree(RECORDS)
         if folder.find(KEY_FILE) is not None:
             erase(vault.key_path)
-        vaults.remove_tree(city)
+        _discard(vaults, city)
     return True
 
 
@@ -151,7 +156,26 @@ def _end_shared(vaults: Directory) -> None:
     with vault.lock():
         if vault.has_key:
             erase(vault.key_path)
-        vaults.remove_tree(SHARED)
+        _discard(vaults, SHARED)
+
+
+def _discard(folder: Directory, name: str) -> None:
+    """Remove a folder of which no part is to be taken for the whole, if this is cut short."""
+    gone = f".gone-{secrets.token_hex(8)}"
+    os.rename(name, gone, src_dir_fd=folder.descriptor, dst_dir_fd=folder.descriptor)
+    folder.remove_tree(gone)
+
+
+def _sweep(vaults: Directory) -> None:
+    """Remove what calls before this one discarded, when they were cut short."""
+    for entry in vaults.entries():
+        if entry.kind == "folder" and GONE.fullmatch(entry.name):
+            vaults.remove_tree(entry.name)
+    if vaults.find(NODES) is not None:
+        with vaults.child(NODES) as nodes:
+            for entry in nodes.entries():
+                if entry.kind == "folder" and GONE.fullmatch(entry.name):
+                    nodes.remove_tree(entry.name)
 
 
 def _is_orphan(vaults: Directory, kept: Kept) -> bool:

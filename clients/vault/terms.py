@@ -22,6 +22,7 @@ class Terms(NamedTuple):
     evaluations: int
     models: int
     spare: int
+    agreement: str | None = None
 
 
 def terms_of(

@@ -4,6 +4,7 @@ Two coordinators: one asks with a model of its own choice, as far as the owner's
 other keeps to the model, the classes and the number of evaluations that the owner agreed to.
 """
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +41,6 @@ NUM_CLASSES: Final = 1024
 """Classes of a model of its own: bins of a question."""
 FINEST: Final[Mapping[str, object]] = {
     "backbone": "vit",
-    "patch_size": 1,
     "embed_dim": 48,
     "depth": 1,
     "num_heads": 1,
@@ -51,7 +51,9 @@ FINEST: Final[Mapping[str, object]] = {
     "norm": "batch",
     "weights": None,
 }
-"""A model of its own: a token a pixel."""
+"""A model of its own; its patches are the smallest of which there are not too many."""
+MOST_TOKENS: Final = 2**15
+"""One token more costs attention to all others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +97,8 @@ class LabelAttack:
         section = model_settings(self.config.model, self.arm, arm)
         if arm.embedding != "private":  # whose shape is the node's
             form = None if section.invariant is None else "pixels"
-            section = ModelConfig.model_validate({**FINEST, "invariant": form})
+            patch = finest_patch(self.config.data.image_size)
+            section = ModelConfig.model_validate({**FINEST, "patch_size": patch, "invariant": form})
         other = {"model": section, "num_classes": self.num_classes}
         network = build_architecture(section, self.num_classes, self.config.data.image_size)
         if arm.embedding == "private":
@@ -182,6 +185,18 @@ def matched(truth: Sequence[Labels], found: Recovered) -> tuple[float, float]:
     ]
     num_labelled = max(sum(int(np.sum(one != IGNORED)) for one in truth), 1)
     return float(right[rows, columns].sum() / num_labelled), float(sum(sure) / num_labelled)
+
+
+def finest_patch(size: tuple[int, int]) -> int:
+    """Side of the smallest patches of which an image has no more than `MOST_TOKENS`.
+
+    >>> finest_patch((64, 128)), finest_patch((512, 1024))
+    (1, 4)
+    """
+    height, width = size
+    sides = (side for side in (1, 2, 4, 8, 16) if height % side == 0 and width % side == 0)
+    fits = [side for side in sides if height * width <= MOST_TOKENS * side**2]
+    return fits[0] if fits else math.gcd(height, width)
 
 
 def arrays_of(network: SETR) -> Arrays:

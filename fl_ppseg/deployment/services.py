@@ -114,6 +114,7 @@ class _Running:
         self._said: set[str] = set()
         self._due = 0.0
         self._process: subprocess.Popen[bytes] | None = None
+        self._awaited: tuple[str, str] | None = None
         self._counted = 0.0
         self._log = Log(service.log)
         self._start()

@@ -11,7 +11,7 @@ from pathlib import Path
 from clients.policy import NodePolicy
 from clients.vault.assignment import Assignment
 from clients.vault.commands.options import absolute, add_node, add_owner
-from clients.vault.consent import Offer, check_reserved, confirm, is_named, words
+from clients.vault.consent import Offer, check_reserved, confirm, hash_of, is_named, words
 from clients.vault.floor import FLOOR, check_above, check_heldout, read_floor
 from clients.vault.forecast import (
     Estimate,
@@ -82,12 +82,13 @@ def _encrypt(parser: Parser, argv: Sequence[str]) -> int:
     if options.dry_run:
         return 0
     confirm(text, options.agree, is_asked=not is_named(options.config))
+    agreed = {name: t._replace(agreement=hash_of(text)) for name, t in offer.terms.items()}
     with steps(sys.stderr, options.quiet) as progress:
 
         def show(seed: int, done: int, total: int) -> None:
             progress.update(f"encrypting {handover.city}, seed {seed}", done, total)
 
-        hand_over(vault, handover, jobs, offer.terms, offer.floor, options.workers, show)
+        hand_over(vault, handover, jobs, agreed, offer.floor, options.workers, show)
     if cost.num_scenes == 0 and earlier_policy(handover) == before:
         print(f"{handover.node}: complete already, nothing was done")
         return 0

@@ -52,6 +52,7 @@ def _clear(parser: Parser, argv: Sequence[str]) -> int:
         names = _chosen(options, runs_in(vaults))
         plan = planned(vaults, names)
         if not plan.runs and not plan.kept:
+            clear(vaults, ())  # what an earlier call left
             print(f"{options.vault}: nothing to clear")
             return 0
         _announce(plan)

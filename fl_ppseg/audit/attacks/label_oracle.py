@@ -90,7 +90,7 @@ def is_readable(network: SETR) -> bool:
         return False
     channels = names[wanted[1]].shape[1]
     spare = network.backbone.embed_dim - 2 * _NUM_FIXED - _LEAST_CONTENT
-    return min(channels - _NUM_FIXED, spare) >= 2
+    return bool(min(channels - _NUM_FIXED, spare) >= 2)
 
 
 class Oracle:
@@ -199,19 +199,25 @@ class Oracle:
             else:
                 same = np.arange(_NUM_FIXED + len(self._code))
                 middle[same, same] = 1
-            batch = f"{stage}norm.running_mean" in made
-            is_faint = batch and number > 1  # by the normalisation before
-            made[f"{stage}norm.weight"][...] = 1 if is_faint else _FAINT
-            made[f"{stage}norm.bias"][...] = 0 if is_faint else 1
-            if not batch:  # the group of the pilot, which decides what it is divided by
-                first = self._network.get_submodule(f"{stage}norm").num_groups
-                made[f"{stage}norm.weight"][: len(weight) // first] = _LOUDEST
-            if batch:
-                made[f"{stage}norm.running_mean"][...] = 0
-                made[f"{stage}norm.running_var"][...] = 1
-            if f"decoder.stages.conv{number + 1}.conv.weight" not in made:
-                made[f"{stage}norm.weight"][0] = 1 / _FAINT if is_faint else 1
-                made[f"{stage}norm.bias"][0] = _RAISED - (1 / _FAINT if is_faint else 0)
+            self._normalise(made, number, len(weight))
+
+    def _normalise(self, made: Arrays, number: int, channels: int) -> None:
+        """The normalisation after a convolution changes scales only, and ReLU lets all pass."""
+        names = (f"decoder.stages.conv{number}.norm.{kind}" for kind in ("weight", "bias"))
+        weight, bias = (made[name] for name in names)
+        norm = self._network.get_submodule(f"decoder.stages.conv{number}.norm")
+        is_last = f"decoder.stages.conv{number + 1}.conv.weight" not in made
+        if isinstance(norm, nn.GroupNorm):
+            weight[...], bias[...] = _FAINT, 1
+            weight[: channels // norm.num_groups] = _LOUDEST  # the group of the pilot
+            given, constant = 1.0, 0.0
+        else:
+            made[f"decoder.stages.conv{number}.norm.running_mean"][...] = 0
+            made[f"decoder.stages.conv{number}.norm.running_var"][...] = 1
+            weight[...], bias[...] = (_FAINT, 1) if number == 1 else (1, 0)
+            given, constant = (1.0, 0.0) if number == 1 else (1 / _FAINT, -1 / _FAINT)
+        if is_last:
+            weight[0], bias[0] = given, _RAISED + constant
 
     def _number_images(self) -> None:
         """The first layer writes an image's number into all of its tokens."""

@@ -32,6 +32,12 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("haproxy") is None, reason="needs haproxy (apt-get install)"),
 ]
 MB = 2**20
+FEW = 20
+"""Connections of one address in these tests, which take their time on a machine that is busy."""
+SMALLER = {
+    "timeout http-request 10s": "timeout http-request 4s",
+    f"sc0_conn_cur gt {proxy.PER_ADDRESS}": f"sc0_conn_cur gt {FEW}",
+}
 
 
 class Counting(BaseHTTPRequestHandler):
@@ -132,8 +138,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         site.keys[city] = key
     assert main(["enrol", "--home", str(home.folder), "aachen", str(folder / "aachen.pub")]) == 0
     proxy.write_proxy(home)
-    quicker = home.proxy_config.read_text().replace("http-request 10s", "http-request 2s")
-    home.proxy_config.write_text(quicker)
+    smaller = home.proxy_config.read_text()
+    for ours, in_tests in SMALLER.items():
+        assert ours in smaller
+        smaller = smaller.replace(ours, in_tests)
+    home.proxy_config.write_text(smaller)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(home.link.certificate, home.link.key)
     with ExitStack() as stack:
@@ -257,18 +266,18 @@ def test_bodies_that_owe_their_last_byte_are_few(site: Site) -> None:
 def test_slow_connections_of_one_address_shut_nobody_out(site: Site) -> None:
     """They are few at a time, and each ends soon; before, 2048 of them held the proxy for ever."""
     held, start = [], time.monotonic()
-    while len(held) < proxy.PER_ADDRESS + 40 and time.monotonic() - start < 1.5:
+    while len(held) < FEW + 20 and time.monotonic() - start < 3.5:
         try:
             held.append(site.connect("127.0.0.3"))
             held[-1].sendall(b"POST /v1/fleet/pull-messages HTTP/1.1\r\nhost: x\r\n")
         except OSError:
             break
-    assert len(held) == proxy.PER_ADDRESS
+    assert len(held) == FEW
     status, _ = site.ask(site.headers("aachen"), source="127.0.0.2")
     assert status == 200
     with suppress(OSError):
         held[-1].sendall(b"x: y\r\n")  # a byte now and then
-    assert closed(held[-1], 5)
+    assert closed(held[-1], 8)
     assert Counting.num_requests == 1
 
 

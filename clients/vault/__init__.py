@@ -6,6 +6,8 @@
     <vault>/<city>/simulation.json     only where a simulation made the vault: `clear` may remove it
     <vault>/<city>/manifests/          salts of derived keys, the owner's own
     <vault>/<city>/retired/            master keys of earlier with their salts
+    <vault>/<city>/handed_over.json    what went into node folders, and the names of its salts
+    <vault>/<city>/drafts/<digest>/    a shard that is being encrypted
     <vault>/<city>/decrypting          where images are being decrypted to, as long as they are
     <vault>/<city>/shards/<digest>/    what the training node gets: encrypted views, labels
     <vault>/<city>/private/<digest>/   what a node that its owner trusts also gets: the patch

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from clients.vault import shared_subkey
 from fl_ppseg.adaptation import adapted_embedding, linear_form
+from fl_ppseg.arm_models import model_settings
 from fl_ppseg.checkpoint_file import settings_hash
-from fl_ppseg.ciphers import CIPHERS, encrypt, invariant_form
+from fl_ppseg.ciphers import encrypt
 from fl_ppseg.classes import ClassTable
 from fl_ppseg.config import ArmConfig, Config, ModelConfig, arms_of
 from fl_ppseg.errors import InputError
@@ -61,30 +62,6 @@ def check_arm(model: ModelConfig, name: str, arm: ArmConfig, block_size: int) ->
             linear_form(arm.cipher, SubKey.generate(), block_size)
     except InputError as error:
         raise InputError(f"arm {name}: {error}") from None
-
-
-def model_settings(model: ModelConfig, name: str, arm: ArmConfig) -> ModelConfig:
-    """Section `model` as an arm wants it: an invariant embedding reads what its cipher leaves.
-
-    Raises:
-        InputError: Nothing that an embedding could read survives the cipher, or the config wants
-            an invariant embedding where the arm has another.
-    """
-    if arm.embedding != "invariant":
-        if arm.key_mode != "plain" and model.invariant is not None:
-            raise InputError(
-                f"arm {name}: its embedding reads images as they come, model.invariant is "
-                f"{model.invariant}; leave it out, or give the arm embedding: invariant"
-            )
-        return model
-    form = None if arm.cipher is None else invariant_form(arm.cipher)
-    if form is None:
-        others = ", ".join(cipher for cipher in CIPHERS if invariant_form(cipher))
-        raise InputError(
-            f"arm {name}: cipher {arm.cipher} has no invariant embedding; ciphers that have one: "
-            f"{others}, and products of them"
-        )
-    return model.model_copy(update={"invariant": form})
 
 
 def save_initial(

@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 
 from clients.policy import architecture
-from fl_ppseg import initial_weights  # as a whole: it imports the vault itself
+from fl_ppseg.arm_models import model_settings
 from fl_ppseg.config import ArmConfig, Config, FederationConfig, ModelConfig, TrainingConfig
 from fl_ppseg.messages import Role
 
@@ -41,9 +41,7 @@ def terms_of(
     Raises:
         InputError: The arm wants an embedding that its cipher does not allow.
     """
-    model = initial_weights.model_settings(config.model, name, arm).model_copy(
-        update={"patch_size": patch_size}
-    )
+    model = model_settings(config.model, name, arm).model_copy(update={"patch_size": patch_size})
     visitors = config.clients if (arm.training, role) == ("local-only", "val") else 1
     num_rounds = config.federation.num_rounds
     return Terms(

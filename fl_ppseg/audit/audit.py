@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from rich.console import Console
 
+from fl_ppseg.arm_models import model_settings
 from fl_ppseg.audit.attacks.reader import STEPS
 from fl_ppseg.audit.attacks.reader import Budget as Training
 from fl_ppseg.audit.attacks.survivor_network import nothing
@@ -34,7 +35,7 @@ from fl_ppseg.config import Config, arms_of, described
 from fl_ppseg.dataset import open_dataset
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import available_cpus, check_writable
-from fl_ppseg.initial_weights import Models, initial_models, model_settings
+from fl_ppseg.initial_weights import Models, initial_models
 from fl_ppseg.preparation import data_root
 from fl_ppseg.progress import StepProgress, steps
 from fl_ppseg.provenance import made_with

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
+from fl_ppseg.arm_models import model_settings
 from fl_ppseg.audit.attacks.evaluation_oracle import Recovered, evaluation_oracle
 from fl_ppseg.audit.attacks.inputs import load
 from fl_ppseg.audit.attacks.label_map_reading import Counts, prior, usual
@@ -23,7 +24,6 @@ from fl_ppseg.audit.scores import Images
 from fl_ppseg.audit.update import Client, client
 from fl_ppseg.config import Config, ModelConfig, arms_of
 from fl_ppseg.dataset import Scene
-from fl_ppseg.initial_weights import model_settings
 from fl_ppseg.messages import Arrays
 from fl_ppseg.setr.model import SETR, build_architecture
 from fl_ppseg.setr.names import EMBEDDING_TENSORS

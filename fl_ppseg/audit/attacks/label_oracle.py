@@ -35,6 +35,7 @@ from torch.nn import functional
 
 from fl_ppseg.audit.attacks.imprinting import is_plain, silence
 from fl_ppseg.audit.attacks.inputs import Floats, Images, embedded, first_layer, load
+from fl_ppseg.audit.attacks.label_head import pass_on
 from fl_ppseg.evaluation import resized_logits
 from fl_ppseg.messages import Arrays
 from fl_ppseg.setr.model import SETR
@@ -50,12 +51,6 @@ _ELSEWHERE: Final = 0.5
 """What a position outside all bins counts beside one inside: bins reach halfway to the next."""
 _SURE: Final = 1e3
 """How much more than the place the number counts: images between no two numbers answer nothing."""
-_FAINT: Final = 0.01
-"""Factor of the heads' normalisations, so that ReLU lets all pass."""
-_LOUDEST: Final = 0.2
-"""The same where the pilot keeps values below 5: sums of values far from 0 lose digits."""
-_RAISED: Final = 4.0
-"""What is added to the number before the last ReLU; it is a fraction of 1."""
 _PILOT: Final = 2.0
 """Beside a code of length 1: the number hardly changes what normalisations divide by."""
 _LEAST_CONTENT: Final = 4
@@ -112,7 +107,8 @@ class Oracle:
             made[name][...] = name.endswith(".weight")
         made["decoder.classifier.conv.weight"][...] = 0
         self._lay_channels(made, embedded(network, public))
-        self._copy_in_head(made)
+        pairs = (self._number, self._pilot, self._elsewhere)
+        pass_on(made, self._network, pairs, self._code)
         self._base = made
         self._number_images()
 
@@ -181,43 +177,6 @@ class Oracle:
         self._number, self._pilot, self._elsewhere, self._code, rest = np.split(order, ends)
         self._content = np.sort(rest)
         self._names = _directions(self.num_bins, width)
-
-    def _copy_in_head(self, made: Arrays) -> None:
-        """Every convolution passes on what the codes say."""
-        pairs = (self._number, self._pilot, self._elsewhere)
-        for number in range(1, 1 + sum(name.endswith(".conv.weight") for name in made)):
-            stage = f"decoder.stages.conv{number}."
-            if f"{stage}conv.weight" not in made:
-                break
-            weight = made[f"{stage}conv.weight"]
-            weight[...] = 0
-            middle = weight[:, :, weight.shape[2] // 2, weight.shape[3] // 2]
-            if number == 1:
-                for row, (plus, minus) in enumerate(pairs):
-                    middle[row, [plus, minus]] = 0.5, -0.5
-                middle[_NUM_FIXED + np.arange(len(self._code)), self._code] = 1
-            else:
-                same = np.arange(_NUM_FIXED + len(self._code))
-                middle[same, same] = 1
-            self._normalise(made, number, len(weight))
-
-    def _normalise(self, made: Arrays, number: int, channels: int) -> None:
-        """The normalisation after a convolution changes scales only, and ReLU lets all pass."""
-        names = (f"decoder.stages.conv{number}.norm.{kind}" for kind in ("weight", "bias"))
-        weight, bias = (made[name] for name in names)
-        norm = self._network.get_submodule(f"decoder.stages.conv{number}.norm")
-        is_last = f"decoder.stages.conv{number + 1}.conv.weight" not in made
-        if isinstance(norm, nn.GroupNorm):
-            weight[...], bias[...] = _FAINT, 1
-            weight[: channels // norm.num_groups] = _LOUDEST  # the group of the pilot
-            given, constant = 1.0, 0.0
-        else:
-            made[f"decoder.stages.conv{number}.norm.running_mean"][...] = 0
-            made[f"decoder.stages.conv{number}.norm.running_var"][...] = 1
-            weight[...], bias[...] = (_FAINT, 1) if number == 1 else (1, 0)
-            given, constant = (1.0, 0.0) if number == 1 else (1 / _FAINT, -1 / _FAINT)
-        if is_last:
-            weight[0], bias[0] = given, _RAISED + constant
 
     def _number_images(self) -> None:
         """The first layer writes an image's number into all of its tokens."""

@@ -130,6 +130,9 @@ class ShardDraft:
         shard = self.place / self.place.name
         hashes = {path.relative_to(shard).as_posix(): sha256(path) for path in self._paths}
         with Directory.open(shard) as folder:
+            for entry in folder.entries():
+                if entry.kind == "file":  # a manifest or a part of one: that writer was killed
+                    folder.remove(entry.name)
             folder.write(MANIFEST, _json(replace(self.manifest, sha256=hashes)))
         with suppress(FileNotFoundError):
             (self.place / ABOUT).rename(self.place / FINISHED)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from small_owner import python
+from small_owner import Owner, python
 
 STEPS = 4
 """Parts of the moments, each a test of its own."""
@@ -56,8 +56,9 @@ def tried(name, moment):
     owner = Owner(root, folder, None)
     owner.configure(arms=["per-client", "per-image-derived"])
     vault = ["--vault", str(owner.vaults), "--city", "aachen"]
-    encrypt = ["encrypt", *vault, *owner.encrypt_options()]
+    encrypt = ["encrypt", *vault, *owner.encrypt_options(), *sys.argv[5:]]
     main(["new", *vault])
+    owner.lower_floor()
     def dying():
         watch(moment)
         return main(encrypt)
@@ -85,9 +86,15 @@ sys.__stdout__.write(json.dumps({"events": number, "found": found}))
 
 @pytest.mark.parametrize("part", range(STEPS))
 def test_killed_at_any_moment_it_goes_on_and_leaves_no_third_record(
-    part: int, scenes: Path, tmp_path: Path
+    part: int, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    process = python(KILLED, scenes, tmp_path, part, STEPS, env={"OMP_NUM_THREADS": "1"})
+    place = tmp_path / "agreement"
+    place.mkdir()
+    owner = Owner(scenes, place, capsys)
+    owner.configure(arms=["per-client", "per-image-derived"])
+    assert owner.keys("new")[0] == 0
+    arguments = (scenes, tmp_path, part, STEPS, *owner.agreement())
+    process = python(KILLED, *arguments, env={"OMP_NUM_THREADS": "1"})
     out, error = process.communicate(timeout=280)
     assert process.returncode == 0, error
     tried = json.loads(out)

@@ -33,6 +33,10 @@ LEFT: Final = re.compile(r"\..*\.tmp")
 """What a command that was killed leaves: something that was not whole yet."""
 
 
+HALF: Final = re.compile(r"\.[0-9a-f]{32}\.tmp")
+"""A file of ours that was not whole when its writer was killed."""
+
+
 @dataclass(frozen=True)
 class Owner:
     """What the marker of a node folder says."""
@@ -108,7 +112,7 @@ class NodeDirectory:
             if _owner(folder) is None:
                 folder.chown(group=group, mode=folder_mode(readers))
                 text = json.dumps(asdict(Owner(SCHEMA, city)))
-                folder.write(MARKER, text, file_mode(readers), group=readers)
+                folder.write(MARKER, text, file_mode(readers), group=readers, exclusive=True)
             for kind in CONTENT:
                 folder.make_child(kind, folder_mode(readers), group=readers).close()
             yield cls(folder, city)
@@ -171,7 +175,7 @@ def check(path: Path, city: str) -> None:
         return
     with _opened(path) as folder:
         found = _owner(folder)
-        if found is None and folder.entries():
+        if found is None and not _is_empty(folder):
             raise InputError(
                 f"{path}: holds something already and is no node folder ({MARKER} is missing); "
                 "choose a new or empty folder"
@@ -236,6 +240,12 @@ def _opened(path: Path) -> Directory:
         return Directory.open(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such folder; expected a node folder") from None
+
+
+def _is_empty(folder: Directory) -> bool:
+    """Whether nothing lies in a folder, or no more than the half of a marker."""
+    entries = folder.entries()
+    return all(entry.kind == "file" and HALF.fullmatch(entry.name) for entry in entries)
 
 
 def _owner(folder: Directory) -> Owner | None:

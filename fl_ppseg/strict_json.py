@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any, Final, NoReturn
 
-MAX_DEPTH: Final = 16
+MAX_DEPTH: Final = 64
 """Brackets in one another: far more than any file of this program has."""
 
 _TEXT_OR_BRACKET: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
@@ -28,12 +28,12 @@ def parse_json(text: str | bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH)
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     if len(data) > max_bytes:
-        raise ValueError(f"{len(data)} bytes, expected at most {max_bytes}")
+        raise ValueError(f"larger than {max_bytes:,} bytes, which no such file is")
     _check_depth(data, max_depth)
     try:
         decoded = data.decode("utf-8")
     except UnicodeDecodeError:
-        raise ValueError("no UTF-8 text") from None
+        raise ValueError("no JSON: no UTF-8 text") from None
     try:
         return json.loads(
             decoded, object_pairs_hook=_object, parse_constant=_no_constant, parse_int=_integer
@@ -47,21 +47,23 @@ def _check_depth(data: bytes, max_depth: int) -> None:
     for token in _TEXT_OR_BRACKET.finditer(data):
         depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(token.group(), 0)
         if depth > max_depth:
-            raise ValueError(f"brackets deeper than {max_depth}")
+            raise ValueError(f"no JSON of ours: more than {max_depth} values in one another")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a name stands there twice")
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"no JSON of ours: key {twice!a} is given twice")
     return found
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"no JSON: {name} is no number of it")
 
 
 def _integer(digits: str) -> int:
     if len(digits) > 20:
-        raise ValueError("an integer of more than 20 digits")
+        raise ValueError("no JSON of ours: an integer of more than 20 digits")
     return int(digits)

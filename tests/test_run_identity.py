@@ -51,7 +51,8 @@ def test_nodes_that_were_prepared_again_otherwise_refuse_what_was_before(
     before = read_identity(experiment.folder.path)
     again = small.prepared(small.config(scenes, arms=["plain"]), tmp_path)
     assert read_identity(again.folder.path) == before is not None
-    small.prepared(small.config(scenes, arms=["plain"], data={"num_views": 1}), tmp_path)
+    more = small.config(scenes, arms=["plain"], federation={"num_rounds": 9})
+    small.prepared(more, tmp_path)
     after = read_identity(experiment.folder.path)
     assert after is not None and after.run == before.run and after.prepared != before.prepared
     save_identity(experiment.folder.path, before)

@@ -6,7 +6,6 @@ value is built: a file that is too large, anchors that unfold to more values tha
 brackets in brackets in brackets, a key given twice.
 """
 
-import json
 import os
 import stat
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Final
 
 import yaml
 
+from fl_ppseg import strict_json
 from fl_ppseg.errors import InputError
 
 MAX_BYTES: Final = 2**20
@@ -23,7 +23,6 @@ MAX_DEPTH: Final = 32
 MAX_VALUES: Final = 100_000
 """Of a document, what its aliases stand for included."""
 MAX_ALIASES: Final = 1_000
-MAX_JSON_DEPTH: Final = 64
 
 
 def read_bytes(path: Path, max_bytes: int) -> bytes:
@@ -89,32 +88,9 @@ def parse_json(text: str | bytes, source: str, max_bytes: int = MAX_BYTES) -> An
     if len(text) > max_bytes:
         raise InputError(f"{source}: larger than {max_bytes:,} bytes, which no such file is")
     try:
-        values = json.loads(text, object_pairs_hook=_each_key_once)
-        _check_depth(values)
-        return values
-    except RecursionError:
-        raise InputError(f"{source}: no JSON of ours (values nested too deeply)") from None
+        return strict_json.parse_json(text, max_bytes=4 * max_bytes)  # UTF-8 of the text
     except ValueError as error:
-        raise InputError(f"{source}: no JSON ({' '.join(str(error).split())})") from None
-
-
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key {twice!r} is given twice")
-    return values
-
-
-def _check_depth(values: object) -> None:
-    level = [values] if isinstance(values, dict | list) else []
-    for _ in range(MAX_JSON_DEPTH):
-        groups = (each.values() if isinstance(each, dict) else each for each in level)
-        level = [v for group in groups for v in group if isinstance(v, dict | list)]
-        if not level:
-            return
-    raise ValueError(f"more than {MAX_JSON_DEPTH} values in one another")
+        raise InputError(f"{source}: {error}") from None
 
 
 class _BoundedLoader(yaml.SafeLoader):

@@ -135,7 +135,7 @@ def federated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federated]:
         size=(32, 64),
         cities=({"aachen": 4}, {"lindau": 2}),
     )
-    quick = small.SETTINGS["federation"] | {"wait_seconds": 5}
+    quick = small.SETTINGS["federation"] | {"wait_seconds": 20}
     config = small.config(folder / "tree", arms=["per-image"], clients=1, federation=quick)
     owners = small.prepared(config, folder / "owners")
     policies = {city: policy_path(owners.nodes, number) for number, city in enumerate(CITIES)}

@@ -26,6 +26,8 @@ from clients.node import app, supernode
 from clients.node.command import main
 from clients.node.home import AppHome, Home
 from clients.node.supernode import Start, address_of
+from clients.policy import NodePolicy, save_policy
+from clients.private_state import DIGEST_LENGTH, TRAINED
 from fl_ppseg import __version__
 from fl_ppseg.command_line import run as run_command
 from fl_ppseg.config import Config
@@ -248,6 +250,20 @@ def test_a_bundle_that_the_supernode_dropped_is_refused(
     reply = app.respond(message, context(policy), run_of(), Fab("", b"", {}), pin)
     assert reply.error.code == REFUSED
     assert "not read" in reply.error.reason
+
+
+@pytest.mark.parametrize("withdrawn", [None, "aachen has withdrawn"])
+def test_an_app_of_a_city_that_has_withdrawn_begins_by_removing_what_it_trained(
+    withdrawn: str | None, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The coordinator may never ask again, and nobody else enters the app's folder."""
+    trained = home.folder / "app" / "state" / TRAINED / ("a" * DIGEST_LENGTH)
+    trained.mkdir(parents=True)
+    policy = tmp_path / "policy.yaml"
+    save_policy(NodePolicy(city="aachen", role="train", withdrawn=withdrawn, arms={}), policy)
+    monkeypatch.setattr(app, "work", lambda node: None)
+    main(["app", "--home", str(home.folder / "app"), "--policy", str(policy)])
+    assert trained.exists() == (withdrawn is None)
 
 
 def test_errors_that_travel_name_no_path_and_no_value(message: Message, tmp_path: Path) -> None:

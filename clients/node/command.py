@@ -117,7 +117,10 @@ def _app(parser: Parser, argv: Sequence[str]) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("node").setLevel(logging.INFO)
     from clients.node.app import Node, work  # loads PyTorch
+    from clients.private_state import remove_trained
 
+    if load_policy(policy).withdrawn is not None:
+        remove_trained(home.state)  # whether or not anybody asks for anything again
     config = {"policy": str(policy), "state": str(home.state)}
     work(Node(f"{LOOPBACK}:{port}", home.secret.read_bytes(), config, pin, limits))
 

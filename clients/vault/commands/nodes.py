@@ -80,6 +80,7 @@ def _withdraw(parser: Parser, argv: Sequence[str]) -> int:
             f"  {path} stays: this vault did not hand it over; look at it, then remove it yourself"
         )
     print(f"the keys in {vault.folder} stay; `retire` destroys them")
+    print("what the app trained of a private embedding it removes itself, when it is next started")
     print(
         "what was copied elsewhere is still there, and weights that were trained stay as they are"
     )

@@ -128,6 +128,13 @@ def test_broken_containers_are_taken_as_they_are(broken):
     assert search(opened("file", broken + SECRET), needles_of_key(SECRET))
 
 
+def test_a_picture_larger_than_any_of_ours_is_taken_as_it_is() -> None:
+    """A few kilobytes that unpack to a gigabyte of pixels."""
+    file = io.BytesIO()
+    Image.new("1", (8200, 8200)).save(file, "PNG")
+    assert [name for name, _ in opened("large.png", file.getvalue())] == ["large.png"]
+
+
 def test_gzip_streams_are_read_one_after_the_other_and_as_far_as_they_go():
     two = gzip.compress(b"one") + gzip.compress(note(SECRET))
     streams = [inner for name, inner in opened("file", two) if name == "file!gzip"]

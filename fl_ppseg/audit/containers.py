@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from fl_ppseg.audit.key_search import decimal
+from fl_ppseg.image_files import MAX_PIXELS
 
 MAX_DEPTH: Final = 4
 """Containers in containers that are opened."""
@@ -104,7 +105,9 @@ def _gzip(content: bytes) -> Iterator[Member]:
 
 
 def _png(content: bytes) -> Iterator[Member]:
-    with Image.open(io.BytesIO(content)) as image:
+    with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError("larger than any image of this program")
         yield "pixels", image.tobytes()
 
 

@@ -1,5 +1,6 @@
 """A request that eats a node is ended with one clear reply, and the next one is answered."""
 
+import faulthandler
 import os
 import resource
 import signal
@@ -145,6 +146,7 @@ def wait(_: Message, __: Context) -> Message:
 
 def crash(number: int) -> Callable[[Message, Context], Message]:
     def die(_: Message, __: Context) -> Message:
+        faulthandler.disable()  # or pytest's would print the whole of this on purpose
         if number != signal.SIGKILL:
             signal.signal(number, signal.SIG_DFL)  # other tests of this process leave theirs
         os.kill(os.getpid(), number)

@@ -128,6 +128,7 @@ class LabelAttack:
         right, certain = matched(truth, found)
         return LabelFinding(
             attack=ATTACK,
+            maps="held-out",
             adversary="active-coordinator",
             model=model,
             right=right if found.num_requests else None,

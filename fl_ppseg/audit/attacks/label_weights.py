@@ -42,7 +42,7 @@ from fl_ppseg.training import poly
 
 _LONG: Final = 1e4
 """Length of a code, in units of the largest content."""
-_CLOCK: Final = 2.0**32
+_CLOCK: Final = 2.0**38
 """Length of the clock in units of a code's: of its float32 no digit is left for content."""
 _SEEN: Final = 1e-9
 """Of what the last convolution sees: so small that nothing else moves before it is read."""
@@ -56,8 +56,12 @@ _LOUD: Final = 0.3
 """Of the classifier: the norm of the whole gradient stays below 1, where it would be clipped."""
 _NORM_EPSILON: Final = 1e-5
 """torch's default in GroupNorm."""
-_LEAST: Final = 1e-5
+_LEAST: Final = 1e-4
 """Singular values of the equations that are read, relative to the largest."""
+_ABSENT: Final = 0.75
+"""Share of the classes of which some are at a place, at most."""
+_FULL: Final = 0.6
+"""Share of the places at which some pixel is of no class, at most."""
 _HEAD: Final = "decoder.stages.conv"
 _CLASSIFIER: Final = "decoder.classifier.conv.weight"
 
@@ -117,8 +121,8 @@ class LabelWeights:
         told = (of_class @ self._inverse.T).reshape(-1, *size)
         told = told / spread_of(size, loss_size)
         # a class that is not at a place has the likelihood of all pixels there that are labelled
-        labelled = np.sort(told, axis=0)[-3:].mean(axis=0)
-        shares: Floats = (labelled - told) / (self.num_classes * np.median(labelled))
+        labelled = np.quantile(told, _ABSENT, axis=0)
+        shares: Floats = (labelled - told) / (self.num_classes * np.quantile(labelled, _FULL))
         return shares
 
     def _place_codes(self, made: Arrays, content: float) -> None:

@@ -242,8 +242,6 @@ def _amp(config: TrainingConfig, device: torch.device) -> bool:
     return config.amp and device.type == "cuda" and torch.cuda.is_bf16_supported()
 
 
-
-
 @contextmanager
 def _reproducible(num_threads: int, seed: int) -> Iterator[np.random.Generator]:
     """Own thread count and random state inside, the caller's again outside."""

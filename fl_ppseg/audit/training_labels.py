@@ -160,7 +160,9 @@ class UpdateAttack:
         likely: Floats,
     ) -> tuple[Labels, Labels]:
         num, (height, width) = exchanges[0].num_examples, likely.shape[1:]
-        loss_size = weights.logits if self.config.training.loss_size == "logits" else (height, width)
+        loss_size = (
+            weights.logits if self.config.training.loss_size == "logits" else (height, width)
+        )
         sums = [weights.counts(exchange, loss_size) for exchange in exchanges]
         size = self.config.training.batch_size
         batches = [first_batch(self.seed, e.round, owner.city, num, size) for e in exchanges]

@@ -31,7 +31,9 @@ def first_batch(
     seed: int, round: int, city: str, num_images: int, batch_size: int
 ) -> npt.NDArray[np.float64]:
     """(n,), 1 for the images that the first step of a round sees, else 0."""
-    order, _ = order_of(np.random.Generator(np.random.Philox(seed_of(seed, round, [city]))), num_images, 1)
+    order, _ = order_of(
+        np.random.Generator(np.random.Philox(seed_of(seed, round, [city]))), num_images, 1
+    )
     chosen = np.zeros(num_images)
     chosen[order[:batch_size]] = 1
     return chosen

@@ -105,7 +105,8 @@ class LabelWeights:
         """(J, h, w), what the last convolution sees, in units of `_SEEN`."""
         kernel = made[f"{self._last}.conv.weight"].shape[-1]
         taps = functional.unfold(torch.from_numpy(self.seen)[None], kernel, padding=kernel // 2)[0]
-        self._inverse = np.linalg.pinv(taps.numpy(), rcond=_LEAST)
+        met = taps.numpy()  # (J taps, places); a pseudo-inverse by the smaller of the two squares
+        self._inverse = met @ np.linalg.pinv(met.T @ met, rcond=_LEAST**2, hermitian=True)
 
     def counts(self, exchange: Exchange, loss_size: tuple[int, int]) -> Floats:
         """(C, h, w), the mean over the images of the first step of a class's share at a place.
@@ -118,7 +119,7 @@ class LabelWeights:
         moved = exchange.returned[f"{self._last}.conv.weight"][: 2 * self.num_classes]
         gradients = first_gradient(moved.reshape(len(moved), -1).astype(np.float64), exchange)
         of_class = (gradients[::2] - gradients[1::2]) / 2
-        told = (of_class @ self._inverse.T).reshape(-1, *size)
+        told = (of_class @ self._inverse).reshape(-1, *size)
         told = told / spread_of(size, loss_size)
         # a class that is not at a place has the likelihood of all pixels there that are labelled
         labelled = np.quantile(told, _ABSENT, axis=0)

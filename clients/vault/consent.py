@@ -101,8 +101,8 @@ def _lines(offer: Offer) -> Iterator[str]:
         f"each; classes: {data.classes}"
     )
     yield (
-        "  labels: lie on the node as they are, not encrypted; they do not leave it, but updates and "
-        "counts tell of them"
+        "  labels: lie on the node as they are, not encrypted; they do not leave it, but updates "
+        "and counts tell of them"
     )
     yield f"  seeds: {', '.join(map(str, offer.config.seeds))}"
     for name, arm in offer.arms.items():
@@ -126,8 +126,8 @@ def _arm_lines(name: str, arm: ArmConfig, terms: Terms, offer: Offer) -> Iterato
         )
     yield f"    {_evaluation(terms, offer)}"
     yield (
-        f"    {terms.spare} more question(s) of each kind and seed where rounds are repeated; every "
-        "one is written into the node's ledger"
+        f"    {terms.spare} more question(s) of each kind and seed where rounds are repeated; "
+        "every one is written into the node's ledger"
     )
 
 
@@ -140,14 +140,14 @@ def _in_all(offer: Offer) -> Iterator[str]:
     told = [f"{updates} updates"] if offer.role == "train" else []
     told += [f"{counts * num_seeds} counts"] if is_evaluated else []
     yield (
-        f"  in all: the node counts for each arm and seed, but label maps are the same in all; "
-        f"{len(offer.terms)} arm(s) and {num_seeds} seed(s) make {' and '.join(told) or 'no answer'}"
-        " at most"
+        "  in all: the node counts for each arm and seed, but label maps are the same in all; "
+        f"{len(offer.terms)} arm(s) and {num_seeds} seed(s) make "
+        f"{' and '.join(told) or 'no answer'} at most"
     )
     if told:
         yield (
-            "    WARNING: a coordinator that hands out weights of its own making reads the layout of "
-            "label maps out of a dozen of them"
+            "    WARNING: a coordinator that hands out weights of its own making reads the "
+            "layout of label maps out of a dozen of them"
         )
 
 

@@ -85,7 +85,7 @@ class UpdateAttack:
         """Name, model, and fields of its requests that are not as agreed."""
         arm = arms_of(self.config)[self.arm]
         agreed = model_settings(self.config.model, self.arm, arm)
-        values = agreed.model_dump() | FINE_HEAD
+        values = {**agreed.model_dump(), **FINE_HEAD}
         if arm.embedding != "private":  # whose shape is the node's
             form = None if agreed.invariant is None else "pixels"
             values |= {**FINE_BODY, "invariant": form}
@@ -111,10 +111,11 @@ class UpdateAttack:
         if other:
             network = build_architecture(section, self._num_classes, self.config.data.image_size)
         exchanges: list[Exchange] = []
+        weights: LabelWeights | None = None
         reason = "such weights are made for PUP decoders with two channels a class, not for this"
         if is_readable(network):
             exchanges, weights, reason = self._asked(owner, network, other)
-        if exchanges:
+        if weights is not None and exchanges:
             maps, certain = self._read(owner, exchanges, weights, likely)
         return LabelFinding(
             attack=ATTACK,

@@ -90,7 +90,7 @@ def is_readable(network: SETR) -> bool:
         return False
     channels = names[wanted[1]].shape[1]
     spare = network.backbone.embed_dim - 2 * _NUM_FIXED - _LEAST_CONTENT
-    return min(channels - _NUM_FIXED, spare) >= 2
+    return bool(min(channels - _NUM_FIXED, spare) >= 2)
 
 
 class Oracle:
@@ -204,7 +204,9 @@ class Oracle:
             made[f"{stage}norm.weight"][...] = 1 if is_faint else _FAINT
             made[f"{stage}norm.bias"][...] = 0 if is_faint else 1
             if not batch:  # the group of the pilot, which decides what it is divided by
-                first = self._network.get_submodule(f"{stage}norm").num_groups
+                norm = self._network.get_submodule(f"{stage}norm")
+                assert isinstance(norm, nn.GroupNorm)
+                first = norm.num_groups
                 made[f"{stage}norm.weight"][: len(weight) // first] = _LOUDEST
             if batch:
                 made[f"{stage}norm.running_mean"][...] = 0

@@ -12,7 +12,8 @@ Method:
   classifier, so that every class is as likely everywhere. Its gradient at a class's channels is the
   sum over places of (likelihood - truth) times what the convolution sees there: linear equations,
   one a channel and tap, for the map of the class's counts (`LabelWeights.counts`).
-- What it sees is so small that AdamW's eps, not the size of the gradient, divides: steps tell sizes.
+- What it sees is so small that AdamW's eps divides, not the size of the gradient: steps tell
+  sizes.
 - A clock ends it after the first step: a position of great length that the bias of the first
   attention takes away again. Weight decay shortens the one and not the other, and what is left over
   drowns the codes in the LayerNorm; behind negative constants ReLU then passes nothing.

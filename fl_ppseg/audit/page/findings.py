@@ -78,8 +78,8 @@ def _of_label_maps(maps: Maps, model: str, found: Sequence[LabelFinding]) -> str
     return (
         f"{who} reads {_percent(best.right or 0.0)} of the labelled pixels of {best.num_images} "
         f"{maps} label maps right, {_percent(best.certain)} of them without doubt, by "
-        f"{best.num_requests} {ASKED[maps]} of an arm{of}; the most frequent class of each place has "
-        f"{_percent(best.without)} right without any request."
+        f"{best.num_requests} {ASKED[maps]} of an arm{of}; the most frequent class of each place "
+        f"has {_percent(best.without)} right without any request."
     )
 
 

@@ -72,10 +72,10 @@ PANELS_LEAD: Final = (
     "each adversary restored."
 )
 LABELS_LEAD: Final = (
-    "What a coordinator reads of one client's label maps that hands out weights of its own making: "
-    "of held-out ones in the confusion counts of evaluations, of training ones in updates. Labelled "
-    "pixels that it has right, beside what the most frequent class of each place has right without "
-    "any request."
+    "What a coordinator reads of one client's label maps by weights of its own making: of held-out "
+    "ones in the confusion counts of evaluations, of training ones in updates. Labelled pixels "
+    "that it has right, beside what the most frequent class of each place has right without any "
+    "request."
 )
 HIDDEN: Final = " The images are not public, so neither they nor guesses at them are shown."
 

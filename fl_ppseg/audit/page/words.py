@@ -27,7 +27,8 @@ HOLDS: Final[Mapping[Adversary, str]] = {
     "step on one image.",
     "active-coordinator": "Holds what the coordinator holds, but instead of the averaged weights "
     "hands out some that are made to show images, or to tell label maps by an update or by what a "
-    "node counts when it scores them. Settings, model and number of requests stay those that the owner agreed to.",
+    "node counts when it scores them. Settings, model and number of requests stay those that the "
+    "owner agreed to.",
 }
 SPENT: Final[Mapping[Budget, str]] = {
     "full": "full audit",

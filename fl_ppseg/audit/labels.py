@@ -23,6 +23,7 @@ from fl_ppseg.audit.update import Client, client
 from fl_ppseg.config import Config, ModelConfig, arms_of
 from fl_ppseg.dataset import Scene
 from fl_ppseg.initial_weights import model_settings
+from fl_ppseg.message_fields import MAX_CLASSES
 from fl_ppseg.messages import Arrays
 from fl_ppseg.setr.model import SETR, build_architecture
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
@@ -36,8 +37,8 @@ NUM_HELDOUT: Final = 2
 """Images of the client that it evaluates on: those of a small city."""
 NUM_LOOKED_AT: Final = 8
 """Images of its own that the coordinator tells numbers by."""
-NUM_CLASSES: Final = 1024
-"""Classes of a model of its own: bins of a question."""
+NUM_CLASSES: Final = MAX_CLASSES
+"""Classes of a model of its own, bins of a question: as many as a message may name."""
 FINEST: Final[Mapping[str, object]] = {
     "backbone": "vit",
     "patch_size": 1,

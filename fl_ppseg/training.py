@@ -78,7 +78,8 @@ def local_update(
         The updated weights, the loss and the number of images.
     """
     start = time.perf_counter()
-    with _reproducible(config.num_threads, _seed_of(seed, position.round, shard)) as generator:
+    cities = [part.manifest.city for part in shard.parts]
+    with _reproducible(config.num_threads, seed_of(seed, position.round, cities)) as generator:
         model.load_state_dict({**weights, **private})
         model.to(device).train()
         optimizer = _optimizer(model, config, rates)
@@ -92,6 +93,27 @@ def local_update(
         num_examples=len(shard) if loss is not None else 0,
         seconds=time.perf_counter() - start,
     )
+
+
+def seed_of(seed: int, round: int, cities: Sequence[str]) -> int:
+    """What the random state of a local update begins with: no secret, for a run can be repeated.
+
+    Args:
+        seed: Of the run.
+        round: From 1.
+        cities: Whose images are trained on, in the order of the shard's parts.
+    """
+    digest = hashlib.sha256(f"{seed}/{round}/{'+'.join(cities)}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def order_of(
+    generator: np.random.Generator, num_images: int, num_views: int
+) -> tuple[list[int], list[int]]:
+    """An epoch's order of the images, and the view of each."""
+    order: list[int] = generator.permutation(num_images).tolist()
+    views: list[int] = generator.integers(num_views, size=num_images).tolist()
+    return order, views
 
 
 def poly(progress: float, power: float) -> float:
@@ -209,8 +231,7 @@ def _steps(
     """Batches of (indices, views): in each epoch every image once, one view of each."""
     steps = []
     for _ in range(config.local_epochs):
-        order: list[int] = generator.permutation(len(shard)).tolist()
-        views: list[int] = generator.integers(shard.num_views, size=len(shard)).tolist()
+        order, views = order_of(generator, len(shard), shard.num_views)
         for start in range(0, len(shard), config.batch_size):
             end = start + config.batch_size
             steps.append((order[start:end], views[start:end]))
@@ -219,12 +240,6 @@ def _steps(
 
 def _amp(config: TrainingConfig, device: torch.device) -> bool:
     return config.amp and device.type == "cuda" and torch.cuda.is_bf16_supported()
-
-
-def _seed_of(seed: int, round_: int, shard: Shard) -> int:
-    cities = "+".join(part.manifest.city for part in shard.parts)
-    digest = hashlib.sha256(f"{seed}/{round_}/{cities}".encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
 
 
 @contextmanager

@@ -91,9 +91,12 @@ def usual(**options):
     return table(plain(), private(), invariant(), **options)
 
 
-def labels(right=0.732, *, model="the model as agreed", note="refused: 13 are enough"):
+def labels(
+    right=0.732, *, maps="held-out", model="the model as agreed", note="refused: 13 are enough"
+):
     """What an active coordinator read of label maps; None: nothing was answered."""
+    attack = "evaluation-oracle" if maps == "held-out" else "label-update"
     num = 0 if right is None else 13
     return LabelFinding(
-        "evaluation-oracle", "active-coordinator", model, right, 0.122, 0.458, 2, num, note, 9.5
+        attack, maps, "active-coordinator", model, right, 0.122, 0.458, 2, num, note, 9.5
     )

@@ -89,10 +89,14 @@ def test_label_maps_are_asked_for_in_every_arm_and_a_model_of_its_own_is_refused
     audited: Audited,
 ) -> None:
     for arm in audited.table.arms:
-        found = {each.model: each for each in arm.labels}
+        found = {each.model: each for each in arm.labels if each.maps == "held-out"}
         assert found[OWN].right is None and found[OWN].note.startswith("refused: ")
         assert found[AGREED].num_requests == TINY.num_requests
         assert found[AGREED].right is not None
+        trained = {each.model: each for each in arm.labels if each.maps == "training"}
+        assert trained[OWN].right is None and trained[OWN].note.startswith("refused: ")
+        assert trained[AGREED].right is None  # the small model has too few channels to be read by
+        assert trained[AGREED].note.startswith("such weights are made for PUP decoders")
 
 
 def test_every_arm_and_adversary_is_in_the_table(audited: Audited) -> None:

@@ -82,6 +82,29 @@ def test_what_was_read_of_label_maps_stands_beside_what_needs_no_request(tmp_pat
     text = write_audit(tmp_path, leaks).read_text("utf-8")
     matrix = text[text.index('<table class="leaks">') : text.index("</table>")] + "</table>"
     words = Page(matrix).text
-    assert "73.2 % of pixels right; without a request 45.8 %" in words
+    assert "73.2 % of held-out pixels right; without a request 45.8 %" in words
     assert words.count("not attacked") >= len(others)
+    assert "of training pixels right" not in words
     assert "another [/] model" in shown(leaks)
+
+
+def test_training_label_maps_stand_beside_held_out_ones(tmp_path):
+    one, *others = usual().arms
+    trained = labels(0.868, maps="training", note="")
+    refused = labels(None, maps="training", model="a model of its own", note="refused: another")
+    leaks = replace(table(), arms=(replace(one, labels=(labels(), refused, trained)), *others))
+    told = " ".join(findings(leaks))
+    assert "asks with a model of its own reads nothing of training label maps" in told
+    assert "86.8\u00a0% of the labelled pixels of 2 training label maps right" in told
+    assert "by 13 updates of an arm" in told and "by 13 evaluations of an arm" in told
+    text = write_audit(tmp_path, leaks).read_text("utf-8")
+    matrix = text[text.index('<table class="leaks">') : text.index("</table>")] + "</table>"
+    words = Page(matrix).text
+    assert "73.2 % of held-out pixels right" in words
+    assert "86.8 % of training pixels right" in words
+    assert "label-update, the model as agreed" in words
+    assert "training" in [found["maps"] for found in _written(tmp_path)]
+
+
+def _written(place):
+    return json.loads((place / "leaks.json").read_text("utf-8"))["arms"][0]["labels"]

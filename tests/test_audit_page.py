@@ -156,9 +156,9 @@ def test_the_matrix_has_a_column_an_adversary(tmp_path):
 def test_limits_say_what_of_the_active_coordinator_was_not_tried():
     (active,) = [limit for limit in html.LIMITS if "active coordinator" in limit]
     assert "of one design, handed out in a few rounds" in active
-    (labels,) = [limit for limit in html.LIMITS if "Held-out label maps" in limit]
-    assert "one design, of one arm and one client" in labels
-    assert "Label maps of training images, which updates may tell, were not attacked" in labels
+    (labels,) = [limit for limit in html.LIMITS if "Label maps were asked for" in limit]
+    assert "one design each, of one arm and one client" in labels
+    assert "images that share every batch" in labels and "not told apart" in labels
     assert not any("Weights made to show an image were not tried" in each for each in html.LIMITS)
 
 

@@ -82,7 +82,10 @@ def test_what_is_agreed_to_is_said_in_words(owner: Owner) -> None:
         "batch_size 3, local_epochs 2",
         "12 round(s); in each a local update leaves: all weights but the patch embedding's",
         "evaluated after 3 round(s), one model each; each time leave the counts of all 1 held-out",
-        "3 more question(s) of each kind",
+        "they do not leave it, but updates and counts tell of them",
+        "3 more question(s) of each kind and seed",
+        "3 arm(s) and 1 seed(s) make 45 updates and 18 counts at most",
+        "reads the layout of label maps out of a dozen of them",
         "your floor: own_arms True",
     ):
         assert words in out, words

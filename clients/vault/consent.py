@@ -100,10 +100,14 @@ def _lines(offer: Offer) -> Iterator[str]:
         f"{data.image_size[0]}x{data.image_size[1]} pixels ({data.fit}), {data.num_views} view(s) "
         f"each; classes: {data.classes}"
     )
-    yield "  labels: lie on the node as they are, not encrypted; they do not leave it"
+    yield (
+        "  labels: lie on the node as they are, not encrypted; they do not leave it, but updates "
+        "and counts tell of them"
+    )
     yield f"  seeds: {', '.join(map(str, offer.config.seeds))}"
     for name, arm in offer.arms.items():
         yield from _arm_lines(name, arm, offer.terms[name], offer)
+    yield from _in_all(offer)
     yield f"  your floor: {_settings(offer.floor)}"
 
 
@@ -122,9 +126,29 @@ def _arm_lines(name: str, arm: ArmConfig, terms: Terms, offer: Offer) -> Iterato
         )
     yield f"    {_evaluation(terms, offer)}"
     yield (
-        f"    {terms.spare} more question(s) of each kind where rounds are repeated; every one is "
-        "written into the node's ledger"
+        f"    {terms.spare} more question(s) of each kind and seed where rounds are repeated; "
+        "every one is written into the node's ledger"
     )
+
+
+def _in_all(offer: Offer) -> Iterator[str]:
+    """How often the same label maps are asked about: the ledger counts for each arm and seed."""
+    num_seeds, terms = len(offer.config.seeds), offer.terms.values()
+    is_evaluated = _is_evaluated(offer)
+    updates = sum(each.num_rounds + each.spare for each in terms) * num_seeds
+    counts = sum(each.evaluations * each.models + each.spare for each in terms if each.evaluations)
+    told = [f"{updates} updates"] if offer.role == "train" else []
+    told += [f"{counts * num_seeds} counts"] if is_evaluated else []
+    yield (
+        "  in all: the node counts for each arm and seed, but label maps are the same in all; "
+        f"{len(offer.terms)} arm(s) and {num_seeds} seed(s) make "
+        f"{' and '.join(told) or 'no answer'} at most"
+    )
+    if told:
+        yield (
+            "    WARNING: a coordinator that hands out weights of its own making reads the "
+            "layout of label maps out of a dozen of them"
+        )
 
 
 def _protection(arm: ArmConfig) -> str:
@@ -157,8 +181,7 @@ def _update(arm: ArmConfig) -> str:
 
 
 def _evaluation(terms: Terms, offer: Offer) -> str:
-    floor = offer.floor
-    if floor.evaluate == "never" or offer.num_heldout < floor.min_heldout:
+    if not _is_evaluated(offer):
         return "never evaluated on the held-out images, as your floor has it"
     models = f"{terms.models} models each" if terms.models > 1 else "one model each"
     return (
@@ -166,6 +189,11 @@ def _evaluation(terms: Terms, offer: Offer) -> str:
         f"all {offer.num_heldout} held-out images together, {terms.num_classes}x"
         f"{terms.num_classes}, their mean loss and the time it took"
     )
+
+
+def _is_evaluated(offer: Offer) -> bool:
+    floor = offer.floor
+    return floor.evaluate != "never" and offer.num_heldout >= floor.min_heldout
 
 
 def _narrow(terms: Terms, offer: Offer) -> Iterator[str]:

@@ -28,6 +28,7 @@ from fl_ppseg.audit.rounds import Overheard, rounds
 from fl_ppseg.audit.run_summary import ratios_in, read_summary
 from fl_ppseg.audit.running import Attacked, attack
 from fl_ppseg.audit.segmenter import Segmenter, shipped_segmenter
+from fl_ppseg.audit.training_labels import UpdateAttack
 from fl_ppseg.audit.vault_search import search_run
 from fl_ppseg.checkpoints import latest, model_of
 from fl_ppseg.classes import ClassTable, load_class_table
@@ -169,7 +170,9 @@ def _victims(
         images = scenes.sources[: effort.num_heard]
         heard[name] = rounds(config, name, model, own, images, effort.num_rounds)
         oracle = LabelAttack(config, name, model, own, scenes.public_labels, effort.num_requests)
-        labels[name] = oracle.findings(scenes.sources[: NUM_HELDOUT + 1])
+        updates = UpdateAttack(config, name, model, own, scenes.public_labels, effort.num_rounds)
+        heldout = oracle.findings(scenes.sources[: NUM_HELDOUT + 1])
+        labels[name] = (*heldout, *updates.findings(images))
         arms.append(arm)
     progress.update("playing the owners", len(table), len(table))
     return arms, heard, labels

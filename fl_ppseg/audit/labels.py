@@ -24,6 +24,7 @@ from fl_ppseg.audit.scores import Images
 from fl_ppseg.audit.update import Client, client
 from fl_ppseg.config import Config, ModelConfig, arms_of
 from fl_ppseg.dataset import Scene
+from fl_ppseg.message_fields import MAX_CLASSES
 from fl_ppseg.messages import Arrays
 from fl_ppseg.setr.model import SETR, build_architecture
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
@@ -37,8 +38,8 @@ NUM_HELDOUT: Final = 2
 """Images of the client that it evaluates on: those of a small city."""
 NUM_LOOKED_AT: Final = 8
 """Images of its own that the coordinator tells numbers by."""
-NUM_CLASSES: Final = 1024
-"""Classes of a model of its own: bins of a question."""
+NUM_CLASSES: Final = MAX_CLASSES
+"""Classes of a model of its own, bins of a question: as many as a message may name."""
 FINEST: Final[Mapping[str, object]] = {
     "backbone": "vit",
     "embed_dim": 48,
@@ -131,6 +132,7 @@ class LabelAttack:
         right, certain = matched(truth, found)
         return LabelFinding(
             attack=ATTACK,
+            maps="held-out",
             adversary="active-coordinator",
             model=model,
             right=right if found.num_requests else None,

@@ -40,6 +40,8 @@ TO_ITS_END: Final = "to its end"
 SCHEMA: Final = 2
 Budget = Literal["full", "quick", "other"]
 """How hard an audit tried: as it does by default, weaker for a first look, or otherwise."""
+Maps = Literal["held-out", "training"]
+"""Which label maps of a client: those that it evaluates on, or that it trains on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +65,10 @@ class Finding:
 
 @dataclass(frozen=True, eq=False)
 class LabelFinding:
-    """One attack on label maps that are not sent: those of the held-out images of one client."""
+    """One attack on label maps of one client, which are not sent."""
 
     attack: str
+    maps: Maps
     adversary: Adversary
     model: str
     """Whose model the requests were made for."""
@@ -100,7 +103,7 @@ class ArmLeaks:
     ratio_to_plain: float | None = None
     """mIoU of the arm over that of `plain`, in the run that was audited."""
     labels: tuple[LabelFinding, ...] = ()
-    """What was read of label maps through evaluations."""
+    """What was read of label maps through evaluations and updates."""
     encrypted: Picture | None = field(default=None, repr=False)
     """The first target as the arm encrypts it; not in the JSON."""
 

@@ -19,6 +19,7 @@ from fl_ppseg.audit.leaks import (
     Finding,
     LabelFinding,
     LeakTable,
+    Maps,
 )
 from fl_ppseg.audit.scores import BEST_PSNR, Scores
 from fl_ppseg.errors import InputError
@@ -67,6 +68,7 @@ class _Finding(_Entry):
 
 class _Label(_Entry):
     attack: Name
+    maps: Maps
     adversary: Adversary
     model: Words
     right: Share | None

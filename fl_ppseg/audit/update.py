@@ -97,6 +97,7 @@ class Client:
         heldout: Sequence[Scene] = (),
     ) -> None:
         self._config, self._arm, self._seed = config, arm, seed
+        self.city = scenes[0].city
         self._classes, self._protection = scenes[0].classes, arms_of(config)[arm]
         kernel = {name: embedding[name] for name in EMBEDDING_TENSORS}
         self._adapted: Arrays = {}
@@ -119,10 +120,27 @@ class Client:
             InputError: The arm and the model do not fit.
             RunError: The client refused, or failed.
         """
-        request = self._request(weights | self._adapted, round)
+        exchange = self.trained(weights, round)
+        if isinstance(exchange, str):
+            raise RunError(f"no update to attack: {exchange}")
+        return exchange
+
+    def trained(self, weights: Arrays, round: int = 1, **other: Any) -> Exchange | str:
+        """Train a round and keep what the coordinator sees.
+
+        Args:
+            weights: Of the arm's model, or of the one in `other`.
+            round: Number of the round, from 1.
+            other: Fields of the request that are to differ from what was agreed to.
+
+        Returns:
+            The exchange; or in words why the node trains nothing.
+        """
+        arrays = weights if "model" in other else weights | self._adapted
+        request = replace(self._request(arrays, round), **other)
         reply = _answer(self._node, request)
         if isinstance(reply, str):
-            raise RunError(f"no update to attack: {reply}")
+            return reply
         return Exchange(
             sent=request.arrays,
             returned=reply.arrays,

@@ -1,15 +1,24 @@
 """An audit in sentences: a headline, and what each adversary gets from which arms."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from fl_ppseg.audit.leaks import ADVERSARIES, MORE_THAN, Adversary, LabelFinding, LeakTable
+from fl_ppseg.audit.leaks import (
+    ADVERSARIES,
+    MORE_THAN,
+    Adversary,
+    LabelFinding,
+    LeakTable,
+    Maps,
+)
 from fl_ppseg.audit.page.cells import Cell, column, is_encrypted
 from fl_ppseg.audit.page.words import ALMOST, WEAKER, one, sight
 from fl_ppseg.report.markup import sentence
 
 NUM_NAMED: Final = 2
 """Arms that a sentence names one by one."""
+ASKED: Final[Mapping[Maps, str]] = {"held-out": "evaluations", "training": "updates"}
+"""What the node was asked for."""
 
 
 def headline(table: LeakTable) -> str:
@@ -48,28 +57,29 @@ def findings(table: LeakTable) -> tuple[str, ...]:
 
 
 def label_maps(table: LeakTable) -> tuple[str, ...]:
-    """What a coordinator reads of held-out label maps through evaluations, a sentence a model."""
+    """What a coordinator reads of label maps, a sentence for each kind of them and model."""
     told = [found for arm in table.arms for found in arm.labels]
-    models = dict.fromkeys(found.model for found in told)
+    kinds = dict.fromkeys((found.maps, found.model) for found in told)
     return tuple(
-        _of_label_maps(model, [found for found in told if found.model == model]) for model in models
+        _of_label_maps(maps, model, [f for f in told if (f.maps, f.model) == (maps, model)])
+        for maps, model in kinds
     )
 
 
-def _of_label_maps(model: str, found: Sequence[LabelFinding]) -> str:
+def _of_label_maps(maps: Maps, model: str, found: Sequence[LabelFinding]) -> str:
     answered = [each for each in found if each.right is not None]
     who = f"An active coordinator that asks with {model}"
     if not answered:
         reasons = dict.fromkeys(each.note for each in found if each.note)
         because = f" ({'; '.join(reasons)})" if reasons else ""
-        return f"{who} reads nothing of held-out label maps: nodes answer no such request{because}."
+        return f"{who} reads nothing of {maps} label maps: nodes answer no such request{because}."
     best = max(answered, key=lambda each: each.right or 0.0)
     of = "" if len(answered) == len(found) else f" ({len(answered)} of {len(found)} arms answer)"
     return (
         f"{who} reads {_percent(best.right or 0.0)} of the labelled pixels of {best.num_images} "
-        f"held-out label maps right, {_percent(best.certain)} of them without doubt, by "
-        f"{best.num_requests} evaluations of an arm{of}; the most frequent class of each place has "
-        f"{_percent(best.without)} right without any request."
+        f"{maps} label maps right, {_percent(best.certain)} of them without doubt, by "
+        f"{best.num_requests} {ASKED[maps]} of an arm{of}; the most frequent class of each place "
+        f"has {_percent(best.without)} right without any request."
     )
 
 

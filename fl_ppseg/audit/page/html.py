@@ -44,9 +44,10 @@ LIMITS: Final = (
     "The active coordinator keeps to the agreed settings of the training, so it may get less than "
     "the other in that best case. Its weights are of one design, handed out in a few rounds; "
     "others, or more rounds, may get more.",
-    "Held-out label maps were asked for with weights of one design, of one arm and one client; a "
-    "run of several arms or seeds answers as often in each, about the same label maps. Label maps "
-    "of training images, which updates may tell, were not attacked.",
+    "Label maps were asked for with weights of one design each, of one arm and one client; a run "
+    "of several arms or seeds answers as often in each, about the same label maps. Training label "
+    "maps are told by batches: images that share every batch, such as those of a client with no "
+    "more than one, were not told apart, and the clients had one view an image.",
     "Guesses of coordinators come in no order: each image is compared with the likest of them, "
     "which an adversary could not choose so well. The clients of these rounds had one view an "
     "image.",
@@ -71,9 +72,10 @@ PANELS_LEAD: Final = (
     "each adversary restored."
 )
 LABELS_LEAD: Final = (
-    "Confusion counts of evaluations, read by a coordinator that has weights of its own making "
-    "scored. Labelled pixels of the held-out label maps of one client that it has right, beside "
-    "what the most frequent class of each place has right without any request."
+    "What a coordinator reads of one client's label maps by weights of its own making: of held-out "
+    "ones in the confusion counts of evaluations, of training ones in updates. Labelled pixels "
+    "that it has right, beside what the most frequent class of each place has right without any "
+    "request."
 )
 HIDDEN: Final = " The images are not public, so neither they nor guesses at them are shown."
 
@@ -114,6 +116,8 @@ LABEL_ATTACKS: Final[tuple[Column[_LabelAttack], ...]] = (
     Column("arm", "What was attacked.", lambda row: row.arm),
     Column("adversary", "Who attacked.", lambda row: NAMES[row.found.adversary]),
     Column("attack", "How.", lambda row: row.found.attack),
+    Column("label maps", "Of which images.", lambda row: row.found.maps),
+    Column("images", "Of one client.", lambda row: str(row.found.num_images)),
     Column("asked with", "Whose model it asks with.", lambda row: row.found.model),
     Column("requests", "That the node answered.", lambda row: str(row.found.num_requests)),
     Column("right, %", "Labelled pixels.", lambda row: _percent(row.found.right)),

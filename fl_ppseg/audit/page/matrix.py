@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from fl_ppseg.audit.leaks import ADVERSARIES, ArmLeaks, LeakTable
+from fl_ppseg.audit.leaks import ADVERSARIES, ArmLeaks, LabelFinding, LeakTable
 from fl_ppseg.audit.page.cells import Cell, row, thumbnail
 from fl_ppseg.audit.page.words import NAMES, share, sight
 from fl_ppseg.audit.scores import Scores
@@ -14,7 +14,7 @@ from fl_ppseg.report.styles import ArmStyle
 DEEPEST = 0.55
 """Opacity of the colour of an image restored whole; text stays readable on it."""
 BASES = ("as it is", "thumbnail", "survivor network")
-LABELS = "label maps by evaluation"
+LABELS = "label maps of an active coordinator"
 
 
 def matrix_html(table: LeakTable, styles: Mapping[str, ArmStyle]) -> str:
@@ -48,20 +48,35 @@ def _row(arm: ArmLeaks, table: LeakTable, style: ArmStyle | None) -> str:
 
 
 def _labels(arm: ArmLeaks) -> str:
-    """What an active coordinator reads of held-out label maps; the deeper, the more right."""
+    """What an active coordinator reads of label maps; the deeper, the more right."""
     answered = [found for found in arm.labels if found.right is not None]
     if not answered:
         why = "no request was answered" if arm.labels else "not attacked"
         return f'<td data-label="{LABELS}"><b>{MISSING}</b><span>{why}</span></td>'
-    best = max(answered, key=lambda found: found.right or 0.0)
-    right = best.right or 0.0
-    gained = max(0.0, (right - best.without) / max(1 - best.without, 1e-9))
+    kinds = dict.fromkeys(found.maps for found in answered)
+    best = [max((f for f in answered if f.maps == kind), key=_right) for kind in kinds]
+    shown = "".join(_read_of(found) for found in best)
+    depth = DEEPEST * max(map(_gained, best))
+    return f'<td data-label="{LABELS}" style="--v:{depth:.3f}">{shown}</td>'
+
+
+def _read_of(found: LabelFinding) -> str:
+    """The best reading of one kind of label maps."""
     return (
-        f'<td data-label="{LABELS}" style="--v:{DEEPEST * gained:.3f}"><b>{100 * right:.1f} %</b>'
-        f"<span>of pixels right; without a request {100 * best.without:.1f} %</span>"
-        f"<small>{text(best.attack)}, {text(best.model)}</small>"
-        f"<small>{best.num_requests} requests</small></td>"
+        f"<b>{100 * _right(found):.1f} %</b>"
+        f"<span>of {found.maps} pixels right; without a request {100 * found.without:.1f} %</span>"
+        f"<small>{text(found.attack)}, {text(found.model)}</small>"
+        f"<small>{found.num_requests} requests</small>"
     )
+
+
+def _right(found: LabelFinding) -> float:
+    return found.right or 0.0
+
+
+def _gained(found: LabelFinding) -> float:
+    """Share that is right of what needs a request."""
+    return max(0.0, (_right(found) - found.without) / max(1 - found.without, 1e-9))
 
 
 def _base(name: str, scores: Scores | None) -> str:

@@ -26,8 +26,9 @@ HOLDS: Final[Mapping[Adversary, str]] = {
     "public. It has no ciphertext. Its figure allows it its best case: a client that trains one "
     "step on one image.",
     "active-coordinator": "Holds what the coordinator holds, but instead of the averaged weights "
-    "hands out some that are made to show images, or to tell label maps by what a node counts when "
-    "it scores them. Settings, model and number of requests stay those that the owner agreed to.",
+    "hands out some that are made to show images, or to tell label maps by an update or by what a "
+    "node counts when it scores them. Settings, model and number of requests stay those that the "
+    "owner agreed to.",
 }
 SPENT: Final[Mapping[Budget, str]] = {
     "full": "full audit",

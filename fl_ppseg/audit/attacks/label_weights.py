@@ -1,0 +1,209 @@
+"""Weights that make a client's update tell how often each class lies at which place.
+
+Adversary: a coordinator that hands out weights of its own making for a PUP decoder, and reads the
+update. It knows the optimiser and, of the public seed, which images the first step sees. It holds
+no key and no image of the client's.
+
+Method:
+
+- Position embeddings hold a long random code for each token, beside which content is nothing, and
+  no layer acts: what the head sees is the same for every image and known (`LabelWeights.seen`).
+- The last convolution is 0. Two channels of it belong to each class, of opposite sign in the
+  classifier, so that every class is as likely everywhere. Its gradient at a class's channels is the
+  sum over places of (likelihood - truth) times what the convolution sees there: linear equations,
+  one a channel and tap, for the map of the class's counts (`LabelWeights.counts`).
+- What it sees is so small that AdamW's eps divides, not the size of the gradient: steps tell
+  sizes.
+- A clock ends it after the first step: a position of great length that the bias of the first
+  attention takes away again. Weight decay shortens the one and not the other, and what is left over
+  drowns the codes in the LayerNorm; behind negative constants ReLU then passes nothing.
+
+Must win: a model whose last convolution has as many inputs times taps as it has places. Must not:
+without weight decay after the first two steps, or under noise of the node's own.
+"""
+
+import copy
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fl_ppseg.audit.attacks.gradients import ADAM_EPSILON
+from fl_ppseg.audit.attacks.imprinting import is_plain, silence
+from fl_ppseg.audit.attacks.inputs import Floats, Images, embedded, load
+from fl_ppseg.audit.exchange import Exchange
+from fl_ppseg.messages import Arrays
+from fl_ppseg.pixels import to_input
+from fl_ppseg.setr.model import SETR
+from fl_ppseg.setr.names import POSITION_TENSOR
+from fl_ppseg.training import poly
+
+_LONG: Final = 1e4
+"""Length of a code, in units of the largest content."""
+_CLOCK: Final = 2.0**38
+"""Length of the clock in units of a code's: of its float32 no digit is left for content."""
+_SEEN: Final = 1e-9
+"""Of what the last convolution sees: so small that nothing else moves before it is read."""
+_DEAD: Final = -0.3
+"""Constant before ReLU, in deviations: without a code nothing passes."""
+_GAIN: Final = 0.03
+"""Factor of the last normalisation."""
+_HELD: Final = 0.1
+"""What the channels of the classes pass on, everywhere."""
+_LOUD: Final = 0.3
+"""Of the classifier: the norm of the whole gradient stays below 1, where it would be clipped."""
+_NORM_EPSILON: Final = 1e-5
+"""torch's default in GroupNorm."""
+_LEAST: Final = 1e-4
+"""Singular values of the equations that are read, relative to the largest."""
+_ABSENT: Final = 0.75
+"""Share of the classes of which some are at a place, at most."""
+_FULL: Final = 0.6
+"""Share of the places at which some pixel is of no class, at most."""
+_HEAD: Final = "decoder.stages.conv"
+_CLASSIFIER: Final = "decoder.classifier.conv.weight"
+
+
+def is_readable(network: SETR) -> bool:
+    """Whether the model is of the form that such weights are made for."""
+    names = network.state_dict()
+    if not is_plain(network) or f"{_HEAD}2.conv.weight" not in names or _CLASSIFIER not in names:
+        return False
+    norm = network.get_submodule(f"{_HEAD}1.norm")
+    num_classes, channels = names[_CLASSIFIER].shape[:2]
+    return (
+        isinstance(norm, nn.GroupNorm)
+        and channels >= 2 * num_classes
+        and channels // norm.num_groups % 2 == 0
+    )
+
+
+class LabelWeights:
+    """Makes the weights for one architecture, and reads what comes back.
+
+    Args:
+        network: Of the architecture, `is_readable`; its embedding is what tokens are made with.
+        own: (k, 3, H, W), images of the coordinator's own as the model reads them.
+    """
+
+    def __init__(self, network: SETR, own: Images) -> None:
+        self._network = copy.deepcopy(network).eval()
+        made = {name: value.numpy().copy() for name, value in network.state_dict().items()}
+        self.num_classes = len(made[_CLASSIFIER])
+        numbers = [k for k in range(1, 17) if f"{_HEAD}{k}.conv.weight" in made]
+        self._last = f"{_HEAD}{numbers[-1]}"
+        silence(made)
+        for name in (name for name in made if name.startswith("norms.")):
+            made[name][...] = name.endswith(".weight")
+        self._place_codes(made, float(np.abs(embedded(network, own)).max()))
+        self._prepare_head(made, numbers)
+        self.made: Arrays = made
+        """The weights."""
+        self.seen = self._seen(own[:1])  # and how large the logits are
+        """(J, h, w), what the last convolution sees, in units of `_SEEN`."""
+        kernel = made[f"{self._last}.conv.weight"].shape[-1]
+        taps = functional.unfold(torch.from_numpy(self.seen)[None], kernel, padding=kernel // 2)[0]
+        met = taps.numpy()  # (J taps, places); a pseudo-inverse by the smaller of the two squares
+        self._inverse = met @ np.linalg.pinv(met.T @ met, rcond=_LEAST**2, hermitian=True)
+
+    def counts(self, exchange: Exchange, loss_size: tuple[int, int]) -> Floats:
+        """(C, h, w), the mean over the images of the first step of a class's share at a place.
+
+        Args:
+            exchange: Of these weights.
+            loss_size: (h', w'), where the client takes its loss.
+        """
+        size = self.seen.shape[1:]
+        moved = exchange.returned[f"{self._last}.conv.weight"][: 2 * self.num_classes]
+        gradients = first_gradient(moved.reshape(len(moved), -1).astype(np.float64), exchange)
+        of_class = (gradients[::2] - gradients[1::2]) / 2
+        told = (of_class @ self._inverse).reshape(-1, *size)
+        told = told / spread_of(size, loss_size)
+        # a class that is not at a place has the likelihood of all pixels there that are labelled
+        labelled = np.quantile(told, _ABSENT, axis=0)
+        shares: Floats = (labelled - told) / (self.num_classes * np.quantile(labelled, _FULL))
+        return shares
+
+    def _place_codes(self, made: Arrays, content: float) -> None:
+        """Every token a direction of its own, and the clock."""
+        positions, drawn = made[POSITION_TENSOR], np.random.default_rng(0)
+        code = 2.0 ** np.ceil(np.log2(max(_LONG * content, 1.0)))
+        positions[0] = code * drawn.normal(size=positions.shape[1:])
+        positions[0, :, :2] = code * _CLOCK * np.array([1, -1])
+        made["backbone.blocks.0.attn.proj.bias"][:2] = -positions[0, 0, :2]
+
+    def _prepare_head(self, made: Arrays, numbers: list[int]) -> None:
+        drawn = np.random.default_rng(1)
+        for number in numbers[:-1]:
+            weight, scale = made[f"{_HEAD}{number}.conv.weight"], 1.0
+            weight[...] = drawn.normal(size=weight.shape) / weight[0].size ** 0.5
+            if number == numbers[0]:
+                weight[:, :2] = 0  # the clock is not read, it drowns
+            if number == numbers[-2]:
+                scale = _SEEN
+            made[f"{_HEAD}{number}.norm.weight"][...] = scale
+            made[f"{_HEAD}{number}.norm.bias"][...] = _DEAD * scale
+        made[f"{self._last}.conv.weight"][...] = 0
+        made[f"{self._last}.norm.weight"][...] = _GAIN
+        used = 2 * self.num_classes
+        constants = made[f"{self._last}.norm.bias"]
+        constants[...] = -_HELD  # channels of no class
+        constants[:used] = _HELD
+        classifier = made[_CLASSIFIER]
+        classifier[...] = 0
+        made[_CLASSIFIER.replace("weight", "bias")][...] = 0
+        for number in range(self.num_classes):
+            classifier[number, 2 * number : 2 * number + 2, 0, 0] = _LOUD, -_LOUD
+
+    def _seen(self, image: Images) -> Floats:
+        caught: list[Tensor] = []
+
+        def catch(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            caught.append(arguments[0])
+
+        load(self._network, self.made)
+        last = self._network.get_submodule(f"{self._last}.conv")
+        hook = last.register_forward_pre_hook(catch)
+        with torch.inference_mode():
+            logits = self._network(to_input(torch.from_numpy(image))).main
+        hook.remove()
+        self.logits: tuple[int, int] = (logits.shape[-2], logits.shape[-1])
+        return np.asarray(caught[0][0].double().numpy() / _SEEN)
+
+
+def first_gradient(moved: Floats, exchange: Exchange) -> Floats:
+    """What a weight that began at 0 had as its gradient in the first step and in no other.
+
+    Args:
+        moved: Where the weights went.
+        exchange: Whose settings count.
+    """
+    training, num_steps = exchange.training, exchange.num_steps
+    rates = [
+        training.learning_rate
+        * training.head_multiplier
+        * poly((exchange.round - 1 + step / num_steps) / exchange.num_rounds, training.poly_power)
+        for step in range(num_steps)
+    ]
+    if training.optimizer == "sgd":
+        return -moved / sum(r * training.momentum**k for k, r in enumerate(rates))
+    sizes = np.logspace(-20, -2, 4000)
+    steps = np.zeros_like(sizes)
+    for k, rate in enumerate(rates, 1):
+        mean = 0.9 ** (k - 1) * 0.1 / (1 - 0.9**k) * sizes
+        root = np.sqrt(0.999 ** (k - 1) * 0.001 / (1 - 0.999**k)) * sizes
+        steps += rate * mean / (root + ADAM_EPSILON)
+    found = np.exp(np.interp(np.log(np.abs(moved) + 1e-30), np.log(steps), np.log(sizes)))
+    return -np.sign(moved) * found
+
+
+def spread_of(size: tuple[int, ...], loss_size: tuple[int, int]) -> Floats:
+    """(h, w), how many pixels of the loss a place stands for, by bilinear weights."""
+    zeros: npt.NDArray[np.float64] = np.zeros(size)
+    places = torch.from_numpy(zeros)[None, None].requires_grad_()
+    functional.interpolate(places, size=loss_size, mode="bilinear").sum().backward()  # type: ignore[no-untyped-call]
+    assert places.grad is not None
+    return np.asarray(places.grad[0, 0].numpy())

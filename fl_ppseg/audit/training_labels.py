@@ -1,0 +1,177 @@
+"""Training label maps that a coordinator reads out of updates: of the real ClientApp, and scored.
+
+The same two coordinators as in `labels`: one asks with a model of its own choice, as far as the
+owner's policy lets it, the other keeps to the model and the number of rounds that were agreed to.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from fl_ppseg.audit.attacks.label_map_reading import IGNORED, Floats, Labels, prior, usual
+from fl_ppseg.audit.attacks.label_update import first_batch, label_update
+from fl_ppseg.audit.attacks.label_weights import LabelWeights, is_readable
+from fl_ppseg.audit.exchange import Exchange
+from fl_ppseg.audit.labels import AGREED, OWN, arrays_of
+from fl_ppseg.audit.leaks import LabelFinding
+from fl_ppseg.audit.scores import Images
+from fl_ppseg.audit.update import Client, client
+from fl_ppseg.config import Config, ModelConfig, arms_of
+from fl_ppseg.dataset import Scene
+from fl_ppseg.initial_weights import model_settings
+from fl_ppseg.setr.model import SETR, build_architecture
+
+ATTACK: Final = "label-update"
+FINE_HEAD: Final[Mapping[str, object]] = {
+    "decoder": "pup",
+    "decoder_channels": 256,
+    "num_convs": 2,
+    "norm": "group",
+    "num_auxiliary": 0,
+    "dropout": 0.0,
+    "weights": None,
+}
+"""Of a model of its own: as many inputs times taps as a small image has places."""
+FINE_BODY: Final[Mapping[str, object]] = {
+    "backbone": "vit",
+    "patch_size": 2,
+    "embed_dim": 64,
+    "depth": 1,
+    "num_heads": 1,
+    "up_scale": 1,
+}
+"""A token for 2x2 pixels, and places as fine; where the embedding is not the node's own."""
+
+
+@dataclass(frozen=True, eq=False)
+class UpdateAttack:
+    """What the coordinator of one arm has, beside the node.
+
+    Args:
+        config: Experiment with the arm.
+        arm: Its id.
+        network: Its model, with the weights of round 0.
+        own: (k, 3, H, W), the coordinator's own images, as the model reads them.
+        public_labels: (n, H, W) trainIds of other streets.
+        num_rounds: Updates that it asks for at most, with each model.
+        seed: Seed of the run.
+    """
+
+    config: Config
+    arm: str
+    network: SETR = field(repr=False)
+    own: Images = field(repr=False)
+    public_labels: Labels = field(repr=False)
+    num_rounds: int
+    seed: int = 0
+
+    def findings(self, scenes: Sequence[Scene]) -> tuple[LabelFinding, ...]:
+        """Attack the training label maps of one client, with both models.
+
+        Args:
+            scenes: Its images.
+
+        Raises:
+            InputError: As `client`.
+        """
+        weights = arrays_of(self.network)
+        with client(self.config, self.arm, weights, scenes, seed=self.seed) as owner:
+            return tuple(self.tried(owner, *variant) for variant in self.variants())
+
+    def variants(self) -> list[tuple[str, ModelConfig, dict[str, Any]]]:
+        """Name, model, and fields of its requests that are not as agreed."""
+        arm = arms_of(self.config)[self.arm]
+        agreed = model_settings(self.config.model, self.arm, arm)
+        values = {**agreed.model_dump(), **FINE_HEAD}
+        if arm.embedding != "private":  # whose shape is the node's
+            form = None if agreed.invariant is None else "pixels"
+            values |= {**FINE_BODY, "invariant": form}
+        section = ModelConfig.model_validate(values)
+        return [(OWN, section, {"model": section}), (AGREED, agreed, {})]
+
+    def tried(
+        self, owner: Client, model: str, section: ModelConfig, other: Mapping[str, Any]
+    ) -> LabelFinding:
+        """Attack one client with one model.
+
+        Args:
+            owner: The client, with training images.
+            model: What the model is called.
+            section: The model.
+            other: Fields of the requests that are not as agreed.
+        """
+        started, truth = time.monotonic(), owner.truth.labels
+        likely = prior(self.public_labels, self._num_classes, truth.shape[1:])
+        maps = np.stack([usual(likely)] * len(truth))
+        without, certain = right_share(truth, maps), np.full_like(maps, IGNORED)
+        network = self.network
+        if other:
+            network = build_architecture(section, self._num_classes, self.config.data.image_size)
+        exchanges: list[Exchange] = []
+        weights: LabelWeights | None = None
+        reason = "such weights are made for PUP decoders with two channels a class, not for this"
+        if is_readable(network):
+            exchanges, weights, reason = self._asked(owner, network, other)
+        if weights is not None and exchanges:
+            maps, certain = self._read(owner, exchanges, weights, likely)
+        return LabelFinding(
+            attack=ATTACK,
+            maps="training",
+            adversary="active-coordinator",
+            model=model,
+            right=right_share(truth, maps) if exchanges else None,
+            certain=right_share(truth, certain),
+            without=without,
+            num_images=len(truth),
+            num_requests=len(exchanges),
+            note=reason,
+            seconds=round(time.monotonic() - started, 2),
+        )
+
+    @property
+    def _num_classes(self) -> int:
+        return len(self.network.state_dict()["decoder.classifier.conv.weight"])
+
+    def _asked(
+        self, owner: Client, network: SETR, other: Mapping[str, Any]
+    ) -> tuple[list[Exchange], LabelWeights | None, str]:
+        """A round after the other; a node that refuses the model is not asked again."""
+        exchanges: list[Exchange] = []
+        if other:  # else nothing is to be made
+            answer = owner.trained(arrays_of(network), **other)
+            if isinstance(answer, str):
+                return exchanges, None, answer
+        weights, reason = LabelWeights(network, self.own), ""
+        for round in range(1, 1 + min(self.num_rounds, self.config.federation.num_rounds)):
+            answer = owner.trained(weights.made, round, **other)
+            if isinstance(answer, str):
+                reason = answer
+                break
+            exchanges.append(answer)
+        return exchanges, weights, reason
+
+    def _read(
+        self,
+        owner: Client,
+        exchanges: Sequence[Exchange],
+        weights: LabelWeights,
+        likely: Floats,
+    ) -> tuple[Labels, Labels]:
+        num, (height, width) = exchanges[0].num_examples, likely.shape[1:]
+        loss_size = (
+            weights.logits if self.config.training.loss_size == "logits" else (height, width)
+        )
+        sums = [weights.counts(exchange, loss_size) for exchange in exchanges]
+        size = self.config.training.batch_size
+        batches = [first_batch(self.seed, e.round, owner.city, num, size) for e in exchanges]
+        coarse = prior(self.public_labels, len(likely), sums[0].shape[1:])
+        return label_update(sums, batches, coarse, (height, width))
+
+
+def right_share(truth: Labels, maps: Labels) -> float:
+    """Share of all labelled pixels that these maps have right, image by image."""
+    labelled = truth != IGNORED
+    return float((labelled & (truth == maps)).sum() / max(int(labelled.sum()), 1))

@@ -85,7 +85,7 @@ def test_what_is_agreed_to_is_said_in_words(owner: Owner) -> None:
         "they do not leave it, but updates and counts tell of them",
         "3 more question(s) of each kind and seed",
         "3 arm(s) and 1 seed(s) make 45 updates and 18 counts at most",
-        "reads the layout of label maps out of a dozen of them",
+        "reads most of a small city's label maps out of a dozen of them",
         "your floor: own_arms True",
     ):
         assert words in out, words

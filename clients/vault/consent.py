@@ -146,8 +146,8 @@ def _in_all(offer: Offer) -> Iterator[str]:
     )
     if told:
         yield (
-            "    WARNING: a coordinator that hands out weights of its own making reads the "
-            "layout of label maps out of a dozen of them"
+            "    WARNING: a coordinator that hands out weights of its own making reads most of "
+            "a small city's label maps out of a dozen of them"
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import small_federation as small
 import torch
+from timm.layers import SwiGLUPacked
 
 from fl_ppseg.audit.attacks.imprint import imprint
 from fl_ppseg.audit.attacks.imprinting import imprinted, is_plain
@@ -185,13 +186,19 @@ def test_more_blocks_than_neurons_show_nothing(
         ({"backbone": "vit_pwee_patch16_reg1_gap_256"}, False),  # no matrix for all three
         ({"backbone": "vit_base_patch16_clip_224"}, False),  # a norm before the first layer
         ({"backbone": "vit_small_patch14_reg4_dinov2", "patch_size": 16}, True),
-        ({"backbone": "vit_giant_patch14_dinov2", "patch_size": 16}, False),  # gated
     ],
 )
 def test_models_of_another_form_are_told_apart(model: dict[str, Any], fits: bool) -> None:
     given = {} if "backbone" not in model else dict.fromkeys(("embed_dim", "depth", "num_heads"))
     with torch.device("meta"):
         assert is_plain(small.model(**given | model)) == fits
+
+
+def test_gated_layers_are_told_apart() -> None:
+    """Those of ViT-g/14, which is larger than any model that is built here."""
+    network = small.model(embed_dim=128)
+    network.backbone.blocks[0].mlp = SwiGLUPacked(128, 512)
+    assert not is_plain(network)
 
 
 def test_the_embedding_stays_as_it_is(public: np.ndarray) -> None:

@@ -109,8 +109,11 @@ def test_label_maps_that_change_under_way_are_refused(
 
     def and_then(*arguments: object) -> object:
         found = look_over(*arguments)  # type: ignore[arg-type]
-        rewrite(labels(owner)[-1:], lambda ids: np.where(ids == 7, 8, ids).astype(np.uint8))
+        rewrite(labels(owner)[-1:], lambda ids: swapped[ids])  # each time, also before consent
         return found
+
+    swapped = np.arange(256, dtype=np.uint8)
+    swapped[[7, 8]] = 8, 7
 
     monkeypatch.setattr(verbs, "look_over", and_then)
     fails(owner.encrypt(), "has changed since it was looked at")

@@ -1,5 +1,4 @@
-"""Training label maps out of updates: won with any model of enough channels, as often as asked,
-where a node takes weights of any size; refused where it bounds them."""
+"""Training label maps out of updates: won with any model of enough channels, as often as asked."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +10,9 @@ import torch
 from torch.nn import functional
 
 from clients import permission
+from clients.permission import MAX_WEIGHT
 from clients.policy import ArmPolicy, load_policy, save_policy
+from fl_ppseg.audit.attacks import label_weights
 from fl_ppseg.audit.attacks.label_update import first_batch, label_update
 from fl_ppseg.audit.attacks.label_weights import LabelWeights, is_readable, spread_of
 from fl_ppseg.audit.labels import AGREED, OWN
@@ -40,12 +41,6 @@ def owner_of(attack: UpdateAttack, scenes: tuple[Scene, ...]) -> Any:
 
 
 @pytest.fixture
-def unbounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node that loads weights of any size, as before there was a bound."""
-    monkeypatch.setattr(permission, "MAX_WEIGHT", np.inf)
-
-
-@pytest.fixture
 def rounds() -> dict[str, Any]:
     return {"num_rounds": 6, "last_rounds": 1}
 
@@ -64,7 +59,7 @@ def attacked(
 
 
 def test_an_update_tells_the_class_counts_of_its_first_step_place_by_place(
-    attacked: tuple[UpdateAttack, Client], unbounded: None
+    attacked: tuple[UpdateAttack, Client],
 ) -> None:
     attack, owner = attacked
     assert is_readable(attack.network)
@@ -93,30 +88,38 @@ def _shares(labels: np.ndarray, weights: LabelWeights) -> np.ndarray:
     return np.asarray(places.grad[0].numpy() / spread_of(size, weights.logits))
 
 
-def test_another_model_is_refused_and_so_are_such_weights_of_the_agreed_one(
-    attacked: tuple[UpdateAttack, Client],
+def test_another_model_is_refused_and_the_agreed_one_tells_most_of_every_map(
+    attacked: tuple[UpdateAttack, Client], rounds: dict[str, Any]
 ) -> None:
+    """A node's bound on weights is no help: they are made within it."""
     attack, owner = attacked
     found = {name: attack.tried(owner, name, *rest) for name, *rest in attack.variants()}
-    for told in found.values():
-        assert (told.right, told.certain, told.num_requests) == (None, 0, 0)
+    assert found[OWN].right is None and found[OWN].num_requests == 0
     assert found[OWN].note == "refused: the owner has agreed to another model"
-    assert found[AGREED].note.startswith("refused: weights of ")
-    assert found[AGREED].note.endswith(", at most 1e+06 are taken")
-
-
-def test_without_a_bound_on_weights_the_agreed_model_tells_most_of_every_map(
-    attacked: tuple[UpdateAttack, Client], rounds: dict[str, Any], unbounded: None
-) -> None:
-    attack, owner = attacked
-    found = {name: attack.tried(owner, name, *rest) for name, *rest in attack.variants()}
     told = found[AGREED]
     assert (told.num_requests, told.num_images) == (rounds["num_rounds"], 7)
+    assert told.right is not None and told.right > told.without + 0.15
+    made = LabelWeights(attack.network, attack.own).made
+    assert 0.5 * MAX_WEIGHT < max(np.abs(value).max() for value in made.values()) <= MAX_WEIGHT
+
+
+def test_louder_weights_are_refused_and_tell_nothing(
+    attacked: tuple[UpdateAttack, Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of this design held position embeddings of 1e15; without the bound they tell."""
+    attack, owner = attacked
+    monkeypatch.setattr(label_weights, "_LARGEST", 4 * MAX_WEIGHT)
+    refused = attack.tried(owner, *attack.variants()[1])
+    assert (refused.right, refused.certain, refused.num_requests) == (None, 0, 0)
+    assert refused.note.startswith("refused: weights of ")
+    assert refused.note.endswith(", at most 1e+06 are taken")
+    monkeypatch.setattr(permission, "MAX_WEIGHT", np.inf)
+    told = attack.tried(owner, *attack.variants()[1])
     assert told.right is not None and told.right > told.without + 0.15
 
 
 def test_training_label_maps_are_read_where_the_coordinator_chooses_the_model(
-    own_scenes: Streets, images: tuple[Scene, ...], unbounded: None
+    own_scenes: Streets, images: tuple[Scene, ...]
 ) -> None:
     """One image: what is told is no sum, at every second pixel of it both ways."""
     federation = {"num_rounds": 1, "last_rounds": 1}
@@ -138,7 +141,7 @@ def test_training_label_maps_are_read_where_the_coordinator_chooses_the_model(
 
 
 def test_no_more_updates_are_told_than_were_agreed_to(
-    own_scenes: Streets, images: tuple[Scene, ...], unbounded: None
+    own_scenes: Streets, images: tuple[Scene, ...]
 ) -> None:
     attack = attack_on("plain", own_scenes, federation={"num_rounds": 1, "last_rounds": 1})
     weights = LabelWeights(attack.network, attack.own)

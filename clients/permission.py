@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 MAX_WEIGHT: Final = 1e6
 """Largest absolute value in weights that a node loads, buffers included: that of the shipped
 weights is 10.1, of a patch embedding, and variances of a published batch normalisation stay below
-it. The coordinator takes no larger statistics either. Weights made to tell label maps hold 1e15."""
+it. The coordinator takes no larger statistics either. It is a bound and no proof: of weights made
+to tell label maps it stops those that want 1e15, and not those made to keep within it."""
 _COUNTER: Final = ".num_batches_tracked"
 """How a tensor ends that only counts steps; it may be larger, for nothing is computed with it."""
 

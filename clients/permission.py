@@ -1,13 +1,24 @@
 """What a request may use of the owner's: the request held against the policy, point by point."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
 
 from clients.ledger import Limits
 from clients.policy import ArmPolicy, NodePolicy, RefusedError, architecture
 
 if TYPE_CHECKING:
     from fl_ppseg.messages import Request
+
+MAX_WEIGHT: Final = 1e6
+"""Largest absolute value in weights that a node loads, buffers included: that of the shipped
+weights is 10.1, of a patch embedding, and variances of a published batch normalisation stay below
+it. The coordinator takes no larger statistics either. It is a bound and no proof: of weights made
+to tell label maps it stops those that want 1e15, and not those made to keep within it."""
+_COUNTER: Final = ".num_batches_tracked"
+"""How a tensor ends that only counts steps; it may be larger, for nothing is computed with it."""
 
 
 class Permit(NamedTuple):
@@ -49,6 +60,7 @@ def permit(policy: NodePolicy, request: "Request") -> Permit:
         raise RefusedError(f"refused: the owner has not agreed to arm {request.arm}")
     _check_settings(arm, request)
     _check_task(policy, request.task)
+    check_weights(request.arrays)
     shards = arm.shards
     if request.task == "train" and arm.training_shards is not None:
         shards = arm.training_shards
@@ -56,6 +68,31 @@ def permit(policy: NodePolicy, request: "Request") -> Permit:
         raise RefusedError(f"refused: no shard to {request.task} on was prepared for this seed")
     private = arm.private[request.seed] if arm.private is not None else None
     return Permit(shards[request.seed], private, arm.private_rate, _limits(arm, request.task))
+
+
+def check_weights(arrays: Mapping[str, np.ndarray]) -> None:
+    """Find out whether weights are of a size that honest training makes.
+
+    Weights far beyond it drown what a model sees, or make a step tell what it should not. Weights
+    within it may still be made to tell something: this is a bound, and no proof.
+
+    Args:
+        arrays: Of a request.
+
+    Raises:
+        RefusedError: A value is not finite, or beyond `MAX_WEIGHT`.
+    """
+    for name, value in arrays.items():
+        if not value.size:
+            continue
+        low, high = float(value.min()), float(value.max())
+        largest = max(-low, high)
+        if not np.isfinite((low, high)).all():
+            raise RefusedError(f"refused: weights that are no finite number in {name}")
+        if largest > MAX_WEIGHT and not name.endswith(_COUNTER):
+            raise RefusedError(
+                f"refused: weights of {largest:.0e} in {name}, at most {MAX_WEIGHT:.0e} are taken"
+            )
 
 
 def check_heldout(policy: NodePolicy, num_heldout: int) -> None:

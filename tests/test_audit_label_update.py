@@ -9,7 +9,10 @@ import small_federation as small
 import torch
 from torch.nn import functional
 
+from clients import permission
+from clients.permission import MAX_WEIGHT
 from clients.policy import ArmPolicy, load_policy, save_policy
+from fl_ppseg.audit.attacks import label_weights
 from fl_ppseg.audit.attacks.label_update import first_batch, label_update
 from fl_ppseg.audit.attacks.label_weights import LabelWeights, is_readable, spread_of
 from fl_ppseg.audit.labels import AGREED, OWN
@@ -88,12 +91,30 @@ def _shares(labels: np.ndarray, weights: LabelWeights) -> np.ndarray:
 def test_another_model_is_refused_and_the_agreed_one_tells_most_of_every_map(
     attacked: tuple[UpdateAttack, Client], rounds: dict[str, Any]
 ) -> None:
+    """A node's bound on weights is no help: they are made within it."""
     attack, owner = attacked
     found = {name: attack.tried(owner, name, *rest) for name, *rest in attack.variants()}
     assert found[OWN].right is None and found[OWN].num_requests == 0
     assert found[OWN].note == "refused: the owner has agreed to another model"
     told = found[AGREED]
     assert (told.num_requests, told.num_images) == (rounds["num_rounds"], 7)
+    assert told.right is not None and told.right > told.without + 0.15
+    made = LabelWeights(attack.network, attack.own).made
+    assert 0.5 * MAX_WEIGHT < max(np.abs(value).max() for value in made.values()) <= MAX_WEIGHT
+
+
+def test_louder_weights_are_refused_and_tell_nothing(
+    attacked: tuple[UpdateAttack, Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of this design held position embeddings of 1e15; without the bound they tell."""
+    attack, owner = attacked
+    monkeypatch.setattr(label_weights, "_LARGEST", 4 * MAX_WEIGHT)
+    refused = attack.tried(owner, *attack.variants()[1])
+    assert (refused.right, refused.certain, refused.num_requests) == (None, 0, 0)
+    assert refused.note.startswith("refused: weights of ")
+    assert refused.note.endswith(", at most 1e+06 are taken")
+    monkeypatch.setattr(permission, "MAX_WEIGHT", np.inf)
+    told = attack.tried(owner, *attack.variants()[1])
     assert told.right is not None and told.right > told.without + 0.15
 
 

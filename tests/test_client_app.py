@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 from clients import client_app
 from clients.client_app import FAILED, REFUSED, app
 from clients.ledger import LEDGER, MAX_REPEATS, make_ledger, read_ledger
+from clients.permission import MAX_WEIGHT
 from clients.policy import NODES_VARIABLE, load_policy, policy_path, save_policy, state_path
 from clients.private_state import (
     load_private,
@@ -436,6 +437,54 @@ def test_what_the_owner_has_not_agreed_to_is_asked_in_vain(
     assert reply.has_error() and reply.error.code == REFUSED
     assert reason in reply.error.reason
     assert read_ledger(ledger) == []
+
+
+@pytest.mark.parametrize("task", ["train", "evaluate"])
+@pytest.mark.parametrize("arm", ["plain", "per-client-private"])
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (3e15, "refused: weights of 3e+15 in decoder.classifier.conv.bias, at most 1e+06 are"),
+        (-2e6, "refused: weights of 2e+06 in decoder.classifier.conv.bias, at most 1e+06 are"),
+        (np.nan, "refused: weights that are no finite number in decoder.classifier.conv.bias"),
+        (-np.inf, "refused: weights that are no finite number in decoder.classifier.conv.bias"),
+    ],
+)
+def test_weights_that_no_honest_training_makes_are_refused_before_they_count(
+    value: float,
+    reason: str,
+    arm: str,
+    task: str,
+    grid: Grid,
+    experiment: Experiment,
+    request_of: Callable[..., Request],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Position embeddings of 1e15 made one step tell training label maps."""
+    computed: list[str] = []
+    for name in ("_shard", "_model", "local_update", "evaluate"):
+        monkeypatch.setattr(client_app, name, lambda *_, name=name: computed.append(name))
+    ledger, asked = used(experiment), request_of(arm, task=task)
+    bias = asked.arrays["decoder.classifier.conv.bias"].copy()
+    bias[3] = value
+    arrays = asked.arrays | {"decoder.classifier.conv.bias": bias}
+    reply = ask(grid, dataclasses.replace(asked, arrays=arrays))
+    assert reply.has_error() and reply.error.code == REFUSED
+    assert reply.error.reason.startswith(reason) and "\n" not in reply.error.reason
+    assert not computed and read_ledger(ledger) == []
+
+
+@pytest.mark.parametrize("task", ["train", "evaluate"])
+def test_large_weights_within_the_bound_are_answered(
+    task: str, grid: Grid, experiment: Experiment, request_of: Callable[..., Request]
+) -> None:
+    ledger, asked = used(experiment), request_of(task=task)
+    bias = asked.arrays["decoder.classifier.conv.bias"].copy()
+    bias[3] = -MAX_WEIGHT
+    arrays = asked.arrays | {"decoder.classifier.conv.bias": bias}
+    allowed = asked.arrays.keys() if task == "train" else ()
+    answer(grid, dataclasses.replace(asked, arrays=arrays), allowed=allowed)
+    assert len(read_ledger(ledger)) == 1
 
 
 @pytest.mark.parametrize("task", ["train", "evaluate"])

@@ -8,11 +8,14 @@ from typing import Any
 
 import fake_nodes
 import must_fail
+import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import load_file
 
+import fl_ppseg
 from clients.ledger import Limits
-from clients.permission import Permit, check_heldout, permit
+from clients.permission import MAX_WEIGHT, Permit, check_heldout, check_weights, permit
 from clients.policy import (
     NODES_VARIABLE,
     ArmPolicy,
@@ -402,3 +405,42 @@ def test_a_request_that_the_policy_of_the_vectors_refuses(
         permit(own, asked_in(vector.content))
     assert vector.error in str(caught.value)
     assert str(caught.value).startswith("refused: ") and "shards" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.array([0.0, 1.01e6], np.float32),
+        np.array([0.0, -1.01e6], np.float32),
+        np.array(1e300),
+        np.array([0, np.iinfo(np.int64).min]),
+        np.array([0, 10**15], np.uint64),
+        np.array([np.inf, 0.0], np.float16),
+        np.array([0.0, np.nan, 1.0], np.float32),
+    ],
+)
+def test_weights_beyond_the_bound_are_refused_of_whatever_type_they_are(value: Any) -> None:
+    """An array of whole numbers is loaded into a weight as well."""
+    with pytest.raises(RefusedError, match=r"^refused: weights .* in backbone\.pos_embed"):
+        check_weights({"norm.weight": np.ones(3, np.float32), "backbone.pos_embed": value})
+
+
+def test_weights_up_to_the_bound_and_counters_of_steps_are_taken() -> None:
+    check_weights({})
+    check_weights(
+        {
+            "empty": np.zeros((0, 3), np.float32),
+            "norm.running_var": np.array([MAX_WEIGHT, 0.0], np.float32),
+            "backbone.pos_embed": np.array([-MAX_WEIGHT]),
+            "norm.num_batches_tracked": np.array(10**8),
+        }
+    )
+
+
+def test_shipped_weights_are_far_below_the_bound() -> None:
+    largest = max(
+        float(np.abs(value.astype(float)).max())
+        for path in Path(fl_ppseg.__file__).parent.glob("weights/*.safetensors")
+        for value in load_file(path).values()
+    )
+    assert 10.0 < largest < 10.1

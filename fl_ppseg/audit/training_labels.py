@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from fl_ppseg.arm_models import model_settings
 from fl_ppseg.audit.attacks.label_map_reading import IGNORED, Floats, Labels, prior, usual
 from fl_ppseg.audit.attacks.label_update import first_batch, label_update
 from fl_ppseg.audit.attacks.label_weights import LabelWeights, is_readable
@@ -21,7 +22,6 @@ from fl_ppseg.audit.scores import Images
 from fl_ppseg.audit.update import Client, client
 from fl_ppseg.config import Config, ModelConfig, arms_of
 from fl_ppseg.dataset import Scene
-from fl_ppseg.initial_weights import model_settings
 from fl_ppseg.setr.model import SETR, build_architecture
 
 ATTACK: Final = "label-update"

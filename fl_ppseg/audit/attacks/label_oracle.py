@@ -55,8 +55,8 @@ _PILOT: Final = 2.0
 """Beside a code of length 1: the number hardly changes what normalisations divide by."""
 _LEAST_CONTENT: Final = 4
 """Channels in which content is read."""
-_NEVER: Final = -1e9
-"""Constant of a class that is no answer."""
+_NEVER: Final = -1e6
+"""Constant of a class that is no answer: as large a weight as nodes take."""
 _MOST_CODE: Final = 24
 """Channels of a code where there are more bins than these."""
 _NUM_FIXED: Final = 3

@@ -14,9 +14,12 @@ Method:
   one a channel and tap, for the map of the class's counts (`LabelWeights.counts`).
 - What it sees is so small that AdamW's eps divides, not the size of the gradient: steps tell
   sizes.
-- A clock ends it after the first step: a position of great length that the bias of the first
-  attention takes away again. Weight decay shortens the one and not the other, and what is left over
-  drowns the codes in the LayerNorm; behind negative constants ReLU then passes nothing.
+- A clock ends it after the first step: a direction of every position, the one in which content is
+  least, that the bias of the first attention takes away again. Weight decay shortens the one and
+  not the other. What is left over, more than content ever is, wakes the neurons of the first MLP,
+  and what these add drowns the codes in the LayerNorm; behind negative constants ReLU then passes
+  nothing.
+- No weight is larger than `_LARGEST`, for nodes refuse larger ones.
 
 Must win: a model whose last convolution has as many inputs times taps as it has places. Must not:
 without weight decay after the first two steps, or under noise of the node's own.
@@ -41,10 +44,14 @@ from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import POSITION_TENSOR
 from fl_ppseg.training import poly
 
-_LONG: Final = 1e4
-"""Length of a code, in units of the largest content."""
-_CLOCK: Final = 2.0**38
-"""Length of the clock in units of a code's: of its float32 no digit is left for content."""
+_LARGEST: Final = 1e6
+"""Of all weights, in absolute value: what nodes take (`clients.permission.MAX_WEIGHT`)."""
+_LONG: Final = 2.0**15
+"""Deviation of codes: content is little beside it."""
+_DOUBT: Final = 5.0
+"""What wakes the neurons of the clock, in units of the largest content in its direction."""
+_ASLEEP: Final = 20.0
+"""What they are below 0 before, at least: there GELU and its slope are 0 in float32."""
 _SEEN: Final = 1e-9
 """Of what the last convolution sees: so small that nothing else moves before it is read."""
 _DEAD: Final = -0.3
@@ -65,6 +72,8 @@ _FULL: Final = 0.6
 """Share of the places at which some pixel is of no class, at most."""
 _HEAD: Final = "decoder.stages.conv"
 _CLASSIFIER: Final = "decoder.classifier.conv.weight"
+_CANCEL: Final = "backbone.blocks.0.attn.proj.bias"
+_MLP: Final = "backbone.blocks.0.mlp."
 
 
 def is_readable(network: SETR) -> bool:
@@ -98,7 +107,9 @@ class LabelWeights:
         silence(made)
         for name in (name for name in made if name.startswith("norms.")):
             made[name][...] = name.endswith(".weight")
-        self._place_codes(made, float(np.abs(embedded(network, own)).max()))
+        self._clock, content = _quiet(embedded(network, own).reshape(-1, made[_CANCEL].size))
+        self._place_codes(made, content.mean())
+        self._wake(made, float(np.abs(content - content.mean()).max()))
         self._prepare_head(made, numbers)
         self.made: Arrays = made
         """The weights."""
@@ -128,12 +139,21 @@ class LabelWeights:
         return shares
 
     def _place_codes(self, made: Arrays, content: float) -> None:
-        """Every token a direction of its own, and the clock."""
+        """Every token a direction of its own, and the clock, which the bias takes away."""
         positions, drawn = made[POSITION_TENSOR], np.random.default_rng(0)
-        code = 2.0 ** np.ceil(np.log2(max(_LONG * content, 1.0)))
-        positions[0] = code * drawn.normal(size=positions.shape[1:])
-        positions[0, :, :2] = code * _CLOCK * np.array([1, -1])
-        made["backbone.blocks.0.attn.proj.bias"][:2] = -positions[0, 0, :2]
+        codes = _LONG * drawn.normal(size=positions.shape[1:])
+        codes -= np.outer(codes @ self._clock, self._clock)
+        length = (_LARGEST - np.abs(codes).max() - 1) / np.abs(self._clock).max()
+        positions[0] = codes + length * self._clock
+        made[_CANCEL][...] = -(length + content) * self._clock
+
+    def _wake(self, made: Arrays, content: float) -> None:
+        """Neurons that sleep while the clock is no shorter than it was."""
+        loud = _LARGEST / 2 / np.abs(self._clock).max() * self._clock
+        sharpness = float(np.linalg.norm(loud)) / _LONG  # LayerNorm divides by about _LONG
+        made[f"{_MLP}fc1.weight"][...] = -loud
+        made[f"{_MLP}fc1.bias"][...] = -max(_DOUBT * content * sharpness, _ASLEEP)
+        made[f"{_MLP}fc2.weight"][...] = loud[:, None]
 
     def _prepare_head(self, made: Arrays, numbers: list[int]) -> None:
         drawn = np.random.default_rng(1)
@@ -141,7 +161,8 @@ class LabelWeights:
             weight, scale = made[f"{_HEAD}{number}.conv.weight"], 1.0
             weight[...] = drawn.normal(size=weight.shape) / weight[0].size ** 0.5
             if number == numbers[0]:
-                weight[:, :2] = 0  # the clock is not read, it drowns
+                seen = np.einsum("ocij,c->oij", weight, self._clock)
+                weight -= seen[:, None] * self._clock[:, None, None]  # it is not read, it drowns
             if number == numbers[-2]:
                 scale = _SEEN
             made[f"{_HEAD}{number}.norm.weight"][...] = scale
@@ -172,6 +193,16 @@ class LabelWeights:
         hook.remove()
         self.logits: tuple[int, int] = (logits.shape[-2], logits.shape[-1])
         return np.asarray(caught[0][0].double().numpy() / _SEEN)
+
+
+def _quiet(tokens: Floats) -> tuple[Floats, Floats]:
+    """(n, D) -> (D,) and (n,): the unit vector of sum 0 along which tokens differ the least, and
+    what they are along it. LayerNorm takes the mean away, so the vector of ones does not count."""
+    width = tokens.shape[1]
+    basis = np.linalg.svd(np.eye(width) - 1 / width)[0][:, :-1]
+    spread = np.cov((tokens.astype(np.float64) @ basis).T)
+    direction = basis @ np.linalg.eigh(spread)[1][:, 0]
+    return direction, tokens @ direction
 
 
 def first_gradient(moved: Floats, exchange: Exchange) -> Floats:

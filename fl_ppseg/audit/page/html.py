@@ -47,7 +47,8 @@ LIMITS: Final = (
     "Label maps were asked for with weights of one design each, of one arm and one client; a run "
     "of several arms or seeds answers as often in each, about the same label maps. Training label "
     "maps are told by batches: images that share every batch, such as those of a client with no "
-    "more than one, were not told apart, and the clients had one view an image.",
+    "more than one, were not told apart, and the clients had one view an image. Nodes refuse "
+    "weights beyond 1e6, which is no help: these keep within it.",
     "Guesses of coordinators come in no order: each image is compared with the likest of them, "
     "which an adversary could not choose so well. The clients of these rounds had one view an "
     "image.",

@@ -117,6 +117,7 @@ def fine(message: Message, context: Context) -> Message:
 
 
 def eat(_: Message, __: Context) -> Message:
+    torch.set_num_threads(1)  # threads of earlier tests in this process are not in its fork
     kept = []
     while True:
         kept.append(torch.ones(2**26))

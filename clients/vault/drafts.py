@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -119,6 +120,8 @@ def abandon_all(vault: Vault) -> None:
     """Remove all drafts of a vault: what no command goes on with any more."""
     for place in sorted((vault.folder / DRAFTS).glob("*")):
         abandon(vault, place)
+    with suppress(OSError):  # an empty one is left where the last removal was cut short
+        (vault.folder / DRAFTS).rmdir()
 
 
 def flaw(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> str | None:

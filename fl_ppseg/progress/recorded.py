@@ -6,6 +6,7 @@ JSON an event; the coordinator's command reads on and plays them to the view of 
 
 import json
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,9 +90,14 @@ class RecordedObserver(SilentObserver):
     def _write(self, event: str, *values: object) -> None:
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([event, *values]) + "\n")
+                file.write(json.dumps([event, *map(_plain, values)], allow_nan=False) + "\n")
         except OSError as error:
             log.warning("%s: event %s not written (%s)", self.path, event, error.strerror)
+
+
+def _plain(value: object) -> object:
+    """A value as JSON has it: a loss that is no finite number is none."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def replay(path: Path, observer: RunObserver, start: int = 0) -> int:

@@ -61,6 +61,24 @@ def flwr(environment: dict[str, str], *arguments: str) -> str:
     return done.stdout
 
 
+def run_on_flower(environment: dict[str, str], run: RunFolder, num_nodes: int) -> str:
+    """What a prepared run says under Flower's own command."""
+    return flwr(
+        environment,
+        *("run", ".", "local", "--stream"),
+        *("-c", f'run-dir="{run.path}" num-nodes={num_nodes}'),
+        "--federation-config",
+        f"num-supernodes={num_nodes} client-resources-num-cpus=1 init-args-num-cpus=1",
+    )
+
+
+def statuses(environment: dict[str, str]) -> list[str]:
+    runs: list[dict[str, Any]] = json.loads(flwr(environment, "ls", "local", "--format", "json"))[
+        "runs"
+    ]
+    return [entry["status"] for entry in runs]
+
+
 @pytest.mark.federated
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(shutil.which("pkill") is None, reason="needs pkill to end the SuperLink")
@@ -72,20 +90,20 @@ def test_flwr_run_trains_a_prepared_run(
     run = RunFolder(prepared.folder.path)
     num_nodes = prepared.num_nodes
     environment = flwr_home | {NODES_VARIABLE: str(prepared.nodes)}
-    output = flwr(
-        environment,
-        *("run", ".", "local", "--stream"),
-        *("-c", f'run-dir="{run.path}" num-nodes={num_nodes}'),
-        "--federation-config",
-        f"num-supernodes={num_nodes} client-resources-num-cpus=1 init-args-num-cpus=1",
-    )
-    runs: list[dict[str, Any]] = json.loads(flwr(environment, "ls", "local", "--format", "json"))[
-        "runs"
-    ]
-    assert [entry["status"] for entry in runs] == ["finished:completed"], output
+    output = run_on_flower(environment, run, num_nodes)
+    assert statuses(environment) == ["finished:completed"], output
     for arm in arms:
         checkpoint = run.latest(arm, 0)
         assert checkpoint is not None
         assert checkpoint.round == prepared.config.federation.num_rounds
     cities = {line["city"] for line in run.lines() if line["role"] == "val"}
     assert cities == {"lindau", "munster"}
+
+    # The SuperLink lives on, with the environment of its start: the first run's nodes.
+    settings = small_federation.config(scenes, arms=arms, training={"learning_rate": 1e-4})
+    second = small_federation.prepared(settings, tmp_path / "second")
+    again = environment | {NODES_VARIABLE: str(second.nodes)}
+    said = run_on_flower(again, RunFolder(second.folder.path), num_nodes)
+    assert sorted(statuses(again)) == ["finished:completed", "finished:failed"]
+    assert "prepared for another run" in said
+    assert RunFolder(second.folder.path).lines() == []

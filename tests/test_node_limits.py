@@ -130,6 +130,7 @@ def eat_bytes(_: Message, __: Context) -> Message:
 
 
 def many_threads(message: Message, _: Context) -> Message:
+    faulthandler.disable()  # this may end in a crash
     torch.set_num_threads(100_000)
     torch.ones(2**22).exp().sum()
     return fine(message, _)

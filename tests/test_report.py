@@ -238,7 +238,7 @@ def test_own_models_do_not_count_pixels_twice():
 
 def test_report_says_that_nothing_was_attacked_and_names_reconstructions_as_such(tmp_path):
     words = Page(report(tmp_path, THREE)).text
-    assert "No attack was run for this report; `python -m fl_ppseg.audit RUN` runs them." in words
+    assert "No attack was run for this report; python -m fl_ppseg.audit RUN runs them." in words
     texts = arm_texts(["per-client", "per-image", "per-image-per-block", "plain"], CONFIG)
     assert [text.reconstruction for text in texts.values()] == [True, True, True, False]
 

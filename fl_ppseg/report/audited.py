@@ -18,7 +18,7 @@ from fl_ppseg.report.markup import definitions, items, section, text
 FOLDER: Final = "audit"
 """Of a run folder, where its audit lies unless it was told otherwise."""
 NOT_RUN: Final = (
-    "No attack was run for this report; `python -m fl_ppseg.audit RUN` runs them. What a score "
+    "No attack was run for this report; python -m fl_ppseg.audit RUN runs them. What a score "
     "says of protection is nothing: an arm may score well and hide nothing."
 )
 _BEGIN, _END = "<!--attacks-->", "<!--/attacks-->"

@@ -33,10 +33,29 @@ settings.register_profile("here", derandomize=seeded_keys.NAME == "", deadline=N
 settings.load_profile("here")
 
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes, each with a core of its own
+    torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With parallel workers (`-n 2`) a file stays in one worker; whole federations, which take the
+    machine, run one after the other and first, beside everything else."""
+    items.sort(key=lambda item: item.get_closest_marker("federated") is None)
+    for item in items:
+        is_whole = item.get_closest_marker("federated") is not None
+        item.add_marker(pytest.mark.xdist_group("federated" if is_whole else item.path.name))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before fixtures of any scope: keys that a test makes are its own, and the same every time."""
-    seeded_keys.seed(item.nodeid)
+    seeded_keys.seed(item.nodeid.removesuffix(f"@{_group(item)}"))
+
+
+def _group(item: pytest.Item) -> str:
+    """What `--dist loadgroup` adds to the name of a test."""
+    mark = item.get_closest_marker("xdist_group")
+    return str(mark.args[0]) if mark else ""
 
 
 @pytest.fixture(scope="session", autouse=True)

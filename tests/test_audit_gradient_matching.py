@@ -55,20 +55,27 @@ def shuffled(exchange: Exchange) -> Exchange:
     return replace(exchange, returned={name: mixed(name) for name in exchange.returned})
 
 
-def test_of_few_tokens_the_layout_comes_back_and_from_no_image_it_does_not(
-    images: tuple[Scene, ...],
-) -> None:
-    """Four tokens, an untrained model, labels given: what the attack wins, of most images."""
-    real, chance = [], []
+def test_of_few_tokens_the_layout_comes_back(images: tuple[Scene, ...]) -> None:
+    """Four tokens, an untrained model, labels given: what the attack wins, of most images.
+
+    Chance is what it finds for one image beside another: streets resemble each other. Of gradients
+    of no image the search ends anywhere, so that what it finds there says nothing; its distance
+    does.
+    """
+    truths, found = [], []
     for k in range(6):
         exchange, truth = attacked.message(
             "plain-frozen-embedding", images[k : k + 1], model=SHALLOW, size=(16, 16)
         )
-        for message, found in ((exchange, real), (shuffled(exchange), chance)):
-            match = searched(message, truth, 120)
-            found.append(score_images(truth.plain, match.images, 8).correlation)
-    assert np.mean(real) > 0.4
-    assert np.mean(chance) < 0.2
+        match = searched(exchange, truth, 120)
+        assert match.distance < 0.6
+        truths.append(truth.plain)
+        found.append(match.images)
+    right = np.array([[score_images(t, f, 8).correlation for t in truths] for f in found])
+    others = right[~np.eye(len(right), dtype=bool)]
+    assert right.diagonal().mean() > 0.4
+    assert right.diagonal().mean() > others.mean() + 0.15
+    assert searched(shuffled(exchange), truth, 20).distance > 1
 
 
 def test_gradients_of_no_image_stay_far(frozen: tuple[Exchange, Truth]) -> None:

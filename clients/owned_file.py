@@ -15,14 +15,25 @@ from fl_ppseg.errors import InputError
 def read_owned(path: Path, max_bytes: int, what: str) -> str:
     """The text of a file that root, the caller or the owner of its folder wrote.
 
+    Arguments and errors are those of `read_owned_bytes`; text that is no UTF-8 is one more.
+    """
+    try:
+        return read_owned_bytes(path, max_bytes, what).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+
+
+def read_owned_bytes(path: Path, max_bytes: int, what: str) -> bytes:
+    """The content of a file that root, the caller or the owner of its folder wrote.
+
     Args:
         path: The file.
         max_bytes: More is refused unread.
         what: What the file is, for messages.
 
     Raises:
-        InputError: It is missing, a link or no file, too large, no UTF-8, of another user, or
-            others may write it.
+        InputError: It is missing, a link or no file, too large, of another user, or others may
+            write it.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -39,10 +50,7 @@ def read_owned(path: Path, max_bytes: int, what: str) -> str:
         os.close(descriptor)
     if len(content) > max_bytes:
         raise InputError(f"{path}: larger than {max_bytes} bytes, which no {what} is")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
+    return content
 
 
 def _read(descriptor: int, num_bytes: int) -> bytes:

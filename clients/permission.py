@@ -8,6 +8,7 @@ import numpy as np
 
 from clients.ledger import Limits
 from clients.policy import ArmPolicy, NodePolicy, RefusedError, architecture
+from clients.trust_region import check_region
 
 if TYPE_CHECKING:
     from fl_ppseg.messages import Request
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 MAX_WEIGHT: Final = 1e6
 """Largest absolute value in weights that a node loads, buffers included: that of the shipped
 weights is 10.1, of a patch embedding, and variances of a published batch normalisation stay below
-it. The coordinator takes no larger statistics either. It is a bound and no proof: of weights made
-to tell label maps it stops those that want 1e15, and not those made to keep within it."""
+it. The coordinator takes no larger statistics either. Trained weights are held to a much closer
+bound where one can be given: see `clients.trust_region`."""
 _COUNTER: Final = ".num_batches_tracked"
 """How a tensor ends that only counts steps; it may be larger, for nothing is computed with it."""
 
@@ -52,6 +53,7 @@ def permit(policy: NodePolicy, request: "Request") -> Permit:
 
     Raises:
         RefusedError: If the owner has not agreed to what is asked.
+        InputError: As `check_region`.
     """
     policy.require_consent()
     check_run(policy, request.run)
@@ -66,6 +68,7 @@ def permit(policy: NodePolicy, request: "Request") -> Permit:
         shards = arm.training_shards
     if request.seed not in shards:
         raise RefusedError(f"refused: no shard to {request.task} on was prepared for this seed")
+    check_region(arm, request)
     private = arm.private[request.seed] if arm.private is not None else None
     return Permit(shards[request.seed], private, arm.private_rate, _limits(arm, request.task))
 

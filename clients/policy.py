@@ -57,6 +57,10 @@ class ArmPolicy(Section):
     """Folders of a private embedding as its owner made it, by seed; none for all others."""
     private_rate: Annotated[float, Field(ge=0)] = 0.0
     """Factor on the learning rate of a private embedding; 0 keeps it as it is."""
+    start: dict[Seed, Path] | None = None
+    """Folders of the weights that training starts from, by seed; none: weights are not compared."""
+    max_change: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    """The most that a round of honest training moves a weight: see `clients.trust_region`."""
     model: ModelConfig
     """The model, whole. Of small patches and wide layers a coordinator can build a network that
     reads label maps out of an update, or out of the counts of an evaluation."""
@@ -87,11 +91,15 @@ class ArmPolicy(Section):
         return architecture(model)
 
     @model_validator(mode="after")
-    def _private_where_it_is_meant_to_be(self) -> Self:
+    def _what_belongs_together(self) -> Self:
         if self.embedding == "private" and (self.private or {}).keys() != self.shards.keys():
             raise ValueError("embedding private wants a private folder for each seed of its shards")
         if self.embedding != "private" and (self.private is not None or self.private_rate > 0):
             raise ValueError("private and private_rate belong to embedding private")
+        if (self.start is None) != (self.max_change is None):
+            raise ValueError("start and max_change belong together")
+        if self.start is not None and self.start.keys() != self.shards.keys():
+            raise ValueError("start wants a folder for each seed of the shards")
         if self.embedding == "invariant" and self.model.invariant is None:
             raise ValueError("embedding invariant wants model.invariant, what the embedding reads")
         return self
@@ -229,11 +237,12 @@ def _with_paths(policy: NodePolicy, change: Callable[[Path], Path]) -> NodePolic
         return {seed: tuple(map(change, paths)) for seed, paths in shards.items()}
 
     def of_arm(arm: ArmPolicy) -> ArmPolicy:
-        training, private = arm.training_shards, arm.private
+        training, private, start = arm.training_shards, arm.private, arm.start
         paths = {
             "shards": changed(arm.shards),
             "training_shards": None if training is None else changed(training),
             "private": private and {seed: change(path) for seed, path in private.items()},
+            "start": start and {seed: change(path) for seed, path in start.items()},
         }
         return arm.model_copy(update=paths)
 

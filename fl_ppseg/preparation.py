@@ -27,7 +27,7 @@ from fl_ppseg.run_folder import OF_CITY, Checkpoint, RunFolder
 from fl_ppseg.run_identity import save_identity
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-from fl_ppseg.simulated_nodes import Node, PreparedShards, policies_of, ready_nodes
+from fl_ppseg.simulated_nodes import Node, PreparedShards, policies_of, ready_nodes, ready_starts
 from fl_ppseg.synthesize import GENERATOR, synthesize
 from fl_ppseg.workers import work_at_once
 
@@ -88,7 +88,8 @@ def prepare(
     jobs = _assignments(config, nodes, private_folder(vault_dir), models, folder)
     prepared = _encrypt(jobs, num_workers, progress)
     patch_size = next(iter(jobs.values())).block_size
-    policies = policies_of(config, nodes, prepared, classes.num_classes, patch_size)
+    starts = ready_starts(config, models, folder, vault_dir)
+    policies = policies_of(config, nodes, prepared, classes.num_classes, patch_size, starts)
     place, identity = ready_nodes(policies, folder, vault_dir)
     if not folder.config.exists():
         folder.create(dump_config(config), partition.to_json())

@@ -1,6 +1,7 @@
 """The nodes of a simulation: what each may do, and the folder that each writes.
 
 <vault>/.nodes/<run>/node_<nnnn>.yaml        policies, the owners'
+<vault>/.nodes/<run>/start/<digest>/         weights of round 0, which all nodes compare with
 <vault>/.nodes/<run>/state/node_<nnnn>/      ledger, log and trained private embeddings, the apps'
 """
 
@@ -11,18 +12,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clients.ledger import make_ledger
-from clients.policy import NodePolicy, nodes_folder, policy_path, save_policy, state_path
+from clients.policy import (
+    NodePolicy,
+    load_policy,
+    nodes_folder,
+    policy_path,
+    save_policy,
+    state_path,
+)
 from clients.private_state import set_aside_after, trained_folder
+from clients.start_weights import START, write_start
 from clients.vault import Prepared, agreed, terms_of
+from fl_ppseg.arm_models import model_settings
 from fl_ppseg.config import ArmConfig, Config, arms_of
 from fl_ppseg.dataset import Scene
 from fl_ppseg.files import private_folder
-from fl_ppseg.messages import Role
+from fl_ppseg.initial_weights import Models
+from fl_ppseg.messages import Arrays, Role
 from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.run_identity import Identity, new_name, read_identity
+from fl_ppseg.setr.model import SETR
 
 PreparedShards = Mapping[tuple[str, int], Mapping[str, Prepared]]
 """By city and seed, then by arm."""
+Starts = Mapping[str, dict[int, Path]]
+"""Folders of the weights of round 0, by arm and seed."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,7 @@ def policies_of(
     prepared: PreparedShards,
     num_classes: int,
     patch_size: int,
+    starts: Starts,
 ) -> list[NodePolicy]:
     """One policy a node; the first training node also holds all shards for centralised arms.
 
@@ -50,6 +65,7 @@ def policies_of(
         prepared: What the vaults made.
         num_classes: Of the class table.
         patch_size: Of the model, in pixels.
+        starts: Of `ready_starts`.
     """
     training = sorted(node.city for node in nodes if node.role == "train")
     policies = []
@@ -58,10 +74,39 @@ def policies_of(
         for name, arm in arms_of(config).items():
             found = {seed: prepared[node.city, seed][name] for seed in config.seeds}
             together = _centralised(arm, node, training, prepared, name, config.seeds)
-            terms = terms_of(config, name, arm, num_classes, patch_size, node.role)
-            arms[name] = agreed(arm, found, terms, together)
+            largest = _largest(arm, nodes)
+            terms = terms_of(config, name, arm, num_classes, patch_size, node.role, largest)
+            arms[name] = agreed(arm, found, terms, starts[name], together)
         policies.append(NodePolicy(city=node.city, role=node.role, device=config.device, arms=arms))
     return policies
+
+
+def ready_starts(config: Config, models: Models, folder: RunFolder, vault_dir: Path) -> Starts:
+    """Write the weights that training starts from, once for all nodes.
+
+    A run that has begun keeps those that it began with: the weights that its config names may be
+    others by now.
+
+    Args:
+        config: The experiment.
+        models: Of `initial_models`.
+        folder: The run; one that holds no config yet begins anew.
+        vault_dir: The owners' side.
+    """
+    place = nodes_folder(vault_dir, folder.path)
+    for closed in (place.parent, place, place / START):
+        private_folder(closed)
+    earlier = _earlier_starts(folder, place)
+    starts: dict[str, dict[int, Path]] = {}
+    for name, arm in arms_of(config).items():
+        form = model_settings(config.model, name, arm).invariant
+        starts[name] = {
+            seed: earlier[name, seed]
+            if (name, seed) in earlier and folder.latest(name, seed) is not None
+            else write_start(place / START, _arrays(models[seed, form]))
+            for seed in config.seeds
+        }
+    return starts
 
 
 def ready_nodes(
@@ -90,6 +135,25 @@ def ready_nodes(
         save_policy(bound, policy_path(place, partition_id))
         _ready_state(folder, policy, state_path(place, partition_id))
     return place, identity
+
+
+def _earlier_starts(folder: RunFolder, place: Path) -> dict[tuple[str, int], Path]:
+    """What the nodes of a run that has begun compare with, by arm and seed."""
+    path = policy_path(place, 0)
+    if not (folder.config.exists() and path.exists()):
+        return {}
+    arms = load_policy(path).arms.items()
+    return {(name, seed): each for name, arm in arms for seed, each in (arm.start or {}).items()}
+
+
+def _arrays(model: SETR) -> Arrays:
+    return {name: value.numpy() for name, value in model.state_dict().items()}
+
+
+def _largest(arm: ArmConfig, nodes: Iterable[Node]) -> int:
+    """Images that one client of an arm trains on at most."""
+    sizes = [len(node.train) for node in nodes]
+    return sum(sizes) if arm.training == "centralised" else max(sizes)
 
 
 def _hash(policies: Iterable[NodePolicy]) -> str:

@@ -14,13 +14,12 @@ a step beyond the mean could make a variance negative.
 import numpy as np
 
 from fl_ppseg.config import FederationConfig
+from fl_ppseg.config.federation import FEDADAM_BETA2
 from fl_ppseg.messages import Arrays
 from fl_ppseg.setr.names import is_buffer
 
 State = dict[str, Arrays]
 
-BETA2 = 0.99
-"""Decay of fedadam's second moment (Reddi et al. 2021, section 5)."""
 TAU = 1e-3
 """fedadam's degree of adaptivity (Reddi et al. 2021, section 5)."""
 
@@ -30,7 +29,7 @@ class ServerOptimizer:
 
     def __init__(self, config: FederationConfig) -> None:
         self._step, self._moments = _STEPS[config.strategy]
-        self._learning_rate = config.server_learning_rate or _LEARNING_RATES[config.strategy]
+        self._learning_rate = config.server_rate
         self._momentum = config.server_momentum
         self._takes_mean = config.strategy == "fedavg" and self._learning_rate == 1.0
         self.state: State = {}
@@ -67,7 +66,7 @@ def _fedavgm(update: np.ndarray, beta: float, moments: dict[str, np.ndarray]) ->
 
 def _fedadam(update: np.ndarray, beta: float, moments: dict[str, np.ndarray]) -> np.ndarray:
     moments["momentum"] = beta * moments["momentum"] + (1 - beta) * update
-    moments["second"] = BETA2 * moments["second"] + (1 - BETA2) * update**2
+    moments["second"] = FEDADAM_BETA2 * moments["second"] + (1 - FEDADAM_BETA2) * update**2
     step: np.ndarray = moments["momentum"] / (np.sqrt(moments["second"]) + TAU)
     return step
 
@@ -77,4 +76,3 @@ _STEPS = {
     "fedavgm": (_fedavgm, ("momentum",)),
     "fedadam": (_fedadam, ("momentum", "second")),
 }
-_LEARNING_RATES = {"fedavg": 1.0, "fedavgm": 1.0, "fedadam": 0.01}

@@ -10,6 +10,8 @@ from made_leaks import labels, table, usual
 from rich.console import Console
 
 from fl_ppseg.audit.audit import Effort
+from fl_ppseg.audit.labels import WITHIN
+from fl_ppseg.audit.leaks import UNCHECKED
 from fl_ppseg.audit.page.findings import findings, headline
 from fl_ppseg.audit.page.html import write_audit
 from fl_ppseg.audit.page.terminal import leak_table_plain, leak_table_text
@@ -104,6 +106,20 @@ def test_training_label_maps_stand_beside_held_out_ones(tmp_path):
     assert "86.8 % of training pixels right" in words
     assert "label-update, the model as agreed" in words
     assert "training" in [found["maps"] for found in _written(tmp_path)]
+
+
+def test_what_a_node_without_a_trust_region_tells_is_not_in_the_matrix(tmp_path):
+    one, *others = usual().arms
+    refused = labels(None, note="refused: weights in norms.0.weight lie 3 from the start")
+    control = labels(0.81, model=UNCHECKED, note="")
+    moved = labels(0.37, model=WITHIN, note="")
+    leaks = replace(table(), arms=(replace(one, labels=(refused, moved, control)), *others))
+    assert "that asks with the model as agreed reads nothing" in " ".join(findings(leaks))
+    text = write_audit(tmp_path, leaks).read_text("utf-8")
+    matrix = text[text.index('<table class="leaks">') : text.index("</table>")] + "</table>"
+    words = Page(matrix).text
+    assert "37.0 % of held-out pixels right" in words and "81.0 %" not in words
+    assert "81.0" in Page(text).text and "lie 3 from the start" in Page(text).text
 
 
 def _written(place):

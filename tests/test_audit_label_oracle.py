@@ -12,8 +12,8 @@ from fl_ppseg.audit.attacks.evaluation_oracle import evaluation_oracle
 from fl_ppseg.audit.attacks.inputs import load
 from fl_ppseg.audit.attacks.label_map_reading import Reading, prior, read_map, usual
 from fl_ppseg.audit.attacks.label_oracle import Oracle, Question, is_readable
-from fl_ppseg.audit.labels import AGREED, OWN, LabelAttack
-from fl_ppseg.audit.leaks import LabelFinding
+from fl_ppseg.audit.labels import AGREED, OWN, WITHIN, LabelAttack
+from fl_ppseg.audit.leaks import UNCHECKED, LabelFinding
 from fl_ppseg.audit.update import Client, client
 from fl_ppseg.config import ModelConfig
 from fl_ppseg.dataset import Scene
@@ -54,13 +54,12 @@ def played(
     scenes: Sequence[Scene],
     change: Callable[[Client], None] = lambda _: None,
 ) -> Attacked:
-    """Findings by model, with a policy that was changed by hand."""
+    """Findings by model on a node without a trust region, with a policy changed by hand."""
     weights = small.arrays_of(network)
     with client(attack.config, attack.arm, weights, scenes[:1], heldout=scenes[1:3]) as owner:
         change(owner)
-        return {
-            found.model: found for found in (attack.tried(owner, *v) for v in attack.variants())
-        }
+        tried = [v for v in attack.variants() if v[0] in (OWN, AGREED)]
+        return {found.model: found for found in (attack.tried(owner, *v) for v in tried)}
 
 
 def agreeing_to(**terms: Any) -> Callable[[Client], None]:
@@ -109,6 +108,21 @@ def test_another_model_is_refused_and_the_agreed_one_answers_no_more_than_was_ag
     assert 0 < found[AGREED].num_requests <= limits[0]
     assert found[AGREED].right is not None
     assert found[AGREED].without <= found[AGREED].right < 0.75
+
+
+@pytest.mark.parametrize("arm", ["per-image-invariant", "plain"])
+def test_the_node_refuses_made_weights_and_those_moved_into_its_region_tell_less(
+    arm: str, streets: Streets, images: tuple[Scene, ...]
+) -> None:
+    attack, _ = attack_on(arm, streets)
+    found = {each.model: each for each in attack.findings(images[:3])}
+    assert list(found) == [OWN, AGREED, WITHIN, UNCHECKED]
+    refused, moved, told = (found[name] for name in (AGREED, WITHIN, UNCHECKED))
+    assert (refused.right, refused.certain, refused.num_requests) == (None, 0, 0)
+    assert refused.note.startswith("refused: weights in ")
+    assert "from the start that the owner agreed to" in refused.note
+    assert told.right is not None and told.num_requests > 0 and told.right > told.without
+    assert moved.right is not None and moved.num_requests > 0 and moved.right < told.right
 
 
 def test_every_further_question_is_refused_and_nothing_at_all_where_evaluation_never_is(

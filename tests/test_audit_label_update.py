@@ -15,7 +15,8 @@ from clients.policy import ArmPolicy, load_policy, save_policy
 from fl_ppseg.audit.attacks import label_weights
 from fl_ppseg.audit.attacks.label_update import first_batch, label_update
 from fl_ppseg.audit.attacks.label_weights import LabelWeights, is_readable, spread_of
-from fl_ppseg.audit.labels import AGREED, OWN
+from fl_ppseg.audit.labels import AGREED, OWN, WITHIN
+from fl_ppseg.audit.leaks import UNCHECKED
 from fl_ppseg.audit.training_labels import UpdateAttack, right_share
 from fl_ppseg.audit.update import Client, client
 from fl_ppseg.dataset import Scene
@@ -88,17 +89,26 @@ def _shares(labels: np.ndarray, weights: LabelWeights) -> np.ndarray:
     return np.asarray(places.grad[0].numpy() / spread_of(size, weights.logits))
 
 
-def test_another_model_is_refused_and_the_agreed_one_tells_most_of_every_map(
-    attacked: tuple[UpdateAttack, Client], rounds: dict[str, Any]
+@pytest.mark.parametrize("arm", ["per-image-invariant", "per-client-private"])
+def test_the_node_refuses_weights_that_tell_most_of_every_map_where_it_does_not_compare(
+    arm: str, own_scenes: Streets, images: tuple[Scene, ...], rounds: dict[str, Any]
 ) -> None:
-    """A node's bound on weights is no help: they are made within it."""
-    attack, owner = attacked
-    found = {name: attack.tried(owner, name, *rest) for name, *rest in attack.variants()}
+    """The bound of 1e6 is no help: they are made within it. The trust region is."""
+    attack = attack_on(arm, own_scenes, federation=rounds)
+    found = {each.model: each for each in attack.findings(images)}
+    assert list(found) == [OWN, AGREED, WITHIN, UNCHECKED]
     assert found[OWN].right is None and found[OWN].num_requests == 0
     assert found[OWN].note == "refused: the owner has agreed to another model"
-    told = found[AGREED]
+    refused = found[AGREED]
+    assert (refused.right, refused.certain, refused.num_requests) == (None, 0, 0)
+    assert refused.note.startswith("refused: weights in ")
+    assert "from the start that the owner agreed to" in refused.note
+    told = found[UNCHECKED]
     assert (told.num_requests, told.num_images) == (rounds["num_rounds"], 7)
     assert told.right is not None and told.right > told.without + 0.15
+    moved = found[WITHIN]
+    assert moved.num_requests == rounds["num_rounds"] and moved.note == ""
+    assert moved.right is not None and moved.right < moved.without + 0.05
     made = LabelWeights(attack.network, attack.own).made
     assert 0.5 * MAX_WEIGHT < max(np.abs(value).max() for value in made.values()) <= MAX_WEIGHT
 
@@ -124,7 +134,7 @@ def test_training_label_maps_are_read_where_the_coordinator_chooses_the_model(
     """One image: what is told is no sum, at every second pixel of it both ways."""
     federation = {"num_rounds": 1, "last_rounds": 1}
     attack = attack_on("per-image-invariant", own_scenes, federation=federation)
-    own, agreed = attack.variants()
+    own, agreed, _ = attack.variants()
     assert own[1].patch_size == 2
     with owner_of(attack, images[:1]) as owner:
         policy = load_policy(owner.policy)

@@ -15,7 +15,6 @@ from flwr.serverapp import Grid
 from clients import client_app
 from clients.client_app import FAILED, REFUSED, app
 from clients.ledger import LEDGER, MAX_REPEATS, make_ledger, read_ledger
-from clients.permission import MAX_WEIGHT
 from clients.policy import NODES_VARIABLE, load_policy, policy_path, save_policy, state_path
 from clients.private_state import (
     load_private,
@@ -24,6 +23,7 @@ from clients.private_state import (
     trained_folder,
     versions,
 )
+from clients.trust_region import radius
 from fl_ppseg.config import builtin_arms
 from fl_ppseg.engines.in_process import InProcessGrid
 from fl_ppseg.evaluation import confusion_counts, segment
@@ -231,7 +231,7 @@ def test_a_repeated_round_starts_from_the_version_before(
     assert small_files(places[1]) == before  # a coordinator that asks again erases nothing
     assert trained(3) == first[2]
 
-    other = {name: value * np.float32(1.5) for name, value in request_of().arrays.items()}
+    other = {name: value * np.float32(1.0005) for name, value in request_of().arrays.items()}
     assert trained(1, arrays=other) != first[0]  # and what it asks otherwise sets aside at most
     assert versions(places[1]) == [1]
     kept = {path.read_bytes() for path in (places[1] / "superseded").iterdir()}
@@ -361,8 +361,6 @@ def test_a_failure_says_its_kind_and_no_more(
     (tmp_path / "nodes" / "node_0001.yaml").write_text("city: 5-owners-secret\n", "utf-8")
     monkeypatch.setenv(NODES_VARIABLE, str(tmp_path / "nodes"))
     grid = InProcessGrid(app, len(NODES))
-    wrong = request_of()
-    wrong.arrays["decoder.classifier.conv.bias"] = np.full(5, 0.123, np.float32)
     for city, asked, kind in (
         ("aachen", request_of(), "InputError"),  # no shard
         ("bochum", request_of(), "InputError"),  # a policy of another form
@@ -373,9 +371,10 @@ def test_a_failure_says_its_kind_and_no_more(
         assert reply.error.reason == f"the node failed with {kind}; its own log says more"
 
     monkeypatch.setenv(NODES_VARIABLE, str(experiment.nodes))
-    reply = ask(grid, wrong)
+    monkeypatch.setattr(client_app, "local_update", lambda *_, **__: 1 / 0)
+    reply = ask(grid, request_of())
     assert reply.error.code == FAILED
-    assert reply.error.reason == "the node failed with RuntimeError; its own log says more"
+    assert reply.error.reason == "the node failed with ZeroDivisionError; its own log says more"
 
 
 def test_node_without_any_policy_answers(
@@ -399,7 +398,7 @@ def used(experiment: Experiment, number: int = 0) -> Path:
 
 def moved(request: Request, step: int) -> Request:
     """The same request with other weights."""
-    arrays = {name: value + np.float32(step) / 64 for name, value in request.arrays.items()}
+    arrays = {name: value + np.float32(step) / 2**20 for name, value in request.arrays.items()}
     return dataclasses.replace(request, arrays=arrays)
 
 
@@ -475,12 +474,24 @@ def test_weights_that_no_honest_training_makes_are_refused_before_they_count(
 
 
 @pytest.mark.parametrize("task", ["train", "evaluate"])
-def test_large_weights_within_the_bound_are_answered(
-    task: str, grid: Grid, experiment: Experiment, request_of: Callable[..., Request]
+@pytest.mark.parametrize("round", [1, 4])
+def test_weights_as_far_as_training_comes_are_answered_and_none_beyond(
+    task: str, round: int, grid: Grid, experiment: Experiment, request_of: Callable[..., Request]
 ) -> None:
-    ledger, asked = used(experiment), request_of(task=task)
+    ledger, asked = used(experiment), request_of(task=task, round=round)
+    arm = load_policy(policy_path(experiment.nodes, 0)).arms["plain"]
+    assert arm.max_change is not None
+    change = arm.max_change * (round - (task == "train"))
     bias = asked.arrays["decoder.classifier.conv.bias"].copy()
-    bias[3] = -MAX_WEIGHT
+    (most,) = {float(each) for each in radius(bias, change, arm.training)}
+    bias[3] += np.float32(1.001 * most)
+    arrays = asked.arrays | {"decoder.classifier.conv.bias": bias}
+    reply = ask(grid, dataclasses.replace(asked, arrays=arrays))
+    assert reply.has_error() and reply.error.code == REFUSED
+    assert reply.error.reason.startswith("refused: weights in decoder.classifier.conv.bias lie ")
+    assert read_ledger(ledger) == []
+    bias = asked.arrays["decoder.classifier.conv.bias"].copy()
+    bias[3] += np.float32(0.999 * most)
     arrays = asked.arrays | {"decoder.classifier.conv.bias": bias}
     allowed = asked.arrays.keys() if task == "train" else ()
     answer(grid, dataclasses.replace(asked, arrays=arrays), allowed=allowed)
@@ -542,10 +553,13 @@ def test_a_ledger_that_is_gone_is_refused_and_not_made_again(
 
 
 def test_a_question_that_failed_was_asked(
-    grid: Grid, experiment: Experiment, request_of: Callable[..., Request]
+    grid: Grid,
+    experiment: Experiment,
+    request_of: Callable[..., Request],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ledger, asked = used(experiment), request_of(task="evaluate")
-    asked.arrays.popitem()
+    monkeypatch.setattr(client_app, "evaluate", lambda *_: 1 / 0)
     assert ask(grid, asked).error.code == FAILED
     assert len(read_ledger(ledger)) == 1
 

@@ -35,7 +35,7 @@ def blocks(images: np.ndarray) -> np.ndarray:
 
 def test_a_node_folder_holds_shards_policy_and_private_embedding_and_no_key(owner: Owner) -> None:
     owner.ready()
-    inside = {"owner.json", "policy.yaml", "private", "shards"}
+    inside = {"owner.json", "policy.yaml", "private", "shards", "start"}
     assert {path.name for path in owner.node.iterdir()} == inside
     policy = owner.policy
     assert (policy.city, policy.role, policy.run) == ("aachen", "train", None)

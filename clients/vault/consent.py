@@ -14,13 +14,19 @@ from typing import NamedTuple
 
 from clients.node_log import cleaned
 from clients.vault.floor import Floor
-from clients.vault.terms import Terms
+from clients.vault.terms import Terms, largest_elsewhere
 from fl_ppseg.config import ArmConfig, Config, Section, builtin_arms, configs_dir
 from fl_ppseg.errors import InputError
 from fl_ppseg.messages import Role
 
 HASH_LENGTH = 40
 """Hex digits: whoever writes both of two configs cannot make their hashes alike."""
+
+
+_UNBOUNDED = (
+    "a coordinator that hands out weights of its own making reads most of a small city's label "
+    "maps out of a dozen of them"
+)
 
 
 class Offer(NamedTuple):
@@ -34,6 +40,8 @@ class Offer(NamedTuple):
     floor: Floor
     num_train: int
     num_heldout: int
+    start: str
+    """Where the weights of round 0 come from, of `clients.vault.start.whence`."""
 
 
 def check_reserved(config: Config) -> None:
@@ -124,6 +132,7 @@ def _arm_lines(name: str, arm: ArmConfig, terms: Terms, offer: Offer) -> Iterato
             f"    {terms.num_rounds} round(s); in each a local update leaves: "
             f"{_update(arm)}, its loss, the number of images, the time it took"
         )
+    yield from _region(terms, offer)
     yield f"    {_evaluation(terms, offer)}"
     yield (
         f"    {terms.spare} more question(s) of each kind and seed where rounds are repeated; "
@@ -146,9 +155,37 @@ def _in_all(offer: Offer) -> Iterator[str]:
     )
     if told:
         yield (
-            "    WARNING: a coordinator that hands out weights of its own making reads most of "
-            "a small city's label maps out of a dozen of them"
+            "    WARNING: answers tell of label maps, less than without bounds: a coordinator "
+            "can train weights for it that lie no further off than honest ones; noise of the "
+            "node's own (privacy in its policy) hides it"
         )
+
+
+def _region(terms: Terms, offer: Offer) -> Iterator[str]:
+    """What weights the node answers to."""
+    yield f"    start weights: {offer.start}"
+    if offer.config.model.weights not in (None, "shipped"):
+        yield (
+            "    WARNING: start weights out of a file may themselves be made to tell label maps; "
+            "know who made it"
+        )
+    if terms.max_change is None:
+        yield (
+            "    weights: ANY up to 1e+06 are answered, for SGD without gradient_clip has "
+            "no bound; name one in your floor (max_change), or"
+        )
+        yield f"    WARNING: {_UNBOUNDED}"
+        return
+    assumed = largest_elsewhere(offer.num_train)
+    why = (
+        "as your floor's max_change has it"
+        if offer.floor.max_change is not None
+        else f"the most that honest training does if no city trains on more than {assumed} images"
+    )
+    yield (
+        f"    weights: refused where one lies further from the start than {terms.max_change:.3g} "
+        f"for each round before ({why}); statistics of batch normalisation: up to 1e+06"
+    )
 
 
 def _protection(arm: ArmConfig) -> str:

@@ -69,6 +69,10 @@ class Floor(Section):
     evaluate: Literal["agreed", "never"] = "agreed"
     """never: no counts of the held-out images leave the node, whatever is agreed."""
 
+    max_change: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    """The most that honest training moves a weight in a round, in place of what is worked out from
+    the config: smaller, or larger where other owners add noise of their own; null: worked out."""
+
     @model_validator(mode="after")
     def _something_is_left(self) -> Self:
         for name in ("key_modes", "block_scopes", "key_lifetimes", "embeddings"):

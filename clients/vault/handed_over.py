@@ -1,7 +1,7 @@
 """What a vault handed over: the folders of a node folder that its owner's commands may remove.
 
     <vault>/<city>/handed_over.json    {"schema": 1, "shards": {digest: [record, ...]},
-                                        "private": [digest, ...]}
+                                        "private": [digest, ...], "start": [digest, ...]}
 
 A name stands there before the folder is made. What it does not name, no command removes: somebody
 else may have put it into the node folder. Nor does a node folder say which salts belong to a shard:
@@ -26,7 +26,7 @@ from fl_ppseg.plain_json import read_as
 MAX_BYTES: Final = 2**26
 SCHEMA: Final = 1
 
-Kind = Literal["shards", "private"]
+Kind = Literal["shards", "private", "start"]
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,13 @@ class HandedOver:
     schema: int
     shards: Mapping[Digest, Sequence[Digest]]
     private: Sequence[Digest]
+    start: Sequence[Digest] = ()
 
     def names(self, kind: Kind) -> frozenset[str]:
         """Digests of a kind."""
-        return frozenset(self.shards if kind == "shards" else self.private)
+        return frozenset(
+            {"shards": self.shards, "private": self.private, "start": self.start}[kind]
+        )
 
 
 _FORM = TypeAdapter(HandedOver)
@@ -90,6 +93,13 @@ def note_private(vault: Path, digest: str) -> None:
     before = handed_over(vault)
     if digest not in before.private:
         _write(vault, replace(before, private=[*before.private, digest]))
+
+
+def note_start(vault: Path, digest: str) -> None:
+    """Record start weights that are about to be handed over."""
+    before = handed_over(vault)
+    if digest not in before.start:
+        _write(vault, replace(before, start=[*before.start, digest]))
 
 
 def other_record(vault: Path, digest: str, record: str | None) -> str | None:

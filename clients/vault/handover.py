@@ -14,7 +14,8 @@ from clients.vault.keyring import Vault
 from clients.vault.node_directory import NodeDirectory
 from clients.vault.node_folder import POLICY, agreed, named_folders, policy_of, write_policy
 from clients.vault.shards import prepare_locked
-from clients.vault.terms import Terms, terms_of
+from clients.vault.start import hand_over_start, start_of
+from clients.vault.terms import Terms, largest_elsewhere, terms_of
 from fl_ppseg.adaptation import linear_form
 from fl_ppseg.classes import ClassTable, load_class_table
 from fl_ppseg.config import ArmConfig, Config
@@ -99,16 +100,22 @@ def assignments(vault: Vault, handover: Handover) -> dict[int, Assignment]:
     }
 
 
-def terms(handover: Handover, patch_size: int) -> dict[str, Terms]:
+def terms(handover: Handover, job: Assignment, floor: Floor) -> dict[str, Terms]:
     """What the config asks the owner to agree to, by arm.
+
+    Args:
+        handover: What is handed over.
+        job: One of `assignments`.
+        floor: The owner's.
 
     Raises:
         InputError: As `terms_of`.
     """
     config, role = handover.config, handover.role
     num_classes = load_class_table(config.data.classes).num_classes
+    size, largest = job.block_size, largest_elsewhere(len(job.train))
     return {
-        name: terms_of(config, name, arm, num_classes, patch_size, role)
+        name: terms_of(config, name, arm, num_classes, size, role, largest, floor.max_change)
         for name, arm in handover.arms.items()
     }
 
@@ -148,11 +155,13 @@ def hand_over(
         for shard in {p.shard for found in prepared.values() for p in found.values()}:
             if (manifest := read_manifest(shard)) is not None:  # a vault that was restored
                 note_shard(vault.folder, shard.name, manifest.record)
+        starts = _starts(vault, handover, agreement, node)
         arms = {
             name: agreed(
                 arm,
                 {seed: found[name] for seed, found in prepared.items()},
                 agreement[name],
+                starts[name],
             )
             for name, arm in handover.arms.items()
         }
@@ -169,6 +178,25 @@ def hand_over(
         abandon_all(vault)
         node.remove(handed_over(vault.folder), kept=named_folders(policy, handover.node))
         node.grant(handover.readers)
+
+
+def _starts(
+    vault: Vault, handover: Handover, agreement: Mapping[str, Terms], node: NodeDirectory
+) -> dict[str, dict[int, Path]]:
+    """Folders of the start weights by arm and seed, for arms whose weights are bounded."""
+    config = handover.config
+    made: dict[tuple[int, str | None], Path] = {}
+    found: dict[str, dict[int, Path]] = {name: {} for name in handover.arms}
+    for name, arm in handover.arms.items():
+        if agreement[name].max_change is None:
+            continue
+        for seed in config.seeds:
+            kind = seed, agreement[name].model.invariant
+            if kind not in made:
+                weights = start_of(config, name, arm, agreement[name].num_classes, seed)
+                made[kind] = hand_over_start(vault.folder, node, weights, handover.readers)
+            found[name][seed] = made[kind]
+    return found
 
 
 def earlier_policy(handover: Handover) -> NodePolicy | None:

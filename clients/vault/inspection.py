@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from clients.policy import NodePolicy
 from clients.private_state import load_start
-from clients.vault.assignment import PRIVATE
+from clients.start_weights import START, read_start
+from clients.vault.assignment import PRIVATE, SHARDS
 from clients.vault.keyring import Vault
 from clients.vault.node_directory import CONTENT, MARKER, NodeDirectory, readers_of
 from clients.vault.node_folder import POLICY, named_folders, policy_of
@@ -16,6 +17,9 @@ from clients.vault.wording import size_text
 from fl_ppseg.errors import InputError
 from fl_ppseg.manifest import read_manifest
 from fl_ppseg.shard import damaged_files, open_shard
+
+OTHER: Final = {PRIVATE: "a private embedding", START: "start weights, hash agrees"}
+"""What lies in a node folder beside shards, by its kind."""
 
 
 class Findings(NamedTuple):
@@ -41,14 +45,13 @@ def verify(node: NodeDirectory, vault: Vault | None) -> Findings:
     named = named_folders(policy, path)
     good, problems = [f"{POLICY}: {describe(policy)}"], list(_open_to_others(path))
     for each in sorted(named):
-        folder, is_private = path / each, each.parts[0] == PRIVATE
-        look = _private_problems(folder) if is_private else _shard_problems(folder, policy, vault)
+        folder, kind = path / each, each.parts[0]
+        look = _shard_problems(folder, policy, vault) if kind == SHARDS else _problems(kind, folder)
         if found := list(look):
             problems += found
             continue
-        about = "a private embedding" if is_private else summary(folder)
-        checked = "" if is_private else _checked(folder, vault)
-        good.append(f"{each}: {about}{checked}")
+        about = OTHER[kind] if kind in OTHER else summary(folder) + _checked(folder, vault)
+        good.append(f"{each}: {about}")
     problems += [f"{path / each}: the policy does not name it" for each in node.unnamed(named)]
     if vault is not None and (out := unfinished(vault)) is not None:
         problems.append(warning(out))
@@ -98,9 +101,12 @@ def _shard_problems(folder: Path, policy: NodePolicy, vault: Vault | None) -> It
         yield str(error)
 
 
-def _private_problems(folder: Path) -> Iterator[str]:
+def _problems(kind: str, folder: Path) -> Iterator[str]:
     try:
-        load_start(folder)
+        if kind == PRIVATE:
+            load_start(folder)
+        else:
+            read_start(folder)
     except InputError as error:
         yield str(error)
 

@@ -18,6 +18,7 @@ from typing import ClassVar, Final, Self
 
 from pydantic import ConfigDict, TypeAdapter
 
+from clients.start_weights import START
 from clients.vault.assignment import PRIVATE, SHARDS, file_mode, folder_mode
 from clients.vault.handed_over import HandedOver, Kind
 from fl_ppseg.directory import Directory
@@ -28,7 +29,7 @@ from fl_ppseg.plain_json import read_as
 MARKER: Final = "owner.json"
 MAX_BYTES: Final = 4096
 SCHEMA: Final = 1
-CONTENT: Final[tuple[Kind, ...]] = (SHARDS, PRIVATE)
+CONTENT: Final[tuple[Kind, ...]] = (SHARDS, PRIVATE, START)
 LEFT: Final = re.compile(r"\..*\.tmp")
 """What a command that was killed leaves: something that was not whole yet."""
 
@@ -118,13 +119,12 @@ class NodeDirectory:
             yield cls(folder, city)
 
     def unnamed(self, named: Collection[Path]) -> list[Path]:
-        """What lies where shards and private embeddings do, and is none of these.
+        """What lies where shards, private embeddings and start weights do, and is none of these.
 
         Args:
             named: Folders by their kind and digest, from the node folder.
         """
-        found = (Path(kind, name) for kind in CONTENT for name in self._names(kind))
-        return sorted(set(found) - set(named))
+        return [path for _, path in self._unnamed(named)]
 
     def remove(self, recorded: HandedOver, kept: Collection[Path] = ()) -> list[Path]:
         """Remove what the vault recorded, and what was not whole when a command was killed.
@@ -137,9 +137,9 @@ class NodeDirectory:
             What was recorded and went.
         """
         gone = []
-        for path in self.unnamed(kept):
-            kind, name = path.parts
-            is_recorded = name in recorded.names(SHARDS if kind == SHARDS else PRIVATE)
+        for kind, path in self._unnamed(kept):
+            name = path.name
+            is_recorded = name in recorded.names(kind)
             if is_recorded or LEFT.fullmatch(name):
                 with self.folder.child(kind) as place:
                     place.remove_tree(name)
@@ -152,6 +152,10 @@ class NodeDirectory:
     def grant(self, readers: int | None) -> None:
         """Give all of it to those who may read it."""
         grant(self.folder, readers)
+
+    def _unnamed(self, named: Collection[Path]) -> list[tuple[Kind, Path]]:
+        found = ((kind, Path(kind, name)) for kind in CONTENT for name in self._names(kind))
+        return sorted(each for each in found if each[1] not in named)
 
     def _names(self, kind: Kind) -> list[str]:
         if self.folder.find(kind) is None:

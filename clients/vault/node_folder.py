@@ -4,6 +4,7 @@
 <node>/policy.yaml             what the node may do, its paths relative to this folder
 <node>/shards/<digest>/        encrypted shards
 <node>/private/<digest>/       private embeddings: key material, for a node that is trusted
+<node>/start/<digest>/         weights of round 0, which those of requests are compared with
 
 It belongs to its owner, and nobody else writes in it: what the node writes lies elsewhere.
 """
@@ -29,6 +30,7 @@ def agreed(
     arm: ArmConfig,
     prepared: Mapping[int, Prepared],
     terms: Terms,
+    start: dict[int, Path],
     training_shards: dict[int, tuple[Path, ...]] | None = None,
 ) -> ArmPolicy:
     """What an owner agrees to for an arm.
@@ -37,6 +39,7 @@ def agreed(
         arm: Its settings.
         prepared: What the vault made, by seed.
         terms: What the run's config asks for.
+        start: Folders of the weights of round 0, by seed; not used without a bound on changes.
         training_shards: As in `ArmPolicy`.
     """
     private = {seed: p.private for seed, p in prepared.items() if p.private is not None}
@@ -46,6 +49,7 @@ def agreed(
         training_shards=training_shards,
         private=private or None,
         private_rate=arm.private_rate,
+        start=start if terms.max_change is not None else None,
         protection=arm,
         **terms._asdict(),
     )
@@ -63,14 +67,14 @@ def policy_of(node: Path, city: str) -> NodePolicy:
     for path in named_folders(policy, node):
         if path.parent.as_posix() not in CONTENT or not is_digest(path.name):
             raise InputError(
-                f"{node / POLICY}: names {str(path)!a}, which is no shard and no private "
-                "embedding of this folder; it is not as its owner wrote it"
+                f"{node / POLICY}: names {str(path)!a}, which is no shard, private "
+                "embedding or start of this folder; it is not as its owner wrote it"
             )
     return policy
 
 
 def named_folders(policy: NodePolicy, node: Path) -> set[Path]:
-    """The shards and private embeddings that a policy names, from their node folder."""
+    """The shards, private embeddings and start weights that a policy names, from their folder."""
     shards = {
         path for arm in policy.arms.values() for paths in arm.shards.values() for path in paths
     }
@@ -81,7 +85,8 @@ def named_folders(policy: NodePolicy, node: Path) -> set[Path]:
         for paths in (arm.training_shards or {}).values()
         for path in paths
     }
-    found = shards | private | training
+    start = {path for arm in policy.arms.values() for path in (arm.start or {}).values()}
+    found = shards | private | training | start
     return {path.relative_to(node) if path.is_relative_to(node) else path for path in found}
 
 

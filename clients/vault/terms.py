@@ -3,6 +3,7 @@
 from typing import Final, NamedTuple
 
 from clients.policy import architecture
+from clients.trust_region import alone, round_change
 from fl_ppseg.arm_models import model_settings
 from fl_ppseg.config import ArmConfig, Config, FederationConfig, ModelConfig, TrainingConfig
 from fl_ppseg.messages import Role
@@ -10,6 +11,12 @@ from fl_ppseg.messages import Role
 MIN_SPARE: Final = 3
 SPARE_SHARE: Final = 4
 """One question more for each so many rounds."""
+LARGER: Final = 5
+"""How many times as many images as this city's another may train on: of Cityscapes' training cities
+the largest has 4.3 times as many as the smallest."""
+UNKNOWN: Final = 500
+"""Images of the largest training city, where a city that trains on none has to assume a number: the
+largest of Cityscapes has 365."""
 
 
 class Terms(NamedTuple):
@@ -22,11 +29,19 @@ class Terms(NamedTuple):
     evaluations: int
     models: int
     spare: int
+    max_change: float | None = None
     agreement: str | None = None
 
 
 def terms_of(
-    config: Config, name: str, arm: ArmConfig, num_classes: int, patch_size: int, role: Role
+    config: Config,
+    name: str,
+    arm: ArmConfig,
+    num_classes: int,
+    patch_size: int,
+    role: Role,
+    largest: int,
+    max_change: float | None = None,
 ) -> Terms:
     """The terms that a config asks an owner to agree to.
 
@@ -37,6 +52,8 @@ def terms_of(
         num_classes: Of the config's class table.
         patch_size: Of the config's model, in pixels.
         role: Of the node.
+        largest: Images that any client of the arm trains on, at most.
+        max_change: What the owner's floor says in place of what is worked out; None: nothing.
 
     Raises:
         InputError: The arm wants an embedding that its cipher does not allow.
@@ -52,7 +69,23 @@ def terms_of(
         evaluations=num_evaluations(config.federation),
         models=visitors,
         spare=max(MIN_SPARE, num_rounds // SPARE_SHARE),
+        max_change=max_change or change_of(config, arm, largest),
     )
+
+
+def change_of(config: Config, arm: ArmConfig, largest: int) -> float | None:
+    """The most that a round of honest training moves a weight; None: there is no bound.
+
+    Arguments as in `terms_of`.
+    """
+    if arm.training == "local-only":
+        return alone(config.training, config.federation, largest)
+    return round_change(config.training, config.federation, largest, config.clients)
+
+
+def largest_elsewhere(num_train: int) -> int:
+    """Images that any city may train on, as an owner who knows its own number alone assumes it."""
+    return LARGER * num_train if num_train else UNKNOWN
 
 
 def num_evaluations(federation: FederationConfig) -> int:

@@ -1,7 +1,9 @@
 """Label maps that a coordinator reads out of evaluations: asked of the real ClientApp, and scored.
 
-Two coordinators: one asks with a model of its own choice, as far as the owner's policy lets it, the
-other keeps to the model, the classes and the number of evaluations that the owner agreed to.
+Three coordinators: one asks with a model of its own choice, as far as the owner's policy lets it;
+one keeps to the model, the classes and the number of evaluations that the owner agreed to; one also
+moves its weights to where the node's trust region still takes them, and asks about late rounds, in
+which that is largest. A node without a trust region shows that the attack works.
 """
 
 import math
@@ -14,12 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
+from clients.start_weights import read_start
+from clients.trust_region import nearest
 from fl_ppseg.arm_models import model_settings
 from fl_ppseg.audit.attacks.evaluation_oracle import Recovered, evaluation_oracle
 from fl_ppseg.audit.attacks.inputs import load
 from fl_ppseg.audit.attacks.label_map_reading import Counts, prior, usual
 from fl_ppseg.audit.attacks.label_oracle import Oracle, is_readable
-from fl_ppseg.audit.leaks import LabelFinding
+from fl_ppseg.audit.leaks import UNCHECKED, LabelFinding
 from fl_ppseg.audit.scores import Images
 from fl_ppseg.audit.update import Client, client
 from fl_ppseg.config import Config, ModelConfig, arms_of
@@ -33,9 +37,12 @@ Labels = npt.NDArray[np.uint8]
 
 ATTACK: Final = "evaluation-oracle"
 OWN, AGREED = "a model of its own", "the model as agreed"
+WITHIN = "the model as agreed, moved into the trust region"
 IGNORED: Final = 255
 NUM_HELDOUT: Final = 2
 """Images of the client that it evaluates on: those of a small city."""
+NUM_TRAINED: Final = 16
+"""Images that its trust region counts on, as if it trained on so many."""
 NUM_LOOKED_AT: Final = 8
 """Images of its own that the coordinator tells numbers by."""
 NUM_CLASSES: Final = MAX_CLASSES
@@ -80,7 +87,7 @@ class LabelAttack:
     num_classes: int = NUM_CLASSES
 
     def findings(self, scenes: Sequence[Scene]) -> tuple[LabelFinding, ...]:
-        """Attack the held-out label maps of one client, with both models.
+        """Attack the held-out label maps of one client, in every way.
 
         Args:
             scenes: Its images: the first one trains, on the others it evaluates.
@@ -89,8 +96,19 @@ class LabelAttack:
             InputError: As `client`.
         """
         weights = arrays_of(self.network)
-        with client(self.config, self.arm, weights, scenes[:1], heldout=scenes[1:]) as owner:
-            return tuple(self.tried(owner, *variant) for variant in self.variants())
+        one, others = scenes[:1], scenes[1:]
+        with client(
+            self.config,
+            self.arm,
+            weights,
+            one,
+            heldout=others,
+            start=weights,
+            num_trained=NUM_TRAINED,
+        ) as owner:
+            found = [self.tried(owner, *variant) for variant in self.variants()]
+        with client(self.config, self.arm, weights, one, heldout=others) as owner:
+            return (*found, self.tried(owner, UNCHECKED, self.network, {}))
 
     def variants(self) -> list[tuple[str, SETR, dict[str, Any]]]:
         """Name, model, and fields of its requests that are not as agreed."""
@@ -104,7 +122,7 @@ class LabelAttack:
         network = build_architecture(section, self.num_classes, self.config.data.image_size)
         if arm.embedding == "private":
             load(network, {n: self.network.state_dict()[n].numpy() for n in EMBEDDING_TENSORS})
-        return [(OWN, network, other), (AGREED, self.network, {})]
+        return [(OWN, network, other), (AGREED, self.network, {}), (WITHIN, self.network, {})]
 
     def tried(
         self, owner: Client, model: str, network: SETR, other: Mapping[str, Any]
@@ -119,7 +137,7 @@ class LabelAttack:
         """
         started = time.monotonic()
         truth = owner.truth.heldout
-        node = _Node(owner, other, self.config.federation.num_rounds)
+        node = _Node(owner, other, self.config.federation.num_rounds, model == WITHIN)
         size = truth[0].shape[0], truth[0].shape[1]
         likely = prior(self.public_labels, _num_classes(self.network), size)
         without = np.stack([usual(likely)] * len(truth))
@@ -128,7 +146,8 @@ class LabelAttack:
             node.reason = "such weights are made for naive and PUP decoders, not for this model"
         elif not other or node.ask(arrays_of(network)) is not None:  # else nothing is to be made
             oracle = Oracle(network, self.own[:NUM_LOOKED_AT])
-            found = evaluation_oracle(node.ask, oracle, likely, len(truth), self.num_requests)
+            most = self.num_requests
+            found = evaluation_oracle(node.ask, oracle, likely, len(truth), most, node.limit)
         right, certain = matched(truth, found)
         return LabelFinding(
             attack=ATTACK,
@@ -145,6 +164,16 @@ class LabelAttack:
         )
 
 
+def moved_in(weights: Arrays, owner: Client, num_rounds: int) -> Arrays:
+    """Weights moved to where a client's node answers after so many rounds; as they are where it
+    does not compare them."""
+    agreed = owner.agreed
+    if agreed.start is None or agreed.max_change is None:
+        return weights
+    (start,) = agreed.start.values()
+    return nearest(weights, read_start(start), num_rounds * agreed.max_change, agreed.training)
+
+
 class _Node:
     """Asks a client round after round; a round that is refused is asked no more.
 
@@ -152,18 +181,34 @@ class _Node:
         owner: The client.
         other: Fields of the requests that are not as agreed.
         num_rounds: Of the run.
+        is_moved: Whether weights are moved into the trust region, the last round's first.
     """
 
-    def __init__(self, owner: Client, other: Mapping[str, Any], num_rounds: int) -> None:
-        self._owner, self._other, self._rounds = owner, other, iter(range(1, num_rounds + 1))
+    def __init__(
+        self, owner: Client, other: Mapping[str, Any], num_rounds: int, is_moved: bool
+    ) -> None:
+        self._owner, self._other, self._is_moved = owner, other, is_moved
+        rounds = range(1, num_rounds + 1)
+        self._rounds = iter(rounds[::-1] if is_moved else rounds)
         self._round: int | None = next(self._rounds)
+        self._num_answers = 0
         self.reason = ""
         """Why the node answered no more, in its own words."""
+
+    def limit(self, weights: Arrays) -> Arrays:
+        """The weights moved to where the node answers, in this round."""
+        if not self._is_moved or self._round is None:
+            return weights
+        return moved_in(weights, self._owner, self._round)
 
     def ask(self, weights: Arrays) -> Counts | None:
         while self._round is not None:
             answer = self._owner.counts(weights, self._round, **self._other)
             if not isinstance(answer, str):
+                self._num_answers += 1
+                agreed = self._owner.agreed
+                if self._is_moved and self._num_answers % (agreed.models + agreed.spare) == 0:
+                    self._round = next(self._rounds, None)
                 return answer
             self.reason = answer
             self._round = next(self._rounds, None)

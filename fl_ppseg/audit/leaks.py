@@ -63,6 +63,10 @@ class Finding:
     """The first target as the attack restored it; not in the JSON."""
 
 
+UNCHECKED: Final = "the model as agreed, on a node without a trust region"
+"""`model` of an attack on label maps that shows what nodes refuse, and no node of today answers."""
+
+
 @dataclass(frozen=True, eq=False)
 class LabelFinding:
     """One attack on label maps of one client, which are not sent."""

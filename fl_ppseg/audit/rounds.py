@@ -2,7 +2,7 @@
 
 The best case for a coordinator that only listens is a client with one image that takes one step of
 plain gradient descent. An active one trains as agreed, for several rounds, with weights that are
-made to show images.
+made to show images; its node has no trust region, for such weights are refused by one.
 """
 
 from collections.abc import Sequence
@@ -33,6 +33,8 @@ SINGLE: Final = {
     "loss_size": "labels",
 }
 """Training settings of one step of plain gradient descent."""
+UNCHECKED: Final = "on a node without a trust region: others refuse such weights"
+"""What stands beside what was measured so."""
 Kind = Literal["single", "trained", "imprinted"]
 
 
@@ -87,7 +89,7 @@ def rounds(
         found.append(Overheard("trained", (usual,), images, note, own))
         number = min(num_imprinted, config.federation.num_rounds) if is_plain(network) else 0
         exchanges = _imprinted(owner, network, own, config.federation.num_rounds, number)
-    note = f"{as_trained}, {number} round{'s' if number > 1 else ''}"
+    note = f"{as_trained}, {number} round{'s' if number > 1 else ''}; {UNCHECKED}"
     if not exchanges:
         note = f"{as_trained}; the weights are made for plain transformer blocks, not for these"
     return [*found, Overheard("imprinted", exchanges, images, note, own)]

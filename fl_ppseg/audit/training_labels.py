@@ -1,7 +1,8 @@
 """Training label maps that a coordinator reads out of updates: of the real ClientApp, and scored.
 
-The same two coordinators as in `labels`: one asks with a model of its own choice, as far as the
-owner's policy lets it, the other keeps to the model and the number of rounds that were agreed to.
+The same coordinators as in `labels`: one asks with a model of its own choice, as far as the owner's
+policy lets it; one keeps to the model and the number of rounds that were agreed to; one also moves
+its weights to where the node's trust region takes them. A node without one is attacked beside.
 """
 
 import time
@@ -16,8 +17,8 @@ from fl_ppseg.audit.attacks.label_map_reading import IGNORED, Floats, Labels, pr
 from fl_ppseg.audit.attacks.label_update import first_batch, label_update
 from fl_ppseg.audit.attacks.label_weights import LabelWeights, is_readable
 from fl_ppseg.audit.exchange import Exchange
-from fl_ppseg.audit.labels import AGREED, OWN, arrays_of
-from fl_ppseg.audit.leaks import LabelFinding
+from fl_ppseg.audit.labels import AGREED, OWN, WITHIN, arrays_of, moved_in
+from fl_ppseg.audit.leaks import UNCHECKED, LabelFinding
 from fl_ppseg.audit.scores import Images
 from fl_ppseg.audit.update import Client, client
 from fl_ppseg.config import Config, ModelConfig, arms_of
@@ -69,7 +70,7 @@ class UpdateAttack:
     seed: int = 0
 
     def findings(self, scenes: Sequence[Scene]) -> tuple[LabelFinding, ...]:
-        """Attack the training label maps of one client, with both models.
+        """Attack the training label maps of one client, in every way.
 
         Args:
             scenes: Its images.
@@ -78,8 +79,12 @@ class UpdateAttack:
             InputError: As `client`.
         """
         weights = arrays_of(self.network)
-        with client(self.config, self.arm, weights, scenes, seed=self.seed) as owner:
-            return tuple(self.tried(owner, *variant) for variant in self.variants())
+        parts: dict[str, Any] = {"scenes": scenes, "seed": self.seed}
+        own, agreed, within = self.variants()
+        with client(self.config, self.arm, weights, start=weights, **parts) as owner:
+            found = [self.tried(owner, *variant) for variant in (own, agreed, within)]
+        with client(self.config, self.arm, weights, **parts) as owner:
+            return (*found, self.tried(owner, UNCHECKED, *agreed[1:]))
 
     def variants(self) -> list[tuple[str, ModelConfig, dict[str, Any]]]:
         """Name, model, and fields of its requests that are not as agreed."""
@@ -90,7 +95,7 @@ class UpdateAttack:
             form = None if agreed.invariant is None else "pixels"
             values |= {**FINE_BODY, "invariant": form}
         section = ModelConfig.model_validate(values)
-        return [(OWN, section, {"model": section}), (AGREED, agreed, {})]
+        return [(OWN, section, {"model": section}), (AGREED, agreed, {}), (WITHIN, agreed, {})]
 
     def tried(
         self, owner: Client, model: str, section: ModelConfig, other: Mapping[str, Any]
@@ -111,11 +116,11 @@ class UpdateAttack:
         if other:
             network = build_architecture(section, self._num_classes, self.config.data.image_size)
         exchanges: list[Exchange] = []
-        weights: LabelWeights | None = None
+        weights: list[LabelWeights] = []
         reason = "such weights are made for PUP decoders with two channels a class, not for this"
         if is_readable(network):
-            exchanges, weights, reason = self._asked(owner, network, other)
-        if weights is not None and exchanges:
+            exchanges, weights, reason = self._asked(owner, network, other, model == WITHIN)
+        if exchanges:
             maps, certain = self._read(owner, exchanges, weights, likely)
         return LabelFinding(
             attack=ATTACK,
@@ -136,35 +141,43 @@ class UpdateAttack:
         return len(self.network.state_dict()["decoder.classifier.conv.weight"])
 
     def _asked(
-        self, owner: Client, network: SETR, other: Mapping[str, Any]
-    ) -> tuple[list[Exchange], LabelWeights | None, str]:
-        """A round after the other; a node that refuses the model is not asked again."""
+        self, owner: Client, network: SETR, other: Mapping[str, Any], is_moved: bool
+    ) -> tuple[list[Exchange], list[LabelWeights], str]:
+        """A round after the other; a node that refuses the model is not asked again.
+
+        Those who move their weights into the trust region ask for the last rounds, where it is
+        largest.
+        """
         exchanges: list[Exchange] = []
+        used: list[LabelWeights] = []
         if other:  # else nothing is to be made
             answer = owner.trained(arrays_of(network), **other)
             if isinstance(answer, str):
-                return exchanges, None, answer
-        weights, reason = LabelWeights(network, self.own), ""
-        for round in range(1, 1 + min(self.num_rounds, self.config.federation.num_rounds)):
-            answer = owner.trained(weights.made, round, **other)
+                return exchanges, used, answer
+        weights, last = LabelWeights(network, self.own), self.config.federation.num_rounds
+        rounds = range(1, last + 1)[: self.num_rounds]
+        for round in range(1, last + 1)[-self.num_rounds :] if is_moved else rounds:
+            asked = weights
+            if is_moved:
+                asked = weights.moved_to(moved_in(weights.made, owner, round - 1))
+            answer = owner.trained(asked.made, round, **other)
             if isinstance(answer, str):
-                reason = answer
-                break
+                return exchanges, used, answer
             exchanges.append(answer)
-        return exchanges, weights, reason
+            used.append(asked)
+        return exchanges, used, ""
 
     def _read(
         self,
         owner: Client,
         exchanges: Sequence[Exchange],
-        weights: LabelWeights,
+        weights: Sequence[LabelWeights],
         likely: Floats,
     ) -> tuple[Labels, Labels]:
         num, (height, width) = exchanges[0].num_examples, likely.shape[1:]
-        loss_size = (
-            weights.logits if self.config.training.loss_size == "logits" else (height, width)
-        )
-        sums = [weights.counts(exchange, loss_size) for exchange in exchanges]
+        at_logits = self.config.training.loss_size == "logits"
+        loss_size = weights[0].logits if at_logits else (height, width)
+        sums = [made.counts(e, loss_size) for made, e in zip(weights, exchanges, strict=True)]
         size = self.config.training.batch_size
         batches = [first_batch(self.seed, e.round, owner.city, num, size) for e in exchanges]
         coarse = prior(self.public_labels, len(likely), sums[0].shape[1:])

@@ -20,8 +20,10 @@ from flwr.app import Context, Message, MessageType, RecordDict
 
 from clients.client_app import app
 from clients.ledger import make_ledger
-from clients.policy import NodePolicy, save_policy
+from clients.policy import ArmPolicy, NodePolicy, load_policy, save_policy
+from clients.start_weights import START, write_start
 from clients.vault import Assignment, agreed, prepare_shards, shared_subkey, terms_of
+from clients.vault.terms import largest_elsewhere
 from fl_ppseg.adaptation import adapted_embedding
 from fl_ppseg.arm_models import model_settings
 from fl_ppseg.audit.exchange import Exchange
@@ -81,6 +83,9 @@ class Client:
         place: Folder for vault, keys and shards, plain ones among them; its maker removes it.
         seed: Seed of the run: the order of the images.
         heldout: Further images of the same city, to evaluate on.
+        start: The weights of round 0, to which the node holds those of requests; None: it does not
+            compare them, as before nodes had a trust region.
+        num_trained: Images that the region is worked out for; None: the client's own.
 
     Raises:
         InputError: As `prepare_shards`.
@@ -95,7 +100,10 @@ class Client:
         place: Path,
         seed: int = 0,
         heldout: Sequence[Scene] = (),
+        start: Arrays | None = None,
+        num_trained: int | None = None,
     ) -> None:
+        self._num_trained = num_trained or len(scenes)
         self._config, self._arm, self._seed = config, arm, seed
         self.city = scenes[0].city
         self._classes, self._protection = scenes[0].classes, arms_of(config)[arm]
@@ -106,8 +114,13 @@ class Client:
         settings = model_settings(config.model, arm, self._protection)
         patch_size = kernel[EMBEDDING_TENSORS[0]].shape[-1]
         self._model = settings.model_copy(update={"patch_size": patch_size})
-        self.policy, self.truth = self._prepared(kernel, scenes, heldout, place)
+        self.policy, self.truth = self._prepared(kernel, scenes, heldout, place, start)
         self._node = _Node(self.policy)
+
+    @property
+    def agreed(self) -> ArmPolicy:
+        """What the owner agreed to for the arm, which its coordinator knows."""
+        return load_policy(self.policy).arms[self._arm]
 
     def answer(self, weights: Arrays, round: int = 1) -> Exchange:
         """Train a round and keep what the coordinator sees.
@@ -188,7 +201,12 @@ class Client:
         )
 
     def _prepared(
-        self, kernel: Arrays, scenes: Sequence[Scene], heldout: Sequence[Scene], place: Path
+        self,
+        kernel: Arrays,
+        scenes: Sequence[Scene],
+        heldout: Sequence[Scene],
+        place: Path,
+        start: Arrays | None,
     ) -> tuple[Path, Truth]:
         """Vault, shards and policy of the owner; what was encrypted is looked up beside it."""
         arm, seed, config = self._arm, self._seed, self._config
@@ -205,10 +223,15 @@ class Client:
             run=_RUN,
         )
         prepared = prepare_shards(job)
-        terms = terms_of(
-            config, arm, self._protection, self._classes.num_classes, job.block_size, "train"
-        )
-        arms = {arm: agreed(self._protection, {seed: prepared[arm]}, terms)}
+        largest = largest_elsewhere(self._num_trained)
+        num_classes, size = self._classes.num_classes, job.block_size
+        terms = terms_of(config, arm, self._protection, num_classes, size, "train", largest)
+        starts = {}
+        if start is None:
+            terms = terms._replace(max_change=None)
+        else:
+            starts = {seed: write_start(private_folder(place / START), start)}
+        arms = {arm: agreed(self._protection, {seed: prepared[arm]}, terms, starts)}
         policy = place / "policy.yaml"
         make_ledger(private_folder(place / "state"))
         save_policy(NodePolicy(city=job.city, role="train", arms=arms), policy)
@@ -228,10 +251,13 @@ def client(
     *,
     seed: int = 0,
     heldout: Sequence[Scene] = (),
+    start: Arrays | None = None,
+    num_trained: int | None = None,
 ) -> Iterator[Client]:
     """A `Client` in a folder that is thrown away; arguments and errors are its own."""
     with tempfile.TemporaryDirectory(prefix="fl_ppseg-audit-") as place:
-        yield Client(config, arm, embedding, scenes, Path(place), seed, heldout)
+        folder = Path(place)
+        yield Client(config, arm, embedding, scenes, folder, seed, heldout, start, num_trained)
 
 
 def overhear(

@@ -1,11 +1,16 @@
 """The section on rounds, participation and aggregation."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from fl_ppseg.config.bounds import Fraction, Positive, Rounds, Seconds
 from fl_ppseg.config.section import Section
+
+SERVER_RATES: Final = {"fedavg": 1.0, "fedavgm": 1.0, "fedadam": 0.01}
+"""The server's step where a config names none."""
+FEDADAM_BETA2: Final = 0.99
+"""Decay of fedadam's second moment (Reddi et al. 2021, section 5)."""
 
 
 class PrivacyConfig(Section):
@@ -91,6 +96,11 @@ class FederationConfig(Section):
         if self.privacy is not None and self.max_norm_ratio is not None:
             raise ValueError("privacy forbids max_norm_ratio, which looks at other cities' updates")
         return self
+
+    @property
+    def server_rate(self) -> float:
+        """The server's step: server_learning_rate, or the strategy's own."""
+        return self.server_learning_rate or SERVER_RATES[self.strategy]
 
     @property
     def fewest_replies(self) -> int:

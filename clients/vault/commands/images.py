@@ -25,6 +25,7 @@ from clients.vault.keyring import Vault, owners_vault
 from clients.vault.node_directory import NodeDirectory, readers_of
 from clients.vault.node_folder import policy_of
 from clients.vault.plain_tree import write_tree
+from clients.vault.start import whence
 from clients.vault.wording import duration_text, size_text
 from fl_ppseg.command_line import Parser
 from fl_ppseg.config import arms_of, load_config
@@ -119,7 +120,7 @@ def _handover(options: argparse.Namespace, vault: Vault) -> Handover:
 def _offer(vault: Vault, handover: Handover, job: Assignment) -> Offer:
     """What the owner is asked to agree to, once it is above the floor."""
     floor, path, role = read_floor(vault.folder), vault.folder / FLOOR, handover.role
-    asked = terms(handover, job.block_size)
+    asked = terms(handover, job, floor)
     for name, arm in handover.arms.items():
         check_above(floor, path, name, arm, asked[name], role)
     check_heldout(floor, path, len(job.heldout), role)
@@ -132,6 +133,7 @@ def _offer(vault: Vault, handover: Handover, job: Assignment) -> Offer:
         floor=floor,
         num_train=len(job.train),
         num_heldout=len(job.heldout),
+        start=whence(handover.config),
     )
 
 

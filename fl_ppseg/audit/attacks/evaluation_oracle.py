@@ -27,6 +27,8 @@ from fl_ppseg.audit.attacks.label_map_reading import (
 from fl_ppseg.audit.attacks.label_oracle import Oracle, Question
 from fl_ppseg.messages import Arrays
 
+Limit = Callable[[Arrays], Arrays]
+"""Weights -> the nearest ones that the node still answers to."""
 Ask = Callable[[Arrays], Counts | None]
 """Weights -> the node's (C, C) counts, rows = truth; None: it does not answer."""
 Cell = tuple[int, int, int, int]
@@ -72,7 +74,12 @@ class _Group:
 
 
 def evaluation_oracle(
-    ask: Ask, oracle: Oracle, likely: Floats, num_images: int, num_requests: int
+    ask: Ask,
+    oracle: Oracle,
+    likely: Floats,
+    num_images: int,
+    num_requests: int,
+    limit: Limit = lambda made: made,
 ) -> Recovered:
     """Ask, and read.
 
@@ -82,8 +89,9 @@ def evaluation_oracle(
         likely: (C, h, w), `prior` of other streets; h, w is the size of the client's label maps.
         num_images: Held-out images of the client, as its replies say.
         num_requests: How many requests to make at most.
+        limit: Moves weights to where the node answers.
     """
-    node = _Node(ask, num_requests)
+    node = _Node(ask, num_requests, limit)
     groups = _told_apart(node, oracle, likely, num_images)
     while node.left and groups:
         group = max(groups, key=_impurity)
@@ -104,8 +112,8 @@ def evaluation_oracle(
 class _Node:
     """Counts the requests."""
 
-    def __init__(self, ask: Ask, num_requests: int) -> None:
-        self._ask, self.left, self.num_answers = ask, num_requests, 0
+    def __init__(self, ask: Ask, num_requests: int, limit: Limit) -> None:
+        self._ask, self.left, self.num_answers, self.limit = ask, num_requests, 0, limit
 
     def answer(self, made: Arrays) -> Counts | None:
         if not self.left:
@@ -127,7 +135,7 @@ def _told_apart(node: _Node, oracle: Oracle, likely: Floats, num_images: int) ->
         if not shared:
             break
         edges = _edges(shared, oracle.num_classes - 1)
-        counts = node.answer(oracle.counted(edges))
+        counts = node.answer(node.limit(oracle.counted(edges)))
         if counts is None:
             break
         columns = counts[:num_classes, : len(edges) + 1]
@@ -184,7 +192,7 @@ def _refine(node: _Node, oracle: Oracle, group: _Group, likely: Floats) -> bool:
     bins = np.zeros(oracle.grid, np.int64)
     for number, (top, bottom, left, right) in enumerate(cells, 1):
         bins[top:bottom, left:right] = number
-    made = oracle.asked(Question(bins, group.low, group.high))
+    made = node.limit(oracle.asked(Question(bins, group.low, group.high)))
     counts = node.answer(made)
     if counts is None:
         return False

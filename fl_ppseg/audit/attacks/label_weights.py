@@ -113,9 +113,20 @@ class LabelWeights:
         self._prepare_head(made, numbers)
         self.made: Arrays = made
         """The weights."""
-        self.seen = self._seen(own[:1])  # and how large the logits are
+        self._own = own[:1]
+        self._look()
+
+    def moved_to(self, made: Arrays) -> "LabelWeights":
+        """The same with weights near to these, and what the last convolution sees with them."""
+        other = copy.copy(self)
+        other.made = made
+        other._look()
+        return other
+
+    def _look(self) -> None:
+        self.seen = self._seen(self._own)  # and how large the logits are
         """(J, h, w), what the last convolution sees, in units of `_SEEN`."""
-        kernel = made[f"{self._last}.conv.weight"].shape[-1]
+        kernel = self.made[f"{self._last}.conv.weight"].shape[-1]
         taps = functional.unfold(torch.from_numpy(self.seen)[None], kernel, padding=kernel // 2)[0]
         met = taps.numpy()  # (J taps, places); a pseudo-inverse by the smaller of the two squares
         self._inverse = met @ np.linalg.pinv(met.T @ met, rcond=_LEAST**2, hermitian=True)
@@ -128,7 +139,8 @@ class LabelWeights:
             loss_size: (h', w'), where the client takes its loss.
         """
         size = self.seen.shape[1:]
-        moved = exchange.returned[f"{self._last}.conv.weight"][: 2 * self.num_classes]
+        name, used = f"{self._last}.conv.weight", 2 * self.num_classes
+        moved = exchange.returned[name][:used] - exchange.sent[name][:used]
         gradients = first_gradient(moved.reshape(len(moved), -1).astype(np.float64), exchange)
         of_class = (gradients[::2] - gradients[1::2]) / 2
         told = (of_class @ self._inverse).reshape(-1, *size)
@@ -209,7 +221,7 @@ def first_gradient(moved: Floats, exchange: Exchange) -> Floats:
     """What a weight that began at 0 had as its gradient in the first step and in no other.
 
     Args:
-        moved: Where the weights went.
+        moved: How far the weights went.
         exchange: Whose settings count.
     """
     training, num_steps = exchange.training, exchange.num_steps

@@ -47,8 +47,9 @@ LIMITS: Final = (
     "Label maps were asked for with weights of one design each, of one arm and one client; a run "
     "of several arms or seeds answers as often in each, about the same label maps. Training label "
     "maps are told by batches: images that share every batch, such as those of a client with no "
-    "more than one, were not told apart, and the clients had one view an image. Nodes refuse "
-    "weights beyond 1e6, which is no help: these keep within it.",
+    "more than one, were not told apart, and the clients had one view an image. Nodes "
+    "refuse these weights, for training could not have made them; of weights that it could have "
+    "made, and that tell label maps, only those nearest to these were tried.",
     "Guesses of coordinators come in no order: each image is compared with the likest of them, "
     "which an adversary could not choose so well. The clients of these rounds had one view an "
     "image.",
@@ -74,9 +75,10 @@ PANELS_LEAD: Final = (
 )
 LABELS_LEAD: Final = (
     "What a coordinator reads of one client's label maps by weights of its own making: of held-out "
-    "ones in the confusion counts of evaluations, of training ones in updates. Labelled pixels "
-    "that it has right, beside what the most frequent class of each place has right without any "
-    "request."
+    "ones in the confusion counts of evaluations, of training ones in updates. Nodes refuse "
+    "weights that training could not have made (their trust region); beside them stand such "
+    "weights moved to where nodes answer, and a node that compares nothing. Labelled pixels that "
+    "are right, beside what the most frequent class of each place has right without any request."
 )
 HIDDEN: Final = " The images are not public, so neither they nor guesses at them are shown."
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from fl_ppseg.audit.leaks import ADVERSARIES, ArmLeaks, LabelFinding, LeakTable
+from fl_ppseg.audit.leaks import ADVERSARIES, UNCHECKED, ArmLeaks, LabelFinding, LeakTable
 from fl_ppseg.audit.page.cells import Cell, row, thumbnail
 from fl_ppseg.audit.page.words import NAMES, share, sight
 from fl_ppseg.audit.scores import Scores
@@ -48,8 +48,9 @@ def _row(arm: ArmLeaks, table: LeakTable, style: ArmStyle | None) -> str:
 
 
 def _labels(arm: ArmLeaks) -> str:
-    """What an active coordinator reads of label maps; the deeper, the more right."""
-    answered = [found for found in arm.labels if found.right is not None]
+    """What an active coordinator reads of label maps of nodes as they are; deeper is more right."""
+    nodes = [found for found in arm.labels if found.model != UNCHECKED]
+    answered = [found for found in nodes if found.right is not None]
     if not answered:
         why = "no request was answered" if arm.labels else "not attacked"
         return f'<td data-label="{LABELS}"><b>{MISSING}</b><span>{why}</span></td>'

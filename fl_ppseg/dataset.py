@@ -24,7 +24,7 @@ from fl_ppseg.image_files import (
     shown_size,
 )
 from fl_ppseg.image_files import read_image as read_image
-from fl_ppseg.label_maps import decode_label_ids, require_label_ids
+from fl_ppseg.label_maps import decode_label_ids, require_label_ids, require_same_size
 from fl_ppseg.tree_layout import IMAGES as IMAGES
 from fl_ppseg.tree_layout import LABEL_SUFFIX as LABEL_SUFFIX
 from fl_ppseg.tree_layout import LABELS as LABELS
@@ -143,7 +143,7 @@ class Scene:
         """`load` of bytes, with labelIds in the place of trainIds."""
         image = decode_image(files.image, self.image_path)
         label_ids = decode_label_ids(files.label_map, self.label_path, self.classes)
-        self._require_size(label_ids.shape[::-1], image.shape[:0:-1], files.image)
+        self._require_same_size(label_ids.shape[::-1], image.shape[:0:-1], files.image)
         return image, label_ids
 
     def look(self, files: Files) -> tuple[NDArray[np.uint8], int]:
@@ -172,27 +172,13 @@ class Scene:
             picture.verify()
         with opened(files.label_map, self.label_path, "label map") as picture:
             require_label_ids(files.label_map, picture, self.label_path)
-            self._require_size(picture.size, size, files.image)
+            self._require_same_size(picture.size, size, files.image)
             picture.verify()
 
-    def _require_size(
+    def _require_same_size(
         self, label_map: tuple[int, ...], image: tuple[int, ...], data: bytes
     ) -> None:
-        """Both (width, height), the image's as it is shown; its bytes tell how it is stored."""
-        if label_map == image:
-            return
-        with opened(data, self.image_path, "image") as picture:
-            is_turned = shown_size(data, picture) != picture.size
-        if is_turned and label_map == image[::-1]:
-            raise InputError(
-                f"{self.label_path}: {_size(label_map)} but its image is {_size(image)} (width x "
-                "height) as its EXIF orientation shows it; the label map was drawn on the pixels "
-                f"as they are stored, so remove the orientation tag from {self.image_path}"
-            )
-        raise InputError(
-            f"{self.label_path}: {_size(label_map)} but its image is {_size(image)} "
-            "(width x height); export image and label map at the same size"
-        )
+        require_same_size(label_map, image, data, self.image_path, self.label_path)
 
 
 @dataclass(frozen=True)
@@ -265,7 +251,3 @@ def _open_split(
             Scene(city, images.name, stem, image, label, classes) for stem, image, label in pairs
         )
     return cities
-
-
-def _size(size: tuple[int, ...]) -> str:
-    return "x".join(map(str, size))

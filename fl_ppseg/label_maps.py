@@ -13,7 +13,7 @@ from PIL.ImageFile import ImageFile
 
 from fl_ppseg.classes import IGNORE_INDEX, ClassTable
 from fl_ppseg.errors import InputError
-from fl_ppseg.image_files import opened, orientation
+from fl_ppseg.image_files import opened, orientation, shown_size
 
 Pixels = NDArray[np.uint8]
 BAND = 2**20
@@ -58,6 +58,37 @@ def require_label_ids(data: bytes, picture: ImageFile, path: Path) -> None:
             f"{path}: a label map that its EXIF orientation turns, and programs disagree on such; "
             "save it upright without the tag"
         )
+
+
+def require_same_size(
+    label_map: tuple[int, ...], image: tuple[int, ...], data: bytes, image_path: Path, path: Path
+) -> None:
+    """Find out whether a label map and its image are of one size.
+
+    Args:
+        label_map: (width, height).
+        image: (width, height) as it is shown.
+        data: The image file, which tells how it is stored.
+        image_path: Where it lies, for errors.
+        path: Where the label map lies.
+
+    Raises:
+        InputError: They are not, or only as the image is stored.
+    """
+    if label_map == image:
+        return
+    with opened(data, image_path, "image") as picture:
+        is_turned = shown_size(data, picture) != picture.size
+    if is_turned and label_map == image[::-1]:
+        raise InputError(
+            f"{path}: {_size(label_map)} but its image is {_size(image)} (width x "
+            "height) as its EXIF orientation shows it; the label map was drawn on the pixels "
+            f"as they are stored, so remove the orientation tag from {image_path}"
+        )
+    raise InputError(
+        f"{path}: {_size(label_map)} but its image is {_size(image)} "
+        "(width x height); export image and label map at the same size"
+    )
 
 
 def count_values(pixels: Pixels) -> NDArray[np.int64]:
@@ -118,3 +149,7 @@ def _by_colour(
 def _name(classes: ClassTable, label_id: int) -> str:
     train_id = int(classes.label_to_train[label_id])
     return "no class" if train_id == IGNORE_INDEX else classes.names[train_id]
+
+
+def _size(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))

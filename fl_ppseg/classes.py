@@ -97,7 +97,7 @@ def built_in_tables() -> tuple[str, ...]:
     """Names of the tables that come with the package, sorted.
 
     >>> built_in_tables()
-    ('camvid', 'cityscapes', 'cityscapes-train-ids')
+    ('camvid', 'cityscapes', 'cityscapes-train-ids', 'labelme-facade')
     """
     return tuple(sorted(file.stem for file in _BUILT_IN.glob("*.yaml")))
 

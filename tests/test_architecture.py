@@ -34,7 +34,7 @@ FORBIDDEN = {
         f"fl_ppseg.{name}": (*SECRETS, "clients", "strategies")
         for name in (
             "setr", "training", "evaluation", "classes", "config", "shard", "scores", "summary",
-            "run_folder", "report", "progress", "dataset", "partition", "scenes",
+            "run_folder", "report", "progress", "dataset", "partition", "scenes", "convert",
         )
     },
 }  # fmt: skip

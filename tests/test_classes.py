@@ -57,6 +57,24 @@ def test_camvid_has_eleven_classes_of_cityscapes() -> None:
     assert (table.label_to_train != IGNORE_INDEX).sum() == 11
 
 
+def test_labelme_facade_has_eight_classes_of_which_two_are_none_of_cityscapes() -> None:
+    table = load_class_table("labelme-facade")
+    by_id = {row.id: row.name for row in reference}
+    ids = dict(zip(table.names, table.train_to_label.tolist(), strict=False))
+    own = {"door": 40, "window": 41}
+    assert {name: by_id[k] for name, k in ids.items() if name not in own} == {
+        "building": "building",
+        "car": "car",
+        "pavement": "sidewalk",
+        "road": "road",
+        "sky": "sky",
+        "vegetation": "vegetation",
+    }
+    assert {name: ids[name] for name in own} == own
+    assert not set(own.values()) & by_id.keys()
+    assert (table.label_to_train != IGNORE_INDEX).sum() == 8
+
+
 def test_encode_ignores_what_no_class_lists() -> None:
     encoded = load_class_table("cityscapes").encode(np.array([[0, 7], [33, 255]], np.uint8))
     assert encoded.dtype == np.uint8
@@ -176,8 +194,9 @@ def test_no_table_at_all_is_one_line(tmp_path: Path, document: str) -> None:
 
 
 def test_unknown_name_lists_the_tables_there_are(tmp_path: Path) -> None:
-    assert built_in_tables() == ("camvid", "cityscapes", "cityscapes-train-ids")
-    with pytest.raises(InputError, match=r"cityscape:.*camvid, cityscapes, cityscapes-train-ids"):
+    known = ("camvid", "cityscapes", "cityscapes-train-ids", "labelme-facade")
+    assert built_in_tables() == known
+    with pytest.raises(InputError, match=f"cityscape:.*{', '.join(known)}"):
         load_class_table("cityscape")
     with pytest.raises(InputError, match="cannot be read"):
         load_class_table(tmp_path)

@@ -101,7 +101,7 @@ def test_the_papers_config_has_every_arm_there_is() -> None:
     assert config.model == Config().model
 
 
-@pytest.mark.parametrize("name", ["marks-laptop", "marks-camvid"])
+@pytest.mark.parametrize("name", ["marks-laptop", "marks-camvid-drives", "marks-labelme"])
 def test_the_marks_are_taken_over_five_paired_seeds(name: str) -> None:
     config = load_config(name)
     assert len(config.seeds) == 5
@@ -110,10 +110,22 @@ def test_the_marks_are_taken_over_five_paired_seeds(name: str) -> None:
     assert ours == {name for name, arm in builtin_arms().items() if arm.note.startswith("ours")}
 
 
-def test_the_marks_of_both_worlds_are_of_the_same_arms() -> None:
-    laptop, camvid = (load_config(name).arms for name in ("marks-laptop", "marks-camvid"))
-    assert set(laptop) - set(camvid) == {"centralised"}
-    assert set(camvid) < set(laptop)
+def test_the_marks_of_all_worlds_are_of_the_same_arms() -> None:
+    laptop, drives, places = (
+        load_config(name) for name in ("marks-laptop", "marks-camvid-drives", "marks-labelme")
+    )
+    assert set(drives.arms) == set(laptop.arms) | {"local-only"}
+    data = {"data": drives.data, "name": drives.name}
+    assert places.model_copy(update=data) == drives
+
+
+def test_the_marks_on_photographs_have_the_schedule_that_their_figures_are_of() -> None:
+    config = load_config("marks-camvid-drives")
+    assert config.training.learning_rate == 1e-3
+    assert (config.training.local_epochs, config.federation.num_rounds) == (2, 20)
+    assert (config.data.image_size, config.data.num_views) == ((96, 128), 8)
+    assert {"plain", "centralised", "local-only"} < set(config.arms)
+    assert load_class_table(load_config("marks-labelme").data.classes).num_classes == 8
 
 
 def test_camvid_has_its_own_classes() -> None:

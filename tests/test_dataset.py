@@ -1,11 +1,11 @@
 """Any tree in Cityscapes layout is read as it was meant."""
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import photographs
 import pytest
 from PIL import Image
 from small_tree import (
@@ -25,10 +25,6 @@ from small_tree import (
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.dataset import Dataset, open_dataset
 from fl_ppseg.errors import InputError
-
-CAMVID = Path(
-    os.environ.get("FL_PPSEG_CAMVID", Path(__file__).parents[2] / "shared" / "data" / "camvid")
-)
 
 
 @pytest.fixture
@@ -145,24 +141,13 @@ def test_any_split_that_is_asked_for_is_read(tree: Path) -> None:
         open_dataset(tree, CLASSES, required=("demo",))
 
 
-@pytest.fixture(scope="module")
-def camvid() -> Dataset:
-    if not CAMVID.is_dir():
-        pytest.skip(f"no CamVid tree at {CAMVID}")
-    return open_dataset(CAMVID, load_class_table("camvid"))
-
-
-@pytest.mark.camvid
-def test_camvid_is_read_whole(camvid: Dataset) -> None:
-    train, val = camvid.split("train"), camvid.split("val")
-    assert (len(train), sum(map(len, train.values()))) == (18, 367)
-    assert sum(map(len, val.values())) == 101
-    assert load_all(camvid) == 468
-
-
-@pytest.mark.camvid
-def test_camvid_labels_are_its_eleven_classes(camvid: Dataset) -> None:
-    (scenes,) = camvid.split("val").values()
-    maps = [scene.load()[1] for scene in scenes]
-    assert {labels.shape for labels in maps} == {(180, 240)}
-    assert set(np.unique(maps)) == {*range(11), 255}
+@pytest.mark.photographs
+@pytest.mark.parametrize("name", photographs.SIZES)
+def test_photographs_are_read_whole(name: str) -> None:
+    num_train, num_val, num_classes = photographs.SIZES[name]
+    classes = load_class_table(photographs.TABLES[name])
+    dataset = open_dataset(photographs.tree(name), classes)
+    train, val = dataset.split("train"), dataset.split("val")
+    assert (classes.num_classes, len(train), len(val)) == (num_classes, 18, 3)
+    assert (sum(map(len, train.values())), sum(map(len, val.values()))) == (num_train, num_val)
+    assert load_all(dataset) == num_train + num_val

@@ -20,10 +20,16 @@ def help_of(module: str, capsys: pytest.CaptureFixture[str]) -> str:
     is_package = hasattr(import_module(module), "__path__")
     named = import_module(f"{module}.__main__" if is_package else module)
     main: Callable[[Sequence[str]], int] = named.main
-    with pytest.raises(SystemExit) as stop:
-        main(["-h"])
-    assert stop.value.code == 0
-    return capsys.readouterr().out
+
+    def shown(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as stop:
+            main([*arguments, "-h"])
+        assert stop.value.code == 0
+        return capsys.readouterr().out
+
+    text = shown()
+    verbs = re.findall(r"^  (\S+)  ", text.partition("verbs (each has -h):")[2], re.MULTILINE)
+    return text + "".join(map(shown, verbs))
 
 
 @pytest.mark.parametrize("module", COMMANDS)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import photographs
 import pytest
 from PIL import Image
 from small_tree import CLASSES, add_scene, image_path, label_path, pixels, small_tree
@@ -383,11 +384,19 @@ def test_classes_of_no_city_are_told_of_the_split(tree: Path) -> None:
     assert "no city of train has: wall, fence" in table
 
 
-@pytest.mark.camvid
-def test_photographs_are_meant_as_they_are() -> None:
-    root = Path(os.environ.get("FL_PPSEG_CAMVID", "none"))
-    if not root.is_dir():
-        pytest.skip("no CamVid tree")
-    found = looked(root, load_class_table("camvid"), num_workers=2)
+@pytest.mark.photographs
+@pytest.mark.parametrize("name", photographs.SIZES)
+def test_photographs_are_meant_as_they_are(name: str) -> None:
+    num_train, num_val, num_classes = photographs.SIZES[name]
+    classes = load_class_table(photographs.TABLES[name])
+    found = looked(photographs.tree(name), classes, num_workers=2)
     refuse(found)
     assert warnings(found) == []
+    train, val = found.of_split("train"), found.of_split("val")
+    assert (sum(c.num_images for c in train), sum(c.num_images for c in val)) == (
+        num_train,
+        num_val,
+    )
+    met = {k for city in found.cities for k in classes.label_to_train[city.label_ids]}
+    assert met == {*range(num_classes), 255}
+    assert not {city.city for city in train} & {city.city for city in val}

@@ -7,6 +7,7 @@ import pytest
 from clients.node.command import main as node
 from clients.vault.command import main as vault
 from fl_ppseg.command_line import Parser, run
+from fl_ppseg.convert.command import main as convert
 from fl_ppseg.verbs import Verb, dispatch
 from strategies.coordinator.command import main as coordinator
 
@@ -21,6 +22,7 @@ COMMANDS = {
         coordinator,
         "init enrol revoke start run stop status bundle template",
     ),
+    "fl_ppseg.convert": (convert, "camvid labelme-facade folder"),
 }
 VERBS = [
     (module, main, verb) for module, (main, verbs) in COMMANDS.items() for verb in verbs.split()

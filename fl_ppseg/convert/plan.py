@@ -1,0 +1,128 @@
+"""What becomes of each photograph: fixed, and checked by names, before one is read."""
+
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from fl_ppseg.city_names import folder_city, is_folder_name
+from fl_ppseg.convert.masks import Coding
+from fl_ppseg.errors import InputError
+from fl_ppseg.tree_layout import LABEL_SUFFIX, bounded
+
+Split = Literal["train", "val"]
+
+
+class Item(NamedTuple):
+    """A photograph with its mask, and where they go."""
+
+    image: Path
+    mask: Path
+    stem: str
+    """Name in the tree, without suffix."""
+    place: str
+    """Folder in the tree: a city, or a run of frames."""
+    area: str
+    """What a place is a part of (a drive, a town): training and validation share none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A tree to be made.
+
+    Attributes:
+        source: What the photographs are, for the tree's README.
+        notice: Where they come from and under which licence, a line each.
+        classes: Name of a built-in class table, or `classes.yaml` of the tree's own.
+        table: Content of that file; none where the table is a built-in one.
+        coding: What the values of masks mean.
+        splits: Split -> items, in the order in which they are made.
+    """
+
+    source: str
+    notice: tuple[str, ...]
+    classes: str
+    table: bytes | None
+    coding: Coding
+    splits: Mapping[Split, tuple[Item, ...]]
+
+    @property
+    def items(self) -> list[tuple[Split, Item]]:
+        """All of them."""
+        return [(split, item) for split, items in self.splits.items() for item in items]
+
+
+def divide(items: Sequence[Item], is_val: Callable[[Item], bool]) -> dict[Split, tuple[Item, ...]]:
+    """Two splits that share no area, whose names a tree can have.
+
+    Raises:
+        InputError: They share one, one is empty, or names are unsafe or collide.
+    """
+    _check_names(items)
+    splits: dict[Split, tuple[Item, ...]] = {
+        "train": tuple(item for item in items if not is_val(item)),
+        "val": tuple(item for item in items if is_val(item)),
+    }
+    for split, own in splits.items():
+        if not own:
+            there = bounded(sorted({item.place for item in items}))
+            raise InputError(f"no photograph is left for {split}; choose other --val of {there}")
+    _check_apart(splits["train"], splits["val"])
+    return splits
+
+
+def chosen(wanted: Iterable[str], there: Iterable[str], what: str) -> frozenset[str]:
+    """The names that were asked for, as they are there; capitals do not matter.
+
+    Raises:
+        InputError: One of them is not.
+    """
+    known = {_folded(name): name for name in there}
+    names = {name: known.get(_folded(name)) for name in wanted}
+    if absent := [name for name, found in names.items() if found is None]:
+        raise InputError(
+            f"--val {absent[0]!a}: no such {what}; there are {bounded(sorted(known.values()), 30)}"
+        )
+    return frozenset(found for found in names.values() if found is not None)
+
+
+def _check_names(items: Sequence[Item]) -> None:
+    """Folders and files are visible, plain, and differ by more than capitals and Unicode forms."""
+    places: dict[str, str] = {}
+    stems: dict[tuple[str, str], Item] = {}
+    for item in items:
+        place = folder_city(item.place)
+        if (other := places.setdefault(_folded(place), place)) != place:
+            raise InputError(
+                f"places {other} and {place} differ by capitals or Unicode forms only; are they "
+                "one? rename or merge them, for some disks take them for one folder"
+            )
+        if not is_folder_name(item.stem + LABEL_SUFFIX):
+            raise InputError(
+                f"{item.image}: its name is too long or not plain for a tree; rename the file"
+            )
+        first = stems.setdefault((place, _folded(item.stem)), item)
+        if first is not item:
+            raise InputError(
+                f"{item.image} and {first.image}: both would be {place}/{item.stem} in the tree "
+                "(capitals do not count); rename one of them"
+            )
+
+
+def _check_apart(train: Sequence[Item], val: Sequence[Item]) -> None:
+    """The promise of a tree: what is scored lies where training never was."""
+    of_training = {_folded(item.area): item for item in train}
+    for item in val:
+        if (other := of_training.get(_folded(item.area))) is not None:
+            places = {i.place for i in (*train, *val) if _folded(i.area) == _folded(item.area)}
+            raise InputError(
+                f"val place {item.place} and training place {other.place} are both of "
+                f"{item.area}, and validation may share nothing with training; name all of it "
+                f"({bounded(sorted(places), 30)}) as --val, or none"
+            )
+
+
+def _folded(name: str) -> str:
+    """Equal for names that a person, or a disk, may take for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

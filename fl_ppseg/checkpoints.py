@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fl_ppseg.checkpoint_file import OF_CITY
+from fl_ppseg.cipher_versions import as_recorded, check_versions
 from fl_ppseg.config import ArmConfig, ArmId, ModelConfig, Section, validate
 from fl_ppseg.config.bounds import ImageSize, Seed
 from fl_ppseg.errors import InputError
@@ -36,6 +37,8 @@ class Description(Section):
     """How an image of another size is brought to image_size."""
     protection: ArmConfig
     """How the arm protects images."""
+    ciphers: dict[Annotated[str, Field(max_length=100)], Annotated[int, Field(ge=1)]] = {}
+    """Version of each cipher that the arm encrypts by; earlier versions wrote none."""
     settings: Annotated[str, Field(max_length=64)] | None = None
     """Digest of the settings of the run; earlier versions wrote none."""
 
@@ -117,5 +120,16 @@ def weights_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def protection_of(checkpoint: Checkpoint) -> ArmConfig:
-    """How the arm that was trained protects images."""
-    return validate(ArmConfig, checkpoint.description["protection"], "a checkpoint's protection")
+    """How the arm that was trained protects images.
+
+    Raises:
+        InputError: By another version of its cipher, which its weights were trained to read. An
+            invariant embedding reads what every key leaves, and so what every version leaves.
+    """
+    about = checkpoint.description
+    protection = validate(ArmConfig, about["protection"], "a checkpoint's protection")
+    if protection.embedding != "invariant":
+        found = as_recorded(protection.cipher, about.get("ciphers", {}))
+        place = f"images that arm {about['arm']} was trained on"
+        check_versions(found, place, "train again")
+    return protection

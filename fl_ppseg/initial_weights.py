@@ -11,6 +11,7 @@ from clients.vault import shared_subkey
 from fl_ppseg.adaptation import adapted_embedding, linear_form
 from fl_ppseg.arm_models import model_settings
 from fl_ppseg.checkpoint_file import settings_hash
+from fl_ppseg.cipher_versions import versions_of
 from fl_ppseg.ciphers import encrypt
 from fl_ppseg.classes import ClassTable
 from fl_ppseg.config import ArmConfig, Config, ModelConfig, arms_of
@@ -97,6 +98,7 @@ def save_initial(
             "image_size": list(config.data.image_size),
             "fit": config.data.fit,
             "protection": arm.model_dump(mode="json"),
+            "ciphers": versions_of(arm.cipher),
             "settings": settings_hash(config),
         }
         folder.save(Checkpoint(0, _arrays(weights), {}, description), keep=1)

@@ -8,11 +8,13 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
+from fl_ppseg.cipher_versions import check_versions
 from fl_ppseg.city_names import MAX_FOLDER_BYTES, is_folder_name
 from fl_ppseg.errors import InputError
 from fl_ppseg.plain_json import read_as
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
+"""Shards of before 3 do not say the versions of their ciphers."""
 MANIFEST: Final = "manifest.json"
 MAX_BYTES: Final = 2**26
 """A held-out image takes some 14 bytes of it."""
@@ -52,6 +54,9 @@ City = Annotated[str, AfterValidator(_city)]
 Count = Annotated[int, Field(ge=0, le=MAX_IMAGES)]
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Sha256 = Annotated[str, AfterValidator(_sha256)]
+CipherName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
+"""Of one factor of a product."""
+Version = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,8 @@ class Manifest:
     """Height and width of each held-out label map."""
     record: Digest | None = None
     """Names the owner's own record of its derived keys' salts; none: it has none."""
+    ciphers: Mapping[CipherName, Version] = field(default_factory=dict)
+    """Version of each cipher that its images were encrypted by; none where they are plain."""
     sha256: Mapping[str, Sha256] = field(default_factory=dict)
     """Hex digest of each array by its file, e.g. `gtFine/val/aachen.npy`; none in a draft."""
 
@@ -118,14 +125,19 @@ def parse_manifest(content: bytes, source: str, *, finished: bool) -> Manifest:
             which has none.
 
     Raises:
-        InputError: It is of another version or form, or damaged.
+        InputError: It is of another version or form, or damaged, or its images were encrypted by
+            another version of a cipher.
     """
     manifest = read_as(_FORM, content, f"{source}: damaged manifest of a shard", MAX_BYTES)
     if manifest.schema != SCHEMA:
+        told = ""
+        if manifest.schema < SCHEMA:
+            told = " (where it has that cipher, it is encrypted by version 1 of negative-positive)"
         raise InputError(
-            f"{source}: a shard of version {manifest.schema}, expected {SCHEMA}; encrypt the "
+            f"{source}: a shard of version {manifest.schema}, expected {SCHEMA}{told}; encrypt the "
             "images again"
         )
+    check_versions(manifest.ciphers, source)
     wanted = set(manifest.files) if finished else set()
     if manifest.sha256.keys() != wanted:
         raise InputError(

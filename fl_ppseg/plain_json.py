@@ -10,6 +10,8 @@ from fl_ppseg.strict_json import parse_json
 Form = TypeVar("Form")
 SHOWN: Final = 60
 """Letters of a wrong value that a message has room for."""
+MAX_PLACE: Final = 120
+"""Letters of where it stands: names in a file are its writer's."""
 
 
 def read_as(form: TypeAdapter[Form], content: bytes, source: str, max_bytes: int) -> Form:
@@ -38,7 +40,7 @@ def _explained(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     place = ".".join(
         ascii(part)[1:-1] if isinstance(part, str) else str(part) for part in first["loc"]
-    )
+    )[:MAX_PLACE]
     if first["type"] == "missing" or first["type"] == "missing_argument":
         return f"{place} is missing"
     if first["type"].startswith("unexpected") or first["type"] == "extra_forbidden":

@@ -3,6 +3,7 @@
 from itertools import product
 
 from fl_ppseg.checkpoint_file import settings_hash
+from fl_ppseg.checkpoints import protection_of
 from fl_ppseg.config import Config, arms_of, dump_config, load_config
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
@@ -14,7 +15,7 @@ def check_resumed(config: Config, folder: RunFolder) -> None:
     """Find out whether a run can go on with a config.
 
     Raises:
-        InputError: It was trained with other settings, or has more rounds done than are wanted.
+        InputError: It was trained with other settings or versions of ciphers, or has more rounds done than are wanted.
     """
     before, wanted, done = load_config(folder.config), settings_hash(config), 0
     for (name, arm), seed in product(arms_of(config).items(), config.seeds):
@@ -29,6 +30,8 @@ def check_resumed(config: Config, folder: RunFolder) -> None:
                 f"{folder.config}: arm {name}, seed {seed} was trained with other settings than "
                 "this file has; restore it, or begin another run"
             )
+        if "protection" in about:
+            protection_of(found)
     if config.federation.num_rounds < min(done, before.federation.num_rounds):
         raise InputError(
             f"{folder.path}: has {counted(done, 'round')} done already; federation.num_rounds "

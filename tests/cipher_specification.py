@@ -164,8 +164,10 @@ def shuffle_spatial(draw: Draw, row: int, block: Block) -> Block:
 
 
 def negative_positive(draw: Draw, row: int, block: Block) -> Block:
-    chosen = draw.permutations("negative-positive", draw.length)[row][: draw.length // 2]
-    return [255 - v if place in chosen else v for place, v in enumerate(block)]
+    row_bytes = (draw.length + 7) // 8
+    drawn = draw.numbers("negative-positive/v2", row_bytes)[row_bytes * row :]
+    bits = [drawn[place // 8] >> place % 8 & 1 for place in range(draw.length)]
+    return [255 - v if bit else v for v, bit in zip(block, bits, strict=True)]
 
 
 def ffx(draw: Draw, row: int, block: Block) -> Block:
@@ -221,6 +223,10 @@ CIPHERS: dict[str, Callable[[Draw, int, Block], Block]] = {
     "restricted-shuffle": restricted_shuffle,
     "etc": etc,
 }
+
+
+VERSIONS = dict.fromkeys(CIPHERS, 1) | {"negative-positive": 2}
+"""Of the specifications that are read here."""
 
 
 def plain_block(row: int, column: int, size: int) -> Block:
@@ -394,6 +400,7 @@ def cipher_vectors() -> dict[str, Any]:
             }
         )
     return {
+        "versions": VERSIONS,
         "note": NOTE.replace(
             "fl_ppseg.keys, fl_ppseg.ciphers.permutations and fl_ppseg.ciphers.shuffle",
             "fl_ppseg.keys and fl_ppseg.ciphers",

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from fl_ppseg.blocks import to_blocks
+from fl_ppseg.cipher_versions import VERSIONS
 from fl_ppseg.ciphers import CIPHERS, SCOPES, decrypt, encrypt
 from fl_ppseg.keys import SubKey
 
-CASES: list[dict[str, Any]] = json.loads(
+FILE: dict[str, Any] = json.loads(
     (cipher_specification.VECTORS / "ciphers.json").read_text("utf-8")
-)["cases"]
+)
+CASES: list[dict[str, Any]] = FILE["cases"]
 
 
 def label(case: dict[str, Any]) -> str:
@@ -22,8 +24,12 @@ def label(case: dict[str, Any]) -> str:
 
 
 def test_the_vector_file_is_what_the_specification_makes() -> None:
-    made = cipher_specification.cipher_vectors()["cases"]
-    assert json.loads(json.dumps(made)) == CASES
+    assert json.loads(json.dumps(cipher_specification.cipher_vectors())) == FILE
+
+
+def test_every_cipher_has_the_version_of_the_specification_that_was_read() -> None:
+    assert FILE["versions"] == VERSIONS
+    assert VERSIONS.keys() == CIPHERS.keys()
 
 
 def test_every_cipher_has_vectors_of_both_scopes() -> None:

@@ -23,7 +23,7 @@ FILES = [
     f"{kind}/{part}/aachen.npy" for part in ("train", "val") for kind in ("leftImg8bit", "gtFine")
 ]
 SHARD: dict[str, Any] = {
-    "schema": 2,
+    "schema": 3,
     "city": "aachen",
     "settings": DIGEST,
     "block_size": 8,
@@ -31,6 +31,7 @@ SHARD: dict[str, Any] = {
     "num_views": 2,
     "heldout_sizes": [[128, 256]],
     "record": "f" * 32,
+    "ciphers": {"shuffle-spatial": 1, "negative-positive": 2},
     "sha256": {},
 }
 PARSERS: dict[str, tuple[Callable[[bytes, str], object], dict[str, Any]]] = {

@@ -33,7 +33,7 @@ def pairs(seed: int, label_sizes: Sequence[tuple[int, int]]) -> list[Pair]:
 
 
 def manifest(city: str, num_images: int, num_views: int = 2) -> Manifest:
-    return Manifest(2, city, DIGEST, 8, num_images, num_views, SIZES)
+    return Manifest(3, city, DIGEST, 8, num_images, num_views, SIZES)
 
 
 def fill(draft: ShardDraft, views: Sequence[Pair], heldout: Sequence[Pair]) -> None:
@@ -124,7 +124,7 @@ def test_a_val_city_has_no_training_images(tmp_path: Path) -> None:
 
 
 def test_nothing_held_out(tmp_path: Path) -> None:
-    alone = Manifest(2, "ulm", DIGEST, 8, 1, 1, [])
+    alone = Manifest(3, "ulm", DIGEST, 8, 1, 1, [])
     (view,) = pairs(0, [SIZE])
     draft = ShardDraft.begin(tmp_path / "drafts" / "ulm", alone, SIZE)
     fill(draft, [view], [])
@@ -140,7 +140,7 @@ def test_a_missing_shard_is_said(tmp_path: Path) -> None:
         open_shard([tmp_path / "ulm"])
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"schema": 2}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"schema": 3}'])
 def test_a_broken_manifest_is_no_shard(tmp_path: Path, text: str) -> None:
     write(tmp_path, "ulm", 1, seed=0)
     (tmp_path / "ulm" / "manifest.json").write_text(text)
@@ -151,7 +151,7 @@ def test_a_broken_manifest_is_no_shard(tmp_path: Path, text: str) -> None:
 def test_a_manifest_of_another_schema_is_no_shard(tmp_path: Path) -> None:
     write(tmp_path, "ulm", 1, seed=0)
     path = tmp_path / "ulm" / "manifest.json"
-    path.write_text(path.read_text().replace('"schema": 2', '"schema": 1'))
+    path.write_text(path.read_text().replace('"schema": 3', '"schema": 1'))
     assert read_manifest(tmp_path / "ulm") is None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from fl_ppseg.cipher_versions import versions_of
 from fl_ppseg.config import ArmConfig, DataConfig
 from fl_ppseg.dataset import Scene
 from fl_ppseg.manifest import SCHEMA
@@ -104,6 +105,7 @@ def shard_digest(job: Assignment, protection: ArmConfig, key: str | None) -> str
         "protection": protection.model_dump(
             include={"key_mode", "cipher", "block_scope", "key_lifetime"}
         ),
+        "ciphers": versions_of(protection.cipher),
     }
     return digest(settings if key is None else settings | {"key": key})
 

@@ -13,6 +13,7 @@ from clients.vault.keyring import Vault
 from clients.vault.node_directory import grant
 from clients.vault.record import CLIENT, Part, Record, view_name
 from clients.vault.sealing import Picture, Target, hashed
+from fl_ppseg.cipher_versions import versions_of
 from fl_ppseg.config import ArmConfig
 from fl_ppseg.dataset import Scene
 from fl_ppseg.directory import Directory
@@ -46,7 +47,7 @@ def begun(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> 
         InputError: For an image or label map that cannot be read, or a damaged vault.
         OSError: The disk is full.
     """
-    manifest = promised(job, digest)
+    manifest = promised(job, digest, protection)
     place, size = job.draft_folder(digest), job.data.image_size
     if job.shard_folder(digest).exists():
         logger.warning("%s; encrypting it anew", flaw(vault, job, digest, protection))
@@ -141,7 +142,7 @@ def flaw(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> s
     return None
 
 
-def promised(job: Assignment, digest: str) -> Manifest:
+def promised(job: Assignment, digest: str, protection: ArmConfig) -> Manifest:
     """The manifest of a shard that is to be made, without what only its owner can know.
 
     Raises:
@@ -149,7 +150,16 @@ def promised(job: Assignment, digest: str) -> Manifest:
     """
     data = job.data
     sizes = [scored_size(scene.size(), data.image_size, data.fit) for scene in job.heldout]
-    return Manifest(SCHEMA, job.city, digest, job.block_size, len(job.train), data.num_views, sizes)
+    return Manifest(
+        schema=SCHEMA,
+        city=job.city,
+        settings=digest,
+        block_size=job.block_size,
+        num_images=len(job.train),
+        num_views=data.num_views,
+        heldout_sizes=sizes,
+        ciphers=versions_of(protection.cipher),
+    )
 
 
 def pictures(job: Assignment) -> list[Picture]:
@@ -180,6 +190,7 @@ def _is_recorded(vault: Vault, job: Assignment, manifest: Manifest, protection: 
     record = vault.find(name)[1]
     return (
         (record.cipher, record.block_scope) == (protection.cipher, protection.block_scope)
+        and record.versions == versions_of(protection.cipher)
         and (CLIENT in record.salts) == (protection.key_mode != "per-image")
         and record.train == [scene.scene_id for scene in job.train]
         and record.heldout == [scene.scene_id for scene in job.heldout]

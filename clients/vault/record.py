@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 from clients.vault.layout import MAX_RECORD_BYTES
+from fl_ppseg.cipher_versions import as_recorded, check_versions, versions_of
 from fl_ppseg.config import ArmConfig
 from fl_ppseg.config.documents import parse_json
 from fl_ppseg.dataset import Scene
@@ -26,9 +27,12 @@ Part = Literal["train", "heldout"]
 CLIENT: Final = "client"
 """Name of the salt of a key that many images share."""
 
-_WORD: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
+_CIPHER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,40}(?:\+[a-z0-9][a-z0-9-]{0,40}){0,7}")
+"""A name, or a product of a few."""
 _HEX: Final = re.compile(r"[0-9a-f]+")
 _VIEW: Final = re.compile(r"(?:train|heldout)/.+/(?:0|[1-9][0-9]{0,8})", re.DOTALL)
+_ADDED: Final = frozenset({"label_ids", "ciphers"})
+"""Fields that records of before do not have."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -49,6 +53,8 @@ class Record:
     label_ids: list[int] = field(default_factory=list)
     """A labelId for each of the 256 trainIds, to write label maps as they are read. None in records
     of before they were kept."""
+    ciphers: Mapping[str, int] = field(default_factory=dict)
+    """Version of each factor of the cipher. None in records of before they were kept."""
 
     @classmethod
     def new(
@@ -77,7 +83,14 @@ class Record:
         assert protection.cipher is not None and protection.block_scope is not None
         salts = {name: new_salt().hex() for name in names}
         label_ids = (*train, *heldout)[0].classes.train_to_label.tolist()
-        return cls(protection.cipher, protection.block_scope, *parts, salts, samples, label_ids)
+        versions = versions_of(protection.cipher)
+        head = protection.cipher, protection.block_scope
+        return cls(*head, *parts, salts, samples, label_ids, versions)
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """Version of each factor of the cipher that was encrypted by."""
+        return as_recorded(self.cipher, self.ciphers)
 
     @property
     def name(self) -> str:
@@ -102,7 +115,11 @@ class Record:
             part: Where in the shard the view lies.
             scene_id: `split/city/stem` of its image.
             view: Number of the view.
+
+        Raises:
+            InputError: The images were encrypted by another version of a cipher.
         """
+        check_versions(self.versions, f"images of {scene_id or 'a client'}")
         if CLIENT in self.salts:
             return key.client_subkey(bytes.fromhex(self.salts[CLIENT]))
         _, city, stem = scene_id.split("/", 2)
@@ -149,7 +166,7 @@ def parse_record(content: bytes) -> Record:
         raise ValueError("no UTF-8 text") from None
     values = parse_json(text, "record", MAX_RECORD_BYTES)
     named = {each.name for each in fields(Record)}
-    if not isinstance(values, dict) or not named - {"label_ids"} <= values.keys() <= named:
+    if not isinstance(values, dict) or not named - _ADDED <= values.keys() <= named:
         raise ValueError(f"expected an object with {', '.join(sorted(named))}")
     record = Record(**values)
     _check_words(record)
@@ -165,10 +182,16 @@ def parse_record(content: bytes) -> Record:
 
 
 def _check_words(record: Record) -> None:
-    if not isinstance(record.cipher, str) or not _WORD.fullmatch(record.cipher):
+    if not isinstance(record.cipher, str) or not _CIPHER.fullmatch(record.cipher):
         raise ValueError("cipher: expected a short name")
     if record.block_scope not in ("common", "per-block"):
         raise ValueError("block_scope: expected common or per-block")
+    versions = record.ciphers
+    if not isinstance(versions, dict) or not (
+        versions.keys() <= set(record.cipher.split("+"))
+        and all(type(each) is int and 1 <= each < 2**16 for each in versions.values())
+    ):
+        raise ValueError("ciphers: expected a version for each factor of the cipher")
     ids = record.label_ids
     if not isinstance(ids, list) or len(ids) not in (0, 256):
         raise ValueError("label_ids: expected none, or one for each of 256 trainIds")

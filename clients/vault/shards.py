@@ -91,7 +91,7 @@ def outlook(vault: Vault, job: Assignment) -> Outlook:
     _, missing = shards_of(vault, job)
     num_bytes, scenes = 0, set[int]()
     for digest, protection in missing.items():
-        manifest = promised(job, digest)
+        manifest = promised(job, digest, protection)
         draft = resumed(vault, job, manifest, protection)
         scenes.update(draft.missing if draft else range(len(job.train) + len(job.heldout)))
         shapes = manifest.shapes(job.data.image_size).values()

@@ -70,7 +70,8 @@ def search_run(run: Path, vault_dir: Path, block_size: int) -> Searched:
         block_size: Side of a cipher block in pixels.
 
     Raises:
-        InputError: There is no vault, or one cannot be read.
+        InputError: There is no vault, one cannot be read, or another version of a cipher encrypted
+            what is in it.
     """
     keys = keys_of(vault_dir)
     needles = {needle for key in keys for needle in _needles(key.parent, block_size)}
@@ -101,7 +102,7 @@ def _of_record(path: Path, key: ClientKey, block_size: int) -> Iterator[bytes]:
     record = read_record(path)
     if CLIENT not in record.salts or record.block_scope != "common":
         return
-    subkey = key.client_subkey(bytes.fromhex(record.salts[CLIENT]))
+    subkey = record.subkey(key, "train", "", 0)  # the client's own: of any view
     try:
         form = linear_form(record.cipher, subkey, block_size)
     except InputError:  # a cipher that does more than move values has no permutation to leak

@@ -13,6 +13,7 @@ from fl_ppseg.cipher_versions import as_recorded, check_versions
 from fl_ppseg.config import ArmConfig, ArmId, ModelConfig, Section, validate
 from fl_ppseg.config.bounds import ImageSize, Seed
 from fl_ppseg.errors import InputError
+from fl_ppseg.manifest import CipherName, Version
 from fl_ppseg.run_folder import Checkpoint, RunFolder, read_checkpoint, round_of
 from fl_ppseg.setr.model import SETR, build_architecture
 from fl_ppseg.setr.sizes import tensor_shapes
@@ -37,7 +38,7 @@ class Description(Section):
     """How an image of another size is brought to image_size."""
     protection: ArmConfig
     """How the arm protects images."""
-    ciphers: dict[Annotated[str, Field(max_length=100)], Annotated[int, Field(ge=1)]] = {}
+    ciphers: Annotated[dict[CipherName, Version], Field(max_length=8)] = Field(default_factory=dict)
     """Version of each cipher that the arm encrypts by; earlier versions wrote none."""
     settings: Annotated[str, Field(max_length=64)] | None = None
     """Digest of the settings of the run; earlier versions wrote none."""

@@ -15,7 +15,8 @@ def check_resumed(config: Config, folder: RunFolder) -> None:
     """Find out whether a run can go on with a config.
 
     Raises:
-        InputError: It was trained with other settings or versions of ciphers, or has more rounds done than are wanted.
+        InputError: It was trained with other settings or versions of ciphers, or has more rounds
+            done than are wanted.
     """
     before, wanted, done = load_config(folder.config), settings_hash(config), 0
     for (name, arm), seed in product(arms_of(config).items(), config.seeds):

@@ -75,9 +75,8 @@ def test_every_attempt_gets_its_own_guess_in_the_order_of_the_jobs(
 def test_one_network_reads_what_was_stolen_and_what_messages_show() -> None:
     public, stolen, shown = IMAGES[:2], IMAGES[2:3], IMAGES[3:]
     budget = Budget(steps=2)
-    found = of_survivors(
-        *(public, stolen, [lambda: None, lambda: shown], "values"), block_size=8, budget=budget
-    )
+    shows = [lambda: stolen, lambda: None, lambda: shown]
+    found = of_survivors(public, shows, "values", block_size=8, budget=budget)
     alone = [
         survivor_network(public, images, "values", block_size=8, budget=budget)
         for images in (stolen, shown)

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from fl_ppseg.audit import plan
+from fl_ppseg.audit.attacks.reader import Budget
+from fl_ppseg.audit.jobs import Attempt
 from fl_ppseg.audit.material import Holdings, Scenes, encrypted_apart, holdings, read_scenes
+from fl_ppseg.audit.message_plan import Shown
 from fl_ppseg.blocks import to_blocks
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.config import ArmConfig, DataConfig, builtin_arms
@@ -54,6 +58,43 @@ def test_a_plain_arm_hands_the_images_over(scenes: Scenes) -> None:
     arm = held(scenes, "plain")
     np.testing.assert_array_equal(arm.ciphertexts, scenes.targets)
     assert not arm.is_encrypted and arm.form is None and arm.key is None and arm.embedding is None
+
+
+@pytest.mark.parametrize(
+    ("cipher", "form", "survives"),
+    [
+        ("shuffle-spatial+negative-positive", "pixel-magnitudes", "pixel-magnitudes"),
+        ("etc", "magnitudes", "sub-blocks"),
+        ("negative-positive", "magnitudes", "placed-magnitudes"),
+        ("ffx", None, None),
+    ],
+)
+def test_what_survives_may_be_more_than_an_embedding_reads(
+    cipher: str, form: str | None, survives: str | None, scenes: Scenes
+) -> None:
+    arm = held(scenes, "per-image-per-block", cipher=cipher)
+    assert (arm.form, arm.survives) == (form, survives)
+
+
+def test_networks_read_what_survives_and_of_messages_what_the_embedding_read(
+    scenes: Scenes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm = held(scenes, "per-image-invariant", cipher="etc")
+
+    def attempt(attack: str, note: str) -> Attempt:
+        return Attempt(attack, "active-coordinator", (arm.arm,), scenes.targets, note)
+
+    found = Shown("imprint", lambda: None, attempt, 1.0)
+    monkeypatch.setattr(plan, "shown", lambda *_: found)
+    monkeypatch.setattr(plan, "of_messages", lambda *_: ())
+    jobs = list(plan.planned(scenes, [arm], {arm.arm: [None]}, 19, Budget(2)))  # type: ignore[list-item]
+    notes = {each.attack: each.note for job in jobs for each in job.attempts}
+    assert "canonical form sub-blocks" in notes["survivor-network"]
+    assert "canonical form sub-blocks" in notes["thumbnail"]
+    assert "canonical form magnitudes" in notes["imprint+network"]
+    assert "statistics" in notes
+    (messages,) = (job for job in jobs if job.attempts[0].attack == "imprint+network")
+    assert messages.run() == (None,)
 
 
 def test_a_reused_key_does_the_same_to_all_images(scenes: Scenes) -> None:

@@ -1,4 +1,5 @@
-"""`invariant_form`: what it names survives every key, what is finer does not."""
+"""Forms: what `invariant_form` names survives every key, what is finer does not; `etc` and an
+inversion alone leave more, which `surviving_form` names."""
 
 import numpy as np
 import pytest
@@ -18,7 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_ppseg.blocks import Geometry, to_blocks
-from fl_ppseg.ciphers import CIPHERS, Scope, encrypt, invariant_form
+from fl_ppseg.ciphers import (
+    CIPHERS,
+    Scope,
+    encrypt,
+    get_cipher,
+    invariant_form,
+    surviving_form,
+)
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SubKey
 from fl_ppseg.pixels import to_input
@@ -51,6 +59,28 @@ FINER = {
 """Forms that keep more than the named one, in some respect."""
 
 
+ALL: dict[str, tuple[str | None, str | None]] = {
+    "shuffle": ("values", "values"),
+    "shuffle-spatial": ("pixels", "pixels"),
+    "negative-positive": ("placed-magnitudes", "placed-magnitudes"),
+    "ffx": (None, None),
+    "restricted-shuffle": (None, "values"),
+    "etc": ("sub-blocks", "sub-blocks"),
+    "shuffle+negative-positive": ("magnitudes", "magnitudes"),
+    "negative-positive+shuffle-spatial": ("pixel-magnitudes", "pixel-magnitudes"),
+    "shuffle-spatial+negative-positive+shuffle": ("magnitudes", "magnitudes"),
+    "restricted-shuffle+shuffle": ("values", "values"),
+    "restricted-shuffle+negative-positive": (None, "magnitudes"),
+    "negative-positive+restricted-shuffle": ("placed-magnitudes", "magnitudes"),
+    "etc+shuffle": ("sub-blocks", "magnitudes"),
+    "shuffle+etc": ("values", "magnitudes"),
+    "etc+shuffle+negative-positive": ("magnitudes", "magnitudes"),
+    "shuffle-spatial+ffx": ("pixels", None),
+    "ffx+shuffle": (None, None),
+}
+"""By cipher: on what alone the distribution of a ciphertext depends, what every key leaves."""
+
+
 def survivors(image: Bytes, form: str, size: int) -> Bytes:
     """What a form keeps of each block, as a multiset in lexicographic order."""
     pixels = pixels_of(image, size).astype(np.int64)  # N P 3
@@ -70,6 +100,15 @@ def test_the_form_of_a_product_is_that_of_all_its_effects(name: str, form: str |
 def test_every_cipher_is_expected() -> None:
     assert set(CIPHERS) <= set(EXPECTED)
     assert {form for form in EXPECTED.values() if form} == set(FORMS)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_a_ciphertext_depends_on_and_what_can_be_read_off_it(name: str) -> None:
+    assert (get_cipher(name).form, surviving_form(name)) == ALL[name]
+
+
+def test_every_cipher_says_what_its_ciphertexts_depend_on() -> None:
+    assert set(CIPHERS) <= set(ALL)
 
 
 @laws

@@ -14,6 +14,7 @@ Guess = Images | KeyGuess | None
 Attack = Callable[[], Guess]
 """An attack with what its adversary holds, bound; picklable."""
 
+STATISTICS_SECONDS: Final = 6.0
 IMPRINT_SECONDS: Final = 12.0
 SEARCH_SECONDS: Final = 20.0
 NETWORK_SECONDS: Final = 75.0

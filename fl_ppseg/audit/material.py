@@ -18,7 +18,7 @@ from clients.query import Query, throwaway_query
 from fl_ppseg.adaptation import SignedPermutation, adapt, linear_form_of
 from fl_ppseg.audit.attacks.undoing import Algorithm, Moves
 from fl_ppseg.audit.scores import Images
-from fl_ppseg.ciphers import Effect, get_cipher, invariant_form
+from fl_ppseg.ciphers import Effect, get_cipher, invariant_form, surviving_form
 from fl_ppseg.config import ArmConfig, DataConfig
 from fl_ppseg.dataset import Dataset, Scene
 from fl_ppseg.errors import InputError
@@ -60,7 +60,10 @@ class Holdings:
     protection: ArmConfig
     block_size: int
     form: str | None
-    """The canonical form that survives the cipher; None for plain images, or if there is none."""
+    """What an embedding can read of the cipher's ciphertexts; None for plain images, or if there is
+    none."""
+    survives: str | None
+    """The finest known form that survives the cipher, which may be more; None as there."""
     ciphertexts: Images
     """The targets, encrypted."""
     shard: Images
@@ -186,6 +189,7 @@ def holdings(
         protection=protection,
         block_size=block_size,
         form=invariant_form(protection.cipher) if protection.cipher and is_encrypted else None,
+        survives=surviving_form(protection.cipher) if protection.cipher and is_encrypted else None,
         ciphertexts=shard[:num_targets],
         shard=shard,
         pairs=(scenes.others[:NUM_PAIRS], shard[num_targets : num_targets + NUM_PAIRS]),

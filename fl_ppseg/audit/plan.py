@@ -9,15 +9,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from fl_ppseg.audit.attacks.chains import of_many_images, of_single_images, of_survivors
+from fl_ppseg.audit.attacks.chains import (
+    Show,
+    of_many_images,
+    of_single_images,
+    of_survivors,
+)
 from fl_ppseg.audit.attacks.chosen_plaintext import match_chosen
 from fl_ppseg.audit.attacks.embedding_matching import match_embeddings
 from fl_ppseg.audit.attacks.inverse_network import inverse_network
 from fl_ppseg.audit.attacks.known_plaintext import match_known
 from fl_ppseg.audit.attacks.label_map import labelled_network, painted
 from fl_ppseg.audit.attacks.reader import Budget
+from fl_ppseg.audit.attacks.statistics import statistics
 from fl_ppseg.audit.attacks.thumbnail import thumbnail
-from fl_ppseg.audit.jobs import NETWORK_SECONDS, SEARCH_SECONDS, Attack, Attempt, Job
+from fl_ppseg.audit.jobs import (
+    NETWORK_SECONDS,
+    SEARCH_SECONDS,
+    STATISTICS_SECONDS,
+    Attack,
+    Attempt,
+    Job,
+)
 from fl_ppseg.audit.leaks import SURVIVORS, THUMBNAIL, Adversary
 from fl_ppseg.audit.material import Holdings, Scenes
 from fl_ppseg.audit.message_plan import Shown, of_messages, shown
@@ -87,7 +100,7 @@ def _of_survivors(
 ) -> Iterator[Job]:
     """What a canonical form tells, alone and beside label maps: the same under every key."""
     names = tuple(arm.arm for arm in alike)
-    given, form, size = alike[0].ciphertexts, alike[0].form, alike[0].block_size
+    given, form, size = alike[0].ciphertexts, alike[0].survives, alike[0].block_size
     public = scenes.public
     note = f"{len(given)} images, canonical form {form}"
     attempt = Attempt(THUMBNAIL, "ciphertext-thief", names, scenes.targets, note)
@@ -97,22 +110,18 @@ def _of_survivors(
     spent = _spent(public, budget)
     trained = f"trained on {spent}"
     told = f"{note}; {trained}"
-    attempts = (
-        Attempt(SURVIVORS, "ciphertext-thief", names, scenes.targets, told, budget=spent),
-        *(
-            replace(
-                m.attempt(f"{m.attack}+network", f"canonical form {form}; {trained}"), budget=spent
-            )
-            for m in messages
-        ),
-    )
-    run = partial(
-        of_survivors,
-        *(public, given, [message.show for message in messages], form),
-        block_size=size,
-        budget=budget,
-    )
-    yield Job(attempts, run, NETWORK_SECONDS)
+    stolen = Attempt(SURVIVORS, "ciphertext-thief", names, scenes.targets, told, budget=spent)
+    found: list[tuple[str, Attempt, Show]] = [(form, stolen, partial(_as_it_is, given))]
+    for each in messages:  # they show what the embedding reads, which may be less than survives
+        read = alike[0].form or form
+        told = f"canonical form {read}; {trained}"
+        attempt = each.attempt(f"{each.attack}+network", told)
+        found.append((read, replace(attempt, budget=spent), each.show))
+    for read in dict.fromkeys(read for read, _, _ in found):
+        attempts = tuple(attempt for own, attempt, _ in found if own == read)
+        shows = [show for own, _, show in found if own == read]
+        run = partial(of_survivors, public, shows, read, block_size=size, budget=budget)
+        yield Job(attempts, run, NETWORK_SECONDS)
     attack: Attack = partial(
         labelled_network,
         *(public, scenes.public_labels, given, scenes.labels, form),
@@ -130,7 +139,7 @@ def _of_ciphertexts(scenes: Scenes, arm: Holdings, budget: Budget) -> Iterator[J
     size, own = arm.block_size, scenes.public
     run: Attack = partial(
         inverse_network,
-        *(own, arm.ciphertexts, arm.own_encryption, arm.form),
+        *(own, arm.ciphertexts, arm.own_encryption, arm.survives),
         block_size=size,
         budget=budget,
     )
@@ -140,6 +149,9 @@ def _of_ciphertexts(scenes: Scenes, arm: Holdings, budget: Budget) -> Iterator[J
         "inverse-network", "ciphertext-thief", (arm.arm,), scenes.targets, note, budget=spent
     )
     yield Job.of(attempt, run, NETWORK_SECONDS)
+    run = partial(statistics, own, arm.ciphertexts, arm.own_encryption, block_size=size)
+    note = f"{len(scenes.targets)} images; counts, parities and sums of their blocks"
+    yield _of(arm, "statistics", run, scenes.targets, note, STATISTICS_SECONDS)
     if arm.protection.block_scope != "common":
         return
     algorithm = arm.algorithm
@@ -216,5 +228,5 @@ def _by_form(arms: Sequence[Holdings]) -> Iterator[list[Holdings]]:
     """Arms whose ciphertexts have the same canonical form; those without one are each alone."""
     alike: dict[str, list[Holdings]] = defaultdict(list)
     for arm in arms:
-        alike[arm.form or f"none of {arm.arm}"].append(arm)
+        alike[arm.survives or f"none of {arm.arm}"].append(arm)
     yield from alike.values()

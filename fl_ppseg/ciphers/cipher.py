@@ -41,6 +41,13 @@ class Cipher(Protocol[Parameters]):
     def effects(self) -> Effect:
         """All that it may do to a block."""
 
+    @property
+    def form(self) -> str | None:
+        """The form (see `forms`) on which alone the distribution of a block's ciphertext depends.
+
+        None where all of the block may count: the ciphertext tells more than any form keeps.
+        """
+
     def draw(self, subkey: SubKey, geometry: Geometry, scope: Scope, step: int = 0) -> Parameters:
         """Draw the parameters that `subkey` stands for.
 

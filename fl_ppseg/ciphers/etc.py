@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fl_ppseg.blocks import Array, Geometry, Pixels
 from fl_ppseg.ciphers.arrays import gather, invert_where, scatter
 from fl_ppseg.ciphers.cipher import Effect, Scope, num_draws, stream_of
+from fl_ppseg.ciphers.forms import SUB_BLOCKS
 from fl_ppseg.ciphers.permutations import Masks, Permutations, draw_permutations, smallest_integer
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SubKey
@@ -29,9 +30,14 @@ class EtcParameters(NamedTuple):
 
 
 class Etc:
-    """Encryption-then-Compression inside the block, on sub-blocks of half its side."""
+    """Encryption-then-Compression inside the block, on sub-blocks of half its side.
+
+    Each sub-block survives up to its turn, its order of colours and whether it is inverted: not
+    where a value lies, but which values lie beside each other, are of one pixel or of one channel.
+    """
 
     effects = Effect.MOVES_PIXELS | Effect.PERMUTES_CHANNELS | Effect.INVERTS_VALUES
+    form: str | None = SUB_BLOCKS
 
     def draw(
         self, subkey: SubKey, geometry: Geometry, scope: Scope, step: int = 0

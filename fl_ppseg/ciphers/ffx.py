@@ -38,9 +38,10 @@ class FFXParameters(NamedTuple):
 
 
 class FFX:
-    """Substitution of half of the values: of these, only which are equal survives."""
+    """Substitution of half of the values: which are equal survives of these, the others wholly."""
 
     effects = Effect.SUBSTITUTES_VALUES
+    form: str | None = None
 
     def draw(
         self, subkey: SubKey, geometry: Geometry, scope: Scope, step: int = 0

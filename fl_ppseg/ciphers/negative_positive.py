@@ -29,6 +29,7 @@ class NegativePositive:
     """Inversion of each value or not, evenly: places and |2v - 255| survive, and nothing else."""
 
     effects = Effect.INVERTS_VALUES
+    form: str | None = "placed-magnitudes"
 
     def draw(
         self, subkey: SubKey, geometry: Geometry, scope: Scope, step: int = 0

@@ -6,6 +6,7 @@ from typing import Any
 
 from fl_ppseg.blocks import Array, Geometry
 from fl_ppseg.ciphers.cipher import Cipher, Effect, Scope
+from fl_ppseg.ciphers.forms import form_of_product
 from fl_ppseg.keys import SubKey
 
 
@@ -23,6 +24,11 @@ class Product:
     def effects(self) -> Effect:
         """All that any factor may do."""
         return reduce(or_, (factor.effects for factor in self.factors))
+
+    @property
+    def form(self) -> str | None:
+        """That of the last factors that are one group and whose form those before them leave."""
+        return form_of_product(self.factors)
 
     def draw(
         self, subkey: SubKey, geometry: Geometry, scope: Scope, step: int = 0

@@ -20,7 +20,7 @@ DEFAULT_FIXED: Final = Fraction(2, 3)  # 512 of 768; the literature has 0.65 and
 
 
 class RestrictedShuffle(Shuffle):
-    """The in-block shuffle of a part of the values.
+    """The in-block shuffle of a part of the values; the others survive in place.
 
     Args:
         fixed: Share of the values that stay, N_fix = floor(fixed * L).
@@ -30,6 +30,7 @@ class RestrictedShuffle(Shuffle):
     """
 
     effects = Effect.MOVES_VALUES
+    form: str | None = None
 
     def __init__(self, fixed: Fraction = DEFAULT_FIXED) -> None:
         if not 0 <= fixed <= 1:

@@ -23,6 +23,7 @@ class Shuffle:
     """The in-block shuffle; with scope `per-block` only the values of each block survive."""
 
     effects = Effect.MOVES_VALUES
+    form: str | None = "values"
 
     def draw(
         self, subkey: SubKey, geometry: Geometry, scope: Scope, step: int = 0

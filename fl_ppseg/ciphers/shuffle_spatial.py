@@ -13,6 +13,7 @@ class ShuffleSpatial(Shuffle):
     """The in-block shuffle of pixels; with scope `per-block` only each block's pixels survive."""
 
     effects = Effect.MOVES_PIXELS
+    form: str | None = "pixels"
 
     def draw(
         self, subkey: SubKey, geometry: Geometry, scope: Scope, step: int = 0

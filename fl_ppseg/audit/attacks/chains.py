@@ -68,28 +68,28 @@ def of_shown(show: Show, attack: Callable[[Images], Images]) -> Images | None:
 
 def of_survivors(
     public: Images,
-    ciphertexts: Images,
     shows: Sequence[Show],
     form: str,
     *,
     block_size: int,
     budget: Budget,
 ) -> tuple[Images | None, ...]:
-    """`survivor_network`, trained once, of stolen ciphertexts and of those that messages show.
+    """`survivor_network`, trained once, of ciphertexts that were stolen or that messages show.
 
     Args:
         public: (n, 3, H, W), images of the adversary's own.
-        ciphertexts: (m, 3, H, W), the stolen ones.
-        shows: Attacks on messages, bound.
+        shows: What gives the ciphertexts, e.g. attacks on messages, bound.
         form: The canonical form that the cipher leaves.
         block_size: Side M of a block in pixels.
         budget: Of the training.
 
     Returns:
-        Guesses at the stolen ones, then for each of `shows`; None where the messages show none.
+        Guesses for each of `shows`; None where it gives no ciphertexts.
     """
-    given = [ciphertexts, *(show() for show in shows)]
+    given = [show() for show in shows]
     told = [images for images in given if images is not None]
+    if not told:
+        return tuple(given)
     read = survivor_network(
         public, np.concatenate(told), form, block_size=block_size, budget=budget
     )

@@ -21,9 +21,9 @@ from torch.nn import functional
 from fl_ppseg.audit.attacks.network import Reader
 from fl_ppseg.audit.attacks.regression import Matrix, blocks_of, ridge
 from fl_ppseg.audit.attacks.similarity import ssim
+from fl_ppseg.audit.attacks.surviving import surviving
 from fl_ppseg.files import Progress
 from fl_ppseg.pixels import to_input
-from fl_ppseg.setr.canonical import canonical
 
 Planes = npt.NDArray[np.uint8]
 """(n, C, H, W) uint8; channels 0 to 2 are RGB, others, e.g. a label map, lie in place with them."""
@@ -165,7 +165,7 @@ def seen_of(planes: Planes, form: str | None, block_size: int, *, raw: bool) -> 
 
     Args:
         planes: Ciphertexts and other planes.
-        form: Canonical form, 6 channels, the same of a ciphertext and of its image; None: none.
+        form: Canonical form, the same of a ciphertext and of its image, as `surviving`; None: none.
         block_size: Side M of a block in pixels.
         raw: Whether the ciphertexts stand before it as they are, 3 channels. Where neither is
             read, there is one channel of zeros.
@@ -173,7 +173,7 @@ def seen_of(planes: Planes, form: str | None, block_size: int, *, raw: bool) -> 
     images = as_input(planes)
     seen = [images] if raw else []
     if form is not None:
-        seen.append(canonical(images, form, block_size))
+        seen.append(surviving(images, form, block_size))
     return torch.cat(seen, dim=1) if seen else torch.zeros_like(images[:, :1])
 
 

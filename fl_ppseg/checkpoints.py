@@ -130,7 +130,16 @@ def protection_of(checkpoint: Checkpoint) -> ArmConfig:
     about = checkpoint.description
     protection = validate(ArmConfig, about["protection"], "a checkpoint's protection")
     if protection.embedding != "invariant":
-        found = as_recorded(protection.cipher, about.get("ciphers", {}))
-        place = f"images that arm {about['arm']} was trained on"
-        check_versions(found, place, "train again")
+        check_ciphers(checkpoint, protection)
     return protection
+
+
+def check_ciphers(checkpoint: Checkpoint, protection: ArmConfig) -> None:
+    """Find out whether an arm was trained on what this program encrypts.
+
+    Raises:
+        InputError: It was trained on what another version of its cipher encrypted.
+    """
+    about = checkpoint.description
+    found = as_recorded(protection.cipher, about.get("ciphers", {}))
+    check_versions(found, f"images that arm {about['arm']} was trained on", "train again")

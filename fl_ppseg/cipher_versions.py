@@ -41,9 +41,7 @@ def as_recorded(cipher: str | None, found: Mapping[str, int]) -> dict[str, int]:
     return {name: found.get(name, FIRST) for name in versions_of(cipher)}
 
 
-def check_versions(
-    found: Mapping[str, int], place: str, remedy: str = "encrypt again"
-) -> None:
+def check_versions(found: Mapping[str, int], place: str, remedy: str = "encrypt again") -> None:
     """Find out whether this program decrypts what was encrypted by these versions.
 
     Args:

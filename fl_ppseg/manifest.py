@@ -56,7 +56,7 @@ Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Sha256 = Annotated[str, AfterValidator(_sha256)]
 CipherName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
 """Of one factor of a product."""
-Version = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+Version = Annotated[int, Field(ge=1, le=MAX_SIDE, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from clients.vault import Assignment
 from clients.vault.keyring import Vault
 from clients.vault.record import CLIENT, Record
 from clients.vault.recovery import decrypted, wrong_samples
+from fl_ppseg.audit.audit import Effort, audit
 from fl_ppseg.audit.vault_search import search_run
 from fl_ppseg.checkpoints import protection_of
 from fl_ppseg.cipher_versions import VERSIONS, as_recorded, check_versions, versions_of
@@ -207,3 +208,16 @@ def test_a_query_meets_no_weights_of_an_earlier_version(
     assert run(evaluate, [str(trained[0].path), *options]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and f"{OLD}; train again" in said
+
+
+def test_an_audit_says_nothing_of_a_run_of_an_earlier_version(scenes: Path, tmp_path: Path) -> None:
+    """Of no arm: it would attack what the new version encrypts, and vouch for the old one."""
+    settings = small.config(scenes, arms=["per-image-invariant"])
+    folder = small.prepared(settings, tmp_path).folder
+    found = folder.latest("per-image-invariant", 0)
+    assert found is not None
+    about = {name: value for name, value in found.description.items() if name != "ciphers"}
+    folder.save(Checkpoint(1, found.arrays, {}, about), keep=1)
+    with pytest.raises(InputError, match=f"arm per-image-invariant was trained on: {OLD}"):
+        audit(settings, folder.path, tmp_path / "audit", Effort.quick())
+    assert not (tmp_path / "audit").exists()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,7 +31,7 @@ from fl_ppseg.audit.running import Attacked, attack
 from fl_ppseg.audit.segmenter import Segmenter, shipped_segmenter
 from fl_ppseg.audit.training_labels import UpdateAttack
 from fl_ppseg.audit.vault_search import search_run
-from fl_ppseg.checkpoints import latest, model_of
+from fl_ppseg.checkpoints import check_ciphers, latest, model_of
 from fl_ppseg.classes import ClassTable, load_class_table
 from fl_ppseg.config import Config, arms_of, described
 from fl_ppseg.dataset import open_dataset
@@ -105,11 +106,12 @@ def audit(
         quiet: Print the table only.
 
     Raises:
-        InputError: For data or settings that do not fit.
+        InputError: For data or settings that do not fit, or a run of earlier versions of ciphers.
         RunError: A worker or a client could not do its work.
     """
     started = time.monotonic()
     summary = _summary_of(run)  # refused now, not after the attacks
+    _check_ciphers(config, run)
     num_workers = config.num_workers or available_cpus()
     classes = load_class_table(config.data.classes)
     seed = config.seeds[0]
@@ -184,6 +186,19 @@ def _blind(scenes: Scenes, block_size: int, training: Training) -> Job:
     note = f"trained on {len(scenes.public)} public images"
     attempt = Attempt("nothing", "ciphertext-thief", (), scenes.targets, note)
     return Job.of(attempt, run, NETWORK_SECONDS)
+
+
+def _check_ciphers(config: Config, run: Path | None) -> None:
+    """See that what is attacked is what the run's arms were trained on.
+
+    Raises:
+        InputError: An arm was trained on what another version of its cipher encrypted.
+    """
+    folder = None if run is None else RunFolder(run)
+    for (name, arm), seed in product(arms_of(config).items(), config.seeds):
+        found = folder and folder.latest(name, seed)
+        if found:
+            check_ciphers(found, arm)
 
 
 def _segmenter(config: Config, run: Path | None, classes: ClassTable) -> Segmenter | None:

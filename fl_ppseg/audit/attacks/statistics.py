@@ -34,7 +34,8 @@ def statistics(public: Planes, ciphertexts: Planes, encrypt: Encrypt, *, block_s
     """
     wanted = block_colours(public, block_size)
     own, seen = (block_statistics(planes, block_size) for planes in (encrypt(public), ciphertexts))
-    mean, scale = own.mean(axis=(0, 1, 2)), own.std(axis=(0, 1, 2)) + 1e-9
+    mean, scale = own.mean(axis=(0, 1, 2)), own.std(axis=(0, 1, 2))
+    scale[scale == 0] = 1  # what is the same in all public blocks tells nothing
     own, seen = (_with_neighbours((numbers - mean) / scale) for numbers in (own, seen))
     colours = np.empty((*seen.shape[:3], 3))
     for row in range(wanted.shape[1]):

@@ -24,10 +24,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple, Self
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from clients.policy import LocalPrivacy, RefusedError
 from fl_ppseg.config import Section
@@ -53,12 +53,19 @@ class Entry(Section):
     """The run that the policy names, or the hash of what its owner agreed to: counted apart."""
     arm: Annotated[str, Field(max_length=200)]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
-    round: Annotated[int, Field(ge=1, lt=2**63)]
+    round: Annotated[int, Field(ge=0, lt=2**63)]
+    """0: the weights that training starts from are scored."""
     task: Literal["train", "evaluate"]
     weights: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """SHA-256 of the weights that came with it."""
     is_release: bool = False
     """Whether it counts towards the owner's epsilon."""
+
+    @model_validator(mode="after")
+    def _trains_from_round_1(self) -> Self:
+        if self.task == "train" and self.round == 0:
+            raise ValueError("nothing is trained in round 0")
+        return self
 
 
 class Question(NamedTuple):

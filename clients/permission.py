@@ -127,7 +127,8 @@ def _check_settings(arm: ArmPolicy, request: "Request") -> None:
         raise RefusedError("refused: the owner has agreed to other settings of the training")
     if request.num_rounds != arm.num_rounds:
         raise RefusedError("refused: the owner has agreed to another number of rounds")
-    if not 1 <= request.round <= arm.num_rounds:
+    first = 0 if request.task == "evaluate" else 1  # what training starts from is scored too
+    if not first <= request.round <= arm.num_rounds:
         raise RefusedError(f"refused: there is no round {request.round} of {arm.num_rounds}")
 
 

@@ -73,7 +73,7 @@ class ArmPolicy(Section):
     """Rounds over which the learning rate falls. Steps late in many rounds are so small that
     weights made to show images show them exactly."""
     evaluations: Count
-    """Rounds whose model is scored on the held-out images."""
+    """How often a model is scored on the held-out images: at the start, and after rounds."""
     models: Annotated[int, Field(ge=1, le=MAX_ROUNDS)] = 1
     """Models that are scored in such a round; more than one where every client trains alone."""
     spare: Count = 0

@@ -125,6 +125,15 @@ class Scene:
         image, label_ids = self.decode(self.files())
         return image, self.classes.encode(label_ids)
 
+    def label_map(self) -> NDArray[np.uint8]:
+        """(H, W) uint8 trainIds, 255 = ignored; the image is not decoded.
+
+        Raises:
+            InputError: As `files`, or the label map is broken or of the wrong kind.
+        """
+        found = self.files().label_map
+        return self.classes.encode(decode_label_ids(found, self.label_path, self.classes))
+
     def files(self) -> Files:
         """The bytes of the pair.
 

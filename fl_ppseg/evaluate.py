@@ -3,6 +3,9 @@
 Images are encrypted with throw-away keys as the checkpoint's arm wants it (a key a city for
 `per-client`, a key an image for `per-image`): owners and keys that training never saw. A private
 embedding is adapted to each new key. Only arms whose owners share a key need it: `--key`.
+
+Beside the score stand that of the weights which the training started from, and what its training
+label maps score without a look at any image, as far as the run folder has them.
 """
 
 import argparse
@@ -75,8 +78,9 @@ def evaluate_checkpoint(
         quiet: Show no progress.
 
     Returns:
-        `{"all": {"aAcc", "mIoU", "mAcc"}, "cities": {city: {...}}, "per_class_iou": {name: %}}`;
-        None where no pixel is labelled.
+        `{"all": {"aAcc", "mIoU", "mAcc"}, "cities": {city: {...}}, "per_class_iou": {name: %},
+        "start": {...}, "no_image": {...}}`; None where no pixel is labelled, and in place of the
+        last two where the run folder has no such weights or label map.
 
     Raises:
         InputError: If files cannot be read, the class tables differ, or a key is missing or given
@@ -84,28 +88,62 @@ def evaluate_checkpoint(
     """
     import numpy as np
 
-    from fl_ppseg.checkpoints import load_checkpoint
+    from fl_ppseg.checkpoints import find_checkpoint, load_checkpoint
     from fl_ppseg.classes import load_class_table
     from fl_ppseg.dataset import open_dataset
     from fl_ppseg.evaluation import score
 
     check_device(device)
-    checkpoint = load_checkpoint(path)
+    file = find_checkpoint(path)
+    checkpoint = load_checkpoint(file)
     table = load_class_table(classes)
     if list(table.names) != checkpoint.description["classes"]:
         raise InputError(f"{path}: was trained on other classes than {classes}; give --classes")
     if checkpoint.is_per_city:
         raise InputError(f"{path}: holds a model of every city, and no common one to score")
     new_query = _queries(checkpoint, key)  # a key that is wrong is refused before the work
+    start = _start_of(file, checkpoint)
     dataset = open_dataset(root, table, required=(split,))
     cities = _surveyed(dataset, split, quiet)
     counts = _confusions(checkpoint, cities, new_query, device, quiet)
     total = score(np.sum(list(counts.values()), axis=0))
+    at_start = start and _confusions(start, cities, _queries(start, key), device, quiet)
     return {
         "all": _percent(total),
         "cities": {city: _percent(score(c)) for city, c in counts.items()},
         "per_class_iou": dict(zip(table.names, total.per_class_iou, strict=True)),
+        "start": at_start and _percent(score(np.sum(list(at_start.values()), axis=0))),
+        "no_image": _without_image(file, cities, checkpoint.description),
     }
+
+
+def _start_of(file: Path, checkpoint: "Checkpoint") -> "Checkpoint | None":
+    """What the training of a checkpoint started from, where it lies beside it."""
+    from fl_ppseg.checkpoints import load_checkpoint
+
+    start = file.with_name("round_0000.safetensors")
+    if checkpoint.round == 0 or not start.exists():
+        return None
+    return load_checkpoint(start)
+
+
+def _without_image(
+    file: Path, cities: Mapping[str, Sequence["Scene"]], description: Mapping[str, Any]
+) -> dict[str, float | None] | None:
+    """What the run's training label maps score, without a look at any image."""
+    from fl_ppseg.evaluation import score
+    from fl_ppseg.files import available_cpus
+    from fl_ppseg.no_image import counts_without_image, label_maps_of, load_answer
+    from fl_ppseg.views import labels_for_scoring
+
+    num_classes, size = len(description["classes"]), tuple(description["image_size"])
+    answer = load_answer(file.absolute().parents[2], num_classes)  # <run>/<arm>/seed_<s>/<file>
+    if answer is None:
+        return None
+    scenes = [scene for own in cities.values() for scene in own]
+    fit = partial(labels_for_scoring, image_size=size, policy=description["fit"])
+    maps = label_maps_of(scenes, fit, available_cpus())
+    return _percent(score(counts_without_image(answer, maps, num_classes)))
 
 
 def _surveyed(dataset: "Dataset", split: str, quiet: bool) -> dict[str, tuple["Scene", ...]]:
@@ -199,7 +237,12 @@ def _rounded(value: float) -> float | None:
 
 
 def _table(scores: dict[str, Any]) -> str:
-    rows = [*scores["cities"].items(), ("all", scores["all"])]
+    baselines = (("start", scores["start"]), ("no image", scores["no_image"]))
+    rows = [
+        *scores["cities"].items(),
+        ("all", scores["all"]),
+        *((f"all: {name}", found) for name, found in baselines if found is not None),
+    ]
     width = max(len(city) for city, _ in rows)
     head = f"{'city':<{width}}    aAcc    mIoU    mAcc"
     lines = [

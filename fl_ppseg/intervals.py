@@ -38,6 +38,31 @@ def t_interval(
     return fmean(values) - half, fmean(values) + half
 
 
+def paired_above(
+    own: Mapping[int, float | None], base: Mapping[int, float | None], floor: float | None
+) -> dict[int, float]:
+    """Of each seed, how much of what the base has above a floor the other side has above it.
+
+    None at all where any base is not above the floor: a mean over the seeds that happen to be
+    would be of chosen ones.
+
+    >>> paired_above({0: 20.0, 1: 40.0}, {0: 30.0, 1: 40.0}, 10.0)
+    {0: 0.5, 1: 1.0}
+    >>> paired_above({0: 20.0, 1: 40.0}, {0: 10.0, 1: 40.0}, 10.0)
+    {}
+    """
+    pairs = {
+        seed: (value, reference)
+        for seed, value in own.items()
+        if value is not None and (reference := base.get(seed)) is not None
+    }
+    if floor is None or any(reference <= floor for _, reference in pairs.values()):
+        return {}
+    return {
+        seed: (value - floor) / (reference - floor) for seed, (value, reference) in pairs.items()
+    }
+
+
 def paired_ratios(
     own: Mapping[int, float | None], base: Mapping[int, float | None]
 ) -> dict[int, float]:

@@ -55,7 +55,7 @@ class Request:
     task: Task
     run_id: str
     round: int
-    """Round from 1."""
+    """Round from 1; 0: the weights that training starts from."""
     num_rounds: int
     arm: str
     seed: int

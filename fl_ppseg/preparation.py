@@ -5,6 +5,7 @@ Used by commands only: it wires the owners' side and the coordinator's, which ne
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from clients.policy import nodes_folder
@@ -15,9 +16,17 @@ from fl_ppseg.config import Config, DataConfig, arms_of, dump_config
 from fl_ppseg.data_notes import DataNotes, examined, reserved_scene
 from fl_ppseg.dataset import IMAGES, LABELS, Dataset, Scene, open_dataset
 from fl_ppseg.errors import InputError
+from fl_ppseg.evaluation import Scores, score
 from fl_ppseg.files import check_writable, private_folder, user_folder
 from fl_ppseg.initial_weights import Models, initial_models, save_initial
 from fl_ppseg.messages import Arrays
+from fl_ppseg.no_image import (
+    counts_without_image,
+    label_maps_of,
+    load_answer,
+    majority,
+    save_answer,
+)
 from fl_ppseg.partition import Partition, make_partition
 from fl_ppseg.places import check_apart, check_vaults
 from fl_ppseg.progress import StepProgress
@@ -29,6 +38,7 @@ from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.simulated_nodes import Node, PreparedShards, policies_of, ready_nodes, ready_starts
 from fl_ppseg.synthesize import GENERATOR, synthesize
+from fl_ppseg.views import fit_labels, labels_for_scoring
 from fl_ppseg.workers import work_at_once
 
 
@@ -48,6 +58,8 @@ class Experiment:
     """Folder of the owners' vaults, where the shared key lies too."""
     about: DataNotes
     """What the images are and how they are scored, in words."""
+    no_image: Scores
+    """What the training label maps score on the val images, without a look at one."""
 
 
 def prepare(
@@ -97,8 +109,9 @@ def prepare(
         note_resumed(config, folder)
     save_identity(folder.path, identity)
     save_initial(config, folder, classes, models, vault_dir)
+    no_image = _without_image(config, folder, nodes, classes, num_workers, progress)
     return Experiment(
-        config, folder, dataset, partition, classes, place, len(nodes), vault_dir, about
+        config, folder, dataset, partition, classes, place, len(nodes), vault_dir, about, no_image
     )
 
 
@@ -186,6 +199,28 @@ def _check_cities(dataset: Dataset) -> None:
 def _without_reserved(images: Sequence[Scene], data: DataConfig) -> tuple[Scene, ...]:
     reserved = reserved_scene(images, data)
     return tuple(scene for scene in images if scene != reserved)
+
+
+def _without_image(
+    config: Config,
+    folder: RunFolder,
+    nodes: Sequence[Node],
+    classes: ClassTable,
+    num_workers: int,
+    progress: StepProgress,
+) -> Scores:
+    """Have the answer without an image in the run folder, and score it as arms are scored."""
+    size, policy = config.data.image_size, config.data.fit
+    answer = load_answer(folder.path, classes.num_classes)
+    if answer is None:
+        look = partial(progress.update, "counting training label maps")
+        train = [scene for node in nodes for scene in node.train]
+        maps = label_maps_of(train, lambda m: fit_labels(m, size, policy), num_workers, look)
+        answer = majority(maps, classes.num_classes)
+        save_answer(folder.path, answer)
+    val = [scene for node in nodes if node.role == "val" for scene in node.heldout]
+    maps = label_maps_of(val, lambda m: labels_for_scoring(m, size, policy), num_workers)
+    return score(counts_without_image(answer, maps, classes.num_classes))
 
 
 def _assignments(

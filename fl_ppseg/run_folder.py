@@ -1,6 +1,7 @@
 """A run's folder: config, partition, results, checkpoints; atomic, readable at any time.
 
 config.yaml  partition.json  log.txt  results.jsonl  summary.json  report.html  figures/
+no_image.png                                         (simulations: see fl_ppseg.no_image)
 progress.jsonl                                       (deployed runs: events of the live view)
 <arm>/seed_<s>/round_<nnnn>.safetensors + .json      (rotated, hashed)
 <arm>/seed_<s>/releases.txt                          (private runs: a round a line)
@@ -102,12 +103,16 @@ class RunFolder:
             return {}
 
     def save(self, checkpoint: Checkpoint, keep: int) -> None:
-        """Write a checkpoint; of the others of its arm and seed only the newest `keep - 1` stay."""
+        """Write a checkpoint; of its arm and seed the newest `keep` stay, and that of round 0.
+
+        What training starts from is what any later score is held against.
+        """
         stem = self._stem(checkpoint.description["arm"], checkpoint.description["seed"])
         stem.mkdir(parents=True, exist_ok=True)
         path = stem / f"round_{checkpoint.round:04d}.safetensors"
         write_checkpoint(path, checkpoint)
-        others = [old for old in _descriptions(stem) if old != path.with_suffix(".json")]
+        found = [old for old in _descriptions(stem) if round_of(old)]
+        others = [old for old in found if old != path.with_suffix(".json")]
         for old in others[: max(0, len(others) - keep + 1)]:
             _remove(old)
 

@@ -175,6 +175,7 @@ def _summarise(
         seconds,
         peak_mb,
         trials,
+        experiment.no_image,
     ) | {"notes": list(experiment.about.notes)}
 
 

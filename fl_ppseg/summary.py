@@ -6,8 +6,14 @@ scored, which are those that all val cities answered, and over seeds.
 `own_mIoU` pools the held-out counts of all training cities, each scored by the model that it uses:
 the common one, or in `local-only` its own. So it is of the same images in every arm.
 
+`start_mIoU` is of round 0, the weights that training starts from, under the arm's own protection;
+`gain` is what training added to it. `no_image` is what the training label maps score without a look
+at any image, null where nobody has them all.
+
 `ratio_to_plain` is the mean of the ratios of mIoU taken seed by seed, `ratio_ci95` its 95 %
 Student interval: null with fewer than two seeds, as the sample standard deviations `<score>_std`.
+`of_plain_above_no_image` is so of (arm - no image) / (plain - no image): null where plain is not
+above it in every seed.
 """
 
 import math
@@ -16,14 +22,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fl_ppseg.evaluation import Scores
-from fl_ppseg.intervals import deviation, paired_ratios, t_interval
+from fl_ppseg.intervals import deviation, paired_above, paired_ratios, t_interval
 from fl_ppseg.run_folder import Line
 from fl_ppseg.scores import mean, pooled_scores, round_scores
 
 Summary = dict[str, Any]
 KeyTrials = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Arm -> `right`, `wrong`, `none` -> score by name, in percent."""
-SCHEMA = 1
+SCHEMA = 2
+"""2: with what is scored without an image and at the start."""
+HOW_TO_RENEW = "python -m fl_ppseg.simulate --out RUN --resume writes it anew from results.jsonl"
 
 
 def summarise(
@@ -34,6 +42,7 @@ def summarise(
     total_seconds: float,
     peak_rss_mb: float | None,
     key_trials: KeyTrials | None = None,
+    no_image: Scores | None = None,
 ) -> Summary:
     """The summary of a run.
 
@@ -47,6 +56,7 @@ def summarise(
             machines.
         key_trials: Scores of queries under the right key, a wrong one and none, for the arms with
             a shared key; other arms have no `key_trials`.
+        no_image: Scores of the answer without an image; None where nobody has all label maps.
     """
     by_arm: dict[str, list[Line]] = defaultdict(list)
     for line in lines:
@@ -54,14 +64,17 @@ def summarise(
     shown = {
         arm: _summarise_arm(by_arm[arm], class_names, last_rounds)
         for arm in arms
-        if any(_is_scored(line) for line in by_arm[arm])
+        if any(_is_scored(line) and line["round"] for line in by_arm[arm])
     }
     base = _by_seed(shown["plain"]) if "plain" in shown else {}
+    floor = None if no_image is None else mean([no_image.mIoU])
     trials = key_trials or {}
     return {
         "schema": SCHEMA,
+        "no_image": _without_image(no_image),
         "arms": {
-            arm: _compared(entry, base) | _tried(trials.get(arm)) for arm, entry in shown.items()
+            arm: _compared(entry, base, floor) | _tried(trials.get(arm))
+            for arm, entry in shown.items()
         },
         "total_seconds": round(total_seconds, 1),
         "peak_rss_mb": None if peak_rss_mb is None else round(peak_rss_mb),
@@ -72,14 +85,17 @@ def _summarise_arm(lines: list[Line], names: Sequence[str], last_rounds: int) ->
     rounds = _last_rounds(lines, last_rounds)
     val = [_of_role(round_, "val") for round_ in rounds]
     both = [_of_role(round_, "val", "heldout") for round_ in rounds]
+    starts = _starts(lines)
     per_seed = [
-        {"seed": seed} | _seed_scores([r for r in rounds if r[0]["seed"] == seed])
+        {"seed": seed} | _with_gain(_seed_scores(own), starts.get(seed))
         for seed in sorted({round_[0]["seed"] for round_ in rounds})
+        if (own := [r for r in rounds if r[0]["seed"] == seed])
     ]
-    columns = {key: [entry[key] for entry in per_seed] for key in (*_SCORES, "own_mIoU")}
+    columns = {key: [entry[key] for entry in per_seed] for key in _COLUMNS}
     return {
         **{key: mean(values) for key, values in columns.items()},
         **{f"{key}_std": _deviation(values) for key, values in columns.items()},
+        "gain_ci95": _interval(columns["gain"]),
         "per_class_iou": _per_class(val, names),
         "per_city_mIoU": _per_city(both),
         "per_seed": per_seed,
@@ -91,6 +107,7 @@ def _summarise_arm(lines: list[Line], names: Sequence[str], last_rounds: int) ->
 
 
 _SCORES = ("aAcc", "mIoU", "mAcc")
+_COLUMNS = (*_SCORES, "own_mIoU", "start_mIoU", "gain")
 
 
 def _is_scored(line: Line) -> bool:
@@ -98,15 +115,33 @@ def _is_scored(line: Line) -> bool:
 
 
 def _last_rounds(lines: Iterable[Line], number: int) -> list[list[Line]]:
-    """The lines of each of the last scored rounds of each seed, a list a round."""
+    """The lines of each of the last scored rounds of each seed, a list a round; never round 0."""
     by_seed: dict[int, dict[int, list[Line]]] = defaultdict(lambda: defaultdict(list))
     for line in lines:
-        by_seed[line["seed"]][line["round"]].append(line)
+        if line["round"]:
+            by_seed[line["seed"]][line["round"]].append(line)
     scored = [
         [own for _, own in sorted(rounds.items()) if any(map(_is_scored, own))]
         for rounds in by_seed.values()
     ]
     return [own for rounds in scored for own in rounds[-number:]]
+
+
+def _starts(lines: Iterable[Line]) -> dict[int, float | None]:
+    """mIoU of round 0 by seed, where all val cities scored it."""
+    by_seed: dict[int, list[Line]] = defaultdict(list)
+    for line in lines:
+        if line["round"] == 0 and _is_scored(line):
+            by_seed[line["seed"]].append(line)
+    return {
+        seed: mean(s.mIoU for s in _known([round_scores(own)])) for seed, own in by_seed.items()
+    }
+
+
+def _with_gain(scores: dict[str, float | None], start: float | None) -> dict[str, float | None]:
+    end = scores["mIoU"]
+    gain = None if end is None or start is None else end - start
+    return scores | {"start_mIoU": start, "gain": gain}
 
 
 def _of_role(lines: Iterable[Line], *roles: str) -> list[Line]:
@@ -150,16 +185,34 @@ def _by_seed(entry: Summary) -> dict[int, float | None]:
     return {own["seed"]: own["mIoU"] for own in entry["per_seed"]}
 
 
-def _compared(entry: Summary, base: Mapping[int, float | None]) -> Summary:
+def _compared(entry: Summary, base: Mapping[int, float | None], no_image: float | None) -> Summary:
     """The entry with its ratios to the mIoU of plain, seed by seed and together."""
     ratios = paired_ratios(_by_seed(entry), base)
-    per_seed = [own | {"ratio_to_plain": ratios.get(own["seed"])} for own in entry["per_seed"]]
-    interval = t_interval(list(ratios.values()))
+    above = paired_above(_by_seed(entry), base, no_image)
+    per_seed = [
+        own
+        | {"ratio_to_plain": ratios.get(own["seed"])}
+        | {"of_plain_above_no_image": above.get(own["seed"])}
+        for own in entry["per_seed"]
+    ]
     return entry | {
         "per_seed": per_seed,
         "ratio_to_plain": mean(ratios.values()),
-        "ratio_ci95": None if interval is None else list(interval),
+        "ratio_ci95": _interval(ratios.values()),
+        "of_plain_above_no_image": mean(above.values()),
+        "of_plain_above_no_image_ci95": _interval(above.values()),
     }
+
+
+def _interval(values: Iterable[float | None]) -> list[float] | None:
+    found = t_interval([value for value in values if value is not None])
+    return None if found is None else list(found)
+
+
+def _without_image(scores: Scores | None) -> Summary | None:
+    if scores is None:
+        return None
+    return {key: mean([getattr(scores, key)]) for key in ("mIoU", "aAcc")}
 
 
 def _tried(trials: Mapping[str, Mapping[str, float]] | None) -> Summary:

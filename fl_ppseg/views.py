@@ -66,13 +66,15 @@ def fit(image: Pixels, labels: Pixels, image_size: Size, policy: SizePolicy) -> 
         policy: ``resize`` scales both axes to fit (bilinear with antialias; labels: nearest);
             ``crop`` cuts the centre, padded where the image is smaller (grey; labels: 255).
     """
-    scaled = _base_size(labels.shape, image_size, policy)
-    offset = ((scaled[0] - image_size[0]) // 2, (scaled[1] - image_size[1]) // 2)
-    window = Window(scaled, offset, image_size)
-    return _to_view(
-        _pad(_cut_image(_to_picture(image), window), window, GREY),
-        _cut_labels(Image.fromarray(labels), window),
-    )
+    window = _middle(labels.shape, image_size, policy)
+    picture = _pad(_cut_image(_to_picture(image), window), window, GREY)
+    return _to_view(picture, _cut_labels(Image.fromarray(labels), window))
+
+
+def fit_labels(labels: Pixels, image_size: Size, policy: SizePolicy) -> Pixels:
+    """(H, W) uint8 trainIds -> (h, w), the label map of :func:`fit` without its image."""
+    window = _middle(labels.shape, image_size, policy)
+    return np.array(_cut_labels(Image.fromarray(labels), window))
 
 
 def fit_for_scoring(image: Pixels, labels: Pixels, image_size: Size, policy: SizePolicy) -> View:
@@ -87,8 +89,13 @@ def fit_for_scoring(image: Pixels, labels: Pixels, image_size: Size, policy: Siz
         image_size: (height, width) of the fitted image.
         policy: As for :func:`fit`.
     """
-    fitted, window = fit(image, labels, image_size, policy)
-    return fitted, {"resize": labels, "crop": window}[policy]
+    fitted, _ = fit(image, labels, image_size, policy)
+    return fitted, labels_for_scoring(labels, image_size, policy)
+
+
+def labels_for_scoring(labels: Pixels, image_size: Size, policy: SizePolicy) -> Pixels:
+    """The labels of :func:`fit_for_scoring`, without the image."""
+    return {"resize": labels, "crop": fit_labels(labels, image_size, policy)}[policy]
 
 
 def scored_size(size: Size, image_size: Size, policy: SizePolicy) -> Size:
@@ -187,6 +194,13 @@ def _base_size(size: tuple[int, ...], image_size: Size, policy: SizePolicy) -> S
     """Size of the whole image at scale 1 of the policy."""
     sizes: dict[SizePolicy, Size] = {"resize": image_size, "crop": (size[0], size[1])}
     return sizes[policy]
+
+
+def _middle(size: tuple[int, ...], image_size: Size, policy: SizePolicy) -> Window:
+    """The window of an image that is fitted."""
+    scaled = _base_size(size, image_size, policy)
+    offset = ((scaled[0] - image_size[0]) // 2, (scaled[1] - image_size[1]) // 2)
+    return Window(scaled, offset, image_size)
 
 
 def _draw_offset(scaled: Size, image_size: Size, rng: np.random.Generator) -> Size:

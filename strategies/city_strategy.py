@@ -23,7 +23,6 @@ from fl_ppseg.setr.names import withheld
 from strategies.aggregation import capped, check_update
 from strategies.aggregators import aggregator_of
 from strategies.arm_run import ArmRun
-from strategies.claims import ClaimError
 from strategies.gathering import Gathering
 from strategies.norms import NormRule
 from strategies.roster import Member
@@ -98,13 +97,7 @@ class CityStrategy(Strategy):
         Raises:
             RunError: If the arm ends and none of its last rounds has scores.
         """
-        for ask, reply in self.gathering.answers(replies, ()):
-            try:
-                self.run.claims.check_scoring(ask.member.city, reply)
-            except ClaimError as error:
-                self.log.fail(ask, str(error))
-                continue
-            self.log.accept(ask, reply)
+        self.gathering.score(replies)
         if self._is_evaluated():
             self.log.check_scored(self.run.num_val)
         scores = self.log.scores()
@@ -265,7 +258,7 @@ class CityStrategy(Strategy):
         federation = self.run.federation
         if self.log.round < federation.num_rounds:
             return
-        first = federation.num_rounds - federation.last_rounds + 1
+        first = max(1, federation.num_rounds - federation.last_rounds + 1)
         if not any(
             line["role"] == "val" and line["round"] >= first and line["confusion"] is not None
             for line in [*lines, *self._own_lines()]

@@ -16,6 +16,7 @@ from flwr.serverapp import Grid
 from fl_ppseg.errors import RunError
 from fl_ppseg.messages import Reply
 from strategies.arm_run import ArmRun
+from strategies.claims import ClaimError
 from strategies.comebacks import Comebacks
 from strategies.exchange import collect, repeated, requests
 from strategies.grid import Replies
@@ -76,6 +77,16 @@ class Gathering:
             f"arm {self._run.request.arm}, round {self._log.round}: {self._so_far()}{tries} "
             f"({self._log.why()})"
         )
+
+    def score(self, replies: Iterable[Message]) -> None:
+        """Write down the counts of an evaluation, as far as they fit what their cities said."""
+        for ask, reply in self.answers(replies, ()):
+            try:
+                self._run.claims.check_scoring(ask.member.city, reply)
+            except ClaimError as error:
+                self._log.fail(ask, str(error))
+                continue
+            self._log.accept(ask, reply)
 
     def _num_missing(self) -> int:
         return self._wanted() - self._log.num_trained

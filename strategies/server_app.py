@@ -29,6 +29,7 @@ from strategies.grid import LazyGrid, StoppedError
 from strategies.local_only import LocalOnlyStrategy
 from strategies.resuming import tell_of_earlier
 from strategies.roll_call import RollCall
+from strategies.start import score_start
 from strategies.submitted import expected_roles, submission
 
 logger = logging.getLogger(__name__)
@@ -121,6 +122,8 @@ class Federation:
         kind = LocalOnlyStrategy if training == "local-only" else CityStrategy
         strategy = kind(run, self.folder, self.observer, start)
         self.observer.arm_started(arm, seed)
+        if not start.round:
+            score_start(run, self.folder, self.observer, start.arrays, grid)
         strategy.start(
             grid,
             pack_arrays(start.arrays),

@@ -241,7 +241,7 @@ def results(folder: Path) -> list[dict[str, Any]]:
 
 
 class Interrupting(SilentObserver):
-    """Ends the run at the end of one of its rounds."""
+    """Ends the run at the end of one of its rounds, of which the start is the first."""
 
     def __init__(self, error: BaseException, count: int) -> None:
         self.error, self.left = error, count
@@ -260,7 +260,7 @@ def test_each_cell_is_an_ordinary_run_and_a_row_of_the_table(
     assert (status, err) == (0, "")
     lines = [line.split() for line in printed.splitlines()]
     assert [line[0] for line in lines if line and line[0] in NAMES] == NAMES
-    rows = [line for line in lines if line[:1] == ["plain"]]
+    rows = [line for line in lines if line[:1] == ["plain"] and line[1:]]
     table = json.loads((out / "cells.json").read_text("utf-8"))
     assert list(table["cells"]) == NAMES
     for name, row in zip(NAMES, rows, strict=True):
@@ -272,6 +272,9 @@ def test_each_cell_is_an_ordinary_run_and_a_row_of_the_table(
         plain = json.loads(folder.summary.read_text("utf-8"))["arms"]["plain"]
         assert table["cells"][name]["arms"]["plain"]["mIoU"]["mean"] == plain["mIoU"]
         assert row[2] == f"{plain['mIoU']:.2f}"
+        assert row[5] == f"{plain['gain']:+.1f}"
+        assert table["cells"][name]["arms"]["plain"]["gain"]["mean"] == plain["gain"]
+        assert table["cells"][name]["no_image"]["mIoU"] > 0
 
     alone = small.settings(scenes, arms=["plain"], model={"decoder": "pup"})
     (tmp_path / "alone.yaml").write_text(yaml.safe_dump(alone))
@@ -285,7 +288,7 @@ def test_each_cell_is_an_ordinary_run_and_a_row_of_the_table(
     ("count", "error", "said", "finished"),
     [
         (1, KeyboardInterrupt(), "interrupted; ", []),
-        (3, RunError("no more"), "cell pup: no more", ["naive"]),
+        (4, RunError("no more"), "cell pup: no more", ["naive"]),
     ],
 )
 def test_a_comparison_stopped_inside_a_cell_goes_on_to_the_same_bits(
@@ -313,6 +316,23 @@ def test_a_comparison_stopped_inside_a_cell_goes_on_to_the_same_bits(
         file = f"{name}/plain/seed_0/round_0002.safetensors"
         assert (broken / file).read_bytes() == (whole / file).read_bytes()
     assert (broken / "cells.json").read_bytes() == (whole / "cells.json").read_bytes()
+
+
+@pytest.mark.usefixtures("bare_reports")
+def test_a_finished_cell_of_an_earlier_version_is_summed_up_anew_and_not_trained(
+    tmp_path: Path, compare: Simulate
+) -> None:
+    out = tmp_path / "out"
+    assert compare("--quiet", "--out", str(out))[0] == 0
+    file = out / "naive" / "summary.json"
+    whole = json.loads(file.read_text("utf-8"))
+    old = {k: v for k, v in whole.items() if k != "no_image"} | {"schema": 1}
+    file.write_text(json.dumps(old))
+    before = (out / "naive" / "results.jsonl").read_bytes()
+    assert compare("--quiet", "--resume", "--out", str(out))[0] == 0
+    found = json.loads(file.read_text("utf-8"))
+    assert (found["schema"], found["no_image"]) == (2, whole["no_image"])
+    assert (out / "naive" / "results.jsonl").read_bytes() == before
 
 
 @pytest.mark.usefixtures("bare_reports")

@@ -130,7 +130,7 @@ def test_over_arms_a_val_city_keeps_its_label_maps_and_strangers_stay_out(tmp_pa
     assert {city for _, _, city in fake.asked} == {"aachen", "bochum", "lindau", "munster"}
     assert any("bremen is no city of this run" in line for line in observer.messages)
     rounds = [line for line in run.lines() if line["role"] == "round"]
-    assert [line["rejected"] for line in rounds if line["arm"] == "plain"] == [[], []]
+    assert [line["rejected"] for line in rounds if line["arm"] == "plain"] == [[], [], []]
     scored = [x for x in run.lines() if x["role"] == "val" and x["arm"] == "per-image"]
     assert all(line["confusion"] is None for line in scored)  # no score of a part of the cities
 

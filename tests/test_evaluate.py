@@ -12,9 +12,11 @@ import small_federation
 from PIL import Image
 
 from fl_ppseg import evaluation
+from fl_ppseg.classes import load_class_table
 from fl_ppseg.command_line import run
+from fl_ppseg.dataset import open_dataset
 from fl_ppseg.evaluate import main
-from fl_ppseg.evaluation import evaluate, score
+from fl_ppseg.evaluation import Scores, evaluate, score
 from fl_ppseg.run_folder import RunFolder
 
 ARMS = [
@@ -153,9 +155,9 @@ def test_each_evaluation_makes_keys_of_its_own_unless_owners_share_one(
     for _ in range(2):
         scores_of(capsys, finished, arm, scenes, *options)
     first, second = seen[: len(seen) // 2], seen[len(seen) // 2 :]
-    assert len(first) == len(second) == 4
+    assert len(first) == len(second) == 8  # four images, at the end and at the start
     equal = [np.array_equal(a, b) for a, b in zip(first, second, strict=True)]
-    assert equal == [not differ] * 4
+    assert equal == [not differ] * 8
 
 
 def _noted(samples: Iterator[tuple[Any, Any]], seen: list[Any]) -> Iterator[tuple[Any, Any]]:
@@ -168,8 +170,45 @@ def test_table_names_each_city(
     finished: RunFolder, scenes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(main, [checkpoint_of(finished, "plain"), "--data-root", str(scenes)]) == 0
-    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert rows == ["city", "lindau", "munster", "all"]
+    rows = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert rows == ["city", "lindau", "munster", "all", "all: start", "all: no image"]
+
+
+def test_start_and_no_image_stand_beside_the_score_and_equal_those_of_the_run(
+    finished: RunFolder, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = scores_of(capsys, finished, "per-image-invariant", scenes)
+    (total,) = totals(finished, "per-image-invariant", 0)
+    assert found["start"]["mIoU"] == pytest.approx(score(total).mIoU, abs=0.01)
+    assert found["start"] != found["all"]
+    assert found["no_image"]["mIoU"] == pytest.approx(prior_of(finished, scenes).mIoU, abs=0.01)
+    alone = tmp_path / "round_0002.safetensors"
+    for suffix in (".safetensors", ".json"):
+        source = Path(checkpoint_of(finished, "plain")).with_suffix(suffix)
+        alone.with_suffix(suffix).write_bytes(source.read_bytes())
+    assert run(main, [str(alone), "--data-root", str(scenes), "--json", "--quiet"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["start"] is None and found["no_image"] is None
+
+
+def totals(folder: RunFolder, arm: str, *rounds: int) -> list[Any]:
+    """Counts over the val cities, a matrix a round."""
+    val = [x for x in folder.lines() if (x["arm"], x["role"]) == (arm, "val")]
+    return [np.sum([x["confusion"] for x in val if x["round"] == k], axis=0) for k in rounds]
+
+
+def prior_of(folder: RunFolder, scenes: Path) -> Scores:
+    """Pixel by pixel, with no code of ours but the score: label maps of the model's own size."""
+    answer = np.array(Image.open(folder.path / "no_image.png"))
+    counts = np.zeros((19, 19), np.int64)
+    dataset = open_dataset(scenes, load_class_table("cityscapes"), ("val",))
+    for scene in (scene for city in dataset.split("val").values() for scene in city):
+        labels = scene.load()[1]
+        assert labels.shape == answer.shape
+        for truth, guess in zip(labels.ravel(), answer.ravel(), strict=True):
+            if truth != 255:
+                counts[truth, guess] += 1
+    return score(counts)
 
 
 def test_bad_input_is_one_line(

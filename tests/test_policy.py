@@ -179,7 +179,6 @@ ASKED = {
     "many rounds": ({"num_rounds": 10**6, "round": 4}, "agreed to another number of rounds"),
     "a late round": ({"round": 10**6}, "there is no round 1000000 of 4"),
     "a round before all": ({"round": -5}, "there is no round -5 of 4"),
-    "round 0": ({"round": 0}, "there is no round 0 of 4"),
     "the round after the last": ({"round": 5}, "there is no round 5 of 4"),
 }
 """What a coordinator asked for that read label maps, or could have: in words, and how it ends."""
@@ -196,6 +195,12 @@ def test_what_was_not_agreed_is_refused_in_training_and_evaluation(
     assert permit(own, request(task=task, round=4)).shards == SHARDS
     with pytest.raises(RefusedError, match=reason):
         permit(own, request(task=task, **asked))
+
+
+def test_what_training_starts_from_is_scored_and_not_trained_on() -> None:
+    assert permit(policy(), request(task="evaluate", round=0)).shards == SHARDS
+    with pytest.raises(RefusedError, match="there is no round 0 of 4"):
+        permit(policy(), request(task="train", round=0))
 
 
 def test_where_the_weights_come_from_is_no_part_of_the_model() -> None:

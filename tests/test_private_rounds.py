@@ -213,7 +213,7 @@ def test_the_owner_s_policy_demands_noise_whatever_is_asked(scenes: Path, tmp_pa
     experiment = small.prepared(settings, tmp_path)
     path = policy_path(experiment.nodes, 0)
     policy = load_policy(path)
-    budget = epsilon(4, 1.0, 1e-5) + 1e-6  # two rounds: an update and an evaluation in each
+    budget = epsilon(5, 1.0, 1e-5) + 1e-6  # the start's evaluation, and two answers a round
     privacy = demand(max_epsilon=budget)
     save_policy(policy.model_copy(update={"privacy": privacy}), path)
     assert load_policy(path).privacy == privacy
@@ -223,10 +223,10 @@ def test_the_owner_s_policy_demands_noise_whatever_is_asked(scenes: Path, tmp_pa
     trained = [(x["round"], x["city"]) for x in folder.lines() if x["role"] == "train"]
     assert trained == [(k, c) for k in (1, 2, 3) for c in TRAIN if (k, c) != (3, policy.city)]
     rejected = [line["rejected"] for line in folder.lines() if line["role"] == "round"]
-    assert rejected[:2] == [[], []]
-    assert ["privacy budget is spent after 4 answers" in why for why in rejected[2]] == [True] * 2
+    assert rejected[:3] == [[], [], []]
+    assert ["privacy budget is spent after 5 answers" in why for why in rejected[3]] == [True] * 2
     entries = read_ledger(state_path(experiment.nodes, 0) / LEDGER)
-    assert [(e.round, e.task) for e in entries] == [
+    assert [(e.round, e.task) for e in entries] == [(0, "evaluate")] + [
         (k, task) for k in (1, 2) for task in ("train", "evaluate")
     ]
     assert all(entry.is_release for entry in entries)

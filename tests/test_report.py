@@ -43,7 +43,7 @@ def arm(miou, plain=None, per_seed=None, **other):
 
 def summary(**arms):
     named = {name.replace("_", "-"): values for name, values in arms.items()}
-    return {"schema": 1, "arms": named, "total_seconds": 312.4, "peak_rss_mb": 3820.0}
+    return {"schema": 2, "arms": named, "total_seconds": 312.4, "peak_rss_mb": 3820.0}
 
 
 def lines(arms, seeds=(0,)):
@@ -256,26 +256,102 @@ def test_tables_hold_means_and_sample_deviations():
     assert max(map(len, stream.getvalue().splitlines())) <= 80
 
 
-def test_terminal_table_cuts_no_number():
-    spreads = {"aAcc_std": 0.0, "mIoU_std": 2.83, "mAcc_std": 0.0}
-    values = arm(32.0, 32.0, bytes_up=2_400_000_000, bytes_down=5_400_000_000, **spreads)
-    given_summary = summary(**{"plain": values, "plain-frozen-embedding": values})
+def terminal(given_summary, width=80):
     stream = io.StringIO()
-    Console(file=stream, width=80).print(comparison_table(given_summary))
-    rows = [line for line in stream.getvalue().splitlines() if line.startswith(" plain")]
+    Console(file=stream, width=width).print(comparison_table(given_summary))
+    return stream.getvalue().splitlines()
+
+
+CLIMBED = {"start_mIoU": 20.0, "gain": 12.0, "of_plain_above_no_image": 1.0}
+BIG = {"bytes_up": 2_400_000_000, "bytes_down": 5_400_000_000}
+PRIOR = {"no_image": {"mIoU": 11.74, "aAcc": 52.71}}
+
+
+def test_terminal_table_cuts_no_number():
+    values = arm(32.0, 32.0, **BIG, **CLIMBED)
+    given_summary = summary(**{"plain": values, "plain-frozen-embedding": values}) | PRIOR
+    lines = terminal(given_summary)
+    assert max(map(len, lines)) <= 80
+    rows = [line for line in lines if line.startswith(" plain")]
     assert len(rows) == 2
     for row in rows:
         assert row.split()[1:] == [
-            "72.0±0.0", "32.0±2.8", "41.0±0.0", "33.0", "1.000", "61.2", "2,400", "5,400",
+            "72.0", "32.0", "41.0", "33.0", "20.0", "+12.0", "1.000", "1.000", "61.2", "2,400",
+            "5,400",
         ]  # fmt: skip
+    (prior,) = [line for line in lines if line.startswith(" no image")]
+    assert prior.split()[2:] == ["52.7", "11.7", *"–" * 9]
+
+
+def test_terminal_tables_of_several_seeds_cut_no_number():
+    """Costs have a table of their own, for numbers with their spread leave no room beside them."""
+    spreads = {f"{key}_std": 2.83 for key in ("aAcc", "mIoU", "mAcc", "own_mIoU", "gain")}
+    ends = {"ratio_ci95": [0.9, 1.1], "of_plain_above_no_image_ci95": [0.8, 1.2]}
+    seeds = [{"seed": 0}, {"seed": 1}]
+    values = arm(32.0, 32.0, seeds, start_mIoU_std=0.0, **BIG, **CLIMBED, **spreads, **ends)
+    arms = {"plain": values, "plain-frozen-embedding": values, "per-image-invariant": values}
+    lines = terminal(summary(**arms) | PRIOR)
+    assert max(map(len, lines)) <= 80
+    rows = [line.split()[1:] for line in lines if line.startswith(" per-image")]
+    assert rows[0] == [
+        "72.0±2.8", "32.0±2.8", "41.0±2.8", "33.0±2.8", "20.0", "+12.0±2.8", "1.000", "1.000",
+    ]  # fmt: skip
+    assert rows[1] == ["1.000", "0.900–1.100", "1.000", "0.800–1.200"]
+    assert rows[2] == ["61.2", "2,400", "5,400"]
 
 
 def test_plain_table_is_aligned():
     *rows, _ = comparison_text(THREE).splitlines()
     assert len({len(row) for row in rows}) == 1
     assert rows[2].split() == [
-        "per-client", "62.3", "22.2", "31.2", "23.2", "0.708", "61.2", "12.3", "56.8",
+        "per-client", "62.3", "22.2", "31.2", "23.2", "–", "–", "0.708", "61.2", "12.3", "56.8",
     ]  # fmt: skip
+
+
+def told_of(prior=None, **changes):
+    values = arm(32.0, 32.0, **(CLIMBED | changes))
+    return " ".join(findings(summary(plain=values) | {"no_image": prior}, CONFIG, floor=3.0))
+
+
+@pytest.mark.parametrize(
+    ("gain", "interval", "nothing"),
+    [
+        (12.0, None, False),
+        (0.99, None, True),  # one seed: less than a point
+        (-3.0, None, True),
+        (3.0, [0.1, 5.9], False),
+        (3.0, [-0.1, 6.1], True),  # seeds disagree about its sign
+        (0.2, [0.1, 0.3], True),  # real, and nothing
+        (None, None, False),  # no start was scored
+    ],
+)
+def test_a_run_that_taught_the_model_nothing_says_so(gain, interval, nothing):
+    told = told_of(gain=gain, gain_ci95=interval)
+    assert ("This run taught the model nothing" in told) == nothing
+    if nothing:
+        assert f"a gain of {gain:+.1f}" in told and "started at 20.0" in told
+
+
+def test_what_is_scored_without_an_image_is_told_in_place_of_the_commonest_class():
+    told = told_of({"mIoU": 11.74, "aAcc": 52.71})
+    assert "scores 11.7 mIoU (52.7 aAcc): plain training is 20.3 points above that." in told
+    assert "Always answering" not in told
+    told = told_of({"mIoU": 40.0, "aAcc": 52.71})
+    assert "plain training is not above that, so no arm shows that it sees anything" in told
+    for prior in (None, {"mIoU": None, "aAcc": None}):
+        assert "Always answering the commonest class would score 3.0 mIoU." in told_of(prior)
+
+
+def test_curves_begin_at_the_start():
+    zero = [x | {"round": 0} for x in lines(["plain"]) if x["role"] == "val"]
+    assert sorted(collect([*zero, *lines(["plain"])]).val_miou["plain"]) == [0, 1, 2]
+
+
+def test_the_page_has_a_row_of_no_image_and_columns_of_the_climb(tmp_path):
+    values = arm(32.0, 32.0, **CLIMBED)
+    words = Page(report(tmp_path, summary(plain=values) | PRIOR)).text
+    for text in ("no image", "52.7", "11.7", "+12.0", "of plain above no image", "20.0"):
+        assert text in words
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_nodes import TRAIN, VAL, FakeNodes, Listener, nodes
+from fake_nodes import TRAIN, VAL, FakeNodes, Listener, nodes, reply
 from fake_runs import FREE
-from flwr.app import Context, RecordDict
+from flwr.app import Context, Error, RecordDict
 
 from fl_ppseg.config import Config, dump_config
 from fl_ppseg.errors import RunError
+from fl_ppseg.messages import Reply, Request
 from fl_ppseg.progress import RunObserver
 from fl_ppseg.run_folder import Checkpoint, RunFolder
 from strategies import server_app
@@ -70,7 +71,7 @@ def test_all_arms_and_seeds_are_trained_with_one_start_in_memory_at_a_time(
 ) -> None:
     federate(folder)
     done = {(line["arm"], line["seed"], line["round"]) for line in folder.lines()}
-    assert done == {(arm, seed, k) for arm in ARMS for seed in (0, 1) for k in (1, 2)}
+    assert done == {(arm, seed, k) for arm in ARMS for seed in (0, 1) for k in (0, 1, 2)}
     assert folder.most_alive == 0
 
 
@@ -78,7 +79,51 @@ def test_a_centralised_arm_trains_in_one_place_and_is_scored_in_all(folder: RunF
     federate(folder)
     own = [line for line in folder.lines() if (line["arm"], line["seed"]) == ("centralised", 0)]
     assert [line["city"] for line in own if line["role"] == "train"] == ["aachen"] * 2
-    assert [line["city"] for line in own if line["role"] == "heldout"] == [*TRAIN] * 2
+    assert [line["city"] for line in own if line["role"] == "heldout"] == [*TRAIN] * 3
+
+
+def test_every_arm_is_scored_before_its_first_round_and_each_city_is_asked_once(
+    folder: RunFolder,
+) -> None:
+    """Cities that train alone start from the same weights: three models would be one thrice."""
+    fake = federate(folder)
+    own = [line for line in folder.lines() if line["round"] == 0]
+    for arm in ARMS:
+        for seed in (0, 1):
+            lines = [x for x in own if (x["arm"], x["seed"]) == (arm, seed)]
+            assert [x["role"] for x in lines] == ["heldout"] * 3 + ["val"] * 2 + ["round"]
+            assert all(x["confusion"] for x in lines[:-1])
+            assert not any("model" in x for x in lines)
+            assert lines[-1]["loss"] is None and lines[-1]["rejected"] == []
+    assert fake.asked[:5] == [("evaluate", 0, city) for city in (*TRAIN, *VAL)]
+    assert fake.asked[5][:2] == ("train", 1)
+
+
+def test_a_run_that_goes_on_does_not_score_its_start_again(folder: RunFolder) -> None:
+    class Killed(Listener):
+        def round_started(self, round: int) -> None:
+            if round == 1:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        federate(folder, Killed())
+    before = folder.lines()
+    assert {line["round"] for line in before} == {0}
+    fake = federate(folder)
+    assert fake.asked[0][:2] == ("train", 1)
+    assert [x for x in folder.lines() if x["round"] == 0][: len(before)] == before
+
+
+def test_a_start_without_all_val_cities_has_no_score_and_the_run_goes_on(folder: RunFolder) -> None:
+    def fails_once(asked: Request, city: str) -> Reply | Error:
+        return Error(1, "out of order") if asked.round == 0 else reply(asked, city)
+
+    observer, fake = Listener(), nodes({"munster": fails_once})
+    Federation(folder, observer, NUM_NODES).run(fake.grid)
+    own = [line for line in folder.lines() if (line["arm"], line["seed"]) == ("plain", 0)]
+    assert all(x["confusion"] is None for x in own if x["round"] == 0 and x["role"] == "val")
+    assert "round 0: val: no scores without munster" in observer.messages
+    assert any(x["confusion"] for x in own if x["round"] == 2 and x["role"] == "val")
 
 
 def test_a_run_goes_on_before_its_damaged_checkpoints_which_are_removed(folder: RunFolder) -> None:

@@ -16,10 +16,12 @@ from fl_ppseg.progress import SilentObserver
 from fl_ppseg.run_folder import Checkpoint, RunFolder
 from fl_ppseg.simulate import main
 
-SUMMARY_KEYS = {"schema", "arms", "total_seconds", "peak_rss_mb", "notes"}
+SUMMARY_KEYS = {"schema", "no_image", "arms", "total_seconds", "peak_rss_mb", "notes"}
 SCORES = {"aAcc", "mIoU", "mAcc", "own_mIoU"}
+CLIMB = {"start_mIoU", "gain", "ratio_to_plain", "of_plain_above_no_image"}
 ARM_KEYS = {
-    *SCORES, *(f"{score}_std" for score in SCORES), "ratio_to_plain", "ratio_ci95", "per_class_iou",
+    *SCORES, *CLIMB, *(f"{score}_std" for score in (*SCORES, "start_mIoU", "gain")),
+    "gain_ci95", "ratio_ci95", "of_plain_above_no_image_ci95", "per_class_iou",
     "per_city_mIoU", "per_seed", "rounds", "seconds", "bytes_up", "bytes_down",
 }  # fmt: skip
 
@@ -195,7 +197,7 @@ def test_a_run_writes_its_folder_and_prints_its_table(tmp_path: Path, simulate: 
     status, out, err = simulate("--quiet", "--arms", ",".join(arms), "--out", str(tmp_path / "o"))
     assert (status, err) == (0, "")
     rows = [line.split()[0] for line in out.splitlines() if re.search(r"\d\.\d", line)]
-    assert rows == arms
+    assert rows == ["no", *arms]  # no image
     assert str(tmp_path / "o" / "report.html") in out
 
     folder = RunFolder(tmp_path / "o")
@@ -208,11 +210,11 @@ def test_a_run_writes_its_folder_and_prints_its_table(tmp_path: Path, simulate: 
         assert entry["per_city_mIoU"].keys() >= {"aachen", "bochum", "bremen", "lindau", "munster"}
         assert len(entry["per_class_iou"]) == 19
         assert entry["rounds"] == 2
-        assert entry["per_seed"][0].keys() == {"seed", *SCORES, "ratio_to_plain"}
+        assert entry["per_seed"][0].keys() == {"seed", *SCORES, *CLIMB}
     assert summary["arms"]["plain"]["ratio_to_plain"] == 1.0
     size = sum(value.nbytes for value in small.final(folder, "plain").values())
     assert summary["arms"]["plain"]["bytes_up"] == 2 * 3 * size
-    assert summary["arms"]["plain"]["bytes_down"] == 2 * (3 + 5) * size
+    assert summary["arms"]["plain"]["bytes_down"] == (5 + 2 * (3 + 5)) * size
 
     report = folder.report.read_text("utf-8")
     assert "per-image-per-block" in report and "<svg" in report
@@ -413,7 +415,7 @@ def test_results_without_their_checkpoint_are_forgotten(tmp_path: Path, simulate
         patch.setattr(RunFolder, "save", dying)
         assert simulate(*out, arms=["plain"])[0] == 1
     cut = results(tmp_path / "o")
-    assert {line["round"] for line in cut} == {1, 2}
+    assert {line["round"] for line in cut} == {0, 1, 2}
     assert simulate("--resume", *out)[0] == 0
     assert results(tmp_path / "o") == cut
 

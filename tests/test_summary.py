@@ -1,10 +1,12 @@
 """From lines to scores, by hand: counts are summed first, means are taken last."""
 
 import json
+import math
 from typing import Any
 
 import pytest
 
+from fl_ppseg.evaluation import Scores
 from fl_ppseg.summary import summarise
 
 Line = dict[str, Any]
@@ -156,7 +158,7 @@ def test_arms_come_in_the_order_asked_and_only_where_evaluated() -> None:
     asked = ["per-client", "per-image", "plain", "local-only"]
     summary = summarise(lines, asked, NAMES, 3, 12.34, 567.8)
     assert list(summary["arms"]) == ["per-image", "plain"]
-    assert (summary["schema"], summary["total_seconds"], summary["peak_rss_mb"]) == (1, 12.3, 568)
+    assert (summary["schema"], summary["total_seconds"], summary["peak_rss_mb"]) == (2, 12.3, 568)
 
 
 def test_a_run_without_lines_has_no_arms() -> None:
@@ -213,6 +215,78 @@ def test_seeds_that_plain_lacks_have_no_ratio() -> None:
     assert arm["ratio_to_plain"] == pytest.approx(0.5)
     assert [entry["ratio_to_plain"] for entry in arm["per_seed"]] == [pytest.approx(0.5), None]
     assert arm["ratio_ci95"] is None
+
+
+def start_of(lines: list[Line]) -> list[Line]:
+    """The same lines of round 0."""
+    return [entry | {"round": 0} for entry in lines]
+
+
+def test_the_start_is_no_round_that_counts_and_the_gain_is_paired_by_seed() -> None:
+    """Gains 10, 20: mean 15, s = 7.07; the interval is 15 ± 12.706 * 5 of one degree of freedom."""
+    lines = seeds_of("plain", [right(40), right(60)])
+    starts = start_of(seeds_of("plain", [right(30), right(40)]))
+    arm = arm_of(lines + starts, last_rounds=9)
+    assert arm["mIoU"] == pytest.approx(50)
+    assert (arm["start_mIoU"], arm["gain"]) == pytest.approx((35, 15))
+    assert arm["gain_std"] == pytest.approx(50**0.5)
+    assert arm["gain_ci95"] == pytest.approx([15 - 63.53, 15 + 63.53], abs=0.01)
+    assert [entry["gain"] for entry in arm["per_seed"]] == pytest.approx([10, 20])
+    assert [entry["start_mIoU"] for entry in arm["per_seed"]] == pytest.approx([30, 40])
+
+
+def test_a_run_that_has_only_its_start_has_no_score() -> None:
+    assert summary_of(start_of([line(GOOD)]))["arms"] == {}
+
+
+def test_without_a_start_there_is_no_gain() -> None:
+    """Runs of earlier versions, or a start without all val cities."""
+    for lines in ([line(GOOD)], [line(GOOD), *start_of([line(None)])]):
+        arm = arm_of(lines)
+        assert (arm["start_mIoU"], arm["gain"], arm["gain_ci95"]) == (None, None, None)
+
+
+def above(plain: list[int], own: list[int], floor: float | None) -> dict[str, Any]:
+    """An arm's entry beside plain and what is scored without an image."""
+    lines = seeds_of("plain", [right(p) for p in plain])
+    lines += seeds_of("per-image", [right(p) for p in own])
+    prior = None if floor is None else Scores(50.0, floor, 25.0, (floor, None))
+    arms = ["plain", "per-image"]
+    summary = summarise(lines, arms, NAMES, 1, 0, 0, no_image=prior)
+    wanted = None if floor is None else {"mIoU": floor, "aAcc": 50.0}
+    assert summary["no_image"] == wanted
+    assert summary["arms"]["plain"]["of_plain_above_no_image"] in (None, 1.0)
+    found: dict[str, Any] = summary["arms"]["per-image"]
+    return found
+
+
+def test_what_is_above_no_image_is_paired_by_seed() -> None:
+    """(30 - 20) / (40 - 20) = .5 and (50 - 20) / (60 - 20) = .75; of plain .75 and .83."""
+    arm = above([40, 60], [30, 50], 20.0)
+    assert arm["of_plain_above_no_image"] == pytest.approx(0.625)
+    assert [e["of_plain_above_no_image"] for e in arm["per_seed"]] == pytest.approx([0.5, 0.75])
+    half = 12.706 * 0.125
+    expected = pytest.approx([0.625 - half, 0.625 + half], abs=1e-3)
+    assert arm["of_plain_above_no_image_ci95"] == expected
+    assert arm["ratio_to_plain"] == pytest.approx((30 / 40 + 50 / 60) / 2)
+    assert above([40], [10], 20.0)["of_plain_above_no_image"] == pytest.approx(-0.5)
+
+
+@pytest.mark.parametrize("floor", [60.0, 40.0, None, float("nan")])
+def test_where_plain_is_not_above_no_image_in_every_seed_nothing_is_said(
+    floor: float | None,
+) -> None:
+    if floor is not None and math.isnan(floor):
+        lines = seeds_of("plain", [right(40)])
+        prior = Scores(floor, floor, floor, (None, None))
+        found = summarise(lines, ["plain"], NAMES, 1, 0, 0, no_image=prior)
+        assert found["no_image"] == {"mIoU": None, "aAcc": None}
+        assert found["arms"]["plain"]["of_plain_above_no_image"] is None
+        return
+    arm = above([40, 70], [30, 60], floor)
+    assert arm["of_plain_above_no_image"] is None
+    assert arm["of_plain_above_no_image_ci95"] is None
+    assert [e["of_plain_above_no_image"] for e in arm["per_seed"]] == [None, None]
 
 
 def test_key_trials_belong_to_the_arms_that_were_tried() -> None:

@@ -36,7 +36,7 @@ def read(folder: RunFolder, status: int, seconds: float, said: list[str]) -> Out
     last = folder.path / arm / f"seed_{seed}" / f"round_{config.federation.num_rounds:04d}"
     weights = last.with_suffix(".safetensors")
     lines = folder.lines()
-    rounds = [line["seconds"] for line in lines if line["role"] == "round"]
+    rounds = [line["seconds"] for line in lines if line["role"] == "round" and line["round"]]
     return Outcome(
         status,
         seconds,

@@ -222,9 +222,9 @@ def _evaluation(terms: Terms, offer: Offer) -> str:
         return "never evaluated on the held-out images, as your floor has it"
     models = f"{terms.models} models each" if terms.models > 1 else "one model each"
     return (
-        f"evaluated after {terms.evaluations} round(s), {models}; each time leave the counts of "
-        f"all {offer.num_heldout} held-out images together, {terms.num_classes}x"
-        f"{terms.num_classes}, their mean loss and the time it took"
+        f"evaluated at the start and after {terms.evaluations - 1} round(s), {models}; each time "
+        f"leave the counts of all {offer.num_heldout} held-out images together, "
+        f"{terms.num_classes}x{terms.num_classes}, their mean loss and the time it took"
     )
 
 

@@ -89,13 +89,13 @@ def largest_elsewhere(num_train: int) -> int:
 
 
 def num_evaluations(federation: FederationConfig) -> int:
-    """Rounds that are scored: every so many, and the last ones.
+    """How often an arm is scored: at its start, after every so many rounds and after the last ones.
 
     >>> num_evaluations(FederationConfig(num_rounds=10, evaluate_every=4, last_rounds=3))
-    4
+    5
     """
     last = federation.num_rounds
-    return sum(
+    return 1 + sum(
         last - round < federation.last_rounds or round % federation.evaluate_every == 0
         for round in range(1, last + 1)
     )

@@ -6,12 +6,17 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fl_ppseg.audit.leaks_file import MOST, Name, parsed, read_bounded
+from fl_ppseg.summary import HOW_TO_RENEW, SCHEMA
 
 MAX_BYTES: Final = 64 * 2**20
 """One of a hundred arms and cities is a hundredth of this."""
 
 Percent = Annotated[float, Field(ge=0, le=100)] | None
+Points = Annotated[float, Field(ge=-100, le=100)]
 Ratio = Annotated[float, Field(ge=0, le=1e6)]
+Share = Annotated[float, Field(ge=-1e6, le=1e6)]
+"""Below 0 where an arm is below what is scored without an image."""
+Ends = tuple[float, float] | None
 Amount = Annotated[float, Field(ge=0, le=1e18)] | None
 
 
@@ -22,6 +27,11 @@ class _Read(BaseModel):
 
 
 class _Trial(_Read):
+    mIoU: Percent = None  # noqa: N815
+    aAcc: Percent = None  # noqa: N815
+
+
+class _NoImage(_Read):
     mIoU: Percent = None  # noqa: N815
     aAcc: Percent = None  # noqa: N815
 
@@ -39,8 +49,15 @@ class _Arm(_Read):
     mIoU_std: Percent = None  # noqa: N815
     mAcc_std: Percent = None  # noqa: N815
     own_mIoU_std: Percent = None  # noqa: N815
+    start_mIoU: Percent = None  # noqa: N815
+    start_mIoU_std: Percent = None  # noqa: N815
+    gain: Points | None = None
+    gain_std: Percent = None
+    gain_ci95: Ends = None
     ratio_to_plain: Ratio | None = None
-    ratio_ci95: tuple[float, float] | None = None
+    ratio_ci95: Ends = None
+    of_plain_above_no_image: Share | None = None
+    of_plain_above_no_image_ci95: Ends = None
     per_seed: Annotated[tuple[_Seed, ...], Field(max_length=MOST)] = ()
     rounds: Annotated[int, Field(ge=0, le=2**31)] | None = None
     seconds: Amount = None
@@ -51,13 +68,16 @@ class _Arm(_Read):
 
 
 class _Summary(_Read):
-    schema_: Annotated[int, Field(alias="schema")] = 1
+    schema_: Annotated[int, Field(alias="schema")]
+    no_image: _NoImage | None = None
     arms: Annotated[dict[Name, _Arm], Field(max_length=MOST)]
 
     @model_validator(mode="after")
     def _schema_is_known(self) -> "_Summary":
-        if self.schema_ != 1:
-            raise ValueError(f"a summary of schema {self.schema_}, expected 1")
+        if self.schema_ != SCHEMA:
+            raise ValueError(
+                f"a summary of schema {self.schema_}, expected {SCHEMA}; {HOW_TO_RENEW}"
+            )
         return self
 
 

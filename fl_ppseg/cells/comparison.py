@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -20,6 +21,7 @@ from fl_ppseg.progress import say
 from fl_ppseg.public_weights import check_start
 from fl_ppseg.run_folder import RunFolder, is_finished
 from fl_ppseg.setr.model import build_architecture
+from fl_ppseg.summary import SCHEMA
 
 MAX_BYTES = 64 * 2**20
 """Of the summary of a cell."""
@@ -55,7 +57,7 @@ def compare(
     """
     for number, cell in enumerate(cells, 1):
         folder = RunFolder(out / cell.name)
-        done = folder.report.exists() and is_finished(cell.config, folder)
+        done = folder.report.exists() and is_finished(cell.config, folder) and _is_current(folder)
         if not quiet:
             state = ", finished before" if done else ""
             print(f"cell {number} of {len(cells)}: {cell.name}{state}", file=sys.stderr)
@@ -74,8 +76,7 @@ def conclude(name: str, cells: Sequence[Cell], out: Path) -> None:
         cells: In the order to show.
         out: Folder of the comparison.
     """
-    files = [RunFolder(out / cell.name).summary for cell in cells]
-    summaries = [parse_json(read_text(f, MAX_BYTES), str(f), MAX_BYTES) for f in files]
+    summaries = [_summary(RunFolder(out / cell.name)) for cell in cells]
     sheet = cells_sheet(list(zip(cells, summaries, strict=True)))
     content = json.dumps({"name": name} | cells_json(sheet.rows), indent=1) + "\n"
     write_atomically(out / "cells.json", content)
@@ -83,6 +84,22 @@ def conclude(name: str, cells: Sequence[Cell], out: Path) -> None:
     console = Console()
     console.print(cells_table(sheet))
     say(console, f"reports: {out / 'index.html'}")
+
+
+def _summary(folder: RunFolder) -> dict[str, Any]:
+    """summary.json of a run.
+
+    Raises:
+        InputError: It is missing, or no JSON.
+    """
+    text = read_text(folder.summary, MAX_BYTES)
+    found: dict[str, Any] = parse_json(text, str(folder.summary), MAX_BYTES)
+    return found
+
+
+def _is_current(folder: RunFolder) -> bool:
+    """Whether this version wrote the summary; an earlier one's is written anew from the results."""
+    return folder.summary.exists() and _summary(folder).get("schema") == SCHEMA
 
 
 def _check(config: Config) -> None:

@@ -14,7 +14,7 @@ from fl_ppseg.report.rows import ArmRow, arm_rows, fixed
 from fl_ppseg.report.sheets import Column, Sheet
 from fl_ppseg.report.tables import bare_table
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 SCORES: Final = ("aAcc", "mIoU", "mAcc")
 CAPTION: Final = "scores in percent on unseen val cities; of plain: mIoU over that of `plain`"
 MIN_NAME: Final = 16
@@ -27,6 +27,8 @@ class CellRow(NamedTuple):
     cell: Cell
     measured: ArmRow
     published: Published | None
+    no_image: Mapping[str, Any] | None = None
+    """What the cell scores without an image."""
 
 
 MEASURED: tuple[Column[CellRow], ...] = (
@@ -36,6 +38,14 @@ MEASURED: tuple[Column[CellRow], ...] = (
     Column("mIoU", "Mean intersection over union, percent.", lambda r: r.measured.mIoU.text(2)),
     Column("mAcc", "Mean recall over the classes, percent.", lambda r: r.measured.mAcc.text(2)),
     Column("of plain", "mIoU over that of `plain`.", lambda row: fixed(row.measured.ratio, 3)),
+)
+GAIN = Column[CellRow](
+    "gain", "mIoU less that at the start, points.", lambda row: row.measured.gain.signed()
+)
+ABOVE = Column[CellRow](
+    "of plain above no image",
+    "The same of what both have above `no image`.",
+    lambda row: fixed(row.measured.above, 3),
 )
 PUBLISHED: tuple[Column[CellRow], ...] = (
     Column("published aAcc", "aAcc of others.", lambda r: _others(r, "aAcc", 2), published=True),
@@ -55,20 +65,24 @@ def cells_sheet(summaries: Sequence[tuple[Cell, Mapping[str, Any]]]) -> Sheet[Ce
         summaries: Each cell with the summary.json of its run.
     """
     rows = tuple(
-        CellRow(cell, row, _published(cell, row.arm))
+        CellRow(cell, row, _published(cell, row.arm), summary.get("no_image"))
         for cell, summary in summaries
         for row in arm_rows(summary)
     )
     sources = {row.published.source for row in rows if row.published is not None}
     names = sorted(f"{source.name}, {source.data}" for source in sources)
-    return Sheet((*MEASURED, *(PUBLISHED if names else ())), rows, "; ".join(names))
+    gain = (GAIN,) if any(row.measured.gain.mean is not None for row in rows) else ()
+    above = (ABOVE,) if any(row.measured.above is not None for row in rows) else ()
+    columns = (*MEASURED, *gain, *above, *(PUBLISHED if names else ()))
+    return Sheet(columns, rows, "; ".join(names))
 
 
 def cells_json(rows: Sequence[CellRow]) -> dict[str, Any]:
     """What cells.json holds: measured and published figures apart, null where there are none."""
     cells: dict[str, Any] = {}
     for row in rows:
-        entry = cells.setdefault(row.cell.name, {"settings": dict(row.cell.settings), "arms": {}})
+        start = {"settings": dict(row.cell.settings), "no_image": row.no_image, "arms": {}}
+        entry = cells.setdefault(row.cell.name, start)
         entry["arms"][row.measured.arm] = _figures(row)
     return {"schema": SCHEMA, "cells": cells}
 
@@ -76,9 +90,11 @@ def cells_json(rows: Sequence[CellRow]) -> dict[str, Any]:
 def cells_table(sheet: Sheet[CellRow]) -> Table:
     """The table that ends a comparison, for the terminal: each cell's name over its arms.
 
-    Names fold where the terminal is narrow, numbers never.
+    Names fold where the terminal is narrow, numbers never; beside published figures there is no
+    room for what the page has of gain and `no image`.
     """
-    _, _, *scores = sheet.columns
+    left_out = (GAIN, ABOVE) if sheet.source else ()
+    scores = [column for column in sheet.columns[2:] if column not in left_out]
     caption = f"{CAPTION}; publ.: {sheet.source}" if sheet.source else CAPTION
     table = bare_table(caption)
     table.add_column("cell\n  arm", overflow="fold", min_width=MIN_NAME)
@@ -117,7 +133,10 @@ def _figures(row: CellRow) -> dict[str, Any]:
     published = {name: getattr(others, name, None) for name in (*SCORES, "ratio")}
     return {
         **{score: asdict(getattr(measured, score)) for score in SCORES},
+        "start_mIoU": measured.start,
+        "gain": asdict(measured.gain),
         "ratio_to_plain": measured.ratio,
+        "of_plain_above_no_image": measured.above,
         "num_seeds": measured.num_seeds,
         "published": None if others is None else {"source": others.source.where} | published,
     }

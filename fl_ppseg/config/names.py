@@ -10,6 +10,7 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,126}")
 IN_A_RUN: Final = frozenset(
     {
         "audit", "cities.json", "cells.json", "config.yaml", "figures", "index.html", "log.txt",
+        "no_image.png",
         "partition.json", "progress.jsonl", "report.html", "results.jsonl", "summary.json",
     }
 )  # fmt: skip

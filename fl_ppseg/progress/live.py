@@ -122,7 +122,8 @@ def _bars(progress: RunProgress, now: float, width: int) -> RenderableType:
     total = progress.num_rounds
     grid.add_row("rounds", _bar(num_rounds, total, "cyan"), f"{num_rounds}/{total}", arm_left)
     done, expected = progress.num_done, progress.num_expected
-    phase = f"round {progress.round} {PHASES.get(progress.phase, progress.phase)}"
+    at_work = f"round {progress.round} {PHASES.get(progress.phase, progress.phase)}"
+    phase = at_work if progress.round else "scoring the start"
     colour = "green" if progress.phase == "train" else "magenta"
     grid.add_row("clients", _bar(done, expected, colour), f"{done}/{expected}", phase)
     return Group(grid, _city_names(progress.cities, width))

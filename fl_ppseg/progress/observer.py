@@ -37,7 +37,7 @@ class RunObserver:
         """Tells that the rounds of this arm and seed come next."""
 
     def round_started(self, round: int) -> None:
-        """Counts from 1."""
+        """Counts from 1; 0: the weights that training starts from are scored."""
 
     def replied(
         self, city: str, phase: Phase, num_done: int, num_expected: int, loss: float | None
@@ -168,12 +168,13 @@ def _round_line(
     job = progress.current
     name = job.arm if job else ""
     seed = f" seed {job.seed}" if job and len(progress.seeds) > 1 else ""
-    parts = [f"{name}{seed} round {number}/{progress.num_rounds}"]
+    where = f"round {number}/{progress.num_rounds}" if number else "start"
+    parts = [f"{name}{seed} {where}"]
     if train_loss is not None and math.isfinite(train_loss):
         parts.append(f"loss {train_loss:.3f}")
     if scores is not None:
         parts.append(f"mIoU {scores.mIoU:.1f} aAcc {scores.aAcc:.1f} mAcc {scores.mAcc:.1f}")
-    if job:
+    if job and number:
         parts.append(f"{job.round_seconds[-1]:.1f} s")
     left = progress.seconds_left(now)
     if left and left[1] > 0:

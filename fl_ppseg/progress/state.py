@@ -26,7 +26,10 @@ class ScoresLike(Protocol):
 
 @dataclass
 class JobProgress:
-    """One arm with one seed. `round_seconds[0]` holds the setting-up too, so it stands apart."""
+    """One arm with one seed. `round_seconds[0]` holds the setting-up too, so it stands apart.
+
+    `mious` begin with the start's, where that was scored; it counts as no round.
+    """
 
     arm: str
     seed: int
@@ -110,7 +113,8 @@ class RunProgress:
         if job is None:
             return
         self.round = number
-        job.round_seconds.append(now - job.round_began_at())
+        if number:
+            job.round_seconds.append(now - job.round_began_at())
         if train_loss is not None:
             job.losses.append(train_loss)
         if scores is not None:

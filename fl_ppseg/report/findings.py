@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fl_ppseg.report.arms import ArmText, arm_texts
-from fl_ppseg.report.rows import PLAIN, ArmRow, KeyRow, arm_rows, key_rows
+from fl_ppseg.report.rows import PLAIN, ArmRow, KeyRow, arm_rows, fixed, key_rows, no_image_row
 
 if TYPE_CHECKING:
     from fl_ppseg.report.audited import Audited
@@ -84,7 +84,8 @@ def findings(
     Args:
         summary: As in summary.json.
         config: The run's config.
-        floor: mIoU in percent of always answering the commonest class; None if unknown.
+        floor: mIoU in percent of always answering the commonest class; None if unknown. Told where
+            the summary has no answer without an image.
         audited: An audit of the run; None: no attack was run.
     """
     rows = arm_rows(summary)
@@ -99,7 +100,7 @@ def findings(
         *(_told(row, plain, texts[row.arm], audited) for row in alone),
         *_told_together(together, plain, texts, audited),
         *_keys(key_rows(summary)),
-        *_cautions(rows, plain, floor),
+        *_cautions(rows, plain, floor, no_image_row(summary)),
     )
 
 
@@ -216,18 +217,56 @@ def _span(values: Iterable[float]) -> str:
     return texts[0] if texts[0] == texts[-1] else f"{texts[0]} to {texts[-1]}"
 
 
-def _cautions(rows: Sequence[ArmRow], plain: ArmRow | None, floor: float | None) -> list[str]:
+def _cautions(
+    rows: Sequence[ArmRow], plain: ArmRow | None, floor: float | None, prior: ArmRow | None
+) -> list[str]:
     told = []
     finished = [row for row in rows if not row.failed]
     if plain is None and finished:
         told.append("Without a finished plain arm this run cannot tell what encryption costs.")
+    if plain is not None and (nothing := _taught_nothing(plain)):
+        told.append(nothing)
     if plain is not None and _miou(plain) < WEAK_MIOU:
         told.append(f"Plain training itself reaches only {_miou(plain):.1f}: ratios say little.")
-    if floor is not None:
+    if prior is not None and not prior.failed:
+        told.append(_without_image(prior, plain))
+    elif floor is not None:
         told.append(f"Always answering the commonest class would score {floor:.1f} mIoU.")
     if any(row.num_seeds == 1 for row in finished):
         told.append("One seed: differences of a few points may be chance.")
     return told
+
+
+def _taught_nothing(plain: ArmRow) -> str | None:
+    """A sentence where what training added to plain's start is no more than chance may do.
+
+    With several seeds that is where the 95 % interval of the gain reaches below 0, and always where
+    it is below `NEAR_TIE` points.
+    """
+    gain, interval = plain.gain.mean, plain.gain_interval
+    if gain is None or (gain >= NEAR_TIE and (interval is None or interval[0] > 0)):
+        return None
+    within = (
+        "" if interval is None else f" (95 % interval {interval[0]:+.1f} to {interval[1]:+.1f})"
+    )
+    return (
+        f"This run taught the model nothing: plain ends at {plain.mIoU.text()} mIoU and started at "
+        f"{fixed(plain.start, 1)}, a gain of {gain:+.1f}{within}, no more than chance makes; the "
+        "scores are those of starting weights."
+    )
+
+
+def _without_image(prior: ArmRow, plain: ArmRow | None) -> str:
+    told = (
+        f"Who looks at no image and answers the commonest class of each pixel scores "
+        f"{prior.mIoU.text()} mIoU ({prior.aAcc.text()} aAcc)"
+    )
+    if plain is None:
+        return f"{told}."
+    above = _miou(plain) - _miou(prior)
+    if above <= 0:
+        return f"{told}; plain training is not above that, so no arm shows that it sees anything."
+    return f"{told}: plain training is {above:.1f} points above that."
 
 
 def _percent(row: ArmRow) -> int:

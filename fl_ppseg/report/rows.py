@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 PLAIN = "plain"
 """The arm that ratios are taken to."""
+NO_IMAGE = "no image"
+"""The row of the answer without an image; no arm can have this name."""
 MISSING = "–"
 BYTES_PER_MB = 1e6
 
@@ -26,16 +28,31 @@ class Measured:
         """
         if self.mean is None:
             return MISSING
-        spread = "" if self.spread is None else f" ± {self.spread:.{decimals}f}"
-        return f"{self.mean:.{decimals}f}{spread}"
+        return f"{self.mean:.{decimals}f}{self._spread(decimals)}"
+
+    def signed(self, decimals: int = 1) -> str:
+        """Writes a difference.
+
+        >>> Measured(2.31, 0.42).signed(), Measured(-0.5).signed()
+        ('+2.3 ± 0.4', '-0.5')
+        """
+        if self.mean is None:
+            return MISSING
+        return f"{self.mean:+.{decimals}f}{self._spread(decimals)}"
+
+    def _spread(self, decimals: int) -> str:
+        return "" if self.spread is None else f" ± {self.spread:.{decimals}f}"
 
 
 @dataclass(frozen=True)
 class ArmRow:
     """What one arm reached (percent) and cost.
 
+    `start` is the mIoU of what its training started from, `gain` what that added to it.
+
     `ratio` is its mIoU over that of `plain`, paired by seed, and `interval` the ends of the ratio's
-    95 % confidence interval: None for one seed and for `plain` itself.
+    95 % confidence interval: None for one seed and for `plain` itself. `above` and
+    `above_interval` are so of what both have above the answer without an image.
     """
 
     arm: str
@@ -43,8 +60,13 @@ class ArmRow:
     mIoU: Measured  # noqa: N815
     mAcc: Measured  # noqa: N815
     own_mIoU: Measured  # noqa: N815
+    start: float | None
+    gain: Measured
+    gain_interval: tuple[float, float] | None
     ratio: float | None
     interval: tuple[float, float] | None
+    above: float | None
+    above_interval: tuple[float, float] | None
     rounds: int | None
     seconds: float | None
     megabytes_up: float | None
@@ -73,6 +95,12 @@ class KeyRow(NamedTuple):
 def arm_rows(summary: Mapping[str, Any]) -> tuple[ArmRow, ...]:
     """Rows in the order of the summary; missing, null and not finite numbers become None."""
     return tuple(_row(arm, values or {}) for arm, values in summary["arms"].items())
+
+
+def no_image_row(summary: Mapping[str, Any]) -> ArmRow | None:
+    """The answer without an image, as a row beside those of arms; None where nobody has it."""
+    values = summary.get("no_image")
+    return None if values is None else _row(NO_IMAGE, values)
 
 
 def key_rows(summary: Mapping[str, Any]) -> tuple[KeyRow, ...]:
@@ -116,8 +144,15 @@ def _row(arm: str, values: Mapping[str, Any]) -> ArmRow:
         mIoU=_measured(values, "mIoU"),
         mAcc=_measured(values, "mAcc"),
         own_mIoU=_measured(values, "own_mIoU"),
+        start=number(values.get("start_mIoU")),
+        gain=_measured(values, "gain"),
+        gain_interval=_interval(values.get("gain_ci95")),
         ratio=number(values.get("ratio_to_plain")),
         interval=None if arm == PLAIN else _interval(values.get("ratio_ci95")),
+        above=number(values.get("of_plain_above_no_image")),
+        above_interval=(
+            None if arm == PLAIN else _interval(values.get("of_plain_above_no_image_ci95"))
+        ),
         rounds=None if rounds is None else int(rounds),
         seconds=number(values.get("seconds")),
         megabytes_up=_megabytes(values.get("bytes_up")),

@@ -11,7 +11,17 @@ from fl_ppseg.report.published import (
     published_table,
     reference_model,
 )
-from fl_ppseg.report.rows import ArmRow, KeyRow, amount, arm_rows, ends, fixed, key_rows
+from fl_ppseg.report.rows import (
+    NO_IMAGE,
+    ArmRow,
+    KeyRow,
+    amount,
+    arm_rows,
+    ends,
+    fixed,
+    key_rows,
+    no_image_row,
+)
 
 RowT = TypeVar("RowT")
 
@@ -49,8 +59,22 @@ class Sheet(Generic[RowT]):
 ARM = Column[ArmRow](
     "arm",
     "One setting that was trained; all arms see the same scenes and rounds. An invariant embedding "
-    "has starting weights of its own; the others start from those for plain images.",
+    "has starting weights of its own; the others start from those for plain images. `no image` is "
+    "the answer of who sees none: of each pixel the commonest class of the training label maps.",
     lambda row: row.arm,
+)
+CLIMB: tuple[Column[ArmRow], ...] = (
+    Column(
+        "start",
+        "mIoU on those val cities of the weights that training starts from, under the arm's own "
+        "protection, in percent; the mean over seeds.",
+        lambda row: fixed(row.start, 1),
+    ),
+    Column(
+        "gain",
+        "What training added: mIoU less `start`, in points, seed by seed.",
+        lambda row: row.gain.signed(),
+    ),
 )
 OF_PLAIN = Column[ArmRow](
     "of plain",
@@ -58,12 +82,25 @@ OF_PLAIN = Column[ArmRow](
     "mean of the ratios taken seed by seed.",
     lambda row: fixed(row.ratio, 3),
 )
+ABOVE = Column[ArmRow](
+    "of plain above no image",
+    "(mIoU of the arm - mIoU of no image) / (mIoU of `plain` - mIoU of no image), seed by seed as "
+    "`of plain`: what the arm keeps of what `plain` sees in images. Nothing where `plain` is not "
+    "above no image in every seed.",
+    lambda row: fixed(row.above, 3),
+)
+ABOVE_INTERVAL = Column[ArmRow](
+    "95\u00a0% interval",
+    "Student's 95 % confidence interval of `of plain above no image`, over seeds.",
+    lambda row: ends(row.above_interval),
+)
 INTERVAL = Column[ArmRow](
     "95\u00a0% interval",
     "Student's 95 % confidence interval of `of plain`, over seeds: they change the order and the "
     "views of the images, not the scenes or the starting weights.",
     lambda row: ends(row.interval),
 )
+INTERVALS = (INTERVAL, ABOVE_INTERVAL)
 SCORES: tuple[Column[ArmRow], ...] = (
     Column(
         "aAcc", "Share of all labelled pixels that are right, percent.", lambda row: row.aAcc.text()
@@ -123,16 +160,31 @@ ELSEWHERE: tuple[Column[Published], ...] = (
 
 def comparison_sheet(summary: Mapping[str, Any], config: Mapping[str, Any]) -> Sheet[ArmRow]:
     """All arms of a run, with published figures in columns of their own where there are any."""
-    rows = arm_rows(summary)
+    rows, prior = arm_rows(summary), no_image_row(summary)
     interval = (INTERVAL,) if any(row.interval for row in rows) else ()
+    above = () if prior is None else (ABOVE,)
+    above_interval = (ABOVE_INTERVAL,) if any(row.above_interval for row in rows) else ()
     columns, source = _published_columns(rows, config)
-    return Sheet((ARM, *SCORES, OF_PLAIN, *interval, *columns, *COSTS), rows, source)
+    ratios = (OF_PLAIN, *interval, *above, *above_interval)
+    whole = rows if prior is None else (prior, *rows)
+    return Sheet((ARM, *SCORES, *CLIMB, *ratios, *columns, *COSTS), whole, source)
 
 
 def against_plain(sheet: Sheet[ArmRow]) -> Sheet[ArmRow] | None:
     """What a narrow table has no room for: intervals and published figures; None without them."""
-    more = tuple(column for column in sheet.columns if column is INTERVAL or column.published)
-    return Sheet((ARM, OF_PLAIN, *more), sheet.rows, sheet.source) if more else None
+    ratios = (OF_PLAIN, INTERVAL, ABOVE, ABOVE_INTERVAL)
+    if not any(column in INTERVALS or column.published for column in sheet.columns):
+        return None
+    shown = tuple(column for column in sheet.columns if column in ratios or column.published)
+    rows = tuple(row for row in sheet.rows if row.arm != NO_IMAGE)
+    return Sheet((ARM, *shown), rows, sheet.source)
+
+
+def costs(sheet: Sheet[ArmRow]) -> Sheet[ArmRow] | None:
+    """The costs of each arm, where a narrow table of several seeds has no room for them."""
+    if not any(row.num_seeds > 1 for row in sheet.rows):
+        return None
+    return Sheet((ARM, *COSTS), tuple(row for row in sheet.rows if row.arm != NO_IMAGE))
 
 
 def key_sheet(summary: Mapping[str, Any]) -> Sheet[KeyRow] | None:

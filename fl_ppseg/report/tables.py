@@ -14,11 +14,13 @@ from rich.text import Text
 from fl_ppseg.report.arms import ArmText, arm_texts
 from fl_ppseg.report.rows import ArmRow, arm_rows
 from fl_ppseg.report.sheets import (
-    INTERVAL,
+    COSTS,
+    INTERVALS,
     RowT,
     Sheet,
     against_plain,
     comparison_sheet,
+    costs,
     key_sheet,
 )
 
@@ -26,6 +28,8 @@ MIN_NAME = 12
 """Characters of an arm's name that fit however narrow the terminal is."""
 COMMON_SHORT = "one permutation for all blocks"
 NO_ATTACK = "a score says nothing of protection: python -m fl_ppseg.audit RUN attacks the arms"
+NO_IMAGE_SHORT = "no image: of each pixel the commonest class of the training label maps"
+COSTS_CAPTION = "wall time and traffic of all clients, all seeds"
 KEYS_CAPTION = (
     "shared-key arms, newest weights: queries under the right key, a wrong one, none; percent"
 )
@@ -85,14 +89,18 @@ def _caption(rows: Sequence[ArmRow]) -> str:
 def _sheets(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[Sheet[Any], str]]:
     """The sheets to show, each with its caption."""
     whole = comparison_sheet(summary, config)
-    extra = against_plain(whole)
-    narrow = [c for c in whole.columns if c is not INTERVAL and not c.published]
-    shown: list[tuple[Sheet[Any], str]] = [
-        (Sheet(tuple(narrow), whole.rows), caption(whole.rows, _texts(whole.rows, config))),
-    ]
+    extra, spent = against_plain(whole), costs(whole)
+    wide = (*INTERVALS, *(COSTS if spent else ()))
+    narrow = tuple(c for c in whole.columns if c not in wide and not c.published)
+    rows = arm_rows(summary)
+    told = caption(rows, _texts(rows, config))
+    prior = "" if summary.get("no_image") is None else f"; {NO_IMAGE_SHORT}"
+    shown: list[tuple[Sheet[Any], str]] = [(Sheet(narrow, whole.rows), f"{told}{prior}")]
     if extra is not None:
         published = f"; published: {extra.source}" if extra.source else ""
         shown.append((extra, f"mIoU against plain, paired by seed{published}"))
+    if spent is not None:
+        shown.append((spent, COSTS_CAPTION))
     if (keys := key_sheet(summary)) is not None:
         shown.append((keys, KEYS_CAPTION))
     return shown

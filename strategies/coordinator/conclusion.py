@@ -15,6 +15,11 @@ from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.scores import GROUND_TRUTH
 from fl_ppseg.summary import summarise
 
+NOBODY_KNOWS = (
+    "no image: not known; it takes the training label maps of all cities, which stay on their nodes"
+)
+"""What takes the place of the score without an image."""
+
 
 def conclude(config: Config, run: RunFolder) -> tuple[RunTables, Path]:
     """Write summary.json and report.html of a finished run.
@@ -27,7 +32,7 @@ def conclude(config: Config, run: RunFolder) -> tuple[RunTables, Path]:
     seconds = sum(line["seconds"] for line in lines if line["role"] == "round")
     last = config.federation.last_rounds
     summary = summarise(lines, config.arms, classes.names, last, seconds, peak_rss_mb=None)
-    summary["notes"] = [GROUND_TRUTH]
+    summary["notes"] = [GROUND_TRUTH, NOBODY_KNOWS]
     write_atomically(run.summary, json.dumps(summary, indent=1) + "\n")
     shown = described(config)
     report = write_report(run.path, summary, lines, shown, (), classes)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from fl_ppseg.config import DataConfig
 from fl_ppseg.dataset import Dataset, Scene
 from fl_ppseg.progress import StepProgress
-from fl_ppseg.scores import GROUND_TRUTH
+from fl_ppseg.scores import MEAN_OF
 from fl_ppseg.survey import Survey, SurveyCache, refuse, survey, survey_table, warnings
 from fl_ppseg.tree_layout import bounded
 
@@ -48,7 +48,7 @@ def examined(
     if data.root is None:
         with ThreadPoolExecutor(num_workers) as pool:
             named = list(pool.map(Scene.identified, dataset.scenes()))
-        return dataset.replaced(named), DataNotes("", (GROUND_TRUTH,))
+        return dataset.replaced(named), DataNotes("", (MEAN_OF,))
     cache = SurveyCache.of_table(dataset.classes)
     found = survey(
         dataset.splits,
@@ -81,7 +81,7 @@ def scoring_notes(found: Survey, dataset: Dataset, data: DataConfig) -> tuple[st
         dataset: The tree.
         data: Size and fit of the model's input.
     """
-    notes = [GROUND_TRUTH]
+    notes = [MEAN_OF]
     if reserved := _reserved(dataset.split("val"), data):
         notes.append(
             "not scored is the middle image of each val city of three or more, which is reserved "

@@ -150,7 +150,7 @@ def _surveyed(dataset: "Dataset", split: str, quiet: bool) -> dict[str, tuple["S
     """The scenes of a split, once it is clear that their label maps can be meant as they are."""
     from fl_ppseg.files import available_cpus
     from fl_ppseg.progress import steps
-    from fl_ppseg.scores import GROUND_TRUTH
+    from fl_ppseg.scores import MEAN_OF
     from fl_ppseg.survey import SurveyCache, refuse, survey, survey_table, warnings
 
     own = replace(dataset, splits={split: dataset.split(split)})
@@ -159,7 +159,7 @@ def _surveyed(dataset: "Dataset", split: str, quiet: bool) -> dict[str, tuple["S
         cache = SurveyCache.of_table(dataset.classes)
         found = survey(own.splits, available_cpus(), look, cache)
     if not quiet:
-        lines = [survey_table(found), *warnings(found), GROUND_TRUTH]
+        lines = [survey_table(found), *warnings(found), MEAN_OF]
         print("\n".join(lines), file=sys.stderr)
     refuse(found)
     return own.replaced(found.scenes).split(split)

@@ -31,9 +31,10 @@ class Scores:
 
     Attributes:
         aAcc: Share of labelled pixels that are right.
-        mIoU: Mean IoU over the classes present in the ground truth.
+        mIoU: Mean IoU over the classes that are true or predicted at a labelled pixel.
         mAcc: Mean recall over the classes present in the ground truth.
-        per_class_iou: IoU of each trainId, None where absent from the ground truth.
+        per_class_iou: IoU of each trainId; 0 where it is predicted and nowhere true, None where it
+            is neither.
     """
 
     aAcc: float  # noqa: N815 - the field's own word
@@ -72,20 +73,23 @@ def confusion_counts(
 def score(counts: Tensor | NDArray[np.int64]) -> Scores:
     """(C, C) counts, rows = truth -> scores in percent.
 
-    IoU = TP / (TP + FP + FN) as in Cityscapes' evaluation, except that a class which is predicted
-    but nowhere in the ground truth has no IoU (there: 0, and part of the mean).
+    IoU = TP / (TP + FP + FN) at labelled pixels, and the mean is over the classes for which that
+    sum is not 0: so in cityscapesScripts (`evalPixelLevelSemanticLabeling`), where a class which
+    is predicted and nowhere true counts as 0 as well.
 
     >>> score(np.array([[3, 1, 0], [1, 3, 0], [0, 0, 0]])).mIoU
     60.0
+    >>> score(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]])).per_class_iou
+    (75.0, 80.0, None)
     """
     matrix = np.asarray(counts, dtype=np.float64)
     hits, truths, guesses = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
-    present = truths > 0
+    unions, present = truths + guesses - hits, truths > 0
     if not present.any():
         return Scores(np.nan, np.nan, np.nan, (None,) * len(matrix))
-    iou = 100 * hits[present] / (truths + guesses - hits)[present]
+    iou = 100 * hits[unions > 0] / unions[unions > 0]
     recall = 100 * hits[present] / truths[present]
-    found = dict(zip(np.flatnonzero(present).tolist(), iou.tolist(), strict=True))
+    found = dict(zip(np.flatnonzero(unions).tolist(), iou.tolist(), strict=True))
     return Scores(
         aAcc=float(100 * hits.sum() / truths.sum()),
         mIoU=float(iou.mean()),

@@ -15,9 +15,9 @@ from fl_ppseg.evaluation import Scores, score
 
 Counts = NDArray[np.int64]
 
-GROUND_TRUTH: Final = (
-    "mIoU: mean over the classes that occur in the ground truth that is scored; a class that is "
-    "predicted but nowhere true is left out (cityscapesScripts counts it as 0)"
+MEAN_OF: Final = (
+    "mIoU: as cityscapesScripts has it, the mean over the classes that are true or predicted at "
+    "some labelled pixel of what is scored; a class that is predicted and nowhere true counts as 0"
 )
 """What the mean is of, in words: it stands with every table."""
 

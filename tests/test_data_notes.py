@@ -20,7 +20,7 @@ from fl_ppseg.data_notes import examined, reserved_scene, scoring_notes
 from fl_ppseg.dataset import Dataset, open_dataset
 from fl_ppseg.errors import InputError
 from fl_ppseg.progress import StepProgress
-from fl_ppseg.scores import GROUND_TRUTH
+from fl_ppseg.scores import MEAN_OF
 from fl_ppseg.shard import open_shard
 from fl_ppseg.survey import survey
 
@@ -90,11 +90,11 @@ def test_a_run_says_in_all_its_outputs_how_its_images_were_scored(
     assert status == 0, error
     named = "lindau: lindau_000001_000019"
     summary = json.loads((tmp_path / "run/summary.json").read_text("utf-8"))
-    assert GROUND_TRUTH in summary["notes"]
+    assert MEAN_OF in summary["notes"]
     log = (tmp_path / "run/log.txt").read_text("utf-8")
     report = (tmp_path / "run/report.html").read_text("utf-8")
     for text in (out, error, log, report, "\n".join(summary["notes"])):
-        assert named in text and "not scored" in text and "ground truth" in text
+        assert named in text and "not scored" in text and "cityscapesScripts" in text
     for text in (error, log):
         assert "classes that never occur" in text and "train  aachen" in text
 
@@ -125,7 +125,7 @@ def test_procedural_scenes_are_named_by_content_and_not_surveyed(
     dataset = open_dataset(scenes, load_class_table("cityscapes"))
     monkeypatch.setattr("fl_ppseg.data_notes.survey", lambda *_: pytest.fail("surveyed"))
     found, about = examined(dataset, DataConfig(), 2, quiet_steps())
-    assert about.table == "" and about.notes == (GROUND_TRUTH,)
+    assert about.table == "" and about.notes == (MEAN_OF,)
     assert all(scene.content for scene in found.scenes())
 
 

@@ -9,6 +9,7 @@ from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling
 from cityscapesscripts.helpers.labels import trainId2label
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -96,11 +97,63 @@ def test_scores_equal_cityscapes_scripts_on_the_same_maps(tmp_path: Path) -> Non
     assert found.mIoU == pytest.approx(100 * report["averageScoreClasses"], rel=1e-12)
 
 
-def test_scores_by_hand_leave_absent_classes_out() -> None:
+COUNTS = st.integers(2, 19).flatmap(
+    lambda size: arrays(
+        np.int64, (size, size), elements=st.sampled_from([0, 0, 0, 1, 2, 50, 10**9])
+    )
+)
+"""Confusion counts with classes that are nowhere true, never predicted, or neither."""
+
+
+@settings(max_examples=300)
+@given(COUNTS)
+def test_scores_of_any_counts_equal_cityscapes_scripts(counts: np.ndarray) -> None:
+    """Its own functions over its own labels: trainIds 0 to 18 where they stand in its matrix."""
+    size = len(counts)
+    ids = [trainId2label[train_id].id for train_id in range(size)]
+    args = evalPixelLevelSemanticLabeling.CArgs()
+    args.evalLabels = ids
+    matrix = np.zeros((max(ids) + 1,) * 2, np.ulonglong)
+    matrix[np.ix_(ids, ids)] = counts
+    theirs = {
+        id_: evalPixelLevelSemanticLabeling.getIouScoreForLabel(id_, matrix, args) for id_ in ids
+    }
+    mean = evalPixelLevelSemanticLabeling.getScoreAverage(theirs, args)
+    found = score(counts)
+    if not counts.any():
+        assert math.isnan(found.mIoU) and math.isnan(mean)
+        return
+    assert found.mIoU == pytest.approx(100 * mean, rel=1e-12)
+    ours = [math.nan if value is None else value for value in found.per_class_iou]
+    np.testing.assert_allclose(ours, [100 * theirs[id_] for id_ in ids], rtol=1e-12)
+
+
+@settings(max_examples=50)
+@given(st.integers(2, 7), st.integers(0, 2**32), st.sets(st.integers(0, 6), max_size=5))
+def test_the_mean_equals_torchmetrics_where_classes_are_absent(
+    num_classes: int, seed: int, absent: set[int]
+) -> None:
+    """Classes that are predicted and nowhere true, and classes that are neither."""
+    prediction, truth = random_maps(num_classes, (2, 8, 8), seed)
+    for train_id in absent:
+        truth[truth == train_id] = 255
+    prediction[prediction == num_classes - 1] = 0
+    if not (truth != 255).any():
+        return
+    found = score(confusion_counts(prediction, truth, num_classes))
+    maps = (prediction.long(), truth.long(), num_classes)
+    expected = multiclass_jaccard_index(*maps, average="macro", ignore_index=255)
+    assert found.mIoU == pytest.approx(100 * float(expected), rel=1e-5)
+
+
+def test_scores_by_hand_count_a_class_that_is_only_predicted() -> None:
     # Truth: 4 of class 0 (3 hit, 1 called 2) and 2 of class 1 (both hit); class 2 only predicted.
-    found = score(np.array([[3, 0, 1], [0, 2, 0], [0, 0, 0]]))
-    assert found.per_class_iou == (75.0, 100.0, None)
-    assert found.mIoU == 87.5
+    # Class 3 is neither true nor predicted.
+    counts = np.zeros((4, 4), np.int64)
+    counts[:2, :3] = [[3, 0, 1], [0, 2, 0]]
+    found = score(counts)
+    assert found.per_class_iou == (75.0, 100.0, 0.0, None)
+    assert found.mIoU == pytest.approx(175 / 3)
     assert found.mAcc == 87.5
     assert found.aAcc == pytest.approx(100 * 5 / 6)
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from statistics import stdev
 from typing import Any
 
 import pytest
@@ -13,8 +14,8 @@ Line = dict[str, Any]
 Counts = list[list[int]]
 
 NAMES = ["road", "sky"]
-A: Counts = [[9, 1], [0, 0]]  # IoU 90, -
-B: Counts = [[0, 0], [5, 5]]  # IoU -, 50
+A: Counts = [[9, 1], [0, 0]]  # IoU 90, 0: predicted and nowhere true
+B: Counts = [[0, 0], [5, 5]]  # IoU 0, 50
 GOOD: Counts = [[3, 1], [1, 3]]  # IoU 60, 60; accuracy 75
 PERFECT: Counts = [[1, 0], [0, 1]]
 WRONG: Counts = [[0, 1], [1, 0]]
@@ -48,14 +49,14 @@ def arm_of(lines: list[Line], last_rounds: int = 1, arm: str = "plain") -> dict[
 
 
 def test_counts_of_cities_are_summed_never_averaged() -> None:
-    """A + B: road 9 / (9 + 1 + 5), sky 5 / (5 + 1 + 5). The mean of the cities would be 70."""
+    """A + B: road 9 / (9 + 1 + 5), sky 5 / (5 + 1 + 5). The mean of the cities would be 35."""
     arm = arm_of([line(A, "lindau"), line(B, "munster")])
     road, sky = 100 * 9 / 15, 100 * 5 / 11
     assert arm["mIoU"] == pytest.approx((road + sky) / 2)
     assert arm["aAcc"] == pytest.approx(100 * 14 / 20)
     assert arm["mAcc"] == pytest.approx((90 + 50) / 2)
     assert arm["per_class_iou"] == pytest.approx({"road": road, "sky": sky})
-    assert arm["per_city_mIoU"] == pytest.approx({"lindau": 90, "munster": 50})
+    assert arm["per_city_mIoU"] == pytest.approx({"lindau": 45, "munster": 25})
 
 
 def test_rounds_are_averaged_over_the_last_k_that_were_evaluated() -> None:
@@ -83,7 +84,7 @@ def test_held_out_images_of_training_cities_are_own() -> None:
     arm = arm_of(lines)
     assert arm["mIoU"] == pytest.approx(100)
     assert arm["own_mIoU"] == pytest.approx((100 * 9 / 15 + 100 * 5 / 11) / 2)
-    assert arm["per_city_mIoU"] == pytest.approx({"bonn": 50, "lindau": 100, "ulm": 90})
+    assert arm["per_city_mIoU"] == pytest.approx({"bonn": 25, "lindau": 100, "ulm": 45})
     assert arm_of([line(PERFECT)])["own_mIoU"] is None
 
 
@@ -98,7 +99,7 @@ def test_models_of_their_own_are_scored_apart() -> None:
     ulm = (100 * 9 / 15 + 100 * 5 / 11) / 2
     arm = arm_of(lines)
     assert arm["mIoU"] == pytest.approx((ulm + 100) / 2)
-    assert arm["per_city_mIoU"] == pytest.approx({"lindau": 95, "munster": 75})
+    assert arm["per_city_mIoU"] == pytest.approx({"lindau": 72.5, "munster": 62.5})
 
 
 def test_own_models_are_scored_at_home_on_one_pool() -> None:
@@ -136,7 +137,8 @@ def test_nothing_labelled_is_none_not_nan() -> None:
         assert arm[key] is None
     assert arm["per_class_iou"] == {"road": None, "sky": None}
     assert arm["per_seed"][0]["mIoU"] is None
-    assert arm_of([line(A)])["per_class_iou"] == {"road": 90.0, "sky": None}
+    assert arm_of([line(A)])["per_class_iou"] == {"road": 90.0, "sky": 0.0}
+    assert arm_of([line([[9, 0], [0, 0]])])["per_class_iou"] == {"road": 100.0, "sky": None}
 
 
 def test_costs_are_sums_over_lines() -> None:
@@ -170,8 +172,8 @@ def seeds_of(arm: str, counts: list[Counts]) -> list[Line]:
 
 
 def right(percent: int) -> Counts:
-    """Counts of one class with `percent` of its pixels right: mIoU = percent."""
-    return [[percent, 100 - percent], [0, 0]]
+    """Counts of two classes alike, 2p right and 100 - p wrong: IoU 2p / (2p + 2 (100 - p)) = p."""
+    return [[2 * percent, 100 - percent], [100 - percent, 2 * percent]]
 
 
 def test_ratios_are_paired_by_seed() -> None:
@@ -194,8 +196,9 @@ def test_spread_is_the_sample_standard_deviation() -> None:
     lines = seeds_of("plain", [right(40), right(50), right(60)])
     lines += [line(right(p), "ulm", "heldout", seed=k) for k, p in enumerate((40, 40, 70))]
     arm = arm_of(lines)
-    for key in ("aAcc_std", "mIoU_std", "mAcc_std"):
-        assert arm[key] == pytest.approx(10)
+    assert arm["mIoU_std"] == pytest.approx(10)
+    accuracies = [100 * 80 / 140, 100 * 100 / 150, 100 * 120 / 160]
+    assert arm["aAcc_std"] == arm["mAcc_std"] == pytest.approx(stdev(accuracies))
     assert arm["own_mIoU_std"] == pytest.approx(300**0.5)
     assert arm["ratio_ci95"] == pytest.approx([1, 1])
 

@@ -33,7 +33,7 @@ class Segmenter:
         self.num_classes = num_classes
 
     def miou(self, images: Images, labels: npt.NDArray[np.uint8]) -> float:
-        """mIoU in percent, over the classes present in the label maps.
+        """mIoU in percent, as `fl_ppseg.evaluation.score` has it.
 
         Args:
             images: (n, 3, H, W), plain or restored, of a size that the model takes.

@@ -17,7 +17,7 @@ class ScoresLike(Protocol):
 
     @property
     def mIoU(self) -> float:  # noqa: N802
-        """Mean intersection over union of the classes present."""
+        """Mean intersection over union of the classes that are true or predicted."""
 
     @property
     def mAcc(self) -> float:  # noqa: N802

@@ -12,7 +12,7 @@ from fl_ppseg.files import write_atomically
 from fl_ppseg.report.html import write_report
 from fl_ppseg.report.tables import RunTables, comparison_table
 from fl_ppseg.run_folder import RunFolder
-from fl_ppseg.scores import GROUND_TRUTH
+from fl_ppseg.scores import MEAN_OF
 from fl_ppseg.summary import summarise
 
 NOBODY_KNOWS = (
@@ -32,7 +32,7 @@ def conclude(config: Config, run: RunFolder) -> tuple[RunTables, Path]:
     seconds = sum(line["seconds"] for line in lines if line["role"] == "round")
     last = config.federation.last_rounds
     summary = summarise(lines, config.arms, classes.names, last, seconds, peak_rss_mb=None)
-    summary["notes"] = [GROUND_TRUTH, NOBODY_KNOWS]
+    summary["notes"] = [MEAN_OF, NOBODY_KNOWS]
     write_atomically(run.summary, json.dumps(summary, indent=1) + "\n")
     shown = described(config)
     report = write_report(run.path, summary, lines, shown, (), classes)

@@ -46,6 +46,7 @@ from fl_ppseg.messages import (
 from fl_ppseg.setr.model import SETR, build_architecture
 from fl_ppseg.setr.names import withheld
 from fl_ppseg.shard import Shard, open_shard
+from fl_ppseg.sliding import SlidingWindows
 from fl_ppseg.training import Position, local_update
 
 logger = logging.getLogger(__name__)
@@ -161,7 +162,8 @@ def _evaluate(request: Request, policy: NodePolicy, state: Path) -> Reply:
         own = _private(permitted.private, state, request.round)
         model.load_state_dict(_tensors(request.arrays) | own)
         model.to(policy.device)
-        counts, loss = evaluate(model, shard.heldout(), request.num_classes, policy.device)
+        frames = SlidingWindows(model)
+        counts, loss = evaluate(frames, shard.heldout(), request.num_classes, policy.device)
     finally:
         torch.set_num_threads(threads)
     sizes = [size for part in shard.parts for size in part.manifest.heldout_sizes]

@@ -82,21 +82,22 @@ def scoring_notes(found: Survey, dataset: Dataset, data: DataConfig) -> tuple[st
         data: Size and fit of the model's input.
     """
     notes = [MEAN_OF]
-    if reserved := _reserved(dataset.split("val"), data):
+    val = dataset.split("val")
+    num_val = sum(map(len, val.values()))
+    if reserved := _reserved(val, data):
         notes.append(
-            "not scored is the middle image of each val city of three or more, which is reserved "
-            f"for the report: {bounded(reserved)}; data.show_val_scene=false scores all"
+            f"not scored are {len(reserved)} of {num_val} val images, the middle one of each val "
+            f"city of three or more, which is reserved for the report: {bounded(reserved)}; "
+            "data.show_val_scene=false scores all"
         )
     height, width = data.image_size
     sizes = [size for city in found.cities for size in city.sizes]
     largest = max(sizes, key=lambda size: size[0] * size[1])
     if data.fit == "crop":
-        scored = [size for city in found.of_split("val") for size in city.sizes]
-        inside = sum(min(h, height) * min(w, width) for h, w in scored)
-        share = inside / sum(h * w for h, w in scored)
         notes.append(
-            f"data.fit=crop: trained on are windows of {height}x{width} pixels, and scored is one "
-            f"in the centre of each label map, {100 * share:.1f} % of the val label maps"
+            f"data.fit=crop: trained on are windows of {height}x{width} pixels; val label maps are "
+            f"scored whole, by windows of that size that slide over each image and overlap (their "
+            f"logits are averaged), so no pixel of theirs is left out"
         )
     elif largest[0] > height or largest[1] > width:
         notes.append(

@@ -134,15 +134,13 @@ def _without_image(
     from fl_ppseg.evaluation import score
     from fl_ppseg.files import available_cpus
     from fl_ppseg.no_image import counts_without_image, label_maps_of, load_answer
-    from fl_ppseg.views import labels_for_scoring
 
-    num_classes, size = len(description["classes"]), tuple(description["image_size"])
+    num_classes = len(description["classes"])
     answer = load_answer(file.absolute().parents[2], num_classes)  # <run>/<arm>/seed_<s>/<file>
     if answer is None:
         return None
     scenes = [scene for own in cities.values() for scene in own]
-    fit = partial(labels_for_scoring, image_size=size, policy=description["fit"])
-    maps = label_maps_of(scenes, fit, available_cpus())
+    maps = label_maps_of(scenes, available_cpus())
     return _percent(score(counts_without_image(answer, maps, num_classes)))
 
 
@@ -176,16 +174,18 @@ def _confusions(
     from fl_ppseg.checkpoints import model_of
     from fl_ppseg.evaluation import evaluate
     from fl_ppseg.progress import steps
+    from fl_ppseg.sliding import SlidingWindows
 
     model, description = model_of(checkpoint).to(device), checkpoint.description
-    counts = {}
+    frames, counts = SlidingWindows(model), {}
     with steps(sys.stderr, quiet) as progress:
         for done, (city, scenes) in enumerate(cities.items()):
             progress.update("scoring cities", done, len(cities))
             query = new_query()
             query.load_into(model)
             samples = _samples(query, scenes, description)
-            counts[city] = evaluate(model, samples, len(description["classes"]), device)[0].numpy()
+            found, _ = evaluate(frames, samples, len(description["classes"]), device)
+            counts[city] = found.numpy()
         progress.update("scoring cities", len(cities), len(cities))
     return counts
 
@@ -221,9 +221,10 @@ def _samples(
     from fl_ppseg.views import fit_for_scoring
 
     height, width = description["image_size"]
+    block_size = description["model"]["patch_size"]
     for scene in scenes:
-        image, whole = scene.load()
-        fitted, labels = fit_for_scoring(image, whole, (height, width), description["fit"])
+        pair = scene.load()
+        fitted, labels = fit_for_scoring(*pair, (height, width), description["fit"], block_size)
         yield query.encrypt(fitted), labels
 
 

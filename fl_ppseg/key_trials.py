@@ -18,6 +18,7 @@ from fl_ppseg.evaluation import Sample, Scores, evaluate, score
 from fl_ppseg.keys import SubKey
 from fl_ppseg.preparation import Experiment
 from fl_ppseg.run_folder import Checkpoint
+from fl_ppseg.sliding import SlidingWindows
 from fl_ppseg.views import fit_for_scoring
 
 Trials = dict[str, dict[str, float]]
@@ -67,14 +68,17 @@ def _trial(
     for key in KEYS:
         query = shared_query(protection, key, shared, model.patch_size, weights)
         query.load_into(model)
-        counts, _ = evaluate(model, _samples(query, scenes, data), num_classes, device)
+        samples = _samples(query, scenes, data, model.patch_size)
+        counts, _ = evaluate(SlidingWindows(model), samples, num_classes, device)
         scores[key] = score(counts)
     return scores
 
 
-def _samples(query: Query, scenes: Sequence[Scene], data: DataConfig) -> Iterator[Sample]:
+def _samples(
+    query: Query, scenes: Sequence[Scene], data: DataConfig, block_size: int
+) -> Iterator[Sample]:
     for scene in scenes:
-        image, labels = fit_for_scoring(*scene.load(), data.image_size, data.fit)
+        image, labels = fit_for_scoring(*scene.load(), data.image_size, data.fit, block_size)
         yield query.encrypt(image), labels
 
 

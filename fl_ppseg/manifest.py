@@ -78,6 +78,8 @@ class Manifest:
     """Names the owner's own record of its derived keys' salts; none: it has none."""
     ciphers: Mapping[CipherName, Version] = field(default_factory=dict)
     """Version of each cipher that its images were encrypted by; none where they are plain."""
+    frames: bool = False
+    """Whether each held-out image is as large as its label map, and not as the training views."""
     sha256: Mapping[str, Sha256] = field(default_factory=dict)
     """Hex digest of each array by its file, e.g. `gtFine/val/aachen.npy`; none in a draft."""
 
@@ -103,12 +105,8 @@ class Manifest:
         """
         train = (self.num_images, self.num_views)
         num_labels = sum(height * width for height, width in self.heldout_sizes)
-        shapes = (
-            (*train, 3, *image_size),
-            (*train, *image_size),
-            (self.num_heldout, 3, *image_size),
-            (num_labels,),
-        )
+        heldout = (3 * num_labels,) if self.frames else (self.num_heldout, 3, *image_size)
+        shapes = ((*train, 3, *image_size), (*train, *image_size), heldout, (num_labels,))
         return dict(zip(self.files, shapes, strict=True))
 
 

@@ -2,12 +2,14 @@
 
     <run>/no_image.png      (h, w) uint8 trainIds at data.image_size
 
+Label maps are scaled to that size as a whole, and the answer to that of each label map that it is
+scored on, whether images are resized or cropped: no other answer without an image sees more.
 Who answers so has looked at no image, only at where things lie in the training label maps; what a
 model reaches above it, it sees. It takes the training label maps of all clients, so only a
 simulation has it: on separate machines label maps stay on their nodes, and nobody can make it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -96,15 +98,13 @@ def counts_without_image(
 
 def label_maps_of(
     scenes: Sequence[Scene],
-    fit: Callable[[Pixels], Pixels],
     num_workers: int,
     progress: Progress = lambda done, total: None,
 ) -> Iterator[Pixels]:
-    """The label maps of scenes, as `fit` makes them: `AT_ONCE` of them in memory.
+    """The label maps of scenes, (H, W) trainIds each: `AT_ONCE` of them in memory.
 
     Args:
         scenes: Whose.
-        fit: (H, W) trainIds -> trainIds.
         num_workers: Threads that read.
         progress: Called with (label maps done, label maps in all).
 
@@ -114,7 +114,7 @@ def label_maps_of(
     with ThreadPoolExecutor(num_workers) as pool:
         for start in range(0, len(scenes), AT_ONCE):
             part = scenes[start : start + AT_ONCE]
-            yield from pool.map(lambda scene: fit(scene.label_map()), part)
+            yield from pool.map(Scene.label_map, part)
             progress(start + len(part), len(scenes))
 
 

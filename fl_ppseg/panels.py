@@ -28,7 +28,7 @@ from fl_ppseg.preparation import Experiment
 from fl_ppseg.report.pictures import Image8
 from fl_ppseg.report.scenes import CipherGallery, ScenePanel
 from fl_ppseg.setr.model import SETR
-from fl_ppseg.views import fit_for_scoring
+from fl_ppseg.views import fit
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def cipher_gallery(experiment: Experiment) -> CipherGallery | None:
     if scene is None or checkpoint is None:
         return None
     block_size = checkpoint.description["model"]["patch_size"]
-    image, _ = fit_for_scoring(*scene.load(), config.data.image_size, config.data.fit)
+    image, _ = fit(*scene.load(), config.data.image_size, config.data.fit)
     encrypted = {}
     for cipher in (*CIPHERS, *PRODUCTS):
         try:
@@ -91,8 +91,9 @@ def _shown(experiment: Experiment) -> list[Scene]:
 
 def _panel(config: Config, scene: Scene, arms: Mapping[str, _Arm], vault_dir: Path) -> ScenePanel:
     image, whole = scene.load()
-    fitted, labels = fit_for_scoring(image, whole, config.data.image_size, config.data.fit)
-    shown = image if config.data.fit == "resize" else fitted  # as large as the labels
+    fitted, window = fit(image, whole, config.data.image_size, config.data.fit)
+    # what is shown is as large as its labels: of a large frame the window in its middle
+    shown, labels = (image, whole) if config.data.fit == "resize" else (fitted, window)
     size = (labels.shape[0], labels.shape[1])
     encrypted, predictions, key_predictions = {}, {}, {}
     for name, arm in arms.items():

@@ -38,7 +38,7 @@ from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.simulated_nodes import Node, PreparedShards, policies_of, ready_nodes, ready_starts
 from fl_ppseg.synthesize import GENERATOR, synthesize
-from fl_ppseg.views import fit_labels, labels_for_scoring
+from fl_ppseg.views import scaled_labels
 from fl_ppseg.workers import work_at_once
 
 
@@ -210,16 +210,16 @@ def _without_image(
     progress: StepProgress,
 ) -> Scores:
     """Have the answer without an image in the run folder, and score it as arms are scored."""
-    size, policy = config.data.image_size, config.data.fit
+    size = config.data.image_size
     answer = load_answer(folder.path, classes.num_classes)
     if answer is None:
         look = partial(progress.update, "counting training label maps")
         train = [scene for node in nodes for scene in node.train]
-        maps = label_maps_of(train, lambda m: fit_labels(m, size, policy), num_workers, look)
-        answer = majority(maps, classes.num_classes)
+        maps = label_maps_of(train, num_workers, look)
+        answer = majority((scaled_labels(each, size) for each in maps), classes.num_classes)
         save_answer(folder.path, answer)
     val = [scene for node in nodes if node.role == "val" for scene in node.heldout]
-    maps = label_maps_of(val, lambda m: labels_for_scoring(m, size, policy), num_workers)
+    maps = label_maps_of(val, num_workers)
     return score(counts_without_image(answer, maps, classes.num_classes))
 
 

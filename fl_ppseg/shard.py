@@ -40,13 +40,18 @@ class ShardPart:
     heldout_labels: np.ndarray
 
     def heldout(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Held-out pairs: image (3, H, W) and label map (h, w) at its own size."""
+        """Held-out pairs: image (3, H, W) and label map (h, w) at its own size.
+
+        Of frames the two sizes are the same, and those of a model's window or larger.
+        """
         start = 0
-        for image, (height, width) in zip(
-            self.heldout_images, self.manifest.heldout_sizes, strict=True
-        ):
+        for number, (height, width) in enumerate(self.manifest.heldout_sizes):
             end = start + height * width
-            yield image, self.heldout_labels[start:end].reshape(height, width)
+            labels = self.heldout_labels[start:end].reshape(height, width)
+            if self.manifest.frames:
+                yield self.heldout_images[3 * start : 3 * end].reshape(3, height, width), labels
+            else:
+                yield self.heldout_images[number], labels
             start = end
 
 
@@ -57,7 +62,7 @@ class Shard:
         self.parts = tuple(parts)
         self._index = [(p, i) for p, part in enumerate(parts) for i in range(len(part.images))]
         self.num_views = parts[0].images.shape[1]
-        self.num_heldout = sum(len(part.heldout_images) for part in parts)
+        self.num_heldout = sum(part.manifest.num_heldout for part in parts)
 
     def __len__(self) -> int:
         """Number of training images."""
@@ -65,8 +70,8 @@ class Shard:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the encrypted images, in pixels."""
-        height, width = self.parts[0].heldout_images.shape[-2:]
+        """Height and width of the encrypted views, in pixels: the model's window."""
+        height, width = self.parts[0].images.shape[-2:]
         return int(height), int(width)
 
     def batch(self, indices: Sequence[int], views: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

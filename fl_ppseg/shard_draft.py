@@ -106,8 +106,12 @@ class ShardDraft:
         if number < 0:
             self._images[scene, view], self._labels[scene, view] = image, labels
             return
-        self._heldout[number] = image
-        self._maps[self._bounds[number] : self._bounds[number + 1]] = labels.ravel()
+        start, end = self._bounds[number], self._bounds[number + 1]
+        if self.manifest.frames:
+            self._heldout[3 * start : 3 * end] = image.ravel()
+        else:
+            self._heldout[number] = image
+        self._maps[start:end] = labels.ravel()
 
     def mark(self, scenes: Iterable[int]) -> None:
         """Note scenes as done, after they themselves are on disk, whoever wrote them."""

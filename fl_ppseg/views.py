@@ -71,36 +71,37 @@ def fit(image: Pixels, labels: Pixels, image_size: Size, policy: SizePolicy) -> 
     return _to_view(picture, _cut_labels(Image.fromarray(labels), window))
 
 
-def fit_labels(labels: Pixels, image_size: Size, policy: SizePolicy) -> Pixels:
-    """(H, W) uint8 trainIds -> (h, w), the label map of :func:`fit` without its image."""
-    window = _middle(labels.shape, image_size, policy)
+def scaled_labels(labels: Pixels, image_size: Size) -> Pixels:
+    """(H, W) uint8 trainIds -> (h, w): the label map of :func:`fit` with ``resize``, by itself."""
+    window = _middle(labels.shape, image_size, "resize")
     return np.array(_cut_labels(Image.fromarray(labels), window))
 
 
-def fit_for_scoring(image: Pixels, labels: Pixels, image_size: Size, policy: SizePolicy) -> View:
-    """(3, H, W), (H, W) uint8 -> the fitted image and the labels that its predictions answer.
+def fit_for_scoring(
+    image: Pixels, labels: Pixels, image_size: Size, policy: SizePolicy, block_size: int
+) -> View:
+    """(3, H, W), (H, W) uint8 -> the whole image as it is scored, and the labels to score it by.
 
-    With ``resize`` those are the whole label map at its own size, to which predictions are scaled;
-    with ``crop`` the model sees a window only, and the labels are those of the window.
+    With ``resize`` the image is fitted and the labels are the label map at its own size, to which
+    predictions are scaled; with ``crop`` both are padded to a whole frame (grey; labels: 255), over
+    which windows of the model's size slide.
 
     Args:
         image: RGB of any size.
         labels: trainIds of the same size.
-        image_size: (height, width) of the fitted image.
+        image_size: (height, width) of the model's input.
         policy: As for :func:`fit`.
+        block_size: Side of a block in pixels.
     """
-    fitted, _ = fit(image, labels, image_size, policy)
-    return fitted, labels_for_scoring(labels, image_size, policy)
+    if policy == "crop":
+        size = (labels.shape[0], labels.shape[1])
+        return fit(image, labels, _frame(size, image_size, block_size), policy)
+    return fit(image, labels, image_size, policy)[0], labels
 
 
-def labels_for_scoring(labels: Pixels, image_size: Size, policy: SizePolicy) -> Pixels:
-    """The labels of :func:`fit_for_scoring`, without the image."""
-    return {"resize": labels, "crop": fit_labels(labels, image_size, policy)}[policy]
-
-
-def scored_size(size: Size, image_size: Size, policy: SizePolicy) -> Size:
+def scored_size(size: Size, image_size: Size, policy: SizePolicy, block_size: int) -> Size:
     """Size of the labels of :func:`fit_for_scoring` for an image of some size, not read yet."""
-    return {"resize": size, "crop": image_size}[policy]
+    return _frame(size, image_size, block_size) if policy == "crop" else size
 
 
 def augment(
@@ -194,6 +195,12 @@ def _base_size(size: tuple[int, ...], image_size: Size, policy: SizePolicy) -> S
     """Size of the whole image at scale 1 of the policy."""
     sizes: dict[SizePolicy, Size] = {"resize": image_size, "crop": (size[0], size[1])}
     return sizes[policy]
+
+
+def _frame(size: Size, image_size: Size, block_size: int) -> Size:
+    """The smallest whole number of blocks that holds an image and no less than one window."""
+    height, width = (-(-side // block_size) * block_size for side in size)
+    return max(height, image_size[0]), max(width, image_size[1])
 
 
 def _middle(size: tuple[int, ...], image_size: Size, policy: SizePolicy) -> Window:

@@ -101,7 +101,7 @@ def test_right_wrong_and_no_key_score_differently(
     assert all(a != b for a, b in itertools.combinations(tries, 2))
 
 
-def test_crop_is_scored_where_the_model_looks(
+def test_cropped_images_are_scored_whole_and_as_in_the_run(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = {"image_size": [16, 32], "fit": "crop"}
@@ -115,7 +115,9 @@ def test_crop_is_scored_where_the_model_looks(
     found = json.loads(capsys.readouterr().out)
     lines = [line for line in folder.folder.lines() if (line["role"], line["round"]) == ("val", 1)]
     total = np.sum([line["confusion"] for line in lines], axis=0)
-    assert 0 < total.sum() <= 4 * 16 * 32
+    scored = open_dataset(scenes, load_class_table("cityscapes")).split("val").values()
+    labelled = sum(int((s.load()[1] != 255).sum()) for own in scored for s in own)
+    assert total.sum() == labelled  # all of it, not a window of 16x32
     assert found["all"]["aAcc"] == pytest.approx(score(total).aAcc, abs=0.01)
 
 

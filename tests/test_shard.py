@@ -70,6 +70,22 @@ def assert_same(found: Sequence[Pair], wanted: Sequence[Pair]) -> None:
             np.testing.assert_array_equal(left, right)
 
 
+def test_frames_of_any_size_come_back(tmp_path: Path) -> None:
+    """Whole images, over which windows of the views' size slide."""
+    generator = np.random.default_rng(3)
+    views, sizes = pairs(0, [SIZE] * 2), [(SIZE[0], SIZE[1] + 8), SIZE, (SIZE[0] + 16, SIZE[1])]
+    frames = [
+        (generator.integers(0, 256, (3, *s), dtype=np.uint8), pairs(1, [s])[0][1]) for s in sizes
+    ]
+    about = Manifest(2, "ulm", DIGEST, 8, 1, 2, sizes, frames=True)
+    draft = ShardDraft.begin(tmp_path / "drafts" / "ulm", about, SIZE)
+    fill(draft, views, frames)
+    placed(draft, tmp_path)
+    shard = open_shard([tmp_path / "ulm"])
+    assert_same(list(shard.heldout()), frames)
+    assert (shard.image_size, shard.num_heldout) == (SIZE, 3)
+
+
 def test_views_and_heldout_come_back(tmp_path: Path) -> None:
     views, heldout = write(tmp_path, "ulm", 3, seed=0)
     shard = open_shard([tmp_path / "ulm"])

@@ -15,6 +15,7 @@ from fl_ppseg.views import (
     draw_distortion,
     fit,
     fit_for_scoring,
+    scaled_labels,
     scored_size,
     view_generator,
     views,
@@ -104,20 +105,32 @@ def test_view_generator_is_the_same_on_every_machine() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 30), (8, 40)])
-def test_labels_to_score_by_are_whole_or_of_the_window(height: int, width: int) -> None:
+def test_whole_images_are_scored_resized_or_as_frames_of_blocks(height: int, width: int) -> None:
     image, labels = scene(height, width)
-    fitted, whole = fit_for_scoring(image, labels, (10, 12), "resize")
-    assert fitted.shape == (3, 10, 12)
+    fitted, whole = fit_for_scoring(image, labels, (12, 12), "resize", 4)
+    assert fitted.shape == (3, 12, 12)
     np.testing.assert_array_equal(whole, labels)
-    for found, expected in zip(
-        fit_for_scoring(image, labels, (10, 12), "crop"),
-        fit(image, labels, (10, 12), "crop"),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(found, expected)
+    frame, padded = fit_for_scoring(image, labels, (12, 12), "crop", 4)
+    rows, columns = padded.shape
+    assert frame.shape == (3, rows, columns) and rows % 4 == columns % 4 == 0
+    assert rows - height < 4 or rows == 12
+    assert 0 <= columns - width < 4
+    top, left = (rows - height + 1) // 2, (columns - width + 1) // 2
+    inside = np.s_[..., top : top + height, left : left + width]
+    np.testing.assert_array_equal(frame[inside], image)
+    np.testing.assert_array_equal(padded[inside], labels)
+    assert (padded == 255).sum() == padded.size - labels.size + (labels == 255).sum()
     for policy in ("resize", "crop"):
-        _, scored = fit_for_scoring(image, labels, (10, 12), policy)
-        assert scored_size((height, width), (10, 12), policy) == scored.shape
+        _, scored = fit_for_scoring(image, labels, (12, 12), policy, 4)
+        assert scored_size((height, width), (12, 12), policy, 4) == scored.shape
+
+
+@pytest.mark.parametrize("size", [(20, 30), (6, 9)])
+def test_label_maps_are_scaled_as_views_are(size: tuple[int, int]) -> None:
+    image, labels = scene(*size)
+    np.testing.assert_array_equal(
+        scaled_labels(labels, (10, 12)), fit(image, labels, (10, 12), "resize")[1]
+    )
 
 
 def test_pixels_and_labels_move_together() -> None:

@@ -93,7 +93,7 @@ def shard_digest(job: Assignment, protection: ArmConfig, key: str | None) -> str
         protection: Key mode, cipher, scope and lifetime.
         key: Fingerprint of the key where it is shared with other owners.
     """
-    settings = {
+    settings: dict[str, object] = {
         "schema": SCHEMA,
         "city": job.city,
         "train": [_identity(scene) for scene in job.train],
@@ -107,6 +107,8 @@ def shard_digest(job: Assignment, protection: ArmConfig, key: str | None) -> str
         ),
         "ciphers": versions_of(protection.cipher),
     }
+    if job.data.fit == "crop":
+        settings["heldout_frames"] = True  # earlier shards held a window of each held-out image
     return digest(settings if key is None else settings | {"key": key})
 
 

@@ -149,7 +149,10 @@ def promised(job: Assignment, digest: str, protection: ArmConfig) -> Manifest:
         InputError: For a label map that cannot be read.
     """
     data = job.data
-    sizes = [scored_size(scene.size(), data.image_size, data.fit) for scene in job.heldout]
+    sizes = [
+        scored_size(scene.size(), data.image_size, data.fit, job.block_size)
+        for scene in job.heldout
+    ]
     return Manifest(
         schema=SCHEMA,
         city=job.city,
@@ -159,6 +162,7 @@ def promised(job: Assignment, digest: str, protection: ArmConfig) -> Manifest:
         num_views=data.num_views,
         heldout_sizes=sizes,
         ciphers=versions_of(protection.cipher),
+        frames=data.fit == "crop",
     )
 
 
@@ -168,7 +172,11 @@ def pictures(job: Assignment) -> list[Picture]:
         ("train", job.train),
         ("heldout", job.heldout),
     )
-    return [Picture(part, scene, job.data, job.seed) for part, scenes in parts for scene in scenes]
+    return [
+        Picture(part, scene, job.data, job.seed, job.block_size)
+        for part, scenes in parts
+        for scene in scenes
+    ]
 
 
 def _has_record(protection: ArmConfig) -> bool:

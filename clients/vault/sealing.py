@@ -32,6 +32,8 @@ class Picture:
     data: DataConfig
     seed: int
     """Of the augmented views."""
+    block_size: int
+    """Side of a cipher block in pixels."""
 
     def views(self) -> Iterator[View]:
         """Training views, or the one image to be scored with labels at their own size.
@@ -42,7 +44,7 @@ class Picture:
         image, labels = self.scene.load()
         size, policy = self.data.image_size, self.data.fit
         if self.part == "heldout":
-            yield fit_for_scoring(image, labels, size, policy)
+            yield fit_for_scoring(image, labels, size, policy, self.block_size)
             return
         number, name = self.data.num_views, self.scene.scene_id
         yield from views(image, labels, size, policy, number, self.seed, name)

@@ -19,6 +19,7 @@ from fl_ppseg.classes import IGNORE_INDEX
 from fl_ppseg.config import TrainingConfig
 from fl_ppseg.files import Progress
 from fl_ppseg.pixels import to_input
+from fl_ppseg.setr.names import NECK_PREFIX, is_of_head
 from fl_ppseg.shard import Shard
 
 
@@ -204,12 +205,13 @@ def _optimizer(
     model: nn.Module, config: TrainingConfig, rates: Mapping[str, float]
 ) -> torch.optim.Optimizer:
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    has_neck = any(name.startswith(NECK_PREFIX) for name, _ in model.named_parameters())
     for name, parameter in model.named_parameters():
         factor = rates.get(name, 1.0)
         parameter.requires_grad_(factor > 0)
         if factor == 0:
             continue
-        head = 1.0 if name.startswith("backbone.") else config.head_multiplier
+        head = config.head_multiplier if is_of_head(name, has_neck) else 1.0
         decay = config.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((config.learning_rate * head * factor, decay), []).append(parameter)
     settings = [

@@ -115,7 +115,7 @@ CASES: dict[str, tuple[Client, Arm]] = {
         lambda: at_replace("seed_0/round_0002.safetensors", after=True),
     ),
     "checkpoint in place": (Client(), lambda: at_replace("round_0002.json", after=True)),
-    "old checkpoint half removed": (Client(), lambda: at_unlink("round_0000.json")),
+    "old checkpoint half removed": (Client(), lambda: at_unlink("round_0001.json")),
 }
 
 

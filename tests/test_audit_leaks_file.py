@@ -1,5 +1,6 @@
 """leaks.json and summary.json as the audit and the report read them again: what must be refused."""
 
+import json
 import os
 from pathlib import Path
 
@@ -56,5 +57,6 @@ def test_what_is_no_file_or_too_large_is_refused(tmp_path: Path) -> None:
 
 
 def test_ratios_are_those_that_are_known() -> None:
-    text = '{"arms": {"a": {"ratio_to_plain": 0.5, "new": 1}, "b": {"error": "x"}, "c": {}}}'
+    arms = {"a": {"ratio_to_plain": 0.5, "new": 1}, "b": {"error": "x"}, "c": {}}
+    text = json.dumps({"schema": 2, "arms": arms})
     assert ratios_in(parse_summary(text, "summary.json")) == {"a": 0.5}

@@ -98,7 +98,7 @@ def by_hand(
     model.eval()
     counts = np.zeros((small.NUM_CLASSES, small.NUM_CLASSES))
     for scene in scenes:
-        image, labels = fit_for_scoring(*scene.load(), (64, 128), "resize")
+        image, labels = fit_for_scoring(*scene.load(), (64, 128), "resize", model.patch_size)
         with torch.inference_mode():
             size = (labels.shape[0], labels.shape[1])
             guess = segment(model, torch.from_numpy(image)[None], size)[0].numpy()
@@ -109,7 +109,7 @@ def by_hand(
     unions = truths + counts.sum(axis=0) - hits
     return {
         "aAcc": 100 * hits.sum() / truths.sum(),
-        "mIoU": 100 * float((hits[present] / unions[present]).mean()),
+        "mIoU": 100 * float((hits[unions > 0] / unions[unions > 0]).mean()),
         "mAcc": 100 * float((hits[present] / truths[present]).mean()),
     }
 

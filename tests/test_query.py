@@ -53,7 +53,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[np.ndarray, 
     scenes = open_dataset(root, load_class_table("cityscapes"), required=("val",)).split("val")[
         "ulm"
     ]
-    return [fit_for_scoring(*scene.load(), SIZE, "resize") for scene in scenes]
+    return [fit_for_scoring(*scene.load(), SIZE, "resize", 8) for scene in scenes]
 
 
 def logits(model: SETR, images: np.ndarray) -> Tensor:

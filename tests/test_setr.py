@@ -62,13 +62,14 @@ def test_naive_has_the_shapes_of_setr_naive() -> None:
 def test_pup_has_the_shapes_of_setr_pup() -> None:
     # main, num_convs=4, up_scale=2, kernel_size=3:
     #   LN 2048 + 1024*256*9 + 3 * 256*256*9 + 4 * BN 512 + conv_seg 4883 = 4 137 747
-    # auxiliary, num_convs=1, up_scale=4, kernel_size=3, 3 times:
-    #   LN 2048 + 1024*256*9 + BN 512 + conv_seg 4883 = 2 366 739
+    # auxiliary as in setr_vit-l_pup_8xb1-80k_cityscapes-768x768.py, num_convs=2, up_scale=4,
+    # kernel_size=3, 3 times:
+    #   LN 2048 + 1024*256*9 + 256*256*9 + 2 * BN 512 + conv_seg 4883 = 2 957 075
     ends = [(1024,), (1024,), (256, 1024, 3, 3), (256,), (256,), (19, 256, 1, 1), (19,)]
     between = [(256, 256, 3, 3), (256,), (256,)]
     model = vit_large(decoder="pup", num_auxiliary=3)
-    assert shapes(model) == sorted(ends * 4 + between * 3)
-    assert num_decoder_parameters(model) == 4_137_747 + 3 * 2_366_739
+    assert shapes(model) == sorted(ends * 4 + between * (3 + 3))
+    assert num_decoder_parameters(model) == 4_137_747 + 3 * 2_957_075
     assert model.taps == (9, 14, 19, 23)
 
 
@@ -136,6 +137,35 @@ def test_prefix_tokens_of_timm_models_are_dropped(name: str) -> None:
     assert model.grid == (2, 5)
 
 
+@pytest.mark.parametrize(
+    ("decoder", "chosen", "has_token"),
+    [("mla", None, False), ("pup", None, True), ("naive", None, True), ("mla", True, True),
+     ("pup", False, False)],
+)  # fmt: skip
+def test_the_encoder_sees_a_class_token_where_mmsegmentations_does(
+    decoder: str, chosen: bool | None, has_token: bool
+) -> None:
+    """`with_cls_token=False`: positions are added, the token is dropped, the encoder follows."""
+    size, name = (32, 80), "vit_tiny_patch16_224"
+    config = ModelConfig(backbone=name, decoder=decoder, class_token=chosen, weights=None)
+    model = build_setr(config, 19, size, seed=1).eval()
+    assert (model.backbone.cls_token is not None) == has_token
+    assert model.backbone.pos_embed.shape[1] == 2 * 5 + has_token
+    reference = timm.create_model(name, img_size=size, num_classes=0).eval()
+    state = model.backbone.state_dict()
+    if not has_token:
+        state["cls_token"] = torch.randn(1, 1, 192)
+        state["pos_embed"] = torch.cat([torch.randn(1, 1, 192), state["pos_embed"]], dim=1)
+    reference.load_state_dict(state, strict=False)
+    tokens = reference._pos_embed(reference.patch_embed(images(size)))
+    tokens = tokens if has_token else tokens[:, 1:]
+    for block in reference.blocks:
+        tokens = block(tokens)
+    theirs = tokens[:, 1:] if has_token else tokens
+    ours = model.features(images(size))[-1].flatten(2).transpose(1, 2)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
 def test_patch_size_overrides_timms() -> None:
     backbone = create_backbone("vit_tiny_patch16_224", (16, 40), patch_size=8)
     assert backbone.patch_embed.grid_size == (2, 5)
@@ -196,7 +226,7 @@ def test_mla_sums_levels_from_the_deepest() -> None:
     ("decoder", "num_auxiliary", "main", "auxiliary"),
     [
         ("naive", 2, (8, 20), (8, 20)),
-        ("pup", 1, (32, 80), (8, 20)),
+        ("pup", 1, (32, 80), (32, 80)),
         ("mla", 4, (8, 20), (2, 5)),
         ("pup", 0, (32, 80), ()),
     ],

@@ -195,6 +195,40 @@ def test_timm_file_gives_timms_features_on_its_own_normalisation(
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
 
 
+def bilinear(position: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(1, 196, D) of 14x14 patches -> another grid, as mmsegmentation's `resize_pos_embed`."""
+    maps = position.reshape(1, 14, 14, -1).permute(0, 3, 1, 2)
+    resized = nn.functional.interpolate(maps, size=grid, mode="bilinear", align_corners=False)
+    return resized.flatten(2).transpose(1, 2)
+
+
+@pytest.mark.parametrize("source", ["file", "pretrained"])
+@pytest.mark.parametrize("decoder", ["pup", "mla"])
+def test_positions_are_interpolated_as_mmsegmentation_does_where_it_is_asked_for(
+    decoder: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = published_deit(9)
+    for place in ("hf", "url"):
+        name = f"timm.models._builder.load_state_dict_from_{place}"
+        monkeypatch.setattr(name, lambda *_, **__: published.state_dict())
+    safetensors.torch.save_file(published.state_dict(), tmp_path / "timm.safetensors")
+    found = {}
+    for positions in ("bilinear", "bicubic"):
+        config = ModelConfig(
+            backbone=DEIT, decoder=decoder, weights=None, positions=positions,
+            pretrained=source == "pretrained",
+        )  # fmt: skip
+        model = build_setr(config, 19, (96, 64), seed=0)
+        if source == "file":
+            load_weights(model, tmp_path / "timm.safetensors")
+        found[positions] = model.backbone.pos_embed.detach()
+    wanted = bilinear(published.pos_embed.detach()[:, 1:], (6, 4))
+    if decoder == "pup":  # the class token's own stays
+        wanted = torch.cat([published.pos_embed.detach()[:, :1], wanted], dim=1)
+    torch.testing.assert_close(found["bilinear"], wanted)
+    assert (found["bicubic"] - wanted).abs().max() > 1e-3
+
+
 def test_pretrained_weights_are_folded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     published = published_deit(6)
     monkeypatch.setattr(

@@ -13,6 +13,7 @@ import small_federation as small
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_setr import tiny
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -201,6 +202,23 @@ def test_sgd_with_momentum_and_poly_by_hand() -> None:
         velocity = 0.5 * velocity + slope(weight)
         weight -= rate * velocity
     assert float(one_weight(config).weights["weight"]) == pytest.approx(weight, abs=1e-6)
+
+
+@pytest.mark.parametrize("decoder", ["naive", "pup", "mla"])
+def test_heads_alone_learn_at_their_own_rate(decoder: str) -> None:
+    """mmsegmentation's `head` multiplier: MLA's neck, its norms included, is no head; the norms of
+    naive and pup lie in their heads. Adam's first step is the rate itself."""
+    model = tiny(decoder=decoder, num_auxiliary=1, size=SIZE)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    config = TrainingConfig(
+        learning_rate=1e-3, head_multiplier=10.0, batch_size=3, weight_decay=0.0, gradient_clip=0.0
+    )
+    after = local_update(model, start, {}, shard(3), config, Position(1, 1), 0).weights
+    fast = ("decoder.", "auxiliary.") + (() if decoder == "mla" else ("norms.",))
+    for name, value in after.items():
+        moved = float((value - start[name]).abs().max())
+        rate = 1e-2 if name.startswith(fast) else 1e-3
+        assert moved == pytest.approx(rate, rel=0.05), name
 
 
 def test_adamw_moves_by_the_rate_and_vectors_do_not_decay() -> None:

@@ -89,6 +89,12 @@ class ModelConfig(Section):
     """Upsampling factor of the head's steps; none: mmsegmentation's number (pup: 2)."""
     num_auxiliary: Annotated[int, Field(ge=0, le=16)] = 0
     """Auxiliary heads on intermediate layers, training only."""
+    class_token: bool | None = None
+    """Whether a timm ViT keeps its class token; none: as in mmsegmentation, where the encoder of
+    naive and pup sees one and that of mla does not."""
+    positions: Literal["bicubic", "bilinear"] = "bicubic"
+    """How loaded position embeddings are brought to another grid: bicubic with antialias (timm), or
+    bilinear (mmsegmentation)."""
     invariant: CanonicalForm | None = None
     """Canonical form that the patch embedding reads, so that its output does not depend on the key;
     an arm with an invariant embedding sets it from its cipher; none: the image as it is."""
@@ -129,7 +135,8 @@ class TrainingConfig(Section):
     learning_rate: Positive = 3e-3
     """Learning rate at the start of round 1; poly decay over all rounds."""
     head_multiplier: Positive = 1.0
-    """Factor on the learning rate of decoder and auxiliary heads (mmsegmentation: 10 with SGD)."""
+    """Factor on the learning rate of decoder and auxiliary heads (mmsegmentation: 10 with SGD);
+    mla's neck is no part of them."""
     poly_power: NonNegative = 0.9
     """Exponent of the poly schedule; 0 keeps the rate constant."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9

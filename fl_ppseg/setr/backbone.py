@@ -6,6 +6,7 @@ from typing import Any
 import timm
 import torch
 from timm.layers.patch_embed import PatchEmbed
+from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -24,6 +25,8 @@ def create_backbone(
     depth: int | None = None,
     num_heads: int | None = None,
     pretrained: bool = False,
+    class_token: bool = True,
+    positions: str = "bicubic",
 ) -> VisionTransformer:
     """Build a ViT that maps (B, 3, H, W) float in [-1, 1] to tokens (B, prefix + N, D).
 
@@ -38,6 +41,9 @@ def create_backbone(
         depth: Number of layers, for `vit` only.
         num_heads: Attention heads, for `vit` only.
         pretrained: Load timm's published weights, resampled to this patch size and grid.
+        class_token: Keep the class token of a timm ViT that has one, and no other such token.
+        positions: How published position embeddings are brought to this grid: `bicubic` (timm's,
+            with antialias) or `bilinear` (mmsegmentation's, without).
 
     Raises:
         InputError: The name is no plain ViT, the sizes do not fit, or weights cannot be had.
@@ -46,6 +52,10 @@ def create_backbone(
         backbone = _sized_vit(image_size, patch_size, embed_dim, depth, num_heads, pretrained)
     else:
         backbone = _timm_vit(name, image_size, patch_size, pretrained)
+        if pretrained and positions == "bilinear":
+            _take_positions(backbone, _timm_vit(name, None, patch_size, pretrained), positions)
+        if not class_token and backbone.num_prefix_tokens == 1 and backbone.cls_token is not None:
+            _drop_class_token(backbone)
     _check_geometry(backbone, name, image_size)
     backbone.reset_classifier(0, "")
     backbone.fc_norm = nn.Identity()
@@ -97,6 +107,55 @@ def fold_into_embedding(
     projection.bias.copy_(bias)
 
 
+def resampled_positions(
+    position: Tensor,
+    old: tuple[int, int],
+    new: tuple[int, int],
+    num_prefix_tokens: int,
+    positions: str,
+) -> Tensor:
+    """(1, prefix + N, D) position embedding of one grid -> (1, prefix + N', D) of another.
+
+    Args:
+        position: The embedding.
+        old: Its grid.
+        new: The grid that is wanted.
+        num_prefix_tokens: Entries before those of the grid, which stay.
+        positions: `bicubic` with antialias as timm does, or `bilinear` without as mmsegmentation.
+    """
+    resampled: Tensor = resample_abs_pos_embed(
+        position.float(),
+        list(new),
+        list(old),
+        num_prefix_tokens=num_prefix_tokens,
+        interpolation=positions,
+        antialias=positions == "bicubic",
+    )
+    return resampled
+
+
+@torch.no_grad()
+def _take_positions(backbone: VisionTransformer, native: VisionTransformer, positions: str) -> None:
+    """Give a backbone the position embedding of another grid; a few timm ViTs have none."""
+    if backbone.pos_embed is None or native.pos_embed is None:
+        return
+    prefix = 0 if backbone.no_embed_class else backbone.num_prefix_tokens
+    grids = native.patch_embed.grid_size, backbone.patch_embed.grid_size
+    backbone.pos_embed.copy_(resampled_positions(native.pos_embed, *grids, prefix, positions))
+
+
+def _drop_class_token(backbone: VisionTransformer) -> None:
+    """Take the class token from the encoder's input, and its entry from the position embedding.
+
+    As mmsegmentation's `with_cls_token=False`, which adds positions and then drops the token.
+    """
+    if not backbone.no_embed_class and backbone.pos_embed is not None:
+        backbone.pos_embed = nn.Parameter(backbone.pos_embed.detach()[:, 1:].clone())
+    backbone.cls_token = None
+    backbone.has_class_token = False
+    backbone.num_prefix_tokens = 0
+
+
 def _sized_vit(
     image_size: tuple[int, int],
     patch_size: int | None,
@@ -134,9 +193,12 @@ def _sized_vit(
 
 
 def _timm_vit(
-    name: str, image_size: tuple[int, int], patch_size: int | None, pretrained: bool
+    name: str, image_size: tuple[int, int] | None, patch_size: int | None, pretrained: bool
 ) -> VisionTransformer:
-    """A ViT of timm's zoo; its own resampling fits weights to the patch size and the grid."""
+    """A ViT of timm's zoo; its own resampling fits weights to the patch size and the grid.
+
+    Without image size it is of the grid that its weights were published for.
+    """
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models("*vit*"), n=3)
         raise InputError(
@@ -148,7 +210,7 @@ def _timm_vit(
             f"timm has no weights for model.backbone {name!r}; set model.weights to a local "
             ".safetensors file, or train from scratch with model.pretrained: false"
         )
-    sizes: dict[str, Any] = {"img_size": image_size}
+    sizes: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
     if patch_size is not None:
         sizes["patch_size"] = patch_size
     try:

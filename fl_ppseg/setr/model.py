@@ -34,8 +34,12 @@ class UpSizes(NamedTuple):
 UP_HEADS: Final = {"naive": UpSizes(1, 4, 1), "pup": UpSizes(4, 2, 3)}
 """Main heads of mmsegmentation's setr_naive and setr_pup."""
 
-AUXILIARY_UP_HEADS: Final = {"naive": UpSizes(1, 4, 1), "pup": UpSizes(1, 4, 3)}
-"""Their auxiliary heads."""
+AUXILIARY_UP_HEADS: Final = {"naive": UpSizes(1, 4, 1), "pup": UpSizes(2, 4, 3)}
+"""Their auxiliary heads, as its configs for data sets have them (Cityscapes, ADE20K); its base
+config of setr_pup names one convolution, and each of them overrides it with two."""
+
+HAS_CLASS_TOKEN: Final = {"naive": True, "pup": True, "mla": False}
+"""Whether mmsegmentation's encoder sees a class token (`with_cls_token`)."""
 
 MLA_HEAD: Final = {"num_convs": 2, "up_scale": 4}
 """Convolutions on each level and upsampling of mmsegmentation's setr_mla."""
@@ -82,6 +86,8 @@ class SETR(nn.Module):
         super().__init__()
         self.taps = taps
         self.grid: tuple[int, int] = backbone.patch_embed.grid_size
+        self.positions = "bicubic"
+        """How position embeddings of another grid are brought to this one, when they are loaded."""
         self.patch_size: int = backbone.patch_embed.patch_size[0]
         """Side of a patch in pixels: the block size of every cipher this model reads."""
         self.backbone = backbone
@@ -155,12 +161,22 @@ def assemble(config: "ModelConfig", num_classes: int, image_size: tuple[int, int
         depth=config.depth,
         num_heads=config.num_heads,
         pretrained=config.pretrained,
+        class_token=_has_class_token(config),
+        positions=config.positions,
     )
     if config.invariant is not None:
         backbone.patch_embed = InvariantPatchEmbed(backbone.patch_embed, config.invariant)
     taps = _taps(config.decoder, len(backbone.blocks), config.num_auxiliary)
     build = _build_mla if config.decoder == "mla" else _build_up
-    return build(config, num_classes, backbone, taps)
+    model = build(config, num_classes, backbone, taps)
+    model.positions = config.positions
+    return model
+
+
+def _has_class_token(config: "ModelConfig") -> bool:
+    """What the config says, or what mmsegmentation does with the decoder."""
+    chosen = config.class_token
+    return HAS_CLASS_TOKEN[config.decoder] if chosen is None else chosen
 
 
 def build_architecture(

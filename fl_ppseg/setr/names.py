@@ -11,12 +11,34 @@ EMBEDDING_TENSORS: Final = ("backbone.patch_embed.proj.weight", "backbone.patch_
 POSITION_TENSOR: Final = "backbone.pos_embed"
 """The position embedding, (1, prefix tokens + grid_h * grid_w, D)."""
 
+CLASS_TENSOR: Final = "backbone.cls_token"
+"""The class token of a timm ViT, (1, 1, D)."""
+
+NECK_PREFIX: Final = "neck."
+"""What every tensor of MLA's neck starts with, of which the norms of its levels are a part."""
+NORMS_PREFIX: Final = "norms."
+
 _BUFFERS: Final = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def is_buffer(name: str) -> bool:
     """Whether a tensor is a statistic that batch normalisation counts, not a trained parameter."""
     return name.rpartition(".")[2] in _BUFFERS
+
+
+def is_of_head(name: str, has_neck: bool) -> bool:
+    """Whether a tensor is of a decoder or auxiliary head, which learn at a rate of their own.
+
+    As mmsegmentation's multiplier for names with `head` in them: naive and PUP hold the norms of
+    their levels, MLA's are in its neck, and neck and backbone keep the rate.
+
+    Args:
+        name: Of the tensor.
+        has_neck: Whether the model has a neck.
+    """
+    if name.startswith((BACKBONE_PREFIX, NECK_PREFIX)):
+        return False
+    return not (has_neck and name.startswith(NORMS_PREFIX))
 
 
 def withheld(embedding: str) -> frozenset[str]:

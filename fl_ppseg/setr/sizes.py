@@ -79,7 +79,7 @@ def _check_width(config: "ModelConfig", image_size: tuple[int, int]) -> None:
 
 def _check_features(config: "ModelConfig", num_classes: int, grid: tuple[int, int]) -> None:
     """Refuse scores and features of a head that no machine has the memory for."""
-    from fl_ppseg.setr.model import MLA_HEAD, UP_HEADS
+    from fl_ppseg.setr.model import AUXILIARY_UP_HEADS, MLA_HEAD, UP_HEADS
 
     if config.decoder == "mla":
         steps, scale = 1, config.up_scale or MLA_HEAD["up_scale"]
@@ -89,6 +89,10 @@ def _check_features(config: "ModelConfig", num_classes: int, grid: tuple[int, in
     places = math.prod(grid) * scale ** (2 * steps)
     inside = math.prod(grid) * scale ** (2 * (steps - 1))
     largest = max(places * num_classes, inside * config.decoder_channels)
+    if config.decoder != "mla" and config.num_auxiliary:
+        extra = AUXILIARY_UP_HEADS[config.decoder]
+        wide = math.prod(grid) * extra.up_scale ** (2 * extra.num_convs)
+        largest = max(largest, wide * num_classes)
     if largest > MAX_FEATURES:
         raise InputError(
             f"model.num_convs {steps} and model.up_scale {scale} enlarge {grid[0]}x{grid[1]} "

@@ -10,15 +10,19 @@ import safetensors
 import safetensors.torch
 import torch
 from timm.layers.patch_embed import resample_patch_embed
-from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor
 
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
-from fl_ppseg.setr.backbone import fold_normalisation, normalisation
+from fl_ppseg.setr.backbone import fold_normalisation, normalisation, resampled_positions
 from fl_ppseg.setr.canonical import InvariantPatchEmbed
 from fl_ppseg.setr.model import SETR
-from fl_ppseg.setr.names import BACKBONE_PREFIX, EMBEDDING_TENSORS, POSITION_TENSOR
+from fl_ppseg.setr.names import (
+    BACKBONE_PREFIX,
+    CLASS_TENSOR,
+    EMBEDDING_TENSORS,
+    POSITION_TENSOR,
+)
 from fl_ppseg.setr.sizes import MAX_PARAMETERS, Shapes
 from fl_ppseg.tensor_file import Header, read_header
 
@@ -200,9 +204,18 @@ def _from_timm(state: State, model: SETR) -> tuple[State, tuple[int, int] | None
     grid = (height // weight.shape[2], width // weight.shape[3])
     weight = resample_patch_embed(weight, [model.patch_size] * 2)
     bias = renamed.get(bias_name, weight.new_zeros(len(weight)))
+    if model.backbone.cls_token is None:
+        _drop_class_token(renamed, has_own_entry=not model.backbone.no_embed_class)
     mean_and_std = normalisation(model.backbone)
     renamed[weight_name], renamed[bias_name] = fold_normalisation(weight, bias, *mean_and_std)
     return renamed, grid
+
+
+def _drop_class_token(state: State, has_own_entry: bool) -> None:
+    """Take a class token, and its entry of the position embedding, out of a file's tensors."""
+    is_there = state.pop(CLASS_TENSOR, None) is not None
+    if is_there and has_own_entry and POSITION_TENSOR in state:
+        state[POSITION_TENSOR] = state[POSITION_TENSOR][:, 1:]
 
 
 def _with_grid(state: State, model: SETR, grid: tuple[int, int] | None) -> State:
@@ -214,9 +227,7 @@ def _with_grid(state: State, model: SETR, grid: tuple[int, int] | None) -> State
     if position.shape[1] != grid[0] * grid[1] + prefix:
         return state
     logger.info("position embedding resampled from grid %s to %s", grid, model.grid)
-    resampled = resample_abs_pos_embed(
-        position.float(), list(model.grid), list(grid), num_prefix_tokens=prefix
-    )
+    resampled = resampled_positions(position, grid, model.grid, prefix, model.positions)
     return state | {POSITION_TENSOR: resampled}
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fl_ppseg.audit.exchange import Exchange
-from fl_ppseg.setr.names import EMBEDDING_TENSORS, POSITION_TENSOR
+from fl_ppseg.setr.names import EMBEDDING_TENSORS, NECK_PREFIX, POSITION_TENSOR, is_of_head
 from fl_ppseg.training import poly
 
 Floats = npt.NDArray[np.float64]
@@ -62,7 +62,8 @@ def token_gradients(exchange: Exchange) -> Gradient:
 def _rates(exchange: Exchange, name: str) -> Floats:
     """The learning rate of each step, as `fl_ppseg.training` sets it."""
     training, num_steps = exchange.training, exchange.num_steps
-    head = 1.0 if name.startswith("backbone.") else training.head_multiplier
+    has_neck = any(sent.startswith(NECK_PREFIX) for sent in exchange.sent)
+    head = training.head_multiplier if is_of_head(name, has_neck) else 1.0
     shares = (exchange.round - 1 + np.arange(num_steps) / num_steps) / exchange.num_rounds
     factors = [poly(float(share), training.poly_power) for share in shares]
     return training.learning_rate * head * np.array(factors)

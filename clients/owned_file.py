@@ -8,8 +8,11 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import Final
 
 from fl_ppseg.errors import InputError
+
+_PIECE: Final = 2**20
 
 
 def read_owned(path: Path, max_bytes: int, what: str) -> str:
@@ -54,10 +57,14 @@ def read_owned_bytes(path: Path, max_bytes: int, what: str) -> bytes:
 
 
 def _read(descriptor: int, num_bytes: int) -> bytes:
-    content = b""
-    while len(content) < num_bytes and (more := os.read(descriptor, num_bytes - len(content))):
+    """At most so many bytes; `os.read` takes the memory that it is asked for, whatever is there."""
+    content = bytearray()
+    while len(content) < num_bytes:
+        more = os.read(descriptor, min(_PIECE, num_bytes - len(content)))
+        if not more:
+            break
         content += more
-    return content
+    return bytes(content)
 
 
 def _check(found: os.stat_result, path: Path, what: str) -> None:

@@ -216,7 +216,7 @@ def test_two_nodes_train_to_the_end_with_the_same_command(federated: Federated) 
     assert {line["city"] for line in run.lines()} == {*CITIES, None}
     assert "per-image" in done.stdout
     assert run.report.exists()
-    assert "ground truth" in json.loads(run.summary.read_text("utf-8"))["notes"][0]
+    assert "cityscapesScripts" in json.loads(run.summary.read_text("utf-8"))["notes"][0]
     status = call("strategies.coordinator", "status", "--home", federated.folder / "coordinator")
     assert [line for line in status.stdout.splitlines() if ": connected" in line] == [
         f"{city}: connected" for city in CITIES

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors.numpy import load_file
 
 import fl_ppseg
 from clients.ledger import Limits
+from clients.owned_file import read_owned_bytes
 from clients.permission import MAX_WEIGHT, Permit, check_heldout, check_weights, permit
 from clients.policy import (
     NODES_VARIABLE,
@@ -449,3 +451,15 @@ def test_shipped_weights_are_far_below_the_bound() -> None:
         for value in load_file(path).values()
     )
     assert 10.0 < largest < 10.1
+
+
+def test_a_small_file_takes_little_memory_whatever_it_may_hold(tmp_path: Path) -> None:
+    """The bound on start weights is 2 GiB; nodes may have less."""
+    path = tmp_path / "weights"
+    path.write_bytes(b"0" * 3 * 2**20)
+    tracemalloc.start()
+    try:
+        assert len(read_owned_bytes(path, 2**31, "file")) == 3 * 2**20
+        assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
+    finally:
+        tracemalloc.stop()

@@ -45,7 +45,7 @@ def test_the_two_commands_stand_alone() -> None:
     assert run is not None
     assert test is not None
     assert run[1].endswith("-m fl_ppseg.simulate --clients 18")
-    assert test[1].endswith("-m pytest")
+    assert test[1].endswith("-m pytest -n 2")
     assert all(
         "constraints.txt" in line[1] and "python3 -m venv" in line[1] for line in (run, test)
     )

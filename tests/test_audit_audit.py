@@ -17,12 +17,13 @@ from fl_ppseg.audit import command
 from fl_ppseg.audit.audit import Effort, audit
 from fl_ppseg.audit.containers import artefacts
 from fl_ppseg.audit.key_search import needles_of_embedding, needles_of_permutation, search
-from fl_ppseg.audit.labels import AGREED, OWN
-from fl_ppseg.audit.leaks import ADVERSARIES, ArmLeaks
+from fl_ppseg.audit.labels import AGREED, OWN, WITHIN
+from fl_ppseg.audit.leaks import ADVERSARIES, UNCHECKED, ArmLeaks
 from fl_ppseg.audit.leaks_file import read_leaks
 from fl_ppseg.audit.material import Holdings
 from fl_ppseg.command_line import run
 from fl_ppseg.errors import InputError
+from fl_ppseg.summary import SCHEMA
 
 ARMS = [
     "plain",
@@ -50,7 +51,9 @@ class Audited:
             experiment = small.prepared(settings, place)
             self.run = small.federate(experiment).path
             ratios = {arm: {"ratio_to_plain": 0.5} for arm in ARMS}
-            (self.run / "summary.json").write_text(json.dumps({"arms": ratios}), "utf-8")
+            (self.run / "summary.json").write_text(
+                json.dumps({"schema": SCHEMA, "arms": ratios}), "utf-8"
+            )
             self.out = self.run / "audit"
             with redirect_stdout(io.StringIO()) as printed:
                 self.table = audit(
@@ -91,8 +94,11 @@ def test_label_maps_are_asked_for_in_every_arm_and_a_model_of_its_own_is_refused
     for arm in audited.table.arms:
         found = {each.model: each for each in arm.labels if each.maps == "held-out"}
         assert found[OWN].right is None and found[OWN].note.startswith("refused: ")
-        assert found[AGREED].num_requests == TINY.num_requests
-        assert found[AGREED].right is not None
+        assert found[AGREED].right is None
+        assert found[AGREED].note.startswith("refused: weights in ")
+        for model in (WITHIN, UNCHECKED):
+            assert 0 < found[model].num_requests <= TINY.num_requests
+            assert found[model].right is not None
         trained = {each.model: each for each in arm.labels if each.maps == "training"}
         assert trained[OWN].right is None and trained[OWN].note.startswith("refused: ")
         assert trained[AGREED].right is None  # the small model has too few channels to be read by

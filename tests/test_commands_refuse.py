@@ -237,7 +237,8 @@ def test_scores_of_nothing_are_null_in_json_and_a_dash_in_the_table() -> None:
     nothing = evaluate._percent(score(np.zeros((2, 2), np.int64)))
     assert nothing == {"aAcc": None, "mIoU": None, "mAcc": None}
     assert json.loads(json.dumps(nothing, allow_nan=False)) == nothing
-    assert evaluate._table({"cities": {"ulm": nothing}, "all": nothing}).count("–") == 6
+    scores = {"cities": {"ulm": nothing}, "all": nothing, "start": nothing, "no_image": None}
+    assert evaluate._table(scores).count("–") == 9
 
 
 def test_ctrl_c_names_the_folder_and_the_command_that_goes_on(

@@ -10,7 +10,7 @@ import pytest
 
 
 @pytest.mark.federated
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_quick_run_from_the_shell(tmp_path: Path) -> None:
     out = tmp_path / "run"
     done = subprocess.run(
@@ -18,7 +18,7 @@ def test_quick_run_from_the_shell(tmp_path: Path) -> None:
         env=os.environ | {"XDG_CACHE_HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=840,
         check=False,
     )
     assert done.returncode == 0, done.stderr

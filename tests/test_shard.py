@@ -11,7 +11,7 @@ import pytest
 
 from fl_ppseg import shard as shard_module
 from fl_ppseg.errors import InputError
-from fl_ppseg.manifest import Manifest, read_manifest
+from fl_ppseg.manifest import SCHEMA, Manifest, read_manifest
 from fl_ppseg.shard import Shard, ShardPart, damaged_files, open_shard
 from fl_ppseg.shard_draft import ShardDraft, record_of
 
@@ -77,7 +77,7 @@ def test_frames_of_any_size_come_back(tmp_path: Path) -> None:
     frames = [
         (generator.integers(0, 256, (3, *s), dtype=np.uint8), pairs(1, [s])[0][1]) for s in sizes
     ]
-    about = Manifest(2, "ulm", DIGEST, 8, 1, 2, sizes, frames=True)
+    about = Manifest(SCHEMA, "ulm", DIGEST, 8, 1, 2, sizes, frames=True)
     draft = ShardDraft.begin(tmp_path / "drafts" / "ulm", about, SIZE)
     fill(draft, views, frames)
     placed(draft, tmp_path)

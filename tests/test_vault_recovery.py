@@ -89,7 +89,7 @@ def test_a_city_that_withdraws_leaves_nothing_but_its_refusal(owner: Owner) -> N
     shard = owner.shard("per-image").name
     keys = files_in(owner.vault)
     status, out, _ = owner.keys("withdraw", "--node", owner.node)
-    assert status == 0 and "4 folder(s) removed" in out and f"shards/{shard}" in out
+    assert status == 0 and "5 folder(s) removed" in out and f"shards/{shard}" in out
     assert list(files_in(owner.node)) == ["owner.json", "policy.yaml"]
     assert files_in(owner.vault) == keys
     assert owner.policy.arms == {}

@@ -120,7 +120,7 @@ def test_a_val_city_assumes_a_number_of_images(owner: Owner) -> None:
     options = [*owner.encrypt_options(), "--split", "val"]
     assert owner.keys("new", city="lindau")[0] == 0
     out = owner.keys("encrypt", *options, city="lindau")[1]
-    assert "if no city trains on more than 2000 images" in out
+    assert "if no city trains on more than 500 images" in out
 
 
 def test_a_floor_of_no_change_is_refused(owner: Owner) -> None:

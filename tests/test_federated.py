@@ -215,7 +215,7 @@ def test_ray_gives_the_same_weights_and_leaves_nothing_running(
         command, cwd=root, env=marked, timeout=240, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
-    wait = time.monotonic() + 5
+    wait = time.monotonic() + 60  # Ray's workers are niced: on a busy machine they end late
     while (left := _processes_of(tmp_path)) and time.monotonic() < wait:
         time.sleep(0.2)
     assert left == []

@@ -19,6 +19,7 @@ import small_vault
 import torch
 import yaml
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from clients.vault import Assignment
 from fl_ppseg import workers
@@ -37,25 +38,41 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes, each with a
     torch.set_num_threads(1)
 
 
+WHOLE = (
+    "deployment",
+    "federated",
+    "flwr_run",
+    "interrupt",
+    "quick",
+    "resume_after_kill",
+    "secrets",
+)
+"""Test files that start whole federations, which take the machine."""
+
+
+class _Scheduling(LoadScopeScheduling):
+    """A file stays in one worker, and whole federations run one after the other."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        is_whole = Path(file).stem.removeprefix("test_") in WHOLE
+        return "federations" if is_whole else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduling:
+    """What parallel workers (`-n 2`) are given; `xdist_group` does nothing under pytest 9."""
+    return _Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With parallel workers (`-n 2`) a file stays in one worker; whole federations, which take the
-    machine, run one after the other and first, beside everything else."""
-    items.sort(key=lambda item: item.get_closest_marker("federated") is None)
-    for item in items:
-        is_whole = item.get_closest_marker("federated") is not None
-        item.add_marker(pytest.mark.xdist_group("federated" if is_whole else item.path.name))
+    """Whole federations begin first, beside everything else."""
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in WHOLE)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before fixtures of any scope: keys that a test makes are its own, and the same every time."""
-    seeded_keys.seed(item.nodeid.removesuffix(f"@{_group(item)}"))
-
-
-def _group(item: pytest.Item) -> str:
-    """What `--dist loadgroup` adds to the name of a test."""
-    mark = item.get_closest_marker("xdist_group")
-    return str(mark.args[0]) if mark else ""
+    seeded_keys.seed(item.nodeid)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -24,6 +24,8 @@ from fl_ppseg.files import available_cpus, check_writable, vaults_folder, write_
 from fl_ppseg.places import check_apart, check_vaults
 from fl_ppseg.run_folder import RunFolder, is_finished
 
+DEFAULT = "default"
+"""The experiment of configs/ that is run where none is named."""
 ON_RESUME = (
     "federation.num_rounds", "federation.round_timeout", "federation.wait_seconds",
     "federation.grace_seconds", "federation.max_retries", "federation.keep_checkpoints",
@@ -138,7 +140,11 @@ def _parser() -> argparse.ArgumentParser:
         "--arms", metavar="A,B,...", help="arms to compare (default: those of configs/default.yaml)"
     )
     add("--quick", action="store_true", help="a one-minute look: configs/quick.yaml")
-    add("--config", metavar="FILE", help="YAML file, or the name of one in configs/")
+    add(
+        "--config",
+        metavar="FILE",
+        help="YAML file, or the name of one in configs/ (default: default)",
+    )
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="set dotted.key=value")
     add("--data-root", type=Path, metavar="DIR", help="images in Cityscapes layout")
     add("--out", type=Path, metavar="DIR", help="run folder (default: runs/<time>-<name>)")
@@ -177,15 +183,14 @@ def _values(options: argparse.Namespace) -> dict[str, Any]:
     }
     dataset = os.environ.get("CITYSCAPES_DATASET")
     environment = {"data.root": Path(dataset).absolute() if dataset else None}
-    file = "quick" if options.quick else options.config
-    return read_values(file, options.set, overrides, environment)
+    return read_values(_source(options), options.set, overrides, environment)
 
 
 def _source(options: argparse.Namespace) -> str:
     """What the config is read from, as an error names it."""
     if options.resume:
         return str(options.out / "config.yaml")
-    return "quick" if options.quick else options.config or "config"
+    return "quick" if options.quick else options.config or DEFAULT
 
 
 def _check_resumable(options: argparse.Namespace) -> None:

@@ -25,7 +25,7 @@ from fl_ppseg.workers import work_at_once
 log = logging.getLogger(__name__)
 
 MARKER = "dataset.json"
-GENERATOR = 1
+GENERATOR = 2
 """Version of the scenes: raised whenever the same settings give other pictures."""
 BATCH = 8 * 128 * 256
 """Pixels that a worker draws between two reports of progress: some 0.2 s of work."""

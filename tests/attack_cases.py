@@ -7,7 +7,8 @@ from fl_ppseg.adaptation import linear_form
 from fl_ppseg.audit.attacks.undoing import Algorithm, Undoing
 from fl_ppseg.ciphers import Scope, encrypt
 from fl_ppseg.keys import SubKey
-from fl_ppseg.scenes import TRAIN_CITIES, city_style, render_scene
+from fl_ppseg.pretrain import PUBLIC_CITIES
+from fl_ppseg.scenes import city_style, render_scene
 
 Images = npt.NDArray[np.uint8]
 
@@ -25,8 +26,8 @@ ALGORITHMS = {
 
 
 def scenes(number: int, size: tuple[int, int], seed: int = 0) -> Images:
-    """(n, 3, H, W) procedural scenes, a city each."""
-    cities = [*TRAIN_CITIES]
+    """(n, 3, H, W) public procedural scenes, a city each."""
+    cities = [*PUBLIC_CITIES]
     drawn = (
         render_scene(city_style(cities[i % len(cities)]), seed, i, size)[0] for i in range(number)
     )

@@ -66,10 +66,6 @@ def test_linked_files_exist() -> None:
         assert (CHECKOUT / target).exists(), target
 
 
-def test_default_yaml_is_the_default() -> None:
-    assert load_config("default") == load_config()
-
-
 def test_one_version() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == __version__

@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -17,6 +18,7 @@ from fl_ppseg.scenes.camera import Camera
 from fl_ppseg.scenes.labels import Label
 from fl_ppseg.scenes.mesh import Sketch, rectangle
 from fl_ppseg.scenes.noise import COARSE, field
+from fl_ppseg.scenes.worlds import CLIMATES, CREATOR, PUBLIC, SEASONS, STREETS, WEATHERS
 
 SIZE = (64, 128)
 TRAIN_IDS = {7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33}
@@ -162,6 +164,84 @@ def test_the_composition_does_not_depend_on_the_size() -> None:
     assert np.corrcoef(blocks.ravel(), thumbnail.ravel())[0, 1] > 0.95
 
 
+def test_what_the_creator_has_seen_is_a_part_of_what_there_is() -> None:
+    """Fewer kinds of weather, season and facade; one answer to light and one white balance."""
+    for trait in ("weathers", "seasons", "facades"):
+        assert set(getattr(PUBLIC, trait)) < set(getattr(STREETS, trait)), trait
+    for trait in ("gamma", "warmth", "veil"):
+        seen, there = getattr(PUBLIC, trait), getattr(STREETS, trait)
+        assert seen[0] == seen[1]
+        assert there[0] < there[1]
+
+
+def test_public_cities_look_like_one_another_and_the_owners_do_not() -> None:
+    styles = [city_style(f"{CREATOR}{k:02d}") for k in range(1, 28)]
+    streets = [city_style(city) for city in (*TRAIN_CITIES, *VAL_CITIES)]
+    for group, world in ((styles, PUBLIC), (streets, STREETS)):
+        assert {style.weathers for style in group} == {world.weathers}
+        assert {style.weather for style in group} == set(world.weathers)
+    assert len({(s.gamma, s.warmth, s.veil) for s in styles}) == 1
+    assert np.std([s.gamma for s in streets]) > 0.2
+    assert np.std([s.warmth for s in streets]) > 0.05
+
+
+def test_climates_are_dealt_out_to_all_cities_and_those_of_val_are_their_own() -> None:
+    assert CLIMATES.keys() == TRAIN_CITIES.keys() | VAL_CITIES.keys()
+    trained = [CLIMATES[city] for city in TRAIN_CITIES]
+    assert {season for season, _ in trained} == set(SEASONS)
+    assert {weather for _, weather in trained} == set(WEATHERS)
+    for city in VAL_CITIES:
+        assert CLIMATES[city] not in trained
+        assert city_style(city).weather == CLIMATES[city][1]
+
+
+@pytest.mark.parametrize(
+    ("number", "colour", "pixels"),
+    [
+        (1, (100.1, 104.7, 97.5), (1359, 1355, 1025, 868)),
+        (7, (94.5, 97.8, 95.8), (1801, 994, 975, 1064)),
+        (25, (116.9, 101.1, 78.8), (2766, 1230, 789, 828)),
+    ],
+)
+def test_public_scenes_are_those_that_the_shipped_weights_were_made_of(
+    number: int, colour: tuple[float, ...], pixels: tuple[int, ...]
+) -> None:
+    """As generator 1 drew them: mean colour, and pixels of road, building, vegetation and sky."""
+    photo, labels = render_scene(city_style(f"{CREATOR}{number:02d}"), 20260416, 1, SIZE)
+    np.testing.assert_allclose(photo.mean((0, 1)), colour, atol=0.2)
+    shown = (Label.ROAD, Label.BUILDING, Label.VEGETATION, Label.SKY)
+    np.testing.assert_allclose([(labels == label).sum() for label in shown], pixels, atol=8)
+
+
+def test_a_camera_of_its_own_keeps_the_order_of_what_it_sees() -> None:
+    """Stray light and response change every value and exchange none."""
+    plain = replace(city_style("ulm"), noise=0.0, gamma=1.0, veil=0.0)
+    seen, labels = render_scene(plain, 0, 1, SIZE)
+    shown = render_scene(replace(plain, gamma=2.0, veil=0.4), 0, 1, SIZE)[0]
+    inside = labels != Label.EGO_VEHICLE
+    expected = 0.4 * 255 + 0.6 * 255 * (seen[inside] / 255.0) ** 2
+    assert np.abs(shown[inside] - expected).max() <= 2.0
+    assert shown[inside].min() >= 101
+
+
+def test_headlamps_light_what_is_near_at_night() -> None:
+    """The nearest quarter of the road against the farthest: by night brighter than by day."""
+    near_to_far = {}
+    for name in ("night", "overcast"):
+        style = replace(city_style("jena"), weather=name, weathers=(name,), asphalt=(108, 108, 112))
+        near, far = [], []
+        for index in range(4):
+            photo, labels = render_scene(style, 0, index, SIZE)
+            rows, columns = np.nonzero(labels == Label.ROAD)
+            grey = photo[rows, columns].astype(float).mean(1)
+            low, high = np.quantile(rows, (0.25, 0.75))
+            near.append(grey[rows >= high].mean())
+            far.append(grey[rows <= low].mean())
+        near_to_far[name] = np.mean(near) / np.mean(far)
+    assert WEATHERS["night"].beam > 0 == WEATHERS["overcast"].beam
+    assert near_to_far["night"] > 1.15 * near_to_far["overcast"], near_to_far
+
+
 @pytest.mark.parametrize("size", [(32, 32), (60, 100), (37, 91), (96, 96)])
 def test_any_size_is_drawn(size: tuple[int, int]) -> None:
     photo, labels = render_scene(city_style("zurich"), 0, 2, size)
@@ -189,7 +269,7 @@ def test_road_narrows_with_distance() -> None:
 
 def test_surfaces_are_rougher_than_the_sky() -> None:
     """Mean step between neighbours of one class: leaves most, walls and roads more than sky."""
-    style = city_style("stuttgart")
+    style = replace(city_style("ulm"), noise=0.0)
     steps = {}
     for label in (Label.SKY, Label.ROAD, Label.BUILDING, Label.VEGETATION):
         found = []

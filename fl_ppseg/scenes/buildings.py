@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fl_ppseg.scenes.cities import RGB, CityStyle
+from fl_ppseg.scenes.cities import CityStyle
 from fl_ppseg.scenes.labels import Label
 from fl_ppseg.scenes.mesh import UNPAINTED, Floats, Item, Sketch
+from fl_ppseg.scenes.worlds import RGB
 
 WALL, ROOF, DARK, MIRROR, CURTAIN, TRIM, SHOP, SIGN, PLINTH, BLEND = range(10)
 
@@ -55,11 +56,11 @@ def _tint(draw: random.Random, colour: RGB, spread: float) -> Floats:
     return np.asarray([c * bright * draw.uniform(0.97, 1.03) for c in colour], np.float32)
 
 
-def _house_palette(draw: random.Random, style: CityStyle, lit: bool) -> Floats:
+def _house_palette(draw: random.Random, style: CityStyle, lamps: float) -> Floats:
     """Colours of the roles WALL ... BLEND."""
     wall = _tint(draw, draw.choice(style.facades), 0.1)
     glass = np.asarray((58, 66, 76), np.float32)
-    curtain = np.asarray((255, 214, 140) if lit else (142, 140, 134), np.float32)
+    curtain = np.asarray((255, 214, 140) if lamps else (142, 140, 134), np.float32)
     sign = [draw.choice((40, 90, 150, 210)) for _ in range(3)]
     trim = np.minimum(0.7 * wall + 72, 240)
     return np.stack(
@@ -68,7 +69,7 @@ def _house_palette(draw: random.Random, style: CityStyle, lit: bool) -> Floats:
             _tint(draw, style.roof, 0.15),
             glass * 0.75,
             glass * 1.5 + 10,
-            curtain,
+            curtain * max(lamps, 1.0),
             trim,
             np.asarray((72, 78, 84), np.float32),
             np.asarray(sign, np.float32),
@@ -152,7 +153,7 @@ def _gable_windows(sketch: Sketch, front: Front, floors: int, ground: float) -> 
 
 
 def draw_house(
-    draw: random.Random, style: CityStyle, front: Front, lit: bool
+    draw: random.Random, style: CityStyle, front: Front, lamps: float
 ) -> tuple[Item, float]:
     """A house with its front at `front`; also gives the height of its eaves in metres."""
     floors = draw.randint(*style.floors) - 1
@@ -171,7 +172,7 @@ def draw_house(
     _windows(sketch, draw, front, floors, ground)
     sketch.quads(front.strip(height - 0.35, height, 0.1), [TRIM], front.normal)
     sketch.quads(front.strip(ground - 0.1, ground + 0.1, 0.06), [TRIM], front.normal)
-    return Item(sketch.build(), _house_palette(draw, style, lit)), height
+    return Item(sketch.build(), _house_palette(draw, style, lamps)), height
 
 
 def draw_wall(draw: random.Random, style: CityStyle, front: Front) -> Item:

@@ -5,10 +5,10 @@ from functools import cache
 
 import numpy as np
 
-from fl_ppseg.scenes.cities import RGB
 from fl_ppseg.scenes.cycles import cycle
 from fl_ppseg.scenes.labels import Label
 from fl_ppseg.scenes.mesh import Floats, Item, Mesh, Sketch, disc, rectangle, stroke
+from fl_ppseg.scenes.worlds import RGB
 
 SKIN, HAIR, TOP, LEGS, SHOES, BAG = range(6)
 

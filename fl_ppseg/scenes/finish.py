@@ -32,6 +32,8 @@ TEXTURE: dict[Label, tuple[float, float, float]] = {
 }
 """Relative deviation of (grain, stains, streaks that run down) on each kind of surface."""
 
+REACH = 4
+"""Headlamps fade as nearness to this power: to 1/e after FADE / REACH = 15 m."""
 LUMA = np.asarray((0.299, 0.587, 0.114), np.float32)
 
 
@@ -65,10 +67,13 @@ def _texture(labels: Bytes, generator: np.random.Generator) -> Floats:
 
 
 def _colour_matrix(style: CityStyle, light: Light) -> Floats:
-    """(3, 3) right factor: saturation of the city's camera, white balance, exposure."""
+    """(3, 3) right factor: saturation and white balance of camera and light, exposure."""
     grey = np.outer(LUMA, np.ones(3, np.float32))
     mixed = style.saturation * np.eye(3, dtype=np.float32) + (1 - style.saturation) * grey
-    return np.asarray(mixed * (np.asarray(light.weather.balance) * light.exposure), np.float32)
+    camera = np.asarray((1 + style.warmth, 1, 1 - style.warmth))
+    return np.asarray(
+        mixed * (np.asarray(light.weather.balance) * camera * light.exposure), np.float32
+    )
 
 
 def finish(
@@ -82,9 +87,17 @@ def finish(
     # Beer-Lambert: transmittance exp(-haze * z), from nearness 255 * exp(-z / FADE).
     clear = (np.arange(256, dtype=np.float32) / 255) ** (light.haze * FADE)
     through = np.where(labels == Label.SKY, np.float32(1), clear[picture[..., 3]])
-    photo = picture[..., :3] * (_texture(labels, generator) * through)[..., None]
+    beam = 1 + light.weather.beam * (picture[..., 3].astype(np.float32) / 255) ** REACH
+    photo = picture[..., :3] * (_texture(labels, generator) * through * beam)[..., None]
     photo += np.asarray(light.air, np.float32) * (1 - through)[..., None]
     photo = (photo @ _colour_matrix(style, light)) * _vignette(labels.shape)
     grain = generator.standard_normal(photo.shape, dtype=np.float32)
     photo += grain * (style.noise * (0.5 + photo / 256))
-    return np.clip(photo, 0, 255).astype(np.uint8)
+    return _exposed(np.clip(photo, 0, 255), style).astype(np.uint8)
+
+
+def _exposed(photo: Floats, style: CityStyle) -> Floats:
+    """(H, W, 3) in 0..255 as the city's camera records it: its response, then stray light."""
+    if style.gamma != 1:
+        photo = np.asarray(255 * (photo / 255) ** style.gamma, np.float32)
+    return np.asarray(photo + style.veil * (255 - photo), np.float32)

@@ -94,10 +94,12 @@ def street_bin(label: Label) -> Mesh:
     return sketch.build()
 
 
-def draw_traffic_light(draw: random.Random, x: float, z: float) -> list[Item]:
+def draw_traffic_light(draw: random.Random, x: float, z: float, glow: float) -> list[Item]:
     """A traffic light; its arm, if any, reaches over the road."""
     arm = draw.choice((0.0, 3.0)) * (-1 if x > 0 else 1)
-    paint = _palette(draw.choice((RED, GREEN, GREEN, AMBER)), metal=draw.uniform(90, 150))
+    lit = draw.choice((RED, GREEN, GREEN, AMBER))
+    paint = _palette(lit, metal=draw.uniform(90, 150))
+    paint[lit] *= glow
     return [Item(traffic_light(arm), paint, x, z)]
 
 

@@ -7,7 +7,8 @@ from math import cos, radians, sin
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_ppseg.scenes.cities import RGB, WEATHERS, CityStyle, Weather
+from fl_ppseg.scenes.cities import CityStyle
+from fl_ppseg.scenes.worlds import RGB, WEATHERS, Weather
 
 Floats = NDArray[np.float32]
 
@@ -32,9 +33,9 @@ class Light:
         return self.weather.horizon
 
     @property
-    def low(self) -> bool:
-        """Whether the sun is low and lamps burn."""
-        return self.weather.elevation[1] < 25
+    def lamps(self) -> float:
+        """How bright lamps behind windows are; 0 while the sun is high and none burns."""
+        return self.weather.glow if self.weather.elevation[1] < 25 else 0.0
 
     @property
     def shadow(self) -> float:
@@ -51,8 +52,8 @@ class Light:
 
 
 def draw_light(draw: random.Random, style: CityStyle) -> Light:
-    """The city's usual weather four times in five, any weather otherwise; sun from anywhere."""
-    name = style.weather if draw.random() < 0.8 else draw.choice(tuple(WEATHERS))
+    """The city's usual weather four times in five, any of its world otherwise; any sun."""
+    name = style.weather if draw.random() < 0.8 else draw.choice(style.weathers)
     weather = WEATHERS[name]
     elevation = radians(draw.uniform(*weather.elevation))
     azimuth = radians(draw.uniform(-180, 180))

@@ -25,7 +25,7 @@ def draw_backdrop(draw: random.Random, style: CityStyle) -> list[Item]:
 
 
 def draw_lots(
-    draw: random.Random, style: CityStyle, street: Street, wanted: frozenset[str], lit: bool
+    draw: random.Random, style: CityStyle, street: Street, wanted: frozenset[str], lamps: float
 ) -> tuple[list[Item], Skyline]:
     """Both sides of the street, far lots first, and what shadow they cast.
 
@@ -34,7 +34,7 @@ def draw_lots(
         style: the city.
         street: where the fronts stand and which range of z a side street keeps free.
         wanted: `wall` and `fence` if they must appear.
-        lit: whether lamps burn behind the windows.
+        lamps: brightness of the lamps behind the windows, 0 for none.
     """
     lots: list[tuple[float, list[Item]]] = []
     skyline = Skyline(([], []), ([], []))
@@ -47,7 +47,7 @@ def draw_lots(
             if (near, far) == street.junction:
                 kind = "none"
             front = Front(side, distance, near, far)
-            items, height = _draw_lot(draw, style, front, kind, lit)
+            items, height = _draw_lot(draw, style, front, kind, lamps)
             lots.append((far, items))
             skyline.ends[side > 0].append(far)
             skyline.heights[side > 0].append(height)
@@ -79,13 +79,13 @@ def _lot_kind(draw: random.Random, style: CityStyle, asked: list[str], near: flo
 
 
 def _draw_lot(
-    draw: random.Random, style: CityStyle, front: Front, kind: str, lit: bool
+    draw: random.Random, style: CityStyle, front: Front, kind: str, lamps: float
 ) -> tuple[list[Item], float]:
     """What stands on one lot, far to near, and the height of its shadow in metres."""
     if kind == "none":
         return [], 0.0
     if kind == "house":
-        house, height = draw_house(draw, style, front, lit)
+        house, height = draw_house(draw, style, front, lamps)
         return [house], height
     items = _draw_park(draw, style, front)
     if kind == "wall":

@@ -45,12 +45,12 @@ def draw_plan(draw: random.Random, style: CityStyle, index: int, size: tuple[int
     )
     light = draw_light(draw, style)
     street = draw_street(draw, style, tram="tram" in wanted or draw.random() < style.heavy)
-    lots, skyline = draw_lots(draw, style, street, wanted, lit=light.low)
+    lots, skyline = draw_lots(draw, style, street, wanted, lamps=light.lamps)
     things = [
-        *draw_vehicles(draw, style, street, wanted),
+        *draw_vehicles(draw, style, street, wanted, light.weather.glow),
         *draw_riders(draw, style, street, wanted),
         *draw_people(draw, style, street),
-        *draw_furniture(draw, style, street),
+        *draw_furniture(draw, style, street, light.weather.glow),
     ]
     things.sort(key=lambda thing: -thing[0])
     # Along any line of sight the fronts of the lots lie behind what stands between them.

@@ -6,9 +6,9 @@ from math import cos, pi, sin
 
 import numpy as np
 
-from fl_ppseg.scenes.cities import RGB
 from fl_ppseg.scenes.labels import Label
 from fl_ppseg.scenes.mesh import Floats, Item, Mesh, Sketch, rectangle
+from fl_ppseg.scenes.worlds import RGB
 
 TRUNK, DEEP, LEAF, BRIGHT = range(4)
 NUM_TREES = 10

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from math import pi
 
-from fl_ppseg.scenes.cities import RGB, CityStyle
+from fl_ppseg.scenes.cities import CityStyle
 from fl_ppseg.scenes.labels import Label
+from fl_ppseg.scenes.worlds import RGB
 
 KERB = 0.16
 PARKING_WIDTH = 2.1

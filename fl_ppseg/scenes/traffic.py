@@ -45,23 +45,24 @@ class Lanes:
 
 
 def draw_vehicles(
-    draw: random.Random, style: CityStyle, street: Street, wanted: frozenset[str]
+    draw: random.Random, style: CityStyle, street: Street, wanted: frozenset[str], glow: float
 ) -> Iterator[Thing]:
-    """Tram, bus, truck, cars in the lanes and cars along the kerb."""
+    """Tram, bus, truck, cars in the lanes and cars along the kerb; `glow` of their lamps."""
     lanes = Lanes(draw, style)
-    tram, bus = partial(draw_tram, livery=style.livery), partial(draw_bus, livery=style.livery)
+    tram, bus = (partial(make, glow=glow, livery=style.livery) for make in (draw_tram, draw_bus))
+    truck, car = partial(draw_truck, glow=glow), partial(draw_car, glow=glow)
     for track in street.tracks:
         yield from lanes.put(track, 27, 8, 32, tram)
     if "bus" in wanted or draw.random() < style.heavy:
         yield from lanes.put(draw.choice(street.lanes), 11, 9, 32, bus)
     if "truck" in wanted or draw.random() < style.heavy:
-        yield from lanes.put(draw.choice(street.lanes), 7.5, 9, 28, draw_truck)
+        yield from lanes.put(draw.choice(street.lanes), 7.5, 9, 28, truck)
     for lane in street.lanes:
         for _ in range(_poisson(draw, style.traffic)):
-            yield from lanes.put(lane, 4.6, 8 if lane.heading else 11, 90, draw_car)
+            yield from lanes.put(lane, 4.6, 8 if lane.heading else 11, 90, car)
     for lane in street.parking:
         for _ in range(round(style.parking * 13)):
-            yield from lanes.put(lane, 4.8, 4, 80, draw_car)
+            yield from lanes.put(lane, 4.8, 4, 80, car)
 
 
 def draw_riders(
@@ -95,8 +96,10 @@ def draw_people(draw: random.Random, style: CityStyle, street: Street) -> Iterat
         yield z, draw_walker(draw, draw.uniform(*street.road), z)
 
 
-def draw_furniture(draw: random.Random, style: CityStyle, street: Street) -> Iterator[Thing]:
-    """Trees, lamps, signs, traffic lights and bins along both kerbs."""
+def draw_furniture(
+    draw: random.Random, style: CityStyle, street: Street, glow: float
+) -> Iterator[Thing]:
+    """Trees, lamps, signs, traffic lights and bins along both kerbs; `glow` of what burns."""
     for side, kerb in ((-1, street.sidewalks[0][1]), (1, street.sidewalks[1][0])):
         z = draw.uniform(4, 4 + style.tree_spacing)
         while z < FAR:
@@ -112,7 +115,7 @@ def draw_furniture(draw: random.Random, style: CityStyle, street: Street) -> Ite
         limits = [start - 1.0 for start, stop in (street.junction, street.crossing) if stop]
         for stop in limits or [near + draw.uniform(2, 18)]:
             z = max(stop, near)
-            yield z, draw_traffic_light(draw, kerb + side * 0.4, z)
+            yield z, draw_traffic_light(draw, kerb + side * 0.4, z, glow)
 
 
 def _poisson(draw: random.Random, mean: float) -> int:

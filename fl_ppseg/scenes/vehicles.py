@@ -6,9 +6,9 @@ from math import cos, sin
 
 import numpy as np
 
-from fl_ppseg.scenes.cities import RGB
 from fl_ppseg.scenes.labels import Label
 from fl_ppseg.scenes.mesh import Floats, Item, Mesh, Sketch, disc, rectangle
+from fl_ppseg.scenes.worlds import RGB
 
 BODY, GLASS, DARK, TAIL, LAMP, PLATE, SECOND, ROOF = range(8)
 
@@ -35,8 +35,8 @@ CARGO_COLOURS: tuple[RGB, ...] = (
 )
 
 
-def _palette(body: RGB, second: RGB, oncoming: bool) -> Floats:
-    """Colours of the roles BODY ... ROOF."""
+def _palette(body: RGB, second: RGB, oncoming: bool, glow: float) -> Floats:
+    """Colours of the roles BODY ... ROOF; lamps are `glow` times as bright as by day."""
     roof = tuple(0.9 * channel + 10 for channel in body)
     colours = (
         body,
@@ -48,7 +48,9 @@ def _palette(body: RGB, second: RGB, oncoming: bool) -> Floats:
         second,
         roof,
     )
-    return np.asarray(colours, np.float32)
+    paint = np.asarray(colours, np.float32)
+    paint[[TAIL, LAMP]] *= glow
+    return paint
 
 
 def _at(z: float, points: Floats) -> Floats:
@@ -244,19 +246,19 @@ def _shade(x: float, z: float, heading: float, width: float, length: float) -> I
     return Item(shadow(), dark, x, z, heading, (width, 1.0, length))
 
 
-def draw_car(draw: random.Random, x: float, z: float, heading: float) -> list[Item]:
+def draw_car(draw: random.Random, x: float, z: float, heading: float, glow: float) -> list[Item]:
     """A car of any kind and colour, far parts first; z is its middle."""
     kind = draw.choice(("saloon", "saloon", "estate", "estate", "van"))
-    paint = _palette(draw.choice(CAR_COLOURS), (0, 0, 0), oncoming=abs(heading) > 1)
+    paint = _palette(draw.choice(CAR_COLOURS), (0, 0, 0), oncoming=abs(heading) > 1, glow=glow)
     size = draw.uniform(0.92, 1.06)
     body = Item(car(kind), paint, x, z, heading, (size, size, size))
     return [_shade(x, z, heading, 1.8, 4.4), body]
 
 
-def draw_truck(draw: random.Random, x: float, z: float, heading: float) -> list[Item]:
+def draw_truck(draw: random.Random, x: float, z: float, heading: float, glow: float) -> list[Item]:
     """A cab and its box; z is the middle."""
     second = draw.choice(CARGO_COLOURS)
-    paint = _palette(draw.choice(CARGO_COLOURS), second, oncoming=abs(heading) > 1)
+    paint = _palette(draw.choice(CARGO_COLOURS), second, oncoming=abs(heading) > 1, glow=glow)
     centre_x, centre_z = x + 1.4 * sin(heading), z + 1.4 * cos(heading)
     parts = [
         Item(truck_cab(), paint, centre_x, centre_z, heading),
@@ -266,16 +268,20 @@ def draw_truck(draw: random.Random, x: float, z: float, heading: float) -> list[
     return [_shade(x, z, heading, 2.3, 7.2), *ordered]
 
 
-def draw_bus(draw: random.Random, x: float, z: float, heading: float, livery: RGB) -> list[Item]:
+def draw_bus(
+    draw: random.Random, x: float, z: float, heading: float, glow: float, livery: RGB
+) -> list[Item]:
     """A bus in the city's colours."""
     second = draw.choice(CARGO_COLOURS)
-    paint = _palette(livery, second, oncoming=abs(heading) > 1)
+    paint = _palette(livery, second, oncoming=abs(heading) > 1, glow=glow)
     return [_shade(x, z, heading, 2.5, 11.0), Item(bus(), paint, x, z, heading)]
 
 
-def draw_tram(draw: random.Random, x: float, z: float, heading: float, livery: RGB) -> list[Item]:
+def draw_tram(
+    draw: random.Random, x: float, z: float, heading: float, glow: float, livery: RGB
+) -> list[Item]:
     """A tram of two or three sections, far sections first; z is the middle of the nearest."""
-    paint = _palette((222, 220, 212), livery, oncoming=abs(heading) > 1)
+    paint = _palette((222, 220, 212), livery, oncoming=abs(heading) > 1, glow=glow)
     sections = [
         Item(tram_car(), paint, x, z + 9.3 * k, heading) for k in range(draw.choice((2, 3)))
     ]

@@ -86,7 +86,7 @@ def test_label_maps_are_read_where_the_coordinator_chooses_the_model(
     loose = agreeing_to(model=own["model"].model_dump(), num_classes=NUM_CLASSES, spare=100)
     found = played(attack, network, images, loose)[OWN]
     assert found.right is not None and found.right > 0.8
-    assert found.certain > 0.6 and found.without < 0.65
+    assert found.certain > 0.6 and found.without < 0.5
     assert found.num_images == 2
 
 

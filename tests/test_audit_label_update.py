@@ -105,7 +105,7 @@ def test_the_node_refuses_weights_that_tell_most_of_every_map_where_it_does_not_
     assert "from the start that the owner agreed to" in refused.note
     told = found[UNCHECKED]
     assert (told.num_requests, told.num_images) == (rounds["num_rounds"], 7)
-    assert told.right is not None and told.right > told.without + 0.1
+    assert told.right is not None and told.right > told.without + 0.15
     moved = found[WITHIN]
     assert moved.num_requests == rounds["num_rounds"] and moved.note == ""
     assert moved.right is not None and moved.right < moved.without + 0.05
@@ -125,7 +125,7 @@ def test_louder_weights_are_refused_and_tell_nothing(
     assert refused.note.endswith(", at most 1e+06 are taken")
     monkeypatch.setattr(permission, "MAX_WEIGHT", np.inf)
     told = attack.tried(owner, *attack.variants()[1])
-    assert told.right is not None and told.right > told.without + 0.1
+    assert told.right is not None and told.right > told.without + 0.15
 
 
 def test_training_label_maps_are_read_where_the_coordinator_chooses_the_model(
@@ -145,7 +145,7 @@ def test_training_label_maps_are_read_where_the_coordinator_chooses_the_model(
         save_policy(policy.model_copy(update={"arms": arms}), owner.policy)
         found = attack.tried(owner, *own)
         refused = attack.tried(owner, *agreed)
-    assert found.right is not None and found.right > 0.78 and found.certain > 0.5
+    assert found.right is not None and found.right > 0.85 and found.certain > 0.5
     assert found.without < 0.6
     assert refused.right is None and refused.note.startswith("refused: ")
 

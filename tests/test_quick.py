@@ -24,7 +24,8 @@ def test_quick_run_from_the_shell(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     summary = json.loads((out / "summary.json").read_text())
     plain = summary["arms"]["plain"]
-    assert plain["mIoU"] > 25, "the shipped weights must be a working segmenter already"
+    assert plain["start_mIoU"] > 20, "the shipped weights must be a working segmenter already"
+    assert plain["gain"] > 3, "three rounds must teach it something"
     assert plain["mIoU"] > summary["arms"]["per-image"]["mIoU"]
     assert summary["peak_rss_mb"] < 5000
     assert (out / "report.html").stat().st_size > 100_000

@@ -73,6 +73,13 @@ def reserved_scene(scenes: Sequence[Scene], data: DataConfig) -> Scene | None:
     return scenes[len(scenes) // 2]
 
 
+def scored_scenes(dataset: Dataset, data: DataConfig) -> dict[str, tuple[Scene, ...]]:
+    """Val city -> the scenes that are scored: all but the reserved one."""
+    cities = dataset.split("val").items()
+    reserved = {city: reserved_scene(scenes, data) for city, scenes in cities}
+    return {city: tuple(s for s in scenes if s != reserved[city]) for city, scenes in cities}
+
+
 def scoring_notes(found: Survey, dataset: Dataset, data: DataConfig) -> tuple[str, ...]:
     """How one's own data are scored: which images are not, and how much of which.
 

@@ -4,8 +4,9 @@ Images are encrypted with throw-away keys as the checkpoint's arm wants it (a ke
 `per-client`, a key an image for `per-image`): owners and keys that training never saw. A private
 embedding is adapted to each new key. Only arms whose owners share a key need it: `--key`.
 
-Beside the score stand that of the weights which the training started from, and what its training
-label maps score without a look at any image, as far as the run folder has them.
+Beside the score stand its intervals over other images and other places, the score of the weights
+which the training started from, and what its training label maps score without a look at any image,
+as far as the run folder has them.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,9 +27,10 @@ from fl_ppseg.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
-    from clients.query import Key, Query
+    from clients.query import Key
     from fl_ppseg.dataset import Dataset, Scene
     from fl_ppseg.run_folder import Checkpoint
+    from fl_ppseg.scoring import NewQuery
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,7 +82,9 @@ def evaluate_checkpoint(
     Returns:
         `{"all": {"aAcc", "mIoU", "mAcc"}, "cities": {city: {...}}, "per_class_iou": {name: %},
         "start": {...}, "no_image": {...}}`; None where no pixel is labelled, and in place of the
-        last two where the run folder has no such weights or label map.
+        last two where the run folder has no such weights or label map. `all` also has the ends of
+        95 % intervals, `mIoU_ci95_images` and `mIoU_ci95_places` (see `fl_ppseg.bootstrap`); None
+        where there are too few images or places.
 
     Raises:
         InputError: If files cannot be read, the class tables differ, or a key is missing or given
@@ -106,13 +110,14 @@ def evaluate_checkpoint(
     dataset = open_dataset(root, table, required=(split,))
     cities = _surveyed(dataset, split, quiet)
     counts = _confusions(checkpoint, cities, new_query, device, quiet)
-    total = score(np.sum(list(counts.values()), axis=0))
+    each = np.concatenate(list(counts.values()))
+    total = score(each.sum(axis=0))
     at_start = start and _confusions(start, cities, _queries(start, key), device, quiet)
     return {
-        "all": _percent(total),
-        "cities": {city: _percent(score(c)) for city, c in counts.items()},
+        "all": _percent(total) | _intervals(each, [len(own) for own in counts.values()]),
+        "cities": {city: _percent(score(own.sum(axis=0))) for city, own in counts.items()},
         "per_class_iou": dict(zip(table.names, total.per_class_iou, strict=True)),
-        "start": at_start and _percent(score(np.sum(list(at_start.values()), axis=0))),
+        "start": at_start and _percent(score(np.concatenate(list(at_start.values())).sum(axis=0))),
         "no_image": _without_image(file, cities, checkpoint.description),
     }
 
@@ -141,7 +146,19 @@ def _without_image(
         return None
     scenes = [scene for own in cities.values() for scene in own]
     maps = label_maps_of(scenes, available_cpus())
-    return _percent(score(counts_without_image(answer, maps, num_classes)))
+    return _percent(score(counts_without_image(answer, maps, num_classes).sum(axis=0)))
+
+
+def _intervals(each: "np.ndarray", sizes: Sequence[int]) -> dict[str, list[float | None] | None]:
+    """95 % intervals of the mIoU of (N, C, C) counts of images, city by city."""
+    from fl_ppseg.bootstrap import intervals
+
+    found = intervals(each[None], sizes)
+    ends = {kind: found.get(kind) for kind in ("images", "places")}
+    return {
+        f"mIoU_ci95_{kind}": None if pair is None else [_rounded(end) for end in pair]
+        for kind, pair in ends.items()
+    }
 
 
 def _surveyed(dataset: "Dataset", split: str, quiet: bool) -> dict[str, tuple["Scene", ...]]:
@@ -166,42 +183,31 @@ def _surveyed(dataset: "Dataset", split: str, quiet: bool) -> dict[str, tuple["S
 def _confusions(
     checkpoint: "Checkpoint",
     cities: Mapping[str, Sequence["Scene"]],
-    new_query: Callable[[], "Query"],
+    new_query: "NewQuery",
     device: str,
     quiet: bool,
 ) -> dict[str, "np.ndarray"]:
-    """(num_classes, num_classes) pixel counts of each city, each read by an owner of its own."""
-    from fl_ppseg.checkpoints import model_of
-    from fl_ppseg.evaluation import evaluate
+    """(N, C, C) pixel counts of the N images of each city."""
     from fl_ppseg.progress import steps
-    from fl_ppseg.sliding import SlidingWindows
+    from fl_ppseg.scoring import counts_by_image
 
-    model, description = model_of(checkpoint).to(device), checkpoint.description
-    frames, counts = SlidingWindows(model), {}
     with steps(sys.stderr, quiet) as progress:
-        for done, (city, scenes) in enumerate(cities.items()):
-            progress.update("scoring cities", done, len(cities))
-            query = new_query()
-            query.load_into(model)
-            samples = _samples(query, scenes, description)
-            found, _ = evaluate(frames, samples, len(description["classes"]), device)
-            counts[city] = found.numpy()
-        progress.update("scoring cities", len(cities), len(cities))
-    return counts
+        look = partial(progress.update, "scoring cities")
+        return counts_by_image(checkpoint, cities, new_query, device, look)
 
 
-def _queries(checkpoint: "Checkpoint", key: str | None) -> Callable[[], "Query"]:
+def _queries(checkpoint: "Checkpoint", key: str | None) -> "NewQuery":
     """What makes the query of one city's owner."""
-    from clients.query import load_shared_subkey, shared_query, throwaway_query
-    from fl_ppseg.checkpoints import protection_of, weights_of
+    from clients.query import load_shared_subkey
+    from fl_ppseg.checkpoints import protection_of
     from fl_ppseg.keys import SubKey
+    from fl_ppseg.scoring import queries
 
     arm, protection = checkpoint.description["arm"], protection_of(checkpoint)
-    weights, block_size = weights_of(checkpoint), checkpoint.description["model"]["patch_size"]
     if protection.key_mode != "shared":
         if key is not None:
             raise InputError(f"arm {arm} shares no key; leave out --key")
-        return lambda: throwaway_query(protection, block_size, weights)
+        return queries(checkpoint, shared=None)
     if key is None:
         raise InputError(
             f"arm {arm} shares a key among all; give --key FILE (.shared/master.key of the run's "
@@ -211,21 +217,7 @@ def _queries(checkpoint: "Checkpoint", key: str | None) -> Callable[[], "Query"]
     # without the shared key any other stands for it: the query fits neither
     is_right = which == "right"
     shared = load_shared_subkey(Path(key), protection) if is_right else SubKey.generate()
-    return lambda: shared_query(protection, which, shared, block_size, weights)
-
-
-def _samples(
-    query: "Query", scenes: Sequence["Scene"], description: Mapping[str, Any]
-) -> Iterator[tuple[Any, Any]]:
-    """Images of one city at the model's size, encrypted, and the labels to score them by."""
-    from fl_ppseg.views import fit_for_scoring
-
-    height, width = description["image_size"]
-    block_size = description["model"]["patch_size"]
-    for scene in scenes:
-        pair = scene.load()
-        fitted, labels = fit_for_scoring(*pair, (height, width), description["fit"], block_size)
-        yield query.encrypt(fitted), labels
+    return queries(checkpoint, shared, which)
 
 
 def _percent(scores: Any) -> dict[str, float | None]:
@@ -250,7 +242,20 @@ def _table(scores: dict[str, Any]) -> str:
         f"{city:<{width}}  " + "  ".join(_cell(row[key]) for key in ("aAcc", "mIoU", "mAcc"))
         for city, row in rows
     ]
-    return "\n".join([head, *lines])
+    return "\n".join([head, *lines, *_interval_lines(scores)])
+
+
+def _interval_lines(scores: dict[str, Any]) -> list[str]:
+    """The intervals of the score of all cities, each with what it covers."""
+    from fl_ppseg.intervals import covers
+
+    found = {kind: scores["all"].get(f"mIoU_ci95_{kind}") for kind in ("images", "places")}
+    return [
+        f"mIoU of all, 95 % interval over {kind}: {ends[0]:.2f} to {ends[1]:.2f} "
+        f"({covers(kind, len(scores['cities']))})"
+        for kind, ends in found.items()
+        if ends is not None
+    ]
 
 
 def _cell(value: float | None) -> str:

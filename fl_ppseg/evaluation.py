@@ -5,6 +5,7 @@ Counts are summed over images and nodes, never averaged; only then are they scor
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,10 +93,27 @@ def score(counts: Tensor | NDArray[np.int64]) -> Scores:
     found = dict(zip(np.flatnonzero(unions).tolist(), iou.tolist(), strict=True))
     return Scores(
         aAcc=float(100 * hits.sum() / truths.sum()),
-        mIoU=float(iou.mean()),
+        mIoU=float(mean_iou(matrix)),
         mAcc=float(recall.mean()),
         per_class_iou=tuple(found.get(train_id) for train_id in range(len(matrix))),
     )
+
+
+def mean_iou(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """(..., C, C) counts, rows = truth -> (...) mIoU in percent, that of `score`.
+
+    NaN where no pixel is labelled.
+
+    >>> mean_iou(np.array([[[3, 1], [1, 3]], [[9, 0], [0, 0]], [[0, 0], [0, 0]]])).tolist()
+    [60.0, 100.0, nan]
+    """
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)
+    unions = counts.sum(axis=-1) + counts.sum(axis=-2) - hits
+    occurs = unions > 0
+    iou = np.divide(100.0 * hits, unions, out=np.zeros(unions.shape), where=occurs)
+    with np.errstate(invalid="ignore"):  # 0 / 0 where nothing occurs
+        means: NDArray[np.float64] = iou.sum(axis=-1) / occurs.sum(axis=-1)
+    return means
 
 
 def resized_logits(model: nn.Module, images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,5 +1,7 @@
 """What several seeds tell: the spread of a score, and ratios paired by seed with their interval.
 
+What an interval over other images or places tells is in `fl_ppseg.bootstrap`.
+
 Arms of one run share seeds, and with them views, clients and what is drawn afresh. A ratio taken
 seed by seed is free of what a seed does to both arms alike.
 """
@@ -7,10 +9,29 @@ seed by seed is free of what a seed does to both arms alike.
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
+from typing import Final
 
 from scipy.special import stdtrit  # type: ignore[import-untyped]
 
-CONFIDENCE = 0.95
+CONFIDENCE: Final = 0.95
+KINDS: Final = ("seeds", "images", "places")
+"""What intervals are over: training seeds, val images, or val places (`fl_ppseg.bootstrap`)."""
+FEW_PLACES: Final = 10
+"""Of fewer an interval over places is rough."""
+
+
+def covers(kind: str, num_places: int | None = None) -> str:
+    """What an interval covers, in words.
+
+    >>> covers("places", 3)
+    'other places; of 3 it is rough'
+    """
+    if kind == "places":
+        is_rough = num_places is not None and num_places < FEW_PLACES
+        return f"other places{f'; of {num_places} it is rough' if is_rough else ''}"
+    if kind == "images":
+        return "other photographs of the same places"
+    return "other orders, views and keys of training"
 
 
 def deviation(values: Sequence[float]) -> float | None:

@@ -85,15 +85,16 @@ def majority(label_maps: Iterable[Pixels], num_classes: int) -> Pixels:
 def counts_without_image(
     answer: Pixels, label_maps: Iterable[Pixels], num_classes: int
 ) -> NDArray[np.int64]:
-    """(C, C) counts of an answer to images that nobody looked at, taken as a model's are.
+    """(N, C, C) counts of an answer to N images that nobody looked at, taken as a model's are.
 
     Args:
         answer: (h, w) trainIds; brought to the size of each label map as a model's answer is.
-        label_maps: (H, W) trainIds each.
+        label_maps: (H, W) trainIds each, one at least.
         num_classes: C.
     """
+    prior = Prior(answer, num_classes)
     samples = ((_UNSEEN, label_map) for label_map in label_maps)
-    return np.asarray(evaluate(Prior(answer, num_classes), samples, num_classes)[0])
+    return np.stack([evaluate(prior, [each], num_classes)[0].numpy() for each in samples])
 
 
 def label_maps_of(

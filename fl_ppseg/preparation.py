@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from clients.policy import nodes_folder
 from clients.vault import Assignment, prepare_shards
 from fl_ppseg.city_names import folder_city
 from fl_ppseg.classes import ClassTable, load_class_table
 from fl_ppseg.config import Config, DataConfig, arms_of, dump_config
-from fl_ppseg.data_notes import DataNotes, examined, reserved_scene
-from fl_ppseg.dataset import IMAGES, LABELS, Dataset, Scene, open_dataset
+from fl_ppseg.data_notes import DataNotes, examined, scored_scenes
+from fl_ppseg.dataset import IMAGES, LABELS, Dataset, open_dataset
 from fl_ppseg.errors import InputError
 from fl_ppseg.evaluation import Scores, score
 from fl_ppseg.files import check_writable, private_folder, user_folder
@@ -58,8 +61,13 @@ class Experiment:
     """Folder of the owners' vaults, where the shared key lies too."""
     about: DataNotes
     """What the images are and how they are scored, in words."""
-    no_image: Scores
-    """What the training label maps score on the val images, without a look at one."""
+    counts_without_image: NDArray[np.int64]
+    """(N, C, C) of each scored val image: what the training label maps say without a look at it."""
+
+    @property
+    def no_image(self) -> Scores:
+        """What that scores on all of them."""
+        return score(self.counts_without_image.sum(axis=0))
 
 
 def prepare(
@@ -170,10 +178,7 @@ def _nodes(dataset: Dataset, partition: Partition, data: DataConfig) -> list[Nod
             ) from None
         nodes.append(Node(client, "train", *found))
     nodes.sort(key=lambda node: (-len(node.train), node.city))
-    val = [
-        Node(city, "val", (), _without_reserved(images, data))
-        for city, images in dataset.split("val").items()
-    ]
+    val = [Node(city, "val", (), scenes) for city, scenes in scored_scenes(dataset, data).items()]
     taken = {node.city for node in nodes} & {node.city for node in val}
     if taken:
         raise InputError(
@@ -196,11 +201,6 @@ def _check_cities(dataset: Dataset) -> None:
         )
 
 
-def _without_reserved(images: Sequence[Scene], data: DataConfig) -> tuple[Scene, ...]:
-    reserved = reserved_scene(images, data)
-    return tuple(scene for scene in images if scene != reserved)
-
-
 def _without_image(
     config: Config,
     folder: RunFolder,
@@ -208,8 +208,8 @@ def _without_image(
     classes: ClassTable,
     num_workers: int,
     progress: StepProgress,
-) -> Scores:
-    """Have the answer without an image in the run folder, and score it as arms are scored."""
+) -> NDArray[np.int64]:
+    """Have the answer without an image in the run folder, and count as arms are counted."""
     size = config.data.image_size
     answer = load_answer(folder.path, classes.num_classes)
     if answer is None:
@@ -220,7 +220,7 @@ def _without_image(
         save_answer(folder.path, answer)
     val = [scene for node in nodes if node.role == "val" for scene in node.heldout]
     maps = label_maps_of(val, num_workers)
-    return score(counts_without_image(answer, maps, classes.num_classes))
+    return counts_without_image(answer, maps, classes.num_classes)
 
 
 def _assignments(

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import small_federation
 from PIL import Image
 
-from fl_ppseg import evaluation
+from fl_ppseg import scoring
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.command_line import run
 from fl_ppseg.dataset import open_dataset
@@ -150,7 +151,7 @@ def test_each_evaluation_makes_keys_of_its_own_unless_owners_share_one(
 ) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(
-        evaluation,
+        scoring,
         "evaluate",
         lambda model, samples, *rest: evaluate(model, _noted(samples, seen), *rest),
     )
@@ -173,8 +174,31 @@ def test_table_names_each_city(
     finished: RunFolder, scenes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(main, [checkpoint_of(finished, "plain"), "--data-root", str(scenes)]) == 0
-    rows = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
-    assert rows == ["city", "lindau", "munster", "all", "all: start", "all: no image"]
+    *rows, sure = capsys.readouterr().out.splitlines()
+    names = [row.split("  ")[0] for row in rows]
+    assert names == ["city", "lindau", "munster", "all", "all: start", "all: no image"]
+    assert re.fullmatch(
+        r"mIoU of all, 95 % interval over images: \d+\.\d\d to \d+\.\d\d "
+        r"\(other photographs of the same places\)",
+        sure,
+    )
+
+
+def test_the_score_has_its_interval_over_images_and_over_three_places(
+    finished: RunFolder, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two val cities have none over places; the three training cities, scored as a split, do."""
+    found = scores_of(capsys, finished, "plain", scenes)["all"]
+    low, high = found["mIoU_ci95_images"]
+    assert low < found["mIoU"] < high
+    assert found["mIoU_ci95_places"] is None
+    found = scores_of(capsys, finished, "plain", scenes, "--split", "train")["all"]
+    assert found["mIoU_ci95_places"][0] < found["mIoU_ci95_places"][1]
+    path = checkpoint_of(finished, "plain")
+    options = [path, "--data-root", str(scenes), "--split", "train", "--quiet"]
+    assert run(main, options) == 0
+    assert "over places: " in (told := capsys.readouterr().out)
+    assert "(other places; of 3 it is rough)" in told
 
 
 def test_start_and_no_image_stand_beside_the_score_and_equal_those_of_the_run(

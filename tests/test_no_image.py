@@ -62,11 +62,11 @@ def test_answers_are_counted_as_those_of_a_model_of_any_size() -> None:
     answer = np.array([[0, 1], [2, 0]], np.uint8)
     same = np.array([[0, 1], [255, 1]], np.uint8)
     np.testing.assert_array_equal(
-        counts_without_image(answer, [same, same], 3), [[2, 0, 0], [2, 2, 0], [0, 0, 0]]
+        counts_without_image(answer, [same, same], 3), [[[1, 0, 0], [1, 1, 0], [0, 0, 0]]] * 2
     )
     halves = np.array([[0, 0, 0, 0, 1, 1, 1, 1]] * 2, np.uint8)
     found = counts_without_image(np.array([[0, 1]], np.uint8), [halves], 2)
-    np.testing.assert_array_equal(found, [[8, 0], [0, 8]])
+    np.testing.assert_array_equal(found, [[[8, 0], [0, 8]]])
 
 
 def test_it_is_made_of_what_clients_train_on_and_of_no_other_label_map(

@@ -1,9 +1,11 @@
 """The models that the checkpoints of a run hold, and which file of a folder holds the newest."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -113,6 +115,18 @@ def model_of(checkpoint: Checkpoint) -> SETR:
     model = build_architecture(settings, num_classes, (height, width))
     model.load_state_dict(weights_of(checkpoint))
     return model.eval()
+
+
+def models_in(checkpoint: Checkpoint) -> list[Checkpoint]:
+    """The one common model, or that of every city, each as a checkpoint of its own."""
+    if not checkpoint.is_per_city:
+        return [checkpoint]
+    of_city: dict[str, dict[str, np.ndarray]] = {}
+    for name, value in checkpoint.arrays.items():
+        city, separator, tensor = name.partition(OF_CITY)
+        if separator:
+            of_city.setdefault(city, {})[tensor] = value
+    return [replace(checkpoint, arrays=arrays) for _, arrays in sorted(of_city.items())]
 
 
 def weights_of(checkpoint: Checkpoint) -> dict[str, Tensor]:

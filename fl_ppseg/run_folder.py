@@ -2,6 +2,7 @@
 
 config.yaml  partition.json  log.txt  results.jsonl  summary.json  report.html  figures/
 no_image.png                                         (simulations: see fl_ppseg.no_image)
+val_images.safetensors                               (simulations: see fl_ppseg.val_counts)
 progress.jsonl                                       (deployed runs: events of the live view)
 <arm>/seed_<s>/round_<nnnn>.safetensors + .json      (rotated, hashed)
 <arm>/seed_<s>/releases.txt                          (private runs: a round a line)
@@ -167,6 +168,15 @@ class RunFolder:
             except InputError as error:
                 logger.warning("%s; going back to the one before", error)
         return None
+
+    def start(self, arm: str, seed: int) -> Checkpoint | None:
+        """What the training of an arm and seed began from; None where it lies there no more.
+
+        Raises:
+            InputError: It is damaged.
+        """
+        path = self._stem(arm, seed) / "round_0000.safetensors"
+        return read_checkpoint(path) if path.with_suffix(".json").exists() else None
 
     def _stem(self, arm: str, seed: int) -> Path:
         try:

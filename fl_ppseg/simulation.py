@@ -34,6 +34,9 @@ from fl_ppseg.report.html import write_report
 from fl_ppseg.report.tables import comparison_table, comparison_text
 from fl_ppseg.run_folder import RunFolder, is_finished
 from fl_ppseg.summary import KeyTrials, Summary, summarise
+from fl_ppseg.val_counts import ValCounts
+from fl_ppseg.val_images import count_val_images
+from fl_ppseg.val_intervals import val_intervals
 from strategies.server_app import Federation, build_server_app
 
 logger = logging.getLogger(__name__)
@@ -86,7 +89,8 @@ def simulate(
         if not is_finished(config, folder):
             _federate(experiment, cluster, quiet)
         trials = _key_trials(experiment)
-        summary = _summarise(experiment, time.monotonic() - started, memory.mb, trials)
+        counts = _val_counts(experiment, quiet)
+        summary = _summarise(experiment, time.monotonic() - started, memory.mb, trials, counts)
     report = _report(experiment, summary)
     if show_table:
         console = Console()
@@ -163,8 +167,18 @@ def _key_trials(experiment: Experiment) -> KeyTrials | None:
     return key_trials(experiment) if is_shared else None
 
 
+def _val_counts(experiment: Experiment, quiet: bool) -> ValCounts:
+    """Counts of each val image, for intervals over images."""
+    with steps(sys.stderr, quiet) as progress:
+        return count_val_images(experiment, progress)
+
+
 def _summarise(
-    experiment: Experiment, seconds: float, peak_mb: float, trials: KeyTrials | None
+    experiment: Experiment,
+    seconds: float,
+    peak_mb: float,
+    trials: KeyTrials | None,
+    counts: ValCounts,
 ) -> Summary:
     config = experiment.config
     return summarise(
@@ -176,6 +190,7 @@ def _summarise(
         peak_mb,
         trials,
         experiment.no_image,
+        val_intervals(counts, config.arms, config.seeds),
     ) | {"notes": list(experiment.about.notes)}
 
 

@@ -11,9 +11,12 @@ the common one, or in `local-only` its own. So it is of the same images in every
 at any image, null where nobody has them all.
 
 `ratio_to_plain` is the mean of the ratios of mIoU taken seed by seed, `ratio_ci95` its 95 %
-Student interval: null with fewer than two seeds, as the sample standard deviations `<score>_std`.
-`of_plain_above_no_image` is so of (arm - no image) / (plain - no image): null where plain is not
-above it in every seed.
+Student interval: null with fewer than two seeds, as `mIoU_ci95`, `gain_ci95` and the sample
+standard deviations `<score>_std`. `of_plain_above_no_image` is so of (arm - no image) / (plain - no
+image): null where plain is not above it in every seed.
+
+These intervals are over seeds. Where the images are at hand, `val_images` says what `newest_mIoU`,
+`<name>_ci95_images` and `<name>_ci95_places` were drawn from (`fl_ppseg.val_intervals`).
 """
 
 import math
@@ -43,6 +46,7 @@ def summarise(
     peak_rss_mb: float | None,
     key_trials: KeyTrials | None = None,
     no_image: Scores | None = None,
+    val_images: tuple[Summary, Mapping[str, Summary]] | None = None,
 ) -> Summary:
     """The summary of a run.
 
@@ -57,6 +61,8 @@ def summarise(
         key_trials: Scores of queries under the right key, a wrong one and none, for the arms with
             a shared key; other arms have no `key_trials`.
         no_image: Scores of the answer without an image; None where nobody has all label maps.
+        val_images: What was drawn, and entries of arms: intervals over val images and places; None
+            where nobody has the images.
     """
     by_arm: dict[str, list[Line]] = defaultdict(list)
     for line in lines:
@@ -69,13 +75,15 @@ def summarise(
     base = _by_seed(shown["plain"]) if "plain" in shown else {}
     floor = None if no_image is None else mean([no_image.mIoU])
     trials = key_trials or {}
+    drawn, over_images = ({}, {}) if val_images is None else val_images
     return {
         "schema": SCHEMA,
         "no_image": _without_image(no_image),
         "arms": {
-            arm: _compared(entry, base, floor) | _tried(trials.get(arm))
+            arm: _compared(entry, base, floor) | over_images.get(arm, {}) | _tried(trials.get(arm))
             for arm, entry in shown.items()
         },
+        **({"val_images": drawn} if drawn else {}),
         "total_seconds": round(total_seconds, 1),
         "peak_rss_mb": None if peak_rss_mb is None else round(peak_rss_mb),
     }
@@ -95,6 +103,7 @@ def _summarise_arm(lines: list[Line], names: Sequence[str], last_rounds: int) ->
     return {
         **{key: mean(values) for key, values in columns.items()},
         **{f"{key}_std": _deviation(values) for key, values in columns.items()},
+        "mIoU_ci95": _interval(columns["mIoU"]),
         "gain_ci95": _interval(columns["gain"]),
         "per_class_iou": _per_class(val, names),
         "per_city_mIoU": _per_city(both),

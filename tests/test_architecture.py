@@ -18,6 +18,9 @@ IMAGES = (
     "fl_ppseg.views",
     "fl_ppseg.preparation",
     "fl_ppseg.initial_weights",
+    "fl_ppseg.scoring",
+    "fl_ppseg.val_counts",
+    "fl_ppseg.val_images",
 )
 FORBIDDEN = {
     "strategies": (*SECRETS, *IMAGES, "clients"),

@@ -283,10 +283,63 @@ def test_terminal_table_cuts_no_number():
     assert prior.split()[2:] == ["52.7", "11.7", *"–" * 9]
 
 
+INTERVALS = {
+    kind: {
+        f"mIoU_{suffix}": [31.2, 33.4],
+        f"gain_{suffix}": [-0.5, 12.3],
+        f"ratio_{suffix}": [0.9, 1.1],
+        f"of_plain_above_no_image_{suffix}": [-0.8, 1.2],
+    }
+    for kind, suffix in (("seeds", "ci95"), ("images", "ci95_images"), ("places", "ci95_places"))
+}
+DRAWN = {"val_images": {"num_images": 60, "num_places": 3, "resamples": 2000, "seed": 0}}
+COVERED = {
+    "seeds": "seeds: other orders, views and keys of training",
+    "images": "val images: other photographs of the same places",
+    "places": "val places: other places; of 3 it is rough",
+}
+
+
+@pytest.mark.parametrize("kinds", [["images"], ["images", "places"], [*INTERVALS], ["seeds"], []])
+def test_each_interval_is_named_for_what_it_covers(kinds, tmp_path):
+    """One seed has none over seeds, a deployed or an older run none over images."""
+    ends = {name: pair for kind in kinds for name, pair in INTERVALS[kind].items()}
+    seeds = [{"seed": 0}, {"seed": 1}] if "seeds" in kinds else None
+    arms = {name: arm(32.0, 32.0, seeds, **BIG, **CLIMBED, **ends)
+            for name in ("plain", "per-client-private", "per-image-invariant")}  # fmt: skip
+    given_summary = summary(**arms) | PRIOR | (DRAWN if "images" in kinds else {})
+    lines = terminal(given_summary)
+    assert max(map(len, lines)) <= 80
+    rows = [line.split()[1:] for line in lines if re.match(" (plain|per-\\S+) .*–", line)]
+    names = [["seeds"] if kind == "seeds" else ["val", kind] for kind in kinds]
+    numbers = ["31.2–33.4", "-0.5–+12.3"]
+    assert rows == [
+        *([*name, *numbers, "–", "–"] for name in names),  # plain to itself
+        *2 * [[*name, *numbers, "0.900–1.100", "-0.800–1.200"] for name in names],
+    ]
+    words = Page(report(tmp_path, given_summary, panels=[])).text
+    for text in (" ".join(" ".join(lines).split()), " ".join(words.split())):
+        for kind, told in COVERED.items():
+            assert (told in text) == (kind in kinds)
+        assert ("2,000 draws of the 60 val images of 3 places" in text) == ("images" in kinds)
+    assert ("How sure" in words) == bool(kinds)
+
+
+def test_findings_name_what_an_interval_is_over():
+    images, seeds = INTERVALS["images"], INTERVALS["seeds"] | {"ratio_ci95": [0.9, 0.97]}
+    told = " ".join(findings(summary(plain=arm(30.0, 30.0), per_image=arm(29.0, 30.0, **images)),
+                             CONFIG))  # fmt: skip
+    assert "0.967 of it, 95 % interval 0.900 to 1.100 over the val images, so no diff" in told
+    assert "One seed: differences of a few points may be chance." in told
+    both = summary(plain=arm(30.0, 30.0), per_image=arm(29.0, 30.0, **seeds, **images))
+    told = " ".join(findings(both, CONFIG))
+    assert "0.900 to 0.970 over the seeds and 0.900 to 1.100 over the val images" in told
+
+
 def test_terminal_tables_of_several_seeds_cut_no_number():
     """Costs have a table of their own, for numbers with their spread leave no room beside them."""
     spreads = {f"{key}_std": 2.83 for key in ("aAcc", "mIoU", "mAcc", "own_mIoU", "gain")}
-    ends = {"ratio_ci95": [0.9, 1.1], "of_plain_above_no_image_ci95": [0.8, 1.2]}
+    ends = INTERVALS["seeds"]
     seeds = [{"seed": 0}, {"seed": 1}]
     values = arm(32.0, 32.0, seeds, start_mIoU_std=0.0, **BIG, **CLIMBED, **spreads, **ends)
     arms = {"plain": values, "plain-frozen-embedding": values, "per-image-invariant": values}
@@ -296,7 +349,7 @@ def test_terminal_tables_of_several_seeds_cut_no_number():
     assert rows[0] == [
         "72.0±2.8", "32.0±2.8", "41.0±2.8", "33.0±2.8", "20.0", "+12.0±2.8", "1.000", "1.000",
     ]  # fmt: skip
-    assert rows[1] == ["1.000", "0.900–1.100", "1.000", "0.800–1.200"]
+    assert rows[1] == ["seeds", "31.2–33.4", "-0.5–+12.3", "0.900–1.100", "-0.800–1.200"]
     assert rows[2] == ["61.2", "2,400", "5,400"]
 
 

@@ -91,7 +91,8 @@ class Run:
             self.recorder = small.Recorder()
             self.folder = small.federate(self.experiment, client_app=self.recorder)
             trials = simulation._key_trials(self.experiment)
-            summary = simulation._summarise(self.experiment, 1.0, 1.0, trials)
+            counts = simulation._val_counts(self.experiment, quiet=True)
+            summary = simulation._summarise(self.experiment, 1.0, 1.0, trials, counts)
             simulation._report(self.experiment, summary)
 
     def _break_a_node(self) -> None:
@@ -241,6 +242,7 @@ def test_no_file_of_the_run_or_of_a_node_holds_a_secret(run: Run) -> None:
         "log.txt",
         "node.log",
         "ledger.jsonl",
+        "val_images.safetensors",
     } <= names
     assert {"round_0002.safetensors", "node_0000.yaml", "manifest.json", "aachen.npy"} <= names
     assert any(Path(name).suffix in {".png", ".svg"} for name in files)

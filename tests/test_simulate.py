@@ -16,13 +16,17 @@ from fl_ppseg.progress import SilentObserver
 from fl_ppseg.run_folder import Checkpoint, RunFolder
 from fl_ppseg.simulate import main
 
-SUMMARY_KEYS = {"schema", "no_image", "arms", "total_seconds", "peak_rss_mb", "notes"}
+SUMMARY_KEYS = {
+    "schema", "no_image", "arms", "val_images", "total_seconds", "peak_rss_mb", "notes",
+}  # fmt: skip
 SCORES = {"aAcc", "mIoU", "mAcc", "own_mIoU"}
 CLIMB = {"start_mIoU", "gain", "ratio_to_plain", "of_plain_above_no_image"}
 ARM_KEYS = {
     *SCORES, *CLIMB, *(f"{score}_std" for score in (*SCORES, "start_mIoU", "gain")),
-    "gain_ci95", "ratio_ci95", "of_plain_above_no_image_ci95", "per_class_iou",
-    "per_city_mIoU", "per_seed", "rounds", "seconds", "bytes_up", "bytes_down",
+    *(f"{name}_ci95{kind}" for name in ("mIoU", "gain", "ratio", "of_plain_above_no_image")
+      for kind in ("", "_images", "_places")),
+    "newest_mIoU", "per_class_iou", "per_city_mIoU",
+    "per_seed", "rounds", "seconds", "bytes_up", "bytes_down",
 }  # fmt: skip
 
 Simulate = Callable[..., tuple[int, str, str]]
@@ -197,7 +201,8 @@ def test_a_run_writes_its_folder_and_prints_its_table(tmp_path: Path, simulate: 
     status, out, err = simulate("--quiet", "--arms", ",".join(arms), "--out", str(tmp_path / "o"))
     assert (status, err) == (0, "")
     rows = [line.split()[0] for line in out.splitlines() if re.search(r"\d\.\d", line)]
-    assert rows == ["no", *arms]  # no image
+    assert rows == ["no", *arms, *arms]  # no image; the intervals
+    assert out.count(" val images ") == len(arms)  # one seed, two places: over images alone
     assert str(tmp_path / "o" / "report.html") in out
 
     folder = RunFolder(tmp_path / "o")
@@ -212,12 +217,21 @@ def test_a_run_writes_its_folder_and_prints_its_table(tmp_path: Path, simulate: 
         assert entry["rounds"] == 2
         assert entry["per_seed"][0].keys() == {"seed", *SCORES, *CLIMB}
     assert summary["arms"]["plain"]["ratio_to_plain"] == 1.0
+    assert summary["val_images"] == {
+        "num_images": 4, "num_places": 2, "resamples": 2000, "seed": 0,
+    }  # fmt: skip
+    for entry in summary["arms"].values():
+        low, high = entry["mIoU_ci95_images"]
+        assert low < entry["newest_mIoU"] < high
+        assert entry["mIoU_ci95"] is entry["mIoU_ci95_places"] is None
+    assert summary["arms"]["plain"]["ratio_ci95_images"] == [1, 1]
     size = sum(value.nbytes for value in small.final(folder, "plain").values())
     assert summary["arms"]["plain"]["bytes_up"] == 2 * 3 * size
     assert summary["arms"]["plain"]["bytes_down"] == (5 + 2 * (3 + 5)) * size
 
     report = folder.report.read_text("utf-8")
     assert "per-image-per-block" in report and "<svg" in report
+    assert "val images: other photographs of the same places" in report
     assert list((folder.path / "figures").iterdir())
     assert folder.log.read_text("utf-8")
     assert not list(folder.path.rglob(".*tmp"))
@@ -418,6 +432,26 @@ def test_results_without_their_checkpoint_are_forgotten(tmp_path: Path, simulate
     assert {line["round"] for line in cut} == {0, 1, 2}
     assert simulate("--resume", *out)[0] == 0
     assert results(tmp_path / "o") == cut
+
+
+def test_a_run_that_is_stopped_while_its_val_images_are_scored_is_not_lost(
+    tmp_path: Path, simulate: Simulate
+) -> None:
+    out = ("--quiet", "--out", str(tmp_path / "o"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fl_ppseg.simulation.count_val_images", interrupted)
+        status, _, err = simulate(*out, arms=["plain"])
+    assert status == 1
+    assert "finished rounds are kept" in err and "--resume" in err
+    before = results(tmp_path / "o")
+    assert simulate("--resume", *out)[0] == 0
+    assert results(tmp_path / "o") == before
+    summary = json.loads((tmp_path / "o" / "summary.json").read_text("utf-8"))
+    assert summary["arms"]["plain"]["mIoU_ci95_images"]
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_finished_run_resumes_to_its_report(tmp_path: Path, simulate: Simulate) -> None:

@@ -47,6 +47,10 @@ class _Arm(_Read):
     own_mIoU: Percent = None  # noqa: N815
     aAcc_std: Percent = None  # noqa: N815
     mIoU_std: Percent = None  # noqa: N815
+    newest_mIoU: Percent = None  # noqa: N815
+    mIoU_ci95: Ends = None  # noqa: N815
+    mIoU_ci95_images: Ends = None  # noqa: N815
+    mIoU_ci95_places: Ends = None  # noqa: N815
     mAcc_std: Percent = None  # noqa: N815
     own_mIoU_std: Percent = None  # noqa: N815
     start_mIoU: Percent = None  # noqa: N815
@@ -54,10 +58,16 @@ class _Arm(_Read):
     gain: Points | None = None
     gain_std: Percent = None
     gain_ci95: Ends = None
+    gain_ci95_images: Ends = None
+    gain_ci95_places: Ends = None
     ratio_to_plain: Ratio | None = None
     ratio_ci95: Ends = None
+    ratio_ci95_images: Ends = None
+    ratio_ci95_places: Ends = None
     of_plain_above_no_image: Share | None = None
     of_plain_above_no_image_ci95: Ends = None
+    of_plain_above_no_image_ci95_images: Ends = None
+    of_plain_above_no_image_ci95_places: Ends = None
     per_seed: Annotated[tuple[_Seed, ...], Field(max_length=MOST)] = ()
     rounds: Annotated[int, Field(ge=0, le=2**31)] | None = None
     seconds: Amount = None

@@ -12,6 +12,7 @@ IN_A_RUN: Final = frozenset(
         "audit", "cities.json", "cells.json", "config.yaml", "figures", "index.html", "log.txt",
         "no_image.png",
         "partition.json", "progress.jsonl", "report.html", "results.jsonl", "summary.json",
+        "val_images.safetensors",
     }
 )  # fmt: skip
 """What else lies in a run folder, beside the folders of its arms."""

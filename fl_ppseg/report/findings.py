@@ -140,12 +140,27 @@ def _scored(row: ArmRow, plain: ArmRow | None, text: ArmText) -> str:
 
 
 def _certainty(row: ArmRow, gap: float) -> str:
-    """The ratio with its interval; says when a difference may be chance."""
-    if row.interval is None:
+    """The ratio with its intervals; says when a difference may be chance."""
+    known = _sure(row, "ratio")
+    if not known:
         return "; too close to call with one seed" if abs(gap) < NEAR_TIE else ""
-    low, high = row.interval
-    told = f": {_ratio(row):.3f} of it, 95 % interval {low:.3f} to {high:.3f} over the seeds"
-    return f"{told}, so no difference is shown" if low <= 1 <= high else told
+    told = f": {_ratio(row):.3f} of it, 95 % interval {_each(known, '.3f')}"
+    is_open = any(low <= 1 <= high for low, high in known.values())
+    return f"{told}, so no difference is shown" if is_open else told
+
+
+def _sure(row: ArmRow, name: str) -> dict[str, tuple[float, float]]:
+    """The intervals of a score over seeds and over images; those over few places are rough."""
+    rows = (entry for entry in row.intervals if entry.kind != "places")
+    return {each.kind: ends for each in rows if (ends := getattr(each, name)) is not None}
+
+
+def _each(known: Mapping[str, tuple[float, float]], form: str) -> str:
+    """Intervals, each with what it is over."""
+    return " and ".join(
+        f"{low:{form}} to {high:{form}} over the {'seeds' if kind == 'seeds' else 'val images'}"
+        for kind, (low, high) in known.items()
+    )
 
 
 def _told_together(
@@ -161,6 +176,8 @@ def _told_together(
         ("No encryption", lambda t: not t.encrypted and not t.shared),
     )
     measure = "mIoU" if plain is None else "mIoU as a share of plain's"
+    if plain is not None and any("seeds" in _sure(row, "ratio") for row in rows):
+        measure += " (95 % interval over the seeds)"
     groups = [(kind, [row for row in rows if fits(texts[row.arm])]) for kind, fits in kinds]
     return [
         f"{kind}, {measure}: {', '.join(_briefly(row, plain) for row in group)}"
@@ -190,7 +207,8 @@ def _briefly(row: ArmRow, plain: ArmRow | None) -> str:
         return f"{row.arm} {row.mIoU.text()}"
     if row.ratio is None:
         return f"{row.arm} unknown"
-    interval = "" if row.interval is None else f" ({row.interval[0]:.3f} to {row.interval[1]:.3f})"
+    ends = _sure(row, "ratio").get("seeds")
+    interval = "" if ends is None else f" ({ends[0]:.3f} to {ends[1]:.3f})"
     return f"{row.arm} {row.ratio:.3f}{interval}"
 
 
@@ -240,15 +258,13 @@ def _cautions(
 def _taught_nothing(plain: ArmRow) -> str | None:
     """A sentence where what training added to plain's start is no more than chance may do.
 
-    With several seeds that is where the 95 % interval of the gain reaches below 0, and always where
-    it is below `NEAR_TIE` points.
+    That is where a 95 % interval of the gain, over seeds or val images, reaches below 0, and always
+    where it is below `NEAR_TIE` points.
     """
-    gain, interval = plain.gain.mean, plain.gain_interval
-    if gain is None or (gain >= NEAR_TIE and (interval is None or interval[0] > 0)):
+    gain, known = plain.gain.mean, _sure(plain, "gain")
+    if gain is None or (gain >= NEAR_TIE and all(low > 0 for low, _ in known.values())):
         return None
-    within = (
-        "" if interval is None else f" (95 % interval {interval[0]:+.1f} to {interval[1]:+.1f})"
-    )
+    within = f" (95 % interval {_each(known, '+.1f')})" if known else ""
     return (
         f"This run taught the model nothing: plain ends at {plain.mIoU.text()} mIoU and started at "
         f"{fixed(plain.start, 1)}, a gain of {gain:+.1f}{within}, no more than chance makes; the "

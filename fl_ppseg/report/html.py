@@ -29,7 +29,13 @@ from fl_ppseg.report.markup import (
 from fl_ppseg.report.rows import number
 from fl_ppseg.report.scenes import DEMO_KEY, CipherGallery, ScenePanel, gallery_html, scenes_html
 from fl_ppseg.report.series import collect
-from fl_ppseg.report.sheets import comparison_sheet, elsewhere_sheet, key_sheet
+from fl_ppseg.report.sheets import (
+    comparison_sheet,
+    drawn,
+    elsewhere_sheet,
+    interval_sheet,
+    key_sheet,
+)
 from fl_ppseg.report.styles import ArmStyle, arm_styles
 from fl_ppseg.wording import counted
 
@@ -102,6 +108,7 @@ def write_report(
         f'<ul class="findings">{items(told)}</ul>',
         attacks_html(audit),
         section("Comparison", _comparison(summary, styles, config)),
+        section("How sure", _intervals(summary, styles)),
         section("With the wrong key", _keys(summary, styles), KEYS_LEAD),
         section("What the arms mean", _arms(arm_texts(list(styles), config), styles)),
         section(
@@ -181,6 +188,14 @@ def _comparison(
     note = f'<p class="note">{own}{theirs if sheet.source else ""}</p>'
     how = "".join(f'<p class="note">{text(each)}</p>' for each in summary.get("notes", ()))
     return f"{table(sheet, _swatches(styles))}{note}{how}{meanings(sheet)}"
+
+
+def _intervals(summary: Mapping[str, Any], styles: Mapping[str, ArmStyle]) -> str:
+    sheet = interval_sheet(summary)
+    if sheet is None:
+        return ""
+    lead = f'<p class="lead">95 % intervals over {text(drawn(summary))}.</p>'
+    return f"{lead}{table(sheet, _swatches(styles))}{meanings(sheet)}"
 
 
 def _keys(summary: Mapping[str, Any], styles: Mapping[str, ArmStyle]) -> str:

@@ -1,9 +1,11 @@
 """summary.json -> one row an arm: means over seeds, their spread, and what an arm cost."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from fl_ppseg.intervals import KINDS
 
 PLAIN = "plain"
 """The arm that ratios are taken to."""
@@ -11,6 +13,8 @@ NO_IMAGE = "no image"
 """The row of the answer without an image; no arm can have this name."""
 MISSING = "–"
 BYTES_PER_MB = 1e6
+Ends = tuple[float, float] | None
+"""Of an interval."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +48,27 @@ class Measured:
         return "" if self.spread is None else f" ± {self.spread:.{decimals}f}"
 
 
+class IntervalRow(NamedTuple):
+    """The 95 % intervals of an arm's scores over one kind of thing."""
+
+    arm: str
+    kind: str
+    """`seeds`, `images` or `places`."""
+    miou: Ends
+    gain: Ends
+    ratio: Ends
+    """None for `plain`, whose ratio to itself is 1."""
+    above: Ends
+
+
 @dataclass(frozen=True)
 class ArmRow:
     """What one arm reached (percent) and cost.
 
     `start` is the mIoU of what its training started from, `gain` what that added to it.
 
-    `ratio` is its mIoU over that of `plain`, paired by seed, and `interval` the ends of the ratio's
-    95 % confidence interval: None for one seed and for `plain` itself. `above` and
-    `above_interval` are so of what both have above the answer without an image.
+    `ratio` is its mIoU over that of `plain`, paired by seed; `above` is so of what both have above
+    the answer without an image. `intervals` are those that the run has.
     """
 
     arm: str
@@ -62,11 +78,9 @@ class ArmRow:
     own_mIoU: Measured  # noqa: N815
     start: float | None
     gain: Measured
-    gain_interval: tuple[float, float] | None
     ratio: float | None
-    interval: tuple[float, float] | None
     above: float | None
-    above_interval: tuple[float, float] | None
+    intervals: tuple[IntervalRow, ...]
     rounds: int | None
     seconds: float | None
     megabytes_up: float | None
@@ -97,6 +111,11 @@ def arm_rows(summary: Mapping[str, Any]) -> tuple[ArmRow, ...]:
     return tuple(_row(arm, values or {}) for arm, values in summary["arms"].items())
 
 
+def interval_rows(summary: Mapping[str, Any]) -> tuple[IntervalRow, ...]:
+    """The intervals of all arms that have any, arm by arm."""
+    return tuple(entry for row in arm_rows(summary) for entry in row.intervals)
+
+
 def no_image_row(summary: Mapping[str, Any]) -> ArmRow | None:
     """The answer without an image, as a row beside those of arms; None where nobody has it."""
     values = summary.get("no_image")
@@ -121,13 +140,13 @@ def amount(value: float | None) -> str:
     return fixed(value, 1 if value is not None and value < 100 else 0)
 
 
-def ends(interval: tuple[float, float] | None) -> str:
-    """An interval of ratios, or a dash.
+def ends(interval: Ends, form: str = ".3f") -> str:
+    """An interval, or a dash; of ratios if no other form of its numbers is given.
 
-    >>> ends((0.9301, 0.9744))
-    '0.930–0.974'
+    >>> ends((0.9301, 0.9744)), ends((-0.51, 2.04), "+.1f")
+    ('0.930–0.974', '-0.5–+2.0')
     """
-    return MISSING if interval is None else f"{interval[0]:.3f}–{interval[1]:.3f}"
+    return MISSING if interval is None else f"{interval[0]:{form}}–{interval[1]:{form}}"
 
 
 def fixed(value: float | None, decimals: int) -> str:
@@ -146,13 +165,9 @@ def _row(arm: str, values: Mapping[str, Any]) -> ArmRow:
         own_mIoU=_measured(values, "own_mIoU"),
         start=number(values.get("start_mIoU")),
         gain=_measured(values, "gain"),
-        gain_interval=_interval(values.get("gain_ci95")),
         ratio=number(values.get("ratio_to_plain")),
-        interval=None if arm == PLAIN else _interval(values.get("ratio_ci95")),
         above=number(values.get("of_plain_above_no_image")),
-        above_interval=(
-            None if arm == PLAIN else _interval(values.get("of_plain_above_no_image_ci95"))
-        ),
+        intervals=tuple(_intervals(arm, values)),
         rounds=None if rounds is None else int(rounds),
         seconds=number(values.get("seconds")),
         megabytes_up=_megabytes(values.get("bytes_up")),
@@ -160,6 +175,16 @@ def _row(arm: str, values: Mapping[str, Any]) -> ArmRow:
         num_seeds=len(values.get("per_seed") or ()) or 1,
         error=None if error is None else str(error),
     )
+
+
+def _intervals(arm: str, values: Mapping[str, Any]) -> Iterator[IntervalRow]:
+    for kind in KINDS:
+        suffix = "ci95" if kind == "seeds" else f"ci95_{kind}"
+        names = ("mIoU", "gain", "ratio", "of_plain_above_no_image")
+        miou, gain, *shares = (_interval(values.get(f"{name}_{suffix}")) for name in names)
+        ratio, above = (None, None) if arm == PLAIN else shares
+        if (miou, gain, ratio, above) != (None,) * 4:
+            yield IntervalRow(arm, kind, miou, gain, ratio, above)
 
 
 def _key_row(arm: str, by_key: Mapping[str, Mapping[str, object]]) -> KeyRow:
@@ -173,7 +198,7 @@ def _measured(values: Mapping[str, Any], score: str) -> Measured:
     return Measured(number(values.get(score)), number(values.get(f"{score}_std")))
 
 
-def _interval(pair: Sequence[object] | None) -> tuple[float, float] | None:
+def _interval(pair: Sequence[object] | None) -> Ends:
     low, high = map(number, pair or (None, None))
     return None if low is None or high is None else (low, high)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from fl_ppseg.intervals import covers
 from fl_ppseg.report.published import (
     Published,
     published_elsewhere,
@@ -14,14 +15,17 @@ from fl_ppseg.report.published import (
 from fl_ppseg.report.rows import (
     NO_IMAGE,
     ArmRow,
+    IntervalRow,
     KeyRow,
     amount,
     arm_rows,
     ends,
     fixed,
+    interval_rows,
     key_rows,
     no_image_row,
 )
+from fl_ppseg.wording import counted
 
 RowT = TypeVar("RowT")
 
@@ -89,18 +93,6 @@ ABOVE = Column[ArmRow](
     "above no image in every seed.",
     lambda row: fixed(row.above, 3),
 )
-ABOVE_INTERVAL = Column[ArmRow](
-    "95\u00a0% interval",
-    "Student's 95 % confidence interval of `of plain above no image`, over seeds.",
-    lambda row: ends(row.above_interval),
-)
-INTERVAL = Column[ArmRow](
-    "95\u00a0% interval",
-    "Student's 95 % confidence interval of `of plain`, over seeds: they change the order and the "
-    "views of the images, not the scenes or the starting weights.",
-    lambda row: ends(row.interval),
-)
-INTERVALS = (INTERVAL, ABOVE_INTERVAL)
 SCORES: tuple[Column[ArmRow], ...] = (
     Column(
         "aAcc", "Share of all labelled pixels that are right, percent.", lambda row: row.aAcc.text()
@@ -119,6 +111,25 @@ SCORES: tuple[Column[ArmRow], ...] = (
         "own mIoU",
         "mIoU on held-out images of the training cities, in percent.",
         lambda row: row.own_mIoU.text(),
+    ),
+)
+INTERVALS: tuple[Column[IntervalRow], ...] = (
+    Column("arm", "As above.", lambda row: row.arm),
+    Column(
+        "95\u00a0% over",
+        f"What the intervals cover. Seeds: {covers('seeds')}, not other images or starting "
+        f"weights; Student's. Val images: {covers('images')}. Val places: {covers('places')}. "
+        "Images and places: bootstrap, the same draws for all arms; of the newest weights, where "
+        "scores are means over the last rounds; they say nothing of other seeds.",
+        lambda row: _over(row.kind),
+    ),
+    Column("mIoU", "Of mIoU, in percent.", lambda row: ends(row.miou, ".1f")),
+    Column("gain", "Of `gain`, in points.", lambda row: ends(row.gain, "+.1f")),
+    Column("of plain", "Of `of plain`.", lambda row: ends(row.ratio)),
+    Column(
+        "of plain above no image",
+        "Of `of plain above no image`. Nothing where plain may not be above no image at all.",
+        lambda row: ends(row.above),
     ),
 )
 COSTS: tuple[Column[ArmRow], ...] = (
@@ -161,21 +172,18 @@ ELSEWHERE: tuple[Column[Published], ...] = (
 def comparison_sheet(summary: Mapping[str, Any], config: Mapping[str, Any]) -> Sheet[ArmRow]:
     """All arms of a run, with published figures in columns of their own where there are any."""
     rows, prior = arm_rows(summary), no_image_row(summary)
-    interval = (INTERVAL,) if any(row.interval for row in rows) else ()
     above = () if prior is None else (ABOVE,)
-    above_interval = (ABOVE_INTERVAL,) if any(row.above_interval for row in rows) else ()
     columns, source = _published_columns(rows, config)
-    ratios = (OF_PLAIN, *interval, *above, *above_interval)
+    ratios = (OF_PLAIN, *above)
     whole = rows if prior is None else (prior, *rows)
     return Sheet((ARM, *SCORES, *CLIMB, *ratios, *columns, *COSTS), whole, source)
 
 
 def against_plain(sheet: Sheet[ArmRow]) -> Sheet[ArmRow] | None:
-    """What a narrow table has no room for: intervals and published figures; None without them."""
-    ratios = (OF_PLAIN, INTERVAL, ABOVE, ABOVE_INTERVAL)
-    if not any(column in INTERVALS or column.published for column in sheet.columns):
+    """Published figures, for which a narrow table has no room; None without them."""
+    if not any(column.published for column in sheet.columns):
         return None
-    shown = tuple(column for column in sheet.columns if column in ratios or column.published)
+    shown = tuple(column for column in sheet.columns if column == OF_PLAIN or column.published)
     rows = tuple(row for row in sheet.rows if row.arm != NO_IMAGE)
     return Sheet((ARM, *shown), rows, sheet.source)
 
@@ -185,6 +193,29 @@ def costs(sheet: Sheet[ArmRow]) -> Sheet[ArmRow] | None:
     if not any(row.num_seeds > 1 for row in sheet.rows):
         return None
     return Sheet((ARM, *COSTS), tuple(row for row in sheet.rows if row.arm != NO_IMAGE))
+
+
+def interval_sheet(summary: Mapping[str, Any]) -> Sheet[IntervalRow] | None:
+    """How sure the scores are, a row for each kind of interval of an arm; None where there is none.
+
+    One seed has none over seeds; a run on separate machines none over images, which nobody has.
+    """
+    rows = interval_rows(summary)
+    return Sheet(INTERVALS, rows) if rows else None
+
+
+def drawn(summary: Mapping[str, Any]) -> str:
+    """What the intervals of a summary cover, in words."""
+    about = summary.get("val_images")
+    kinds = dict.fromkeys(row.kind for row in interval_rows(summary))
+    places = None if about is None else int(about["num_places"])
+    told = "; ".join(f"{_over(kind)}: {covers(kind, places)}" for kind in kinds)
+    if about is None or places is None:
+        return told
+    return (
+        f"{told}; images and places: of the newest weights, {about['resamples']:,} draws of the "
+        f"{about['num_images']} val images of {counted(places, 'place')}"
+    )
 
 
 def key_sheet(summary: Mapping[str, Any]) -> Sheet[KeyRow] | None:
@@ -200,6 +231,10 @@ def elsewhere_sheet(config: Mapping[str, Any]) -> Sheet[Published]:
     """
     beside = () if _is_published(config) else published_table(*reference_model())
     return Sheet(ELSEWHERE, (*beside, *published_elsewhere()))
+
+
+def _over(kind: str) -> str:
+    return kind if kind == "seeds" else f"val {kind}"
 
 
 def _published_columns(

@@ -15,12 +15,13 @@ from fl_ppseg.report.arms import ArmText, arm_texts
 from fl_ppseg.report.rows import ArmRow, arm_rows
 from fl_ppseg.report.sheets import (
     COSTS,
-    INTERVALS,
     RowT,
     Sheet,
     against_plain,
     comparison_sheet,
     costs,
+    drawn,
+    interval_sheet,
     key_sheet,
 )
 
@@ -90,7 +91,7 @@ def _sheets(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple
     """The sheets to show, each with its caption."""
     whole = comparison_sheet(summary, config)
     extra, spent = against_plain(whole), costs(whole)
-    wide = (*INTERVALS, *(COSTS if spent else ()))
+    wide = COSTS if spent else ()
     narrow = tuple(c for c in whole.columns if c not in wide and not c.published)
     rows = arm_rows(summary)
     told = caption(rows, _texts(rows, config))
@@ -99,6 +100,8 @@ def _sheets(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple
     if extra is not None:
         published = f"; published: {extra.source}" if extra.source else ""
         shown.append((extra, f"mIoU against plain, paired by seed{published}"))
+    if (sure := interval_sheet(summary)) is not None:
+        shown.append((sure, f"95 % intervals over {drawn(summary)}"))
     if spent is not None:
         shown.append((spent, COSTS_CAPTION))
     if (keys := key_sheet(summary)) is not None:

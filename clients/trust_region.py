@@ -82,7 +82,7 @@ def round_change(
     Returns:
         None where no bound can be given.
     """
-    num_steps = training.local_epochs * math.ceil(num_images / training.batch_size)
+    num_steps = training.local_epochs * training.steps_a_pass(num_images)
     rate = training.learning_rate * max(1.0, training.head_multiplier)
     change, decay = _local(training, rate, num_steps)
     if federation is None:

@@ -81,6 +81,14 @@ class Shard:
         labels = np.stack([self.parts[p].labels[i, v] for p, i, v in chosen])
         return images, labels
 
+    def label_counts(self) -> np.ndarray:
+        """(256,) pixels of each trainId in the training images, of each its first view."""
+        counts = np.zeros(256, np.int64)
+        for part in self.parts:
+            for views in part.labels:
+                counts += np.bincount(views[0].ravel(), minlength=256)
+        return counts
+
     def heldout(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Held-out pairs of all parts: image (3, H, W) uint8, trainIds (h, w) uint8."""
         for part in self.parts:

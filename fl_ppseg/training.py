@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import torch
@@ -19,8 +20,12 @@ from fl_ppseg.classes import IGNORE_INDEX
 from fl_ppseg.config import TrainingConfig
 from fl_ppseg.files import Progress
 from fl_ppseg.pixels import to_input
+from fl_ppseg.setr.model import Logits
 from fl_ppseg.setr.names import NECK_PREFIX, is_of_head
 from fl_ppseg.shard import Shard
+
+SMALLEST_SHARE: Final = 1e-4
+"""Rarer classes weigh no more than one of this share: a few pixels are no measure."""
 
 
 @dataclass(frozen=True)
@@ -126,13 +131,39 @@ def poly(progress: float, power: float) -> float:
     return float((1.0 - progress) ** power)
 
 
-def pixel_loss(logits: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor:
+def class_weights(counts: np.ndarray, balance: float) -> np.ndarray:
+    """Weight of each class in the loss: share^-balance, 1 in the mean over labelled pixels.
+
+    With exponent 1 every class counts as much as any other, with 0 every pixel.
+
+    Args:
+        counts: (num_classes,) labelled pixels of each class.
+        balance: Exponent in [0, 1].
+
+    Returns:
+        (num_classes,) float32; of a class without a pixel 1.
+
+    >>> class_weights(np.array([75, 25, 0]), 1.0)
+    array([0.6666667, 2.       , 1.       ], dtype=float32)
+    """
+    present = counts > 0
+    share = counts[present] / counts.sum()
+    weights = np.ones(len(counts), np.float32)
+    own = np.maximum(share, SMALLEST_SHARE) ** -balance
+    weights[present] = own / (own * share).sum()
+    return weights
+
+
+def pixel_loss(
+    logits: Tensor, labels: Tensor, config: TrainingConfig, weights: Tensor | None = None
+) -> Tensor:
     """Mean cross entropy over labelled pixels; with OHEM over the hardest share of them.
 
     Args:
         logits: (B, num_classes, h, w).
         labels: (B, H, W) trainIds, 255 ignored.
         config: `loss_size` says which of the two resolutions is brought to the other's.
+        weights: (num_classes or more,), how much a pixel of each class counts; None: all alike.
 
     Returns:
         A scalar; zero where no pixel is labelled.
@@ -143,14 +174,18 @@ def pixel_loss(logits: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor
         labels = labels[:, 0]
     else:
         logits = functional.interpolate(logits, size=labels.shape[-2:], mode="bilinear")
+    weights = None if weights is None else weights[: logits.shape[1]]
     losses = functional.cross_entropy(
-        logits.float(), labels.long(), ignore_index=IGNORE_INDEX, reduction="none"
+        logits.float(), labels.long(), weights, ignore_index=IGNORE_INDEX, reduction="none"
     )
-    num_labelled = (labels != IGNORE_INDEX).sum()
+    is_labelled = labels != IGNORE_INDEX
     if config.ohem_fraction < 1.0:
-        num_kept = max(1, int(config.ohem_fraction * int(num_labelled)))
+        num_kept = max(1, int(config.ohem_fraction * int(is_labelled.sum())))
         return losses.flatten().topk(num_kept).values.mean()
-    return losses.sum() / num_labelled.clamp(min=1)
+    if weights is None:
+        return losses.sum() / is_labelled.sum().clamp(min=1)
+    total = weights[labels[is_labelled].long()].sum()
+    return losses.sum() / total.clamp(min=torch.finfo(total.dtype).tiny)
 
 
 def _train(
@@ -163,6 +198,7 @@ def _train(
     on_step: Progress | None,
 ) -> float | None:
     device = next(model.parameters()).device
+    weights = _class_weights(shard, config, device)
     base_rates = [group["lr"] for group in optimizer.param_groups]
     anchor = [p.detach().clone() for p in _trainable(model)] if config.proximal_mu else []
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=_amp(config, device))
@@ -173,7 +209,7 @@ def _train(
             group["lr"] = rate * poly(progress, config.poly_power)
         images, labels = (torch.from_numpy(a).to(device) for a in shard.batch(indices, views))
         with autocast:
-            loss = _loss(model, to_input(images), labels, config)
+            loss = _loss(model(to_input(images)), labels, config, weights)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss + _proximal(model, anchor, config.proximal_mu))
         if config.gradient_clip:
@@ -187,12 +223,19 @@ def _train(
     return total / num_views if num_views else None
 
 
-def _loss(model: nn.Module, images: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor:
-    logits = model(images)
-    loss = pixel_loss(logits.main, labels, config)
+def _loss(logits: Logits, labels: Tensor, config: TrainingConfig, weights: Tensor | None) -> Tensor:
+    loss = pixel_loss(logits.main, labels, config, weights)
     for auxiliary in logits.auxiliary:
-        loss = loss + config.auxiliary_weight * pixel_loss(auxiliary, labels, config)
+        loss = loss + config.auxiliary_weight * pixel_loss(auxiliary, labels, config, weights)
     return loss
+
+
+def _class_weights(shard: Shard, config: TrainingConfig, device: torch.device) -> Tensor | None:
+    """`class_weights` of a client, by the label maps of its images as they are."""
+    if config.class_balance == 0:
+        return None
+    counts = shard.label_counts()[:IGNORE_INDEX]
+    return torch.from_numpy(class_weights(counts, config.class_balance)).to(device)
 
 
 def _proximal(model: nn.Module, anchor: list[Tensor], mu: float) -> Tensor:
@@ -230,12 +273,12 @@ def _trainable(model: nn.Module) -> list[nn.Parameter]:
 def _steps(
     shard: Shard, config: TrainingConfig, generator: np.random.Generator
 ) -> list[tuple[list[int], list[int]]]:
-    """Batches of (indices, views): in each epoch every image once, one view of each."""
-    steps = []
+    """Batches of (indices, views): in each epoch an image once or not at all, one view of each."""
+    steps, seen = [], config.images_a_pass(len(shard))
     for _ in range(config.local_epochs):
         order, views = order_of(generator, len(shard), shard.num_views)
-        for start in range(0, len(shard), config.batch_size):
-            end = start + config.batch_size
+        for start in range(0, seen, config.batch_size):
+            end = min(start + config.batch_size, seen)
             steps.append((order[start:end], views[start:end]))
     return steps
 

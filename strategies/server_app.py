@@ -15,7 +15,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fl_ppseg.config import Config, ModelConfig, arms_of, load_config
+from fl_ppseg.config import Config, ModelConfig, arms_of, config_for, load_config
 from fl_ppseg.errors import RunError, describe
 from fl_ppseg.messages import Request, pack_arrays
 from fl_ppseg.progress import RecordedObserver, RunObserver
@@ -108,6 +108,7 @@ class Federation:
         self, grid: Grid, roll: RollCall, claims: Claims, config: Config, arm: str, seed: int
     ) -> None:
         start = self._start(arm, seed)
+        config = config_for(config, arms_of(config)[arm])
         training = arms_of(config)[arm].training
         run = ArmRun(
             self._request(config, arm, seed, start),

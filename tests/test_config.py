@@ -22,6 +22,7 @@ from fl_ppseg.config import (
     TrainingConfig,
     arms_of,
     builtin_arms,
+    config_for,
     dump_config,
     load_config,
     validate,
@@ -281,6 +282,17 @@ def test_the_built_in_arms_are_those_of_the_design() -> None:
     training = {name: arm.training for name, arm in arms.items() if arm.training != "federated"}
     assert training == {"centralised": "centralised", "local-only": "local-only"}
     assert [name for name, arm in arms.items() if arm.encrypted == "queries"] == ["conventional-1"]
+
+
+def test_a_centralised_arm_sees_as_many_images_as_the_federation_and_meets_no_server() -> None:
+    assignments = ["federation.fraction_train=0.25", "federation.server_learning_rate=1.5"]
+    config = load_config(assignments=[*assignments, "training.pass_fraction=0.5"])
+    arms = builtin_arms()
+    assert config_for(config, arms["plain"]) == config
+    assert config_for(config, arms["local-only"]) == config
+    alone = config_for(config, arms["centralised"])
+    assert alone.training.pass_fraction == 0.125
+    assert alone.federation.server_rate == 1.0
 
 
 def test_an_own_arm_may_take_the_place_of_a_built_in_one() -> None:

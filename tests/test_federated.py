@@ -109,6 +109,22 @@ def test_embedding_that_is_frozen_never_travels_back(scenes: Path, tmp_path: Pat
     assert all((frozen[n] != start[n]).any() for n in start if n.startswith("decoder"))
 
 
+def test_centralised_trains_on_as_many_images_as_a_federation_that_asks_some_of_its_cities(
+    scenes: Path, tmp_path: Path
+) -> None:
+    some = {"federation": {"fraction_train": 0.34, "server_learning_rate": 1.5, "num_rounds": 2}}
+    share = {"training": {"pass_fraction": 0.34}, "federation": {"num_rounds": 2}}
+    found = [
+        small.federate(
+            small.prepared(small.config(scenes, arms=["centralised"], **settings), tmp_path / name)
+        )
+        for name, settings in (("some", some), ("share", share))
+    ]
+    assert small.bits(small.final(found[0], "centralised")) == small.bits(
+        small.final(found[1], "centralised")
+    )
+
+
 def test_centralised_trains_on_everything_and_local_only_never_mixes(
     scenes: Path, tmp_path: Path
 ) -> None:

@@ -21,7 +21,14 @@ from fl_ppseg.config import TrainingConfig
 from fl_ppseg.setr.model import Logits
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.shard import Manifest, Shard, ShardPart
-from fl_ppseg.training import LocalUpdate, Position, local_update, pixel_loss, poly
+from fl_ppseg.training import (
+    LocalUpdate,
+    Position,
+    class_weights,
+    local_update,
+    pixel_loss,
+    poly,
+)
 
 SIZE = (32, 64)
 CONFIG = TrainingConfig(batch_size=2)
@@ -157,6 +164,61 @@ def test_every_image_once_an_epoch(num_images: int, batch_size: int, epochs: int
     total = epochs * -(-num_images // batch_size)
     assert steps == [(step + 1, total) for step in range(total)]
     assert result.num_examples == num_images
+
+
+def test_a_pass_sees_its_share_of_the_images_drawn_anew() -> None:
+    watched = Watched(shard(9, num_views=4))
+    config = TrainingConfig(batch_size=2, local_epochs=6, pass_fraction=1 / 3)
+    steps: list[tuple[int, int]] = []
+    update(config, watched, on_step=lambda *step: steps.append(step))
+    passes = np.array(watched.asked).reshape(6, 3, 2)[:, :, 0]
+    assert all(len(set(seen)) == 3 for seen in passes.tolist())
+    assert len({tuple(sorted(seen)) for seen in passes.tolist()}) > 1
+    assert steps[-1] == (6 * 2, 6 * 2)
+
+
+# Class weights.
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.3, 0.5, 1.0])
+def test_class_weights_are_one_in_the_mean_over_pixels(balance: float) -> None:
+    counts = np.array([9000, 900, 90, 0, 10])
+    weights = class_weights(counts, balance)
+    assert np.isclose((weights * counts).sum() / counts.sum(), 1)
+    assert np.allclose(weights[[0, 1]] / weights[1], [10**-balance, 1])
+    assert weights[3] == 1
+
+
+def test_a_class_of_a_few_pixels_weighs_no_more_than_one_of_the_smallest_share() -> None:
+    few = class_weights(np.array([10**9, 1]), 0.5)
+    rare = class_weights(np.array([10**9, 10**5]), 0.5)
+    assert np.allclose(few[1] / few[0], rare[1] / rare[0], rtol=1e-3)
+
+
+def test_the_weighted_loss_is_torchs_mean() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 4, 6, 8, generator=generator)
+    labels = torch.randint(0, 4, (2, 6, 8), generator=generator)
+    labels[0, :3] = 255
+    weights = torch.tensor([0.5, 1.0, 3.0, 0.0, 7.0])  # of more classes than there are
+    wanted = nn.functional.cross_entropy(logits, labels, weights[:4], ignore_index=255)
+    found = pixel_loss(logits, labels.byte(), TrainingConfig(), weights)
+    assert torch.allclose(found, wanted)
+    nothing = pixel_loss(logits, torch.full_like(labels, 255).byte(), TrainingConfig(), weights)
+    assert nothing == 0
+
+
+def test_a_client_weighs_by_its_own_label_maps() -> None:
+    """Whose labels are of one class trains as without weights; whose are not does not."""
+    even, mixed = shard(4), shard(4)
+    for part in even.parts:
+        part.labels[:] = 3
+    for part in mixed.parts:
+        part.labels[:] = 3
+        part.labels[:, :, :8] = 1
+    plain, balanced = TrainingConfig(), TrainingConfig(class_balance=0.5)
+    assert small.bits(update(plain, even).weights) == small.bits(update(balanced, even).weights)
+    assert small.bits(update(plain, mixed).weights) != small.bits(update(balanced, mixed).weights)
 
 
 # Optimisers and schedule, on a model of one weight.

@@ -5,7 +5,14 @@ from typing import Final, NamedTuple
 from clients.policy import architecture
 from clients.trust_region import alone, round_change
 from fl_ppseg.arm_models import model_settings
-from fl_ppseg.config import ArmConfig, Config, FederationConfig, ModelConfig, TrainingConfig
+from fl_ppseg.config import (
+    ArmConfig,
+    Config,
+    FederationConfig,
+    ModelConfig,
+    TrainingConfig,
+    config_for,
+)
 from fl_ppseg.messages import Role
 
 MIN_SPARE: Final = 3
@@ -58,6 +65,7 @@ def terms_of(
     Raises:
         InputError: The arm wants an embedding that its cipher does not allow.
     """
+    config = config_for(config, arm)
     model = model_settings(config.model, name, arm).model_copy(update={"patch_size": patch_size})
     visitors = config.clients if (arm.training, role) == ("local-only", "val") else 1
     num_rounds = config.federation.num_rounds

@@ -31,7 +31,7 @@ class Exchange:
     @property
     def steps_an_epoch(self) -> int:
         """Optimiser steps that the client took in one pass over its images."""
-        return -(-self.num_examples // self.training.batch_size)
+        return self.training.steps_a_pass(self.num_examples)
 
     @property
     def num_steps(self) -> int:

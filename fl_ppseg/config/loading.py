@@ -122,6 +122,25 @@ def arms_of(config: Config) -> dict[str, ArmConfig]:
     return {arm_id: table[arm_id] for arm_id in config.arms}
 
 
+def config_for(config: Config, arm: ArmConfig) -> Config:
+    """What an arm reads of a config that it shares with others.
+
+    A centralised arm is one client that is asked in every round. So that it trains on as many
+    images as the federation, a pass sees the share of them that a round asks for; and its weights
+    are taken as they are, since nothing is averaged for a server to go further with.
+    """
+    if arm.training != "centralised":
+        return config
+    share = config.training.pass_fraction * config.federation.fraction_train
+    server = {"strategy": "fedavg", "server_learning_rate": None, "aggregation": "mean"}
+    return config.model_copy(
+        update={
+            "training": config.training.model_copy(update={"pass_fraction": share}),
+            "federation": config.federation.model_copy(update=server),
+        }
+    )
+
+
 def described(config: Config) -> dict[str, Any]:
     """The config as plain values, its arms with their settings and notes."""
     arms = {name: arm.model_dump(mode="json") for name, arm in arms_of(config).items()}

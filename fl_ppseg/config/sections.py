@@ -147,10 +147,15 @@ class TrainingConfig(Section):
     """Views a step."""
     local_epochs: Annotated[int, up_to(10_000)] = 1
     """Passes over the client's images a round; each pass sees one view of each image."""
+    pass_fraction: Fraction = 1.0
+    """Share of the client's images that a pass sees, drawn anew for each pass."""
     gradient_clip: NonNegative = 1.0
     """Largest norm of the gradient; 0 leaves it alone."""
     ohem_fraction: Fraction = 1.0
     """Online hard example mining: the share of pixels, hardest first, that the loss keeps."""
+    class_balance: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Exponent b of class weights in the loss, share^-b: rare classes count for more. A client
+    takes the shares from its own label maps, so that nobody learns them; 0: all pixels alike."""
     proximal_mu: NonNegative = 0.0
     """FedProx: weight of mu/2 * |w - w_global|^2; 0 is FedAvg's local update."""
     auxiliary_weight: NonNegative = 0.4
@@ -161,6 +166,18 @@ class TrainingConfig(Section):
     """bfloat16 autocast where the device has it (GPU); no effect on CPU."""
     num_threads: Annotated[int, up_to(1_024)] = 1
     """CPU threads of one local update."""
+
+    def images_a_pass(self, num_images: int) -> int:
+        """Images that a pass over a client's images sees.
+
+        >>> TrainingConfig(pass_fraction=0.3333).images_a_pass(30)
+        10
+        """
+        return max(1, round(self.pass_fraction * num_images)) if num_images else 0
+
+    def steps_a_pass(self, num_images: int) -> int:
+        """Optimiser steps of a pass over a client's images."""
+        return -(-self.images_a_pass(num_images) // self.batch_size)
 
 
 class Config(Section):

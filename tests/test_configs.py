@@ -114,22 +114,25 @@ def test_the_marks_are_taken_over_five_paired_seeds(name: str) -> None:
     assert ours == {name for name, arm in builtin_arms().items() if arm.note.startswith("ours")}
 
 
-def test_the_marks_of_all_worlds_are_of_the_same_arms() -> None:
+def test_the_marks_of_all_worlds_are_of_the_same_arms_and_see_an_image_as_often() -> None:
     laptop, drives, places = (
         load_config(name) for name in ("marks-laptop", "marks-camvid-drives", "marks-labelme")
     )
-    assert set(drives.arms) == set(laptop.arms) | {"local-only"}
-    data = {"data": drives.data, "name": drives.name}
-    assert places.model_copy(update=data) == drives
+    assert drives.arms == laptop.arms == places.arms
+    assert {"plain", "centralised", "local-only"} < set(drives.arms)
+    passes = [c.federation.num_rounds * c.federation.fraction_train for c in (drives, places)]
+    assert [round(number) for number in passes] == [12, 12]
+    tables = [load_class_table(c.data.classes).num_classes for c in (drives, places)]
+    assert tables == [11, 8]
 
 
-def test_the_marks_on_photographs_have_the_schedule_that_their_figures_are_of() -> None:
-    config = load_config("marks-camvid-drives")
-    assert config.training.learning_rate == 1e-3
-    assert (config.training.local_epochs, config.federation.num_rounds) == (2, 20)
-    assert (config.data.image_size, config.data.num_views) == ((96, 128), 8)
-    assert {"plain", "centralised", "local-only"} < set(config.arms)
-    assert load_class_table(load_config("marks-labelme").data.classes).num_classes == 8
+def test_the_marks_on_procedural_scenes_are_of_the_default_command() -> None:
+    laptop, default = load_config("marks-laptop"), load_config("default")
+    assert laptop.training == default.training
+    assert laptop.data == default.data
+    assert set(default.arms) < set(laptop.arms)
+    schedule = {"evaluate_every": default.federation.evaluate_every}
+    assert laptop.federation.model_copy(update=schedule) == default.federation
 
 
 def test_camvid_has_its_own_classes() -> None:

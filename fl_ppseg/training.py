@@ -284,7 +284,18 @@ def _steps(
 
 
 def _amp(config: TrainingConfig, device: torch.device) -> bool:
+    """Whether the local update computes in bfloat16 where it can."""
+    if device.type == "cpu":
+        return config.amp_cpu and _cpu_computes_in_bf16()
     return config.amp and device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def _cpu_computes_in_bf16() -> bool:
+    """Whether matrices are multiplied in bfloat16 faster than in float32, not emulated."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # older releases
+        return False
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 @contextmanager

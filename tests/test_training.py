@@ -317,6 +317,17 @@ def test_loss_is_the_mean_over_views() -> None:
     assert one_weight(config).loss == pytest.approx(np.log1p(np.exp(-0.5)), abs=1e-6)
 
 
+@pytest.mark.parametrize("is_able", [True, False])
+def test_bfloat16_on_a_cpu_that_computes_in_it_alone(
+    is_able: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": is_able})
+    full, half = update(CONFIG), update(CONFIG.model_copy(update={"amp_cpu": True}))
+    assert (small.bits(full.weights) == small.bits(half.weights)) != is_able
+    assert all(value.dtype != torch.bfloat16 for value in half.weights.values())
+    assert abs(full.loss - half.loss) < 0.05
+
+
 def test_large_mu_keeps_weights_near_the_global_ones() -> None:
     config = CONFIG.model_copy(
         update={"optimizer": "sgd", "learning_rate": 1e-3, "local_epochs": 4, "poly_power": 0.0,

@@ -27,22 +27,20 @@ from clients.node_log import log_in
 from clients.permission import Permit, check_heldout, check_run, permit
 from clients.policy import NodePolicy, RefusedError, find_policy, find_state, load_policy
 from clients.private_state import load_private, remove_trained, save_trained, trained_folder
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.config import ModelConfig
 from fl_ppseg.errors import InputError, is_out_of_memory
 from fl_ppseg.evaluation import evaluate
+from fl_ppseg.message_content import Description, Reply, Request
 from fl_ppseg.messages import (
     FAILED,
     REFUSED,
-    Arrays,
-    Description,
     MessageError,
-    Reply,
-    Request,
-    Task,
     pack_description,
     pack_reply,
     unpack_request,
 )
+from fl_ppseg.roles import Task
 from fl_ppseg.setr.model import SETR, build_architecture
 from fl_ppseg.setr.names import withheld
 from fl_ppseg.shard import Shard, open_shard

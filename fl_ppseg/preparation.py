@@ -10,6 +10,7 @@ from pathlib import Path
 
 from clients.policy import nodes_folder
 from clients.vault import Assignment, prepare_shards
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.city_names import folder_city
 from fl_ppseg.classes import ClassTable, load_class_table
 from fl_ppseg.config import Config, DataConfig, arms_of, dump_config
@@ -19,7 +20,6 @@ from fl_ppseg.errors import InputError
 from fl_ppseg.evaluation import Scores, score
 from fl_ppseg.files import check_writable, private_folder, user_folder
 from fl_ppseg.initial_weights import Models, initial_models, save_initial
-from fl_ppseg.messages import Arrays
 from fl_ppseg.no_image import (
     counts_without_image,
     label_maps_of,

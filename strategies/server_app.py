@@ -17,7 +17,8 @@ from flwr.serverapp import Grid, ServerApp
 
 from fl_ppseg.config import Config, ModelConfig, arms_of, load_config
 from fl_ppseg.errors import RunError, describe
-from fl_ppseg.messages import Request, pack_arrays
+from fl_ppseg.message_content import Request
+from fl_ppseg.messages import pack_arrays
 from fl_ppseg.progress import RecordedObserver, RunObserver
 from fl_ppseg.run_folder import Checkpoint, RunFolder
 from fl_ppseg.run_identity import read_identity

@@ -17,9 +17,9 @@ from rich.console import Console
 from clients.client_app import app
 from clients.policy import NODES_VARIABLE
 from fl_ppseg import workers
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.config import Config, ModelConfig
 from fl_ppseg.engines.in_process import run_in_process
-from fl_ppseg.messages import Arrays
 from fl_ppseg.preparation import Experiment, prepare
 from fl_ppseg.progress import RunObserver, SilentObserver, StepProgress
 from fl_ppseg.run_folder import RunFolder

@@ -27,13 +27,8 @@ from clients.trust_region import radius
 from fl_ppseg.config import builtin_arms
 from fl_ppseg.engines.in_process import InProcessGrid
 from fl_ppseg.evaluation import confusion_counts, segment
-from fl_ppseg.messages import (
-    Reply,
-    Request,
-    pack_request,
-    unpack_description,
-    unpack_reply,
-)
+from fl_ppseg.message_content import Reply, Request
+from fl_ppseg.messages import pack_request, unpack_description, unpack_reply
 from fl_ppseg.preparation import Experiment
 from fl_ppseg.run_identity import read_identity
 from fl_ppseg.setr.names import EMBEDDING_TENSORS

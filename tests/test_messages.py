@@ -18,11 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_ppseg.config import ModelConfig, TrainingConfig
+from fl_ppseg.message_content import Description, Reply, Request
 from fl_ppseg.messages import (
-    Description,
     MessageError,
-    Reply,
-    Request,
     pack_arrays,
     pack_description,
     pack_reply,

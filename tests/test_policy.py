@@ -32,7 +32,7 @@ from clients.policy import (
 )
 from fl_ppseg.config import ModelConfig, TrainingConfig
 from fl_ppseg.errors import InputError
-from fl_ppseg.messages import Request
+from fl_ppseg.message_content import Request
 
 SHARDS = (Path("/vault/aachen/shards/secret-name"),)
 PRIVATE = Path("/vault/aachen/private/secret-name")

@@ -24,13 +24,13 @@ from clients.private_state import (
 )
 from clients.vault import Assignment, Prepared, prepare_shards
 from fl_ppseg.adaptation import adapted_embedding
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.config import ArmConfig, DataConfig, builtin_arms
 from fl_ppseg.dataset import open_dataset
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import ClientKey
 from fl_ppseg.manifest import read_manifest
-from fl_ppseg.messages import Arrays
 from fl_ppseg.pixels import to_input
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.shard import open_shard

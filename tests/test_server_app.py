@@ -13,7 +13,7 @@ from flwr.app import Context, Error, RecordDict
 
 from fl_ppseg.config import Config, dump_config
 from fl_ppseg.errors import RunError
-from fl_ppseg.messages import Reply, Request
+from fl_ppseg.message_content import Reply, Request
 from fl_ppseg.progress import RunObserver
 from fl_ppseg.run_folder import Checkpoint, RunFolder
 from strategies import server_app

@@ -29,7 +29,7 @@ from clients.trust_region import (
 from clients.vault.terms import LARGER, UNKNOWN, change_of, largest_elsewhere
 from fl_ppseg.config import FederationConfig, TrainingConfig, arms_of
 from fl_ppseg.errors import InputError
-from fl_ppseg.messages import Request
+from fl_ppseg.message_content import Request
 from fl_ppseg.preparation import Experiment
 from fl_ppseg.setr.names import EMBEDDING_TENSORS, is_buffer
 from strategies.server_optimizer import ServerOptimizer

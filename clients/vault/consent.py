@@ -17,7 +17,7 @@ from clients.vault.floor import Floor
 from clients.vault.terms import Terms, largest_elsewhere
 from fl_ppseg.config import ArmConfig, Config, Section, builtin_arms, configs_dir
 from fl_ppseg.errors import InputError
-from fl_ppseg.messages import Role
+from fl_ppseg.roles import Role
 
 HASH_LENGTH = 40
 """Hex digits: whoever writes both of two configs cannot make their hashes alike."""

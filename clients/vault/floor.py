@@ -19,7 +19,7 @@ from clients.vault.terms import Terms
 from fl_ppseg.config import ArmConfig, Section, builtin_arms, parse_yaml, validate
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
-from fl_ppseg.messages import Role
+from fl_ppseg.roles import Role
 
 FLOOR: Final = "floor.yaml"
 MAX_BYTES: Final = 2**16

@@ -15,11 +15,11 @@ from clients.vault.assignment import Assignment, digest
 from clients.vault.handed_over import private_place
 from clients.vault.keyring import Vault
 from fl_ppseg.adaptation import adapted_embedding
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.config import ArmConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SubKey
 from fl_ppseg.manifest import read_manifest
-from fl_ppseg.messages import Arrays
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 
 logger = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ from clients.vault.assignment import file_mode, folder_mode
 from clients.vault.handed_over import note_start
 from clients.vault.node_directory import LEFT, NodeDirectory
 from fl_ppseg.arm_models import model_settings
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.checkpoints import find_checkpoint
 from fl_ppseg.config import ArmConfig, Config
 from fl_ppseg.files import sha256
-from fl_ppseg.messages import Arrays
 from fl_ppseg.public_weights import check_start, initial_model
 
 _DIGITS: Final = 16

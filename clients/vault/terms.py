@@ -6,7 +6,7 @@ from clients.policy import architecture
 from clients.trust_region import alone, round_change
 from fl_ppseg.arm_models import model_settings
 from fl_ppseg.config import ArmConfig, Config, FederationConfig, ModelConfig, TrainingConfig
-from fl_ppseg.messages import Role
+from fl_ppseg.roles import Role
 
 MIN_SPARE: Final = 3
 SPARE_SHARE: Final = 4

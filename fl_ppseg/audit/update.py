@@ -26,13 +26,15 @@ from clients.vault import Assignment, agreed, prepare_shards, shared_subkey, ter
 from clients.vault.terms import largest_elsewhere
 from fl_ppseg.adaptation import adapted_embedding
 from fl_ppseg.arm_models import model_settings
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.config import ArmConfig, Config, arms_of
 from fl_ppseg.dataset import Scene
 from fl_ppseg.engines.in_process import InProcessGrid
 from fl_ppseg.errors import RunError
 from fl_ppseg.files import private_folder
-from fl_ppseg.messages import Arrays, Reply, Request, pack_request, unpack_reply
+from fl_ppseg.message_content import Reply, Request
+from fl_ppseg.messages import pack_request, unpack_reply
 from fl_ppseg.setr.names import EMBEDDING_TENSORS, withheld
 from fl_ppseg.shard import open_shard
 

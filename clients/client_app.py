@@ -28,7 +28,7 @@ from clients.permission import Permit, check_heldout, check_run, permit
 from clients.policy import NodePolicy, RefusedError, find_policy, find_state, load_policy
 from clients.private_state import load_private, remove_trained, save_trained, trained_folder
 from fl_ppseg.arrays import Arrays
-from fl_ppseg.config import ModelConfig
+from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.errors import InputError, is_out_of_memory
 from fl_ppseg.evaluation import evaluate
 from fl_ppseg.message_content import Description, Reply, Request

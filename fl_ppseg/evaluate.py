@@ -147,9 +147,12 @@ def _without_image(
 def _surveyed(dataset: "Dataset", split: str, quiet: bool) -> dict[str, tuple["Scene", ...]]:
     """The scenes of a split, once it is clear that their label maps can be meant as they are."""
     from fl_ppseg.files import available_cpus
-    from fl_ppseg.progress import steps
+    from fl_ppseg.progress.steps import steps
     from fl_ppseg.scores import MEAN_OF
-    from fl_ppseg.survey import SurveyCache, refuse, survey, survey_table, warnings
+    from fl_ppseg.survey.cache import SurveyCache
+    from fl_ppseg.survey.looking import survey
+    from fl_ppseg.survey.rules import refuse, warnings
+    from fl_ppseg.survey.table import survey_table
 
     own = replace(dataset, splits={split: dataset.split(split)})
     with steps(sys.stderr, quiet) as progress:
@@ -173,7 +176,7 @@ def _confusions(
     """(num_classes, num_classes) pixel counts of each city, each read by an owner of its own."""
     from fl_ppseg.checkpoints import model_of
     from fl_ppseg.evaluation import evaluate
-    from fl_ppseg.progress import steps
+    from fl_ppseg.progress.steps import steps
     from fl_ppseg.sliding import SlidingWindows
 
     model, description = model_of(checkpoint).to(device), checkpoint.description

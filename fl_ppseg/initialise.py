@@ -10,15 +10,9 @@ from pathlib import Path
 
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.command_line import Parser, run
-from fl_ppseg.config import (
-    Config,
-    arms_of,
-    dump_config,
-    load_config,
-    refuse_unread,
-    unread_settings,
-    validate,
-)
+from fl_ppseg.config.loading import arms_of, dump_config, load_config, validate
+from fl_ppseg.config.sections import Config
+from fl_ppseg.config.unread import refuse_unread, unread_settings
 from fl_ppseg.deployment.cities import Cities, save_cities
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import check_writable, write_atomically

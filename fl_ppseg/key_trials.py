@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from clients.query import KEYS, Query, shared_query
-from clients.vault import shared_subkey
+from clients.vault.keyring import shared_subkey
 from fl_ppseg.checkpoints import latest, model_of, protection_of, weights_of
-from fl_ppseg.config import DataConfig, arms_of
+from fl_ppseg.config.loading import arms_of
+from fl_ppseg.config.sections import DataConfig
 from fl_ppseg.data_notes import reserved_scene
 from fl_ppseg.dataset import Scene
 from fl_ppseg.evaluation import Sample, Scores, evaluate, score

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fl_ppseg.arrays import Arrays
-from fl_ppseg.config import ModelConfig, TrainingConfig
+from fl_ppseg.config.sections import ModelConfig, TrainingConfig
 from fl_ppseg.roles import Role, Task
 
 

@@ -15,7 +15,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from safetensors.numpy import load, save
 
 from fl_ppseg.arrays import Arrays
-from fl_ppseg.config import ModelConfig, TrainingConfig
+from fl_ppseg.config.sections import ModelConfig, TrainingConfig
 from fl_ppseg.message_content import Description, Reply, Request
 from fl_ppseg.message_fields import (
     DESCRIPTION,

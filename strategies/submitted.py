@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from fl_ppseg.config import Section, validate
+from fl_ppseg.config.loading import validate
+from fl_ppseg.config.section import Section
 from fl_ppseg.deployment.cities import FILE, load_cities
 from fl_ppseg.roles import Role
 

@@ -87,11 +87,14 @@ def test_nothing_is_imported_where_the_graph_cannot_see() -> None:
         assert "importlib.import_module" not in text and "__import__" not in text, path
 
 
-def test_the_package_re_exports_nothing() -> None:
-    tree = ast.parse((ROOT / "fl_ppseg" / "__init__.py").read_text("utf-8"))
-    docstring, *rest = tree.body
-    assert isinstance(docstring, ast.Expr)
-    assert [ast.unparse(node).split(" = ")[0] for node in rest] == ["__version__"]
+def test_packages_import_nothing_and_have_one_name_for_everything() -> None:
+    """Whoever imports a module of a package loads that module alone."""
+    for path in files():
+        if path.name == "__init__.py":
+            docstring, *rest = ast.parse(path.read_text("utf-8")).body
+            assert isinstance(docstring, ast.Expr), path
+            names = [ast.unparse(node).split(" = ")[0] for node in rest]
+            assert names == (["__version__"] if path.parent == ROOT / "fl_ppseg" else []), path
 
 
 def test_files_stay_short_and_are_nouns_of_the_field() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from malformed import Mutation, metadata, mutations, put, repacked
 
 from fl_ppseg.arrays import Arrays
-from fl_ppseg.config import FederationConfig
+from fl_ppseg.config.federation import FederationConfig
 from fl_ppseg.engines.in_process import InProcessGrid
 from strategies.aggregation import StreamingMean
 from strategies.exchange import collect, requests

@@ -9,7 +9,8 @@ import pytest
 from fake_nodes import TRAIN, Answer, Listener, nodes, reply, request
 from fake_runs import FREE
 
-from fl_ppseg.config import Config, dump_config
+from fl_ppseg.config.loading import dump_config
+from fl_ppseg.config.sections import Config
 from fl_ppseg.deployment.cities import Cities, save_cities
 from fl_ppseg.errors import RunError
 from fl_ppseg.message_content import Request

@@ -24,7 +24,7 @@ from clients.private_state import (
     versions,
 )
 from clients.trust_region import radius
-from fl_ppseg.config import builtin_arms
+from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.engines.in_process import InProcessGrid
 from fl_ppseg.evaluation import confusion_counts, segment
 from fl_ppseg.message_content import Reply, Request

@@ -10,21 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from fl_ppseg.config import (
-    ArmConfig,
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.federation import FederationConfig, PrivacyConfig
+from fl_ppseg.config.loading import arms_of, builtin_arms, dump_config, load_config, validate
+from fl_ppseg.config.section import Section
+from fl_ppseg.config.sections import (
     Config,
     DataConfig,
-    FederationConfig,
     ModelConfig,
     PartitionConfig,
-    PrivacyConfig,
-    Section,
     TrainingConfig,
-    arms_of,
-    builtin_arms,
-    dump_config,
-    load_config,
-    validate,
 )
 from fl_ppseg.errors import InputError
 

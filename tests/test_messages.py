@@ -17,7 +17,7 @@ from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict  # type: ign
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_ppseg.config import ModelConfig, TrainingConfig
+from fl_ppseg.config.sections import ModelConfig, TrainingConfig
 from fl_ppseg.message_content import Description, Reply, Request
 from fl_ppseg.messages import (
     MessageError,

@@ -30,7 +30,7 @@ from clients.policy import (
     save_policy,
     state_path,
 )
-from fl_ppseg.config import ModelConfig, TrainingConfig
+from fl_ppseg.config.sections import ModelConfig, TrainingConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.message_content import Request
 

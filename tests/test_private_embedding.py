@@ -22,11 +22,14 @@ from clients.private_state import (
     set_aside_after,
     versions,
 )
-from clients.vault import Assignment, Prepared, prepare_shards
+from clients.vault.assignment import Assignment, Prepared
+from clients.vault.shards import prepare_shards
 from fl_ppseg.adaptation import adapted_embedding
 from fl_ppseg.arrays import Arrays
 from fl_ppseg.classes import load_class_table
-from fl_ppseg.config import ArmConfig, DataConfig, builtin_arms
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.loading import builtin_arms
+from fl_ppseg.config.sections import DataConfig
 from fl_ppseg.dataset import open_dataset
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import ClientKey

@@ -11,10 +11,11 @@ import torch
 
 from clients.policy import load_policy, policy_path, state_path
 from clients.private_state import load_private, load_start, trained_folder, versions
-from clients.vault import Assignment, prepare_shards
+from clients.vault.assignment import Assignment
+from clients.vault.shards import prepare_shards
 from fl_ppseg.arrays import Arrays
 from fl_ppseg.classes import load_class_table
-from fl_ppseg.config import builtin_arms
+from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.dataset import open_dataset
 from fl_ppseg.messages import unpack_arrays
 from fl_ppseg.pixels import to_input

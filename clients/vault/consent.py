@@ -15,7 +15,10 @@ from typing import NamedTuple
 from clients.node_log import cleaned
 from clients.vault.floor import Floor
 from clients.vault.terms import Terms, largest_elsewhere
-from fl_ppseg.config import ArmConfig, Config, Section, builtin_arms, configs_dir
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.loading import builtin_arms, configs_dir
+from fl_ppseg.config.section import Section
+from fl_ppseg.config.sections import Config
 from fl_ppseg.errors import InputError
 from fl_ppseg.roles import Role
 

@@ -19,12 +19,13 @@ from clients.vault.terms import Terms, largest_elsewhere, terms_of
 from fl_ppseg.adaptation import linear_form
 from fl_ppseg.arrays import Arrays
 from fl_ppseg.classes import ClassTable, load_class_table
-from fl_ppseg.config import ArmConfig, Config
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.sections import Config
 from fl_ppseg.dataset import Scene, open_dataset
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SubKey
 from fl_ppseg.manifest import read_manifest
-from fl_ppseg.partition import make_partition
+from fl_ppseg.partition.partitioner import make_partition
 from fl_ppseg.public_weights import initial_model, public_embedding
 from fl_ppseg.roles import Role
 from fl_ppseg.setr.model import build_architecture

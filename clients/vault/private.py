@@ -16,7 +16,7 @@ from clients.vault.handed_over import private_place
 from clients.vault.keyring import Vault
 from fl_ppseg.adaptation import adapted_embedding
 from fl_ppseg.arrays import Arrays
-from fl_ppseg.config import ArmConfig
+from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SubKey
 from fl_ppseg.manifest import read_manifest

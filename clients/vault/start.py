@@ -13,7 +13,8 @@ from clients.vault.node_directory import LEFT, NodeDirectory
 from fl_ppseg.arm_models import model_settings
 from fl_ppseg.arrays import Arrays
 from fl_ppseg.checkpoints import find_checkpoint
-from fl_ppseg.config import ArmConfig, Config
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.sections import Config
 from fl_ppseg.files import sha256
 from fl_ppseg.public_weights import check_start, initial_model
 

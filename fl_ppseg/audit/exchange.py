@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from fl_ppseg.arrays import Arrays
-from fl_ppseg.config import ModelConfig, TrainingConfig
+from fl_ppseg.config.sections import ModelConfig, TrainingConfig
 
 
 @dataclass(frozen=True)

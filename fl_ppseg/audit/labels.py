@@ -27,7 +27,8 @@ from fl_ppseg.audit.attacks.label_oracle import Oracle, is_readable
 from fl_ppseg.audit.leaks import UNCHECKED, LabelFinding
 from fl_ppseg.audit.scores import Images
 from fl_ppseg.audit.update import Client, client
-from fl_ppseg.config import Config, ModelConfig, arms_of
+from fl_ppseg.config.loading import arms_of
+from fl_ppseg.config.sections import Config, ModelConfig
 from fl_ppseg.dataset import Scene
 from fl_ppseg.message_fields import MAX_CLASSES
 from fl_ppseg.setr.model import SETR, build_architecture

@@ -8,13 +8,13 @@ from pathlib import Path
 from rich.console import Console
 
 from fl_ppseg.command_line import Parser
-from fl_ppseg.config import load_config, validate
+from fl_ppseg.config.loading import load_config, validate
 from fl_ppseg.deployment.certificates import Pair, expiry
 from fl_ppseg.deployment.cities import load_cities
 from fl_ppseg.deployment.identity import fingerprint
 from fl_ppseg.deployment.templates import CHECKOUT, KINDS, write_templates
 from fl_ppseg.errors import InputError, RunError
-from fl_ppseg.progress import say
+from fl_ppseg.progress.lines import say
 from fl_ppseg.run_folder import RunFolder, is_finished
 from fl_ppseg.verbs import Verb, dispatch
 from strategies.coordinator.enrolment import bring_in_line, enrol, revoke

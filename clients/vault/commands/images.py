@@ -28,13 +28,14 @@ from clients.vault.plain_tree import write_tree
 from clients.vault.start import whence
 from clients.vault.wording import duration_text, size_text
 from fl_ppseg.command_line import Parser
-from fl_ppseg.config import arms_of, load_config
+from fl_ppseg.config.loading import arms_of, load_config
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import available_cpus
 from fl_ppseg.places import lie_apart
-from fl_ppseg.progress import steps
-from fl_ppseg.survey import refuse as refuse_labels
-from fl_ppseg.survey import survey_table, warnings
+from fl_ppseg.progress.steps import steps
+from fl_ppseg.survey.rules import refuse as refuse_labels
+from fl_ppseg.survey.rules import warnings
+from fl_ppseg.survey.table import survey_table
 from fl_ppseg.verbs import Verb
 
 

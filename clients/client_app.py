@@ -134,7 +134,8 @@ def _train(request: Request, policy: NodePolicy, state: Path) -> Reply:
     if permitted.private is not None and permitted.private_rate > 0:
         if not all(bool(value.isfinite().all()) for value in update.private.values()):
             raise InputError("training diverged: the private embedding stays as it was before")
-        save_trained(trained_folder(state, permitted.private), request.round, update.private)
+        own = {name: value.numpy() for name, value in update.private.items()}
+        save_trained(trained_folder(state, permitted.private), request.round, own)
     arrays = {name: update.weights[name].numpy() for name in sorted(update.weights.keys() - kept)}
     return Reply(
         run_id=request.run_id,
@@ -202,7 +203,9 @@ def _tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
 
 def _private(start: Path | None, state: Path, round: int) -> dict[str, torch.Tensor]:
     """The node's own embedding as it was after a round; nothing where it has none."""
-    return {} if start is None else load_private(start, trained_folder(state, start), round)
+    if start is None:
+        return {}
+    return _tensors(load_private(start, trained_folder(state, start), round))
 
 
 def _policy(path: Path) -> NodePolicy:

@@ -264,7 +264,9 @@ def test_evaluation_of_a_round_uses_no_later_embedding(
     for later in (False, True):
         if later:  # of a round that the coordinator lost
             own = load_private(start, trained, 0)
-            save_trained(trained, 2, {name: torch.randn_like(v) for name, v in own.items()})
+            drawn = np.random.default_rng(0)
+            other = {n: drawn.standard_normal(v.shape, np.float32) for n, v in own.items()}
+            save_trained(trained, 2, other)
         counts.append(
             [
                 answer(grid, request_of("trained", task="evaluate", round=round)).confusion

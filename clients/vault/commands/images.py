@@ -36,7 +36,6 @@ from fl_ppseg.progress.steps import steps
 from fl_ppseg.survey.rules import refuse as refuse_labels
 from fl_ppseg.survey.rules import warnings
 from fl_ppseg.survey.table import survey_table
-from fl_ppseg.verbs import Verb
 
 
 def _encrypt_options(parser: Parser) -> None:
@@ -217,7 +216,4 @@ def _group(text: str) -> int:
         ) from None
 
 
-VERBS = {
-    "encrypt": Verb("encrypt images into a node folder", _encrypt),
-    "decrypt": Verb("decrypt what has derived keys to PNGs", _decrypt),
-}
+VERBS = {"encrypt": _encrypt, "decrypt": _decrypt}

@@ -15,14 +15,9 @@ from functools import partial
 import numpy as np
 
 from fl_ppseg.blocks import Geometry, Pixels, from_blocks, to_blocks
-from fl_ppseg.ciphers import (
-    CIPHERS,
-    SCOPES,
-    Scope,
-    decrypt,
-    encrypt,
-    get_cipher,
-)
+from fl_ppseg.ciphers.cipher import SCOPES, Scope
+from fl_ppseg.ciphers.encryption import decrypt, encrypt
+from fl_ppseg.ciphers.registry import CIPHERS, get_cipher
 from fl_ppseg.keys import SubKey
 
 

@@ -16,7 +16,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from fl_ppseg.config import ModelConfig
+from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.setr.decoders import Classifier, group_norm, upsample
 from fl_ppseg.setr.model import SETR, build_setr
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from fl_ppseg.command_line import image_size
-from fl_ppseg.scenes import TRAIN_CITIES, VAL_CITIES
+from fl_ppseg.scenes.cities import TRAIN_CITIES, VAL_CITIES
 from fl_ppseg.scenes.files import SceneFiles
 
 

@@ -25,11 +25,12 @@ from rich.console import Console
 
 from clients.client_app import app
 from clients.policy import NODES_VARIABLE
-from fl_ppseg.config import dump_config, load_config
+from fl_ppseg.config.loading import dump_config, load_config
 from fl_ppseg.engines.in_process import run_in_process
 from fl_ppseg.files import available_cpus
 from fl_ppseg.preparation import prepare
-from fl_ppseg.progress import SilentObserver, StepProgress
+from fl_ppseg.progress.observer import SilentObserver
+from fl_ppseg.progress.steps import StepProgress
 from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.scores import round_scores
 from fl_ppseg.workers import work_at_once

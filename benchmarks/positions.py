@@ -19,7 +19,8 @@ from fl_ppseg.adaptation import linear_form_of
 from fl_ppseg.audit.attacks.position_correlation import correlate_positions
 from fl_ppseg.audit.attacks.undoing import Algorithm
 from fl_ppseg.audit.scores import Images, score_images
-from fl_ppseg.ciphers import Scope, encrypt
+from fl_ppseg.ciphers.cipher import Scope
+from fl_ppseg.ciphers.encryption import encrypt
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.dataset import open_dataset
 from fl_ppseg.keys import SubKey

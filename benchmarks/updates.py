@@ -34,9 +34,10 @@ from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.audit.rounds import SINGLE
 from fl_ppseg.audit.scores import Images, score_images
 from fl_ppseg.audit.update import Truth, overhear
-from fl_ppseg.ciphers import invariant_form
+from fl_ppseg.ciphers.invariance import invariant_form
 from fl_ppseg.classes import load_class_table
-from fl_ppseg.config import Config, builtin_arms
+from fl_ppseg.config.loading import builtin_arms
+from fl_ppseg.config.sections import Config
 from fl_ppseg.dataset import Dataset, Scene, open_dataset
 from fl_ppseg.initial_weights import initial_models
 from fl_ppseg.synthesize import synthesize

@@ -25,7 +25,7 @@ from fl_ppseg.audit.rounds import SINGLE
 from fl_ppseg.audit.scores import Images, score_images
 from fl_ppseg.audit.update import overhear
 from fl_ppseg.classes import load_class_table
-from fl_ppseg.config import Config
+from fl_ppseg.config.sections import Config
 from fl_ppseg.dataset import Scene, open_dataset
 from fl_ppseg.public_weights import initial_model
 from fl_ppseg.synthesize import synthesize

@@ -27,22 +27,20 @@ from clients.node_log import log_in
 from clients.permission import Permit, check_heldout, check_run, permit
 from clients.policy import NodePolicy, RefusedError, find_policy, find_state, load_policy
 from clients.private_state import load_private, remove_trained, save_trained, trained_folder
-from fl_ppseg.config import ModelConfig
+from fl_ppseg.arrays import Arrays
+from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.errors import InputError, is_out_of_memory
 from fl_ppseg.evaluation import evaluate
+from fl_ppseg.message_content import Description, Reply, Request
 from fl_ppseg.messages import (
     FAILED,
     REFUSED,
-    Arrays,
-    Description,
     MessageError,
-    Reply,
-    Request,
-    Task,
     pack_description,
     pack_reply,
     unpack_request,
 )
+from fl_ppseg.roles import Task
 from fl_ppseg.setr.model import SETR, build_architecture
 from fl_ppseg.setr.names import withheld
 from fl_ppseg.shard import Shard, open_shard
@@ -136,7 +134,8 @@ def _train(request: Request, policy: NodePolicy, state: Path) -> Reply:
     if permitted.private is not None and permitted.private_rate > 0:
         if not all(bool(value.isfinite().all()) for value in update.private.values()):
             raise InputError("training diverged: the private embedding stays as it was before")
-        save_trained(trained_folder(state, permitted.private), request.round, update.private)
+        own = {name: value.numpy() for name, value in update.private.items()}
+        save_trained(trained_folder(state, permitted.private), request.round, own)
     arrays = {name: update.weights[name].numpy() for name in sorted(update.weights.keys() - kept)}
     return Reply(
         run_id=request.run_id,
@@ -204,7 +203,9 @@ def _tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
 
 def _private(start: Path | None, state: Path, round: int) -> dict[str, torch.Tensor]:
     """The node's own embedding as it was after a round; nothing where it has none."""
-    return {} if start is None else load_private(start, trained_folder(state, start), round)
+    if start is None:
+        return {}
+    return _tensors(load_private(start, trained_folder(state, start), round))
 
 
 def _policy(path: Path) -> NodePolicy:

@@ -30,7 +30,7 @@ import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from clients.policy import LocalPrivacy, RefusedError
-from fl_ppseg.config import Section
+from fl_ppseg.config.section import Section
 from fl_ppseg.errors import InputError
 from fl_ppseg.privacy import epsilon
 

@@ -32,10 +32,10 @@ from typing import Final
 import numpy as np
 
 from clients.policy import LocalPrivacy, RefusedError
-from fl_ppseg.config import parse_json, read_bytes
+from fl_ppseg.arrays import Arrays
+from fl_ppseg.config.documents import parse_json, read_bytes
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
-from fl_ppseg.messages import Arrays
 from fl_ppseg.privacy import noisy, standard_normal
 from fl_ppseg.setr.names import is_buffer
 from fl_ppseg.updates import clipped, difference, moved

@@ -11,7 +11,7 @@ from clients.policy import ArmPolicy, NodePolicy, RefusedError, architecture
 from clients.trust_region import check_region
 
 if TYPE_CHECKING:
-    from fl_ppseg.messages import Request
+    from fl_ppseg.message_content import Request
 
 MAX_WEIGHT: Final = 1e6
 """Largest absolute value in weights that a node loads, buffers included: that of the shipped

@@ -15,14 +15,11 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from clients.owned_file import read_owned
-from fl_ppseg.config import (
-    ArmConfig,
-    ModelConfig,
-    Section,
-    TrainingConfig,
-    parse_yaml,
-    validate,
-)
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.documents import parse_yaml
+from fl_ppseg.config.loading import validate
+from fl_ppseg.config.section import Section
+from fl_ppseg.config.sections import ModelConfig, TrainingConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 

@@ -17,15 +17,14 @@ the distinct questions that the owner agreed to.
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import safetensors
-import safetensors.torch
-from torch import Tensor
+import safetensors.numpy
 
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
@@ -48,7 +47,7 @@ def trained_folder(state: Path, start: Path) -> Path:
     return state / TRAINED / start.name
 
 
-def load_private(start: Path, trained: Path, round: int) -> dict[str, Tensor]:
+def load_private(start: Path, trained: Path, round: int) -> Arrays:
     """The newest version that is not of a later round.
 
     Args:
@@ -63,7 +62,7 @@ def load_private(start: Path, trained: Path, round: int) -> dict[str, Tensor]:
     return _load(trained, numbers[-1]) if numbers else load_start(start)
 
 
-def load_start(folder: Path) -> dict[str, Tensor]:
+def load_start(folder: Path) -> Arrays:
     """The version that its owner made.
 
     Raises:
@@ -72,7 +71,7 @@ def load_start(folder: Path) -> dict[str, Tensor]:
     return _load(folder, 0)
 
 
-def save_start(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+def save_start(folder: Path, tensors: Arrays) -> None:
     """Write the version that training starts from, whole or not at all: its owner's to do.
 
     Args:
@@ -82,7 +81,7 @@ def save_start(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     write_atomically(_file(folder, 0), packed(0, tensors), mode=0o600)
 
 
-def save_trained(trained: Path, round: int, tensors: Mapping[str, Tensor]) -> None:
+def save_trained(trained: Path, round: int, tensors: Arrays) -> None:
     """Keep the version that a completed training made, whole or not at all.
 
     Args:
@@ -124,23 +123,23 @@ def versions(folder: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal() and name.isascii())
 
 
-def packed(round: int, tensors: Mapping[str, Tensor]) -> bytes:
+def packed(round: int, tensors: Arrays) -> bytes:
     """A version's file: the embedding as safetensors, with the hash of it and its round."""
-    embedding = {name: tensors[name].detach().cpu().contiguous() for name in EMBEDDING_TENSORS}
+    embedding = {name: np.ascontiguousarray(tensors[name]) for name in EMBEDDING_TENSORS}
     about = {"sha256": _hash(round, embedding)}  # one entry: several come in no fixed order
-    return safetensors.torch.save(embedding, metadata=about)
+    return safetensors.numpy.save(embedding, metadata=about)
 
 
-def _load(folder: Path, round: int) -> dict[str, Tensor]:
+def _load(folder: Path, round: int) -> Arrays:
     path = _file(folder, round)
     if not path.exists():
         raise InputError(f"{folder}: no private embedding; prepare the run again")
     remedy = "restore it, or remove it and prepare the run again"
     try:
         content = path.read_bytes()
-        tensors = safetensors.torch.load(content)
+        tensors = safetensors.numpy.load(content)
         about = _metadata(content)
-    except (OSError, ValueError, RecursionError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RecursionError, safetensors.SafetensorError) as error:
         raise InputError(f"{path}: no readable private embedding ({error}); {remedy}") from None
     if set(tensors) != set(EMBEDDING_TENSORS):
         raise InputError(f"{path}: holds other tensors than a patch embedding's; {remedy}")
@@ -156,10 +155,10 @@ def _metadata(content: bytes) -> object:
     return header.get("__metadata__")
 
 
-def _hash(round: int, tensors: Mapping[str, Tensor]) -> str:
+def _hash(round: int, tensors: Arrays) -> str:
     digest = hashlib.sha256(f"round {round}".encode())
     for name in EMBEDDING_TENSORS:
-        array = np.ascontiguousarray(tensors[name].numpy())
+        array = np.ascontiguousarray(tensors[name])
         digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
         digest.update(array.tobytes())
     return digest.hexdigest()

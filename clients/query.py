@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from clients.vault.keyring import read_salt, shared_salt
 from fl_ppseg.adaptation import adapted_embedding
-from fl_ppseg.ciphers import encrypt
-from fl_ppseg.config import ArmConfig
+from fl_ppseg.ciphers.encryption import encrypt
+from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.keys import ClientKey, SubKey
 
 Encrypt = Callable[[np.ndarray], np.ndarray]

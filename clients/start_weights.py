@@ -18,9 +18,10 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from clients.owned_file import read_owned_bytes
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import private_folder, write_atomically
-from fl_ppseg.messages import MAX_ARRAY_BYTES, Arrays
+from fl_ppseg.message_fields import MAX_ARRAY_BYTES
 from fl_ppseg.setr.names import is_buffer
 
 START: Final = "start"

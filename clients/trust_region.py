@@ -48,13 +48,13 @@ import numpy.typing as npt
 
 from clients.policy import ArmPolicy, RefusedError
 from clients.start_weights import read_start
-from fl_ppseg.config import FederationConfig, TrainingConfig
-from fl_ppseg.config.federation import FEDADAM_BETA2
-from fl_ppseg.messages import Arrays
+from fl_ppseg.arrays import Arrays
+from fl_ppseg.config.federation import FEDADAM_BETA2, FederationConfig
+from fl_ppseg.config.sections import TrainingConfig
 from fl_ppseg.setr.names import EMBEDDING_TENSORS, is_buffer
 
 if TYPE_CHECKING:
-    from fl_ppseg.messages import Request
+    from fl_ppseg.message_content import Request
 
 BETAS: Final = (0.9, 0.999)
 """Decays of AdamW's moments, torch's default."""

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from fl_ppseg.blocks import Geometry, from_blocks, to_blocks
-from fl_ppseg.ciphers import Scope, encrypt
+from fl_ppseg.ciphers.cipher import Scope
+from fl_ppseg.ciphers.encryption import encrypt
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SubKey
 from fl_ppseg.setr.names import EMBEDDING_TENSORS

@@ -1,7 +1,9 @@
 """What an arm makes of a config's model: its patch embedding reads what its cipher leaves."""
 
-from fl_ppseg.ciphers import CIPHERS, invariant_form
-from fl_ppseg.config import ArmConfig, ModelConfig
+from fl_ppseg.ciphers.invariance import invariant_form
+from fl_ppseg.ciphers.registry import CIPHERS
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.errors import InputError
 
 

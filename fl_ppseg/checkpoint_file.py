@@ -16,10 +16,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from fl_ppseg.config import Config, parse_json, read_bytes
+from fl_ppseg.arrays import Arrays
+from fl_ppseg.config.documents import parse_json, read_bytes
+from fl_ppseg.config.sections import Config
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import sha256, write_atomically
-from fl_ppseg.messages import Arrays
 from fl_ppseg.tensor_file import read_header
 
 SCHEMA: Final = 1

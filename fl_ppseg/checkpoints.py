@@ -12,8 +12,12 @@ from torch import Tensor
 
 from fl_ppseg.checkpoint_file import OF_CITY
 from fl_ppseg.cipher_versions import as_recorded, check_versions
-from fl_ppseg.config import ArmConfig, ArmId, ModelConfig, Section, validate
+from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.bounds import ImageSize, Seed
+from fl_ppseg.config.loading import validate
+from fl_ppseg.config.names import ArmId
+from fl_ppseg.config.section import Section
+from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.manifest import CipherName, Version
 from fl_ppseg.run_folder import Checkpoint, RunFolder, read_checkpoint, round_of

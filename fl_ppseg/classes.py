@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from fl_ppseg.config import read_yaml, validate
+from fl_ppseg.config.documents import read_yaml
+from fl_ppseg.config.loading import validate
 from fl_ppseg.errors import InputError
 
 IGNORE_INDEX = 255

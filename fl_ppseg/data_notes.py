@@ -4,11 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from fl_ppseg.config import DataConfig
+from fl_ppseg.config.sections import DataConfig
 from fl_ppseg.dataset import Dataset, Scene
-from fl_ppseg.progress import StepProgress
+from fl_ppseg.progress.steps import StepProgress
 from fl_ppseg.scores import MEAN_OF
-from fl_ppseg.survey import Survey, SurveyCache, refuse, survey, survey_table, warnings
+from fl_ppseg.survey.cache import SurveyCache
+from fl_ppseg.survey.looking import Survey, survey
+from fl_ppseg.survey.rules import refuse, warnings
+from fl_ppseg.survey.table import survey_table
 from fl_ppseg.tree_layout import bounded
 
 

@@ -164,9 +164,12 @@ def _intervals(each: "np.ndarray", sizes: Sequence[int]) -> dict[str, list[float
 def _surveyed(dataset: "Dataset", split: str, quiet: bool) -> dict[str, tuple["Scene", ...]]:
     """The scenes of a split, once it is clear that their label maps can be meant as they are."""
     from fl_ppseg.files import available_cpus
-    from fl_ppseg.progress import steps
+    from fl_ppseg.progress.steps import steps
     from fl_ppseg.scores import MEAN_OF
-    from fl_ppseg.survey import SurveyCache, refuse, survey, survey_table, warnings
+    from fl_ppseg.survey.cache import SurveyCache
+    from fl_ppseg.survey.looking import survey
+    from fl_ppseg.survey.rules import refuse, warnings
+    from fl_ppseg.survey.table import survey_table
 
     own = replace(dataset, splits={split: dataset.split(split)})
     with steps(sys.stderr, quiet) as progress:
@@ -188,7 +191,7 @@ def _confusions(
     quiet: bool,
 ) -> dict[str, "np.ndarray"]:
     """(N, C, C) pixel counts of the N images of each city."""
-    from fl_ppseg.progress import steps
+    from fl_ppseg.progress.steps import steps
     from fl_ppseg.scoring import counts_by_image
 
     with steps(sys.stderr, quiet) as progress:

@@ -7,17 +7,19 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from clients.vault import shared_subkey
+from clients.vault.keyring import shared_subkey
 from fl_ppseg.adaptation import adapted_embedding, linear_form
 from fl_ppseg.arm_models import model_settings
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.checkpoint_file import settings_hash
 from fl_ppseg.cipher_versions import versions_of
-from fl_ppseg.ciphers import encrypt
+from fl_ppseg.ciphers.encryption import encrypt
 from fl_ppseg.classes import ClassTable
-from fl_ppseg.config import ArmConfig, Config, ModelConfig, arms_of
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.loading import arms_of
+from fl_ppseg.config.sections import Config, ModelConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SubKey
-from fl_ppseg.messages import Arrays
 from fl_ppseg.public_weights import initial_model
 from fl_ppseg.run_folder import Checkpoint, RunFolder
 from fl_ppseg.setr.model import SETR

@@ -10,19 +10,12 @@ from pathlib import Path
 
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.command_line import Parser, run
-from fl_ppseg.config import (
-    Config,
-    arms_of,
-    dump_config,
-    load_config,
-    refuse_unread,
-    unread_settings,
-    validate,
-)
+from fl_ppseg.config.loading import arms_of, dump_config, load_config, validate
+from fl_ppseg.config.sections import Config
+from fl_ppseg.config.unread import refuse_unread, unread_settings
 from fl_ppseg.deployment.cities import Cities, save_cities
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import check_writable, write_atomically
-from fl_ppseg.initial_weights import initial_models, save_initial
 from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.wording import counted
 
@@ -76,6 +69,8 @@ def initialise(config: Config, cities: Cities, out: Path) -> RunFolder:
         InputError: A run lies there, an arm wants what no machine may have, or weights cannot be
             had.
     """
+    from fl_ppseg.initial_weights import initial_models, save_initial  # loads PyTorch
+
     folder = RunFolder(out)
     if folder.config.exists():
         raise InputError(f"{out}: holds a run already; choose another --out")

@@ -11,9 +11,9 @@ from statistics import fmean
 import numpy as np
 
 from clients.query import KEYS
-from clients.vault import shared_subkey
+from clients.vault.keyring import shared_subkey
 from fl_ppseg.checkpoints import latest
-from fl_ppseg.config import arms_of
+from fl_ppseg.config.loading import arms_of
 from fl_ppseg.data_notes import scored_scenes
 from fl_ppseg.dataset import Scene
 from fl_ppseg.evaluation import Scores, score

@@ -15,7 +15,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from fl_ppseg.config import Config, ModelConfig, TrainingConfig
+from fl_ppseg.config.sections import Config, ModelConfig, TrainingConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import available_cpus
 from fl_ppseg.setr.model import assemble

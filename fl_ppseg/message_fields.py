@@ -24,6 +24,8 @@ MAX_IDENTITY: Final = 128
 """Characters of a prepared run's name and hash; see `fl_ppseg.run_identity`."""
 MAX_SETTINGS: Final = 2**16
 """Characters of model or training settings in JSON."""
+MAX_ARRAY_BYTES: Final = 2**33
+"""Of the arrays of one message, where the receiver knows no better: seven times ViT-L."""
 MAX_SECONDS: Final = 1e8
 """Three years."""
 

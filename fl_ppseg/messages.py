@@ -8,16 +8,18 @@ their size before they are unpacked. This module reaches no key and no image.
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from safetensors.numpy import load, save
 
-from fl_ppseg.config import ModelConfig, TrainingConfig
+from fl_ppseg.arrays import Arrays
+from fl_ppseg.config.sections import ModelConfig, TrainingConfig
+from fl_ppseg.message_content import Description, Reply, Request
 from fl_ppseg.message_fields import (
     DESCRIPTION,
+    MAX_ARRAY_BYTES,
     REPLY_FIGURES,
     REPLY_SETTINGS,
     REQUEST,
@@ -26,16 +28,10 @@ from fl_ppseg.message_fields import (
     checked,
 )
 
-Arrays = dict[str, np.ndarray]
-Task = Literal["describe", "train", "evaluate"]
-Role = Literal["train", "val"]
-
 _SETTINGS, _FIGURES, _ARRAYS = "settings", "figures", "arrays"
 _PACKED = "safetensors"
 MAX_ARRAYS: Final = 10_000
 MAX_TENSOR_NAME: Final = 200
-MAX_ARRAY_BYTES: Final = 2**33
-"""Of one message, where the receiver knows no better: seven times ViT-L."""
 HEADER_BYTES: Final = 1_000
 """Of safetensors and numpy, a tensor: name, dtype, shape and place."""
 
@@ -46,54 +42,6 @@ REFUSED, FAILED = 401, 500
 
 class MessageError(Exception):
     """A message that is not of the agreed form."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the coordinator asks of a node."""
-
-    task: Task
-    run_id: str
-    round: int
-    """Round from 1; 0: the weights that training starts from."""
-    num_rounds: int
-    arm: str
-    seed: int
-    embedding: str
-    """How the coordinator expects the patch embedding to be treated; the owner's policy decides."""
-    num_classes: int
-    model: ModelConfig
-    training: TrainingConfig
-    arrays: Arrays = field(default_factory=dict, repr=False)
-    run: str = ""
-    """Identity of the prepared run whose nodes are asked, where they were prepared for one run."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a node answers: weights and counts, never images, labels or keys."""
-
-    run_id: str
-    round: int
-    city: str
-    num_examples: int
-    """Images that the local update or the evaluation used; 0: nothing was labelled to train on."""
-    loss: float | None
-    """Mean loss a labelled pixel; None where there was none, or the owner demands noise."""
-    seconds: float
-    """Compute seconds on the node."""
-    confusion: np.ndarray | None = None
-    """(num_classes, num_classes) int64, rows are the truth; None after training."""
-    arrays: Arrays = field(default_factory=dict, repr=False)
-
-
-@dataclass(frozen=True)
-class Description:
-    """How a node introduces itself."""
-
-    run_id: str
-    city: str
-    role: Role
 
 
 def pack_request(request: Request) -> RecordDict:

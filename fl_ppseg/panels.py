@@ -15,10 +15,12 @@ import numpy as np
 import torch
 
 from clients.query import KEYS, Query, shared_query, throwaway_query
-from clients.vault import shared_subkey
+from clients.vault.keyring import shared_subkey
 from fl_ppseg.checkpoints import latest, model_of, protection_of, weights_of
-from fl_ppseg.ciphers import CIPHERS, encrypt
-from fl_ppseg.config import ArmConfig, Config
+from fl_ppseg.ciphers.encryption import encrypt
+from fl_ppseg.ciphers.registry import CIPHERS
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.sections import Config
 from fl_ppseg.data_notes import reserved_scene
 from fl_ppseg.dataset import Scene
 from fl_ppseg.errors import InputError

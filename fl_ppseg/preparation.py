@@ -12,17 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.policy import nodes_folder
-from clients.vault import Assignment, prepare_shards
+from clients.vault.assignment import Assignment
+from clients.vault.shards import prepare_shards
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.city_names import folder_city
 from fl_ppseg.classes import ClassTable, load_class_table
-from fl_ppseg.config import Config, DataConfig, arms_of, dump_config
+from fl_ppseg.config.loading import arms_of, dump_config
+from fl_ppseg.config.sections import Config, DataConfig
 from fl_ppseg.data_notes import DataNotes, examined, scored_scenes
 from fl_ppseg.dataset import IMAGES, LABELS, Dataset, open_dataset
 from fl_ppseg.errors import InputError
 from fl_ppseg.evaluation import Scores, score
 from fl_ppseg.files import check_writable, private_folder, user_folder
 from fl_ppseg.initial_weights import Models, initial_models, save_initial
-from fl_ppseg.messages import Arrays
 from fl_ppseg.no_image import (
     counts_without_image,
     label_maps_of,
@@ -30,9 +32,10 @@ from fl_ppseg.no_image import (
     majority,
     save_answer,
 )
-from fl_ppseg.partition import Partition, make_partition
+from fl_ppseg.partition.partitioner import make_partition
+from fl_ppseg.partition.record import Partition
 from fl_ppseg.places import check_apart, check_vaults
-from fl_ppseg.progress import StepProgress
+from fl_ppseg.progress.steps import StepProgress
 from fl_ppseg.public_weights import public_embedding
 from fl_ppseg.resuming import check_resumed, note_resumed
 from fl_ppseg.run_folder import OF_CITY, Checkpoint, RunFolder

@@ -22,17 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from fl_ppseg.command_line import Parser, image_size, run
-from fl_ppseg.config import (
-    ArmConfig,
-    CanonicalForm,
-    Config,
-    load_config,
-    refuse_unread,
-    unread_settings,
-)
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.loading import load_config
+from fl_ppseg.config.sections import CanonicalForm, Config
+from fl_ppseg.config.unread import refuse_unread, unread_settings
 from fl_ppseg.errors import InputError
 from fl_ppseg.places import check_file
-from fl_ppseg.progress import StepProgress, steps
+from fl_ppseg.progress.steps import StepProgress, steps
 
 if TYPE_CHECKING:
     from fl_ppseg.setr.model import SETR
@@ -183,7 +179,8 @@ def _approximate(config: Config, model: "SETR", shard: "Shard", num_classes: int
 
 def _public_shard(config: Config, scratch: Path, workers: int, progress: StepProgress) -> Path:
     """Plain views of public scenes, laid out as a client's shard."""
-    from clients.vault import Assignment, prepare_shards
+    from clients.vault.assignment import Assignment
+    from clients.vault.shards import prepare_shards
     from fl_ppseg.classes import load_class_table
     from fl_ppseg.dataset import open_dataset
     from fl_ppseg.synthesize import synthesize

@@ -16,7 +16,7 @@ import os
 
 import numpy as np
 
-from fl_ppseg.updates import Arrays
+from fl_ppseg.arrays import Arrays
 
 
 def noisy(update: Arrays, deviation: float) -> Arrays:

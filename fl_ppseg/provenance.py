@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from fl_ppseg import __version__
-from fl_ppseg.config import Config, dump_config
+from fl_ppseg.config.loading import dump_config
+from fl_ppseg.config.sections import Config
 
 _CHECKOUT: Final = Path(__file__).resolve().parent.parent
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.checkpoints import load_checkpoint, weights_of
-from fl_ppseg.config import Config
+from fl_ppseg.config.sections import Config
 from fl_ppseg.errors import InputError
-from fl_ppseg.messages import Arrays
 from fl_ppseg.setr.model import SETR, build_setr
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.setr.weights import check_weights_file, fit_weights, load_weights

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fl_ppseg.config import parse_json
+from fl_ppseg.config.documents import parse_json
 
 Line = dict[str, Any]
 """A line of results.jsonl."""

@@ -4,7 +4,8 @@ from itertools import product
 
 from fl_ppseg.checkpoint_file import settings_hash
 from fl_ppseg.checkpoints import protection_of
-from fl_ppseg.config import Config, arms_of, dump_config, load_config
+from fl_ppseg.config.loading import arms_of, dump_config, load_config
+from fl_ppseg.config.sections import Config
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 from fl_ppseg.run_folder import RunFolder

@@ -23,7 +23,9 @@ from fl_ppseg.checkpoint_file import (
     read_checkpoint,
     write_checkpoint,
 )
-from fl_ppseg.config import Config, check_name, parse_json, read_text
+from fl_ppseg.config.documents import parse_json, read_text
+from fl_ppseg.config.names import check_name
+from fl_ppseg.config.sections import Config
 from fl_ppseg.errors import InputError, RunError
 from fl_ppseg.files import write_atomically
 from fl_ppseg.results import Line, parse_line

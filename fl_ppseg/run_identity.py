@@ -13,7 +13,7 @@ import secrets
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fl_ppseg.config import parse_json, read_bytes
+from fl_ppseg.config.documents import parse_json, read_bytes
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 

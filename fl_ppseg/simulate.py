@@ -17,7 +17,9 @@ from typing import Any
 from clients.policy import NODES_VARIABLE, nodes_folder
 from fl_ppseg.cells.grid import Cell, cells_of, dump_values
 from fl_ppseg.command_line import Parser, run
-from fl_ppseg.config import Config, config_of, read_values, refuse_unread, unread_settings
+from fl_ppseg.config.loading import config_of, read_values
+from fl_ppseg.config.sections import Config
+from fl_ppseg.config.unread import refuse_unread, unread_settings
 from fl_ppseg.engines.ray_cluster import RayCluster
 from fl_ppseg.errors import InputError, Interrupted
 from fl_ppseg.files import available_cpus, check_writable, vaults_folder, write_atomically

@@ -22,13 +22,18 @@ from clients.policy import (
 )
 from clients.private_state import set_aside_after, trained_folder
 from clients.start_weights import START, write_start
-from clients.vault import Prepared, agreed, terms_of
+from clients.vault.assignment import Prepared
+from clients.vault.node_folder import agreed
+from clients.vault.terms import terms_of
 from fl_ppseg.arm_models import model_settings
-from fl_ppseg.config import ArmConfig, Config, arms_of
+from fl_ppseg.arrays import Arrays
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.loading import arms_of
+from fl_ppseg.config.sections import Config
 from fl_ppseg.dataset import Scene
 from fl_ppseg.files import private_folder
 from fl_ppseg.initial_weights import Models
-from fl_ppseg.messages import Arrays, Role
+from fl_ppseg.roles import Role
 from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.run_identity import Identity, new_name, read_identity
 from fl_ppseg.setr.model import SETR

@@ -18,7 +18,8 @@ from clients.policy import NODES_VARIABLE
 from clients.vault.simulations import preparing
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.command_line import log_to
-from fl_ppseg.config import Config, arms_of, described
+from fl_ppseg.config.loading import arms_of, described
+from fl_ppseg.config.sections import Config
 from fl_ppseg.device import check_device
 from fl_ppseg.engines.in_process import run_in_process
 from fl_ppseg.engines.ray_cluster import LOST_WORKER, RayCluster, names_lost_worker, run_on_ray
@@ -29,7 +30,9 @@ from fl_ppseg.memory import PeakMemory
 from fl_ppseg.memory_forecast import check_memory, forecast, machine_bytes
 from fl_ppseg.panels import cipher_gallery, scene_panels
 from fl_ppseg.preparation import Experiment, prepare
-from fl_ppseg.progress import choose_observer, say, steps
+from fl_ppseg.progress.lines import say
+from fl_ppseg.progress.live import choose_observer
+from fl_ppseg.progress.steps import steps
 from fl_ppseg.report.html import write_report
 from fl_ppseg.report.tables import comparison_table, comparison_text
 from fl_ppseg.run_folder import RunFolder, is_finished

@@ -111,7 +111,7 @@ def _is_complete(root: Path, settings: Mapping[str, Any]) -> bool:
     remedy = "choose another folder or delete this one"
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
-    from fl_ppseg.config import parse_json, read_text  # not above: see `main`
+    from fl_ppseg.config.documents import parse_json, read_text  # not above: see `main`
 
     marker = root / MARKER
     if not marker.is_file():

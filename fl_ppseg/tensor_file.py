@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from fl_ppseg.config import parse_json
+from fl_ppseg.config.documents import parse_json
 from fl_ppseg.errors import InputError
 
 MAX_HEADER_BYTES: Final = 16 * 2**20

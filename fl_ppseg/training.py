@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fl_ppseg.classes import IGNORE_INDEX
-from fl_ppseg.config import TrainingConfig
+from fl_ppseg.config.sections import TrainingConfig
 from fl_ppseg.files import Progress
 from fl_ppseg.pixels import to_input
 from fl_ppseg.setr.model import Logits

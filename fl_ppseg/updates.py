@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-Arrays = dict[str, np.ndarray]
+from fl_ppseg.arrays import Arrays
 
 
 def difference(arrays: Mapping[str, np.ndarray], start: Mapping[str, np.ndarray]) -> Arrays:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from fl_ppseg.config import parse_json
+from fl_ppseg.arrays import Arrays
+from fl_ppseg.config.documents import parse_json
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
-from fl_ppseg.messages import Arrays
 from fl_ppseg.tensor_file import Shape, read_header
 
 FILE: Final = "val_images.safetensors"

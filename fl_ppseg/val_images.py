@@ -11,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.vault import shared_subkey
+from clients.vault.keyring import shared_subkey
 from fl_ppseg.checkpoints import models_in
-from fl_ppseg.config import arms_of
+from fl_ppseg.config.loading import arms_of
 from fl_ppseg.data_notes import scored_scenes
 from fl_ppseg.dataset import Scene
 from fl_ppseg.keys import SubKey
 from fl_ppseg.preparation import Experiment
-from fl_ppseg.progress import StepProgress
+from fl_ppseg.progress.steps import StepProgress
 from fl_ppseg.run_folder import Checkpoint
 from fl_ppseg.scoring import counts_by_image, queries
 from fl_ppseg.val_counts import (

@@ -6,14 +6,16 @@ from typing import NamedTuple
 
 from fl_ppseg.command_line import Parser
 
+Act = Callable[[Parser, Sequence[str]], int]
+"""Adds a verb's options to the parser, parses and acts; returns the exit status."""
+
 
 class Verb(NamedTuple):
     """One verb of a command."""
 
     does: str
     """What it does, in a line."""
-    main: Callable[[Parser, Sequence[str]], int]
-    """Adds its options to the parser, parses and acts; returns the exit status."""
+    main: Act
 
 
 def dispatch(

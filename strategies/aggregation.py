@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from fl_ppseg.messages import Arrays
+from fl_ppseg.arrays import Arrays
 
 
 class Aggregator(Protocol):

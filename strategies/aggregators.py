@@ -5,7 +5,7 @@ from typing import assert_never
 
 import numpy as np
 
-from fl_ppseg.config import FederationConfig
+from fl_ppseg.config.federation import FederationConfig
 from strategies.aggregation import Aggregator, StreamingMean
 from strategies.private_mean import PrivateMean
 from strategies.robust import (

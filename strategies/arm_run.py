@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fl_ppseg.config import FederationConfig
-from fl_ppseg.messages import Request
+from fl_ppseg.config.federation import FederationConfig
+from fl_ppseg.message_content import Request
 from strategies.claims import Claims
 from strategies.roll_call import RollCall
 

@@ -14,10 +14,12 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.errors import RunError
-from fl_ppseg.messages import Arrays, Reply, pack_arrays, unpack_arrays
+from fl_ppseg.message_content import Reply
+from fl_ppseg.messages import pack_arrays, unpack_arrays
 from fl_ppseg.privacy import epsilon
-from fl_ppseg.progress import RunObserver
+from fl_ppseg.progress.observer import RunObserver
 from fl_ppseg.run_folder import Checkpoint, Line, RunFolder
 from fl_ppseg.setr.names import withheld
 from strategies.aggregation import capped, check_update

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from fl_ppseg.messages import Reply
+from fl_ppseg.message_content import Reply
 from fl_ppseg.run_folder import Line
 
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 from flwr.app import Message, MessageType, Metadata, RecordDict
 
+from fl_ppseg.message_content import Reply
 from fl_ppseg.message_fields import MAX_PIXELS
-from fl_ppseg.messages import MessageError, Reply, pack_request, packed_size, unpack_reply
+from fl_ppseg.messages import MessageError, pack_request, packed_size, unpack_reply
 from strategies.comebacks import Comebacks
 from strategies.round_log import Ask, Phase, RoundLog
 

@@ -14,7 +14,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fl_ppseg.errors import RunError
-from fl_ppseg.messages import Reply
+from fl_ppseg.message_content import Reply
 from strategies.arm_run import ArmRun
 from strategies.claims import ClaimError
 from strategies.comebacks import Comebacks

@@ -15,9 +15,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fl_ppseg.config import PrivacyConfig
+from fl_ppseg.arrays import Arrays
+from fl_ppseg.config.federation import PrivacyConfig
 from fl_ppseg.errors import InputError
-from fl_ppseg.messages import Arrays
 from fl_ppseg.privacy import noisy
 from fl_ppseg.setr.names import is_buffer
 from fl_ppseg.updates import clipped, difference, moved

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from fl_ppseg.progress import RunObserver
+from fl_ppseg.progress.observer import RunObserver
 from fl_ppseg.results import Line
 from fl_ppseg.scores import round_scores
 

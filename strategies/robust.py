@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.errors import RunError
-from fl_ppseg.messages import Arrays
 from fl_ppseg.updates import clipped, difference, moved, norm
 from strategies.aggregation import StreamingMean, check_update
 

@@ -12,15 +12,10 @@ from collections.abc import Iterable, Mapping
 from flwr.app import Message, MessageType
 
 from fl_ppseg.errors import RunError
-from fl_ppseg.messages import (
-    REFUSED,
-    MessageError,
-    Request,
-    Role,
-    pack_request,
-    unpack_description,
-)
-from fl_ppseg.progress import RunObserver
+from fl_ppseg.message_content import Request
+from fl_ppseg.messages import REFUSED, MessageError, pack_request, unpack_description
+from fl_ppseg.progress.observer import RunObserver
+from fl_ppseg.roles import Role
 from strategies.grid import LazyGrid
 from strategies.roster import Roster, TakenError
 from strategies.wording import plain

@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from fl_ppseg.errors import RunError
-from fl_ppseg.messages import Description, Role
+from fl_ppseg.message_content import Description
+from fl_ppseg.roles import Role
 
 
 class TakenError(RunError):

@@ -8,9 +8,10 @@ from typing import Literal
 
 from flwr.app import Metadata
 
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.evaluation import Scores
-from fl_ppseg.messages import Arrays, Reply, Request
-from fl_ppseg.progress import RunObserver
+from fl_ppseg.message_content import Reply, Request
+from fl_ppseg.progress.observer import RunObserver
 from fl_ppseg.run_folder import Line
 from fl_ppseg.scores import round_scores
 from strategies.roster import Member

@@ -13,9 +13,8 @@ a step beyond the mean could make a variance negative.
 
 import numpy as np
 
-from fl_ppseg.config import FederationConfig
-from fl_ppseg.config.federation import FEDADAM_BETA2
-from fl_ppseg.messages import Arrays
+from fl_ppseg.arrays import Arrays
+from fl_ppseg.config.federation import FEDADAM_BETA2, FederationConfig
 from fl_ppseg.setr.names import is_buffer
 
 State = dict[str, Arrays]

@@ -2,8 +2,8 @@
 
 from flwr.serverapp import Grid
 
-from fl_ppseg.messages import Arrays
-from fl_ppseg.progress import RunObserver
+from fl_ppseg.arrays import Arrays
+from fl_ppseg.progress.observer import RunObserver
 from fl_ppseg.run_folder import RunFolder
 from strategies.arm_run import ArmRun
 from strategies.gathering import Gathering

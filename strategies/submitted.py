@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from fl_ppseg.config import Section, validate
+from fl_ppseg.config.loading import validate
+from fl_ppseg.config.section import Section
 from fl_ppseg.deployment.cities import FILE, load_cities
-from fl_ppseg.messages import Role
+from fl_ppseg.roles import Role
 
 MAX_NODES = 20_000
 PREPARE = "python -m fl_ppseg.simulate --prepare"

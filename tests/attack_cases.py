@@ -5,10 +5,12 @@ import numpy.typing as npt
 
 from fl_ppseg.adaptation import linear_form
 from fl_ppseg.audit.attacks.undoing import Algorithm, Undoing
-from fl_ppseg.ciphers import Scope, encrypt
+from fl_ppseg.ciphers.cipher import Scope
+from fl_ppseg.ciphers.encryption import encrypt
 from fl_ppseg.keys import SubKey
 from fl_ppseg.pretrain import PUBLIC_CITIES
-from fl_ppseg.scenes import city_style, render_scene
+from fl_ppseg.scenes.cities import city_style
+from fl_ppseg.scenes.render import render_scene
 
 Images = npt.NDArray[np.uint8]
 

@@ -5,7 +5,8 @@ from itertools import count
 
 import numpy as np
 
-from fl_ppseg.ciphers import Scope, encrypt_batch
+from fl_ppseg.ciphers.cipher import Scope
+from fl_ppseg.ciphers.encryption import encrypt_batch
 from fl_ppseg.keys import SubKey
 
 BLOCK = 4

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare  # type: ignore[import-untyped]
 
 from fl_ppseg.blocks import Geometry, to_blocks
-from fl_ppseg.ciphers import CIPHERS, SCOPES
+from fl_ppseg.ciphers.cipher import SCOPES
+from fl_ppseg.ciphers.registry import CIPHERS
 from fl_ppseg.keys import SubKey
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]

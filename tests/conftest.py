@@ -21,7 +21,7 @@ import yaml
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
-from clients.vault import Assignment
+from clients.vault.assignment import Assignment
 from fl_ppseg import workers
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.command_line import LOGGERS, run

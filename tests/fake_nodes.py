@@ -8,19 +8,13 @@ import numpy as np
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fl_ppseg.config import ModelConfig, TrainingConfig
+from fl_ppseg.arrays import Arrays
+from fl_ppseg.config.sections import ModelConfig, TrainingConfig
 from fl_ppseg.engines.in_process import InProcessGrid
-from fl_ppseg.messages import (
-    Arrays,
-    Description,
-    Reply,
-    Request,
-    Role,
-    pack_description,
-    pack_reply,
-    unpack_request,
-)
-from fl_ppseg.progress import RunObserver, SilentObserver
+from fl_ppseg.message_content import Description, Reply, Request
+from fl_ppseg.messages import pack_description, pack_reply, unpack_request
+from fl_ppseg.progress.observer import RunObserver, SilentObserver
+from fl_ppseg.roles import Role
 from fl_ppseg.setr.names import withheld
 from strategies.grid import LazyGrid
 from strategies.roll_call import RollCall

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from fake_nodes import FakeNodes, Listener, nodes, request
 
-from fl_ppseg.config import FederationConfig
-from fl_ppseg.messages import Arrays, pack_arrays
+from fl_ppseg.arrays import Arrays
+from fl_ppseg.config.federation import FederationConfig
+from fl_ppseg.messages import pack_arrays
 from fl_ppseg.run_folder import Checkpoint, RunFolder
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from strategies.arm_run import ArmRun

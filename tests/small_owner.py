@@ -18,7 +18,7 @@ from clients.vault.command import main
 from fl_ppseg import workers
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.command_line import run
-from fl_ppseg.config import builtin_arms
+from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.dataset import open_dataset
 from fl_ppseg.views import views
 

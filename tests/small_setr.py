@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fl_ppseg.config import ModelConfig
+from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.setr.model import SETR, build_setr
 
 IMAGE_SIZE = (16, 40)

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from clients.vault import Assignment, prepare_shards
+from clients.vault.assignment import Assignment
+from clients.vault.shards import prepare_shards
 from fl_ppseg.blocks import to_blocks
-from fl_ppseg.ciphers import decrypt
+from fl_ppseg.ciphers.encryption import decrypt
 from fl_ppseg.classes import load_class_table
-from fl_ppseg.config import ArmConfig, DataConfig, builtin_arms
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.loading import builtin_arms
+from fl_ppseg.config.sections import DataConfig
 from fl_ppseg.dataset import open_dataset
 from fl_ppseg.keys import SubKey
 from fl_ppseg.shard import ShardPart, open_shard

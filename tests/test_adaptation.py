@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_ppseg.adaptation import adapt, adapted_embedding, linear_form
-from fl_ppseg.ciphers import CIPHERS, encrypt
+from fl_ppseg.ciphers.encryption import encrypt
+from fl_ppseg.ciphers.registry import CIPHERS
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SubKey
 from fl_ppseg.pixels import to_input

@@ -1,10 +1,14 @@
 """The shape of the house: who may import whom, and how large a file may grow."""
 
 import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-
-import grimp
-import pytest
 
 import fl_ppseg
 
@@ -12,61 +16,67 @@ ROOT = Path(fl_ppseg.__file__).parents[1]
 PACKAGES = ("fl_ppseg", "clients", "strategies")
 MAX_LINES = 300
 
-SECRETS = ("fl_ppseg.keys", "fl_ppseg.ciphers", "fl_ppseg.adaptation")
-IMAGES = (
-    "fl_ppseg.dataset",
-    "fl_ppseg.views",
-    "fl_ppseg.preparation",
-    "fl_ppseg.initial_weights",
-    "fl_ppseg.scoring",
-    "fl_ppseg.val_counts",
-    "fl_ppseg.val_images",
-)
-FORBIDDEN = {
-    "strategies": (*SECRETS, *IMAGES, "clients"),
-    "clients": (
-        "strategies",
-        "fl_ppseg.initial_weights",
-        "fl_ppseg.preparation",
-        "fl_ppseg.simulate",
-        "fl_ppseg.simulation",
-    ),
-    "fl_ppseg.messages": (*SECRETS, *IMAGES, "clients", "strategies"),
-    "fl_ppseg.keys": ("fl_ppseg.ciphers", "fl_ppseg.config", "fl_ppseg.messages"),
-    **{
-        f"fl_ppseg.{name}": (*SECRETS, "clients", "strategies")
-        for name in (
-            "setr", "training", "evaluation", "classes", "config", "shard", "scores", "summary",
-            "run_folder", "report", "progress", "dataset", "partition", "scenes", "convert",
-        )
-    },
-}  # fmt: skip
-"""Module or package -> what it may not reach, directly or through others."""
-
-
-@pytest.fixture(scope="module")
-def graph() -> grimp.ImportGraph:
-    return grimp.build_graph(*PACKAGES, cache_dir=None, exclude_type_checking_imports=True)
+LINT = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
+OUTCOME = re.compile(r"^(.+) (KEPT|BROKEN)(?: \(\d+ ignored imports?\))?$", re.MULTILINE)
+ATTACKS = "An attack knows what it is given: no key, no vault, no truth"
+KEY_IN_AN_ATTACK = {"fl_ppseg/audit/attacks/colours.py": "fl_ppseg.keys"}
+ONE_FOR_EACH = KEY_IN_AN_ATTACK | {
+    "strategies/start.py": "clients.policy",
+    "strategies/norms.py": "fl_ppseg.ciphers.registry",
+    "fl_ppseg/message_fields.py": "fl_ppseg.views",
+    "fl_ppseg/scores.py": "fl_ppseg.adaptation",
+    "clients/ledger.py": "fl_ppseg.preparation",
+    "fl_ppseg/keys.py": "fl_ppseg.config.names",
+    "clients/vault/backup.py": "flwr.app",
+    "clients/vault/layout.py": "torch",
+    "clients/node/limits.py": "clients.vault.keyring",
+}
+"""Imports, of which each breaks a contract: file -> what it would import."""
 
 
 def files() -> list[Path]:
     return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 
-@pytest.mark.parametrize("importer", FORBIDDEN)
-def test_forbidden_imports(importer: str, graph: grimp.ImportGraph) -> None:
-    assert importer in graph.modules
-    for imported in FORBIDDEN[importer]:
-        assert imported in graph.modules
-        chains = graph.find_shortest_chains(importer, imported, as_packages=True)
-        assert not chains, f"{importer} reaches {imported}: {sorted(chains)}"
+def contracts() -> set[str]:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    return {each["name"] for each in settings["tool"]["importlinter"]["contracts"]}
 
 
-def test_the_rule_can_fail(graph: grimp.ImportGraph) -> None:
-    """What may reach keys does reach them, also through others."""
-    for importer in ("clients", "fl_ppseg.ciphers", "fl_ppseg.simulation"):
-        assert graph.find_shortest_chains(importer, "fl_ppseg.keys", as_packages=True)
-    assert "fl_ppseg.keys" not in graph.find_modules_directly_imported_by("fl_ppseg.simulation")
+def broken(root: Path) -> set[str]:
+    """Names of the import contracts of pyproject.toml that the packages in a folder break."""
+    environment = os.environ | {"PYTHONPATH": str(root), "COLUMNS": "200"}
+    command = [sys.executable, "-c", LINT]
+    done = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    outcomes = dict(OUTCOME.findall(done.stdout))
+    assert outcomes.keys() == contracts(), done.stdout + done.stderr
+    return {name for name, outcome in outcomes.items() if outcome == "BROKEN"}
+
+
+def copied(folder: Path, imports: Mapping[str, str]) -> Path:
+    """A copy of the packages in which some files import more than they do."""
+    for package in PACKAGES:
+        ignored = shutil.ignore_patterns("__pycache__", "*.safetensors")
+        shutil.copytree(ROOT / package, folder / package, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    for name, module in imports.items():
+        file = folder / name
+        file.write_text(f"{file.read_text('utf-8')}\n\nimport {module}\n", "utf-8")
+    return folder
+
+
+def test_the_import_contracts_are_kept() -> None:
+    assert broken(ROOT) == set()
+
+
+def test_a_key_in_an_attack_breaks_the_contract_of_attacks_alone(tmp_path: Path) -> None:
+    assert broken(copied(tmp_path, KEY_IN_AN_ATTACK)) == {ATTACKS}
+
+
+def test_every_contract_can_be_broken(tmp_path: Path) -> None:
+    assert broken(copied(tmp_path, ONE_FOR_EACH)) == contracts()
 
 
 def test_keys_need_the_standard_library_and_cryptography_alone() -> None:
@@ -78,7 +88,7 @@ def test_keys_need_the_standard_library_and_cryptography_alone() -> None:
             found.add((node.module or "").split(".")[0])
         elif isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
-    assert found - {"cryptography", "fl_ppseg"} <= __import__("sys").stdlib_module_names
+    assert found - {"cryptography", "fl_ppseg"} <= sys.stdlib_module_names
     own = [n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module]
     named = [name for name in own if name.startswith("fl_ppseg")]
     assert named == ["fl_ppseg.atomic_file", "fl_ppseg.errors"]  # these need nothing else
@@ -90,11 +100,14 @@ def test_nothing_is_imported_where_the_graph_cannot_see() -> None:
         assert "importlib.import_module" not in text and "__import__" not in text, path
 
 
-def test_the_package_re_exports_nothing() -> None:
-    tree = ast.parse((ROOT / "fl_ppseg" / "__init__.py").read_text("utf-8"))
-    docstring, *rest = tree.body
-    assert isinstance(docstring, ast.Expr)
-    assert [ast.unparse(node).split(" = ")[0] for node in rest] == ["__version__"]
+def test_packages_import_nothing_and_have_one_name_for_everything() -> None:
+    """Whoever imports a module of a package loads that module alone."""
+    for path in files():
+        if path.name == "__init__.py":
+            docstring, *rest = ast.parse(path.read_text("utf-8")).body
+            assert isinstance(docstring, ast.Expr), path
+            names = [ast.unparse(node).split(" = ")[0] for node in rest]
+            assert names == (["__version__"] if path.parent == ROOT / "fl_ppseg" else []), path
 
 
 def test_files_stay_short_and_are_nouns_of_the_field() -> None:

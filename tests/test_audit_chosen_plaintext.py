@@ -6,7 +6,8 @@ from attack_cases import ALGORITHMS, Images, encrypted, scenes, share_right
 
 from fl_ppseg.audit.attacks.chosen_plaintext import match_chosen
 from fl_ppseg.audit.attacks.undoing import Algorithm
-from fl_ppseg.ciphers import Scope, encrypt
+from fl_ppseg.ciphers.cipher import Scope
+from fl_ppseg.ciphers.encryption import encrypt
 from fl_ppseg.keys import SubKey
 
 IMAGES = scenes(2, (32, 64))

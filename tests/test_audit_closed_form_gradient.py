@@ -10,7 +10,7 @@ import torch
 from fl_ppseg.audit.attacks.closed_form_gradient import closed_form_gradient
 from fl_ppseg.audit.attacks.gradients import gradient_of
 from fl_ppseg.audit.scores import Scores, score_images
-from fl_ppseg.config import builtin_arms
+from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.dataset import Scene
 from fl_ppseg.pixels import to_input
 from fl_ppseg.setr.canonical import canonical

@@ -11,7 +11,7 @@ from fl_ppseg.audit.attacks.gradient_matching import Match, gradient_matching
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.audit.scores import score_images
 from fl_ppseg.audit.update import Truth
-from fl_ppseg.config import ModelConfig
+from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.dataset import Scene
 
 SHIPPED = ModelConfig().model_dump()

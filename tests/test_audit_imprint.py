@@ -17,7 +17,7 @@ from fl_ppseg.audit.attacks.neurons import kept
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.audit.scores import score_images
 from fl_ppseg.audit.update import Truth, client, overhear
-from fl_ppseg.ciphers import encrypt
+from fl_ppseg.ciphers.encryption import encrypt
 from fl_ppseg.dataset import Scene
 from fl_ppseg.keys import SubKey
 from fl_ppseg.pixels import to_input

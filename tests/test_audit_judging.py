@@ -17,7 +17,7 @@ from fl_ppseg.audit.judging import Judge
 from fl_ppseg.audit.material import Scenes
 from fl_ppseg.audit.running import attack
 from fl_ppseg.audit.scores import score_images
-from fl_ppseg.progress import steps
+from fl_ppseg.progress.steps import steps
 
 IMAGES = attack_cases.scenes(4, (16, 32))
 LABELS = np.zeros((4, 16, 32), np.uint8)

@@ -6,7 +6,7 @@ from attack_cases import ALGORITHMS, KEY, encrypted, scenes, share_right
 
 from fl_ppseg.audit.attacks.known_plaintext import match_known
 from fl_ppseg.audit.attacks.undoing import Algorithm
-from fl_ppseg.ciphers import encrypt
+from fl_ppseg.ciphers.encryption import encrypt
 from fl_ppseg.keys import SubKey
 
 SIZE = 8

@@ -15,7 +15,7 @@ from fl_ppseg.audit.attacks.label_oracle import Oracle, Question, is_readable
 from fl_ppseg.audit.labels import AGREED, OWN, WITHIN, LabelAttack
 from fl_ppseg.audit.leaks import UNCHECKED, LabelFinding
 from fl_ppseg.audit.update import Client, client
-from fl_ppseg.config import ModelConfig
+from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.dataset import Scene
 from fl_ppseg.evaluation import evaluate
 from fl_ppseg.public_weights import initial_model

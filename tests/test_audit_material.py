@@ -13,7 +13,9 @@ from fl_ppseg.audit.material import Holdings, Scenes, encrypted_apart, holdings,
 from fl_ppseg.audit.message_plan import Shown
 from fl_ppseg.blocks import to_blocks
 from fl_ppseg.classes import load_class_table
-from fl_ppseg.config import ArmConfig, DataConfig, builtin_arms
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.loading import builtin_arms
+from fl_ppseg.config.sections import DataConfig
 from fl_ppseg.dataset import open_dataset
 from fl_ppseg.errors import InputError
 from fl_ppseg.setr.names import EMBEDDING_TENSORS

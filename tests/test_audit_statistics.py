@@ -9,7 +9,7 @@ from fl_ppseg.audit.attacks.statistics import block_statistics, statistics
 from fl_ppseg.audit.attacks.thumbnail import thumbnail
 from fl_ppseg.audit.scores import Scores, score_images
 from fl_ppseg.blocks import Geometry
-from fl_ppseg.ciphers import CIPHERS
+from fl_ppseg.ciphers.registry import CIPHERS
 from fl_ppseg.keys import SubKey
 
 WITH = ("{}", "shuffle+{}", "shuffle-spatial+{}")

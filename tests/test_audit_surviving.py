@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from fl_ppseg.audit.attacks.surviving import surviving
 from fl_ppseg.blocks import Geometry
-from fl_ppseg.ciphers import CIPHERS, Scope, encrypt, surviving_form
+from fl_ppseg.ciphers.cipher import Scope
+from fl_ppseg.ciphers.encryption import encrypt
+from fl_ppseg.ciphers.invariance import surviving_form
+from fl_ppseg.ciphers.registry import CIPHERS
 from fl_ppseg.keys import SubKey
 from fl_ppseg.pixels import to_input
 

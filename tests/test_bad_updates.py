@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from malformed import Mutation, metadata, mutations, put, repacked
 
-from fl_ppseg.config import FederationConfig
+from fl_ppseg.arrays import Arrays
+from fl_ppseg.config.federation import FederationConfig
 from fl_ppseg.engines.in_process import InProcessGrid
-from fl_ppseg.messages import Arrays
 from strategies.aggregation import StreamingMean
 from strategies.exchange import collect, requests
 from strategies.grid import LazyGrid

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_ppseg.ciphers import encrypt, invariant_form
-from fl_ppseg.config import ModelConfig
+from fl_ppseg.ciphers.encryption import encrypt
+from fl_ppseg.ciphers.invariance import invariant_form
+from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.keys import ClientKey, SubKey, new_salt
 from fl_ppseg.pixels import to_input
 from fl_ppseg.setr.canonical import FORMS, canonical, gaps

@@ -16,9 +16,9 @@ from fl_ppseg.cells.grid import Cell, cells_of, dump_values
 from fl_ppseg.cells.page import index_page
 from fl_ppseg.cells.table import cells_json, cells_sheet, cells_table
 from fl_ppseg.command_line import run
-from fl_ppseg.config import load_config, read_values
+from fl_ppseg.config.loading import load_config, read_values
 from fl_ppseg.errors import InputError, RunError
-from fl_ppseg.progress import SilentObserver
+from fl_ppseg.progress.observer import SilentObserver
 from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.simulate import main
 

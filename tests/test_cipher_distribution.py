@@ -19,10 +19,11 @@ from half_inversion import HalfInversion
 from scipy.stats import chi2_contingency  # type: ignore[import-untyped]
 
 from fl_ppseg.blocks import Geometry
-from fl_ppseg.ciphers import CIPHERS, SCOPES, Scope, get_cipher
 from fl_ppseg.ciphers.arrays import stack
+from fl_ppseg.ciphers.cipher import SCOPES, Scope
 from fl_ppseg.ciphers.etc import EtcParameters, _permutation, _spread
 from fl_ppseg.ciphers.negative_positive import NegativePositiveParameters
+from fl_ppseg.ciphers.registry import CIPHERS, get_cipher
 from fl_ppseg.ciphers.shuffle import ShuffleParameters
 from fl_ppseg.keys import SubKey
 

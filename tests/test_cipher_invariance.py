@@ -19,14 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_ppseg.blocks import Geometry, to_blocks
-from fl_ppseg.ciphers import (
-    CIPHERS,
-    Scope,
-    encrypt,
-    get_cipher,
-    invariant_form,
-    surviving_form,
-)
+from fl_ppseg.ciphers.cipher import Scope
+from fl_ppseg.ciphers.encryption import encrypt
+from fl_ppseg.ciphers.invariance import invariant_form, surviving_form
+from fl_ppseg.ciphers.registry import CIPHERS, get_cipher
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SubKey
 from fl_ppseg.pixels import to_input

@@ -10,7 +10,9 @@ import pytest
 
 from fl_ppseg.blocks import to_blocks
 from fl_ppseg.cipher_versions import VERSIONS
-from fl_ppseg.ciphers import CIPHERS, SCOPES, decrypt, encrypt
+from fl_ppseg.ciphers.cipher import SCOPES
+from fl_ppseg.ciphers.encryption import decrypt, encrypt
+from fl_ppseg.ciphers.registry import CIPHERS
 from fl_ppseg.keys import SubKey
 
 FILE: dict[str, Any] = json.loads(

@@ -11,7 +11,7 @@ import pytest
 import small_federation as small
 import small_vault
 
-from clients.vault import Assignment
+from clients.vault.assignment import Assignment
 from clients.vault.keyring import Vault
 from clients.vault.record import CLIENT, Record
 from clients.vault.recovery import decrypted, wrong_samples
@@ -20,7 +20,7 @@ from fl_ppseg.audit.vault_search import search_run
 from fl_ppseg.checkpoints import protection_of
 from fl_ppseg.cipher_versions import VERSIONS, as_recorded, check_versions, versions_of
 from fl_ppseg.command_line import run
-from fl_ppseg.config import builtin_arms
+from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.errors import InputError
 from fl_ppseg.evaluate import main as evaluate
 from fl_ppseg.keys import ClientKey

@@ -9,8 +9,10 @@ import pytest
 from fake_nodes import TRAIN, VAL, Answer, FakeNodes, Listener, nodes, reply
 from fake_runs import EMBEDDING, START, Run, assert_same
 
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.errors import RunError
-from fl_ppseg.messages import Arrays, Reply, Request, Role
+from fl_ppseg.message_content import Reply, Request
+from fl_ppseg.roles import Role
 from strategies.city_strategy import CityStrategy
 from strategies.local_only import LocalOnlyStrategy
 

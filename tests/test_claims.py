@@ -9,10 +9,11 @@ import pytest
 from fake_nodes import TRAIN, Answer, Listener, nodes, reply, request
 from fake_runs import FREE
 
-from fl_ppseg.config import Config, dump_config
+from fl_ppseg.config.loading import dump_config
+from fl_ppseg.config.sections import Config
 from fl_ppseg.deployment.cities import Cities, save_cities
 from fl_ppseg.errors import RunError
-from fl_ppseg.messages import Request
+from fl_ppseg.message_content import Request
 from fl_ppseg.run_folder import Checkpoint, Line, RunFolder
 from strategies.claims import ClaimError, Claims
 from strategies.server_app import Federation

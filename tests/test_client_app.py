@@ -24,16 +24,11 @@ from clients.private_state import (
     versions,
 )
 from clients.trust_region import radius
-from fl_ppseg.config import builtin_arms
+from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.engines.in_process import InProcessGrid
 from fl_ppseg.evaluation import confusion_counts, segment
-from fl_ppseg.messages import (
-    Reply,
-    Request,
-    pack_request,
-    unpack_description,
-    unpack_reply,
-)
+from fl_ppseg.message_content import Reply, Request
+from fl_ppseg.messages import pack_request, unpack_description, unpack_reply
 from fl_ppseg.preparation import Experiment
 from fl_ppseg.run_identity import read_identity
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
@@ -269,7 +264,9 @@ def test_evaluation_of_a_round_uses_no_later_embedding(
     for later in (False, True):
         if later:  # of a round that the coordinator lost
             own = load_private(start, trained, 0)
-            save_trained(trained, 2, {name: torch.randn_like(v) for name, v in own.items()})
+            drawn = np.random.default_rng(0)
+            other = {n: drawn.standard_normal(v.shape, np.float32) for n, v in own.items()}
+            save_trained(trained, 2, other)
         counts.append(
             [
                 answer(grid, request_of("trained", task="evaluate", round=round)).confusion

@@ -13,11 +13,14 @@ from clients import client_app
 from fl_ppseg import evaluate, initialise, pretrain, simulate, simulation
 from fl_ppseg.audit import command as audit
 from fl_ppseg.command_line import run
-from fl_ppseg.config import Config, load_config, refuse_unread, unread_settings
+from fl_ppseg.config.loading import load_config
+from fl_ppseg.config.sections import Config
+from fl_ppseg.config.unread import refuse_unread, unread_settings
 from fl_ppseg.errors import InputError
 from fl_ppseg.evaluation import score
 from fl_ppseg.places import check_apart, check_file, check_vaults
-from fl_ppseg.progress import StepProgress, say
+from fl_ppseg.progress.lines import say
+from fl_ppseg.progress.steps import StepProgress
 from fl_ppseg.report.tables import bare_table
 from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.wording import counted

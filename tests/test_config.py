@@ -10,22 +10,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from fl_ppseg.config import (
-    ArmConfig,
-    Config,
-    DataConfig,
-    FederationConfig,
-    ModelConfig,
-    PartitionConfig,
-    PrivacyConfig,
-    Section,
-    TrainingConfig,
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.federation import FederationConfig, PrivacyConfig
+from fl_ppseg.config.loading import (
     arms_of,
     builtin_arms,
     config_for,
     dump_config,
     load_config,
     validate,
+)
+from fl_ppseg.config.section import Section
+from fl_ppseg.config.sections import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    PartitionConfig,
+    TrainingConfig,
 )
 from fl_ppseg.errors import InputError
 

@@ -8,18 +8,19 @@ import torch
 
 from fl_ppseg import simulate
 from fl_ppseg.cells.grid import Cell, cells_of
-from fl_ppseg.ciphers import get_cipher, invariant_form
+from fl_ppseg.ciphers.invariance import invariant_form
+from fl_ppseg.ciphers.registry import get_cipher
 from fl_ppseg.classes import load_class_table
-from fl_ppseg.config import (
-    Config,
+from fl_ppseg.config.documents import read_yaml
+from fl_ppseg.config.loading import (
     arms_of,
     builtin_arms,
     config_of,
     configs_dir,
     load_config,
     read_values,
-    read_yaml,
 )
+from fl_ppseg.config.sections import Config
 from fl_ppseg.report.published import published_for
 from fl_ppseg.setr.decoders import LinearHead, UpHead
 from fl_ppseg.setr.model import SETR, build_architecture

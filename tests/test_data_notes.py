@@ -15,14 +15,14 @@ from rich.console import Console
 
 from clients.policy import load_policy, policy_path
 from fl_ppseg.classes import load_class_table
-from fl_ppseg.config import DataConfig
+from fl_ppseg.config.sections import DataConfig
 from fl_ppseg.data_notes import examined, reserved_scene, scoring_notes
 from fl_ppseg.dataset import Dataset, open_dataset
 from fl_ppseg.errors import InputError
-from fl_ppseg.progress import StepProgress
+from fl_ppseg.progress.steps import StepProgress
 from fl_ppseg.scores import MEAN_OF
 from fl_ppseg.shard import open_shard
-from fl_ppseg.survey import survey
+from fl_ppseg.survey.looking import survey
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from flwr.superlink.routers.control import router as control_router
 from test_flwr_run import free_ports
 
 from clients.policy import load_policy, policy_path, save_policy
-from fl_ppseg.config import dump_config
+from fl_ppseg.config.loading import dump_config
 from fl_ppseg.initialise import main as initialise
 from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.synthesize import synthesize

@@ -30,10 +30,11 @@ from clients.policy import NodePolicy, save_policy
 from clients.private_state import DIGEST_LENGTH, TRAINED
 from fl_ppseg import __version__
 from fl_ppseg.command_line import run as run_command
-from fl_ppseg.config import Config
+from fl_ppseg.config.sections import Config
 from fl_ppseg.deployment.identity import fingerprint, read_public_key
 from fl_ppseg.errors import InputError
-from fl_ppseg.messages import Request, pack_request
+from fl_ppseg.message_content import Request
+from fl_ppseg.messages import pack_request
 
 BUNDLE = b"what the coordinator ships"
 PIN = hashlib.sha256(BUNDLE).hexdigest()

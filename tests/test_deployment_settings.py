@@ -8,7 +8,7 @@ import must_fail
 import pytest
 
 from clients.node.home import Settings as NodeSettings
-from fl_ppseg.config import Section
+from fl_ppseg.config.section import Section
 from fl_ppseg.deployment.settings import load_settings, save_settings
 from fl_ppseg.errors import InputError
 from strategies.coordinator.home import Settings as CoordinatorSettings

@@ -9,7 +9,7 @@ from small_coordinator import Registry, coordinator, public_key
 
 from fl_ppseg.deployment.cities import Cities, save_cities
 from fl_ppseg.errors import InputError, RunError
-from fl_ppseg.progress import RecordedObserver
+from fl_ppseg.progress.recorded import RecordedObserver
 from fl_ppseg.run_folder import RunFolder
 from strategies.coordinator import submission
 from strategies.coordinator.enrolment import enrol

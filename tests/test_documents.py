@@ -11,7 +11,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_ppseg.config import dump_config, load_config, parse_json, parse_yaml, read_yaml
+from fl_ppseg.config.documents import parse_json, parse_yaml, read_yaml
+from fl_ppseg.config.loading import dump_config, load_config
 from fl_ppseg.errors import InputError
 
 PLAIN = st.recursive(

@@ -7,7 +7,8 @@ import pytest
 from cipher_cases import KEY, Bytes, assert_uniform, make_image, tiled
 
 from fl_ppseg.blocks import Geometry
-from fl_ppseg.ciphers import SCOPES, Scope, encrypt
+from fl_ppseg.ciphers.cipher import SCOPES, Scope
+from fl_ppseg.ciphers.encryption import encrypt
 from fl_ppseg.errors import InputError
 
 SIZE = 4

@@ -9,7 +9,8 @@ from fake_nodes import TRAIN, VAL, Answer, FakeNodes, Listener, nodes, reply, re
 from flwr.app import Error, Message, RecordDict
 from flwr.server.superlink.linkstate.utils import create_message_error_unavailable_ins_message
 
-from fl_ppseg.messages import Arrays, Reply, Request
+from fl_ppseg.arrays import Arrays
+from fl_ppseg.message_content import Reply, Request
 from fl_ppseg.report.series import collect as series
 from fl_ppseg.summary import summarise
 from strategies.exchange import collect, requests

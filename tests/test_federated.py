@@ -18,11 +18,11 @@ from flwr.app import Message
 
 from clients.policy import load_policy, policy_path
 from fl_ppseg import engines
-from fl_ppseg.config import TrainingConfig
+from fl_ppseg.config.sections import TrainingConfig
 from fl_ppseg.engines.in_process import InProcessGrid
 from fl_ppseg.errors import RunError
 from fl_ppseg.messages import unpack_arrays
-from fl_ppseg.progress import SilentObserver
+from fl_ppseg.progress.observer import SilentObserver
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.shard import open_shard
 from fl_ppseg.training import Position, local_update

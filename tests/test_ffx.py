@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_ppseg.blocks import Geometry, to_blocks
-from fl_ppseg.ciphers import Scope, encrypt
+from fl_ppseg.ciphers.cipher import Scope
+from fl_ppseg.ciphers.encryption import encrypt
 from fl_ppseg.ciphers.ffx import FFX, FFXParameters, feistel_codebook
 from fl_ppseg.keys import SubKey
 

@@ -7,7 +7,9 @@ import small_federation as small
 
 from fl_ppseg import initial_weights, public_weights
 from fl_ppseg.arm_models import model_settings
-from fl_ppseg.config import ArmConfig, ModelConfig, builtin_arms
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.loading import builtin_arms
+from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.initial_weights import check_arm, initial_models
 from fl_ppseg.public_weights import initial_model, public_embedding, shipped_weights

@@ -9,9 +9,10 @@ import pytest
 import small_federation as small
 import torch
 
-from clients.vault import shared_subkey
+from clients.vault.keyring import shared_subkey
 from fl_ppseg.adaptation import adapted_embedding
-from fl_ppseg.config import Config, arms_of
+from fl_ppseg.config.loading import arms_of
+from fl_ppseg.config.sections import Config
 from fl_ppseg.dataset import Scene
 from fl_ppseg.evaluation import segment
 from fl_ppseg.key_trials import key_trials

@@ -348,7 +348,10 @@ def test_every_changed_byte_of_a_key_file_is_noticed(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("module", "absent"),
-    [("fl_ppseg.keys", ["numpy", "torch", "flwr"]), ("fl_ppseg.ciphers", ["torch", "flwr"])],
+    [
+        ("fl_ppseg.keys", ["numpy", "torch", "flwr"]),
+        ("fl_ppseg.ciphers.encryption", ["torch", "flwr"]),
+    ],
 )
 def test_keys_and_ciphers_run_where_little_is_installed(module: str, absent: list[str]) -> None:
     code = f"import sys, {module}; print([n for n in {absent} if n in sys.modules])"

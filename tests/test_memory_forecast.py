@@ -9,7 +9,8 @@ import small_federation as small
 from pydantic import ValidationError
 
 from fl_ppseg import memory_forecast
-from fl_ppseg.config import Config, ModelConfig, load_config
+from fl_ppseg.config.loading import load_config
+from fl_ppseg.config.sections import Config, ModelConfig
 from fl_ppseg.errors import InputError, RunError, describe
 from fl_ppseg.memory_forecast import (
     PROCESS_BYTES,

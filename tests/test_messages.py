@@ -17,12 +17,10 @@ from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict  # type: ign
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_ppseg.config import ModelConfig, TrainingConfig
+from fl_ppseg.config.sections import ModelConfig, TrainingConfig
+from fl_ppseg.message_content import Description, Reply, Request
 from fl_ppseg.messages import (
-    Description,
     MessageError,
-    Reply,
-    Request,
     pack_arrays,
     pack_description,
     pack_reply,

@@ -6,7 +6,8 @@ from cipher_cases import KEY, assert_uniform, geometries, laws, make_image, scop
 from hypothesis import given
 
 from fl_ppseg.blocks import Geometry
-from fl_ppseg.ciphers import Scope, encrypt
+from fl_ppseg.ciphers.cipher import Scope
+from fl_ppseg.ciphers.encryption import encrypt
 from fl_ppseg.ciphers.negative_positive import NegativePositive, NegativePositiveParameters
 from fl_ppseg.keys import SubKey
 from fl_ppseg.pixels import to_input

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from fl_ppseg.classes import load_class_table
-from fl_ppseg.config import load_config
+from fl_ppseg.config.loading import load_config
 from fl_ppseg.dataset import Scene, open_dataset
 from fl_ppseg.errors import InputError
 from fl_ppseg.evaluation import score
@@ -25,7 +25,7 @@ from fl_ppseg.no_image import (
     load_answer,
     majority,
 )
-from fl_ppseg.partition import Partition
+from fl_ppseg.partition.record import Partition
 from fl_ppseg.preparation import Experiment
 
 LABELS = arrays(np.uint8, (7, 3, 4), elements=st.sampled_from([0, 1, 2, 255]))

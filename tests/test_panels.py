@@ -10,11 +10,12 @@ import small_federation as small
 import torch
 
 from clients.policy import load_policy, policy_path
-from clients.vault import shared_subkey
+from clients.vault.keyring import shared_subkey
 from fl_ppseg.blocks import to_blocks
 from fl_ppseg.checkpoints import latest, model_of
-from fl_ppseg.ciphers import CIPHERS, encrypt
-from fl_ppseg.config import arms_of
+from fl_ppseg.ciphers.encryption import encrypt
+from fl_ppseg.ciphers.registry import CIPHERS
+from fl_ppseg.config.loading import arms_of
 from fl_ppseg.evaluation import segment
 from fl_ppseg.panels import cipher_gallery, scene_panels
 from fl_ppseg.preparation import Experiment

@@ -30,9 +30,9 @@ from clients.policy import (
     save_policy,
     state_path,
 )
-from fl_ppseg.config import ModelConfig, TrainingConfig
+from fl_ppseg.config.sections import ModelConfig, TrainingConfig
 from fl_ppseg.errors import InputError
-from fl_ppseg.messages import Request
+from fl_ppseg.message_content import Request
 
 SHARDS = (Path("/vault/aachen/shards/secret-name"),)
 PRIVATE = Path("/vault/aachen/private/secret-name")

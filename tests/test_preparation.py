@@ -14,13 +14,14 @@ from rich.console import Console
 
 from clients.policy import load_policy, policy_path, state_path
 from clients.private_state import trained_folder, versions
-from clients.vault import shared_subkey
+from clients.vault.keyring import shared_subkey
 from fl_ppseg.adaptation import adapt, linear_form
-from fl_ppseg.config import Config, builtin_arms, load_config
+from fl_ppseg.config.loading import builtin_arms, load_config
+from fl_ppseg.config.sections import Config
 from fl_ppseg.errors import InputError
-from fl_ppseg.partition import Partition
+from fl_ppseg.partition.record import Partition
 from fl_ppseg.preparation import Experiment, prepare
-from fl_ppseg.progress import StepProgress
+from fl_ppseg.progress.steps import StepProgress
 from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.setr.weights import save_weights

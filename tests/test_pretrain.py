@@ -9,10 +9,11 @@ import safetensors.torch
 import torch
 
 from fl_ppseg.command_line import run
-from fl_ppseg.config import CanonicalForm, load_config
+from fl_ppseg.config.loading import load_config
+from fl_ppseg.config.sections import CanonicalForm
 from fl_ppseg.pretrain import PUBLIC_CITIES, TEST_CITIES, main
 from fl_ppseg.public_weights import WEIGHTS, initial_model, shipped_weights
-from fl_ppseg.scenes import TRAIN_CITIES, VAL_CITIES
+from fl_ppseg.scenes.cities import TRAIN_CITIES, VAL_CITIES
 from fl_ppseg.setr.model import build_setr
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.setr.weights import load_weights

@@ -20,7 +20,7 @@ from clients.policy import (
     save_policy,
     state_path,
 )
-from fl_ppseg.config import PrivacyConfig
+from fl_ppseg.config.federation import PrivacyConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.messages import unpack_arrays
 from fl_ppseg.privacy import epsilon

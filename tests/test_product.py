@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_ppseg.blocks import Geometry, to_blocks
-from fl_ppseg.ciphers import CIPHERS, Scope, encrypt, get_cipher
+from fl_ppseg.ciphers.cipher import Scope
+from fl_ppseg.ciphers.encryption import encrypt
+from fl_ppseg.ciphers.registry import CIPHERS, get_cipher
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SubKey
 

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from fl_ppseg.progress import LiveView, LogObserver, SilentObserver, choose_observer, steps
-from fl_ppseg.progress.live import picture
+from fl_ppseg.progress.live import LiveView, choose_observer, picture
+from fl_ppseg.progress.observer import LogObserver, SilentObserver
 from fl_ppseg.progress.state import RunProgress, sparkline
+from fl_ppseg.progress.steps import steps
 
 SCORES = SimpleNamespace(aAcc=81.26, mIoU=33.33, mAcc=44.44)
 ARMS = ("plain", "per-client", "per-image")

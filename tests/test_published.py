@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fl_ppseg.config import Config, builtin_arms
+from fl_ppseg.config.loading import builtin_arms
+from fl_ppseg.config.sections import Config
 from fl_ppseg.report.published import (
     published_elsewhere,
     published_for,

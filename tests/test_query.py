@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from clients.query import KEYS, Query, load_shared_subkey, shared_query, throwaway_query
-from clients.vault import shared_subkey
-from fl_ppseg.ciphers import encrypt
+from clients.vault.keyring import shared_subkey
+from fl_ppseg.ciphers.encryption import encrypt
 from fl_ppseg.classes import load_class_table
-from fl_ppseg.config import Config, builtin_arms
+from fl_ppseg.config.loading import builtin_arms
+from fl_ppseg.config.sections import Config
 from fl_ppseg.dataset import open_dataset
 from fl_ppseg.errors import InputError
 from fl_ppseg.evaluation import evaluate, resized_logits, score

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fl_ppseg import __version__
-from fl_ppseg.config import builtin_arms, configs_dir, load_config
+from fl_ppseg.config.loading import builtin_arms, configs_dir, load_config
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")

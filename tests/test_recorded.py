@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_ppseg.evaluation import Scores
-from fl_ppseg.progress import RecordedObserver, RunObserver, SilentObserver, replay
-from fl_ppseg.progress.observer import TrackingObserver
+from fl_ppseg.progress.observer import RunObserver, SilentObserver, TrackingObserver
+from fl_ppseg.progress.recorded import RecordedObserver, replay
 
 EVENTS: dict[str, tuple[Any, ...]] = {
     "run_started": (["plain", "per-image"], [0, 3], 5, 2, 1),

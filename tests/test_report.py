@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from fl_ppseg.classes import load_class_table
-from fl_ppseg.config import Config, builtin_arms
+from fl_ppseg.config.loading import builtin_arms
+from fl_ppseg.config.sections import Config
 from fl_ppseg.report.arms import arm_texts
 from fl_ppseg.report.findings import findings, headline
 from fl_ppseg.report.html import write_report

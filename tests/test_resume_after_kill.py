@@ -19,7 +19,8 @@ from fake_nodes import Listener, nodes
 from killed_server import ARM, CASES
 from test_server_app import NUM_NODES, checkpoint
 
-from fl_ppseg.config import Config, builtin_arms, dump_config
+from fl_ppseg.config.loading import builtin_arms, dump_config
+from fl_ppseg.config.sections import Config
 from fl_ppseg.errors import RunError
 from fl_ppseg.run_folder import RunFolder
 from strategies.server_app import Federation

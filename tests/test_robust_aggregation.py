@@ -16,9 +16,11 @@ from hypothesis.extra.numpy import arrays as np_arrays
 from pydantic import ValidationError
 from scipy.stats import trim_mean
 
-from fl_ppseg.config import Config, FederationConfig
+from fl_ppseg.arrays import Arrays
+from fl_ppseg.config.federation import FederationConfig
+from fl_ppseg.config.sections import Config
 from fl_ppseg.errors import RunError
-from fl_ppseg.messages import Arrays, Role
+from fl_ppseg.roles import Role
 from strategies.aggregation import Aggregator, StreamingMean
 from strategies.aggregators import aggregator_of, what_withstands_nothing
 from strategies.robust import ClippedMean, CoordinateMedian, Krum, TrimmedMean

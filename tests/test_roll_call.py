@@ -13,7 +13,9 @@ from flwr.app import Error, Message, RecordDict
 
 from fl_ppseg.engines.in_process import InProcessGrid
 from fl_ppseg.errors import RunError
-from fl_ppseg.messages import FAILED, REFUSED, Description, Role, pack_description
+from fl_ppseg.message_content import Description
+from fl_ppseg.messages import FAILED, REFUSED, pack_description
+from fl_ppseg.roles import Role
 from strategies import roll_call
 from strategies.grid import LazyGrid, StoppedError
 from strategies.roll_call import RollCall

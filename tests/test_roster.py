@@ -2,7 +2,8 @@
 
 import pytest
 
-from fl_ppseg.messages import Description, Role
+from fl_ppseg.message_content import Description
+from fl_ppseg.roles import Role
 from strategies.roster import Member, Roster, TakenError
 
 

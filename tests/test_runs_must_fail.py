@@ -11,7 +11,7 @@ from safetensors.numpy import save
 
 from fl_ppseg.checkpoints import find_checkpoint, load_checkpoint, model_of
 from fl_ppseg.errors import InputError
-from fl_ppseg.partition import Partition
+from fl_ppseg.partition.record import Partition
 from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.setr.weights import check_weights_file
 from fl_ppseg.tensor_file import read_header

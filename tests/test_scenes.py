@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fl_ppseg.errors import InputError
-from fl_ppseg.scenes import TRAIN_CITIES, VAL_CITIES, city_style, render_scene, split_sizes
 from fl_ppseg.scenes.camera import Camera
+from fl_ppseg.scenes.cities import TRAIN_CITIES, VAL_CITIES, city_style, split_sizes
 from fl_ppseg.scenes.labels import Label
 from fl_ppseg.scenes.mesh import Sketch, rectangle
 from fl_ppseg.scenes.noise import COARSE, field
+from fl_ppseg.scenes.render import render_scene
 from fl_ppseg.scenes.worlds import CLIMATES, CREATOR, PUBLIC, SEASONS, STREETS, WEATHERS
 
 SIZE = (64, 128)
@@ -135,7 +136,8 @@ def test_the_same_scene_twice_and_another_by_seed_city_or_index() -> None:
 def test_a_scene_does_not_depend_on_what_was_drawn_before() -> None:
     """A fresh process, which has cached nothing, draws the same picture."""
     code = (
-        "import hashlib, sys; from fl_ppseg.scenes import *;"
+        "import hashlib, sys; from fl_ppseg.scenes.cities import city_style;"
+        "from fl_ppseg.scenes.render import render_scene;"
         "photo, labels = render_scene(city_style('bremen'), 5, 7, (64, 128));"
         "print(hashlib.sha256(photo.tobytes() + labels.tobytes()).hexdigest());"
         "print('torch' in sys.modules)"

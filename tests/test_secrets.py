@@ -30,9 +30,10 @@ from flwr.common.serde import message_to_proto
 from safetensors.numpy import load_file
 
 from clients.policy import load_policy, policy_path, state_path
-from clients.vault import shared_subkey
+from clients.vault.keyring import shared_subkey
 from fl_ppseg import simulation
 from fl_ppseg.adaptation import linear_form
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.audit.containers import opened
 from fl_ppseg.audit.key_search import (
     needles_of_embedding,
@@ -40,12 +41,11 @@ from fl_ppseg.audit.key_search import (
     needles_of_permutation,
     search,
 )
-from fl_ppseg.ciphers import CIPHERS
 from fl_ppseg.ciphers.etc import EtcParameters
+from fl_ppseg.ciphers.registry import CIPHERS
 from fl_ppseg.command_line import log_to
-from fl_ppseg.config import builtin_arms
+from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.keys import ClientKey, _Secret
-from fl_ppseg.messages import Arrays
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from strategies.city_strategy import CityStrategy
 

@@ -11,10 +11,11 @@ from fake_nodes import TRAIN, VAL, FakeNodes, Listener, nodes, reply
 from fake_runs import FREE
 from flwr.app import Context, Error, RecordDict
 
-from fl_ppseg.config import Config, dump_config
+from fl_ppseg.config.loading import dump_config
+from fl_ppseg.config.sections import Config
 from fl_ppseg.errors import RunError
-from fl_ppseg.messages import Reply, Request
-from fl_ppseg.progress import RunObserver
+from fl_ppseg.message_content import Reply, Request
+from fl_ppseg.progress.observer import RunObserver
 from fl_ppseg.run_folder import Checkpoint, RunFolder
 from strategies import server_app
 from strategies.server_app import Federation

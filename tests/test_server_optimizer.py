@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as array_of
 
-from fl_ppseg.config import FederationConfig
+from fl_ppseg.config.federation import FederationConfig
 from strategies.server_optimizer import ServerOptimizer
 
 Arrays = dict[str, np.ndarray]

@@ -14,7 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fl_ppseg.config import ModelConfig
+from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.setr.backbone import create_backbone
 from fl_ppseg.setr.model import SETR, build_setr, scaled_taps

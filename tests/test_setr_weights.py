@@ -13,7 +13,7 @@ from small_setr import IMAGE_SIZE, TINY, images, tiny
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
-from fl_ppseg.config import ModelConfig
+from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.setr.backbone import create_backbone, fold_normalisation
 from fl_ppseg.setr.model import build_setr

@@ -14,7 +14,8 @@ from cipher_cases import (
 from hypothesis import given
 
 from fl_ppseg.blocks import Geometry
-from fl_ppseg.ciphers import Scope, encrypt
+from fl_ppseg.ciphers.cipher import Scope
+from fl_ppseg.ciphers.encryption import encrypt
 from fl_ppseg.ciphers.shuffle_spatial import ShuffleSpatial
 from fl_ppseg.keys import SubKey
 

@@ -12,7 +12,7 @@ import small_federation as small
 
 from fl_ppseg import workers
 from fl_ppseg.errors import RunError
-from fl_ppseg.progress import SilentObserver
+from fl_ppseg.progress.observer import SilentObserver
 from fl_ppseg.run_folder import Checkpoint, RunFolder
 from fl_ppseg.simulate import main
 

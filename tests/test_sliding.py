@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from small_setr import IMAGE_SIZE, images, tiny
 from torch.nn import functional
 
-from fl_ppseg.ciphers import encrypt
+from fl_ppseg.ciphers.encryption import encrypt
 from fl_ppseg.evaluation import evaluate
 from fl_ppseg.keys import SubKey
 from fl_ppseg.setr.model import SETR

@@ -17,7 +17,7 @@ from small_setr import tiny
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fl_ppseg.config import TrainingConfig
+from fl_ppseg.config.sections import TrainingConfig
 from fl_ppseg.setr.model import Logits
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.shard import Manifest, Shard, ShardPart

@@ -27,9 +27,11 @@ from clients.trust_region import (
     round_change,
 )
 from clients.vault.terms import LARGER, UNKNOWN, change_of, largest_elsewhere
-from fl_ppseg.config import FederationConfig, TrainingConfig, arms_of
+from fl_ppseg.config.federation import FederationConfig
+from fl_ppseg.config.loading import arms_of
+from fl_ppseg.config.sections import TrainingConfig
 from fl_ppseg.errors import InputError
-from fl_ppseg.messages import Request
+from fl_ppseg.message_content import Request
 from fl_ppseg.preparation import Experiment
 from fl_ppseg.setr.names import EMBEDDING_TENSORS, is_buffer
 from strategies.server_optimizer import ServerOptimizer

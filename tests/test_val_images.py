@@ -11,7 +11,7 @@ from rich.console import Console
 from fl_ppseg import val_images
 from fl_ppseg.evaluation import score
 from fl_ppseg.preparation import Experiment
-from fl_ppseg.progress import StepProgress
+from fl_ppseg.progress.steps import StepProgress
 from fl_ppseg.run_folder import Checkpoint
 from fl_ppseg.scores import mean
 from fl_ppseg.val_counts import FILE, NO_IMAGE, ValCounts, load_counts, save_counts

@@ -21,8 +21,9 @@ from small_vault import (
     shards,
 )
 
-from clients.vault import Assignment, prepare_shards
-from fl_ppseg.ciphers import decrypt
+from clients.vault.assignment import Assignment
+from clients.vault.shards import prepare_shards
+from fl_ppseg.ciphers.encryption import decrypt
 from fl_ppseg.dataset import Scene
 from fl_ppseg.evaluation import confusion_counts, score
 from fl_ppseg.keys import ClientKey, SubKey

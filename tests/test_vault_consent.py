@@ -13,7 +13,7 @@ from clients.vault import consent
 from clients.vault.consent import confirm, hash_of, is_named
 from clients.vault.floor import FLOOR, Floor, check_above, default_text, make_floor, read_floor
 from clients.vault.terms import terms_of
-from fl_ppseg.config import arms_of, builtin_arms, configs_dir, load_config
+from fl_ppseg.config.loading import arms_of, builtin_arms, configs_dir, load_config
 from fl_ppseg.errors import InputError
 
 EVIL: dict[str, Any] = {

@@ -9,7 +9,7 @@ from small_owner import ARMS, Owner, files_in
 
 from clients.policy import LocalPrivacy, save_policy
 from clients.private_state import load_start
-from fl_ppseg.config import load_config
+from fl_ppseg.config.loading import load_config
 from fl_ppseg.public_weights import initial_model, public_embedding
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.shard import ShardPart, open_shard
@@ -87,7 +87,7 @@ def test_private_embedding_reads_ciphertexts_as_the_public_one_reads_images(owne
     plain = blocks(next(owner.plain_views()))
     sealed = blocks(part(owner.shard("per-client-private")).images[0, 0])
     np.testing.assert_allclose(
-        (2.0 * sealed - 255) / 255 @ private[weight].numpy().reshape(32, 192).T,
+        (2.0 * sealed - 255) / 255 @ private[weight].reshape(32, 192).T,
         (2.0 * plain - 255) / 255 @ public[weight].reshape(32, 192).T,
         atol=1e-5,
     )

@@ -25,8 +25,11 @@ from small_vault import (
     shards,
 )
 
-from clients.vault import Assignment, Vault, prepare_shards, sealing
-from fl_ppseg.ciphers import decrypt
+from clients.vault import sealing
+from clients.vault.assignment import Assignment
+from clients.vault.keyring import Vault
+from clients.vault.shards import prepare_shards
+from fl_ppseg.ciphers.encryption import decrypt
 from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import ClientKey

@@ -17,9 +17,10 @@ from small_owner import Owner, files_in, python
 from clients.client_app import REFUSED, app
 from clients.ledger import LEDGER, make_ledger, read_ledger
 from clients.policy import NODES_VARIABLE, state_path
-from fl_ppseg.config import load_config
+from fl_ppseg.config.loading import load_config
 from fl_ppseg.engines.in_process import InProcessGrid
-from fl_ppseg.messages import Request, pack_request
+from fl_ppseg.message_content import Request
+from fl_ppseg.messages import pack_request
 
 NOBODY = 65534
 TRAIN = """

@@ -10,7 +10,7 @@ import small_federation as small
 from small_owner import Owner, fails, files_in
 
 from clients.vault import shards
-from fl_ppseg.config import builtin_arms
+from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.dataset import Scene
 
 

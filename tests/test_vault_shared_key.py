@@ -15,7 +15,7 @@ from small_vault import (
     shards,
 )
 
-from clients.vault import shared_subkey
+from clients.vault.keyring import shared_subkey
 from fl_ppseg.errors import InputError
 
 

@@ -9,7 +9,7 @@ import small_federation as small
 from PIL import Image
 from small_owner import Owner, fails, files_in
 
-from clients.vault.commands import images as verbs
+from clients.vault import encryption
 from fl_ppseg.classes import IGNORE_INDEX, load_class_table
 
 CLASSES = load_class_table("cityscapes")
@@ -105,7 +105,7 @@ def test_label_maps_that_change_under_way_are_refused(
     owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shard would not hold what its name says."""
-    look_over = verbs.look_over
+    look_over = encryption.look_over
 
     def and_then(*arguments: object) -> object:
         found = look_over(*arguments)  # type: ignore[arg-type]
@@ -115,6 +115,6 @@ def test_label_maps_that_change_under_way_are_refused(
     swapped = np.arange(256, dtype=np.uint8)
     swapped[[7, 8]] = 8, 7
 
-    monkeypatch.setattr(verbs, "look_over", and_then)
+    monkeypatch.setattr(encryption, "look_over", and_then)
     fails(owner.encrypt(), "has changed since it was looked at")
     assert not [name for name in files_in(owner.node) if "policy" in name]

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from fl_ppseg.config import load_config
+from fl_ppseg.config.loading import load_config
 from fl_ppseg.files import sha256
 from fl_ppseg.run_folder import RunFolder
 

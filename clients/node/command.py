@@ -14,7 +14,7 @@ from clients.node.owners import check_owner
 from clients.node.supernode import LOOPBACK, Start, address_of, serve
 from clients.policy import load_policy
 from fl_ppseg.command_line import Parser
-from fl_ppseg.config import validate
+from fl_ppseg.config.loading import validate
 from fl_ppseg.deployment.identity import fingerprint
 from fl_ppseg.deployment.templates import KINDS, write_templates
 from fl_ppseg.errors import InputError

@@ -9,7 +9,7 @@ from typing import Annotated, NamedTuple, Self
 from pydantic import AfterValidator, model_validator
 
 from fl_ppseg.city_names import deployed_city
-from fl_ppseg.config import Section
+from fl_ppseg.config.section import Section
 from fl_ppseg.deployment.accounts import USER, Account, account
 from fl_ppseg.deployment.identity import key_pair
 from fl_ppseg.deployment.settings import load_settings, text_of

@@ -22,20 +22,3 @@ processes at once the first makes it. Folders are 0700: their owner's alone.
 `python -m clients.vault` is for an owner on a machine of its own: shards and private embeddings
 then go to a folder that is handed to the training node, and everything else stays.
 """
-
-from clients.vault.assignment import Assignment, Prepared
-from clients.vault.keyring import Vault, shared_subkey
-from clients.vault.node_folder import agreed
-from clients.vault.shards import prepare_shards
-from clients.vault.terms import Terms, terms_of
-
-__all__ = [
-    "Assignment",
-    "Prepared",
-    "Terms",
-    "Vault",
-    "agreed",
-    "prepare_shards",
-    "shared_subkey",
-    "terms_of",
-]

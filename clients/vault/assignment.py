@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.cipher_versions import versions_of
-from fl_ppseg.config import ArmConfig, DataConfig
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.sections import DataConfig
 from fl_ppseg.dataset import Scene
 from fl_ppseg.manifest import SCHEMA
-from fl_ppseg.messages import Arrays
 
 SHARDS: Final = "shards"
 """Folder of the encrypted shards, in a node folder or a simulation's vault."""

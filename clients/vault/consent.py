@@ -15,9 +15,12 @@ from typing import NamedTuple
 from clients.node_log import cleaned
 from clients.vault.floor import Floor
 from clients.vault.terms import Terms, largest_elsewhere
-from fl_ppseg.config import ArmConfig, Config, Section, builtin_arms, configs_dir
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.loading import builtin_arms, configs_dir
+from fl_ppseg.config.section import Section
+from fl_ppseg.config.sections import Config
 from fl_ppseg.errors import InputError
-from fl_ppseg.messages import Role
+from fl_ppseg.roles import Role
 
 HASH_LENGTH = 40
 """Hex digits: whoever writes both of two configs cannot make their hashes alike."""

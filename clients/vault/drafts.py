@@ -14,7 +14,7 @@ from clients.vault.node_directory import grant
 from clients.vault.record import CLIENT, Part, Record, view_name
 from clients.vault.sealing import Picture, Target, hashed
 from fl_ppseg.cipher_versions import versions_of
-from fl_ppseg.config import ArmConfig
+from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.dataset import Scene
 from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError

@@ -16,10 +16,13 @@ from pydantic import Field, model_validator
 from clients.owned_file import read_owned
 from clients.policy import NodePolicy
 from clients.vault.terms import Terms
-from fl_ppseg.config import ArmConfig, Section, builtin_arms, parse_yaml, validate
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.documents import parse_yaml
+from fl_ppseg.config.loading import builtin_arms, validate
+from fl_ppseg.config.section import Section
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
-from fl_ppseg.messages import Role
+from fl_ppseg.roles import Role
 
 FLOOR: Final = "floor.yaml"
 MAX_BYTES: Final = 2**16

@@ -14,12 +14,13 @@ from clients.vault.node_directory import CONTENT, check
 from clients.vault.sealing import sealed_view
 from clients.vault.shards import outlook
 from clients.vault.wording import size_text
-from fl_ppseg.config import ArmConfig
+from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.errors import RunError
 from fl_ppseg.files import Progress, check_writable
 from fl_ppseg.keys import SubKey
 from fl_ppseg.places import check_apart
-from fl_ppseg.survey import Survey, SurveyCache, survey
+from fl_ppseg.survey.cache import SurveyCache
+from fl_ppseg.survey.looking import Survey, survey
 
 
 class Estimate(NamedTuple):

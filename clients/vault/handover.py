@@ -14,19 +14,17 @@ from clients.vault.keyring import Vault
 from clients.vault.node_directory import NodeDirectory
 from clients.vault.node_folder import POLICY, agreed, named_folders, policy_of, write_policy
 from clients.vault.shards import prepare_locked
-from clients.vault.start import hand_over_start, start_of
+from clients.vault.start import hand_over_start
 from clients.vault.terms import Terms, largest_elsewhere, terms_of
-from fl_ppseg.adaptation import linear_form
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.classes import ClassTable, load_class_table
-from fl_ppseg.config import ArmConfig, Config
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.sections import Config
 from fl_ppseg.dataset import Scene, open_dataset
 from fl_ppseg.errors import InputError
-from fl_ppseg.keys import SubKey
 from fl_ppseg.manifest import read_manifest
-from fl_ppseg.messages import Arrays, Role
-from fl_ppseg.partition import make_partition
-from fl_ppseg.public_weights import initial_model, public_embedding
-from fl_ppseg.setr.model import build_architecture
+from fl_ppseg.partition.partitioner import make_partition
+from fl_ppseg.roles import Role
 
 
 @dataclass(frozen=True)
@@ -75,13 +73,16 @@ def assignments(vault: Vault, handover: Handover) -> dict[int, Assignment]:
         InputError: For a broken tree, a city that it lacks, weights that cannot be had, or a cipher
             to which no embedding can be adapted.
     """
+    from clients.vault.embedding import require_linear  # loads PyTorch
+    from clients.vault.start_model import patch_size_of
+
     config = handover.config
     table = load_class_table(config.data.classes)
     train, heldout = _split(handover, table)
-    model = build_architecture(config.model, table.num_classes, config.data.image_size)
+    patch_size = patch_size_of(config, table.num_classes)
     for arm in handover.arms.values():
         if arm.embedding == "private" and arm.cipher is not None:  # refused before the work
-            linear_form(arm.cipher, SubKey.generate(), model.patch_size)
+            require_linear(arm.cipher, patch_size)
     return {
         seed: Assignment(
             vault=vault.folder,
@@ -89,7 +90,7 @@ def assignments(vault: Vault, handover: Handover) -> dict[int, Assignment]:
             train=train,
             heldout=heldout,
             data=config.data,
-            block_size=model.patch_size,
+            block_size=patch_size,
             seed=seed,
             protections=handover.arms,
             public=_public(handover, table, seed),
@@ -184,6 +185,8 @@ def _starts(
     vault: Vault, handover: Handover, agreement: Mapping[str, Terms], node: NodeDirectory
 ) -> dict[str, dict[int, Path]]:
     """Folders of the start weights by arm and seed, for arms whose weights are bounded."""
+    from clients.vault.start_model import start_of  # loads PyTorch
+
     config = handover.config
     made: dict[tuple[int, str | None], Path] = {}
     found: dict[str, dict[int, Path]] = {name: {} for name in handover.arms}
@@ -237,4 +240,6 @@ def _public(handover: Handover, table: ClassTable, seed: int) -> Arrays:
     """The public embedding of round 0, where an arm has a private one."""
     if all(arm.embedding != "private" for arm in handover.arms.values()):
         return {}
-    return public_embedding(initial_model(handover.config, table.num_classes, seed))
+    from clients.vault.start_model import embedding_of  # loads PyTorch
+
+    return embedding_of(handover.config, table.num_classes, seed)

@@ -27,7 +27,7 @@ from clients.vault.layout import (
 )
 from clients.vault.record import CLIENT, Record, read_record
 from fl_ppseg.atomic_file import write_in
-from fl_ppseg.config import ArmConfig
+from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.documents import parse_json, read_text
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import locked, make_folders, private_folder

@@ -19,7 +19,7 @@ from clients.vault.handed_over import handed_over
 from clients.vault.keyring import Vault
 from clients.vault.node_directory import CONTENT, NodeDirectory, readers_of
 from clients.vault.terms import Terms
-from fl_ppseg.config import ArmConfig
+from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.manifest import is_digest
 

@@ -2,24 +2,19 @@
 
 import hashlib
 import logging
-import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from clients.private_state import load_start, save_start
 from clients.vault.assignment import Assignment, digest
 from clients.vault.handed_over import private_place
 from clients.vault.keyring import Vault
-from fl_ppseg.adaptation import adapted_embedding
-from fl_ppseg.config import ArmConfig
+from fl_ppseg.arrays import Arrays
+from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SubKey
 from fl_ppseg.manifest import read_manifest
-from fl_ppseg.messages import Arrays
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 
 logger = logging.getLogger(__name__)
@@ -56,27 +51,13 @@ def prepare_private(vault: Vault, job: Assignment, arm: str, shard: str) -> Path
     return folder
 
 
-def _start(job: Assignment, protection: ArmConfig, subkey: SubKey) -> dict[str, Tensor]:
+def _start(job: Assignment, protection: ArmConfig, subkey: SubKey) -> Arrays:
     """Adapted, or random; who does not train has nothing but the adapted one to read images."""
-    public = {name: torch.from_numpy(value) for name, value in job.public.items()}
+    from clients.vault.embedding import adapted, drawn  # loads PyTorch
+
     if protection.private_start == "random" and job.train:
-        return random_embedding(public)
-    return adapted_embedding(public, protection.cipher, protection.block_scope, subkey)
-
-
-def random_embedding(public: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A patch embedding from the operating system's randomness, uniform on the public one's scale.
-
-    Nothing in it depends on a key. The bias, which no key changes, is the public one.
-
-    Args:
-        public: At least `EMBEDDING_TENSORS`.
-    """
-    weight, bias = (public[name] for name in EMBEDDING_TENSORS)
-    words = np.frombuffer(os.urandom(4 * weight.numel()), np.uint32).reshape(weight.shape)
-    uniform = torch.from_numpy((words / 2**31 - 1).astype(np.float32))  # in [-1, 1]
-    drawn = uniform * weight.std() * 3**0.5  # that has a deviation of 1 / sqrt(3)
-    return dict(zip(EMBEDDING_TENSORS, (drawn, bias.clone()), strict=True))
+        return drawn(job.public)
+    return adapted(job.public, protection, subkey)
 
 
 def _is_whole(folder: Path) -> bool:

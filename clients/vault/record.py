@@ -15,7 +15,7 @@ from typing import Final, Literal, Self
 
 from clients.vault.layout import MAX_RECORD_BYTES
 from fl_ppseg.cipher_versions import as_recorded, check_versions, versions_of
-from fl_ppseg.config import ArmConfig
+from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.documents import parse_json
 from fl_ppseg.dataset import Scene
 from fl_ppseg.errors import InputError

@@ -12,8 +12,9 @@ import numpy as np
 
 from clients.vault.keyring import Vault, shared_subkey
 from clients.vault.record import Part, Record
-from fl_ppseg.ciphers import encrypt
-from fl_ppseg.config import ArmConfig, DataConfig
+from fl_ppseg.ciphers.encryption import encrypt
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.sections import DataConfig
 from fl_ppseg.dataset import Scene
 from fl_ppseg.keys import SubKey
 from fl_ppseg.shard_draft import ShardDraft

@@ -11,7 +11,7 @@ from clients.vault.keyring import Vault, shared_subkey
 from clients.vault.private import prepare_private
 from clients.vault.sealing import SceneTask, seal_scene
 from clients.vault.simulations import mark
-from fl_ppseg.config import ArmConfig
+from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import Progress
 from fl_ppseg.workers import work_at_once

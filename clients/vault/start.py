@@ -1,4 +1,4 @@
-"""The weights of round 0 as an owner hands them to its node: made by the owner, from the config."""
+"""The weights of round 0 as an owner hands them to its node, and in words where they come from."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,25 +10,10 @@ from clients.start_weights import START, WEIGHTS, packed_start, start_digest
 from clients.vault.assignment import file_mode, folder_mode
 from clients.vault.handed_over import note_start
 from clients.vault.node_directory import LEFT, NodeDirectory
-from fl_ppseg.arm_models import model_settings
-from fl_ppseg.checkpoints import find_checkpoint
-from fl_ppseg.config import ArmConfig, Config
+from fl_ppseg.config.sections import Config
 from fl_ppseg.files import sha256
-from fl_ppseg.messages import Arrays
-from fl_ppseg.public_weights import check_start, initial_model
 
 _DIGITS: Final = 16
-
-
-def start_of(config: Config, name: str, arm: ArmConfig, num_classes: int, seed: int) -> Arrays:
-    """The weights of round 0 of an arm, all of a model's tensors.
-
-    Raises:
-        InputError: As `initial_model` and `model_settings`.
-    """
-    section = model_settings(config.model, name, arm)
-    model = initial_model(config.model_copy(update={"model": section}), num_classes, seed)
-    return {name: value.numpy() for name, value in model.state_dict().items()}
 
 
 def hand_over_start(
@@ -39,7 +24,7 @@ def hand_over_start(
     Args:
         vault: The owner's, which records them first.
         node: The node folder.
-        weights: Of `start_of`.
+        weights: Of `clients.vault.start_model.start_of`.
         readers: Id of a group that may read them; None: their owner alone.
 
     Returns:
@@ -74,6 +59,7 @@ def whence(config: Config) -> str:
         return "drawn by the seed"
     if model.weights == "shipped":
         return "the package's own"
-    check_start(Path(model.weights))
-    file = find_checkpoint(Path(model.weights))
+    from clients.vault.start_model import start_file  # loads PyTorch
+
+    file = start_file(Path(model.weights))
     return f"from the file {file.name}, SHA-256 {sha256(file)[:_DIGITS]}..."

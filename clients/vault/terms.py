@@ -5,15 +5,11 @@ from typing import Final, NamedTuple
 from clients.policy import architecture
 from clients.trust_region import alone, round_change
 from fl_ppseg.arm_models import model_settings
-from fl_ppseg.config import (
-    ArmConfig,
-    Config,
-    FederationConfig,
-    ModelConfig,
-    TrainingConfig,
-    config_for,
-)
-from fl_ppseg.messages import Role
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.federation import FederationConfig
+from fl_ppseg.config.loading import config_for
+from fl_ppseg.config.sections import Config, ModelConfig, TrainingConfig
+from fl_ppseg.roles import Role
 
 MIN_SPARE: Final = 3
 SPARE_SHARE: Final = 4

@@ -33,13 +33,14 @@ from fl_ppseg.audit.training_labels import UpdateAttack
 from fl_ppseg.audit.vault_search import search_run
 from fl_ppseg.checkpoints import check_ciphers, latest, model_of
 from fl_ppseg.classes import ClassTable, load_class_table
-from fl_ppseg.config import Config, arms_of, described
+from fl_ppseg.config.loading import arms_of, described
+from fl_ppseg.config.sections import Config
 from fl_ppseg.dataset import open_dataset
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import available_cpus, check_writable
 from fl_ppseg.initial_weights import Models, initial_models
 from fl_ppseg.preparation import data_root
-from fl_ppseg.progress import StepProgress, steps
+from fl_ppseg.progress.steps import StepProgress, steps
 from fl_ppseg.provenance import made_with
 from fl_ppseg.public_weights import initial_model
 from fl_ppseg.report.audited import Audited, report_link

@@ -14,14 +14,10 @@ from typing import Any, Final
 
 from clients.policy import nodes_folder
 from fl_ppseg.command_line import Parser
-from fl_ppseg.config import (
-    Config,
-    FederationConfig,
-    config_of,
-    read_values,
-    refuse_unread,
-    unread_settings,
-)
+from fl_ppseg.config.federation import FederationConfig
+from fl_ppseg.config.loading import config_of, read_values
+from fl_ppseg.config.sections import Config
+from fl_ppseg.config.unread import refuse_unread, unread_settings
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import user_folder
 

@@ -18,8 +18,11 @@ from clients.query import Query, throwaway_query
 from fl_ppseg.adaptation import SignedPermutation, adapt, linear_form_of
 from fl_ppseg.audit.attacks.undoing import Algorithm, Moves
 from fl_ppseg.audit.scores import Images
-from fl_ppseg.ciphers import Effect, get_cipher, invariant_form, surviving_form
-from fl_ppseg.config import ArmConfig, DataConfig
+from fl_ppseg.ciphers.cipher import Effect
+from fl_ppseg.ciphers.invariance import invariant_form, surviving_form
+from fl_ppseg.ciphers.registry import get_cipher
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.sections import DataConfig
 from fl_ppseg.dataset import Dataset, Scene
 from fl_ppseg.errors import InputError
 from fl_ppseg.setr.names import EMBEDDING_TENSORS

@@ -14,7 +14,7 @@ import torch
 from fl_ppseg.audit.attacks.undoing import KeyGuess
 from fl_ppseg.audit.jobs import Attempt, Guess, Job
 from fl_ppseg.audit.scores import Images
-from fl_ppseg.progress import StepProgress
+from fl_ppseg.progress.steps import StepProgress
 from fl_ppseg.workers import work_at_once
 
 LONG_SECONDS: Final = 10.0

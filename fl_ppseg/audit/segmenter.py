@@ -12,7 +12,7 @@ from torch import nn
 
 from fl_ppseg.audit.scores import Images
 from fl_ppseg.classes import ClassTable
-from fl_ppseg.config import Config, DataConfig
+from fl_ppseg.config.sections import Config, DataConfig
 from fl_ppseg.evaluation import evaluate, score
 from fl_ppseg.public_weights import initial_model
 

@@ -21,7 +21,8 @@ from fl_ppseg.audit.labels import AGREED, OWN, WITHIN, arrays_of, moved_in
 from fl_ppseg.audit.leaks import UNCHECKED, LabelFinding
 from fl_ppseg.audit.scores import Images
 from fl_ppseg.audit.update import Client, client
-from fl_ppseg.config import Config, ModelConfig, arms_of
+from fl_ppseg.config.loading import arms_of
+from fl_ppseg.config.sections import Config, ModelConfig
 from fl_ppseg.dataset import Scene
 from fl_ppseg.setr.model import SETR, build_architecture
 

@@ -16,24 +16,28 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import torch
-from flwr.app import Context, Message, MessageType, RecordDict
 
-from clients.client_app import app
 from clients.ledger import make_ledger
 from clients.policy import ArmPolicy, NodePolicy, load_policy, save_policy
 from clients.start_weights import START, write_start
-from clients.vault import Assignment, agreed, prepare_shards, shared_subkey, terms_of
-from clients.vault.terms import largest_elsewhere
+from clients.vault.assignment import Assignment
+from clients.vault.keyring import shared_subkey
+from clients.vault.node_folder import agreed
+from clients.vault.shards import prepare_shards
+from clients.vault.terms import largest_elsewhere, terms_of
 from fl_ppseg.adaptation import adapted_embedding
 from fl_ppseg.arm_models import model_settings
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.audit.exchange import Exchange
-from fl_ppseg.config import ArmConfig, Config, arms_of
+from fl_ppseg.audit.node import Node
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.loading import arms_of
+from fl_ppseg.config.sections import Config
 from fl_ppseg.dataset import Scene
-from fl_ppseg.engines.in_process import InProcessGrid
 from fl_ppseg.errors import RunError
 from fl_ppseg.files import private_folder
-from fl_ppseg.messages import Arrays, Reply, Request, pack_request, unpack_reply
-from fl_ppseg.setr.names import EMBEDDING_TENSORS, withheld
+from fl_ppseg.message_content import Request
+from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.shard import open_shard
 
 Images = npt.NDArray[np.uint8]
@@ -55,21 +59,6 @@ class Truth:
     """(n, H, W) trainIds."""
     heldout: tuple[Images, ...] = field(default=(), repr=False)
     """(h, w) trainIds each, the label maps of the images that its evaluations count on."""
-
-
-class _Node(InProcessGrid):
-    """A grid of one node that is started with a policy, as a SuperNode is."""
-
-    def __init__(self, policy: Path) -> None:
-        self._node_config: dict[str, bool | float | int | str] = {
-            "policy": str(policy),
-            "state": str(policy.with_name("state")),
-        }
-        super().__init__(app, 1)
-
-    def _context(self, partition_id: int, num_nodes: int) -> Context:
-        usual = super()._context(partition_id, num_nodes)
-        return Context(usual.run_id, usual.node_id, self._node_config, RecordDict(), {})
 
 
 class Client:
@@ -115,7 +104,7 @@ class Client:
         patch_size = kernel[EMBEDDING_TENSORS[0]].shape[-1]
         self._model = settings.model_copy(update={"patch_size": patch_size})
         self.policy, self.truth = self._prepared(kernel, scenes, heldout, place, start)
-        self._node = _Node(self.policy)
+        self._node = Node(self.policy)
 
     @property
     def agreed(self) -> ArmPolicy:
@@ -151,7 +140,7 @@ class Client:
         """
         arrays = weights if "model" in other else weights | self._adapted
         request = replace(self._request(arrays, round), **other)
-        reply = _answer(self._node, request)
+        reply = self._node.answer(request)
         if isinstance(reply, str):
             return reply
         return Exchange(
@@ -179,7 +168,7 @@ class Client:
         """
         arrays = weights if "model" in other else weights | self._adapted
         request = replace(self._request(arrays, round), task="evaluate", **other)
-        reply = _answer(self._node, request)
+        reply = self._node.answer(request)
         if isinstance(reply, str):
             return reply
         assert reply.confusion is not None
@@ -284,14 +273,3 @@ def _adapted(kernel: Arrays, protection: ArmConfig, vault_dir: Path) -> Arrays:
     key = shared_subkey(vault_dir, protection)
     adapted = adapted_embedding(public, protection.cipher, protection.block_scope, key)
     return {name: value.numpy() for name, value in adapted.items()}
-
-
-def _answer(node: _Node, request: Request) -> Reply | str:
-    """The reply, or the reason that the node gives for none."""
-    (node_id,) = node.get_node_ids()
-    kind = MessageType.TRAIN if request.task == "train" else MessageType.EVALUATE
-    (answer,) = node.send_and_receive([Message(pack_request(request), node_id, kind)])
-    if answer.has_error():
-        return str(answer.error.reason)
-    allowed = request.arrays.keys() - withheld(request.embedding)
-    return unpack_reply(answer.content, allowed if request.task == "train" else ())

@@ -13,11 +13,13 @@ from fl_ppseg.cells.grid import Cell
 from fl_ppseg.cells.page import index_page
 from fl_ppseg.cells.table import cells_json, cells_sheet, cells_table
 from fl_ppseg.classes import load_class_table
-from fl_ppseg.config import Config, arms_of, parse_json, read_text
+from fl_ppseg.config.documents import parse_json, read_text
+from fl_ppseg.config.loading import arms_of
+from fl_ppseg.config.sections import Config
 from fl_ppseg.errors import InputError, RunError
 from fl_ppseg.files import write_atomically
 from fl_ppseg.initial_weights import check_arm
-from fl_ppseg.progress import say
+from fl_ppseg.progress.lines import say
 from fl_ppseg.public_weights import check_start
 from fl_ppseg.run_folder import RunFolder, is_finished
 from fl_ppseg.setr.model import build_architecture

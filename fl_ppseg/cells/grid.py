@@ -10,7 +10,10 @@ from typing import Any
 
 import yaml
 
-from fl_ppseg.config import Config, assign, check_name, config_of, sealed
+from fl_ppseg.config.loading import assign, config_of
+from fl_ppseg.config.names import check_name
+from fl_ppseg.config.sealing import sealed
+from fl_ppseg.config.sections import Config
 from fl_ppseg.errors import InputError
 
 MAX_NAME = 127

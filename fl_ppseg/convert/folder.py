@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from fl_ppseg.classes import IGNORE_INDEX, ClassTable, built_in_tables, load_class_table
-from fl_ppseg.config import read_text
+from fl_ppseg.config.documents import read_text
 from fl_ppseg.convert.listing import MASKS, PHOTOGRAPHS, paired, pictures
 from fl_ppseg.convert.masks import Coding, Colour, table_colours
 from fl_ppseg.convert.plan import Item, Plan, chosen, divide

@@ -10,7 +10,9 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from fl_ppseg.city_names import DEPLOYED, deployed_city
-from fl_ppseg.config import Section, parse_json, read_text, validate
+from fl_ppseg.config.documents import parse_json, read_text
+from fl_ppseg.config.loading import validate
+from fl_ppseg.config.section import Section
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 

@@ -8,7 +8,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fl_ppseg.config import read_bytes
+from fl_ppseg.config.documents import read_bytes
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 

@@ -5,8 +5,9 @@ from typing import TypeVar
 
 import yaml
 
-from fl_ppseg.config import Section, validate
 from fl_ppseg.config.documents import parse_yaml
+from fl_ppseg.config.loading import validate
+from fl_ppseg.config.section import Section
 from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically

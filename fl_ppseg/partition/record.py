@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fl_ppseg.config import parse_json, validate
+from fl_ppseg.config.documents import parse_json
+from fl_ppseg.config.loading import validate
 from fl_ppseg.errors import InputError
 
 SceneRef = tuple[str, str]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fl_ppseg.config import parse_json
+from fl_ppseg.config.documents import parse_json
 from fl_ppseg.errors import InputError
 from fl_ppseg.progress.observer import Phase, RunObserver, SilentObserver
 from fl_ppseg.progress.state import ScoresLike

@@ -1,16 +1,13 @@
-"""Progress of the counted steps before a run: scenes drawn, views encrypted, weights fetched."""
+"""Progress of the counted steps before a run: scenes drawn, views encrypted, weights fetched.
 
-from typing import Self, TextIO
+`rich` is loaded when there is something to show, and not for the help of a command.
+"""
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from typing import TYPE_CHECKING, Self, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
 
 PLAIN_LINES = 4  # lines a step where there is no terminal
 
@@ -18,7 +15,15 @@ PLAIN_LINES = 4  # lines a step where there is no terminal
 class StepProgress:
     """A bar a step on a terminal, a few plain lines elsewhere, nothing if `quiet`."""
 
-    def __init__(self, console: Console, quiet: bool = False) -> None:
+    def __init__(self, console: "Console", quiet: bool = False) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
         self._console = console
         self._quiet = quiet
         self._bars = Progress(
@@ -63,4 +68,6 @@ class StepProgress:
 
 def steps(stream: TextIO, quiet: bool = False) -> StepProgress:
     """`with steps(sys.stderr) as s: s.update("scenes", 3, 100)`."""
+    from rich.console import Console
+
     return StepProgress(Console(file=stream), quiet)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fl_ppseg.config import builtin_arms
+from fl_ppseg.config.loading import builtin_arms
 
 _TRAINING = {
     "centralised": "Training images in one place",

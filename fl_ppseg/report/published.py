@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from fl_ppseg.config import read_yaml, validate
+from fl_ppseg.config.documents import read_yaml
+from fl_ppseg.config.loading import validate
 
 _FILE = Path(__file__).with_name("published.yaml")
 

@@ -4,15 +4,3 @@ A scene is planned in metres (`plan`), made of flat patches (`mesh` and a module
 through a pinhole camera (`camera`), painted far to near (`canvas`) and finished with texture, haze
 and sensor noise (`finish`). Only numpy and Pillow are imported: worker processes start at once.
 """
-
-from fl_ppseg.scenes.cities import TRAIN_CITIES, VAL_CITIES, CityStyle, city_style, split_sizes
-from fl_ppseg.scenes.render import render_scene
-
-__all__ = [
-    "TRAIN_CITIES",
-    "VAL_CITIES",
-    "CityStyle",
-    "city_style",
-    "render_scene",
-    "split_sizes",
-]

@@ -17,7 +17,7 @@ from fl_ppseg.setr.decoders import Levels, LinearHead, MLAHead, MLANeck, UpHead
 from fl_ppseg.setr.sizes import tensor_shapes
 
 if TYPE_CHECKING:
-    from fl_ppseg.config import ModelConfig
+    from fl_ppseg.config.sections import ModelConfig
 
 
 class UpSizes(NamedTuple):

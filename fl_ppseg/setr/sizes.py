@@ -14,7 +14,7 @@ import torch
 from fl_ppseg.errors import InputError
 
 if TYPE_CHECKING:
-    from fl_ppseg.config import ModelConfig
+    from fl_ppseg.config.sections import ModelConfig
 
 MAX_PARAMETERS: Final = 1_000_000_000
 """Three times SETR with a ViT-L; 4 GB of weights, of which training holds about six copies."""

@@ -1,27 +1,23 @@
-"""`python -m strategies.coordinator VERB`: the options of each verb, and what it prints."""
+"""`python -m strategies.coordinator VERB`: the options of each verb, and what it prints.
+
+What loads Flower stands in the verbs that ask the SuperLink: help and options come at once.
+"""
 
 import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from fl_ppseg.command_line import Parser
-from fl_ppseg.config import load_config, validate
+from fl_ppseg.config.loading import load_config, validate
 from fl_ppseg.deployment.certificates import Pair, expiry
 from fl_ppseg.deployment.cities import load_cities
 from fl_ppseg.deployment.identity import fingerprint
 from fl_ppseg.deployment.templates import CHECKOUT, KINDS, write_templates
 from fl_ppseg.errors import InputError, RunError
-from fl_ppseg.progress import say
 from fl_ppseg.run_folder import RunFolder, is_finished
 from fl_ppseg.verbs import Verb, dispatch
-from strategies.coordinator.enrolment import bring_in_line, enrol, revoke
 from strategies.coordinator.home import Home, Settings
-from strategies.coordinator.serving import serve
-from strategies.coordinator.submission import carry_out, check_app
-from strategies.coordinator.superlink import NoAnswerError, SuperLink, read_bundle
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -117,6 +113,8 @@ def _enrol(parser: Parser, argv: Sequence[str]) -> int:
     home = Home(options.home)
     if home.settings.insecure:
         raise InputError(f"{home.folder}: insecure, so nobody is enrolled")
+    from strategies.coordinator.enrolment import enrol  # loads Flower
+
     print(f"{options.city} {enrol(home, options.city, options.key, replace=options.replace)}")
     if not _tell_the_link(home):
         _say("admitted at the next start")
@@ -130,6 +128,8 @@ def _revoke(parser: Parser, argv: Sequence[str]) -> int:
     home = Home(options.home)
     if home.settings.insecure:
         raise InputError(f"{home.folder}: insecure, so nobody is enrolled")
+    from strategies.coordinator.enrolment import revoke  # loads Flower
+
     print(f"{options.city} {revoke(home, options.city)} revoked")
     if _tell_the_link(home):
         _say("its next request is refused; a run that needs it waits, or goes on with a quorum")
@@ -140,6 +140,9 @@ def _revoke(parser: Parser, argv: Sequence[str]) -> int:
 
 def _tell_the_link(home: Home) -> bool:
     """Bring a SuperLink that runs in line with who is enrolled; False: none answers."""
+    from strategies.coordinator.enrolment import bring_in_line
+    from strategies.coordinator.superlink import NoAnswerError, SuperLink
+
     try:
         with SuperLink(home) as link:
             bring_in_line(home, link)
@@ -151,6 +154,8 @@ def _tell_the_link(home: Home) -> bool:
 def _start(parser: Parser, argv: Sequence[str]) -> int:
     _home(parser)
     options = parser.parse_args(argv)
+    from strategies.coordinator.serving import serve  # loads Flower
+
     try:
         serve(Home(options.home), _say)
     except KeyboardInterrupt:
@@ -169,12 +174,17 @@ def _run(parser: Parser, argv: Sequence[str]) -> int:
     load_cities(run.path)  # a folder without is no run of several machines
     config = load_config(run.config)
     if not is_finished(config, run):
+        from strategies.coordinator.submission import carry_out  # loads Flower
+
         try:
             carry_out(home, run, options.app, quiet=options.quiet, say=_say)
         except KeyboardInterrupt:
             raise RunError(
                 "stopped; finished rounds are kept, and the same command goes on after them"
             ) from None
+    from rich.console import Console
+
+    from fl_ppseg.progress.lines import say
     from strategies.coordinator.conclusion import conclude  # loads the plotting
 
     table, report = conclude(config, run)
@@ -187,6 +197,8 @@ def _run(parser: Parser, argv: Sequence[str]) -> int:
 def _stop(parser: Parser, argv: Sequence[str]) -> int:
     _home(parser)
     options = parser.parse_args(argv)
+    from strategies.coordinator.superlink import SuperLink  # loads Flower
+
     with SuperLink(Home(options.home)) as link:
         active = [state for state in link.runs() if not state.is_finished]
         for state in active:
@@ -205,6 +217,8 @@ def _status(parser: Parser, argv: Sequence[str]) -> int:
         print(f"certificate valid until {expiry(home.server.certificate):%Y-%m-%d}")
     for city, path in home.revoked():
         print(f"{city}: revoked ({fingerprint(path)})")
+    from strategies.coordinator.superlink import SuperLink  # loads Flower
+
     with SuperLink(home) as link:
         online = {node.city for node in link.nodes() if node.is_online}
         for city in home.enrolled():
@@ -220,6 +234,9 @@ def _bundle(parser: Parser, argv: Sequence[str]) -> int:
         "--app", type=Path, default=CHECKOUT, metavar="DIR", help="checkout of fl_ppseg (this)"
     )
     options = parser.parse_args(argv)
+    from strategies.coordinator.submission import check_app  # loads Flower
+    from strategies.coordinator.superlink import read_bundle
+
     print(hashlib.sha256(read_bundle(check_app(options.app))).hexdigest())
     return 0
 

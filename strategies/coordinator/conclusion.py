@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 from fl_ppseg.classes import load_class_table
-from fl_ppseg.config import Config, described
+from fl_ppseg.config.loading import described
+from fl_ppseg.config.sections import Config
 from fl_ppseg.files import write_atomically
 from fl_ppseg.report.html import write_report
 from fl_ppseg.report.tables import RunTables, comparison_table

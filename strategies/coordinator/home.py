@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fl_ppseg.config import Section
+from fl_ppseg.config.section import Section
 from fl_ppseg.deployment.certificates import LOOPBACK, Pair, issue, make_authority, rehearse
 from fl_ppseg.deployment.settings import load_settings, save_settings
 from fl_ppseg.files import private_folder, write_atomically

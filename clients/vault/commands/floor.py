@@ -6,7 +6,6 @@ from clients.vault.commands.options import add_owner
 from clients.vault.floor import FLOOR, make_floor, read_floor
 from clients.vault.keyring import owners_vault
 from fl_ppseg.command_line import Parser
-from fl_ppseg.verbs import Verb
 
 
 def _floor(parser: Parser, argv: Sequence[str]) -> int:
@@ -22,4 +21,4 @@ def _floor(parser: Parser, argv: Sequence[str]) -> int:
     return 0
 
 
-VERBS = {"floor": Verb("show below what no config goes; make it where it is missing", _floor)}
+VERBS = {"floor": _floor}

@@ -15,7 +15,6 @@ from clients.vault.retirement import Doomed, damages, destroy, doomed
 from clients.vault.rotation import is_rotating, rotate
 from fl_ppseg.command_line import Parser
 from fl_ppseg.errors import InputError
-from fl_ppseg.verbs import Verb
 
 
 def _new(parser: Parser, argv: Sequence[str]) -> int:
@@ -156,12 +155,4 @@ def _passphrase(path: Path | None, *, seals: bool) -> Passphrase:
     return passphrase
 
 
-VERBS = {
-    "new": Verb("make a master key; one that is there stays", _new),
-    "backup": Verb("seal all keys and salts in one file", _backup),
-    "restore": Verb("bring a vault back from its backup", _restore),
-    "rotate": Verb(
-        "make a new master key; the old one goes on decrypting what it encrypted", _rotate
-    ),
-    "retire": Verb("destroy retired keys, or all, for ever", _retire),
-}
+VERBS = {"new": _new, "backup": _backup, "restore": _restore, "rotate": _rotate, "retire": _retire}

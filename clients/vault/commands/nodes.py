@@ -11,7 +11,6 @@ from clients.vault.plain_tree import unfinished, warning
 from clients.vault.rotation import generations
 from fl_ppseg.command_line import Parser
 from fl_ppseg.errors import InputError, RunError
-from fl_ppseg.verbs import Verb
 
 
 def _verify(parser: Parser, argv: Sequence[str]) -> int:
@@ -87,12 +86,4 @@ def _withdraw(parser: Parser, argv: Sequence[str]) -> int:
     return 0
 
 
-VERBS = {
-    "verify": Verb(
-        "compare a node folder with its hashes, its policy and, given the vault, its keys", _verify
-    ),
-    "show": Verb("say what keys and shards there are, no secret", _show),
-    "withdraw": Verb(
-        "take a city out: its node refuses everything, what was handed over is removed", _withdraw
-    ),
-}
+VERBS = {"verify": _verify, "show": _show, "withdraw": _withdraw}

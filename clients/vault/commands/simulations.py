@@ -13,7 +13,6 @@ from fl_ppseg.command_line import Parser
 from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import vaults_folder
-from fl_ppseg.verbs import Verb
 
 
 def _list(parser: Parser, argv: Sequence[str]) -> int:
@@ -155,7 +154,4 @@ def _days(text: str) -> float:
     return days
 
 
-VERBS = {
-    "list": Verb("list what simulations on this machine keep: runs, age, size", _list),
-    "clear": Verb("remove what past simulations keep; vaults of owners stay", _clear),
-}
+VERBS = {"list": _list, "clear": _clear}

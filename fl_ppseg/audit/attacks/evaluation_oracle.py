@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.audit.attacks.label_map_reading import (
     Counts,
     Floats,
@@ -25,7 +26,6 @@ from fl_ppseg.audit.attacks.label_map_reading import (
     usual,
 )
 from fl_ppseg.audit.attacks.label_oracle import Oracle, Question
-from fl_ppseg.messages import Arrays
 
 Limit = Callable[[Arrays], Arrays]
 """Weights -> the nearest ones that the node still answers to."""

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from fl_ppseg.messages import Arrays
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.setr.model import SETR
 
 Channels = npt.NDArray[np.int64]

@@ -34,11 +34,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fl_ppseg.arrays import Arrays
 from fl_ppseg.audit.attacks.gradients import ADAM_EPSILON
 from fl_ppseg.audit.attacks.imprinting import is_plain, silence
 from fl_ppseg.audit.attacks.inputs import Floats, Images, embedded, load
 from fl_ppseg.audit.exchange import Exchange
-from fl_ppseg.messages import Arrays
 from fl_ppseg.pixels import to_input
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import POSITION_TENSOR

@@ -1,0 +1,36 @@
+"""The node that a coordinator's attack asks: the ClientApp behind a grid of one node."""
+
+from pathlib import Path
+
+from flwr.app import Context, Message, MessageType, RecordDict
+
+from clients.client_app import app
+from fl_ppseg.engines.in_process import InProcessGrid
+from fl_ppseg.message_content import Reply, Request
+from fl_ppseg.messages import pack_request, unpack_reply
+from fl_ppseg.setr.names import withheld
+
+
+class Node(InProcessGrid):
+    """A grid of one node that is started with a policy, as a SuperNode is."""
+
+    def __init__(self, policy: Path) -> None:
+        self._node_config: dict[str, bool | float | int | str] = {
+            "policy": str(policy),
+            "state": str(policy.with_name("state")),
+        }
+        super().__init__(app, 1)
+
+    def answer(self, request: Request) -> Reply | str:
+        """The reply, or the reason that the node gives for none."""
+        (node_id,) = self.get_node_ids()
+        kind = MessageType.TRAIN if request.task == "train" else MessageType.EVALUATE
+        (answer,) = self.send_and_receive([Message(pack_request(request), node_id, kind)])
+        if answer.has_error():
+            return str(answer.error.reason)
+        allowed = request.arrays.keys() - withheld(request.embedding)
+        return unpack_reply(answer.content, allowed if request.task == "train" else ())
+
+    def _context(self, partition_id: int, num_nodes: int) -> Context:
+        usual = super()._context(partition_id, num_nodes)
+        return Context(usual.run_id, usual.node_id, self._node_config, RecordDict(), {})

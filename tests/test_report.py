@@ -396,6 +396,26 @@ def test_what_is_scored_without_an_image_is_told_in_place_of_the_commonest_class
         assert "Always answering the commonest class would score 3.0 mIoU." in told_of(prior)
 
 
+def test_the_share_of_plain_above_no_image_is_paired_by_seed_and_round():
+    """Plain 80 and 60, the arm 60 and 60, of 40 without an image."""
+
+    def confusion(miou):  # of two classes, IoU of both (100 - e) / (100 + e)
+        errors = 100 * (100 - miou) / (100 + miou)
+        return [[100 - errors, errors], [errors, 100 - errors]]
+
+    scores = {("plain", 0): 80, ("plain", 1): 60, ("per-image", 0): 60, ("per-image", 1): 60}
+    results = [
+        {"arm": a, "seed": s, "round": 1, "city": "lindau", "role": "val", "num_examples": 4,
+         "confusion": confusion(miou)}
+        for (a, s), miou in scores.items()
+    ]  # fmt: skip
+    found = collect(results, 40.0).above_no_image
+    assert list(found) == ["per-image"]
+    assert np.allclose(found["per-image"][1], [0.5, 1.0])
+    assert collect(results).above_no_image == {}
+    assert collect(results, 59.0).above_no_image == {}, "plain has a point more in one seed"
+
+
 def test_curves_begin_at_the_start():
     zero = [x | {"round": 0} for x in lines(["plain"]) if x["role"] == "val"]
     assert sorted(collect([*zero, *lines(["plain"])]).val_miou["plain"]) == [0, 1, 2]

@@ -24,9 +24,10 @@ CELL = 0.3  # inch
 
 
 def plot_curves(series: Series, styles: Mapping[str, ArmStyle], directory: Path) -> list[Path]:
-    """Writes mIoU on the val cities and training loss over the rounds; empty ones are left out."""
+    """Writes scores on val cities and training loss over the rounds; empty ones are left out."""
     plots = (
         ("miou_curves.svg", "mIoU on unseen val cities, %", series.val_miou),
+        ("above_curves.svg", "of plain's mIoU above no image", series.above_no_image),
         ("loss_curves.svg", "training loss, mean over clients", series.train_loss),
     )
     return [

@@ -98,7 +98,7 @@ def write_report(
     val_cities = sorted({str(line["city"]) for line in lines if line["role"] == "val"})
     styles = arm_styles(list(summary["arms"]))
     figures = run_dir / "figures"
-    series = collect(lines)
+    series = collect(lines, number((summary.get("no_image") or {}).get("mIoU")))
     audit = audit_of(run_dir)
     audited = audit if isinstance(audit, Audited) else None
     told = findings(summary, config, series.floor(), audited)

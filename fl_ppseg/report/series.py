@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_ppseg.report.rows import number
+from fl_ppseg.intervals import paired_above
+from fl_ppseg.report.rows import PLAIN, number
 from fl_ppseg.scores import counts_by_model, round_scores
 
 Curve = dict[int, tuple[float, ...]]
 """round -> one value a seed."""
+
+
+LEAST_ABOVE = 2.0
+"""Points of mIoU; shares of less are noise."""
 
 
 @dataclass
@@ -24,11 +29,15 @@ class Series:
         val_miou: arm -> round -> mIoU in percent (`fl_ppseg.scores.round_scores`), a value a seed;
             rounds that were not scored are left out.
         train_loss: arm -> round -> mean over clients weighted by num_examples, a value a seed.
+        above_no_image: arm other than plain -> round -> how much of what plain has above the answer
+            without an image it has above it, a value a seed; rounds in which plain is less than
+            `LEAST_ABOVE` above it in a seed are left out.
         val_pixels: (C,) int64 labelled pixels of each class, None without an evaluation.
     """
 
     val_miou: dict[str, Curve] = field(default_factory=dict)
     train_loss: dict[str, Curve] = field(default_factory=dict)
+    above_no_image: dict[str, Curve] = field(default_factory=dict)
     val_pixels: NDArray[np.int64] | None = None
 
     def floor(self) -> float | None:
@@ -39,8 +48,13 @@ class Series:
         return float(100 * common / np.count_nonzero(self.val_pixels))
 
 
-def collect(results: Iterable[Mapping[str, Any]]) -> Series:
-    """Reads the lines once; a round's score is that of the summary and of the live view."""
+def collect(results: Iterable[Mapping[str, Any]], no_image: float | None = None) -> Series:
+    """Reads the lines once; a round's score is that of the summary and of the live view.
+
+    Args:
+        results: Lines of results.jsonl.
+        no_image: mIoU in percent of the answer without an image; None where nobody knows it.
+    """
     val: dict[tuple[str, int, int], list[Mapping[str, Any]]] = defaultdict(list)
     losses: dict[tuple[str, int, int], list[tuple[float, float]]] = defaultdict(list)
     for line in results:
@@ -54,8 +68,30 @@ def collect(results: Iterable[Mapping[str, Any]]) -> Series:
     return Series(
         val_miou=_by_arm(scored),
         train_loss=_by_arm({key: _weighted(pairs) for key, pairs in losses.items()}),
+        above_no_image=_by_arm(_above(scored, no_image)),
         val_pixels=next(map(_pixels, val.values()), None),
     )
+
+
+def _above(
+    scored: Mapping[tuple[str, int, int], float], no_image: float | None
+) -> dict[tuple[str, int, int], float]:
+    """`paired_above` of each arm and round; keys are (arm, round, seed)."""
+    by_round: dict[tuple[str, int], dict[int, float]] = defaultdict(dict)
+    for (arm, number_of_round, seed), value in scored.items():
+        by_round[arm, number_of_round][seed] = value
+    found = {}
+    for (arm, number_of_round), own in by_round.items():
+        base = by_round.get((PLAIN, number_of_round), {})
+        if (
+            arm == PLAIN
+            or no_image is None
+            or min(base.values(), default=0) < no_image + LEAST_ABOVE
+        ):
+            continue
+        for seed, share in paired_above(own, base, no_image).items():
+            found[arm, number_of_round, seed] = share
+    return found
 
 
 def _pixels(lines: Iterable[Mapping[str, Any]]) -> NDArray[np.int64]:

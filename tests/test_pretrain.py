@@ -32,6 +32,16 @@ def test_the_same_options_give_the_same_bytes(tmp_path: Path) -> None:
     assert first != other
 
 
+def test_weights_for_ciphertexts_repeat_too_though_keys_change(tmp_path: Path) -> None:
+    files = [tmp_path / f"{k}.safetensors" for k in range(4)]
+    shuffled = ["--cipher", "shuffle"]
+    for file, seed, cipher in zip(files, "1121", (shuffled, shuffled, shuffled, []), strict=True):
+        assert main([*TINY, *cipher, "--seed", seed, "--out", str(file)]) == 0
+    first, again, other, plain = (file.read_bytes() for file in files)
+    assert first == again
+    assert len({first, other, plain}) == 3
+
+
 def test_training_changes_the_weights(tmp_path: Path) -> None:
     out = tmp_path / "w.safetensors"
     main([*TINY, "--seed", "1", "--out", str(out)])
@@ -77,15 +87,20 @@ def test_every_form_has_weights_of_its_own_and_all_are_small() -> None:
     assert sum(file.stat().st_size for file in files) < 16 * 10**6
 
 
-def test_an_invariant_embedding_starts_as_the_fit_to_the_plain_one(tmp_path: Path) -> None:
-    start, out = tmp_path / "start.safetensors", tmp_path / "values.safetensors"
+@pytest.mark.parametrize(
+    ("option", "value", "channels"), [("--invariant", "values", 6), ("--cipher", "shuffle", 3)]
+)
+def test_an_embedding_of_ciphertexts_starts_as_the_fit_to_the_plain_one(
+    option: str, value: str, channels: int, tmp_path: Path
+) -> None:
+    start, out = tmp_path / "start.safetensors", tmp_path / "fitted.safetensors"
     main([*TINY, "--out", str(start)])
     slow = ["--set", "training.gradient_clip=1e-9", "--set", "training.optimizer=sgd"]
-    main([*TINY, *slow, "--start", str(start), "--invariant", "values", "--out", str(out)])
+    main([*TINY, *slow, "--start", str(start), option, value, "--out", str(out)])
     plain, fitted = (safetensors.torch.load_file(file) for file in (start, out))
     changed = {name for name in plain if not torch.equal(plain[name], fitted[name])}
     assert changed == set(EMBEDDING_TENSORS)
-    assert fitted[EMBEDDING_TENSORS[0]].shape == (32, 6, 8, 8)
+    assert fitted[EMBEDDING_TENSORS[0]].shape == (32, channels, 8, 8)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +109,8 @@ def test_an_invariant_embedding_starts_as_the_fit_to_the_plain_one(tmp_path: Pat
         (["--out", "weights.pt"], ".safetensors"),
         (["--out", "w.safetensors", "--num-scenes", "0"], "num_train"),
         (["--out", "w.safetensors", "--size", "big"], "HEIGHTxWIDTH"),
+        (["--out", "w.safetensors", "--cipher", "rot13"], "unknown cipher 'rot13'"),
+        (["--out", "w.safetensors", "--cipher", "shuffle", "--invariant", "values"], "--invariant"),
         ([], "--out"),
     ],
 )

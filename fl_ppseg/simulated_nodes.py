@@ -23,7 +23,6 @@ from clients.policy import (
 from clients.private_state import set_aside_after, trained_folder
 from clients.start_weights import START, write_start
 from clients.vault import Prepared, agreed, terms_of
-from fl_ppseg.arm_models import model_settings
 from fl_ppseg.config import ArmConfig, Config, arms_of
 from fl_ppseg.dataset import Scene
 from fl_ppseg.files import private_folder
@@ -98,12 +97,11 @@ def ready_starts(config: Config, models: Models, folder: RunFolder, vault_dir: P
         private_folder(closed)
     earlier = _earlier_starts(folder, place)
     starts: dict[str, dict[int, Path]] = {}
-    for name, arm in arms_of(config).items():
-        form = model_settings(config.model, name, arm).invariant
+    for name in arms_of(config):
         starts[name] = {
             seed: earlier[name, seed]
             if (name, seed) in earlier and folder.latest(name, seed) is not None
-            else write_start(place / START, _arrays(models[seed, form]))
+            else write_start(place / START, _arrays(models[seed, name]))
             for seed in config.seeds
         }
     return starts

@@ -10,7 +10,7 @@ from clients.start_weights import START, WEIGHTS, packed_start, start_digest
 from clients.vault.assignment import file_mode, folder_mode
 from clients.vault.handed_over import note_start
 from clients.vault.node_directory import LEFT, NodeDirectory
-from fl_ppseg.arm_models import model_settings
+from fl_ppseg.arm_models import embedding_reads, model_settings
 from fl_ppseg.checkpoints import find_checkpoint
 from fl_ppseg.config import ArmConfig, Config
 from fl_ppseg.files import sha256
@@ -27,7 +27,8 @@ def start_of(config: Config, name: str, arm: ArmConfig, num_classes: int, seed: 
         InputError: As `initial_model` and `model_settings`.
     """
     section = model_settings(config.model, name, arm)
-    model = initial_model(config.model_copy(update={"model": section}), num_classes, seed)
+    own = config.model_copy(update={"model": section})
+    model = initial_model(own, num_classes, seed, embedding_reads(section, arm))
     return {name: value.numpy() for name, value in model.state_dict().items()}
 
 

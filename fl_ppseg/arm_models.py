@@ -1,10 +1,15 @@
 """What an arm makes of a config's model: its patch embedding reads what its cipher leaves."""
 
+from typing import Final
+
 from fl_ppseg.ciphers.invariance import invariant_form
 from fl_ppseg.ciphers.registry import CIPHERS
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.errors import InputError
+
+SHUFFLED: Final = "shuffled"
+"""Ciphertexts of `shuffle`, each under a key that the embedding was not made for."""
 
 
 def model_settings(model: ModelConfig, name: str, arm: ArmConfig) -> ModelConfig:
@@ -29,3 +34,21 @@ def model_settings(model: ModelConfig, name: str, arm: ArmConfig) -> ModelConfig
             f"{others}, and products of them"
         )
     return model.model_copy(update={"invariant": form})
+
+
+def embedding_reads(model: ModelConfig, arm: ArmConfig) -> str | None:
+    """What the patch embedding of an arm reads, which says what weights it is to start from.
+
+    Args:
+        model: Of `model_settings`.
+        arm: The arm.
+
+    Returns:
+        A canonical form; `SHUFFLED`, where a linear embedding serves ciphertexts under keys that
+        nobody shares; None for images: as they are, under a key that the embedding is adapted to,
+        or under one that all share, where papers start from weights for plain images too.
+    """
+    is_linear = arm.embedding in ("uploaded", "frozen")
+    if is_linear and arm.key_mode in ("per-client", "per-image") and arm.cipher == "shuffle":
+        return SHUFFLED
+    return model.invariant

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clients.vault.keyring import shared_subkey
 from fl_ppseg.adaptation import adapted_embedding, linear_form
-from fl_ppseg.arm_models import model_settings
+from fl_ppseg.arm_models import embedding_reads, model_settings
 from fl_ppseg.arrays import Arrays
 from fl_ppseg.checkpoint_file import settings_hash
 from fl_ppseg.cipher_versions import versions_of
@@ -24,12 +24,12 @@ from fl_ppseg.public_weights import initial_model
 from fl_ppseg.run_folder import Checkpoint, RunFolder
 from fl_ppseg.setr.model import SETR
 
-Models = dict[tuple[int, str | None], SETR]
-"""By seed and canonical form of the embedding; the arms of one form start alike."""
+Models = dict[tuple[int, str], SETR]
+"""By seed and arm; arms whose embeddings read the same start alike, from the same object."""
 
 
 def initial_models(config: Config, num_classes: int) -> Models:
-    """A model of round 0 for every seed and every form that an arm's embedding reads.
+    """The models of round 0 of every seed and arm.
 
     Raises:
         InputError: As `initial_model` and `model_settings`, or an arm's embedding is to be adapted
@@ -37,11 +37,14 @@ def initial_models(config: Config, num_classes: int) -> Models:
     """
     arms = arms_of(config)
     settings = {name: model_settings(config.model, name, arm) for name, arm in arms.items()}
+    built: dict[tuple[int, str | None], SETR] = {}
     models: Models = {}
-    for seed, of_arm in product(config.seeds, settings.values()):
-        if (seed, of_arm.invariant) not in models:
-            own = config.model_copy(update={"model": of_arm})
-            models[seed, of_arm.invariant] = initial_model(own, num_classes, seed)
+    for seed, (name, arm) in product(config.seeds, arms.items()):
+        reads = embedding_reads(settings[name], arm)
+        if (seed, reads) not in built:
+            own = config.model_copy(update={"model": settings[name]})
+            built[seed, reads] = initial_model(own, num_classes, seed, reads)
+        models[seed, name] = built[seed, reads]
     block_size = next(iter(models.values())).patch_size
     for name, arm in arms.items():  # refused here, not after all images are encrypted
         check_arm(config.model, name, arm, block_size)
@@ -84,7 +87,7 @@ def save_initial(
         if folder.latest(name, seed) is not None:
             continue
         settings = model_settings(config.model, name, arm)
-        model = models[seed, settings.invariant]
+        model = models[seed, name]
         weights = model.state_dict()
         if arm.embedding == "adapted":  # published as it is: the method trusts who has the weights
             assert vault_dir is not None

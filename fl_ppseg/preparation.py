@@ -234,7 +234,7 @@ def _assignments(
     jobs = {}
     for seed in config.seeds:  # outside: jobs of one city wait for each other
         newest = [folder.latest(name, seed) for name in private]
-        public = _public(newest, models[seed, None]) if private else {}
+        public = _public(newest, models[seed, private[0]]) if private else {}
         for node in nodes:
             jobs[node.city, seed] = Assignment(
                 vault=vault_dir / folder_city(node.city),

@@ -1,17 +1,21 @@
 """`python -m fl_ppseg.pretrain`: the model creator's step.
 
-Starting weights from plain, public, procedural scenes of cities that no client holds. The same
-options give the same file on the same machine. The weights of the package came in two steps:
+Starting weights from public, procedural scenes of cities that no client holds. The same options
+give the same file on the same machine. The weights of the package came in two steps:
 
     python -m fl_ppseg.pretrain --out start.safetensors
     python -m fl_ppseg.pretrain --start start.safetensors --out setr_procedural.safetensors
     python -m fl_ppseg.pretrain --start start.safetensors --invariant values \\
         --out setr_procedural_values.safetensors     and so for every other form
+    python -m fl_ppseg.pretrain --start start.safetensors --cipher shuffle \\
+        --out setr_procedural_shuffled.safetensors
 
 An invariant embedding reads what survives encryption, which is the same of plain images: it is
 trained on the same plain scenes, beginning as the least-squares fit to the plain embedding of the
-start, and meets no other kind of input when it later reads ciphertexts. Plain and invariant weights
-have seen the same number of images, so that they can be compared.
+start, and meets no other kind of input when it later reads ciphertexts. A linear embedding of
+ciphertexts begins likewise, and is trained on ciphertexts, whose keys change with every view that
+is read: it has to serve keys that it never met. All weights have seen the same number of images,
+so that they can be compared.
 """
 
 import argparse
@@ -31,6 +35,8 @@ from fl_ppseg.places import check_file
 from fl_ppseg.progress.steps import StepProgress, steps
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fl_ppseg.setr.model import SETR
     from fl_ppseg.shard import Shard
 
@@ -55,7 +61,7 @@ FITTED_IMAGES = 1200
 SECOND_EPOCHS = 20
 """Passes over the scenes in the second step, from the weights of the first."""
 
-_ITS_OWN = "pretrain trains on plain procedural scenes of Cityscapes' classes, on the CPU"
+_ITS_OWN = "pretrain trains on procedural scenes of Cityscapes' classes, on the CPU"
 UNREAD = {
     **{name: f"{_ITS_OWN}; leave it out" for name in ("data.root", "data.classes", "device")},
     **{
@@ -98,20 +104,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     config = load_config(options.config, [*options.set, "model.weights=null"], overrides, settings)
     refuse_unread(options.set, unread_settings(config))
+    if options.cipher is not None:
+        from fl_ppseg.ciphers.registry import get_cipher
+
+        get_cipher(options.cipher)
+        if config.model.invariant is not None:
+            raise InputError("--cipher trains a linear embedding; leave it or --invariant out")
     if options.start is not None:
         from fl_ppseg.public_weights import check_start
 
         check_start(options.start)
-    pretrain(config, options.out, options.workers, options.quiet)
+    pretrain(config, options.cipher, options.out, options.workers, options.quiet)
     return 0
 
 
-def pretrain(config: Config, out: Path, workers: int, quiet: bool) -> None:
+def pretrain(config: Config, cipher: str | None, out: Path, workers: int, quiet: bool) -> None:
     """Make starting weights.
 
     Args:
         config: `data` says how many scenes at which size, `model` what is trained, `training` how;
             `data.scene_seed` is the seed of everything.
+        cipher: What the scenes are encrypted with, under public keys that follow from the seed;
+            None: they are read as they are.
         out: The .safetensors file to write, fp16.
         workers: Processes that draw the scenes; the weights do not depend on it.
         quiet: Show no progress and no score.
@@ -120,6 +134,7 @@ def pretrain(config: Config, out: Path, workers: int, quiet: bool) -> None:
 
     from fl_ppseg.classes import load_class_table
     from fl_ppseg.evaluation import evaluate, score
+    from fl_ppseg.public_ciphertexts import EncryptedScenes
     from fl_ppseg.public_weights import load_start
     from fl_ppseg.setr.model import build_setr
     from fl_ppseg.setr.weights import load_weights, save_weights
@@ -130,11 +145,14 @@ def pretrain(config: Config, out: Path, workers: int, quiet: bool) -> None:
     seed = config.data.scene_seed
     classes = load_class_table("cityscapes")
     with tempfile.TemporaryDirectory() as scratch, steps(sys.stderr, quiet) as progress:
-        shard = open_shard([_public_shard(config, Path(scratch), workers, progress)])
+        plain = open_shard([_public_shard(config, Path(scratch), workers, progress)])
         model = build_setr(config.model, classes.num_classes, config.data.image_size, seed=seed)
+        shard = plain
+        if cipher is not None:
+            shard = EncryptedScenes(plain.parts, cipher, model.patch_size, seed)
         if config.model.weights is not None:
             load_start(model, Path(config.model.weights))
-            _approximate(config, model, shard, classes.num_classes)
+            _approximate(config, model, plain, shard, classes.num_classes)
         update = local_update(
             model,
             model.state_dict(),
@@ -154,27 +172,41 @@ def pretrain(config: Config, out: Path, workers: int, quiet: bool) -> None:
         print(f"{out}: mIoU {score(counts).mIoU:.1f} on public cities not trained on")
 
 
-def _approximate(config: Config, model: "SETR", shard: "Shard", num_classes: int) -> None:
-    """Start an invariant embedding from the plain one that the other layers know."""
-    import torch
+def _approximate(
+    config: Config, model: "SETR", plain: "Shard", given: "Shard", num_classes: int
+) -> None:
+    """Start an embedding of ciphertexts from the plain one that the other layers know.
 
-    from fl_ppseg.pixels import to_input
+    Args:
+        config: As `pretrain` has it.
+        model: With the weights of the start.
+        plain: The scenes.
+        given: The same as the model is given them.
+        num_classes: Of the model.
+    """
     from fl_ppseg.public_weights import load_start
-    from fl_ppseg.setr.canonical import InvariantPatchEmbed
     from fl_ppseg.setr.least_squares import fit_embedding
     from fl_ppseg.setr.model import build_setr
 
-    embedding = model.backbone.patch_embed
-    if not isinstance(embedding, InvariantPatchEmbed):
+    if given is plain and config.model.invariant is None:
         return
     settings = config.model.model_copy(update={"invariant": None})
-    plain = build_setr(settings, num_classes, config.data.image_size, seed=0)
-    load_start(plain, Path(str(config.model.weights)))
-    num_images, size = min(FITTED_IMAGES, len(shard)), config.training.batch_size
+    known = build_setr(settings, num_classes, config.data.image_size, seed=0)
+    load_start(known, Path(str(config.model.weights)))
+    num_images, size = min(FITTED_IMAGES, len(plain)), config.training.batch_size
     batches = (range(start, min(start + size, num_images)) for start in range(0, num_images, size))
-    images = (shard.batch(batch, [i % shard.num_views for i in batch])[0] for batch in batches)
-    inputs = (to_input(torch.from_numpy(each)) for each in images)
-    fit_embedding(embedding, plain.backbone.patch_embed, inputs)
+    pairs = ((_inputs(plain, batch), _inputs(given, batch)) for batch in batches)
+    fit_embedding(model.backbone.patch_embed, known.backbone.patch_embed, pairs)
+
+
+def _inputs(shard: "Shard", images: range) -> "Tensor":
+    """(B, 3, H, W) float in [-1, 1], a view of each image, the next image's next view."""
+    import torch
+
+    from fl_ppseg.pixels import to_input
+
+    views = [number % shard.num_views for number in images]
+    return to_input(torch.from_numpy(shard.batch(images, views)[0]))
 
 
 def _public_shard(config: Config, scratch: Path, workers: int, progress: StepProgress) -> Path:
@@ -215,18 +247,20 @@ def _public_shard(config: Config, scratch: Path, workers: int, progress: StepPro
 
 
 FORMS = get_args(CanonicalForm)
+_CIPHER_HELP = "train a linear embedding on ciphertexts, a new key for each view that is read"
 _EPOCHS_HELP = f"passes over them (default: 30; with --start {SECOND_EPOCHS})"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         "fl_ppseg.pretrain",
-        "Make starting weights from plain, public, procedural scenes of cities that no client "
+        "Make starting weights from public, procedural scenes of cities that no client "
         "holds. The defaults made the weights that ship with the package.",
     )
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="FILE", help="the .safetensors file to write")
     add("--invariant", choices=FORMS, help="train an invariant embedding that reads this form")
+    add("--cipher", metavar="NAME", help=_CIPHER_HELP)
     add("--start", type=Path, metavar="FILE", help="weights to start from (default: none)")
     add("--num-scenes", type=int, metavar="N", help="public scenes to draw (default: 2400)")
     add("--size", type=image_size, metavar="HxW", help="size of the scenes (default: 128x256)")

@@ -13,25 +13,32 @@ from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.setr.weights import check_weights_file, fit_weights, load_weights
 
 WEIGHTS = Path(__file__).parent / "weights"
-"""Made by `python -m fl_ppseg.pretrain` from plain, public, procedural scenes."""
+"""Made by `python -m fl_ppseg.pretrain` from public, procedural scenes."""
 
 
-def shipped_weights(invariant: str | None) -> Path:
+def shipped_weights(reads: str | None) -> Path:
     """The package's own weights.
 
     Args:
-        invariant: Canonical form that the embedding reads; None: images as they are.
+        reads: What the embedding reads, of `arm_models.embedding_reads`; None: images as they are.
 
     Returns:
-        The file for this form, or the one for images where the package has none.
+        The file for this, or the one for images where the package has none.
     """
     plain = WEIGHTS / "setr_procedural.safetensors"
-    own = plain if invariant is None else WEIGHTS / f"setr_procedural_{invariant}.safetensors"
+    own = plain if reads is None else WEIGHTS / f"setr_procedural_{reads}.safetensors"
     return own if own.is_file() else plain
 
 
-def initial_model(config: Config, num_classes: int, seed: int) -> SETR:
+def initial_model(config: Config, num_classes: int, seed: int, reads: str | None = None) -> SETR:
     """The model of round 0, with the weights that the config names.
+
+    Args:
+        config: The experiment; section `model` as an arm wants it.
+        num_classes: Of its class table.
+        seed: Of what no weights are given for.
+        reads: What an arm's embedding reads, of `arm_models.embedding_reads`, where that is not
+            what `model.invariant` says.
 
     Raises:
         InputError: If sizes do not fit, or weights cannot be had.
@@ -39,9 +46,8 @@ def initial_model(config: Config, num_classes: int, seed: int) -> SETR:
     settings = config.model
     model = build_setr(settings, num_classes, config.data.image_size, seed=seed)
     if settings.weights is not None:
-        is_shipped = settings.weights == "shipped"
-        file = shipped_weights(settings.invariant) if is_shipped else Path(settings.weights)
-        load_start(model, file)
+        own = shipped_weights(reads or settings.invariant)
+        load_start(model, own if settings.weights == "shipped" else Path(settings.weights))
     return model
 
 

@@ -25,7 +25,6 @@ from clients.start_weights import START, write_start
 from clients.vault.assignment import Prepared
 from clients.vault.node_folder import agreed
 from clients.vault.terms import terms_of
-from fl_ppseg.arm_models import model_settings
 from fl_ppseg.arrays import Arrays
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import arms_of
@@ -103,12 +102,11 @@ def ready_starts(config: Config, models: Models, folder: RunFolder, vault_dir: P
         private_folder(closed)
     earlier = _earlier_starts(folder, place)
     starts: dict[str, dict[int, Path]] = {}
-    for name, arm in arms_of(config).items():
-        form = model_settings(config.model, name, arm).invariant
+    for name in arms_of(config):
         starts[name] = {
             seed: earlier[name, seed]
             if (name, seed) in earlier and folder.latest(name, seed) is not None
-            else write_start(place / START, _arrays(models[seed, form]))
+            else write_start(place / START, _arrays(models[seed, name]))
             for seed in config.seeds
         }
     return starts

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import small_federation as small
+from rich.console import Console
 
 from fl_ppseg import workers
 from fl_ppseg.audit import audit as whole
@@ -20,9 +21,15 @@ from fl_ppseg.audit.key_search import needles_of_embedding, needles_of_permutati
 from fl_ppseg.audit.labels import AGREED, OWN, WITHIN
 from fl_ppseg.audit.leaks import ADVERSARIES, UNCHECKED, ArmLeaks
 from fl_ppseg.audit.leaks_file import read_leaks
-from fl_ppseg.audit.material import Holdings
+from fl_ppseg.audit.material import Holdings, read_scenes
+from fl_ppseg.classes import load_class_table
 from fl_ppseg.command_line import run
+from fl_ppseg.config.sections import Config
+from fl_ppseg.dataset import open_dataset
 from fl_ppseg.errors import InputError
+from fl_ppseg.progress.steps import StepProgress
+from fl_ppseg.setr.model import SETR
+from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.summary import SCHEMA
 
 ARMS = [
@@ -103,6 +110,30 @@ def test_label_maps_are_asked_for_in_every_arm_and_a_model_of_its_own_is_refused
         assert trained[OWN].right is None and trained[OWN].note.startswith("refused: ")
         assert trained[AGREED].right is None  # the small model has too few channels to be read by
         assert trained[AGREED].note.startswith("such weights are made for PUP decoders")
+
+
+def test_every_arm_is_attacked_with_the_weights_that_it_starts_from(
+    scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met: dict[str, list[SETR]] = {}
+
+    class Noted:
+        def __init__(self, config: Config, arm: str, network: SETR, *_: Any) -> None:
+            met.setdefault(arm, []).append(network)
+
+        def findings(self, scenes: Any) -> tuple[()]:
+            return ()
+
+    for attack in ("rounds", "LabelAttack", "UpdateAttack"):
+        monkeypatch.setattr(whole, attack, Noted)
+    settings, classes = small.config(scenes, arms=ARMS), load_class_table("cityscapes")
+    found = read_scenes(open_dataset(scenes, classes), settings.data, 2, 6)
+    models = {(0, arm): small.model() for arm in ARMS}
+    progress = StepProgress(Console(), quiet=True)
+    held, _, _ = whole._victims(settings, models, classes, found, TINY, progress)
+    assert met == {arm: [models[0, arm]] * 3 for arm in ARMS}
+    plain = small.model().state_dict()[EMBEDDING_TENSORS[0]].numpy()
+    assert all(np.array_equal(arm.public_embedding, plain) for arm in held)
 
 
 def test_every_arm_and_adversary_is_in_the_table(audited: Audited) -> None:

@@ -1,19 +1,25 @@
 """Weights of round 0: from the seed, the package or a file, in the form that an arm reads."""
 
+from itertools import product
 from pathlib import Path
 
 import pytest
 import small_federation as small
+from safetensors.torch import load_file
 
+from clients.policy import load_policy, policy_path
+from clients.start_weights import read_start
+from clients.vault.start_model import start_of
 from fl_ppseg import initial_weights, public_weights
-from fl_ppseg.arm_models import model_settings
+from fl_ppseg.arm_models import SHUFFLED, embedding_reads, model_settings
 from fl_ppseg.config.arm import ArmConfig
-from fl_ppseg.config.loading import builtin_arms
-from fl_ppseg.config.sections import ModelConfig
+from fl_ppseg.config.loading import builtin_arms, load_config
+from fl_ppseg.config.sections import Config, ModelConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.initial_weights import check_arm, initial_models
 from fl_ppseg.public_weights import initial_model, public_embedding, shipped_weights
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
+from fl_ppseg.setr.weights import save_weights
 
 ARMS = builtin_arms()
 FORMS = ("values", "magnitudes", "pixels", "pixel-magnitudes")
@@ -27,19 +33,29 @@ def test_from_scratch_depends_on_the_seed_alone(scenes: Path) -> None:
     assert first == again != other
 
 
-def test_one_model_a_seed_and_form(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Arms of one form share it; each is built once."""
+def test_arms_whose_embeddings_read_the_same_share_a_model(
+    scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     built = []
 
-    def counted(config, num_classes, seed):
-        built.append((seed, config.model.invariant))
-        return initial_model(config, num_classes, seed)
+    def counted(config, num_classes, seed, reads):
+        built.append((seed, config.model.invariant, reads))
+        return initial_model(config, num_classes, seed, reads)
 
     monkeypatch.setattr(initial_weights, "initial_model", counted)
-    arms = ["plain", "per-client-private", "per-image-invariant-shuffle", "conventional-1"]
+    shared = {
+        None: ("plain", "per-client-private", "conventional-1"),
+        "values": ("per-image-invariant-shuffle",),
+        SHUFFLED: ("per-image", "per-image-per-block", "per-client"),
+    }
+    arms = [arm for group in shared.values() for arm in group]
     models = initial_models(small.config(scenes, arms=arms, seeds=[0, 5]), 19)
-    assert sorted(built, key=str) == sorted(models, key=str)
-    assert models.keys() == {(0, None), (0, "values"), (5, None), (5, "values")}
+    forms = [(None, None), ("values", "values"), (None, SHUFFLED)]
+    assert built == [(seed, *form) for seed in (0, 5) for form in forms]
+    assert models.keys() == {(seed, arm) for seed in (0, 5) for arm in arms}
+    for seed, group in product((0, 5), shared.values()):
+        assert len({id(models[seed, arm]) for arm in group}) == 1
+    assert len({id(model) for model in models.values()}) == 6
 
 
 def test_embedding_of_a_model_is_a_copy() -> None:
@@ -51,14 +67,14 @@ def test_embedding_of_a_model_is_a_copy() -> None:
     assert small.bits(found) == before
 
 
-@pytest.mark.parametrize("form", [None, *FORMS])
-def test_shipped_weights_are_those_of_the_form_where_there_are_any(
+@pytest.mark.parametrize("form", [None, *FORMS, SHUFFLED])
+def test_shipped_weights_are_those_for_what_is_read_where_there_are_any(
     form: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(public_weights, "WEIGHTS", tmp_path)
     plain = tmp_path / "setr_procedural.safetensors"
     assert shipped_weights(form) == plain
-    for name in FORMS:
+    for name in (*FORMS, SHUFFLED):
         (tmp_path / f"setr_procedural_{name}.safetensors").touch()
     assert shipped_weights(form).stem == "setr_procedural" + (f"_{form}" if form else "")
 
@@ -78,6 +94,75 @@ def test_shipped_weights_are_those_of_the_form_where_there_are_any(
 def test_form_follows_from_the_cipher(arm: str, form: str | None) -> None:
     model = ModelConfig()
     assert model_settings(model, arm, ARMS[arm]) == model.model_copy(update={"invariant": form})
+
+
+READ = {
+    **dict.fromkeys(("per-client", "per-image", "per-image-per-block"), SHUFFLED),
+    "per-image-invariant": "pixel-magnitudes",
+    "per-image-invariant-spatial": "pixels",
+    "per-image-invariant-shuffle": "values",
+    "per-image-invariant-np": "magnitudes",
+}
+"""By arm; all others read images, under no key, a known one or one that all share."""
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_what_an_embedding_reads_follows_from_who_has_the_keys(arm: str) -> None:
+    settings = model_settings(ModelConfig(), arm, ARMS[arm])
+    assert embedding_reads(settings, ARMS[arm]) == READ.get(arm)
+
+
+def test_other_ciphers_under_unshared_keys_have_no_start_of_their_own() -> None:
+    for cipher in ("shuffle-spatial", "negative-positive", "shuffle+negative-positive"):
+        arm = ARMS["per-image"].model_copy(update={"cipher": cipher})
+        assert embedding_reads(ModelConfig(), arm) is None
+    frozen = ARMS["per-image"].model_copy(update={"embedding": "frozen"})
+    assert embedding_reads(ModelConfig(), frozen) == SHUFFLED
+
+
+def test_every_arm_starts_from_the_shipped_file_for_what_it_reads() -> None:
+    """In the simulation, in an owner's own copy for its node, and in the coordinator's run."""
+    names = ["plain", "per-client-private", "conventional-2", "domain-adaptation", *READ]
+    config = Config(arms=tuple(names))
+    models = initial_models(config, 19)
+    for name in names:
+        file = shipped_weights(READ.get(name))
+        assert READ.get(name) is None or file.stem == f"setr_procedural_{READ[name]}"
+        wanted = small.bits({key: value.float() for key, value in load_file(file).items()})
+        assert small.bits(models[0, name].state_dict()) == wanted, name
+        assert small.bits(start_of(config, name, ARMS[name], 19, 0)) == wanted, name
+
+
+def test_a_file_given_by_its_path_is_for_all_arms(tmp_path: Path) -> None:
+    given = tmp_path / "given.safetensors"
+    given.write_bytes(shipped_weights(None).read_bytes())
+    config = load_config(None, [f"model.weights={given}"], {"arms": ["plain", "per-image"]})
+    models = initial_models(config, 19)
+    assert len({small.bits(model.state_dict()) for model in models.values()}) == 1
+
+
+def test_nodes_hold_the_weights_of_each_arm_to_its_own_start(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And train from it: a node refuses weights that are not of its trust region."""
+    monkeypatch.setattr(public_weights, "WEIGHTS", tmp_path)
+    networks = {"": small.model(), f"_{SHUFFLED}": small.model()}
+    for suffix, network in networks.items():
+        network.backbone.pos_embed.data += len(suffix)
+        save_weights(network, tmp_path / f"setr_procedural{suffix}.safetensors")
+    expected = {"plain": "", "conventional-2": "", "per-image": f"_{SHUFFLED}"}
+    settings = small.config(scenes, arms=list(expected), model={"weights": "shipped"})
+    experiment = small.prepared(settings, tmp_path)
+    policies = [load_policy(policy_path(experiment.nodes, n)) for n in range(experiment.num_nodes)]
+    for name, suffix in expected.items():
+        wanted = small.bits(networks[suffix].state_dict())
+        assert small.bits(small.final(experiment.folder, name)) == wanted
+        starts = {(policy.arms[name].start or {})[0] for policy in policies}
+        assert [small.bits(read_start(folder)) for folder in starts] == [wanted]
+    small.federate(experiment)
+    for name in expected:
+        newest = experiment.folder.latest(name, 0)
+        assert newest is not None and newest.round == 2
 
 
 def test_plain_images_may_be_read_in_a_form_too() -> None:

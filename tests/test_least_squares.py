@@ -1,5 +1,7 @@
 """The start of an invariant embedding, against numpy's least squares and a case with no loss."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -25,10 +27,15 @@ def images(number: int, seed: int = 0) -> Tensor:
     return (2 * torch.from_numpy(values).float() - 255) / 255
 
 
+def twice(batches: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Given to both embeddings as they are."""
+    return [(batch, batch) for batch in batches]
+
+
 def test_it_is_the_least_squares_solution_of_numpy() -> None:
     embedding, plain = embeddings("values")
     given = images(40)
-    explained = fit_embedding(embedding, plain, given.split(7))
+    explained = fit_embedding(embedding, plain, twice(given.split(7)))
     form = canonical(given, "values", SIDE).numpy()
     # B 6 gh y gw x -> B gh gw 6 y x
     blocks = form.reshape(40, 6, 4, 2, 6, 2).transpose(0, 2, 4, 1, 3, 5).reshape(-1, 24)
@@ -52,7 +59,7 @@ def test_what_survives_is_kept_whole(form: str) -> None:
     with torch.no_grad():  # a mean over the pixels of the block
         by_channel = [1.0, 1.0, 1.0] if form == "values" else [0.2, -0.5, 1.0]
         plain.proj.weight.copy_(torch.tensor(by_channel).view(1, 3, 1, 1).expand(WIDTH, 3, 2, 2))
-    assert fit_embedding(embedding, plain, images(40).split(8)) > 0.999
+    assert fit_embedding(embedding, plain, twice(images(40).split(8))) > 0.999
     fresh = images(3, seed=1)
     with torch.inference_mode():
         assert torch.allclose(embedding(fresh), plain(fresh), atol=5e-3)
@@ -61,5 +68,5 @@ def test_what_survives_is_kept_whole(form: str) -> None:
 def test_the_plain_embedding_stays_as_it_is() -> None:
     embedding, plain = embeddings("pixels")
     before = [parameter.clone() for parameter in plain.parameters()]
-    fit_embedding(embedding, plain, images(8).split(8))
+    fit_embedding(embedding, plain, twice(images(8).split(8)))
     assert all(map(torch.equal, before, plain.parameters()))

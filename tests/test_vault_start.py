@@ -10,6 +10,8 @@ from small_owner import Owner, fails
 
 from clients.start_weights import WEIGHTS, read_start
 from clients.vault.handed_over import handed_over
+from fl_ppseg import public_weights
+from fl_ppseg.setr.weights import save_weights
 
 
 @pytest.fixture
@@ -33,6 +35,22 @@ def test_the_node_folder_holds_the_weights_of_round_0_once_for_all_arms(owner: O
     assert small.bits(read_start(folder)) == small.bits(small.arrays_of(small.model()))
     assert (folder / WEIGHTS).stat().st_mode & 0o777 == 0o600
     assert list(handed_over(owner.vault).start) == [folder.name]
+
+
+def test_arms_whose_embeddings_read_other_things_have_starts_of_their_own(
+    owner: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(public_weights, "WEIGHTS", tmp_path)
+    networks = {"per-client-private": small.model(), "per-image": small.model()}
+    networks["per-image"].backbone.pos_embed.data += 1
+    for suffix, network in zip(("", "_shuffled"), networks.values(), strict=True):
+        save_weights(network, tmp_path / f"setr_procedural{suffix}.safetensors")
+    owner.configure(arms=list(networks), model=small.SETTINGS["model"] | {"weights": "shipped"})
+    assert owner.encrypt()[0] == 0
+    assert len(starts(owner)) == 2
+    for name, network in networks.items():
+        (folder,) = (owner.policy.arms[name].start or {}).values()
+        assert small.bits(read_start(folder)) == small.bits(network.state_dict())
 
 
 def test_encrypted_again_nothing_changes_and_another_start_takes_the_place(owner: Owner) -> None:

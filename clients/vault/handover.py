@@ -16,6 +16,7 @@ from clients.vault.node_folder import POLICY, agreed, named_folders, policy_of, 
 from clients.vault.shards import prepare_locked
 from clients.vault.start import hand_over_start
 from clients.vault.terms import Terms, largest_elsewhere, terms_of
+from fl_ppseg.arm_models import embedding_reads
 from fl_ppseg.arrays import Arrays
 from fl_ppseg.classes import ClassTable, load_class_table
 from fl_ppseg.config.arm import ArmConfig
@@ -194,7 +195,7 @@ def _starts(
         if agreement[name].max_change is None:
             continue
         for seed in config.seeds:
-            kind = seed, agreement[name].model.invariant
+            kind = seed, embedding_reads(agreement[name].model, arm)
             if kind not in made:
                 weights = start_of(config, name, arm, agreement[name].num_classes, seed)
                 made[kind] = hand_over_start(vault.folder, node, weights, handover.readers)

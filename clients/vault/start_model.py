@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fl_ppseg.arm_models import model_settings
+from fl_ppseg.arm_models import embedding_reads, model_settings
 from fl_ppseg.arrays import Arrays
 from fl_ppseg.checkpoints import find_checkpoint
 from fl_ppseg.config.arm import ArmConfig
@@ -27,7 +27,8 @@ def start_of(config: Config, name: str, arm: ArmConfig, num_classes: int, seed: 
         InputError: As `initial_model` and `model_settings`.
     """
     section = model_settings(config.model, name, arm)
-    model = initial_model(config.model_copy(update={"model": section}), num_classes, seed)
+    own = config.model_copy(update={"model": section})
+    model = initial_model(own, num_classes, seed, embedding_reads(section, arm))
     return {name: value.numpy() for name, value in model.state_dict().items()}
 
 

@@ -12,7 +12,6 @@ from typing import Any, Self
 import numpy as np
 from rich.console import Console
 
-from fl_ppseg.arm_models import model_settings
 from fl_ppseg.audit.attacks.reader import STEPS
 from fl_ppseg.audit.attacks.reader import Budget as Training
 from fl_ppseg.audit.attacks.survivor_network import nothing
@@ -163,12 +162,12 @@ def _victims(
     """What every arm's owner makes of the scenes, what its coordinator hears, and what that reads
     of label maps."""
     seed, table = config.seeds[0], arms_of(config)
-    plain = models.get((seed, None)) or initial_model(config, classes.num_classes, seed)
+    plain = initial_model(config, classes.num_classes, seed)
     arms, heard, labels = [], {}, {}
     for done, (name, protection) in enumerate(table.items()):
         progress.update("playing the owners", done, len(table))
         arm = holdings(name, protection, scenes, plain.state_dict(), plain.patch_size)
-        model = models[seed, model_settings(config.model, name, protection).invariant]
+        model = models[seed, name]
         own = arm.as_read(scenes.public[: looked_at(scenes.public)])
         images = scenes.sources[: effort.num_heard]
         heard[name] = rounds(config, name, model, own, images, effort.num_rounds)

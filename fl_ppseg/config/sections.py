@@ -105,8 +105,8 @@ class ModelConfig(Section):
     pretrained: bool = False
     """Load timm's published weights into the backbone (needs the network once)."""
     weights: Annotated[str, Field(max_length=4_096)] | None = None
-    """A local .safetensors file, `shipped` (the package's own; the default of `vit` with pup), or
-    none: from scratch."""
+    """A local .safetensors file, for all arms; `shipped`: the package's own, made for what an arm's
+    embedding reads (the default of `vit` with pup); or none: from scratch."""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,8 +1,9 @@
-"""An invariant embedding's start: the linear map of the canonical form that comes nearest to E x.
+"""An embedding's start: the linear map of what it reads of a block that comes nearest to E x.
 
 The layers after a plain embedding E know its tokens. Ridge regression on public images gives the
-E' and b' that minimise sum |E' c(x) + b' - (E x + b)|² + penalty over their blocks x, where c is
-the canonical form: the model starts from what of E x survives encryption, not from noise.
+E' and b' that minimise sum |E' c(x) + b' - (E x + b)|² + penalty over their blocks x, where c(x) is
+the canonical form, or the block encrypted: the model starts from what of E x survives encryption,
+not from noise.
 """
 
 from collections.abc import Iterable
@@ -21,28 +22,31 @@ RIDGE: Final = 1e-4
 
 @torch.no_grad()
 def fit_embedding(
-    embedding: InvariantPatchEmbed, plain: PatchEmbed, batches: Iterable[Tensor]
+    embedding: PatchEmbed, plain: PatchEmbed, batches: Iterable[tuple[Tensor, Tensor]]
 ) -> float:
-    """Set an invariant embedding to the best approximation of a plain one.
+    """Set an embedding of ciphertexts to the best approximation of one of plain images.
 
     Args:
-        embedding: Overwritten.
+        embedding: Invariant or linear; overwritten.
         plain: What its tokens should be like, (B, 3, H, W) -> (B, N, D).
-        batches: Images (B, 3, H, W) float in [-1, 1].
+        batches: Images (B, 3, H, W) float in [-1, 1], and the same as `embedding` is given them;
+            an invariant one may be given them as they are.
 
     Returns:
-        The share of the tokens' variance that the canonical form explains, R² on these images.
+        The share of the tokens' variance that what it reads explains, R² on these images.
     """
     side, length = embedding.patch_size[0], embedding.proj.weight[0].numel()
     width = embedding.proj.out_channels
     squares = torch.zeros(length + 1, length + 1, dtype=torch.float64)
     products = torch.zeros(length + 1, width, dtype=torch.float64)
     power = torch.zeros(width, dtype=torch.float64)
-    for images in batches:
+    for images, given in batches:
         tokens = plain(images).flatten(0, 1).double()
-        form = canonical(images, embedding.form, side)
-        # B 6 H W -> B 6M² N -> BN 6M², and a column of ones for the bias
-        blocks = functional.unfold(form, side, stride=side).transpose(1, 2).flatten(0, 1)
+        read = given
+        if isinstance(embedding, InvariantPatchEmbed):
+            read = canonical(given, embedding.form, side)
+        # B C H W -> B CM² N -> BN CM², and a column of ones for the bias
+        blocks = functional.unfold(read, side, stride=side).transpose(1, 2).flatten(0, 1)
         design = functional.pad(blocks, (0, 1), value=1.0).double()
         squares += design.T @ design
         products += design.T @ tokens

@@ -12,8 +12,11 @@ Each interval covers what it draws, and no more:
 - *images*: each city keeps its number of images, drawn from its own. Covers other photographs of
   the same places. A city of one image adds nothing to its width, and of few images it is a little
   too narrow (by sqrt((n - 1) / n) for n images of a city).
-- *places*: cities are drawn, then images of each. Covers other places. Of three places there are
-  ten different draws, too few to be more than rough; of fewer there is none.
+- *places*: cities are drawn, then images of each (which counts the spread of images within a city
+  twice; of 20 images a city that is little). Covers other places, and of few places too seldom: of
+  three each single city is drawn alone with a chance of 1/27, so that the ends are about the worst
+  and the best of them. Of simulated places it held the truth in 75 % for 3 of them, 81 % for 4,
+  88 % for 8 and 10, 93 % for 20. Of fewer than three there is none.
 - An interval over seeds (`fl_ppseg.intervals`) covers other orders, views and keys of training.
 """
 

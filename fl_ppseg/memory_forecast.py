@@ -18,9 +18,9 @@ from torch import Tensor
 from fl_ppseg.config.sections import Config, ModelConfig, TrainingConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import available_cpus
+from fl_ppseg.losses import pixel_loss
 from fl_ppseg.setr.model import assemble
 from fl_ppseg.setr.sizes import num_elements, tensor_shapes
-from fl_ppseg.training import pixel_loss
 
 PROCESS_BYTES: Final = 450 * 2**20
 """Of a process that has loaded torch, timm and Flower, before it computes."""

@@ -9,6 +9,7 @@ From this file intervals over images can be taken again without an image.
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from fl_ppseg.config.documents import parse_json
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 from fl_ppseg.tensor_file import Shape, read_header
+
+logger = logging.getLogger(__name__)
 
 FILE: Final = "val_images.safetensors"
 NO_IMAGE: Final = "no image"
@@ -47,6 +50,16 @@ class ValCounts:
     """(M, N, C, C) by name."""
     weights: Mapping[str, str] = field(default_factory=dict)
     """Digest of what answered, by name."""
+
+    @property
+    def num_images(self) -> int:
+        """Val images that are counted."""
+        return sum(self.cities.values())
+
+    def is_of(self, images: str, sizes: Mapping[str, int], num_classes: int) -> bool:
+        """Whether these are counts of such images, in this order, and of so many classes."""
+        is_same = self.images == images and list(self.cities.items()) == list(sizes.items())
+        return is_same and all(table.shape[-1] == num_classes for table in self.tables.values())
 
     def of(self, arm: str, seed: int, which: str) -> Counts | None:
         """The table of an arm's `newest` weights or those of its `start`."""
@@ -78,7 +91,10 @@ def digest_of_images(contents: Iterable[tuple[str, str | None]]) -> str:
 
 
 def save_counts(run: Path, counts: ValCounts) -> None:
-    """Put the counts into a run folder, whole or not at all."""
+    """Put the counts into a run folder, whole or not at all; more than can be read are not kept."""
+    if sum(table.nbytes for table in counts.tables.values()) > MAX_BYTES // 2:
+        logger.warning("%s: counts of %d val images are too many to keep", run, counts.num_images)
+        return
     about = {
         "schema": SCHEMA,
         "images": counts.images,
@@ -133,7 +149,8 @@ def _check(
         raise ValueError("tables and what is said of them differ")
     num_images = sum(cities.values())
     for name, shape in shapes.items():
-        if len(shape) != 4 or shape[0] < 1 or shape[1] != num_images or shape[2] != shape[3]:
+        is_table = len(shape) == 4 and shape[1] == num_images and shape[2] == shape[3]
+        if not is_table or min(shape[0], shape[2]) < 1:
             raise ValueError(f"{name[:80]} of shape {shape}, expected (M, {num_images}, C, C)")
     if len({shape[2:] for shape in shapes.values()}) > 1:
         raise ValueError("tables of several numbers of classes")

@@ -4,9 +4,10 @@ Done on the owners' side after the training: the coordinator gets none of it. Wh
 is kept in the run folder and not scored again, so that a run which is interrupted here goes on.
 """
 
-from collections.abc import Iterator, Mapping
-from functools import partial
-from typing import NamedTuple
+import logging
+from collections.abc import Mapping
+from itertools import product
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from fl_ppseg.checkpoints import models_in
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.data_notes import scored_scenes
 from fl_ppseg.dataset import Scene
-from fl_ppseg.keys import SubKey
+from fl_ppseg.errors import InputError
 from fl_ppseg.preparation import Experiment
 from fl_ppseg.progress.steps import StepProgress
 from fl_ppseg.run_folder import Checkpoint
@@ -31,13 +32,17 @@ from fl_ppseg.val_counts import (
     save_counts,
 )
 
+logger = logging.getLogger(__name__)
+
+WHICH: Final[tuple[Literal["newest", "start"], ...]] = ("newest", "start")
+
 
 class _Task(NamedTuple):
-    """Weights that are to answer for all val images."""
+    """Weights that are to answer for all val images, loaded when it is their turn."""
 
-    name: str
-    checkpoint: Checkpoint
-    shared: SubKey | None
+    arm: str
+    seed: int
+    which: Literal["newest", "start"]
 
 
 def count_val_images(experiment: Experiment, progress: StepProgress) -> ValCounts:
@@ -54,28 +59,29 @@ def count_val_images(experiment: Experiment, progress: StepProgress) -> ValCount
     """
     cities = scored_scenes(experiment.dataset, experiment.config.data)
     counts = _begun(experiment, cities)
-    tasks = list(_tasks(experiment))
+    tasks = _tasks(experiment)
     for done, task in enumerate(tasks):
-        digest = digest_of(task.checkpoint.arrays)
-        if counts.weights.get(task.name) != digest:
-            look = partial(_look, progress, done, len(tasks))
-            look(0, 1)
-            table = _table(task, cities, experiment.config.device)
-            counts = counts.including(task.name, table, digest)
+        progress.update("scoring each val image", done, len(tasks))
+        checkpoint = _checkpoint(experiment, task)
+        if checkpoint is None:
+            continue
+        name, digest = name_of(*task), digest_of(checkpoint.arrays)
+        if counts.weights.get(name) != digest:
+            table = _table(experiment, task, checkpoint, cities)
+            counts = counts.including(name, table, digest)
             save_counts(experiment.folder.path, counts)
+    progress.update("scoring each val image", len(tasks), len(tasks))
     return counts
-
-
-def _look(progress: StepProgress, before: int, total: int, done: int, of: int) -> None:
-    progress.update("scoring each val image", before + (done == of), total)
 
 
 def _begun(experiment: Experiment, cities: Mapping[str, tuple[Scene, ...]]) -> ValCounts:
     """What was scored before, of the same images, and the answer without an image."""
     images = digest_of_images((s.city, s.content) for own in cities.values() for s in own)
+    sizes = {city: len(scenes) for city, scenes in cities.items()}
+    num_classes = experiment.classes.num_classes
     found = load_counts(experiment.folder.path)
-    if found is None or found.images != images:
-        found = ValCounts(images, {city: len(scenes) for city, scenes in cities.items()})
+    if found is None or not found.is_of(images, sizes, num_classes):
+        found = ValCounts(images, sizes)
     without = experiment.counts_without_image
     digest = digest_of({NO_IMAGE: without})
     if found.weights.get(NO_IMAGE) != digest:
@@ -84,26 +90,44 @@ def _begun(experiment: Experiment, cities: Mapping[str, tuple[Scene, ...]]) -> V
     return found
 
 
-def _tasks(experiment: Experiment) -> Iterator[_Task]:
-    config, folder = experiment.config, experiment.folder
-    for arm, protection in arms_of(config).items():
-        is_shared = protection.key_mode == "shared"
-        shared = shared_subkey(experiment.vault_dir, protection) if is_shared else None
-        for seed in config.seeds:
-            newest = folder.latest(arm, seed)
-            if newest is None or newest.round == 0:
-                continue
-            yield _Task(name_of(arm, seed, "newest"), newest, shared)
-            if (start := folder.start(arm, seed)) is not None:
-                yield _Task(name_of(arm, seed, "start"), start, shared)
+def _tasks(experiment: Experiment) -> list[_Task]:
+    config = experiment.config
+    return [
+        _Task(arm, seed, which)
+        for arm, seed in product(config.arms, config.seeds)
+        for which in WHICH
+    ]
 
 
-def _table(task: _Task, cities: Mapping[str, tuple[Scene, ...]], device: str) -> NDArray[np.int64]:
+def _checkpoint(experiment: Experiment, task: _Task) -> Checkpoint | None:
+    """The weights of a task; None where there are none, and where a start is damaged."""
+    newest = experiment.folder.latest(task.arm, task.seed)
+    if newest is None or newest.round == 0:
+        return None
+    if task.which == "newest":
+        return newest
+    try:
+        return experiment.folder.start(task.arm, task.seed)
+    except InputError as error:
+        logger.warning("%s; the gain of arm %s has no interval over val images", error, task.arm)
+        return None
+
+
+def _table(
+    experiment: Experiment,
+    task: _Task,
+    checkpoint: Checkpoint,
+    cities: Mapping[str, tuple[Scene, ...]],
+) -> NDArray[np.int64]:
     """(M, N, C, C) counts by each model that the weights are."""
+    protection = arms_of(experiment.config)[task.arm]
+    is_shared = protection.key_mode == "shared"
+    shared = shared_subkey(experiment.vault_dir, protection) if is_shared else None
+    device = experiment.config.device
     return np.stack(
         [
             np.concatenate(list(counts_by_image(model, cities, new_query, device).values()))
-            for model in models_in(task.checkpoint)
-            for new_query in [queries(model, task.shared)]
+            for model in models_in(checkpoint)
+            for new_query in [queries(model, shared)]
         ]
     )

@@ -92,6 +92,18 @@ def test_covers_other_images_of_the_same_places_about_as_often_as_promised() -> 
     assert 0.87 <= np.mean(covered) <= 0.99
 
 
+def test_of_three_places_it_covers_other_places_too_seldom() -> None:
+    """150 sets of places of 10 images; the words say about 75 % of 3, far less than 95 %."""
+    rng = np.random.default_rng(8)
+
+    def places(number: int) -> Counts:
+        return np.concatenate([images(rng, 10, rng.uniform(0.5, 4)) for _ in range(number)])
+
+    truth = score(places(4000).sum(axis=0)).mIoU
+    found = [intervals(places(3)[None], (10,) * 3)["places"] for _ in range(150)]
+    assert 0.6 <= np.mean([low <= truth <= high for low, high in filter(None, found)]) <= 0.87
+
+
 def test_places_that_differ_make_the_interval_over_places_wider() -> None:
     rng = np.random.default_rng(5)
     skills = (0.5, 1.0, 2.0, 3.0, 4.0, 5.0)

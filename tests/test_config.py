@@ -285,14 +285,28 @@ def test_the_built_in_arms_are_those_of_the_design() -> None:
     assert [name for name, arm in arms.items() if arm.encrypted == "queries"] == ["conventional-1"]
 
 
-def test_a_centralised_arm_sees_as_many_images_as_the_federation_and_meets_no_server() -> None:
-    assignments = ["federation.fraction_train=0.25", "federation.server_learning_rate=1.5"]
-    config = load_config(assignments=[*assignments, "training.pass_fraction=0.5"])
+@pytest.mark.parametrize(
+    "server",
+    [
+        {"server_learning_rate": 1.5},
+        {"strategy": "fedavgm"},
+        {"strategy": "fedadam"},
+        {"aggregation": "median"},
+    ],
+)
+def test_a_centralised_arm_sees_as_many_images_as_the_federation_and_meets_no_server(
+    server: dict[str, Any],
+) -> None:
+    federation = {"fraction_train": 0.08, **server}  # of 18 cities one
+    config = Config.model_validate(
+        {"federation": federation, "training": {"pass_fraction": 0.5}, "clients": 18}
+    )
     arms = builtin_arms()
     assert config_for(config, arms["plain"]) == config
     assert config_for(config, arms["local-only"]) == config
     alone = config_for(config, arms["centralised"])
-    assert alone.training.pass_fraction == 0.125
+    assert alone.training.pass_fraction == 0.5 / 18
+    assert (alone.federation.strategy, alone.federation.aggregation) == ("fedavg", "mean")
     assert alone.federation.server_rate == 1.0
 
 

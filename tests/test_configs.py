@@ -115,7 +115,7 @@ def test_the_marks_are_taken_over_five_paired_seeds(name: str) -> None:
     assert ours == {name for name, arm in builtin_arms().items() if arm.note.startswith("ours")}
 
 
-def test_the_marks_of_all_worlds_are_of_the_same_arms_and_see_an_image_as_often() -> None:
+def test_the_marks_of_all_worlds_are_of_the_same_arms() -> None:
     laptop, drives, places = (
         load_config(name) for name in ("marks-laptop", "marks-camvid-drives", "marks-labelme")
     )

@@ -198,7 +198,7 @@ def test_the_score_has_its_interval_over_images_and_over_three_places(
     options = [path, "--data-root", str(scenes), "--split", "train", "--quiet"]
     assert run(main, options) == 0
     assert "over places: " in (told := capsys.readouterr().out)
-    assert "(other places; of 3 it is rough)" in told
+    assert "(other places; of 3 it is too narrow: " in told
 
 
 def test_start_and_no_image_stand_beside_the_score_and_equal_those_of_the_run(

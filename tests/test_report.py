@@ -297,7 +297,7 @@ DRAWN = {"val_images": {"num_images": 60, "num_places": 3, "resamples": 2000, "s
 COVERED = {
     "seeds": "seeds: other orders, views and keys of training",
     "images": "val images: other photographs of the same places",
-    "places": "val places: other places; of 3 it is rough",
+    "places": "val places: other places; of 3 it is too narrow",
 }
 
 
@@ -322,7 +322,7 @@ def test_each_interval_is_named_for_what_it_covers(kinds, tmp_path):
     for text in (" ".join(" ".join(lines).split()), " ".join(words.split())):
         for kind, told in COVERED.items():
             assert (told in text) == (kind in kinds)
-        assert ("2,000 draws of the 60 val images of 3 places" in text) == ("images" in kinds)
+        assert ("2,000 draws of 60 val images of 3 places" in text) == ("images" in kinds)
     assert ("How sure" in words) == bool(kinds)
 
 
@@ -330,7 +330,10 @@ def test_findings_name_what_an_interval_is_over():
     images, seeds = INTERVALS["images"], INTERVALS["seeds"] | {"ratio_ci95": [0.9, 0.97]}
     told = " ".join(findings(summary(plain=arm(30.0, 30.0), per_image=arm(29.0, 30.0, **images)),
                              CONFIG))  # fmt: skip
-    assert "0.967 of it, 95 % interval 0.900 to 1.100 over the val images, so no diff" in told
+    assert (
+        "0.967 of it, 95 % interval 0.900 to 1.100 over the val images (newest weights), so no diff"
+        in told
+    )
     assert "One seed: differences of a few points may be chance." in told
     both = summary(plain=arm(30.0, 30.0), per_image=arm(29.0, 30.0, **seeds, **images))
     told = " ".join(findings(both, CONFIG))

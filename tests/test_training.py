@@ -18,15 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fl_ppseg.config.sections import TrainingConfig
+from fl_ppseg.losses import class_weights, pixel_loss
 from fl_ppseg.setr.model import Logits
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.shard import Manifest, Shard, ShardPart
 from fl_ppseg.training import (
     LocalUpdate,
     Position,
-    class_weights,
     local_update,
-    pixel_loss,
     poly,
 )
 

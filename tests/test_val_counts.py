@@ -57,6 +57,7 @@ def test_counts_come_out_as_they_were_put_in(tmp_path: Path) -> None:
         ({}, TABLE[0], "shape"),
         ({}, TABLE[:0], "shape"),
         ({}, TABLE[..., :1], "shape"),
+        ({}, TABLE[:, :, :0, :0], "shape"),
         ({}, TABLE.astype(np.float32), "uint32"),
     ],
 )

@@ -140,6 +140,27 @@ def test_other_weights_and_other_images_are_scored_anew(
     save_counts(run, ValCounts("other images", counts.cities, counts.tables, counts.weights))
     assert counted(experiment).images == counts.images
     assert len(seen) == 2 * len(ARMS) + 2  # local-only has three models and one start
+    seen.clear()
+    few = {name: each[..., :2, :2] for name, each in counts.tables.items()}
+    save_counts(run, ValCounts(counts.images, counts.cities, few, counts.weights))
+    assert table(counted(experiment), "plain").shape == table(counts, "plain").shape
+    save_counts(run, ValCounts(counts.images, {"ulm": 4}, counts.tables, counts.weights))
+    assert counted(experiment).cities == counts.cities
+
+
+def test_a_damaged_start_costs_the_interval_of_its_gain_alone(
+    experiment: Experiment, counts: ValCounts, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = experiment.folder.path / "plain" / "seed_0" / "round_0000.safetensors"
+    whole = path.read_bytes()
+    (experiment.folder.path / FILE).unlink()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    try:
+        found = counted(experiment)
+    finally:
+        path.write_bytes(whole)
+    assert found.tables.keys() == counts.tables.keys() - {"plain/0/start"}
+    assert "the gain of arm plain has no interval" in caplog.text
 
 
 def test_an_interrupted_scoring_goes_on_where_it_was(

@@ -218,6 +218,11 @@ BELOW: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {},
         "batch_size 1, but your floor says min_batch_size: 2",
     ),
+    "share of a pass": (
+        {"training": {"pass_fraction": 0.01}},
+        {},
+        "pass_fraction 0.01, but your floor says min_pass_fraction: 1.0",
+    ),
     "rounds": (
         {"federation": {"num_rounds": 10_000, "last_rounds": 1, "evaluate_every": 10_000}},
         {},

@@ -242,7 +242,8 @@ def _narrow(terms: Terms, offer: Offer) -> Iterator[str]:
     side, wide = terms.model.patch_size, terms.model.embed_dim
     if side is None or wide is None:
         return
-    num_tokens = terms.training.batch_size * (height // side) * (width // side)
+    num_views = min(terms.training.batch_size, terms.training.images_a_pass(offer.num_train))
+    num_tokens = num_views * (height // side) * (width // side)
     if num_tokens <= wide:
         yield (
             f"    WARNING: a step has {num_tokens} tokens and the model is {wide} wide; models "

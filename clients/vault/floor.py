@@ -63,6 +63,8 @@ class Floor(Section):
     """Side of a patch in pixels: small ones read a ciphertext pixel by pixel."""
     min_batch_size: Positive = 4
     """Views a step: of one image and one step an update is that image's gradient."""
+    min_pass_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of your images that a pass sees: few of them are a small batch by another name."""
     max_rounds: Positive = 2000
     """Rounds: late in many of them steps are so small that made weights show images exactly."""
     max_evaluations: Count = 200
@@ -196,6 +198,8 @@ def _below(
         yield "patch_size", patch_size, "min_patch_size"
     if role == "train" and terms.training.batch_size < floor.min_batch_size:
         yield "batch_size", terms.training.batch_size, "min_batch_size"
+    if role == "train" and terms.training.pass_fraction < floor.min_pass_fraction:
+        yield "pass_fraction", terms.training.pass_fraction, "min_pass_fraction"
     if terms.num_rounds > floor.max_rounds:
         yield "num_rounds", terms.num_rounds, "max_rounds"
     if terms.evaluations > floor.max_evaluations:

@@ -126,12 +126,13 @@ def config_for(config: Config, arm: ArmConfig) -> Config:
     """What an arm reads of a config that it shares with others.
 
     A centralised arm is one client that is asked in every round. So that it trains on as many
-    images as the federation, a pass sees the share of them that a round asks for; and its weights
-    are taken as they are, since nothing is averaged for a server to go further with.
+    images as the federation, a pass sees the share of them that a round asks for, and no server
+    step is applied to its weights, which are no mean of anything.
     """
     if arm.training != "centralised":
         return config
-    share = config.training.pass_fraction * config.federation.fraction_train
+    asked = config.federation.num_asked(config.clients) / config.clients
+    share = config.training.pass_fraction * asked
     server = {"strategy": "fedavg", "server_learning_rate": None, "aggregation": "mean"}
     return config.model_copy(
         update={

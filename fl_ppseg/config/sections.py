@@ -155,7 +155,7 @@ class TrainingConfig(Section):
     """Online hard example mining: the share of pixels, hardest first, that the loss keeps."""
     class_balance: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Exponent b of class weights in the loss, share^-b: rare classes count for more. A client
-    takes the shares from its own label maps, so that nobody learns them; 0: all pixels alike."""
+    takes the shares from its own label maps and sends them to nobody; 0: all pixels alike."""
     proximal_mu: NonNegative = 0.0
     """FedProx: weight of mu/2 * |w - w_global|^2; 0 is FedAvg's local update."""
     auxiliary_weight: NonNegative = 0.4

@@ -156,10 +156,10 @@ def _sure(row: ArmRow, name: str) -> dict[str, tuple[float, float]]:
 
 
 def _each(known: Mapping[str, tuple[float, float]], form: str) -> str:
-    """Intervals, each with what it is over."""
+    """Intervals, each with what it is over; those over images are of the newest weights."""
+    over = {"seeds": "the seeds", "images": "the val images (newest weights)"}
     return " and ".join(
-        f"{low:{form}} to {high:{form}} over the {'seeds' if kind == 'seeds' else 'val images'}"
-        for kind, (low, high) in known.items()
+        f"{low:{form}} to {high:{form}} over {over[kind]}" for kind, (low, high) in known.items()
     )
 
 

@@ -210,11 +210,12 @@ def drawn(summary: Mapping[str, Any]) -> str:
     kinds = dict.fromkeys(row.kind for row in interval_rows(summary))
     places = None if about is None else int(about["num_places"])
     told = "; ".join(f"{_over(kind)}: {covers(kind, places)}" for kind in kinds)
-    if about is None or places is None:
+    drawn_anew = [_over(kind) for kind in kinds if kind != "seeds"]
+    if about is None or places is None or not drawn_anew:
         return told
     return (
-        f"{told}; images and places: of the newest weights, {about['resamples']:,} draws of the "
-        f"{about['num_images']} val images of {counted(places, 'place')}"
+        f"{told}; {' and '.join(drawn_anew)}: of the newest weights, {about['resamples']:,} draws "
+        f"of {counted(about['num_images'], 'val image')} of {counted(places, 'place')}"
     )
 
 

@@ -27,9 +27,9 @@ from fl_ppseg.audit.attacks.gradients import Floats, Gradient, gradient_of, toke
 from fl_ppseg.audit.attacks.inputs import Images, first_layer, image_of, read_blocks
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.blocks import Geometry
+from fl_ppseg.losses import pixel_loss
 from fl_ppseg.pixels import to_input
 from fl_ppseg.setr.model import SETR, build_architecture
-from fl_ppseg.training import pixel_loss
 
 _LAYER: Final = "backbone.blocks.0.mlp.fc1"
 _RIDGE: Final = 1e-4

@@ -25,7 +25,7 @@ MEASURED = """
 import re, sys
 import numpy as np
 import clients.client_app
-from fl_ppseg.config import load_config
+from fl_ppseg.config.loading import load_config
 from fl_ppseg.setr.model import build_architecture
 from fl_ppseg.training import Position, local_update
 config = load_config(None, sys.argv[1:])

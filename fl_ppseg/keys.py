@@ -1,6 +1,6 @@
 """Keys that an owner makes, keeps and never shows, and the random streams drawn from them.
 
-    ClientKey --HKDF, label + split, city, file, view + salt--> SubKey --ChaCha20, label--> stream
+    ClientKey --HKDF, label + part, city, file, view + salt--> SubKey --ChaCha20, label--> stream
 
 A key is an object, never loose bytes: printing one shows a fingerprint; pickling, copying or
 hashing one raises. Python cannot wipe memory, so a dropped key is unreachable, not erased.
@@ -8,21 +8,28 @@ hashing one raises. Python cannot wipe memory, so a dropped key is unreachable, 
 Specification, version 1, for whoever implements it again (HKDF is RFC 5869 with SHA-256):
     fields(f1, f2, ...) = for each field its length, 4 bytes, then the field
     sub-key of a view   = HKDF(key, salt=view salt, length=32,
-                               info=fields("fl_ppseg/v1/view", split, city, file, view index))
+                               info=fields("fl_ppseg/v1/view", part, city, file, view index))
     sub-key of a client = HKDF(key, salt=salt, length=32, info=fields("fl_ppseg/v1/client"))
     stream of a sub-key = ChaCha20 (RFC 8439) key stream from block 0, nonce 0, under the key
                           HKDF-Expand(sub-key, info=fields("fl_ppseg/v1/stream", label), length=32)
     fingerprint         = the first 16 hex digits of
                           SHA-256(fields("fl_ppseg/v1/fingerprint", class name, key))
     key file            = three lines: "fl_ppseg/v1/client-key", key in hex, fingerprint
-Integers are big-endian (the view index has 8 bytes), text is UTF-8.
+Integers are big-endian (the view index has 8 bytes), text is UTF-8. The fields of a view:
+    part        "train" or "heldout": where in the encrypted shard the view lies. It is not the
+                split of the tree of images: a held-out image of split train has part "heldout", and
+                so have all images of split val
+    city        name of the folder that the image lies in, in Unicode's composed form (NFC)
+    file        name of the image in that form, without _leftImg8bit.png, .jpg or .jpeg
+    view index  number of the augmented copy, from 0; a held-out image has view 0 alone
+A byte of a name that is no UTF-8 is the surrogate of PEP 383, as UTF-8 would write that code point.
 """
 
 import hashlib
 import os
 import stat
 from pathlib import Path
-from typing import Final, NoReturn, Self
+from typing import Final, Literal, NoReturn, Self, get_args
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from cryptography.hazmat.primitives.constant_time import bytes_eq
@@ -31,6 +38,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from fl_ppseg.atomic_file import write_in
 from fl_ppseg.errors import DISK_FULL, InputError
+
+Part = Literal["train", "heldout"]
+"""Where in a shard a view lies."""
 
 KEY_BYTES: Final = 32
 SALT_BYTES: Final = 16
@@ -142,22 +152,25 @@ class ClientKey(_Secret):
 
     __slots__ = ()
 
-    def view_subkey(self, *, split: str, city: str, file: str, view: int, salt: bytes) -> SubKey:
+    def view_subkey(self, *, part: Part, city: str, file: str, view: int, salt: bytes) -> SubKey:
         """Return the key of one view of one image.
 
         Args:
-            split: e.g. `train`.
-            city: e.g. `aachen`.
-            file: name of the image within its city.
+            part: of the shard.
+            city: e.g. `aachen`: the folder of the image.
+            file: name of the image within its city, without suffix.
             view: index of the augmented copy, from 0.
             salt: the view's 16 bytes of `new_salt()`, so that no two views ever share a key.
 
         Raises:
             InputError: the salt is not 16 bytes long, or `view` is negative.
+            ValueError: there is no such part; `val` is a split, not a part.
         """
+        if part not in get_args(Part):
+            raise ValueError(f"part {part!r} of a shard, expected one of {get_args(Part)}")
         if view < 0:
             raise InputError(f"view index {view} is negative; count views from 0")
-        names = (name.encode("utf-8", "surrogatepass") for name in (split, city, file))
+        names = (name.encode("utf-8", "surrogatepass") for name in (part, city, file))
         return self._derive(salt, _fields(_VIEW_LABEL, *names, view.to_bytes(8, "big")))
 
     def client_subkey(self, salt: bytes) -> SubKey:

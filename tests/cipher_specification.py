@@ -62,8 +62,9 @@ def fields(*values: bytes) -> bytes:
     return b"".join(struct.pack(">I", len(value)) + value for value in values)
 
 
-def view_subkey(key: bytes, split: str, city: str, file: str, view: int, salt: bytes) -> bytes:
-    texts = [text.encode() for text in ("fl_ppseg/v1/view", split, city, file)]
+def view_subkey(key: bytes, part: str, city: str, file: str, view: int, salt: bytes) -> bytes:
+    names = ("fl_ppseg/v1/view", part, city, file)
+    texts = [name.encode("utf-8", "surrogatepass") for name in names]
     return hkdf_expand(hkdf_extract(salt, key), fields(*texts, struct.pack(">Q", view)), 32)
 
 
@@ -273,11 +274,11 @@ def shuffle_image(permutations: list[list[int]], block_size: int, grid: tuple[in
 
 def key_vectors() -> dict[str, Any]:
     key = bytes(range(32))
-    base = {"split": "train", "city": "aachen", "file": "aachen_000000_000019", "view": 0}
+    base = {"part": "train", "city": "aachen", "file": "aachen_000000_000019", "view": 0}
     salt = bytes(range(100, 116))
     changes: list[dict[str, Any]] = [
         {},
-        {"split": "val"},
+        {"part": "heldout"},
         {"city": "bremen"},
         {"file": "aachen_000001_000019"},
         {"view": 1},
@@ -287,13 +288,12 @@ def key_vectors() -> dict[str, Any]:
         {"city": "ab", "file": "c"},
         {"city": "a", "file": "bc"},
         {"city": "abc", "file": ""},
-        {"split": "traina", "city": "achen"},
         {"city": "zürich"},
     ]
     views = [{"key": key.hex(), **base, "salt": salt.hex(), **change} for change in changes]
     for view in views:
         secret, view_salt = bytes.fromhex(view["key"]), bytes.fromhex(view["salt"])
-        names = (view["split"], view["city"], view["file"])
+        names = (view["part"], view["city"], view["file"])
         view["subkey"] = view_subkey(secret, *names, view["view"], view_salt).hex()
     streams = []
     for label in (b"", b"shuffle", b"shuffle/step=1"):

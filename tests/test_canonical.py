@@ -103,7 +103,7 @@ def subkeys() -> dict[str, Callable[[], SubKey]]:
     return {
         "disposable": SubKey.generate,
         "derived": lambda: client.view_subkey(
-            split="train", city="ulm", file="x", view=0, salt=new_salt()
+            part="train", city="ulm", file="x", view=0, salt=new_salt()
         ),
         "per-client": lambda: shared,
     }

@@ -28,7 +28,7 @@ KINDS = pytest.mark.parametrize("kind", [ClientKey, SubKey])
 
 
 def view_subkey(key: ClientKey, **changes: Any) -> SubKey:
-    view: dict[str, Any] = dict(split="train", city="aachen", file="f", view=0, salt=SALT)
+    view: dict[str, Any] = dict(part="train", city="aachen", file="f", view=0, salt=SALT)
     return key.view_subkey(**view | changes)
 
 
@@ -69,7 +69,7 @@ def test_vector_file_is_what_the_reference_makes() -> None:
 def test_view_subkey_equals_the_vector(vector: dict[str, Any]) -> None:
     key = ClientKey.from_bytes(bytes.fromhex(vector["key"]))
     subkey = key.view_subkey(
-        split=vector["split"],
+        part=vector["part"],
         city=vector["city"],
         file=vector["file"],
         view=vector["view"],
@@ -79,9 +79,9 @@ def test_view_subkey_equals_the_vector(vector: dict[str, Any]) -> None:
 
 
 def test_any_changed_field_gives_another_subkey() -> None:
-    """Split, city, file, view, salt and key all count, and no field runs into its neighbour."""
+    """Part, city, file, view, salt and key all count, and no field runs into its neighbour."""
     subkeys = [vector["subkey"] for vector in VECTORS["views"] + VECTORS["clients"]]
-    assert len(set(subkeys)) == len(subkeys) == 14
+    assert len(set(subkeys)) == len(subkeys) == 13
 
 
 @pytest.mark.parametrize("vector", VECTORS["clients"])
@@ -124,6 +124,19 @@ def test_salt_of_another_length_is_refused(salt: bytes) -> None:
 def test_negative_view_is_refused() -> None:
     with pytest.raises(InputError, match="view index -1"):
         view_subkey(ClientKey.from_bytes(SECRET), view=-1)
+
+
+@pytest.mark.parametrize("part", ["val", "", "Train", "held-out"])
+def test_what_is_no_part_of_a_shard_gets_no_key(part: str) -> None:
+    with pytest.raises(ValueError, match=r"expected one of \('train', 'heldout'\)"):
+        view_subkey(ClientKey.from_bytes(SECRET), part=part)
+
+
+def test_bytes_of_a_name_that_are_no_utf_8_are_encoded_as_the_document_says() -> None:
+    salt, city = bytes(16), os.fsdecode(b"z\xfcrich")
+    subkey = view_subkey(ClientKey.from_bytes(SECRET), city=city, salt=salt)
+    expected = cipher_specification.view_subkey(SECRET, "train", city, "f", 0, salt)
+    assert subkey == SubKey.from_bytes(expected)
 
 
 def test_salts_and_keys_do_not_repeat() -> None:

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import cipher_specification
 import numpy as np
 import pytest
 import torch
@@ -26,7 +27,7 @@ from clients.vault.shards import prepare_shards
 from fl_ppseg.ciphers.encryption import decrypt
 from fl_ppseg.dataset import Scene
 from fl_ppseg.evaluation import confusion_counts, score
-from fl_ppseg.keys import ClientKey, SubKey
+from fl_ppseg.keys import ClientKey, Part, SubKey
 from fl_ppseg.shard import Shard
 from fl_ppseg.shard_draft import ShardDraft
 
@@ -130,11 +131,11 @@ def test_owner_decrypts_derived_images_exactly(
     kept = salts(job, folders[arm])
     shard, plain = part(folders[arm]), part(folders["plain"])
 
-    def subkey(split: str, scene: Scene, view: int) -> SubKey:
+    def subkey(part: Part, scene: Scene, view: int) -> SubKey:
         if arm == "per-client":
             return key.client_subkey(kept["client"])
-        salt = kept[f"{split}/{scene.scene_id}/{view}"]
-        return key.view_subkey(split=split, city=scene.city, file=scene.stem, view=view, salt=salt)
+        salt = kept[f"{part}/{scene.scene_id}/{view}"]
+        return key.view_subkey(part=part, city=scene.city, file=scene.stem, view=view, salt=salt)
 
     def opened(image: np.ndarray, key: SubKey) -> np.ndarray:
         return decrypt(np.array(image), key, "shuffle", block_size=BLOCK, scope="common")
@@ -146,6 +147,28 @@ def test_owner_decrypts_derived_images_exactly(
     for number, scene in enumerate(job.heldout):
         found = opened(shard.heldout_images[number], subkey("heldout", scene, 0))
         np.testing.assert_array_equal(found, plain.heldout_images[number])
+
+
+def test_keys_of_a_shard_are_those_of_the_document(scenes: Path, tmp_path: Path) -> None:
+    """A key file, a record and the specification are enough: part, not the tree's split."""
+    protections = {arm: PROTECTIONS[arm] for arm in ("plain", "per-image-derived")}
+    job = assignment(scenes, tmp_path, protections=protections)
+    folders = shards(job)
+    secret = bytes.fromhex((job.vault / "master.key").read_text("ascii").split("\n")[1])
+    kept = salts(job, folders["per-image-derived"])
+    shard, plain = part(folders["per-image-derived"]), part(folders["plain"])
+
+    def opened(image: np.ndarray, part: str, scene: Scene, view: int) -> np.ndarray:
+        salt = kept[f"{part}/{scene.scene_id}/{view}"]
+        key = cipher_specification.view_subkey(secret, part, scene.city, scene.stem, view, salt)
+        subkey = SubKey.from_bytes(key)
+        return decrypt(np.array(image), subkey, "shuffle", block_size=BLOCK, scope="common")
+
+    scene, held = job.train[0], job.heldout[0]
+    assert scene.split == held.split == "train"
+    np.testing.assert_array_equal(opened(shard.images[0, 1], "train", scene, 1), plain.images[0, 1])
+    found = opened(shard.heldout_images[0], "heldout", held, 0)
+    np.testing.assert_array_equal(found, plain.heldout_images[0])
 
 
 def test_derived_keys_have_a_salt_a_view(job: Assignment, folders: dict[str, Path]) -> None:

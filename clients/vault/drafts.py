@@ -11,13 +11,14 @@ from clients.vault.assignment import DRAFTS, Assignment, folder_mode
 from clients.vault.handed_over import note_shard, other_record
 from clients.vault.keyring import Vault
 from clients.vault.node_directory import grant
-from clients.vault.record import CLIENT, Part, Record, view_name
+from clients.vault.record import CLIENT, Record, view_name
 from clients.vault.sealing import Picture, Target, hashed
 from fl_ppseg.cipher_versions import versions_of
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.dataset import Scene
 from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError
+from fl_ppseg.keys import Part
 from fl_ppseg.manifest import SCHEMA, Manifest, read_manifest
 from fl_ppseg.shard import open_shard
 from fl_ppseg.shard_draft import ShardDraft, record_of, remove_draft

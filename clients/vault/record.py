@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, get_args
 
 from clients.vault.layout import MAX_RECORD_BYTES
 from fl_ppseg.cipher_versions import as_recorded, check_versions, versions_of
@@ -19,10 +19,7 @@ from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.documents import parse_json
 from fl_ppseg.dataset import Scene
 from fl_ppseg.errors import InputError
-from fl_ppseg.keys import SALT_BYTES, ClientKey, SubKey, new_salt
-
-Part = Literal["train", "heldout"]
-"""Part of a shard."""
+from fl_ppseg.keys import SALT_BYTES, ClientKey, Part, SubKey, new_salt
 
 CLIENT: Final = "client"
 """Name of the salt of a key that many images share."""
@@ -30,7 +27,7 @@ CLIENT: Final = "client"
 _CIPHER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,40}(?:\+[a-z0-9][a-z0-9-]{0,40}){0,7}")
 """A name, or a product of a few."""
 _HEX: Final = re.compile(r"[0-9a-f]+")
-_VIEW: Final = re.compile(r"(?:train|heldout)/.+/(?:0|[1-9][0-9]{0,8})", re.DOTALL)
+_VIEW: Final = re.compile(rf"(?:{'|'.join(get_args(Part))})/.+/(?:0|[1-9][0-9]{{0,8}})", re.DOTALL)
 _ADDED: Final = frozenset({"label_ids", "ciphers"})
 """Fields that records of before do not have."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -124,7 +121,7 @@ class Record:
             return key.client_subkey(bytes.fromhex(self.salts[CLIENT]))
         _, city, stem = scene_id.split("/", 2)
         salt = bytes.fromhex(self.salts[view_name(part, scene_id, view)])
-        return key.view_subkey(split=part, city=city, file=stem, view=view, salt=salt)
+        return key.view_subkey(part=part, city=city, file=stem, view=view, salt=salt)
 
 
 def view_name(part: Part, scene_id: str, view: int) -> str:

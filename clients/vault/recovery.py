@@ -9,10 +9,11 @@ import numpy as np
 
 from clients.vault.handed_over import other_record
 from clients.vault.keyring import Vault
-from clients.vault.record import CLIENT, Part, Record, view_name
+from clients.vault.record import CLIENT, Record, view_name
 from clients.vault.sealing import hashed
 from fl_ppseg.ciphers.encryption import decrypt
 from fl_ppseg.errors import InputError
+from fl_ppseg.keys import Part
 from fl_ppseg.shard import ShardPart, open_shard
 
 

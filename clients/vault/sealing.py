@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from clients.vault.keyring import Vault, shared_subkey
-from clients.vault.record import Part, Record
+from clients.vault.record import Record
 from fl_ppseg.ciphers.encryption import encrypt
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.sections import DataConfig
 from fl_ppseg.dataset import Scene
-from fl_ppseg.keys import SubKey
+from fl_ppseg.keys import Part, SubKey
 from fl_ppseg.shard_draft import ShardDraft
 from fl_ppseg.views import View, fit_for_scoring, views
 

@@ -8,8 +8,9 @@ import torch
 from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor
 
+from fl_ppseg.ridge import RIDGE, fit, linear_map, ridge
 from fl_ppseg.setr.canonical import InvariantPatchEmbed, canonical
-from fl_ppseg.setr.least_squares import RIDGE, fit_embedding
+from fl_ppseg.setr.least_squares import fit_embedding
 
 SIDE, WIDTH = 2, 5
 
@@ -70,3 +71,28 @@ def test_the_plain_embedding_stays_as_it_is() -> None:
     before = [parameter.clone() for parameter in plain.parameters()]
     fit_embedding(embedding, plain, twice(images(8).split(8)))
     assert all(map(torch.equal, before, plain.parameters()))
+
+
+def test_batches_do_not_matter_and_constants_are_fitted() -> None:
+    generator = np.random.Generator(np.random.Philox(1))
+    seen = generator.normal(3, 1, (60, 4))
+    wanted = seen @ generator.normal(size=(4, 2)) - 7 + generator.normal(size=(60, 2))
+    parts = [(seen[first : first + 7], wanted[first : first + 7]) for first in range(0, 60, 7)]
+    whole = fit([(seen, wanted)])
+    assert ridge(parts) == pytest.approx(whole.weights, rel=1e-9)
+    residual = wanted - np.pad(seen, ((0, 0), (0, 1)), constant_values=1) @ whole.weights
+    explained = 1 - (residual**2).sum() / ((wanted - wanted.mean(axis=0)) ** 2).sum()
+    assert whole.explained == pytest.approx(explained, abs=1e-6)
+
+
+def test_a_linear_map_is_least_squares_with_one_penalty_for_all() -> None:
+    generator = np.random.Generator(np.random.Philox(2))
+    seen, wanted = (
+        generator.normal(size=(2, 15, 4)) * [1, 2, 3, 4],
+        generator.normal(size=(2, 15, 3)),
+    )
+    x, y = seen.reshape(30, 4), wanted.reshape(30, 3)
+    root = np.sqrt(RIDGE * (x**2).sum() / 4)
+    rows, zeros = np.vstack([x, root * np.eye(4)]), np.vstack([y, np.zeros((4, 3))])
+    best = np.linalg.lstsq(rows, zeros, rcond=None)[0]
+    assert linear_map(seen, wanted) == pytest.approx(best, rel=1e-9)

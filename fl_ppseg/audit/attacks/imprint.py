@@ -34,9 +34,9 @@ import numpy as np
 
 from fl_ppseg.audit.attacks.inputs import Images, first_layer, image_of, load, read_blocks
 from fl_ppseg.audit.attacks.neurons import gaps, is_held, moved, rows
-from fl_ppseg.audit.attacks.regression import ridge, with_one
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.blocks import Geometry
+from fl_ppseg.ridge import ridge, with_one
 from fl_ppseg.setr.model import SETR, build_architecture
 
 _BEYOND: Final = 1.2

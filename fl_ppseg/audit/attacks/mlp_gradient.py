@@ -29,11 +29,10 @@ from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.blocks import Geometry
 from fl_ppseg.losses import pixel_loss
 from fl_ppseg.pixels import to_input
+from fl_ppseg.ridge import linear_map
 from fl_ppseg.setr.model import SETR, build_architecture
 
 _LAYER: Final = "backbone.blocks.0.mlp.fc1"
-_RIDGE: Final = 1e-4
-"""In units of the mean square of the features."""
 _DISTURBANCES: Final = (0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 """Factors tried on the variance that rounding makes and A leaves unexplained on public images."""
 
@@ -75,7 +74,7 @@ def mlp_gradient(
     public = _Tokens(*map(np.stack, zip(*found, strict=True)))
     usual, usual_inputs = public.blocks.mean(axis=0), public.inputs.mean(axis=0)
     spread = (public.inputs - usual_inputs).std(axis=(0, 1)) + 1e-9
-    to_block = _ridge((public.inputs - usual_inputs) / spread, public.blocks - usual)
+    to_block = linear_map((public.inputs - usual_inputs) / spread, public.blocks - usual)
     if first is not None:
         (usual,) = read_blocks(first, None, model.patch_size)
         (usual_inputs,) = first_layer(model, first, "mlp")
@@ -90,7 +89,7 @@ def _inputs(
     sizes = np.linalg.norm(public.gradients, axis=-1, keepdims=True)
     sizes += sizes.mean() * 1e-6
     features, answers = public.gradients / sizes, public.outputs / sizes
-    foretell = _ridge(features, answers)
+    foretell = linear_map(features, answers)
     unexplained = np.mean((answers - features @ foretell) ** 2, axis=(0, 1))
     tokens, layer = token_gradients(exchange), gradient_of(exchange, f"{_LAYER}.weight")
     outputs = Gradient(tokens.value @ foretell, np.sqrt(tokens.deviation**2 @ foretell**2))
@@ -132,11 +131,3 @@ def _tokens(
         for tensor in (caught["inputs"], *gradients)
     )
     return blocks, inputs, rest[0], rest[1]
-
-
-def _ridge(features: Floats, answers: Floats) -> Floats:
-    """(k, N, D), (k, N, R) -> (D, R), the linear map from one to the other."""
-    x, y = (values.reshape(-1, values.shape[-1]) for values in (features, answers))
-    square = x.T @ x
-    penalty = _RIDGE * np.trace(square) / len(square)
-    return np.asarray(np.linalg.solve(square + penalty * np.eye(len(square)), x.T @ y))

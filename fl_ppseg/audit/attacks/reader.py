@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fl_ppseg.audit.attacks.network import Reader
-from fl_ppseg.audit.attacks.regression import Matrix, blocks_of, ridge
 from fl_ppseg.audit.attacks.similarity import ssim
 from fl_ppseg.audit.attacks.surviving import surviving
 from fl_ppseg.files import Progress
 from fl_ppseg.pixels import to_input
+from fl_ppseg.ridge import Matrix, ridge
+from fl_ppseg.setr.least_squares import blocks_of
 
 Planes = npt.NDArray[np.uint8]
 """(n, C, H, W) uint8; channels 0 to 2 are RGB, others, e.g. a label map, lie in place with them."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.command_line import Parser, run
+from fl_ppseg.config.arm import check_deployable
 from fl_ppseg.config.loading import arms_of, dump_config, load_config, validate
 from fl_ppseg.config.sections import Config
 from fl_ppseg.config.unread import refuse_unread, unread_settings
@@ -75,30 +76,12 @@ def initialise(config: Config, cities: Cities, out: Path) -> RunFolder:
     if folder.config.exists():
         raise InputError(f"{out}: holds a run already; choose another --out")
     check_writable(out)
-    check_arms(config)
+    check_deployable(arms_of(config))
     classes = load_class_table(config.data.classes)
     save_initial(config, folder, classes, initial_models(config, classes.num_classes), None)
     save_cities(cities, out)
     write_atomically(folder.config, dump_config(config))
     return folder
-
-
-def check_arms(config: Config) -> None:
-    """Find out whether the arms can be trained by owners who share nothing.
-
-    Raises:
-        InputError: One wants a key that all share, or all images on one machine.
-    """
-    for name, arm in arms_of(config).items():
-        if arm.key_mode == "shared":
-            raise InputError(
-                f"arm {name}: its owners share one key, which would have to travel between them; "
-                "compare it with the others in a simulation"
-            )
-        if arm.training == "centralised":
-            raise InputError(
-                f"arm {name}: wants all images on one machine; compare it in a simulation"
-            )
 
 
 def _config(options: argparse.Namespace, cities: Cities) -> Config:

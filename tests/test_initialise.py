@@ -55,7 +55,7 @@ SHARED = [name for name, arm in builtin_arms().items() if arm.key_mode == "share
     ("arm", "line"),
     [
         *((name, f"arm {name}: its owners share one key") for name in SHARED),
-        ("centralised", "arm centralised: wants all images on one machine"),
+        ("centralised", "arm centralised: it trains on the images of all owners"),
     ],
 )
 def test_arms_that_owners_apart_cannot_train_are_refused(

@@ -16,11 +16,19 @@ from clients.vault.forecast import (
     estimate,
     look_over,
 )
-from clients.vault.handover import Handover, assignments, earlier_policy, hand_over, refuse, terms
+from clients.vault.handover import (
+    Handover,
+    assignments,
+    earlier_policy,
+    hand_over,
+    refuse_plain,
+    terms,
+)
 from clients.vault.keyring import Vault, owners_vault
 from clients.vault.node_directory import readers_of
 from clients.vault.start import whence
 from clients.vault.wording import duration_text, size_text
+from fl_ppseg.config.arm import check_deployable
 from fl_ppseg.config.loading import arms_of, load_config
 from fl_ppseg.errors import InputError
 from fl_ppseg.progress.steps import steps
@@ -83,8 +91,9 @@ def _handover(options: argparse.Namespace, vault: Vault) -> Handover:
     config = load_config(options.config, overrides={"arms": names})
     check_reserved(config)
     arms = arms_of(config)
-    for name, arm in arms.items():
-        refuse(name, arm, options.allow_plain)
+    check_deployable(arms)
+    if not options.allow_plain:
+        refuse_plain(arms)
     check_out(vault, options.out, options.city)
     readers = readers_of(options.out) if options.readers is None else options.readers
     return Handover(options.city, options.split, config, arms, Path(root), options.out, readers)

@@ -44,27 +44,18 @@ class Handover:
     """Id of a group that may read the node folder; none: its owner alone."""
 
 
-def refuse(name: str, arm: ArmConfig, allow_plain: bool) -> None:
-    """Find out whether an owner can hand an arm over to a node.
+def refuse_plain(arms: Mapping[str, ArmConfig]) -> None:
+    """Refuse arms that would hand over images as they are.
 
     Raises:
-        InputError: It needs what no owner gives away.
+        InputError: One does.
     """
-    reason = None
-    if arm.key_mode == "shared":
-        reason = "its owners share one key, which each of them would have to show to the others"
-    elif arm.training == "centralised":
-        reason = "it trains on the images of all owners in one place"
-    if reason is not None:
-        raise InputError(
-            f"arm {name}: {reason}; it is for comparison in a simulation only, so leave it out of "
-            "--arms"
-        )
-    if arm.key_mode == "plain" and not allow_plain:
-        raise InputError(
-            f"arm {name}: stores images as they are; leave it out of --arms, or add --allow-plain "
-            "if whoever has the node may see them"
-        )
+    for name, arm in arms.items():
+        if arm.key_mode == "plain":
+            raise InputError(
+                f"arm {name}: stores images as they are; leave it out of --arms, or add "
+                "--allow-plain if whoever has the node may see them"
+            )
 
 
 def assignments(vault: Vault, handover: Handover) -> dict[int, Assignment]:

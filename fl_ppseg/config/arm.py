@@ -1,10 +1,12 @@
 """An arm: how images are protected in it, and what becomes of the patch embedding."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from fl_ppseg.config.section import Section
+from fl_ppseg.errors import InputError
 
 
 class ArmConfig(Section):
@@ -32,6 +34,15 @@ class ArmConfig(Section):
     """Factor on the learning rate of a private embedding; 0 keeps it as adapted."""
     private_start: Literal["adapted", "random"] = "adapted"
     """What a training client's private embedding starts from; random tells nothing of the key."""
+
+    @property
+    def only_simulated(self) -> str | None:
+        """Why owners on machines of their own cannot train it; None: they can."""
+        if self.key_mode == "shared":
+            return "its owners share one key, which each of them would have to show to the others"
+        if self.training == "centralised":
+            return "it trains on the images of all owners in one place"
+        return None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -97,3 +108,17 @@ class ArmConfig(Section):
                 "key: key_mode shared, embedding uploaded",
             ),
         ]
+
+
+def check_deployable(arms: Mapping[str, ArmConfig]) -> None:
+    """Find out whether owners on machines of their own can train all of these arms.
+
+    Raises:
+        InputError: One wants what owners who share nothing do not have.
+    """
+    for name, arm in arms.items():
+        if (reason := arm.only_simulated) is not None:
+            raise InputError(
+                f"arm {name}: {reason}; it is for comparison in a simulation only, so leave it out "
+                "of --arms"
+            )

@@ -1,48 +1,49 @@
 """Where a command may write, found out before the work: apart from keys, writable, and free."""
 
 from pathlib import Path
+from typing import Final
 
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import check_writable
 
-
-def lie_apart(one: Path, other: Path) -> bool:
-    """Whether neither of two folders lies in the other."""
-    places = one.resolve(), other.resolve()
-    return not any(a.is_relative_to(b) for a, b in (places, places[::-1]))
+KEYS_APART: Final = "keys must not lie with what others see"
+"""Why vaults lie apart from results and from what is handed over."""
 
 
-def check_apart(keys: Path, others: Path, options: str) -> None:
-    """Find out whether keys lie apart from what is published or handed over.
+def check_apart(one: Path, other: Path, options: str, why: str = KEYS_APART) -> None:
+    """Find out whether neither of two folders lies in the other.
 
     Args:
-        keys: Folder of the vaults.
-        others: Folder of results, or of what a node is given.
+        one: Folder of the vaults, or whatever must lie apart.
+        other: Folder of results, or of what a node is given.
         options: What to choose another place with, e.g. `--vault-dir or --out`.
+        why: The reason, as the end of a sentence.
 
     Raises:
         InputError: One of the folders lies in the other.
     """
-    if not lie_apart(keys, others):
+    places = one.resolve(), other.resolve()
+    if any(a.is_relative_to(b) for a, b in (places, places[::-1])):
         raise InputError(
-            f"{keys} and {others} lie in one another, but keys must not lie with what others see; "
-            f"choose another {options}"
+            f"{one} and {other} lie in one another, but {why}; choose another {options}"
         )
 
 
-def check_vaults(folder: Path) -> None:
-    """Find out whether keys can be kept in a folder that need not be there yet.
+def check_run(vault_dir: Path, run: Path) -> None:
+    """Find out whether a simulation can write its vaults and its run folder, before it does.
 
     Raises:
-        InputError: They cannot.
+        InputError: They do not lie apart, or one of them cannot be written.
     """
+    check_apart(vault_dir, run, "--vault-dir or --out")
     try:
-        check_writable(folder)
+        check_writable(vault_dir)
     except InputError as error:
         raise InputError(
             f"{str(error).removesuffix('; choose another folder')}; name a folder for the owners' "
             "keys and shards with --vault-dir (or set XDG_STATE_HOME)"
         ) from None
+    check_writable(run)
 
 
 def check_file(path: Path) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from clients.policy import nodes_folder
 from clients.vault.assignment import Assignment
 from clients.vault.shards import prepare_shards
+from clients.vault.simulations import preparing
 from fl_ppseg.arrays import Arrays
 from fl_ppseg.city_names import folder_city
 from fl_ppseg.classes import ClassTable, load_class_table
@@ -23,7 +24,7 @@ from fl_ppseg.data_notes import DataNotes, examined, scored_scenes
 from fl_ppseg.dataset import IMAGES, LABELS, Dataset, open_dataset
 from fl_ppseg.errors import InputError
 from fl_ppseg.evaluation import Scores, score
-from fl_ppseg.files import check_writable, private_folder, user_folder
+from fl_ppseg.files import user_folder
 from fl_ppseg.initial_weights import Models, initial_models, save_initial
 from fl_ppseg.no_image import (
     counts_without_image,
@@ -34,7 +35,7 @@ from fl_ppseg.no_image import (
 )
 from fl_ppseg.partition.partitioner import make_partition
 from fl_ppseg.partition.record import Partition
-from fl_ppseg.places import check_apart, check_vaults
+from fl_ppseg.places import check_run
 from fl_ppseg.progress.steps import StepProgress
 from fl_ppseg.public_weights import public_embedding
 from fl_ppseg.resuming import check_resumed, note_resumed
@@ -95,9 +96,7 @@ def prepare(
         InputError: For data, settings or weights that do not fit, or a vault that is not apart from
             the run or open to others.
     """
-    check_apart(vault_dir, folder.path, "--vault-dir or --out")
-    check_vaults(vault_dir)
-    check_writable(folder.path)
+    check_run(vault_dir, folder.path)
     if folder.config.exists():
         check_resumed(config, folder)
     classes = load_class_table(config.data.classes)
@@ -108,18 +107,19 @@ def prepare(
     dataset, about = examined(dataset, config.data, num_workers, progress, tell)
     partition = _partition(config, folder, dataset)
     nodes = _nodes(dataset, partition, config.data)
-    jobs = _assignments(config, nodes, private_folder(vault_dir), models, folder)
-    prepared = _encrypt(jobs, num_workers, progress)
-    patch_size = next(iter(jobs.values())).block_size
-    starts = ready_starts(config, models, folder, vault_dir)
-    policies = policies_of(config, nodes, prepared, classes.num_classes, patch_size, starts)
-    place, identity = ready_nodes(policies, folder, vault_dir)
-    if not folder.config.exists():
-        folder.create(dump_config(config), partition.to_json())
-    else:
-        note_resumed(config, folder)
-    save_identity(folder.path, identity)
-    save_initial(config, folder, classes, models, vault_dir)
+    with preparing(vault_dir, folder.path):
+        jobs = _assignments(config, nodes, vault_dir, models, folder)
+        prepared = _encrypt(jobs, num_workers, progress)
+        patch_size = next(iter(jobs.values())).block_size
+        starts = ready_starts(config, models, folder, vault_dir)
+        policies = policies_of(config, nodes, prepared, classes.num_classes, patch_size, starts)
+        place, identity = ready_nodes(policies, folder, vault_dir)
+        if not folder.config.exists():
+            folder.create(dump_config(config), partition.to_json())
+        else:
+            note_resumed(config, folder)
+        save_identity(folder.path, identity)
+        save_initial(config, folder, classes, models, vault_dir)
     no_image = _without_image(config, folder, nodes, classes, num_workers, progress)
     return Experiment(
         config, folder, dataset, partition, classes, place, len(nodes), vault_dir, about, no_image

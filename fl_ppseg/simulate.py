@@ -22,8 +22,8 @@ from fl_ppseg.config.sections import Config
 from fl_ppseg.config.unread import refuse_unread, unread_settings
 from fl_ppseg.engines.ray_cluster import RayCluster
 from fl_ppseg.errors import InputError, Interrupted
-from fl_ppseg.files import available_cpus, check_writable, vaults_folder, write_atomically
-from fl_ppseg.places import check_apart, check_vaults
+from fl_ppseg.files import available_cpus, vaults_folder, write_atomically
+from fl_ppseg.places import check_run
 from fl_ppseg.run_folder import RunFolder, is_finished
 
 DEFAULT = "default"
@@ -63,9 +63,7 @@ def _check_places(out: Path, vault_dir: Path, is_resumed: bool) -> None:
     """Refuse now what could not be written after the work."""
     if (out / "config.yaml").exists() and not is_resumed:
         raise InputError(f"{out}: holds a run already; add --resume or choose another")
-    check_apart(vault_dir, out, "--vault-dir or --out")
-    check_vaults(vault_dir)
-    check_writable(out)
+    check_run(vault_dir, out)
 
 
 def _way_on(out: Path, options: argparse.Namespace) -> str:

@@ -15,7 +15,6 @@ from rich.console import Console
 from clients.client_app import app as client_app
 from clients.node_log import LOG as NODE_LOG
 from clients.policy import NODES_VARIABLE
-from clients.vault.simulations import preparing
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.command_line import log_to
 from fl_ppseg.config.loading import arms_of, described
@@ -79,7 +78,7 @@ def simulate(
     with PeakMemory() as memory:
         folder = RunFolder(out)
         log_to(folder.log if folder.config.exists() else None, quiet)
-        with steps(sys.stderr, quiet) as progress, preparing(vault_dir, out):
+        with steps(sys.stderr, quiet) as progress:
             experiment = prepare(config, folder, vault_dir, num_workers, progress, _tell(quiet))
         log_to(folder.log)
         _log_data(experiment)

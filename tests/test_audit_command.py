@@ -129,3 +129,17 @@ def test_images_named_as_an_option_come_first_those_of_the_environment_last(
     ):
         assert command.main(arguments) == 0
         assert asked.config is not None and asked.config.data.root == tmp_path / folder
+
+
+def test_no_report_is_written_among_keys(
+    asked: Asked, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "vaults" / "aachen").mkdir(parents=True)
+    (tmp_path / "vaults" / "aachen" / "master.key").touch()
+    vaults = ["--vault-dir", str(tmp_path / "vaults")]
+    out = ["--out", str(tmp_path / "vaults" / "audit")]
+    assert run(command.main, [str(finished), *vaults, *out]) == 2
+    assert "keys must not lie with what others see" in capsys.readouterr().err
+    assert asked.config is None
+    assert run(command.main, [str(finished), *vaults]) == 0
+    assert asked.config is not None

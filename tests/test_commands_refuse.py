@@ -18,7 +18,7 @@ from fl_ppseg.config.sections import Config
 from fl_ppseg.config.unread import refuse_unread, unread_settings
 from fl_ppseg.errors import InputError
 from fl_ppseg.evaluation import score
-from fl_ppseg.places import check_apart, check_file, check_vaults
+from fl_ppseg.places import check_apart, check_file, check_run
 from fl_ppseg.progress.lines import say
 from fl_ppseg.progress.steps import StepProgress
 from fl_ppseg.report.tables import bare_table
@@ -101,7 +101,7 @@ def test_places_that_cannot_be_written_are_refused_before_the_work(
     file = tmp_path / "file"
     file.write_text("not a folder, so that root cannot write into it either")
     with pytest.raises(InputError, match="--vault-dir"):
-        check_vaults(file / "vaults")
+        check_run(file / "vaults", tmp_path / "run")
     with pytest.raises(InputError, match="nothing can be written there"):
         check_file(file / "w.safetensors")
     with pytest.raises(InputError, match="is a folder"):

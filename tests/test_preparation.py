@@ -26,6 +26,7 @@ from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.setr.weights import save_weights
 from fl_ppseg.shard import open_shard
+from fl_ppseg.simulation import simulate
 
 PRIVATE = builtin_arms()["per-client-private"].model_dump()
 TRAINED = PRIVATE | {"private_rate": 0.1}
@@ -251,6 +252,15 @@ def test_vault_and_run_apart_or_refused(run: str, vault: str, scenes: Path, tmp_
     with pytest.raises(InputError, match="lie in one another") as caught:
         prepare(small.config(scenes), RunFolder(tmp_path / run), tmp_path / vault, 1, quiet)
     assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_vault_in_its_run_is_refused_before_anything_is_written(
+    scenes: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(InputError, match="keys must not lie with what others see"):
+        simulate(small.config(scenes), run, run / "keys", None, prepare_only=False, quiet=True)
     assert list(tmp_path.iterdir()) == []
 
 

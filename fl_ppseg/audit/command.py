@@ -20,6 +20,7 @@ from fl_ppseg.config.sections import Config
 from fl_ppseg.config.unread import refuse_unread, unread_settings
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import user_folder
+from fl_ppseg.places import check_apart
 
 ONE_SETTING = "cipher"
 """Arm id of a setting that is given by options."""
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     vault_dir = _vault_dir(options)
     if vault_dir is not None:
         keys_of(vault_dir)  # refused now, not after the attacks
+        check_apart(vault_dir, out, "--out")
     effort = Effort.quick() if options.quick else Effort()
     if options.targets is not None:
         effort = replace(effort, num_targets=options.targets)
@@ -77,7 +79,7 @@ def _config(options: argparse.Namespace) -> Config:
     """The run's own config, or the given one, with the arms that were asked for."""
     if options.run is not None:
         return _config_of_run(options)
-    _check_apart(options)
+    _check_options(options)
     overrides: dict[str, Any] = {"data.root": _absolute(options.data_root)}
     if options.cipher is not None:
         overrides |= {"arms": [ONE_SETTING], f"arm_table.{ONE_SETTING}": _setting(options)}
@@ -91,7 +93,7 @@ def _config(options: argparse.Namespace) -> Config:
     return config
 
 
-def _check_apart(options: argparse.Namespace) -> None:
+def _check_options(options: argparse.Namespace) -> None:
     """Refuses options of which one would be ignored.
 
     Raises:

@@ -17,9 +17,8 @@ from fl_ppseg.convert.masks import Colour
 from fl_ppseg.convert.plan import Plan
 from fl_ppseg.convert.scaling import Scaling
 from fl_ppseg.convert.tree import convert, notes
-from fl_ppseg.errors import InputError
 from fl_ppseg.files import available_cpus
-from fl_ppseg.places import lie_apart
+from fl_ppseg.places import check_apart
 from fl_ppseg.progress.steps import StepProgress
 from fl_ppseg.verbs import Verb, dispatch
 from fl_ppseg.wording import counted
@@ -169,8 +168,7 @@ def _parsed(parser: Parser, argv: Sequence[str]) -> Namespace:
 
 def _made(plan: Plan, sources: Sequence[Path], options: Namespace) -> int:
     for source in sources:
-        if not lie_apart(source, options.out):
-            raise InputError(f"{options.out} and {source} lie in one another; choose another --out")
+        check_apart(source, options.out, "--out", "what is converted stays as it is")
     scaling = Scaling(options.longest_side, options.size)
     console = Console(stderr=True)
     with StepProgress(console, options.quiet or not console.is_terminal) as bar:

@@ -4,6 +4,7 @@ import argparse
 import grp
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from clients.policy import NodePolicy
 from clients.vault.commands.options import absolute, add_node, add_owner
@@ -14,7 +15,9 @@ from clients.vault.plain_tree import write_tree
 from fl_ppseg.command_line import Parser
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import available_cpus
-from fl_ppseg.places import lie_apart
+from fl_ppseg.places import check_apart
+
+PLAIN_APART: Final = "plain images must not lie with keys, nor with what is handed over"
 
 
 def _encrypt_options(parser: Parser) -> None:
@@ -59,11 +62,8 @@ def _decrypt(parser: Parser, argv: Sequence[str]) -> int:
     add("--out", type=absolute, required=True, metavar="TREE", help="a new folder")
     options = parser.parse_args(argv)
     vault = owners_vault(options.vault, options.city)
-    if not (lie_apart(options.out, vault.folder) and lie_apart(options.out, options.node)):
-        raise InputError(
-            f"{options.out}: lies with the vault or the node folder, but plain images must not lie "
-            "with keys, nor with what is handed over; choose another --out"
-        )
+    for place in (vault.folder, options.node):
+        check_apart(place, options.out, "--out", PLAIN_APART)
     with NodeDirectory.open(options.node, options.city):
         folder, seed = _shard_of(options, policy_of(options.node, options.city))
         number = write_tree(vault, folder, options.out)

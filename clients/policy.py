@@ -18,6 +18,7 @@ from clients.owned_file import read_owned
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.documents import parse_yaml
 from fl_ppseg.config.loading import validate
+from fl_ppseg.config.names import City
 from fl_ppseg.config.section import Section
 from fl_ppseg.config.sections import ModelConfig, TrainingConfig
 from fl_ppseg.errors import InputError
@@ -119,7 +120,7 @@ class LocalPrivacy(Section):
 class NodePolicy(Section):
     """One node: its city, its role and the arms that its owner agreed to."""
 
-    city: str
+    city: City
     role: Literal["train", "val"]
     device: str = "cpu"
     """Where this node computes."""

@@ -1,8 +1,9 @@
-"""What a city may be called: one rule for the machines of a federation, a wider one for folders.
+"""What a city may be called; every door asks here, before any work.
 
-A deployed city's name stands in file names, unit files and command lines of several machines: ASCII
-letters, digits, dot, dash, underscore. In a simulation a city is a folder of a tree, and may have
-any name that a folder has. Needs the standard library alone.
+A city is a folder of a tree, part of file names and a word in messages: one visible line, as long
+as the narrowest of them takes. Where owners work on machines of their own, its name also stands in
+unit files, certificates and command lines of several machines: ASCII letters, digits, dot, dash,
+underscore, from `vault new` on. Needs the standard library alone.
 """
 
 import re
@@ -13,9 +14,13 @@ from fl_ppseg.errors import InputError
 
 MAX_LETTERS: Final = 63
 """Of a deployed city's name, as of a host's."""
-MAX_FOLDER_BYTES: Final = 255
-"""Of any folder's name, as file systems have it."""
-DEPLOYED: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_LETTERS - 1}}}")
+MAX_CHARACTERS: Final = 100
+"""Of any city's name, as messages have it."""
+MAX_FILE_BYTES: Final = 255
+"""Of any file's name, as file systems have it."""
+MAX_BYTES: Final = MAX_FILE_BYTES - len(".npy")
+"""Of any city's name: arrays of a shard are called after it."""
+_DEPLOYED: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_LETTERS - 1}}}")
 
 
 def deployed_city(name: str) -> str:
@@ -24,7 +29,7 @@ def deployed_city(name: str) -> str:
     Raises:
         InputError: It is none; the message says what is wrong and suggests one.
     """
-    if DEPLOYED.fullmatch(name):
+    if _DEPLOYED.fullmatch(name):
         return name
     raise InputError(
         f"{_shown(name)} is no name of a city: expected 1 to {MAX_LETTERS} ASCII letters, digits, "
@@ -38,18 +43,33 @@ def folder_city(name: str) -> str:
     Raises:
         InputError: It leads elsewhere, is hidden, or cannot be read on a terminal.
     """
-    if is_folder_name(name):
+    if is_city(name):
         return name
     raise InputError(
         f"{_shown(name)} is no folder of a city: expected a plain, visible name such as aachen, "
-        "without / and not beginning with a dot"
+        f"without /, not beginning with a dot, of at most {MAX_CHARACTERS} characters and "
+        f"{MAX_BYTES} bytes"
     )
 
 
-def is_folder_name(name: str) -> bool:
-    """Whether a folder of a city can be called so."""
+def is_city(name: str) -> bool:
+    """Whether a city can be called so in a simulation, a tree, a vault, a shard and a message."""
+    return len(name) <= MAX_CHARACTERS and is_file_name(name) and len(name.encode()) <= MAX_BYTES
+
+
+def is_file_name(name: str) -> bool:
+    """Whether it is visible, and leads nowhere else, as part of a path."""
     is_visible = name.isprintable() and bool(name.strip()) and not name.startswith(".")
-    return is_visible and "/" not in name and len(name.encode()) <= MAX_FOLDER_BYTES
+    return is_visible and "/" not in name and len(name.encode()) <= MAX_FILE_BYTES
+
+
+def folded(name: str) -> str:
+    """Equal for names that a person, or a disk, may take for one.
+
+    >>> folded("K\u00d6LN") == folded("ko\u0308ln")
+    True
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _suggestion(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Final
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
 from fl_ppseg.cipher_versions import check_versions
-from fl_ppseg.city_names import MAX_FOLDER_BYTES, is_folder_name
+from fl_ppseg.config.names import City
 from fl_ppseg.errors import InputError
 from fl_ppseg.plain_json import read_as
 
@@ -35,12 +35,6 @@ def _digest(name: str) -> str:
     return name
 
 
-def _city(name: str) -> str:
-    if not is_folder_name(name) or len(name.encode("utf-8", "replace")) > MAX_FOLDER_BYTES - 4:
-        raise ValueError(f"expected the name of a city, got {ascii(name)[:60]}")
-    return name
-
-
 def _sha256(name: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", name):
         raise ValueError(f"expected 64 hex digits, got {ascii(name)[:60]}")
@@ -49,8 +43,6 @@ def _sha256(name: str) -> str:
 
 Digest = Annotated[str, AfterValidator(_digest)]
 """32 hex digits."""
-City = Annotated[str, AfterValidator(_city)]
-"""A plain file name, with room for `.npy`."""
 Count = Annotated[int, Field(ge=0, le=MAX_IMAGES)]
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Sha256 = Annotated[str, AfterValidator(_sha256)]

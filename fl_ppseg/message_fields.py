@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-MAX_NAME: Final = 100
+from fl_ppseg.city_names import MAX_CHARACTERS, is_city
+
+MAX_NAME: Final = MAX_CHARACTERS
 """Characters of the name of a run, an arm or a city."""
 MAX_ROUND: Final = 1_000_000
 MAX_CLASSES: Final = 255
@@ -142,6 +144,17 @@ class Word:
         return value
 
 
+class CityName(Word):
+    """The name of a city, as folders and shards have it."""
+
+    def check(self, name: str, value: object) -> str:
+        """The name."""
+        city = super().check(name, value)
+        if not is_city(city):
+            raise FieldError(f"{name} is no name of a city")
+        return city
+
+
 @dataclass(frozen=True)
 class Choice:
     """One of some words."""
@@ -185,7 +198,7 @@ REQUEST: Final[dict[str, Field]] = {
 REPLY_SETTINGS: Final[dict[str, Field]] = {
     "run_id": Word(),
     "round": Whole(0, MAX_ROUND),
-    "city": Word(),
+    "city": CityName(),
 }
 REPLY_FIGURES: Final[dict[str, Field]] = {
     "num_examples": Whole(0, MAX_EXAMPLES),
@@ -195,6 +208,6 @@ REPLY_FIGURES: Final[dict[str, Field]] = {
 }
 DESCRIPTION: Final[dict[str, Field]] = {
     "run_id": Word(),
-    "city": Word(),
+    "city": CityName(),
     "role": Choice(("train", "val")),
 }

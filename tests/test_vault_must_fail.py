@@ -1,12 +1,17 @@
 """Everything that the vault reads is refused in one line where it is not what it should be."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from must_fail import Vector, of
+from pydantic import TypeAdapter
 from small_owner import PASSPHRASE, Owner, fails
 
+from clients.node.command import main as node
 from clients.vault import backup
 from clients.vault.backup import HEADER, open_backup, restore, seal
 from clients.vault.keyring import Vault
@@ -14,9 +19,12 @@ from clients.vault.passphrases import Passphrase, from_file, require_strength
 from clients.vault.record import Record, parse_record, read_record
 from fl_ppseg.city_names import deployed_city, folder_city
 from fl_ppseg.command_line import run
+from fl_ppseg.config.names import City
+from fl_ppseg.deployment.cities import Cities
 from fl_ppseg.errors import InputError
 from fl_ppseg.initialise import main as initialise
 from fl_ppseg.keys import ClientKey
+from fl_ppseg.message_fields import CityName
 from strategies.coordinator.command import main as coordinator
 
 SECRET = bytes(range(100, 132))
@@ -193,6 +201,8 @@ def test_city_name(vector: Vector, owner: Owner, capsys: pytest.CaptureFixture[s
         init = ["--out", str(place), "--val-cities", "bonn", f"--cities={name}"]
         assert run(initialise, init) == 2
         assert vector.error in capsys.readouterr().err
+    assert run(node, ["init", "--home", str(place), option]) == 2
+    assert vector.error in capsys.readouterr().err
     enrol = ["enrol", "--home", str(place), "--public", str(owner.passphrase), "--", name]
     assert run(coordinator, enrol) == 2
     assert not owner.vaults.exists() and not owner.node.exists() and not place.exists()
@@ -208,6 +218,29 @@ def test_city_names_that_are_some(name: str) -> None:
     assert deployed_city(name) == folder_city(name) == name
 
 
+@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", fullmatch=True))
+def test_what_can_be_deployed_goes_through_trees_vaults_shards_and_messages(name: str) -> None:
+    assert deployed_city(name) == folder_city(name) == CityName().check("city", name)
+    assert TypeAdapter(City).validate_python(name) == name
+    assert Cities(train=(name,), val=(f"{name[:40]}-val",)).train == (name,)
+
+
+@given(st.text(max_size=120))
+@example(" ")
+@example("x" * 101)
+@example("\u5317" * 84)
+def test_what_a_folder_can_be_called_is_one_rule(name: str) -> None:
+    """Found out before the work, not by the first message or shard of that name."""
+    doors = (folder_city, TypeAdapter(City).validate_python, partial(CityName().check, "city"))
+    taken = []
+    for door in doors:
+        try:
+            taken.append(door(name) == name)
+        except (InputError, ValueError):
+            taken.append(False)
+    assert len(set(taken)) == 1
+
+
 def test_a_name_that_can_be_deployed_is_suggested() -> None:
     with pytest.raises(
         InputError, match=r"choose another \(for example munchen\), and name the city"
@@ -220,14 +253,14 @@ def test_a_name_that_can_be_deployed_is_suggested() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["münchen", "mu\u0308nchen", "new york", "\u5317\u4eac", "x" * 255]
+    "name", ["münchen", "mu\u0308nchen", "new york", "\u5317\u4eac", "x" * 100]
 )
 def test_a_simulation_takes_any_visible_folder(name: str) -> None:
     assert folder_city(name) == name
 
 
 @pytest.mark.parametrize(
-    "name", ["", " ", ".", "..", ".shared", "a/b", "a\n", "a\0", "\ud800", "x" * 256]
+    "name", ["", " ", ".", "..", ".shared", "a/b", "a\n", "a\0", "\ud800", "x" * 101, "\u5317" * 84]
 )
 def test_a_folder_that_leads_elsewhere_is_no_city(name: str) -> None:
     with pytest.raises(InputError, match="is no folder of a city") as caught:

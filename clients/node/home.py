@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import AfterValidator, model_validator
 
-from fl_ppseg.city_names import deployed_city
+from fl_ppseg.config.names import DeployedCity
 from fl_ppseg.config.section import Section
 from fl_ppseg.deployment.accounts import USER, Account, account
 from fl_ppseg.deployment.identity import key_pair
@@ -22,13 +22,6 @@ MAX_PATH = 4096
 SETTINGS, PUBLIC, KEY, SECRET = "node.yaml", "node.pub", "node.key", "app.secret"
 NODE, APP, LOGS, FLOWER, STATE = "node", "app", "logs", "flwr", "state"
 LEDGER, APART = "ledger.jsonl", "apart"
-
-
-def _city(text: str) -> str:
-    try:
-        return deployed_city(text)
-    except InputError as error:
-        raise ValueError(str(error)) from None
 
 
 def _place(path: Path) -> Path:
@@ -53,7 +46,7 @@ def _user(text: str) -> str:
 class Settings(Section):
     """What `init` was told."""
 
-    city: Annotated[str, AfterValidator(_city)]
+    city: DeployedCity
     """Whose node it is."""
     app_home: Annotated[Path, AfterValidator(_place)]
     """The folder of the app's own user."""

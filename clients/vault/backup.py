@@ -32,7 +32,7 @@ from clients.vault.layout import (
 )
 from clients.vault.passphrases import Passphrase, require_strength
 from fl_ppseg.atomic_file import write_in
-from fl_ppseg.city_names import is_folder_name
+from fl_ppseg.city_names import is_city
 from fl_ppseg.config.documents import parse_json
 from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError
@@ -228,7 +228,7 @@ def _files_of(content: bytes, path: Path, city: str) -> Mapping[str, str]:
     if not isinstance(values, dict) or values.keys() != {"city", "files"}:
         raise InputError(f"{path}: holds no files of a vault; expected city and files")
     owner, files = values["city"], values["files"]
-    if not isinstance(owner, str) or not is_folder_name(owner):
+    if not isinstance(owner, str) or not is_city(owner):
         raise InputError(f"{path}: names no city")
     if owner != city:
         raise InputError(f"{path}: is the backup of {owner}, not of {city}")

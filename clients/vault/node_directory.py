@@ -21,9 +21,9 @@ from pydantic import ConfigDict, TypeAdapter
 from clients.start_weights import START
 from clients.vault.assignment import PRIVATE, SHARDS, file_mode, folder_mode
 from clients.vault.handed_over import HandedOver, Kind
+from fl_ppseg.config.names import City
 from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError
-from fl_ppseg.manifest import City
 from fl_ppseg.plain_json import read_as
 
 MARKER: Final = "owner.json"

@@ -1,9 +1,12 @@
-"""Names that become paths: of runs, arms and cells. One type, so that none leaves its folder."""
+"""Names that become paths, each a type: of runs, arms, cells and cities. None leaves its folder."""
 
 import re
 from typing import Annotated, Final
 
 from pydantic import AfterValidator
+
+from fl_ppseg.city_names import deployed_city, is_city
+from fl_ppseg.errors import InputError
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,126}")
 """What a name may be: a part of a path on every file system, never `.`, `..` or hidden."""
@@ -38,5 +41,22 @@ def _check_arm_id(name: str) -> str:
     return check_name(name)
 
 
+def _city(name: str) -> str:
+    if not is_city(name):
+        raise ValueError(f"expected the name of a city, got {ascii(name)[:60]}")
+    return name
+
+
+def _deployed(name: str) -> str:
+    try:
+        return deployed_city(name)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
 Name = Annotated[str, AfterValidator(check_name)]
 ArmId = Annotated[str, AfterValidator(_check_arm_id)]
+City = Annotated[str, AfterValidator(_city)]
+"""Of a folder, a shard, a policy."""
+DeployedCity = Annotated[str, AfterValidator(_deployed)]
+"""Of owners on machines of their own."""

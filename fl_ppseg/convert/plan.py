@@ -1,12 +1,11 @@
 """What becomes of each photograph: fixed, and checked by names, before one is read."""
 
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from fl_ppseg.city_names import folder_city, is_folder_name
+from fl_ppseg.city_names import folded, folder_city, is_file_name
 from fl_ppseg.convert.masks import Coding
 from fl_ppseg.errors import InputError
 from fl_ppseg.tree_layout import LABEL_SUFFIX, bounded
@@ -78,8 +77,8 @@ def chosen(wanted: Iterable[str], there: Iterable[str], what: str) -> frozenset[
     Raises:
         InputError: One of them is not.
     """
-    known = {_folded(name): name for name in there}
-    names = {name: known.get(_folded(name)) for name in wanted}
+    known = {folded(name): name for name in there}
+    names = {name: known.get(folded(name)) for name in wanted}
     if absent := [name for name, found in names.items() if found is None]:
         raise InputError(
             f"--val {absent[0]!a}: no such {what}; there are {bounded(sorted(known.values()), 30)}"
@@ -93,16 +92,16 @@ def _check_names(items: Sequence[Item]) -> None:
     stems: dict[tuple[str, str], Item] = {}
     for item in items:
         place = folder_city(item.place)
-        if (other := places.setdefault(_folded(place), place)) != place:
+        if (other := places.setdefault(folded(place), place)) != place:
             raise InputError(
                 f"places {other} and {place} differ by capitals or Unicode forms only; are they "
                 "one? rename or merge them, for some disks take them for one folder"
             )
-        if not is_folder_name(item.stem + LABEL_SUFFIX):
+        if not is_file_name(item.stem + LABEL_SUFFIX):
             raise InputError(
                 f"{item.image}: its name is too long or not plain for a tree; rename the file"
             )
-        first = stems.setdefault((place, _folded(item.stem)), item)
+        first = stems.setdefault((place, folded(item.stem)), item)
         if first is not item:
             raise InputError(
                 f"{item.image} and {first.image}: both would be {place}/{item.stem} in the tree "
@@ -112,17 +111,12 @@ def _check_names(items: Sequence[Item]) -> None:
 
 def _check_apart(train: Sequence[Item], val: Sequence[Item]) -> None:
     """The promise of a tree: what is scored lies where training never was."""
-    of_training = {_folded(item.area): item for item in train}
+    of_training = {folded(item.area): item for item in train}
     for item in val:
-        if (other := of_training.get(_folded(item.area))) is not None:
-            places = {i.place for i in (*train, *val) if _folded(i.area) == _folded(item.area)}
+        if (other := of_training.get(folded(item.area))) is not None:
+            places = {i.place for i in (*train, *val) if folded(i.area) == folded(item.area)}
             raise InputError(
                 f"val place {item.place} and training place {other.place} are both of "
                 f"{item.area}, and validation may share nothing with training; name all of it "
                 f"({bounded(sorted(places), 30)}) as --val, or none"
             )
-
-
-def _folded(name: str) -> str:
-    """Equal for names that a person, or a disk, may take for one."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

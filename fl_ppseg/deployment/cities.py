@@ -9,38 +9,33 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from fl_ppseg.city_names import DEPLOYED, deployed_city
+from fl_ppseg.city_names import folded
 from fl_ppseg.config.documents import parse_json, read_text
 from fl_ppseg.config.loading import validate
+from fl_ppseg.config.names import DeployedCity
 from fl_ppseg.config.section import Section
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 
 FILE = "cities.json"
 MAX_CITIES = 10_000
-NAME = DEPLOYED
-"""What a city may be called; see `city_names`."""
 
 
 class Cities(Section):
     """Names of the nodes of a run."""
 
-    train: Annotated[tuple[str, ...], Field(min_length=1, max_length=MAX_CITIES)]
+    train: Annotated[tuple[DeployedCity, ...], Field(min_length=1, max_length=MAX_CITIES)]
     """Cities that train, and are scored on held-out images of their own."""
-    val: Annotated[tuple[str, ...], Field(min_length=1, max_length=MAX_CITIES)]
+    val: Annotated[tuple[DeployedCity, ...], Field(min_length=1, max_length=MAX_CITIES)]
     """Cities that only evaluate."""
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
         seen: set[str] = set()  # a file system may not tell upper from lower case
         for city in self.all:
-            try:
-                deployed_city(city)
-            except InputError as error:
-                raise ValueError(str(error)) from None
-            if city.lower() in seen:
+            if folded(city) in seen:
                 raise ValueError(f"{city} is named twice")
-            seen.add(city.lower())
+            seen.add(folded(city))
         return self
 
     @property

@@ -27,6 +27,7 @@ import safetensors.numpy
 from fl_ppseg.arrays import Arrays
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
+from fl_ppseg.run_layout import round_file, round_of, rounds_in
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 
 KEPT: Final = 3
@@ -119,8 +120,8 @@ def remove_trained(state: Path) -> None:
 
 def versions(folder: Path) -> list[int]:
     """Rounds of the versions in a folder, ascending."""
-    names = (path.stem.removeprefix("round_") for path in folder.glob("round_*.safetensors"))
-    return sorted(int(name) for name in names if name.isdecimal() and name.isascii())
+    numbers = map(round_of, rounds_in(folder, ".safetensors"))
+    return [number for number in numbers if number is not None]
 
 
 def packed(round: int, tensors: Arrays) -> bytes:
@@ -165,4 +166,4 @@ def _hash(round: int, tensors: Arrays) -> str:
 
 
 def _file(folder: Path, round: int) -> Path:
-    return folder / f"round_{round:04d}.safetensors"
+    return round_file(folder, round)

@@ -20,7 +20,8 @@ from fl_ppseg.config.section import Section
 from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.manifest import CipherName, Version
-from fl_ppseg.run_folder import Checkpoint, RunFolder, read_checkpoint, round_of
+from fl_ppseg.run_folder import Checkpoint, RunFolder, read_checkpoint
+from fl_ppseg.run_layout import CHECKPOINTS, round_of, rounds_in
 from fl_ppseg.setr.model import SETR, build_architecture
 from fl_ppseg.setr.sizes import tensor_shapes
 
@@ -65,13 +66,13 @@ def find_checkpoint(path: Path) -> Path:
         names = ", ".join(str(folder.relative_to(path)) for folder in folders[:4])
         more = ", …" if len(folders) > 4 else ""
         raise InputError(f"{path}: holds several arms or seeds ({names}{more}); name one of them")
-    return max(_files(path), key=round_of)
+    return max(_files(path), key=lambda file: round_of(file) or 0)
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for pattern in ("", "seed_*/", "*/seed_*/"):
-        for file in folder.glob(f"{pattern}round_*.safetensors"):
-            if file.stem.removeprefix("round_").isdecimal() and file.with_suffix(".json").exists():
+    for place in (folder, *folder.glob("seed_*"), *folder.glob(CHECKPOINTS)):
+        for file in rounds_in(place, ".safetensors"):
+            if file.with_suffix(".json").exists():
                 yield file
 
 

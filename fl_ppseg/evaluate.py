@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from fl_ppseg.command_line import Parser, run
 from fl_ppseg.device import check_device
 from fl_ppseg.errors import InputError
+from fl_ppseg.run_layout import run_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -141,7 +142,7 @@ def _without_image(
     from fl_ppseg.no_image import counts_without_image, label_maps_of, load_answer
 
     num_classes = len(description["classes"])
-    answer = load_answer(file.absolute().parents[2], num_classes)  # <run>/<arm>/seed_<s>/<file>
+    answer = load_answer(run_of(file), num_classes)
     if answer is None:
         return None
     scenes = [scene for own in cities.values() for scene in own]

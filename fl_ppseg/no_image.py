@@ -27,10 +27,10 @@ from fl_ppseg.errors import InputError
 from fl_ppseg.evaluation import evaluate
 from fl_ppseg.files import Progress, replacing
 from fl_ppseg.image_files import opened, read_file
+from fl_ppseg.run_layout import NO_IMAGE
 from fl_ppseg.setr.model import Logits
 
 Pixels = NDArray[np.uint8]
-FILE: Final = "no_image.png"
 AT_ONCE: Final = 64
 """Label maps in memory."""
 _UNSEEN: Final = np.zeros((3, 1, 1), np.uint8)
@@ -121,7 +121,7 @@ def label_maps_of(
 
 def save_answer(run: Path, answer: Pixels) -> None:
     """Put the answer into a run folder, whole or not at all."""
-    with replacing(run / FILE) as temporary:
+    with replacing(run / NO_IMAGE) as temporary:
         Image.fromarray(answer).save(temporary, format="PNG")
 
 
@@ -131,7 +131,7 @@ def load_answer(run: Path, num_classes: int) -> Pixels | None:
     Raises:
         InputError: It is no label map of these classes.
     """
-    path = run / FILE
+    path = run / NO_IMAGE
     if not path.is_file():
         return None
     data = read_file(path, "label map")

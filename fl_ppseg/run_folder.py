@@ -1,22 +1,17 @@
 """A run's folder: config, partition, results, checkpoints; atomic, readable at any time.
 
-config.yaml  partition.json  log.txt  results.jsonl  summary.json  report.html  figures/
-no_image.png                                         (simulations: see fl_ppseg.no_image)
-val_images.safetensors                               (simulations: see fl_ppseg.val_counts)
-progress.jsonl                                       (deployed runs: events of the live view)
-<arm>/seed_<s>/round_<nnnn>.safetensors + .json      (rotated, hashed)
-<arm>/seed_<s>/releases.txt                          (private runs: a round a line)
+Its layout is that of `run_layout`.
 """
 
 import fcntl
 import json
 import logging
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fl_ppseg import run_layout as layout
 from fl_ppseg.checkpoint_file import (
     OF_CITY,
     Checkpoint,
@@ -34,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 __all__ = ["OF_CITY", "Checkpoint", "Line", "RunFolder", "is_finished", "read_checkpoint"]
 
-_NUMBER = re.compile(r"round_[0-9]{4,9}")
 MAX_PARTITION_BYTES = 256 * 2**20
 """A million images by name."""
 
@@ -44,13 +38,13 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config = path / "config.yaml"
-        self.partition = path / "partition.json"
-        self.log = path / "log.txt"
-        self.progress = path / "progress.jsonl"
-        self.results = path / "results.jsonl"
-        self.summary = path / "summary.json"
-        self.report = path / "report.html"
+        self.config = path / layout.CONFIG
+        self.partition = path / layout.PARTITION
+        self.log = path / layout.LOG
+        self.progress = path / layout.PROGRESS
+        self.results = path / layout.RESULTS
+        self.summary = path / layout.SUMMARY
+        self.report = path / layout.REPORT
 
     def create(self, config: str, partition: str) -> None:
         """Start a run.
@@ -112,9 +106,9 @@ class RunFolder:
         """
         stem = self._stem(checkpoint.description["arm"], checkpoint.description["seed"])
         stem.mkdir(parents=True, exist_ok=True)
-        path = stem / f"round_{checkpoint.round:04d}.safetensors"
+        path = layout.round_file(stem, checkpoint.round)
         write_checkpoint(path, checkpoint)
-        found = [old for old in _descriptions(stem) if round_of(old)]
+        found = [old for old in layout.rounds_in(stem, ".json") if layout.round_of(old)]
         others = [old for old in found if old != path.with_suffix(".json")]
         for old in others[: max(0, len(others) - keep + 1)]:
             _remove(old)
@@ -124,7 +118,7 @@ class RunFolder:
 
         A round that is repeated counts again: both of its results may have been seen.
         """
-        path = self._stem(arm, seed) / "releases.txt"
+        path = self._stem(arm, seed) / layout.RELEASES
         path.parent.mkdir(parents=True, exist_ok=True)
         _append(path, f"{round}\n")
         return len(path.read_text(encoding="utf-8").splitlines())
@@ -149,22 +143,22 @@ class RunFolder:
             os.close(descriptor)
 
     def _sweep(self) -> None:
-        for left in (*self.path.glob(".*.tmp"), *self.path.glob("*/seed_*/.*.tmp")):
+        for left in (*self.path.glob(".*.tmp"), *self.path.glob(f"{layout.CHECKPOINTS}/.*.tmp")):
             left.unlink(missing_ok=True)
-        for tensors in self.path.glob("*/seed_*/round_*.safetensors"):
+        for tensors in self.path.glob(f"{layout.CHECKPOINTS}/round_*.safetensors"):
             if not tensors.with_suffix(".json").exists():
                 tensors.unlink()
 
     def discard_after(self, arm: str, seed: int, round: int) -> None:
         """Remove the checkpoints after a round, from which no run can go on, and say so."""
-        for description in _descriptions(self._stem(arm, seed)):
-            if round_of(description) > round:
+        for description in self._descriptions(arm, seed):
+            if (layout.round_of(description) or 0) > round:
                 logger.warning("%s: damaged, removed; going on after round %d", description, round)
                 _remove(description)
 
     def latest(self, arm: str, seed: int) -> Checkpoint | None:
         """The newest whole checkpoint of an arm and seed; damaged ones are skipped, and said."""
-        for description in reversed(_descriptions(self._stem(arm, seed))):
+        for description in reversed(self._descriptions(arm, seed)):
             try:
                 return read_checkpoint(description.with_suffix(".safetensors"))
             except InputError as error:
@@ -177,25 +171,17 @@ class RunFolder:
         Raises:
             InputError: It is damaged.
         """
-        path = self._stem(arm, seed) / "round_0000.safetensors"
+        path = layout.round_file(self._stem(arm, seed), 0)
         return read_checkpoint(path) if path.with_suffix(".json").exists() else None
+
+    def _descriptions(self, arm: str, seed: int) -> list[Path]:
+        return layout.rounds_in(self._stem(arm, seed), ".json")
 
     def _stem(self, arm: str, seed: int) -> Path:
         try:
-            return self.path / check_name(arm) / f"seed_{int(seed)}"
+            return layout.seed_folder(self.path, check_name(arm), int(seed))
         except ValueError as error:
             raise InputError(f"{self.path}: no folder of an arm: {error}") from None
-
-
-def round_of(file: Path) -> int:
-    """The round of a checkpoint's file."""
-    return int(file.stem.removeprefix("round_"))
-
-
-def _descriptions(stem: Path) -> list[Path]:
-    """The .json of the checkpoints of an arm and seed, by round: round 10000 is after 9999."""
-    named = (file for file in stem.glob("round_*.json") if _NUMBER.fullmatch(file.stem))
-    return sorted(named, key=round_of)
 
 
 def _as_text(lines: Iterable[Line]) -> str:

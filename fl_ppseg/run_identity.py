@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 from fl_ppseg.config.documents import parse_json, read_bytes
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
+from fl_ppseg.run_layout import NODES
 
-FILE: Final = "nodes.json"
 SCHEMA: Final = 1
 MAX_BYTES: Final = 4096
 REMEDY: Final = "remove it and prepare the run again"
@@ -47,7 +47,7 @@ def read_identity(run: Path) -> Identity | None:
     Raises:
         InputError: The file is damaged.
     """
-    path = run / FILE
+    path = run / NODES
     if not path.exists():
         return None
     values = parse_json(read_bytes(path, MAX_BYTES), str(path))
@@ -68,6 +68,6 @@ def _is_hex(value: object, length: int) -> bool:
 
 def save_identity(run: Path, identity: Identity) -> None:
     """Write the identity of a run folder, where it is another than before."""
-    if (run / FILE).exists() and read_identity(run) == identity:
+    if (run / NODES).exists() and read_identity(run) == identity:
         return
-    write_atomically(run / FILE, json.dumps({"schema": SCHEMA, **identity._asdict()}) + "\n")
+    write_atomically(run / NODES, json.dumps({"schema": SCHEMA, **identity._asdict()}) + "\n")

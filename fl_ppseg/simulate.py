@@ -25,6 +25,7 @@ from fl_ppseg.errors import InputError, Interrupted
 from fl_ppseg.files import available_cpus, vaults_folder, write_atomically
 from fl_ppseg.places import check_run
 from fl_ppseg.run_folder import RunFolder, is_finished
+from fl_ppseg.run_layout import CONFIG
 
 DEFAULT = "default"
 """The experiment of configs/ that is run where none is named."""
@@ -61,14 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _check_places(out: Path, vault_dir: Path, is_resumed: bool) -> None:
     """Refuse now what could not be written after the work."""
-    if (out / "config.yaml").exists() and not is_resumed:
+    if (out / CONFIG).exists() and not is_resumed:
         raise InputError(f"{out}: holds a run already; add --resume or choose another")
     check_run(vault_dir, out)
 
 
 def _way_on(out: Path, options: argparse.Namespace) -> str:
     """What an interrupted run has kept, and the command that goes on with it."""
-    if not (out / "config.yaml").exists():
+    if not (out / CONFIG).exists():
         return (
             "no round was begun; shards that were encrypted are kept, and the same command finds "
             "them again"
@@ -83,7 +84,7 @@ def _way_on(out: Path, options: argparse.Namespace) -> str:
 def _run(config: Config, out: Path, options: argparse.Namespace, is_cell: bool = False) -> None:
     vault_dir = _vault_dir(options)
     nodes = nodes_folder(vault_dir, out)
-    if (out / "config.yaml").exists() and not nodes.is_dir():
+    if (out / CONFIG).exists() and not nodes.is_dir():
         raise InputError(
             f"{vault_dir} holds no vault of this run; give the --vault-dir of its start"
         )
@@ -111,7 +112,7 @@ def _compare(
 
     check(cells)
     if not options.resume:
-        write_atomically(out / "config.yaml", given)
+        write_atomically(out / CONFIG, given)
     compare(cells, out, lambda config, own: _run(config, own, options, is_cell=True), options.quiet)
     if not options.prepare:
         conclude(name, cells, out)
@@ -189,13 +190,13 @@ def _values(options: argparse.Namespace) -> dict[str, Any]:
 def _source(options: argparse.Namespace) -> str:
     """What the config is read from, as an error names it."""
     if options.resume:
-        return str(options.out / "config.yaml")
+        return str(options.out / CONFIG)
     return "quick" if options.quick else options.config or DEFAULT
 
 
 def _check_resumable(options: argparse.Namespace) -> None:
     """A run goes on with its own config, or not at all."""
-    if options.out is None or not (options.out / "config.yaml").is_file():
+    if options.out is None or not (options.out / CONFIG).is_file():
         raise InputError("--resume needs --out with the folder of a run")
     fixed = ("clients", "arms", "quick", "config", "seed")
     given = [f"--{name}" for name in fixed if getattr(options, name) not in (None, False)]

@@ -24,11 +24,11 @@ from fl_ppseg.arrays import Arrays
 from fl_ppseg.config.documents import parse_json
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
+from fl_ppseg.run_layout import VAL_IMAGES
 from fl_ppseg.tensor_file import Shape, read_header
 
 logger = logging.getLogger(__name__)
 
-FILE: Final = "val_images.safetensors"
 NO_IMAGE: Final = "no image"
 SCHEMA: Final = "1"
 MAX_BYTES: Final = 4 * 2**30
@@ -101,7 +101,7 @@ def save_counts(run: Path, counts: ValCounts) -> None:
         "cities": json.dumps(dict(counts.cities)),
         "weights": json.dumps(dict(counts.weights)),
     }
-    write_atomically(run / FILE, save(dict(counts.tables), about))
+    write_atomically(run / VAL_IMAGES, save(dict(counts.tables), about))
 
 
 def load_counts(run: Path) -> ValCounts | None:
@@ -110,7 +110,7 @@ def load_counts(run: Path) -> ValCounts | None:
     Raises:
         InputError: They are damaged, or of another version.
     """
-    path = run / FILE
+    path = run / VAL_IMAGES
     if not path.is_file():
         return None
     try:

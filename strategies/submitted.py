@@ -8,8 +8,9 @@ from pydantic import AfterValidator, Field
 
 from fl_ppseg.config.loading import validate
 from fl_ppseg.config.section import Section
-from fl_ppseg.deployment.cities import FILE, load_cities
+from fl_ppseg.deployment.cities import load_cities
 from fl_ppseg.roles import Role
+from fl_ppseg.run_layout import CITIES, CONFIG
 
 MAX_NODES = 20_000
 PREPARE = "python -m fl_ppseg.simulate --prepare"
@@ -17,7 +18,7 @@ PREPARE = "python -m fl_ppseg.simulate --prepare"
 
 def _check_folder(path: str) -> str:
     folder = Path(path)
-    if "\0" in path or not folder.is_absolute() or not (folder / "config.yaml").is_file():
+    if "\0" in path or not folder.is_absolute() or not (folder / CONFIG).is_file():
         raise ValueError(f"wanted the absolute path of a prepared run folder: {PREPARE}")
     return path
 
@@ -48,7 +49,7 @@ def expected_roles(run: Path) -> dict[str, Role] | None:
     Raises:
         InputError: The run folder's cities.json is damaged.
     """
-    if not (run / FILE).exists():
+    if not (run / CITIES).exists():
         return None
     cities = load_cities(run)
     roles: dict[str, Role] = dict.fromkeys(cities.train, "train")

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.federation import FederationConfig, PrivacyConfig
@@ -20,6 +20,7 @@ from fl_ppseg.config.loading import (
     load_config,
     validate,
 )
+from fl_ppseg.config.names import ArmId
 from fl_ppseg.config.section import Section
 from fl_ppseg.config.sections import (
     Config,
@@ -29,6 +30,7 @@ from fl_ppseg.config.sections import (
     TrainingConfig,
 )
 from fl_ppseg.errors import InputError
+from fl_ppseg.run_layout import TAKEN
 
 SECTIONS = (
     Config,
@@ -314,3 +316,9 @@ def test_an_own_arm_may_take_the_place_of_a_built_in_one() -> None:
     config = load_config(assignments=["arm_table.plain={note: mine, training: centralised}"])
     assert arms_of(config)["plain"].training == "centralised"
     assert arms_of(config)["per-image"] == builtin_arms()["per-image"]
+
+
+@pytest.mark.parametrize("name", [*sorted(TAKEN), "Nodes.json"])
+def test_no_arm_is_called_as_what_else_lies_in_a_run_folder(name: str) -> None:
+    with pytest.raises(ValueError, match="is what a run folder calls something else"):
+        TypeAdapter(ArmId).validate_python(name)

@@ -19,7 +19,6 @@ from fl_ppseg.errors import InputError
 from fl_ppseg.evaluation import score
 from fl_ppseg.no_image import (
     AT_ONCE,
-    FILE,
     counts_without_image,
     label_maps_of,
     load_answer,
@@ -27,6 +26,7 @@ from fl_ppseg.no_image import (
 )
 from fl_ppseg.partition.record import Partition
 from fl_ppseg.preparation import Experiment
+from fl_ppseg.run_layout import NO_IMAGE
 
 LABELS = arrays(np.uint8, (7, 3, 4), elements=st.sampled_from([0, 1, 2, 255]))
 
@@ -79,7 +79,7 @@ def test_it_is_made_of_what_clients_train_on_and_of_no_other_label_map(
     maps = [s.load()[1] for own in train.values() for s in own if (s.city, s.stem) in named]
     assert 0 < len(maps) < sum(map(len, train.values()))  # held-out ones are left out
     np.testing.assert_array_equal(
-        np.array(Image.open(experiment.folder.path / FILE)), majority(maps, table.num_classes)
+        np.array(Image.open(experiment.folder.path / NO_IMAGE)), majority(maps, table.num_classes)
     )
 
 
@@ -105,7 +105,7 @@ def test_images_are_not_decoded_and_a_resumed_run_reads_no_training_label_map(
     again = small.prepared(load_config(experiment.folder.config), tmp_path)
     assert read == ["val"] * 4
     assert again.no_image == experiment.no_image
-    (experiment.folder.path / FILE).unlink()
+    (experiment.folder.path / NO_IMAGE).unlink()
     monkeypatch.setattr(Scene, "decode", None)  # of images
     scene = next(iter(again.dataset.split("train").values()))[0]
     assert scene.label_map().dtype == np.uint8
@@ -129,7 +129,7 @@ def test_a_file_that_is_no_answer_is_refused(
     pixels: np.ndarray, wanted: str, tmp_path: Path
 ) -> None:
     assert load_answer(tmp_path, 19) is None
-    Image.fromarray(pixels).save(tmp_path / FILE)
-    with pytest.raises(InputError, match=f"{re.escape(str(tmp_path / FILE))}: .*{wanted}"):
+    Image.fromarray(pixels).save(tmp_path / NO_IMAGE)
+    with pytest.raises(InputError, match=f"{re.escape(str(tmp_path / NO_IMAGE))}: .*{wanted}"):
         load_answer(tmp_path, 19)
     shutil.rmtree(tmp_path)

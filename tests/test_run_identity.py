@@ -16,7 +16,8 @@ from clients.ledger import LEDGER, read_ledger
 from clients.policy import load_policy, policy_path, state_path
 from fl_ppseg import simulation
 from fl_ppseg.errors import InputError, RunError
-from fl_ppseg.run_identity import FILE, Identity, read_identity, save_identity
+from fl_ppseg.run_identity import Identity, read_identity, save_identity
+from fl_ppseg.run_layout import NODES
 from fl_ppseg.simulation import toml_text
 
 IDENTITY = Identity("0" * 32, "a" * 64)
@@ -95,11 +96,11 @@ def test_a_damaged_identity_is_one_line(vector: must_fail.Vector, tmp_path: Path
     assert read_identity(tmp_path) is None
     save_identity(tmp_path, IDENTITY)
     assert read_identity(tmp_path) == IDENTITY
-    (tmp_path / FILE).write_bytes(vector.content)
+    (tmp_path / NODES).write_bytes(vector.content)
     with pytest.raises(InputError) as caught:
         read_identity(tmp_path)
     assert vector.error in str(caught.value)
-    assert str(tmp_path / FILE) in str(caught.value) and "\n" not in str(caught.value)
+    assert str(tmp_path / NODES) in str(caught.value) and "\n" not in str(caught.value)
 
 
 # What `--prepare` prints is typed into a shell.
@@ -135,5 +136,5 @@ def test_a_path_that_flower_cannot_take_is_refused(name: str) -> None:
 
 def test_the_identity_is_plain_json(tmp_path: Path) -> None:
     save_identity(tmp_path, IDENTITY)
-    values = json.loads((tmp_path / FILE).read_text())
+    values = json.loads((tmp_path / NODES).read_text())
     assert values == {"schema": 1, "run": "0" * 32, "prepared": "a" * 64}

@@ -14,6 +14,7 @@ from fl_ppseg import workers
 from fl_ppseg.errors import RunError
 from fl_ppseg.progress.observer import SilentObserver
 from fl_ppseg.run_folder import Checkpoint, RunFolder
+from fl_ppseg.run_layout import TAKEN
 from fl_ppseg.simulate import main
 
 SUMMARY_KEYS = {
@@ -237,6 +238,8 @@ def test_a_run_writes_its_folder_and_prints_its_table(tmp_path: Path, simulate: 
     assert folder.log.read_text("utf-8")
     assert not list(folder.path.rglob(".*tmp"))
     assert folder.partition.exists()
+    there = {path.name for path in folder.path.iterdir()}
+    assert set(arms) < there <= {*arms, *TAKEN}  # no arm can be called as anything else is
 
 
 def test_own_arms_and_seeds(tmp_path: Path, simulate: Simulate) -> None:

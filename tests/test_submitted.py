@@ -7,9 +7,10 @@ import must_fail
 import pytest
 from small_coordinator import public_key
 
-from fl_ppseg.deployment.cities import FILE, Cities, load_cities, save_cities
+from fl_ppseg.deployment.cities import Cities, load_cities, save_cities
 from fl_ppseg.deployment.identity import fingerprint, read_public_key
 from fl_ppseg.errors import InputError
+from fl_ppseg.run_layout import CITIES
 from strategies.submitted import expected_roles, submission
 
 
@@ -42,7 +43,7 @@ def test_a_submission_is_taken_as_it_is(run: Path) -> None:
 
 @must_fail.of("cities")
 def test_lists_of_cities_that_must_fail(vector: must_fail.Vector, run: Path) -> None:
-    (run / FILE).write_bytes(vector.content)
+    (run / CITIES).write_bytes(vector.content)
     with pytest.raises(InputError) as error:
         expected_roles(run)
     refused(error, vector)

@@ -8,8 +8,8 @@ import pytest
 from safetensors.numpy import save
 
 from fl_ppseg.errors import InputError
+from fl_ppseg.run_layout import VAL_IMAGES
 from fl_ppseg.val_counts import (
-    FILE,
     ValCounts,
     digest_of,
     digest_of_images,
@@ -66,7 +66,7 @@ def test_what_is_no_file_of_counts_is_refused(
 ) -> None:
     kind = np.float32 if table.dtype == np.float32 else np.uint32
     tensors = {NAME: np.ascontiguousarray(table.astype(kind))}
-    (tmp_path / FILE).write_bytes(save(tensors, ABOUT | changes))
+    (tmp_path / VAL_IMAGES).write_bytes(save(tensors, ABOUT | changes))
     with pytest.raises(InputError, match=wanted) as refused:
         load_counts(tmp_path)
     assert "remove it, and have it made again (--resume)" in str(refused.value)
@@ -75,16 +75,16 @@ def test_what_is_no_file_of_counts_is_refused(
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0{}"])
 def test_what_is_no_such_file_at_all_is_refused(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / FILE).write_bytes(content)
+    (tmp_path / VAL_IMAGES).write_bytes(content)
     with pytest.raises(InputError, match="no counts of val images"):
         load_counts(tmp_path)
 
 
 def test_a_file_that_was_cut_is_refused(tmp_path: Path) -> None:
     whole = save({NAME: TABLE.astype(np.uint32)}, ABOUT)
-    (tmp_path / FILE).write_bytes(whole)
+    (tmp_path / VAL_IMAGES).write_bytes(whole)
     assert load_counts(tmp_path) is not None
-    (tmp_path / FILE).write_bytes(whole[:-4])
+    (tmp_path / VAL_IMAGES).write_bytes(whole[:-4])
     with pytest.raises(InputError, match="no counts of val images"):
         load_counts(tmp_path)
 

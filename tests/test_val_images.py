@@ -13,8 +13,9 @@ from fl_ppseg.evaluation import score
 from fl_ppseg.preparation import Experiment
 from fl_ppseg.progress.steps import StepProgress
 from fl_ppseg.run_folder import Checkpoint
+from fl_ppseg.run_layout import VAL_IMAGES
 from fl_ppseg.scores import mean
-from fl_ppseg.val_counts import FILE, NO_IMAGE, ValCounts, load_counts, save_counts
+from fl_ppseg.val_counts import NO_IMAGE, ValCounts, load_counts, save_counts
 from fl_ppseg.val_images import count_val_images
 from fl_ppseg.val_intervals import val_intervals
 
@@ -97,7 +98,7 @@ def test_without_an_image_it_is_what_the_run_says(
 
 
 def test_no_file_name_of_an_owner_is_in_the_file(experiment: Experiment, counts: ValCounts) -> None:
-    content = (experiment.folder.path / FILE).read_bytes()
+    content = (experiment.folder.path / VAL_IMAGES).read_bytes()
     scenes = [s for own in experiment.dataset.split("val").values() for s in own]
     assert b"lindau" in content
     for scene in scenes:
@@ -153,7 +154,7 @@ def test_a_damaged_start_costs_the_interval_of_its_gain_alone(
 ) -> None:
     path = experiment.folder.path / "plain" / "seed_0" / "round_0000.safetensors"
     whole = path.read_bytes()
-    (experiment.folder.path / FILE).unlink()
+    (experiment.folder.path / VAL_IMAGES).unlink()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     try:
         found = counted(experiment)
@@ -166,7 +167,7 @@ def test_a_damaged_start_costs_the_interval_of_its_gain_alone(
 def test_an_interrupted_scoring_goes_on_where_it_was(
     experiment: Experiment, counts: ValCounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = experiment.folder.path / FILE
+    path = experiment.folder.path / VAL_IMAGES
     path.unlink()
     inner, seen = val_images.counts_by_image, scored(monkeypatch)
     noting = val_images.counts_by_image

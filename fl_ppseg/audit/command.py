@@ -21,6 +21,7 @@ from fl_ppseg.config.unread import refuse_unread, unread_settings
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import user_folder
 from fl_ppseg.places import check_apart
+from fl_ppseg.run_layout import AUDIT, CONFIG, LEAKS
 
 ONE_SETTING = "cipher"
 """Arm id of a setting that is given by options."""
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     config = _config(options)
     out = _out(options)
-    if (out / "leaks.json").exists():
+    if (out / LEAKS).exists():
         raise InputError(f"{out}: holds an audit already; choose another --out")
     from fl_ppseg.audit.audit import Effort, audit
     from fl_ppseg.audit.vault_search import keys_of
@@ -116,7 +117,7 @@ def _given(options: argparse.Namespace, name: str) -> bool:
 
 
 def _config_of_run(options: argparse.Namespace) -> Config:
-    file = options.run / "config.yaml"
+    file = options.run / CONFIG
     if not file.is_file():
         raise InputError(f"{options.run}: no run lies there; name the folder that simulate wrote")
     given = [f"--{name}" for name in NOT_OF_A_RUN if _given(options, name)]
@@ -171,7 +172,7 @@ def _out(options: argparse.Namespace) -> Path:
     if options.out is not None:
         return Path(options.out).absolute()
     if options.run is not None:
-        return Path(options.run).absolute() / "audit"
+        return Path(options.run).absolute() / AUDIT
     return Path("runs").absolute() / f"{time.strftime('%Y%m%d-%H%M%S')}-audit"
 
 

@@ -7,7 +7,7 @@ it is the audit's own look for what no adversary may ever find.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from safetensors.numpy import load_file
 
@@ -23,10 +23,8 @@ from fl_ppseg.audit.key_search import (
 )
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import ClientKey
+from fl_ppseg.run_layout import AUDIT
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-
-OWN: Final = "audit"
-"""Folder of a run that is the audit's own."""
 
 
 class Searched(NamedTuple):
@@ -78,7 +76,7 @@ def search_run(run: Path, vault_dir: Path, block_size: int) -> Searched:
     haystacks = [
         (name, content)
         for name, content in artefacts(run)
-        if not name.startswith((f"{OWN}/", f"{OWN}\\"))
+        if not name.startswith((f"{AUDIT}/", f"{AUDIT}\\"))
     ]
     found = search(haystacks, needles)
     return Searched(len(keys), len(haystacks), tuple(sorted(found)))

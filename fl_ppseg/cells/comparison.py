@@ -22,6 +22,7 @@ from fl_ppseg.initial_weights import check_arm
 from fl_ppseg.progress.lines import say
 from fl_ppseg.public_weights import check_start
 from fl_ppseg.run_folder import RunFolder, is_finished
+from fl_ppseg.run_layout import CELLS, INDEX
 from fl_ppseg.setr.model import build_architecture
 from fl_ppseg.summary import SCHEMA
 
@@ -81,11 +82,11 @@ def conclude(name: str, cells: Sequence[Cell], out: Path) -> None:
     summaries = [_summary(RunFolder(out / cell.name)) for cell in cells]
     sheet = cells_sheet(list(zip(cells, summaries, strict=True)))
     content = json.dumps({"name": name} | cells_json(sheet.rows), indent=1) + "\n"
-    write_atomically(out / "cells.json", content)
-    write_atomically(out / "index.html", index_page(name, sheet))
+    write_atomically(out / CELLS, content)
+    write_atomically(out / INDEX, index_page(name, sheet))
     console = Console()
     console.print(cells_table(sheet))
-    say(console, f"reports: {out / 'index.html'}")
+    say(console, f"reports: {out / INDEX}")
 
 
 def _summary(folder: RunFolder) -> dict[str, Any]:

@@ -7,18 +7,10 @@ from pydantic import AfterValidator
 
 from fl_ppseg.city_names import deployed_city, is_city
 from fl_ppseg.errors import InputError
+from fl_ppseg.run_layout import TAKEN
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,126}")
 """What a name may be: a part of a path on every file system, never `.`, `..` or hidden."""
-IN_A_RUN: Final = frozenset(
-    {
-        "audit", "cities.json", "cells.json", "config.yaml", "figures", "index.html", "log.txt",
-        "no_image.png",
-        "partition.json", "progress.jsonl", "report.html", "results.jsonl", "summary.json",
-        "val_images.safetensors",
-    }
-)  # fmt: skip
-"""What else lies in a run folder, beside the folders of its arms."""
 
 
 def check_name(name: str) -> str:
@@ -36,7 +28,7 @@ def check_name(name: str) -> str:
 
 
 def _check_arm_id(name: str) -> str:
-    if name.lower() in IN_A_RUN:
+    if name.lower() in TAKEN:
         raise ValueError(f"{name!r} is what a run folder calls something else; choose another name")
     return check_name(name)
 

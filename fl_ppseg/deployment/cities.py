@@ -16,8 +16,8 @@ from fl_ppseg.config.names import DeployedCity
 from fl_ppseg.config.section import Section
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
+from fl_ppseg.run_layout import CITIES
 
-FILE = "cities.json"
 MAX_CITIES = 10_000
 
 
@@ -46,7 +46,7 @@ class Cities(Section):
 
 def save_cities(cities: Cities, run: Path) -> None:
     """Write the cities of a run into its folder."""
-    write_atomically(run / FILE, json.dumps(cities.model_dump(mode="json"), indent=1) + "\n")
+    write_atomically(run / CITIES, json.dumps(cities.model_dump(mode="json"), indent=1) + "\n")
 
 
 def load_cities(run: Path) -> Cities:
@@ -55,7 +55,7 @@ def load_cities(run: Path) -> Cities:
     Raises:
         InputError: The folder holds no run that was initialised for nodes.
     """
-    path = run / FILE
+    path = run / CITIES
     try:
         values = parse_json(read_text(path), str(path))
     except InputError as error:

@@ -14,8 +14,8 @@ from fl_ppseg.audit.page.findings import headline as audit_headline
 from fl_ppseg.audit.page.words import ALMOST, one, sight, spent
 from fl_ppseg.errors import InputError
 from fl_ppseg.report.markup import definitions, items, section, text
+from fl_ppseg.run_layout import AUDIT, LEAKS, REPORT
 
-FOLDER: Final = "audit"
 """Of a run folder, where its audit lies unless it was told otherwise."""
 NOT_RUN: Final = (
     "No attack was run for this report; python -m fl_ppseg.audit RUN runs them. What a score "
@@ -64,7 +64,7 @@ class Audited:
 
 def audit_of(run_dir: Path) -> Audited | str | None:
     """The audit that lies in a run folder; why it cannot be read; None where there is none."""
-    path = run_dir / FOLDER / "leaks.json"
+    path = run_dir / AUDIT / LEAKS
     if not path.exists() and not path.is_symlink():
         return None
     try:
@@ -75,7 +75,7 @@ def audit_of(run_dir: Path) -> Audited | str | None:
 
 def report_link(run_dir: Path, out: Path) -> str | None:
     """Where an audit's report lies, relative to the run folder; None outside of it."""
-    report = (out / "report.html").absolute()
+    report = (out / REPORT).absolute()
     is_inside = report.is_relative_to(run_dir.absolute())
     return report.relative_to(run_dir.absolute()).as_posix() if is_inside else None
 

@@ -37,6 +37,7 @@ from fl_ppseg.report.sheets import (
     key_sheet,
 )
 from fl_ppseg.report.styles import ArmStyle, arm_styles
+from fl_ppseg.run_layout import FIGURES, REPORT
 from fl_ppseg.wording import counted
 
 MAX_REPORT = 512 * 2**20
@@ -97,7 +98,7 @@ def write_report(
     lines = list(results)
     val_cities = sorted({str(line["city"]) for line in lines if line["role"] == "val"})
     styles = arm_styles(list(summary["arms"]))
-    figures = run_dir / "figures"
+    figures = run_dir / FIGURES
     series = collect(lines, number((summary.get("no_image") or {}).get("mIoU")))
     audit = audit_of(run_dir)
     audited = audit if isinstance(audit, Audited) else None
@@ -131,7 +132,7 @@ def write_report(
         section("Limits", f"<ul>{items(LIMITS)}</ul>"),
         section("Run", _facts(summary, lines, config)),
     )
-    path = run_dir / "report.html"
+    path = run_dir / REPORT
     write_atomically(path, whole)
     return path
 

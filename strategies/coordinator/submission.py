@@ -17,8 +17,6 @@ from fl_ppseg.run_folder import RunFolder
 from strategies.coordinator.home import Home
 from strategies.coordinator.superlink import NoAnswerError, RunState, SuperLink, read_bundle
 
-PROGRESS = "progress.jsonl"
-"""File in the run folder with the events that the server writes down."""
 LOOK_SECONDS = 0.25
 ASK_SECONDS = 2.0
 ABSENT_SECONDS = 120.0
@@ -137,7 +135,7 @@ def _follow(
     asked = answered = time.monotonic()
     try:
         while state is None or not state.is_finished:
-            offset = replay(run.path / PROGRESS, observer, offset)
+            offset = replay(run.progress, observer, offset)
             time.sleep(LOOK_SECONDS)
             if time.monotonic() - asked < ASK_SECONDS:
                 continue
@@ -150,12 +148,12 @@ def _follow(
     except KeyboardInterrupt:
         link.stop(run_id)
         raise
-    replay(run.path / PROGRESS, observer, offset)
+    replay(run.progress, observer, offset)
     return state
 
 
 def _size(run: RunFolder) -> int:
-    path = run.path / PROGRESS
+    path = run.progress
     return path.stat().st_size if path.exists() else 0
 
 

@@ -28,6 +28,7 @@ from fl_ppseg.report.markup import table as sheet_html
 from fl_ppseg.report.rows import MISSING, amount, fixed
 from fl_ppseg.report.sheets import Column, Sheet
 from fl_ppseg.report.styles import ArmStyle, arm_styles
+from fl_ppseg.run_layout import FIGURES, LEAKS, REPORT
 
 LIMITS: Final = (
     "A low score is no proof: it says what these attacks got, not what the next one will. Read "
@@ -141,9 +142,9 @@ def write_audit(out: Path, table: LeakTable) -> Path:
     Returns:
         Path of report.html, which is whole or absent.
     """
-    write_atomically(out / "leaks.json", table.to_json())
+    write_atomically(out / LEAKS, table.to_json())
     styles = arm_styles([arm.arm for arm in table.arms])
-    figures = out / "figures"
+    figures = out / FIGURES
     hidden = "" if table.targets else HIDDEN
     whole = page(
         headline(table),
@@ -162,7 +163,7 @@ def write_audit(out: Path, table: LeakTable) -> Path:
         section("Limits", f"<ul>{items(LIMITS)}</ul>"),
         section("How it was made", _made(table)),
     )
-    path = out / "report.html"
+    path = out / REPORT
     write_atomically(path, whole)
     return path
 

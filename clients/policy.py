@@ -7,6 +7,7 @@ relative: they begin at its own folder, which can then be copied to the node as 
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -25,6 +26,8 @@ from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 
 NODES_VARIABLE = "FL_PPSEG_NODES"
+NODES: Final = ".nodes"
+"""In the folder of vaults: of no city, what nodes of simulations are given."""
 """Environment variable of a simulation: the folder with a policy for each partition id."""
 MAX_BYTES: Final = 2**20
 """A policy of a hundred arms and seeds is a tenth of this."""
@@ -215,12 +218,17 @@ def _simulated(node_config: Mapping[str, object]) -> tuple[Path, int]:
 def nodes_folder(vault_dir: Path, run_dir: Path) -> Path:
     """Where a simulation on this machine keeps its nodes' policies: on the owners' side."""
     digest = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:12]
-    return vault_dir / ".nodes" / f"{run_dir.name}-{digest}"
+    return vault_dir / NODES / f"{run_dir.name}-{digest}"
 
 
 def policy_path(folder: Path, partition_id: int) -> Path:
     """The policy file of a partition id in a simulation's folder."""
     return folder / f"node_{partition_id:04d}.yaml"
+
+
+def is_policy(name: str) -> bool:
+    """Whether a file in a simulation's folder is a policy's."""
+    return re.fullmatch(r"node_[0-9]{4,9}\.yaml", name) is not None
 
 
 def state_path(folder: Path, partition_id: int) -> Path:

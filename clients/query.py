@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from clients.vault.keyring import read_salt, shared_salt
+from clients.vault.layout import record_file
 from fl_ppseg.adaptation import adapted_embedding
 from fl_ppseg.ciphers.encryption import encrypt
 from fl_ppseg.config.arm import ArmConfig
@@ -102,7 +103,7 @@ def load_shared_subkey(path: Path, protection: ArmConfig) -> SubKey:
         InputError: The file or the salt is missing, damaged, or open to others.
     """
     master = ClientKey.load(path)
-    salt = path.parent / "manifests" / f"{shared_salt(protection)}.json"
+    salt = record_file(path.parent, shared_salt(protection))
     remedy = f"name the key {path} in its vault, or copy its whole folder"
     return master.client_subkey(read_salt(salt, remedy))
 

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import fl_ppseg
+from clients.policy import NODES
+from clients.vault import layout as vault_layout
+from fl_ppseg import run_layout
 
 ROOT = Path(fl_ppseg.__file__).parents[1]
 PACKAGES = ("fl_ppseg", "clients", "strategies")
@@ -108,6 +111,29 @@ def test_packages_import_nothing_and_have_one_name_for_everything() -> None:
             assert isinstance(docstring, ast.Expr), path
             names = [ast.unparse(node).split(" = ")[0] for node in rest]
             assert names == (["__version__"] if path.parent == ROOT / "fl_ppseg" else []), path
+
+
+LAYOUTS = {
+    "fl_ppseg/run_layout.py": {*run_layout.TAKEN, run_layout.LEAKS, run_layout.RELEASES},
+    "clients/vault/layout.py": [
+        value for name, value in vars(vault_layout).items() if name.isupper() and name != "LOCK"
+    ],
+    "clients/policy.py": {NODES},
+}
+"""The one file that knows where things lie in a run folder, in a vault, and beside the vaults."""
+
+
+def test_layouts_are_written_down_once() -> None:
+    """By names that mean nothing else: words such as figures and shards are not looked for."""
+    homes = {ROOT / home for home in LAYOUTS}
+    for home, values in LAYOUTS.items():
+        names = {value for value in values if isinstance(value, str)}
+        names = {name for name in names if name.count(".") == 1 or name == vault_layout.RECORDS}
+        assert names
+        for path in {*files()} - homes:
+            nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+            texts = {str(node.value) for node in nodes if isinstance(node, ast.Constant)}
+            assert not names & texts, (path, home)
 
 
 def test_files_stay_short_and_are_nouns_of_the_field() -> None:

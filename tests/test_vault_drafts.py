@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from clients.vault.assignment import DRAFTS
 from clients.vault.drafts import abandon_all
 from clients.vault.keyring import Vault
+from clients.vault.layout import DRAFTS
 
 
 def test_an_empty_folder_of_drafts_is_no_rest_of_a_killed_command(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from killed_at_events import killed_at
 from small_owner import fails, files_in
 
-from clients.vault import simulations
+from clients.vault import layout, simulations
 from clients.vault.command import main
 from clients.vault.keyring import Vault
 from fl_ppseg.command_line import run
@@ -129,7 +129,7 @@ def test_owners_vaults_keep_their_keys(machine: Machine) -> None:
     key, record = owner.key, owner.folder / "manifests" / f"{'a' * 32}.json"
     record.parent.mkdir()
     record.write_text("{}")
-    (machine.vaults / "aachen" / simulations.MARK).unlink()
+    (machine.vaults / "aachen" / layout.MARK).unlink()
     earlier = files_in(machine.vaults / "aachen")
     (machine.vaults / "bochum" / "floor.yaml").write_text("")
     (machine.vaults / "bremen" / "thesis.tex").write_text("mine")

@@ -5,21 +5,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
+from clients.vault.layout import DRAFTS, PRIVATE, SHARDS
 from fl_ppseg.arrays import Arrays
 from fl_ppseg.cipher_versions import versions_of
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.sections import DataConfig
 from fl_ppseg.dataset import Scene
 from fl_ppseg.manifest import SCHEMA
-
-SHARDS: Final = "shards"
-"""Folder of the encrypted shards, in a node folder or a simulation's vault."""
-PRIVATE: Final = "private"
-"""Folder of the private embeddings, there too."""
-DRAFTS: Final = "drafts"
-"""Folder of what is being encrypted, in the vault."""
 
 PLAIN = ArmConfig(note="images as they are")
 

@@ -27,8 +27,8 @@ from clients.vault.layout import (
     FLOOR,
     HANDED_OVER,
     KEY_FILE,
-    RECORDS,
     kept_size,
+    record_files,
 )
 from clients.vault.passphrases import Passphrase, require_strength
 from fl_ppseg.atomic_file import write_in
@@ -169,7 +169,7 @@ def _kept_files(vault: Vault) -> Iterator[tuple[str, str]]:
     places = [(place, KEY_FILE) for place in vault.generations()]
     found = [path / name for path, name in places if (path / name).exists()]
     for place, _ in places:
-        found += sorted(place.glob(f"{RECORDS}/*.json"))
+        found += record_files(place)
     found += [path for name in (HANDED_OVER, FLOOR) if (path := vault.folder / name).exists()]
     for path in found:
         name = path.relative_to(vault.folder).as_posix()

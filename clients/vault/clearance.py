@@ -15,14 +15,22 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+from clients.policy import NODES
 from clients.vault.erasure import erase
 from clients.vault.keyring import Vault
-from clients.vault.layout import FLOOR, HANDED_OVER, KEY_FILE, NEXT_KEY, RECORDS, RETIRED
+from clients.vault.layout import (
+    FLOOR,
+    HANDED_OVER,
+    KEY_FILE,
+    LOCK,
+    MARK,
+    NEXT_KEY,
+    RECORDS,
+    RETIRED,
+    SHARED,
+)
 from clients.vault.simulations import (
     KINDS,
-    MARK,
-    NODES,
-    SHARED,
     Kept,
     Run,
     cities_in,
@@ -39,7 +47,7 @@ ORPHAN_SECONDS: Final = 86400
 """How old a shard must be that no policy names: a preparation that was cut short left it."""
 GONE: Final = re.compile(r"\.gone-[0-9a-f]{16}")
 """What is being removed."""
-OURS: Final = {".lock", MARK, KEY_FILE, RECORDS, *KINDS}
+OURS: Final = {LOCK, MARK, KEY_FILE, RECORDS, *KINDS}
 """What a simulation puts into a vault that it made; a vault with anything else stays."""
 OWNERS: Final = (FLOOR, HANDED_OVER, RETIRED, NEXT_KEY)
 """What no simulation makes."""

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from clients.vault.assignment import DRAFTS, Assignment, folder_mode
+from clients.vault.assignment import Assignment, folder_mode
 from clients.vault.handed_over import note_shard, other_record
 from clients.vault.keyring import Vault
+from clients.vault.layout import DRAFTS
 from clients.vault.node_directory import grant
 from clients.vault.record import CLIENT, Record, view_name
 from clients.vault.sealing import Picture, Target, hashed

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clients.vault.assignment import Assignment
 from clients.vault.consent import Offer, check_reserved, confirm, hash_of, is_named, words
-from clients.vault.floor import FLOOR, check_above, check_heldout, read_floor
+from clients.vault.floor import check_above, check_heldout, read_floor
 from clients.vault.forecast import (
     Estimate,
     check_out,
@@ -25,6 +25,7 @@ from clients.vault.handover import (
     terms,
 )
 from clients.vault.keyring import Vault, owners_vault
+from clients.vault.layout import FLOOR
 from clients.vault.node_directory import readers_of
 from clients.vault.start import whence
 from clients.vault.wording import duration_text, size_text

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from clients.owned_file import read_owned
 from clients.policy import NodePolicy
+from clients.vault.layout import FLOOR
 from clients.vault.terms import Terms
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.documents import parse_yaml
@@ -24,7 +25,6 @@ from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 from fl_ppseg.roles import Role
 
-FLOOR: Final = "floor.yaml"
 MAX_BYTES: Final = 2**16
 Count = Annotated[int, Field(ge=0, le=10**6)]
 Positive = Annotated[int, Field(ge=1, le=10**6)]

@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 from clients.policy import NodePolicy
 from clients.private_state import load_start
 from clients.start_weights import START, read_start
-from clients.vault.assignment import PRIVATE, SHARDS
 from clients.vault.keyring import Vault
+from clients.vault.layout import PRIVATE, SHARDS
 from clients.vault.node_directory import CONTENT, MARKER, NodeDirectory, readers_of
 from clients.vault.node_folder import POLICY, named_folders, policy_of
 from clients.vault.plain_tree import unfinished, warning

@@ -20,10 +20,14 @@ from clients.vault.erasure import erase
 from clients.vault.layout import (
     DESTROYED_KEY,
     KEY_FILE,
+    LOCK,
     MAX_KEY_BYTES,
     RECORD_NAME,
     RECORDS,
     RETIRED,
+    SHARED,
+    record_file,
+    record_files,
 )
 from clients.vault.record import CLIENT, Record, read_record
 from fl_ppseg.atomic_file import write_in
@@ -60,7 +64,7 @@ class Vault:
         if not self.has_key:
             if (self.folder / DESTROYED_KEY).exists():
                 raise InputError(half_retired(self.folder))
-            if any(self.folder.glob(f"{RECORDS}/*.json")):
+            if record_files(self.folder):
                 raise InputError(
                     f"{self.key_path}: gone, but images were encrypted with it; restore its "
                     f"backup, or remove {self.folder} and begin a new run"
@@ -88,7 +92,7 @@ class Vault:
 
         What a process that was killed left half written goes first: it may hold secrets.
         """
-        with locked(self.folder / ".lock"):
+        with locked(self.folder / LOCK):
             for place in self.generations():
                 for folder in (place, place / RECORDS):
                     for left in folder.glob(TEMPORARY):
@@ -141,7 +145,7 @@ class Vault:
                 f"{ascii(name)[:80]} names no record of a vault: expected 32 hex digits; the shard "
                 "was changed, so encrypt the images again"
             )
-        return place / RECORDS / f"{name}.json"
+        return record_file(place, name)
 
 
 def is_record_name(name: str) -> bool:
@@ -205,8 +209,8 @@ def shared_subkey(vault_dir: Path, protection: ArmConfig) -> SubKey:
     Raises:
         InputError: The folder is open to others, the key is gone, or it or its salt is damaged.
     """
-    vault = Vault(vault_dir / ".shared")
-    path = vault.folder / RECORDS / f"{shared_salt(protection)}.json"
+    vault = Vault(vault_dir / SHARED)
+    path = record_file(vault.folder, shared_salt(protection))
     with vault.lock():
         key = vault.key  # made before its salts, which tell that there was one
         if not path.exists():

@@ -19,8 +19,9 @@ from typing import ClassVar, Final, Self
 from pydantic import ConfigDict, TypeAdapter
 
 from clients.start_weights import START
-from clients.vault.assignment import PRIVATE, SHARDS, file_mode, folder_mode
+from clients.vault.assignment import file_mode, folder_mode
 from clients.vault.handed_over import HandedOver, Kind
+from clients.vault.layout import PRIVATE, SHARDS
 from fl_ppseg.config.names import City
 from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from clients.vault.keyring import Vault
+from clients.vault.layout import DECRYPTING
 from clients.vault.recovery import Plain, decrypted, wrong_samples
 from fl_ppseg.atomic_file import CREATE, plain_name
 from fl_ppseg.dataset import IMAGES, LABEL_SUFFIX, LABELS
@@ -25,7 +26,6 @@ from fl_ppseg.files import write_atomically
 from fl_ppseg.shard import open_shard
 
 DRAFT: Final = ".draft"
-NOTE: Final = "decrypting"
 
 
 def write_tree(vault: Vault, shard: Path, out: Path) -> int:
@@ -53,7 +53,7 @@ def write_tree(vault: Vault, shard: Path, out: Path) -> int:
         if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"{out}: exists; choose a new folder")
         try:
-            write_atomically(vault.folder / NOTE, str(out), mode=0o600)
+            write_atomically(vault.folder / DECRYPTING, str(out), mode=0o600)
             with Directory.open(out, make=0o700) as tree:
                 return _written(vault, shard, tree)
         finally:
@@ -101,7 +101,7 @@ def remove_unfinished(vault: Vault) -> None:
     elif out is None and (place := _noted(vault)) is not None:
         with suppress(OSError):
             place.rmdir()  # begun and empty
-    (vault.folder / NOTE).unlink(missing_ok=True)
+    (vault.folder / DECRYPTING).unlink(missing_ok=True)
 
 
 def _checked(vault: Vault, shard: Path) -> np.ndarray:
@@ -123,7 +123,7 @@ def _checked(vault: Vault, shard: Path) -> np.ndarray:
 
 
 def _noted(vault: Vault) -> Path | None:
-    note = vault.folder / NOTE
+    note = vault.folder / DECRYPTING
     return Path(note.read_text("utf-8")) if note.exists() else None
 
 

@@ -15,7 +15,15 @@ from typing import NamedTuple
 
 from clients.vault.erasure import erase, overwrite
 from clients.vault.keyring import Vault
-from clients.vault.layout import DESTROYED_KEY, FINGERPRINT, KEY_FILE, NEXT_KEY, RECORDS
+from clients.vault.layout import (
+    DESTROYED_KEY,
+    FINGERPRINT,
+    KEY_FILE,
+    NEXT_KEY,
+    RECORDS,
+    record_file,
+    record_files,
+)
 from clients.vault.record import Record, read_record
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import sync
@@ -54,7 +62,7 @@ def damages(vault: Vault) -> list[str]:
     found = [each for place in vault.generations() if (each := _look(place, place == vault.folder))]
     keys = [each.flaw for each in found if each.flaw is not None]
     records = [
-        f"{each.folder / RECORDS / name}.json: damaged salts of derived keys"
+        f"{record_file(each.folder, name)}: damaged salts of derived keys"
         for each in found
         for name, record in each.records.items()
         if record is None
@@ -96,7 +104,7 @@ def destroy(vault: Vault, each: Doomed) -> None:
 
 def _look(folder: Path, is_current: bool) -> Doomed | None:
     """What there is to destroy in a folder; None: nothing, not even an empty folder of a key."""
-    records = {path.stem: _record(path) for path in sorted(folder.glob(f"{RECORDS}/*.json"))}
+    records = {path.stem: _record(path) for path in record_files(folder)}
     is_begun = os.path.lexists(folder / DESTROYED_KEY)
     name = folder.name if FINGERPRINT.fullmatch(folder.name) else "of no known fingerprint"
     if not os.path.lexists(folder / KEY_FILE):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from clients.vault.erasure import erase
 from clients.vault.keyring import Vault
-from clients.vault.layout import KEY_FILE, NEXT_KEY, RECORDS, RETIRED
+from clients.vault.layout import KEY_FILE, NEXT_KEY, RECORDS, RETIRED, record_files
 from clients.vault.record import Record, read_record
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import private_folder, sync
@@ -39,7 +39,7 @@ def generations(vault: Vault) -> list[Generation]:
             folder,
             ClientKey.load(folder / KEY_FILE).fingerprint,
             folder == vault.folder,
-            {path.stem: read_record(path) for path in sorted(folder.glob(f"{RECORDS}/*.json"))},
+            {path.stem: read_record(path) for path in record_files(folder)},
         )
         for folder in vault.generations()
         if (folder / KEY_FILE).exists()
@@ -62,7 +62,7 @@ def rotate(vault: Vault) -> ClientKey:
     for closed in (place.parent, place, place / RECORDS):
         private_folder(closed)
     _keep(old, place / KEY_FILE)
-    for record in vault.folder.glob(f"{RECORDS}/*.json"):
+    for record in record_files(vault.folder):
         record.replace(place / RECORDS / record.name)
     for folder in (place / RECORDS, place, place.parent):
         sync(folder)

@@ -19,24 +19,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from clients.policy import nodes_folder
+from clients.policy import NODES, is_policy, nodes_folder
+from clients.vault.layout import LOCK, MARK, PRIVATE, SHARDS
 from fl_ppseg.config.documents import parse_json
 from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import private_folder, write_atomically
 
-NODES: Final = ".nodes"
-SHARED: Final = ".shared"
 NOTE: Final = "run.json"
-MARK: Final = "simulation.json"
-LOCK: Final = ".preparing"
-KINDS: Final = ("shards", "private")
+PREPARING: Final = ".preparing"
+KINDS: Final = (SHARDS, PRIVATE)
 SCHEMA: Final = 1
 
 RUN_NAME: Final = re.compile(r".+-[0-9a-f]{12}")
 DIGEST: Final = re.compile(r"[0-9a-f]{32}")
-_POLICY: Final = re.compile(r"node_\d+\.yaml")
-_NAMED: Final = re.compile(rb"(shards|private)/([0-9a-f]{32})(?![0-9a-f])")
+_NAMED: Final = re.compile(f"({'|'.join(KINDS)})/([0-9a-f]{{32}})(?![0-9a-f])".encode())
 MAX_POLICY_BYTES: Final = 2**26
 
 
@@ -104,7 +101,7 @@ def clearing(vault_dir: Path) -> Iterator[None]:
 def mark(vault: Path) -> None:
     """Note in a vault that is empty yet that a simulation makes it. The caller has its lock."""
     with Directory.open(vault) as folder:
-        if {entry.name for entry in folder.entries()} <= {".lock"}:
+        if {entry.name for entry in folder.entries()} <= {LOCK}:
             note = json.dumps({"schema": SCHEMA, "by": "fl_ppseg.simulate"})
             folder.write(MARK, note + "\n", exclusive=True)
 
@@ -172,7 +169,7 @@ def num_bytes(folder: Directory) -> int:
 def _run(place: Directory, seconds: float) -> Run | None:
     """What a folder under `.nodes` says; None where it is none of ours."""
     names = [entry.name for entry in place.entries() if entry.kind == "file"]
-    policies = [name for name in names if _POLICY.fullmatch(name)]
+    policies = [name for name in names if is_policy(name)]
     if not policies and NOTE not in names:
         return None
     named = {
@@ -198,7 +195,7 @@ def _noted(place: Directory) -> Path | None:
 @contextmanager
 def _held(vault_dir: Path, how: int) -> Iterator[None]:
     try:
-        path = private_folder(vault_dir) / LOCK
+        path = private_folder(vault_dir) / PREPARING
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise InputError(

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from safetensors.numpy import load_file
 
-from clients.vault.layout import KEY_FILE
+from clients.vault.keyring import is_record_name
+from clients.vault.layout import KEY_FILE, PRIVATE, record_files
 from clients.vault.record import CLIENT, read_record
 from fl_ppseg.adaptation import linear_form
 from fl_ppseg.audit.containers import artefacts
@@ -87,10 +88,10 @@ def _needles(vault: Path, block_size: int) -> Iterator[bytes]:
     file = vault / KEY_FILE
     key = ClientKey.load(file)
     yield from needles_of_key(bytes.fromhex(file.read_text("ascii").splitlines()[1]))
-    records = (path for path in vault.glob("manifests/*.json") if not path.stem.startswith("salt"))
-    for path in sorted(records):  # what all share has no record, and is no one owner's secret
+    records = (path for path in record_files(vault) if is_record_name(path.stem))
+    for path in records:  # what all share has no record, and is no one owner's secret
         yield from _of_record(path, key, block_size)
-    for path in sorted(vault.glob("private/**/*.safetensors")):
+    for path in sorted((vault / PRIVATE).glob("**/*.safetensors")):
         weight = load_file(path)[EMBEDDING_TENSORS[0]]  # the bias is the public one
         yield from needles_of_embedding(weight.reshape(len(weight), -1))
 

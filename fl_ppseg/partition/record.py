@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fl_ppseg.config.documents import parse_json
 from fl_ppseg.config.loading import validate
 from fl_ppseg.errors import InputError
+from fl_ppseg.run_layout import PARTITION
 
 SceneRef = tuple[str, str]
 """(city, stem)"""
@@ -61,7 +62,7 @@ class Partition:
         return json.dumps(document, indent=1) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, source: str = "partition.json") -> "Partition":
+    def from_json(cls, text: str, source: str = PARTITION) -> "Partition":
         """Reads :meth:`to_json`.
 
         Args:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from clients.vault.commands.options import add_owner
-from clients.vault.floor import FLOOR, make_floor, read_floor
+from clients.vault.floor import make_floor, read_floor
 from clients.vault.keyring import owners_vault
+from clients.vault.layout import FLOOR
 from fl_ppseg.command_line import Parser
 
 

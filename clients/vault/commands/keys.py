@@ -7,9 +7,9 @@ from pathlib import Path
 
 from clients.vault.backup import back_up, open_backup, restore
 from clients.vault.commands.options import add_owner
-from clients.vault.floor import FLOOR, make_floor
+from clients.vault.floor import make_floor
 from clients.vault.keyring import Vault, owners_vault
-from clients.vault.layout import KEY_FILE
+from clients.vault.layout import FLOOR, KEY_FILE
 from clients.vault.passphrases import Passphrase, from_file, typed
 from clients.vault.retirement import Doomed, damages, destroy, doomed
 from clients.vault.rotation import is_rotating, rotate

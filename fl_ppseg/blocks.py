@@ -2,15 +2,12 @@
 
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
+from fl_ppseg.arrays import Pixels
 from fl_ppseg.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Pixels = npt.NDArray[np.uint8]
 Array = TypeVar("Array", Pixels, "Tensor")
 """Bytes: a numpy array, or a torch tensor on any device."""
 

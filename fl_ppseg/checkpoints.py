@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fl_ppseg.checkpoint_file import OF_CITY
+from fl_ppseg.checkpoint_file import OF_CITY, Checkpoint, read_checkpoint
 from fl_ppseg.cipher_versions import as_recorded, check_versions
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.bounds import ImageSize, Seed
@@ -20,7 +20,7 @@ from fl_ppseg.config.section import Section
 from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.manifest import CipherName, Version
-from fl_ppseg.run_folder import Checkpoint, RunFolder, read_checkpoint
+from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.run_layout import CHECKPOINTS, round_of, rounds_in
 from fl_ppseg.setr.model import SETR, build_architecture
 from fl_ppseg.setr.sizes import tensor_shapes

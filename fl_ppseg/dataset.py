@@ -23,12 +23,9 @@ from fl_ppseg.image_files import (
     read_file,
     shown_size,
 )
-from fl_ppseg.image_files import read_image as read_image
 from fl_ppseg.label_maps import decode_label_ids, require_label_ids, require_same_size
-from fl_ppseg.tree_layout import IMAGES as IMAGES
-from fl_ppseg.tree_layout import LABEL_SUFFIX as LABEL_SUFFIX
-from fl_ppseg.tree_layout import LABELS as LABELS
 from fl_ppseg.tree_layout import (
+    IMAGES,
     Missing,
     cities_of,
     find_parts,

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from clients.query import Key
+    from fl_ppseg.checkpoint_file import Checkpoint
     from fl_ppseg.dataset import Dataset, Scene
-    from fl_ppseg.run_folder import Checkpoint
     from fl_ppseg.scoring import NewQuery
 
 

@@ -11,7 +11,7 @@ from clients.vault.keyring import shared_subkey
 from fl_ppseg.adaptation import adapted_embedding, linear_form
 from fl_ppseg.arm_models import embedding_reads, model_settings
 from fl_ppseg.arrays import Arrays
-from fl_ppseg.checkpoint_file import settings_hash
+from fl_ppseg.checkpoint_file import Checkpoint, settings_hash
 from fl_ppseg.cipher_versions import versions_of
 from fl_ppseg.ciphers.encryption import encrypt
 from fl_ppseg.classes import ClassTable
@@ -21,7 +21,7 @@ from fl_ppseg.config.sections import Config, ModelConfig
 from fl_ppseg.errors import InputError
 from fl_ppseg.keys import SubKey
 from fl_ppseg.public_weights import initial_model
-from fl_ppseg.run_folder import Checkpoint, RunFolder
+from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.setr.model import SETR
 
 Models = dict[tuple[int, str], SETR]

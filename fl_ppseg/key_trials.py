@@ -12,6 +12,7 @@ import numpy as np
 
 from clients.query import KEYS
 from clients.vault.keyring import shared_subkey
+from fl_ppseg.checkpoint_file import Checkpoint
 from fl_ppseg.checkpoints import latest
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.data_notes import scored_scenes
@@ -19,7 +20,6 @@ from fl_ppseg.dataset import Scene
 from fl_ppseg.evaluation import Scores, score
 from fl_ppseg.keys import SubKey
 from fl_ppseg.preparation import Experiment
-from fl_ppseg.run_folder import Checkpoint
 from fl_ppseg.scoring import counts_by_image, queries
 
 Trials = dict[str, dict[str, float]]

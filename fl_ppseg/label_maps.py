@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.ImageFile import ImageFile
 
+from fl_ppseg.arrays import Pixels
 from fl_ppseg.classes import IGNORE_INDEX, ClassTable
 from fl_ppseg.errors import InputError
 from fl_ppseg.image_files import opened, orientation, shown_size
 
-Pixels = NDArray[np.uint8]
 BAND = 2**20
 """Pixels that are counted at a time: numpy widens them to 8 bytes each."""
 

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fl_ppseg.arrays import Pixels
 from fl_ppseg.classes import IGNORE_INDEX
 from fl_ppseg.dataset import Scene
 from fl_ppseg.errors import InputError
@@ -30,7 +31,6 @@ from fl_ppseg.image_files import opened, read_file
 from fl_ppseg.run_layout import NO_IMAGE
 from fl_ppseg.setr.model import Logits
 
-Pixels = NDArray[np.uint8]
 AT_ONCE: Final = 64
 """Label maps in memory."""
 _UNSEEN: Final = np.zeros((3, 1, 1), np.uint8)

@@ -16,12 +16,13 @@ from clients.vault.assignment import Assignment
 from clients.vault.shards import prepare_shards
 from clients.vault.simulations import preparing
 from fl_ppseg.arrays import Arrays
+from fl_ppseg.checkpoint_file import OF_CITY, Checkpoint
 from fl_ppseg.city_names import folder_city
 from fl_ppseg.classes import ClassTable, load_class_table
 from fl_ppseg.config.loading import arms_of, dump_config
 from fl_ppseg.config.sections import Config, DataConfig
 from fl_ppseg.data_notes import DataNotes, examined, scored_scenes
-from fl_ppseg.dataset import IMAGES, LABELS, Dataset, open_dataset
+from fl_ppseg.dataset import Dataset, open_dataset
 from fl_ppseg.errors import InputError
 from fl_ppseg.evaluation import Scores, score
 from fl_ppseg.files import user_folder
@@ -39,12 +40,13 @@ from fl_ppseg.places import check_run
 from fl_ppseg.progress.steps import StepProgress
 from fl_ppseg.public_weights import public_embedding
 from fl_ppseg.resuming import check_resumed, note_resumed
-from fl_ppseg.run_folder import OF_CITY, Checkpoint, RunFolder
+from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.run_identity import save_identity
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.simulated_nodes import Node, PreparedShards, policies_of, ready_nodes, ready_starts
 from fl_ppseg.synthesize import GENERATOR, synthesize
+from fl_ppseg.tree_layout import IMAGES, LABELS
 from fl_ppseg.views import scaled_labels
 from fl_ppseg.workers import work_at_once
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from fl_ppseg import run_layout as layout
 from fl_ppseg.checkpoint_file import (
-    OF_CITY,
     Checkpoint,
     read_checkpoint,
     write_checkpoint,
@@ -27,14 +26,12 @@ from fl_ppseg.results import Line, parse_line
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["OF_CITY", "Checkpoint", "Line", "RunFolder", "is_finished", "read_checkpoint"]
-
 MAX_PARTITION_BYTES = 256 * 2**20
 """A million images by name."""
 
 
 class RunFolder:
-    """Reads and writes one run; the only place that knows its layout."""
+    """Reads and writes one run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

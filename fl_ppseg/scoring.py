@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.query import Key, Query, shared_query, throwaway_query
+from fl_ppseg.checkpoint_file import Checkpoint
 from fl_ppseg.checkpoints import model_of, protection_of, weights_of
 from fl_ppseg.dataset import Scene
 from fl_ppseg.evaluation import Sample, evaluate
 from fl_ppseg.files import Progress
 from fl_ppseg.keys import SubKey
-from fl_ppseg.run_folder import Checkpoint
 from fl_ppseg.sliding import SlidingWindows
 from fl_ppseg.views import fit_for_scoring
 

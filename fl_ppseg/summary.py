@@ -26,7 +26,7 @@ from typing import Any
 
 from fl_ppseg.evaluation import Scores
 from fl_ppseg.intervals import deviation, paired_above, paired_ratios, t_interval
-from fl_ppseg.run_folder import Line
+from fl_ppseg.results import Line
 from fl_ppseg.scores import mean, pooled_scores, round_scores
 
 Summary = dict[str, Any]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.vault.keyring import shared_subkey
+from fl_ppseg.checkpoint_file import Checkpoint
 from fl_ppseg.checkpoints import models_in
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.data_notes import scored_scenes
@@ -20,7 +21,6 @@ from fl_ppseg.dataset import Scene
 from fl_ppseg.errors import InputError
 from fl_ppseg.preparation import Experiment
 from fl_ppseg.progress.steps import StepProgress
-from fl_ppseg.run_folder import Checkpoint
 from fl_ppseg.scoring import counts_by_image, queries
 from fl_ppseg.val_counts import (
     NO_IMAGE,

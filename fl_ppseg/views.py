@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from fl_ppseg.arrays import Pixels
 from fl_ppseg.classes import IGNORE_INDEX
 
-Pixels = NDArray[np.uint8]
 View = tuple[Pixels, Pixels]
 """(3, H, W) uint8 RGB and (H, W) uint8 trainIds."""
 Size = tuple[int, int]

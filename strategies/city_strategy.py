@@ -15,12 +15,14 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fl_ppseg.arrays import Arrays
+from fl_ppseg.checkpoint_file import Checkpoint
 from fl_ppseg.errors import RunError
 from fl_ppseg.message_content import Reply
 from fl_ppseg.messages import pack_arrays, unpack_arrays
 from fl_ppseg.privacy import epsilon
 from fl_ppseg.progress.observer import RunObserver
-from fl_ppseg.run_folder import Checkpoint, Line, RunFolder
+from fl_ppseg.results import Line
+from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.setr.names import withheld
 from strategies.aggregation import capped, check_update
 from strategies.aggregators import aggregator_of

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from fl_ppseg.message_content import Reply
-from fl_ppseg.run_folder import Line
+from fl_ppseg.results import Line
 
 
 class ClaimError(ValueError):

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from flwr.app import Message
 
 from fl_ppseg.arrays import Arrays
+from fl_ppseg.checkpoint_file import OF_CITY
 from fl_ppseg.message_content import Reply
-from fl_ppseg.run_folder import OF_CITY
 from fl_ppseg.setr.names import withheld
 from strategies.city_strategy import CityStrategy
 from strategies.roster import Member

@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 
 from fl_ppseg.config.federation import FederationConfig
-from fl_ppseg.run_folder import Line
+from fl_ppseg.results import Line
 from fl_ppseg.setr.names import is_buffer
 from fl_ppseg.updates import squared_distances, squared_norms
 

@@ -12,7 +12,7 @@ from fl_ppseg.arrays import Arrays
 from fl_ppseg.evaluation import Scores
 from fl_ppseg.message_content import Reply, Request
 from fl_ppseg.progress.observer import RunObserver
-from fl_ppseg.run_folder import Line
+from fl_ppseg.results import Line
 from fl_ppseg.scores import round_scores
 from strategies.roster import Member
 from strategies.wording import plain

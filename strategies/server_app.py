@@ -15,6 +15,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fl_ppseg.checkpoint_file import Checkpoint
 from fl_ppseg.config.loading import arms_of, config_for, load_config
 from fl_ppseg.config.sections import Config, ModelConfig
 from fl_ppseg.errors import RunError, describe
@@ -22,7 +23,7 @@ from fl_ppseg.message_content import Request
 from fl_ppseg.messages import pack_arrays
 from fl_ppseg.progress.observer import RunObserver
 from fl_ppseg.progress.recorded import RecordedObserver
-from fl_ppseg.run_folder import Checkpoint, RunFolder
+from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.run_identity import read_identity
 from strategies.aggregators import what_withstands_nothing
 from strategies.arm_run import ArmRun

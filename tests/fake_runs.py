@@ -8,9 +8,10 @@ import numpy as np
 from fake_nodes import FakeNodes, Listener, nodes, request
 
 from fl_ppseg.arrays import Arrays
+from fl_ppseg.checkpoint_file import Checkpoint
 from fl_ppseg.config.federation import FederationConfig
 from fl_ppseg.messages import pack_arrays
-from fl_ppseg.run_folder import Checkpoint, RunFolder
+from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from strategies.arm_run import ArmRun
 from strategies.city_strategy import CityStrategy

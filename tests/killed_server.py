@@ -22,7 +22,8 @@ import small_federation as small
 from clients.client_app import app
 from fl_ppseg import run_folder
 from fl_ppseg.files import sha256
-from fl_ppseg.run_folder import Line, RunFolder
+from fl_ppseg.results import Line
+from fl_ppseg.run_folder import RunFolder
 
 ARM = "trained"
 NUM_NODES = 5

@@ -123,6 +123,15 @@ LAYOUTS = {
 """The one file that knows where things lie in a run folder, in a vault, and beside the vaults."""
 
 
+def test_every_name_is_imported_from_the_module_that_defines_it() -> None:
+    for path in files():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert all(alias.asname != alias.name for alias in node.names), path
+            elif isinstance(node, ast.Assign):  # mypy refuses what else would be passed on
+                assert ast.unparse(node.targets[0]) != "__all__", path
+
+
 def test_layouts_are_written_down_once() -> None:
     """By names that mean nothing else: words such as figures and shards are not looked for."""
     homes = {ROOT / home for home in LAYOUTS}

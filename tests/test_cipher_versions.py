@@ -17,6 +17,7 @@ from clients.vault.record import CLIENT, Record
 from clients.vault.recovery import decrypted, wrong_samples
 from fl_ppseg.audit.audit import Effort, audit
 from fl_ppseg.audit.vault_search import search_run
+from fl_ppseg.checkpoint_file import Checkpoint
 from fl_ppseg.checkpoints import protection_of
 from fl_ppseg.cipher_versions import VERSIONS, as_recorded, check_versions, versions_of
 from fl_ppseg.command_line import run
@@ -25,7 +26,7 @@ from fl_ppseg.errors import InputError
 from fl_ppseg.evaluate import main as evaluate
 from fl_ppseg.keys import ClientKey
 from fl_ppseg.resuming import check_resumed
-from fl_ppseg.run_folder import Checkpoint, RunFolder
+from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.shard import open_shard
 
 ARMS = builtin_arms()

@@ -9,12 +9,14 @@ import pytest
 from fake_nodes import TRAIN, Answer, Listener, nodes, reply, request
 from fake_runs import FREE
 
+from fl_ppseg.checkpoint_file import Checkpoint
 from fl_ppseg.config.loading import dump_config
 from fl_ppseg.config.sections import Config
 from fl_ppseg.deployment.cities import Cities, save_cities
 from fl_ppseg.errors import RunError
 from fl_ppseg.message_content import Request
-from fl_ppseg.run_folder import Checkpoint, Line, RunFolder
+from fl_ppseg.results import Line
+from fl_ppseg.run_folder import RunFolder
 from strategies.claims import ClaimError, Claims
 from strategies.server_app import Federation
 

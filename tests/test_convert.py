@@ -20,7 +20,8 @@ from fl_ppseg.convert import draft as drafts
 from fl_ppseg.convert.camvid import FOLDERS, camvid
 from fl_ppseg.convert.labelme import RULES, labelme_facade
 from fl_ppseg.convert.scaling import Scaling
-from fl_ppseg.dataset import Dataset, open_dataset, read_image
+from fl_ppseg.dataset import Dataset, open_dataset
+from fl_ppseg.image_files import read_image
 
 
 def opened(root: Path, table: str | Path) -> Dataset:

@@ -9,9 +9,9 @@ from fake_nodes import TRAIN, VAL, Answer, honest, nodes, reply
 from fake_runs import ABOUT, EMBEDDING, START, Run, assert_same
 from flwr.app import Error, RecordDict
 
+from fl_ppseg.checkpoint_file import Checkpoint
 from fl_ppseg.config.federation import FederationConfig
 from fl_ppseg.errors import RunError
-from fl_ppseg.run_folder import Checkpoint
 from strategies.city_strategy import CityStrategy
 from strategies.local_only import LocalOnlyStrategy
 

@@ -11,9 +11,10 @@ import pytest
 import small_federation as small
 
 from fl_ppseg import workers
+from fl_ppseg.checkpoint_file import Checkpoint
 from fl_ppseg.errors import RunError
 from fl_ppseg.progress.observer import SilentObserver
-from fl_ppseg.run_folder import Checkpoint, RunFolder
+from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.run_layout import TAKEN
 from fl_ppseg.simulate import main
 

@@ -9,10 +9,10 @@ import small_federation as small
 from rich.console import Console
 
 from fl_ppseg import val_images
+from fl_ppseg.checkpoint_file import Checkpoint
 from fl_ppseg.evaluation import score
 from fl_ppseg.preparation import Experiment
 from fl_ppseg.progress.steps import StepProgress
-from fl_ppseg.run_folder import Checkpoint
 from fl_ppseg.run_layout import VAL_IMAGES
 from fl_ppseg.scores import mean
 from fl_ppseg.val_counts import NO_IMAGE, ValCounts, load_counts, save_counts

@@ -54,7 +54,7 @@ def test_a_failed_task_ends_the_others() -> None:
 
 
 def test_the_error_of_a_task_is_its_own(tmp_path: Path) -> None:
-    from fl_ppseg.dataset import read_image
+    from fl_ppseg.image_files import read_image
 
     with pytest.raises(InputError, match="unreadable image"):
         list(work_at_once(read_image, [tmp_path / "none.png"], 1, "reading"))

@@ -19,11 +19,11 @@ from clients.vault.keyring import Vault
 from clients.vault.layout import DECRYPTING
 from clients.vault.recovery import Plain, decrypted, wrong_samples
 from fl_ppseg.atomic_file import CREATE, plain_name
-from fl_ppseg.dataset import IMAGES, LABEL_SUFFIX, LABELS
 from fl_ppseg.directory import Directory
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import write_atomically
 from fl_ppseg.shard import open_shard
+from fl_ppseg.tree_layout import IMAGES, LABEL_SUFFIX, LABELS
 
 DRAFT: Final = ".draft"
 

@@ -7,7 +7,8 @@ drawn on the CPU (that is the specification), then moved to where the batch is.
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
-from fl_ppseg.blocks import Array, Geometry, Pixels, from_blocks, to_blocks
+from fl_ppseg.arrays import Pixels
+from fl_ppseg.blocks import Array, Geometry, from_blocks, to_blocks
 from fl_ppseg.ciphers.arrays import stack
 from fl_ppseg.ciphers.cipher import Cipher, Scope
 from fl_ppseg.ciphers.registry import get_cipher

@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fl_ppseg.blocks import Array, Geometry, Pixels
+from fl_ppseg.arrays import Pixels
+from fl_ppseg.blocks import Array, Geometry
 from fl_ppseg.ciphers.arrays import gather, invert_where, scatter
 from fl_ppseg.ciphers.cipher import Effect, Scope, num_draws, stream_of
 from fl_ppseg.ciphers.forms import SUB_BLOCKS

@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from fl_ppseg.blocks import Array, Geometry, Pixels
+from fl_ppseg.arrays import Pixels
+from fl_ppseg.blocks import Array, Geometry
 from fl_ppseg.ciphers.arrays import gather, scatter
 from fl_ppseg.ciphers.cipher import Effect, Scope, num_draws, stream_of
 from fl_ppseg.ciphers.permutations import Masks, draw_subsets

@@ -4,13 +4,11 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from fl_ppseg.arrays import Pixels
 from fl_ppseg.errors import InputError
 from fl_ppseg.image_files import MAX_PIXELS
-
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from fl_ppseg.errors import InputError
 from fl_ppseg.report.markup import definitions, items, section, text
 from fl_ppseg.run_layout import AUDIT, LEAKS, REPORT
 
-"""Of a run folder, where its audit lies unless it was told otherwise."""
 NOT_RUN: Final = (
     "No attack was run for this report; python -m fl_ppseg.audit RUN runs them. What a score "
     "says of protection is nothing: an arm may score well and hide nothing."

@@ -7,7 +7,7 @@ followed, so that a tree may be put together of links to data that lie elsewhere
 
 import logging
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -127,6 +127,27 @@ def listed(folder: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def by_stem(files: Iterable[tuple[str, Path]], suffixes: Sequence[str]) -> dict[str, Path]:
+    """Name without suffix -> path of the files that have one of the suffixes.
+
+    Args:
+        files: Name and path of each.
+        suffixes: In small letters or capitals, which do not matter; the first that fits is cut off.
+
+    Raises:
+        InputError: Two have the same name.
+    """
+    found: dict[str, Path] = {}
+    for name, path in files:
+        stem = next((s for end in suffixes if (s := _stem(name, end)) is not None), None)
+        if stem is None:
+            continue
+        if stem in found:
+            raise InputError(f"{path}: has the same name as {found[stem].name}; remove one of them")
+        found[stem] = path
+    return found
+
+
 def missing_labels(missing: Sequence[Missing]) -> InputError:
     """The error of all images that have no label map, which names the first few."""
     first = missing[0]
@@ -196,14 +217,7 @@ def _part(root: Path, part: str) -> Path:
 
 
 def _images_by_stem(folder: Path) -> Mapping[str, Path]:
-    images: dict[str, Path] = {}
-    for name, path in listed(folder).items():
-        stem = next((s for end in IMAGE_SUFFIXES if (s := _stem(name, end)) is not None), None)
-        if stem is None:
-            continue
-        if stem in images:
-            raise InputError(f"{path}: {images[stem].name} is the same scene; remove one")
-        images[stem] = path
+    images = by_stem(listed(folder).items(), IMAGE_SUFFIXES)
     if not images:
         raise InputError(
             f"{folder}: empty city, no *_leftImg8bit.png, .jpg or .jpeg in it; "

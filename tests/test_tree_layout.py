@@ -199,8 +199,8 @@ def labels_are_a_file(root: Path) -> None:
         (city_is_a_file, "holds no city folder"),
         (only_foreign_folders, "holds no city folder"),
         (images_of_another_kind, "empty city"),
-        (the_same_scene_twice, "is the same scene"),
-        (the_same_scene_in_two_cases, "is the same scene"),
+        (the_same_scene_twice, "has the same name as"),
+        (the_same_scene_in_two_cases, "has the same name as"),
         (labels_are_a_file, "2 images have no label map"),
     ],
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from fl_ppseg.errors import InputError
-from fl_ppseg.tree_layout import bounded, counted, listed
+from fl_ppseg.tree_layout import bounded, by_stem, counted, listed
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +26,7 @@ def pictures(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected one of pictures")
-    found: dict[str, Path] = {}
-    for name, path in _files(folder, ""):
-        stem = next((name[: -len(s)] for s in suffixes if name.lower().endswith(s)), None)
-        if stem is None:
-            continue
-        if stem in found:
-            raise InputError(f"{path}: has the same name as {found[stem].name}; remove one of them")
-        found[stem] = path
+    found = by_stem(_files(folder, ""), suffixes)
     if not found:
         raise InputError(f"{folder}: no picture in it, expected files of {', '.join(suffixes)}")
     return dict(sorted(found.items()))

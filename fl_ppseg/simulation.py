@@ -1,39 +1,35 @@
 """One run on this machine, from images to report: prepare, federate, summarise, show."""
 
-import json
 import logging
 import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from types import FrameType
-
-from rich.console import Console
 
 from clients.client_app import app as client_app
 from clients.node_log import LOG as NODE_LOG
 from clients.policy import NODES_VARIABLE
 from fl_ppseg.classes import load_class_table
 from fl_ppseg.command_line import log_to
-from fl_ppseg.config.loading import arms_of, described
+from fl_ppseg.conclusion import Pictures, conclude, show
+from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config
 from fl_ppseg.device import check_device
 from fl_ppseg.engines.in_process import run_in_process
 from fl_ppseg.engines.ray_cluster import LOST_WORKER, RayCluster, names_lost_worker, run_on_ray
 from fl_ppseg.errors import InputError, RunError
-from fl_ppseg.files import available_cpus, write_atomically
+from fl_ppseg.files import available_cpus
 from fl_ppseg.key_trials import key_trials
 from fl_ppseg.memory import PeakMemory
 from fl_ppseg.memory_forecast import check_memory, forecast, machine_bytes
 from fl_ppseg.panels import cipher_gallery, scene_panels
 from fl_ppseg.preparation import Experiment, prepare
-from fl_ppseg.progress.lines import say
 from fl_ppseg.progress.live import choose_observer
 from fl_ppseg.progress.steps import steps
-from fl_ppseg.report.html import write_report
-from fl_ppseg.report.tables import comparison_table, comparison_text
 from fl_ppseg.run_folder import RunFolder, is_finished
 from fl_ppseg.summary import KeyTrials, Summary, summarise
 from fl_ppseg.val_counts import ValCounts
@@ -93,13 +89,10 @@ def simulate(
         trials = _key_trials(experiment)
         counts = _val_counts(experiment, quiet)
         summary = _summarise(experiment, time.monotonic() - started, memory.mb, trials, counts)
-    report = _report(experiment, summary)
+    pictures = partial(_pictures, experiment)
+    report = conclude(config, folder, summary, experiment.classes, pictures)
     if show_table:
-        console = Console()
-        console.print(comparison_table(summary, described(config)))
-        for note in experiment.about.notes:
-            say(console, note)
-        say(console, f"report: {report}")
+        show(config, summary, report, experiment.about.notes)
 
 
 def _tell(quiet: bool) -> Callable[[str], None]:
@@ -196,20 +189,8 @@ def _summarise(
     ) | {"notes": list(experiment.about.notes)}
 
 
-def _report(experiment: Experiment, summary: Summary) -> Path:
-    folder = experiment.folder
-    write_atomically(folder.summary, json.dumps(summary, indent=1) + "\n")
-    config = described(experiment.config)
-    logger.info("result\n%s", comparison_text(summary, config))
-    return write_report(
-        folder.path,
-        summary,
-        folder.lines(),
-        config,
-        scene_panels(experiment),
-        experiment.classes,
-        cipher_gallery(experiment),
-    )
+def _pictures(experiment: Experiment) -> Pictures:
+    return Pictures(scene_panels(experiment), cipher_gallery(experiment))
 
 
 def _print_flwr_run(experiment: Experiment) -> None:

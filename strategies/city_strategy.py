@@ -90,7 +90,7 @@ class CityStrategy(Strategy):
     ) -> Iterable[Message]:
         """Requests to all cities, in the rounds that are evaluated."""
         self.gathering.look()
-        asks = self.evaluations() if self._is_evaluated() else []
+        asks = self.evaluations() if self.run.federation.is_evaluated(self.log.round) else []
         return self.gathering.ask("evaluate", longest_first(asks, self._num_examples))
 
     def aggregate_evaluate(
@@ -102,7 +102,7 @@ class CityStrategy(Strategy):
             RunError: If the arm ends and none of its last rounds has scores.
         """
         self.gathering.score(replies)
-        if self._is_evaluated():
+        if self.run.federation.is_evaluated(self.log.round):
             self.log.check_scored(self.run.num_val)
         scores = self.log.scores()
         lines = self.log.finished()
@@ -238,11 +238,6 @@ class CityStrategy(Strategy):
         generator = random.Random(f"{self.run.request.seed}/{self.log.round}")
         return generator.sample(members, number)
 
-    def _is_evaluated(self) -> bool:
-        federation = self.run.federation
-        left = federation.num_rounds - self.log.round
-        return left < federation.last_rounds or self.log.round % federation.evaluate_every == 0
-
     def _note_release(self) -> None:
         """Count what privacy costs before the weights leave; a repeated round costs again."""
         privacy, request = self.run.federation.privacy, self.run.request
@@ -262,9 +257,10 @@ class CityStrategy(Strategy):
         federation = self.run.federation
         if self.log.round < federation.num_rounds:
             return
-        first = max(1, federation.num_rounds - federation.last_rounds + 1)
         if not any(
-            line["role"] == "val" and line["round"] >= first and line["confusion"] is not None
+            line["role"] == "val"
+            and line["round"] >= federation.first_scored
+            and line["confusion"] is not None
             for line in [*lines, *self._own_lines()]
         ):
             raise RunError(

@@ -231,7 +231,7 @@ def bare_reports(monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / "report.html").write_text("bare")
         return folder / "report.html"
 
-    monkeypatch.setattr("fl_ppseg.simulation.write_report", write)
+    monkeypatch.setattr("fl_ppseg.conclusion.write_report", write)
 
 
 def results(folder: Path) -> list[dict[str, Any]]:

@@ -318,6 +318,20 @@ def test_an_own_arm_may_take_the_place_of_a_built_in_one() -> None:
     assert arms_of(config)["per-image"] == builtin_arms()["per-image"]
 
 
+@pytest.mark.parametrize("rounds", [1, 2, 7, 10])
+@pytest.mark.parametrize("every", [1, 3, 20])
+@pytest.mark.parametrize("last", [1, 3, 12])
+def test_the_last_rounds_are_evaluated_and_every_so_many(
+    rounds: int, every: int, last: int
+) -> None:
+    federation = FederationConfig(num_rounds=rounds, evaluate_every=every, last_rounds=last)
+    numbers = range(1, rounds + 1)
+    expected = {n for n in numbers if n % every == 0} | {*numbers[-last:]}
+    assert {n for n in numbers if federation.is_evaluated(n)} == expected
+    assert federation.num_evaluations == 1 + len(expected)
+    assert federation.first_scored == numbers[-last:][0]
+
+
 @pytest.mark.parametrize("name", [*sorted(TAKEN), "Nodes.json"])
 def test_no_arm_is_called_as_what_else_lies_in_a_run_folder(name: str) -> None:
     with pytest.raises(ValueError, match="is what a run folder calls something else"):

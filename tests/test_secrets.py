@@ -44,6 +44,7 @@ from fl_ppseg.audit.key_search import (
 from fl_ppseg.ciphers.etc import EtcParameters
 from fl_ppseg.ciphers.registry import CIPHERS
 from fl_ppseg.command_line import log_to
+from fl_ppseg.conclusion import conclude
 from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.keys import ClientKey, _Secret
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
@@ -93,7 +94,9 @@ class Run:
             trials = simulation._key_trials(self.experiment)
             counts = simulation._val_counts(self.experiment, quiet=True)
             summary = simulation._summarise(self.experiment, 1.0, 1.0, trials, counts)
-            simulation._report(self.experiment, summary)
+            pictures = partial(simulation._pictures, self.experiment)
+            classes = self.experiment.classes
+            conclude(self.experiment.config, self.folder, summary, classes, pictures)
 
     def _break_a_node(self) -> None:
         """One city's shard is gone in one arm: its node fails, and its log says how."""

@@ -12,11 +12,13 @@ import small_federation as small
 
 from fl_ppseg import workers
 from fl_ppseg.checkpoint_file import Checkpoint
+from fl_ppseg.config.loading import load_config
 from fl_ppseg.errors import RunError
 from fl_ppseg.progress.observer import SilentObserver
 from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.run_layout import TAKEN
 from fl_ppseg.simulate import main
+from strategies.coordinator.conclusion import NOBODY_KNOWS, finish
 
 SUMMARY_KEYS = {
     "schema", "no_image", "arms", "val_images", "total_seconds", "peak_rss_mb", "notes",
@@ -198,7 +200,9 @@ def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
 # A whole run.
 
 
-def test_a_run_writes_its_folder_and_prints_its_table(tmp_path: Path, simulate: Simulate) -> None:
+def test_a_run_writes_its_folder_and_prints_its_table(
+    tmp_path: Path, simulate: Simulate, capsys: pytest.CaptureFixture[str]
+) -> None:
     arms = ["plain", "per-image", "per-image-per-block"]
     status, out, err = simulate("--quiet", "--arms", ",".join(arms), "--out", str(tmp_path / "o"))
     assert (status, err) == (0, "")
@@ -241,6 +245,14 @@ def test_a_run_writes_its_folder_and_prints_its_table(tmp_path: Path, simulate: 
     assert folder.partition.exists()
     there = {path.name for path in folder.path.iterdir()}
     assert set(arms) < there <= {*arms, *TAKEN}  # no arm can be called as anything else is
+
+    finish(load_config(folder.config), folder)  # as a coordinator does, who has no image
+    again = json.loads(folder.summary.read_text("utf-8"))
+    assert again["no_image"] is None and again["notes"][-1] == NOBODY_KNOWS
+    for arm in arms:
+        assert again["arms"][arm]["mIoU"] == summary["arms"][arm]["mIoU"]
+    printed = capsys.readouterr().out
+    assert all(arm in printed for arm in arms) and f"report: {folder.report}" in printed
 
 
 def test_own_arms_and_seeds(tmp_path: Path, simulate: Simulate) -> None:

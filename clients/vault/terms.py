@@ -6,7 +6,6 @@ from clients.policy import architecture
 from clients.trust_region import alone, round_change
 from fl_ppseg.arm_models import model_settings
 from fl_ppseg.config.arm import ArmConfig
-from fl_ppseg.config.federation import FederationConfig
 from fl_ppseg.config.loading import config_for
 from fl_ppseg.config.sections import Config, ModelConfig, TrainingConfig
 from fl_ppseg.roles import Role
@@ -70,7 +69,7 @@ def terms_of(
         num_classes=num_classes,
         training=config.training,
         num_rounds=num_rounds,
-        evaluations=num_evaluations(config.federation),
+        evaluations=config.federation.num_evaluations,
         models=visitors,
         spare=max(MIN_SPARE, num_rounds // SPARE_SHARE),
         max_change=max_change or change_of(config, arm, largest),
@@ -90,16 +89,3 @@ def change_of(config: Config, arm: ArmConfig, largest: int) -> float | None:
 def largest_elsewhere(num_train: int) -> int:
     """Images that any city may train on, as an owner who knows its own number alone assumes it."""
     return LARGER * num_train if num_train else UNKNOWN
-
-
-def num_evaluations(federation: FederationConfig) -> int:
-    """How often an arm is scored: at its start, after every so many rounds and after the last ones.
-
-    >>> num_evaluations(FederationConfig(num_rounds=10, evaluate_every=4, last_rounds=3))
-    5
-    """
-    last = federation.num_rounds
-    return 1 + sum(
-        last - round < federation.last_rounds or round % federation.evaluate_every == 0
-        for round in range(1, last + 1)
-    )

@@ -109,6 +109,24 @@ class FederationConfig(Section):
             return 2 * self.num_byzantine + 3  # Blanchard et al. 2017, proposition 2
         return 3 if self.aggregation in ("median", "trimmed-mean") else 1
 
+    @property
+    def first_scored(self) -> int:
+        """The first of the last rounds, whose mean is the score of an arm."""
+        return max(1, self.num_rounds - self.last_rounds + 1)
+
+    def is_evaluated(self, round: int) -> bool:
+        """Whether the model is scored after a round: every so often, and after each of the last."""
+        return round >= self.first_scored or round % self.evaluate_every == 0
+
+    @property
+    def num_evaluations(self) -> int:
+        """How often an arm is scored: at its start, and after rounds.
+
+        >>> FederationConfig(num_rounds=10, evaluate_every=4, last_rounds=3).num_evaluations
+        5
+        """
+        return 1 + sum(map(self.is_evaluated, range(1, self.num_rounds + 1)))
+
     def num_asked(self, num_trainers: int) -> int:
         """Cities that are asked in a round, of those that train."""
         return max(1, round(self.fraction_train * num_trainers))

@@ -182,15 +182,9 @@ def _run(parser: Parser, argv: Sequence[str]) -> int:
             raise RunError(
                 "stopped; finished rounds are kept, and the same command goes on after them"
             ) from None
-    from rich.console import Console
+    from strategies.coordinator.conclusion import finish  # loads the plotting
 
-    from fl_ppseg.progress.lines import say
-    from strategies.coordinator.conclusion import conclude  # loads the plotting
-
-    table, report = conclude(config, run)
-    console = Console()
-    console.print(table)
-    say(console, f"report: {report}")
+    finish(config, run)
     return 0
 
 

@@ -3,15 +3,9 @@
 The coordinator holds no image, so the report has no pictures of scenes.
 """
 
-import json
-from pathlib import Path
-
 from fl_ppseg.classes import load_class_table
-from fl_ppseg.config.loading import described
+from fl_ppseg.conclusion import conclude, show
 from fl_ppseg.config.sections import Config
-from fl_ppseg.files import write_atomically
-from fl_ppseg.report.html import write_report
-from fl_ppseg.report.tables import RunTables, comparison_table
 from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.scores import MEAN_OF
 from fl_ppseg.summary import summarise
@@ -22,19 +16,12 @@ NOBODY_KNOWS = (
 """What takes the place of the score without an image."""
 
 
-def conclude(config: Config, run: RunFolder) -> tuple[RunTables, Path]:
-    """Write summary.json and report.html of a finished run.
-
-    Returns:
-        The table to print, and where the report lies.
-    """
+def finish(config: Config, run: RunFolder) -> None:
+    """Write summary.json and report.html of a finished run, and print its table."""
     classes = load_class_table(config.data.classes)
     lines = run.lines()
     seconds = sum(line["seconds"] for line in lines if line["role"] == "round")
     last = config.federation.last_rounds
     summary = summarise(lines, config.arms, classes.names, last, seconds, peak_rss_mb=None)
     summary["notes"] = [MEAN_OF, NOBODY_KNOWS]
-    write_atomically(run.summary, json.dumps(summary, indent=1) + "\n")
-    shown = described(config)
-    report = write_report(run.path, summary, lines, shown, (), classes)
-    return comparison_table(summary, shown), report
+    show(config, summary, conclude(config, run, summary, classes))

@@ -7,10 +7,12 @@ failures print one line, never a traceback (`FL_PPSEG_TRACEBACK=1` shows it to d
 import argparse
 import logging
 import os
+import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from fl_ppseg.errors import DISK_FULL, InputError, RunError, describe, is_out_of_memory
 
@@ -76,17 +78,62 @@ def _say(line: str, status: int) -> int:
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line with the way out, exit status 2."""
 
-    def __init__(self, module: str, description: str) -> None:
+    def __init__(self, module: str, description: str, *, shows_defaults: bool = False) -> None:
+        plain, with_defaults = argparse.HelpFormatter, argparse.ArgumentDefaultsHelpFormatter
         super().__init__(
             prog=f"python -m {module}",
             description=description,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=with_defaults if shows_defaults else plain,
             allow_abbrev=False,
         )
 
     def error(self, message: str) -> None:  # type: ignore[override]
         """Raise instead of printing the whole usage."""
         raise InputError(f"{message} (see {self.prog} -h)")
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    """The option that changes a setting of the config."""
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="set dotted.key=value"
+    )
+
+
+def names(text: str) -> tuple[str, ...]:
+    """The names in a list with commas, e.g. of `--arms`.
+
+    >>> names("plain, per-image")
+    ('plain', 'per-image')
+    """
+    return tuple(name.strip() for name in text.split(","))
+
+
+def count(text: str) -> int:
+    """Parse a number of things, of which there is one at least."""
+    if not re.fullmatch("[1-9][0-9]{0,5}", text):
+        raise argparse.ArgumentTypeError(f"{text!a} is no number; expected 1 or more")
+    return int(text)
+
+
+def usual_tree() -> Path | None:
+    """The tree of images that stands in for `--data-root`; None: the user has set none."""
+    tree = os.environ.get("CITYSCAPES_DATASET")
+    return Path(tree).absolute() if tree else None
+
+
+def tree_of(given: Path | None) -> Path:
+    """The tree of images that a command reads.
+
+    Args:
+        given: What `--data-root` says.
+
+    Raises:
+        InputError: There is none.
+    """
+    tree = given or usual_tree()
+    if tree is None:
+        raise InputError("give --data-root, or set CITYSCAPES_DATASET to a Cityscapes tree")
+    return tree
 
 
 def image_size(text: str) -> tuple[int, int]:

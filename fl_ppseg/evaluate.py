@@ -12,7 +12,6 @@ as far as the run folder has them.
 import argparse
 import json
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fl_ppseg.command_line import Parser, run
+from fl_ppseg.command_line import Parser, run, tree_of
 from fl_ppseg.device import check_device
 from fl_ppseg.errors import InputError
 from fl_ppseg.run_layout import run_of
@@ -41,9 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         InputError: For a checkpoint or images that cannot be read or do not fit each other.
     """
     options = _parser().parse_args(argv)
-    root = options.data_root or os.environ.get("CITYSCAPES_DATASET")
-    if not root:
-        raise InputError("give --data-root, or set CITYSCAPES_DATASET to a Cityscapes tree")
+    root = tree_of(options.data_root)
     scores = evaluate_checkpoint(
         options.checkpoint,
         Path(root),
@@ -267,7 +264,11 @@ def _cell(value: float | None) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser("fl_ppseg.evaluate", "Score a checkpoint on a tree in Cityscapes layout.")
+    parser = Parser(
+        "fl_ppseg.evaluate",
+        "Score a checkpoint on a tree in Cityscapes layout.",
+        shows_defaults=True,
+    )
     add = parser.add_argument
     add("checkpoint", type=Path, help="a run's or an arm's folder, or a round's file")
     add("--data-root", type=Path, metavar="DIR", help="the tree (or CITYSCAPES_DATASET)")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fl_ppseg.classes import load_class_table
-from fl_ppseg.command_line import Parser, run
+from fl_ppseg.command_line import Parser, add_set, names, run
 from fl_ppseg.config.arm import check_deployable
 from fl_ppseg.config.loading import arms_of, dump_config, load_config, validate
 from fl_ppseg.config.sections import Config
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         InputError: For a config, weights or arms that several machines cannot train.
     """
     options = _parser().parse_args(argv)
-    named = {"train": _names(options.cities), "val": _names(options.val_cities)}
+    named = {"train": names(options.cities), "val": names(options.val_cities)}
     cities = validate(Cities, named, "--cities, --val-cities")
     config = _config(options, cities)
     folder = initialise(config, cities, options.out.absolute())
@@ -87,7 +87,7 @@ def initialise(config: Config, cities: Cities, out: Path) -> RunFolder:
 def _config(options: argparse.Namespace, cities: Cities) -> Config:
     overrides = {
         "clients": len(cities.train),
-        "arms": None if options.arms is None else list(_names(options.arms)),
+        "arms": None if options.arms is None else list(names(options.arms)),
         "seeds": None if options.seed is None else [options.seed],
     }
     refuse_unread(options.set, UNREAD)
@@ -97,10 +97,6 @@ def _config(options: argparse.Namespace, cities: Cities) -> Config:
         raise InputError(f"{options.config}: a comparison of cells; give the config of one run")
     here = {"root": None}  # each owner has images of its own
     return config.model_copy(update={"data": config.data.model_copy(update=here)})
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(","))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,9 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, metavar="DIR", help="run folder to make")
     add("--config", metavar="FILE", help="YAML file, or the name of one in configs/")
     add("--arms", metavar="A,B,...", help="arms to train (those of the config)")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="set dotted.key=value")
+    add_set(parser)
     add("--seed", type=int, metavar="N", help="seed of the training")
-    parser.formatter_class = argparse.HelpFormatter
     return parser
 
 

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from fl_ppseg.command_line import Parser, image_size, run
+from fl_ppseg.command_line import Parser, add_set, image_size, run
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import load_config
 from fl_ppseg.config.sections import CanonicalForm, Config
@@ -269,9 +269,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, metavar="N", help="seed of scenes and training (default: 20260416)")
     add("--workers", type=int, default=2, metavar="N", help="processes that draw scenes")
     add("--config", metavar="FILE", help="config with the model and the image size")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="set dotted.key=value")
+    add_set(parser)
     add("--quiet", action="store_true", help="show no progress")
-    parser.formatter_class = argparse.HelpFormatter
     return parser
 
 

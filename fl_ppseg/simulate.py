@@ -16,7 +16,7 @@ from typing import Any
 
 from clients.policy import NODES_VARIABLE, nodes_folder
 from fl_ppseg.cells.grid import Cell, cells_of, dump_values
-from fl_ppseg.command_line import Parser, run
+from fl_ppseg.command_line import Parser, add_set, names, run, usual_tree
 from fl_ppseg.config.loading import config_of, read_values
 from fl_ppseg.config.sections import Config
 from fl_ppseg.config.unread import refuse_unread, unread_settings
@@ -146,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="YAML file, or the name of one in configs/ (default: default)",
     )
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="set dotted.key=value")
+    add_set(parser)
     add("--data-root", type=Path, metavar="DIR", help="images in Cityscapes layout")
     add("--out", type=Path, metavar="DIR", help="run folder (default: runs/<time>-<name>)")
     add(
@@ -160,7 +160,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--vault-dir", type=Path, metavar="DIR", help="the owners' side: keys, encrypted shards")
     add("--prepare", action="store_true", help="stop before the first round, for `flwr run .`")
     add("--quiet", action="store_true", help="print the final table only")
-    parser.formatter_class = argparse.HelpFormatter
     return parser
 
 
@@ -179,12 +178,11 @@ def _values(options: argparse.Namespace) -> dict[str, Any]:
         raise InputError("--quick is a config of its own; leave out --config or --quick")
     overrides |= {
         "clients": options.clients,
-        "arms": None if options.arms is None else [arm.strip() for arm in options.arms.split(",")],
+        "arms": None if options.arms is None else list(names(options.arms)),
         "seeds": None if options.seed is None else [options.seed],
     }
-    dataset = os.environ.get("CITYSCAPES_DATASET")
-    environment = {"data.root": Path(dataset).absolute() if dataset else None}
-    return read_values(_source(options), options.set, overrides, environment)
+    usual = {"data.root": usual_tree()}
+    return read_values(_source(options), options.set, overrides, usual)
 
 
 def _source(options: argparse.Namespace) -> str:

@@ -167,6 +167,7 @@ def _parser() -> Parser:
         "fl_ppseg.synthesize",
         "Write a procedural street-scene data set in Cityscapes layout: 18 training cities and 3 "
         "val cities with their true names and proportions, all 19 classes.",
+        shows_defaults=True,
     )
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="folder to make")

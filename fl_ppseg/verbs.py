@@ -1,6 +1,6 @@
 """A command with verbs: `python -m <module> <verb> ...`, each verb with a parser of its own."""
 
-from argparse import REMAINDER, SUPPRESS, HelpFormatter, RawDescriptionHelpFormatter
+from argparse import REMAINDER, SUPPRESS, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -46,5 +46,4 @@ def dispatch(
     given = parser.parse_args(argv)
     verb = verbs[given.verb]
     own = Parser(f"{module} {given.verb}", f"{verb.does[0].upper()}{verb.does[1:]}.")
-    own.formatter_class = HelpFormatter
     return verb.main(own, given.options)

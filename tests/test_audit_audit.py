@@ -241,7 +241,7 @@ def test_the_audit_itself_gives_no_key_away(audited: Audited) -> None:
         (["--arms", "plain", "--cipher", "shuffle"], "leave one of them out"),
         (["--arms", "no-such-arm"], "unknown arm"),
         (["--cipher", "no-such-cipher"], "unknown cipher"),
-        (["--targets", "0"], "wanted 1 or more"),
+        (["--targets", "0"], "expected 1 or more"),
         (["--vault-dir", "v"], "--vault-dir belongs to a run"),
     ],
 )

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from fl_ppseg.command_line import LOGGERS, Parser, image_size, log_to, run
+from fl_ppseg.command_line import (
+    LOGGERS,
+    Parser,
+    count,
+    image_size,
+    log_to,
+    run,
+    tree_of,
+    usual_tree,
+)
 from fl_ppseg.errors import InputError, RunError, describe
 
 Main = Callable[[Sequence[str] | None], int]
@@ -78,7 +87,7 @@ def test_an_error_without_words_is_still_named() -> None:
 
 
 def parser() -> Parser:
-    made = Parser("fl_ppseg.simulate", "Federates.")
+    made = Parser("fl_ppseg.simulate", "Federates.", shows_defaults=True)
     made.add_argument("--size", type=image_size, default=(64, 128), help="Height and width.")
     made.add_argument("--engine", choices=["ray", "in-process"])
     return made
@@ -145,3 +154,22 @@ def test_the_terminal_gets_warnings_and_quiet_ones_errors(
     logger.warning("warned")
     logger.error("failed")
     assert capsys.readouterr().err == shown
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "²", "", "01", "1000000"])
+def test_what_is_no_count_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="expected 1 or more"):
+        count(text)
+    assert count("12") == 12
+
+
+def test_the_tree_is_the_one_given_or_the_usual_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CITYSCAPES_DATASET", str(tmp_path / "usual"))
+    assert tree_of(tmp_path) == tmp_path
+    assert tree_of(None) == usual_tree() == tmp_path / "usual"
+    monkeypatch.setenv("CITYSCAPES_DATASET", "")
+    assert usual_tree() is None
+    with pytest.raises(InputError, match="give --data-root, or set CITYSCAPES_DATASET"):
+        tree_of(None)

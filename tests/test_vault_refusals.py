@@ -195,7 +195,7 @@ def test_a_node_folder_that_is_not_ours_and_open_is_refused(owner: Owner) -> Non
     [
         (["--city", "../up"], "is no name of a city"),
         (["--city", ".shared"], "is no name of a city"),
-        (["--workers", "0"], "no number of processes"),
+        (["--workers", "0"], "is no number; expected 1 or more"),
         (["--split", "test"], "invalid choice: 'test'"),
         (["--config", "nothing"], "no config 'nothing'"),
         (["--data-root", ""], "no such folder"),

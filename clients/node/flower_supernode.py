@@ -150,7 +150,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the SuperNode; behind `--` stand the options of Flower's."""
     given = list(sys.argv[1:] if argv is None else argv)
     own, flower = given[: given.index("--")], given[given.index("--") + 1 :]
-    parser = Parser("clients.node.flower_supernode", "Flower's SuperNode, bounded.")
+    parser = Parser(
+        "clients.node.flower_supernode", "Flower's SuperNode, bounded.", shows_defaults=True
+    )
     parser.add_argument("--bundle-hash", metavar="SHA256", help="the only bundle that is kept")
     add_limits(parser)
     options = parser.parse_args(own)

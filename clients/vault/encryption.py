@@ -1,10 +1,8 @@
 """The verb `encrypt`: an owner is told and asked, then images become a node folder."""
 
 import argparse
-import os
 import sys
 from functools import partial
-from pathlib import Path
 
 from clients.vault.assignment import Assignment
 from clients.vault.consent import Offer, check_reserved, confirm, hash_of, is_named, words
@@ -29,9 +27,9 @@ from clients.vault.layout import FLOOR
 from clients.vault.node_directory import readers_of
 from clients.vault.start import whence
 from clients.vault.wording import duration_text, size_text
+from fl_ppseg.command_line import names, tree_of
 from fl_ppseg.config.arm import check_deployable
 from fl_ppseg.config.loading import arms_of, load_config
-from fl_ppseg.errors import InputError
 from fl_ppseg.progress.steps import steps
 from fl_ppseg.survey.rules import refuse as refuse_labels
 from fl_ppseg.survey.rules import warnings
@@ -85,11 +83,9 @@ def encrypt(options: argparse.Namespace) -> None:
 
 def _handover(options: argparse.Namespace, vault: Vault) -> Handover:
     """What the options say, once it is clear that an owner can do it."""
-    root = options.data_root or os.environ.get("CITYSCAPES_DATASET")
-    if not root:
-        raise InputError("give --data-root, or set CITYSCAPES_DATASET to a Cityscapes tree")
-    names = options.arms and [name.strip() for name in options.arms.split(",")]
-    config = load_config(options.config, overrides={"arms": names})
+    root = tree_of(options.data_root)
+    arms_named = options.arms and list(names(options.arms))
+    config = load_config(options.config, overrides={"arms": arms_named})
     check_reserved(config)
     arms = arms_of(config)
     check_deployable(arms)
@@ -97,7 +93,7 @@ def _handover(options: argparse.Namespace, vault: Vault) -> Handover:
         refuse_plain(arms)
     check_out(vault, options.out, options.city)
     readers = readers_of(options.out) if options.readers is None else options.readers
-    return Handover(options.city, options.split, config, arms, Path(root), options.out, readers)
+    return Handover(options.city, options.split, config, arms, root, options.out, readers)
 
 
 def _offer(vault: Vault, handover: Handover, job: Assignment) -> Offer:

@@ -5,7 +5,6 @@ procedural scenes. The heavy imports stand in `audit`: help comes at once.
 """
 
 import argparse
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from clients.policy import nodes_folder
-from fl_ppseg.command_line import Parser
+from fl_ppseg.command_line import Parser, add_set, count, names, usual_tree
 from fl_ppseg.config.federation import FederationConfig
 from fl_ppseg.config.loading import config_of, read_values
 from fl_ppseg.config.sections import Config
@@ -86,9 +85,9 @@ def _config(options: argparse.Namespace) -> Config:
         overrides |= {"arms": [ONE_SETTING], f"arm_table.{ONE_SETTING}": _setting(options)}
     else:
         overrides |= {"arms": _names(options.arms)}
-    environment = {"data.root": _absolute(os.environ.get("CITYSCAPES_DATASET"))}
     refuse_unread(options.set, UNREAD)
-    values = read_values(options.config, options.set, overrides, environment)
+    usual = {"data.root": usual_tree()}
+    values = read_values(options.config, options.set, overrides, usual)
     config = config_of(values, options.config or "config")
     refuse_unread(options.set, unread_settings(config))
     return config
@@ -143,18 +142,12 @@ def _setting(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _absolute(folder: str | Path | None) -> Path | None:
-    return Path(folder).absolute() if folder else None
-
-
-def _positive(text: str) -> int:
-    if not (text.isdigit() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of images; wanted 1 or more")
-    return int(text)
+def _absolute(folder: Path | None) -> Path | None:
+    return folder.absolute() if folder else None
 
 
 def _names(arms: str | None) -> list[str] | None:
-    return None if arms is None else [arm.strip() for arm in arms.split(",")]
+    return None if arms is None else list(names(arms))
 
 
 def _vault_dir(options: argparse.Namespace) -> Path | None:
@@ -197,13 +190,12 @@ def _parser() -> argparse.ArgumentParser:
         help="with --cipher: one draw an image or one a block (default: per-block)",
     )
     add("--config", metavar="FILE", help="without a run: YAML file, or the name of one in configs/")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="set dotted.key=value")
+    add_set(parser)
     add("--data-root", type=Path, metavar="DIR", help="images in Cityscapes layout")
     add("--out", type=Path, metavar="DIR", help="where to write (default: RUN/audit)")
     add("--vault-dir", type=Path, metavar="DIR", help="keys to search the run for (default: usual)")
-    add("--targets", type=_positive, metavar="N", help="images to restore (default: 16)")
+    add("--targets", type=count, metavar="N", help="images to restore (default: 16)")
     add("--quick", action="store_true", help="weaker attacks, for a first look")
     add("--pictures", action="store_true", help="show your own images in the report too")
     add("--quiet", action="store_true", help="print the final table only")
-    parser.formatter_class = argparse.HelpFormatter
     return parser

@@ -10,7 +10,7 @@ from typing import Final
 
 from rich.console import Console
 
-from fl_ppseg.command_line import Parser, image_size, log_to
+from fl_ppseg.command_line import Parser, count, image_size, log_to
 from fl_ppseg.convert import camvid, labelme
 from fl_ppseg.convert.folder import folder
 from fl_ppseg.convert.masks import Colour
@@ -51,7 +51,7 @@ def _camvid(parser: Parser, argv: Sequence[str]) -> int:
     _add_val(parser, "drives that are scored, whole, and never trained on", camvid.VAL_DRIVES)
     add(
         "--runs",
-        type=_count,
+        type=count,
         default=camvid.NUM_RUNS,
         metavar="N",
         help=f"places that train, runs of consecutive frames (default {camvid.NUM_RUNS})",
@@ -151,7 +151,7 @@ def _parsed(parser: Parser, argv: Sequence[str]) -> Namespace:
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
         "--longest-side",
-        type=_count,
+        type=count,
         metavar="N",
         help="scale larger pictures down to N pixels, in their proportions",
     )
@@ -161,7 +161,7 @@ def _parsed(parser: Parser, argv: Sequence[str]) -> Namespace:
         metavar="HxW",
         help="scale every picture to HxW (neither: as they are)",
     )
-    add("--workers", type=_count, default=available_cpus(), metavar="N", help="threads")
+    add("--workers", type=count, default=available_cpus(), metavar="N", help="threads")
     add("--quiet", action="store_true", help="no progress bar, no summary")
     return parser.parse_args(argv)
 
@@ -188,12 +188,6 @@ def _summary(plan: Plan, out: Path) -> str:
     ]
     classes = out / plan.classes if plan.table is not None else plan.classes
     return f"{', '.join(parts)}: {out} (--set data.classes={classes})"
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch("[1-9][0-9]{0,5}", text):
-        raise ArgumentTypeError(f"{text!a} is no number; expected 1 or more")
-    return int(text)
 
 
 def _colour(text: str) -> Colour:

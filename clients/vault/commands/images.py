@@ -12,7 +12,7 @@ from clients.vault.keyring import owners_vault
 from clients.vault.node_directory import NodeDirectory
 from clients.vault.node_folder import policy_of
 from clients.vault.plain_tree import write_tree
-from fl_ppseg.command_line import Parser
+from fl_ppseg.command_line import Parser, count
 from fl_ppseg.errors import InputError
 from fl_ppseg.files import available_cpus
 from fl_ppseg.places import check_apart
@@ -33,7 +33,7 @@ def _encrypt_options(parser: Parser) -> None:
     add("--readers", type=_group, metavar="GROUP", help="may read it too: of the node's app user")
     add(
         "--workers",
-        type=_number,
+        type=count,
         default=available_cpus(),
         metavar="N",
         help="processes; by default one a CPU core",
@@ -95,12 +95,6 @@ def _shard_of(options: argparse.Namespace, policy: NodePolicy) -> tuple[Path, in
         raise InputError(f"arm {options.arm}: {reason}")
     (folder,) = arm.shards[seed]
     return folder, seed
-
-
-def _number(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes; wanted 1 or more")
-    return int(text)
 
 
 def _group(text: str) -> int:

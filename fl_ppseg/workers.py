@@ -8,11 +8,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 from fl_ppseg.errors import RunError
@@ -22,6 +24,8 @@ Result = TypeVar("Result")
 
 PATIENCE = 0.2
 """Seconds between two looks for Ctrl-C."""
+CLEANING_UP = 30.0
+"""Seconds that workers have to clean up behind their tasks when they are stopped."""
 
 
 def work_at_once(
@@ -62,11 +66,25 @@ def work_at_once(
                 f"a worker was killed while {doing}: check the memory, or try fewer workers"
             ) from None
         finally:
-            for worker in set(active_children()) - others if pending else ():
-                worker.terminate()
+            _end(set(active_children()) - others if pending else set())
             pool.shutdown(cancel_futures=True)
     if interrupted.is_set():
         raise KeyboardInterrupt
+
+
+def _end(pool: Collection[BaseProcess]) -> None:
+    """Stop workers: by a request, after which each cleans up, and those that missed it by force.
+
+    Python drops an exception that is raised in a callback of the garbage collector, and the pool
+    one that is raised before a task begins: such a worker would wait for tasks without end.
+    """
+    for worker in pool:
+        worker.terminate()
+    deadline = time.monotonic() + CLEANING_UP
+    for worker in pool:
+        worker.join(max(0.0, deadline - time.monotonic()))
+        if worker.is_alive():
+            worker.kill()
 
 
 def _begin_work() -> None:

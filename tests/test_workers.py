@@ -1,6 +1,7 @@
 """Tasks in several processes: all done, or all ended and cleaned up behind."""
 
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fl_ppseg import workers
 from fl_ppseg.errors import InputError, RunError
 from fl_ppseg.workers import work_at_once
 
@@ -51,6 +53,30 @@ def test_a_failed_task_ends_the_others() -> None:
     with pytest.raises(ValueError, match="negative"):
         list(work_at_once(time.sleep, [100, -1], 2, "sleeping"))
     assert time.monotonic() - begin < 30
+
+
+def test_a_worker_that_misses_the_request_to_stop_is_ended_by_force(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A failed task ends the others, one of which has lost the exception that was to end it."""
+    monkeypatch.setattr(workers, "CLEANING_UP", 2.0)
+    begin = time.monotonic()
+    with pytest.raises(ValueError, match="fails"):
+        list(work_at_once(fail_or_stay, [True, False], 2, "waiting"))
+    assert time.monotonic() - begin < 60
+    assert not multiprocessing.active_children()
+
+
+def fail_or_stay(is_deaf: bool) -> None:
+    """A task that stays whatever asks it to end, or one that fails once the other has begun."""
+    if not is_deaf:
+        time.sleep(3)
+        raise ValueError("it fails")
+    while True:
+        try:
+            time.sleep(600)
+        except SystemExit:
+            continue
 
 
 def test_the_error_of_a_task_is_its_own(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def conclude(
     folder: RunFolder,
     summary: Summary,
     classes: ClassTable,
-    pictures: Callable[[], Pictures] = lambda: Pictures(),
+    pictures: Callable[[], Pictures] = Pictures,
 ) -> Path:
     """Write summary.json, then the report.
 

@@ -108,7 +108,7 @@ def load_counts(run: Path) -> ValCounts | None:
     """The counts in a run folder; None where there are none.
 
     Raises:
-        InputError: They are damaged, or of another version.
+        InputError: The file is damaged, or of another version.
     """
     path = run / VAL_IMAGES
     if not path.is_file():
@@ -124,12 +124,12 @@ def load_counts(run: Path) -> ValCounts | None:
         _check(header.shapes, cities, weights)
         tables = load_file(path)
         if any(table.dtype != np.uint32 for table in tables.values()):
-            raise ValueError("counts that are no uint32")
+            raise ValueError("expected counts as uint32")
         return ValCounts(about["images"], cities, tables, weights)
     except (InputError, ValueError, KeyError, SafetensorError) as error:
         why = str(error).removeprefix(f"{path}: ")
         raise InputError(
-            f"{path}: no counts of val images ({why}); remove it, and have it made again (--resume)"
+            f"{path}: is not a file of counts ({why}); remove it, and have it made again (--resume)"
         ) from None
 
 

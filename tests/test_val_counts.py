@@ -76,7 +76,7 @@ def test_what_is_no_file_of_counts_is_refused(
 @pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0{}"])
 def test_what_is_no_such_file_at_all_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / VAL_IMAGES).write_bytes(content)
-    with pytest.raises(InputError, match="no counts of val images"):
+    with pytest.raises(InputError, match="is not a file of counts"):
         load_counts(tmp_path)
 
 
@@ -85,7 +85,7 @@ def test_a_file_that_was_cut_is_refused(tmp_path: Path) -> None:
     (tmp_path / VAL_IMAGES).write_bytes(whole)
     assert load_counts(tmp_path) is not None
     (tmp_path / VAL_IMAGES).write_bytes(whole[:-4])
-    with pytest.raises(InputError, match="no counts of val images"):
+    with pytest.raises(InputError, match="is not a file of counts"):
         load_counts(tmp_path)
 
 

@@ -382,11 +382,15 @@ def told_of(prior=None, **changes):
         (None, None, False),  # no start was scored
     ],
 )
-def test_a_run_that_taught_the_model_nothing_says_so(gain, interval, nothing):
+def test_a_run_says_what_it_taught_the_model_or_that_it_taught_nothing(gain, interval, nothing):
     told = told_of(gain=gain, gain_ci95=interval)
     assert ("This run taught the model nothing" in told) == nothing
+    climbed = gain is not None and not nothing
+    assert ("Training took plain from 20.0 to" in told) == climbed
+    if nothing or climbed:
+        assert f"a gain of {gain:+.1f}" in told
     if nothing:
-        assert f"a gain of {gain:+.1f}" in told and "started at 20.0" in told
+        assert "started at 20.0" in told
 
 
 def test_what_is_scored_without_an_image_is_told_in_place_of_the_commonest_class():

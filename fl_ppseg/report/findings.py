@@ -242,8 +242,8 @@ def _cautions(
     finished = [row for row in rows if not row.failed]
     if plain is None and finished:
         told.append("Without a finished plain arm this run cannot tell what encryption costs.")
-    if plain is not None and (nothing := _taught_nothing(plain)):
-        told.append(nothing)
+    if plain is not None and (taught := _taught(plain)):
+        told.append(taught)
     if plain is not None and _miou(plain) < WEAK_MIOU:
         told.append(f"Plain training itself reaches only {_miou(plain):.1f}: ratios say little.")
     if prior is not None and not prior.failed:
@@ -255,20 +255,23 @@ def _cautions(
     return told
 
 
-def _taught_nothing(plain: ArmRow) -> str | None:
-    """A sentence where what training added to plain's start is no more than chance may do.
+def _taught(plain: ArmRow) -> str | None:
+    """What training added to plain's start; whether it is no more than chance may do.
 
     That is where a 95 % interval of the gain, over seeds or val images, reaches below 0, and always
-    where it is below `NEAR_TIE` points.
+    where it is below `NEAR_TIE` points. None where the start was not scored.
     """
     gain, known = plain.gain.mean, _sure(plain, "gain")
-    if gain is None or (gain >= NEAR_TIE and all(low > 0 for low, _ in known.values())):
+    if gain is None:
         return None
     within = f" (95 % interval {_each(known, '+.1f')})" if known else ""
+    start, end = fixed(plain.start, 1), plain.mIoU.text()
+    if gain >= NEAR_TIE and all(low > 0 for low, _ in known.values()):
+        return f"Training took plain from {start} to {end} mIoU, a gain of {gain:+.1f}{within}."
     return (
-        f"This run taught the model nothing: plain ends at {plain.mIoU.text()} mIoU and started at "
-        f"{fixed(plain.start, 1)}, a gain of {gain:+.1f}{within}, no more than chance makes; the "
-        "scores are those of starting weights."
+        f"This run taught the model nothing: plain ends at {end} mIoU and started at {start}, a "
+        f"gain of {gain:+.1f}{within}, no more than chance makes; the scores are those of starting "
+        "weights."
     )
 
 

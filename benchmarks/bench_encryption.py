@@ -14,11 +14,11 @@ from functools import partial
 
 import numpy as np
 
-from fl_ppseg.blocks import Geometry, Pixels, from_blocks, to_blocks
-from fl_ppseg.ciphers.cipher import SCOPES, Scope
-from fl_ppseg.ciphers.encryption import decrypt, encrypt
-from fl_ppseg.ciphers.registry import CIPHERS, get_cipher
-from fl_ppseg.keys import SubKey
+from fl_ppseg.crypto.ciphers.cipher import SCOPES, Scope
+from fl_ppseg.crypto.ciphers.encryption import decrypt, encrypt
+from fl_ppseg.crypto.ciphers.registry import CIPHERS, get_cipher
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.blocks import Geometry, Pixels, from_blocks, to_blocks
 
 
 def best_ms(action: Callable[[], object], repeats: int) -> float:

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from fl_ppseg.files import available_cpus
+from fl_ppseg.system.files import available_cpus
 
 
 def main() -> None:

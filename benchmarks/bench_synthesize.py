@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fl_ppseg.command_line import image_size
 from fl_ppseg.scenes.cities import TRAIN_CITIES, VAL_CITIES
 from fl_ppseg.scenes.files import SceneFiles
+from fl_ppseg.system.command_line import image_size
 
 
 def seconds(action: Callable[[int], None], number: int) -> float:

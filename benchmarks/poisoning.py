@@ -24,16 +24,16 @@ from flwr.app import Array, ArrayRecord, Message
 from rich.console import Console
 
 from clients.client_app import app
-from clients.policy import NODES_VARIABLE
+from clients.policy.policy import NODES_VARIABLE
 from fl_ppseg.config.loading import dump_config, load_config
-from fl_ppseg.engines.in_process import run_in_process
-from fl_ppseg.files import available_cpus
-from fl_ppseg.preparation import prepare
+from fl_ppseg.experiment.preparation import prepare
+from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.flower.in_process import run_in_process
+from fl_ppseg.learning.scores import round_scores
 from fl_ppseg.progress.observer import SilentObserver
 from fl_ppseg.progress.steps import StepProgress
-from fl_ppseg.run_folder import RunFolder
-from fl_ppseg.scores import round_scores
-from fl_ppseg.workers import work_at_once
+from fl_ppseg.system.files import available_cpus
+from fl_ppseg.system.workers import work_at_once
 from strategies.server_app import Federation, build_server_app
 
 ARM = "plain"

@@ -15,17 +15,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fl_ppseg.adaptation import linear_form_of
 from fl_ppseg.audit.attacks.position_correlation import correlate_positions
 from fl_ppseg.audit.attacks.undoing import Algorithm
-from fl_ppseg.audit.scores import Images, score_images
-from fl_ppseg.ciphers.cipher import Scope
-from fl_ppseg.ciphers.encryption import encrypt
-from fl_ppseg.classes import load_class_table
-from fl_ppseg.dataset import open_dataset
-from fl_ppseg.keys import SubKey
-from fl_ppseg.synthesize import synthesize
-from fl_ppseg.views import fit
+from fl_ppseg.crypto.adaptation import linear_form_of
+from fl_ppseg.crypto.ciphers.cipher import Scope
+from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.data.dataset import open_dataset
+from fl_ppseg.data.views import fit
+from fl_ppseg.leaks.scores import Images, score_images
+from fl_ppseg.scenes.tree import synthesize
 
 CASES = (
     ("shuffle", "common", 1, (64, 128), 8),

@@ -32,16 +32,16 @@ from fl_ppseg.audit.attacks.token_span import token_span
 from fl_ppseg.audit.attacks.undoing import Algorithm
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.audit.rounds import SINGLE
-from fl_ppseg.audit.scores import Images, score_images
 from fl_ppseg.audit.update import Truth, overhear
-from fl_ppseg.ciphers.invariance import invariant_form
-from fl_ppseg.classes import load_class_table
 from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.config.sections import Config
-from fl_ppseg.dataset import Dataset, Scene, open_dataset
-from fl_ppseg.initial_weights import initial_models
-from fl_ppseg.synthesize import synthesize
-from fl_ppseg.views import fit
+from fl_ppseg.crypto.ciphers.invariance import invariant_form
+from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.data.dataset import Dataset, Scene, open_dataset
+from fl_ppseg.data.views import fit
+from fl_ppseg.experiment.initial_weights import initial_models
+from fl_ppseg.leaks.scores import Images, score_images
+from fl_ppseg.scenes.tree import synthesize
 
 SIZE, BLOCK, NUM_CITIES, NUM_PUBLIC = (64, 128), 8, 3, 100
 SETTINGS: Final[dict[str, dict[str, Any]]] = {"sgd": SINGLE, "adamw": {}}

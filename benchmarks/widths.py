@@ -22,14 +22,14 @@ from fl_ppseg.audit.attacks.chains import spanned_gradient
 from fl_ppseg.audit.attacks.mlp_gradient import mlp_gradient
 from fl_ppseg.audit.attacks.token_span import token_span
 from fl_ppseg.audit.rounds import SINGLE
-from fl_ppseg.audit.scores import Images, score_images
 from fl_ppseg.audit.update import overhear
-from fl_ppseg.classes import load_class_table
 from fl_ppseg.config.sections import Config
-from fl_ppseg.dataset import Scene, open_dataset
-from fl_ppseg.public_weights import initial_model
-from fl_ppseg.synthesize import synthesize
-from fl_ppseg.views import fit
+from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.data.dataset import Scene, open_dataset
+from fl_ppseg.data.views import fit
+from fl_ppseg.federation.public_weights import initial_model
+from fl_ppseg.leaks.scores import Images, score_images
+from fl_ppseg.scenes.tree import synthesize
 
 VIT_B: Final = {"backbone": "vit_base_patch16_224", "pretrained": False}
 ARM, NUM_MESSAGES, NUM_PUBLIC, BLOCK = "plain-frozen-embedding", 3, 100, 8

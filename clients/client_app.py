@@ -21,18 +21,16 @@ import torch
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
-from clients.ledger import Question, check_ledger, grant, hash_of
 from clients.local_privacy import check_form, released, released_counts
 from clients.node_log import log_in
-from clients.permission import Permit, check_heldout, check_run, permit
-from clients.policy import NodePolicy, RefusedError, find_policy, find_state, load_policy
+from clients.policy.ledger import Question, check_ledger, grant, hash_of
+from clients.policy.permission import Permit, check_heldout, check_run, permit
+from clients.policy.policy import NodePolicy, RefusedError, find_policy, find_state, load_policy
 from clients.private_state import load_private, remove_trained, save_trained, trained_folder
-from fl_ppseg.arrays import Arrays
 from fl_ppseg.config.sections import ModelConfig
-from fl_ppseg.errors import InputError, is_out_of_memory
-from fl_ppseg.evaluation import evaluate
-from fl_ppseg.message_content import Description, Reply, Request
-from fl_ppseg.messages import (
+from fl_ppseg.data.shard import Shard, open_shard
+from fl_ppseg.federation.message_content import Description, Reply, Request
+from fl_ppseg.federation.messages import (
     FAILED,
     REFUSED,
     MessageError,
@@ -40,12 +38,14 @@ from fl_ppseg.messages import (
     pack_reply,
     unpack_request,
 )
-from fl_ppseg.roles import Task
+from fl_ppseg.federation.roles import Task
+from fl_ppseg.learning.evaluation import evaluate
+from fl_ppseg.learning.sliding import SlidingWindows
+from fl_ppseg.learning.training import Position, local_update
 from fl_ppseg.setr.model import SETR, build_architecture
 from fl_ppseg.setr.names import withheld
-from fl_ppseg.shard import Shard, open_shard
-from fl_ppseg.sliding import SlidingWindows
-from fl_ppseg.training import Position, local_update
+from fl_ppseg.system.arrays import Arrays
+from fl_ppseg.system.errors import InputError, is_out_of_memory
 
 logger = logging.getLogger(__name__)
 

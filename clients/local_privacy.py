@@ -1,7 +1,7 @@
 """Local differential privacy: noise that a node adds to its own answers before they leave.
 
 Every answer costs the same: it is a Gaussian mechanism of noise multiplier z, and n of them
-together are one of mu = sqrt(n) / z (`fl_ppseg.privacy`). The ledger counts them before they are
+together are one of mu = sqrt(n) / z (`fl_ppseg.learning.privacy`). The ledger counts them before they are
 computed, and what would cost more than the owner's budget is refused.
 
 - `train`: the update of a round is clipped to a norm C and gets noise of standard deviation 2 C z
@@ -31,14 +31,14 @@ from typing import Final
 
 import numpy as np
 
-from clients.policy import LocalPrivacy, RefusedError
-from fl_ppseg.arrays import Arrays
+from clients.policy.policy import LocalPrivacy, RefusedError
 from fl_ppseg.config.documents import parse_json, read_bytes
-from fl_ppseg.errors import InputError
-from fl_ppseg.files import write_atomically
-from fl_ppseg.privacy import noisy, standard_normal
+from fl_ppseg.learning.privacy import noisy, standard_normal
+from fl_ppseg.learning.updates import clipped, difference, moved
 from fl_ppseg.setr.names import is_buffer
-from fl_ppseg.updates import clipped, difference, moved
+from fl_ppseg.system.arrays import Arrays
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import write_atomically
 
 MAX_BYTES: Final = 2**16
 

@@ -24,11 +24,11 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from fl_ppseg.arrays import Arrays
-from fl_ppseg.errors import InputError
-from fl_ppseg.files import write_atomically
-from fl_ppseg.run_layout import round_file, round_of, rounds_in
+from fl_ppseg.config.run_layout import round_file, round_of, rounds_in
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
+from fl_ppseg.system.arrays import Arrays
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import write_atomically
 
 KEPT: Final = 3
 """Newest trained versions that stay: a coordinator that lost a round's checkpoint while the next

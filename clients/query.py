@@ -13,12 +13,12 @@ from typing import Final, Literal, get_args
 import numpy as np
 from torch import Tensor, nn
 
-from clients.vault.keyring import read_salt, shared_salt
+from clients.vault.keys.keyring import read_salt, shared_salt
 from clients.vault.layout import record_file
-from fl_ppseg.adaptation import adapted_embedding
-from fl_ppseg.ciphers.encryption import encrypt
 from fl_ppseg.config.arm import ArmConfig
-from fl_ppseg.keys import ClientKey, SubKey
+from fl_ppseg.crypto.adaptation import adapted_embedding
+from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.crypto.keys import ClientKey, SubKey
 
 Encrypt = Callable[[np.ndarray], np.ndarray]
 """(3, H, W) uint8 -> (3, H, W) uint8."""

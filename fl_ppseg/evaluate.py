@@ -19,18 +19,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fl_ppseg.command_line import Parser, run, tree_of
-from fl_ppseg.device import check_device
-from fl_ppseg.errors import InputError
-from fl_ppseg.run_layout import run_of
+from fl_ppseg.config.run_layout import run_of
+from fl_ppseg.system.command_line import Parser, run, tree_of
+from fl_ppseg.system.device import check_device
+from fl_ppseg.system.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from clients.query import Key
-    from fl_ppseg.checkpoint_file import Checkpoint
-    from fl_ppseg.dataset import Dataset, Scene
-    from fl_ppseg.scoring import NewQuery
+    from fl_ppseg.data.dataset import Dataset, Scene
+    from fl_ppseg.experiment.scoring import NewQuery
+    from fl_ppseg.federation.checkpoint_file import Checkpoint
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,7 +81,7 @@ def evaluate_checkpoint(
         `{"all": {"aAcc", "mIoU", "mAcc"}, "cities": {city: {...}}, "per_class_iou": {name: %},
         "start": {...}, "no_image": {...}}`; None where no pixel is labelled, and in place of the
         last two where the run folder has no such weights or label map. `all` also has the ends of
-        95 % intervals, `mIoU_ci95_images` and `mIoU_ci95_places` (see `fl_ppseg.bootstrap`); None
+        95 % intervals, `mIoU_ci95_images` and `mIoU_ci95_places` (see `fl_ppseg.learning.bootstrap`); None
         where there are too few images or places.
 
     Raises:
@@ -90,10 +90,10 @@ def evaluate_checkpoint(
     """
     import numpy as np
 
-    from fl_ppseg.checkpoints import find_checkpoint, load_checkpoint
-    from fl_ppseg.classes import load_class_table
-    from fl_ppseg.dataset import open_dataset
-    from fl_ppseg.evaluation import score
+    from fl_ppseg.data.classes import load_class_table
+    from fl_ppseg.data.dataset import open_dataset
+    from fl_ppseg.federation.checkpoints import find_checkpoint, load_checkpoint
+    from fl_ppseg.learning.evaluation import score
 
     check_device(device)
     file = find_checkpoint(path)
@@ -122,7 +122,7 @@ def evaluate_checkpoint(
 
 def _start_of(file: Path, checkpoint: "Checkpoint") -> "Checkpoint | None":
     """What the training of a checkpoint started from, where it lies beside it."""
-    from fl_ppseg.checkpoints import load_checkpoint
+    from fl_ppseg.federation.checkpoints import load_checkpoint
 
     start = file.with_name("round_0000.safetensors")
     if checkpoint.round == 0 or not start.exists():
@@ -134,9 +134,9 @@ def _without_image(
     file: Path, cities: Mapping[str, Sequence["Scene"]], description: Mapping[str, Any]
 ) -> dict[str, float | None] | None:
     """What the run's training label maps score, without a look at any image."""
-    from fl_ppseg.evaluation import score
-    from fl_ppseg.files import available_cpus
-    from fl_ppseg.no_image import counts_without_image, label_maps_of, load_answer
+    from fl_ppseg.learning.evaluation import score
+    from fl_ppseg.learning.no_image import counts_without_image, label_maps_of, load_answer
+    from fl_ppseg.system.files import available_cpus
 
     num_classes = len(description["classes"])
     answer = load_answer(run_of(file), num_classes)
@@ -149,7 +149,7 @@ def _without_image(
 
 def _intervals(each: "np.ndarray", sizes: Sequence[int]) -> dict[str, list[float | None] | None]:
     """95 % intervals of the mIoU of (N, C, C) counts of images, city by city."""
-    from fl_ppseg.bootstrap import intervals
+    from fl_ppseg.learning.bootstrap import intervals
 
     found = intervals(each[None], sizes)
     ends = {kind: found.get(kind) for kind in ("images", "places")}
@@ -161,13 +161,13 @@ def _intervals(each: "np.ndarray", sizes: Sequence[int]) -> dict[str, list[float
 
 def _surveyed(dataset: "Dataset", split: str, quiet: bool) -> dict[str, tuple["Scene", ...]]:
     """The scenes of a split, once it is clear that their label maps can be meant as they are."""
-    from fl_ppseg.files import available_cpus
+    from fl_ppseg.data.survey.cache import SurveyCache
+    from fl_ppseg.data.survey.looking import survey
+    from fl_ppseg.data.survey.rules import refuse, warnings
+    from fl_ppseg.data.survey.table import survey_table
+    from fl_ppseg.learning.scores import MEAN_OF
     from fl_ppseg.progress.steps import steps
-    from fl_ppseg.scores import MEAN_OF
-    from fl_ppseg.survey.cache import SurveyCache
-    from fl_ppseg.survey.looking import survey
-    from fl_ppseg.survey.rules import refuse, warnings
-    from fl_ppseg.survey.table import survey_table
+    from fl_ppseg.system.files import available_cpus
 
     own = replace(dataset, splits={split: dataset.split(split)})
     with steps(sys.stderr, quiet) as progress:
@@ -189,8 +189,8 @@ def _confusions(
     quiet: bool,
 ) -> dict[str, "np.ndarray"]:
     """(N, C, C) pixel counts of the N images of each city."""
+    from fl_ppseg.experiment.scoring import counts_by_image
     from fl_ppseg.progress.steps import steps
-    from fl_ppseg.scoring import counts_by_image
 
     with steps(sys.stderr, quiet) as progress:
         look = partial(progress.update, "scoring cities")
@@ -200,9 +200,9 @@ def _confusions(
 def _queries(checkpoint: "Checkpoint", key: str | None) -> "NewQuery":
     """What makes the query of one city's owner."""
     from clients.query import load_shared_subkey
-    from fl_ppseg.checkpoints import protection_of
-    from fl_ppseg.keys import SubKey
-    from fl_ppseg.scoring import queries
+    from fl_ppseg.crypto.keys import SubKey
+    from fl_ppseg.experiment.scoring import queries
+    from fl_ppseg.federation.checkpoints import protection_of
 
     arm, protection = checkpoint.description["arm"], protection_of(checkpoint)
     if protection.key_mode != "shared":
@@ -248,7 +248,7 @@ def _table(scores: dict[str, Any]) -> str:
 
 def _interval_lines(scores: dict[str, Any]) -> list[str]:
     """The intervals of the score of all cities, each with what it covers."""
-    from fl_ppseg.intervals import covers
+    from fl_ppseg.learning.intervals import covers
 
     found = {kind: scores["all"].get(f"mIoU_ci95_{kind}") for kind in ("images", "places")}
     return [

@@ -8,17 +8,17 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from fl_ppseg.classes import load_class_table
-from fl_ppseg.command_line import Parser, add_set, names, run
 from fl_ppseg.config.arm import check_deployable
 from fl_ppseg.config.loading import arms_of, dump_config, load_config, validate
 from fl_ppseg.config.sections import Config
 from fl_ppseg.config.unread import refuse_unread, unread_settings
+from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.deployment.cities import Cities, save_cities
-from fl_ppseg.errors import InputError
-from fl_ppseg.files import check_writable, write_atomically
-from fl_ppseg.run_folder import RunFolder
-from fl_ppseg.wording import counted
+from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.system.command_line import Parser, add_set, names, run
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import check_writable, write_atomically
+from fl_ppseg.system.wording import counted
 
 DEFAULTS = {"federation.grace_seconds": 90.0, "federation.wait_seconds": 300.0}
 """What differs on separate machines: Flower notices after 60 s that a node is gone, and after the
@@ -70,7 +70,7 @@ def initialise(config: Config, cities: Cities, out: Path) -> RunFolder:
         InputError: A run lies there, an arm wants what no machine may have, or weights cannot be
             had.
     """
-    from fl_ppseg.initial_weights import initial_models, save_initial  # loads PyTorch
+    from fl_ppseg.experiment.initial_weights import initial_models, save_initial  # loads PyTorch
 
     folder = RunFolder(out)
     if folder.config.exists():

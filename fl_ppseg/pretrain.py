@@ -25,20 +25,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from fl_ppseg.command_line import Parser, add_set, image_size, run
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import load_config
 from fl_ppseg.config.sections import CanonicalForm, Config
 from fl_ppseg.config.unread import refuse_unread, unread_settings
-from fl_ppseg.errors import InputError
-from fl_ppseg.places import check_file
 from fl_ppseg.progress.steps import StepProgress, steps
+from fl_ppseg.system.command_line import Parser, add_set, image_size, run
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.places import check_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fl_ppseg.data.shard import Shard
     from fl_ppseg.setr.model import SETR
-    from fl_ppseg.shard import Shard
 
 PUBLIC_CITIES = {f"public-{k:02d}": 1 for k in range(1, 25)}
 """Cities of the model creator; a city's style follows from its name."""
@@ -105,13 +105,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = load_config(options.config, [*options.set, "model.weights=null"], overrides, settings)
     refuse_unread(options.set, unread_settings(config))
     if options.cipher is not None:
-        from fl_ppseg.ciphers.registry import get_cipher
+        from fl_ppseg.crypto.ciphers.registry import get_cipher
 
         get_cipher(options.cipher)
         if config.model.invariant is not None:
             raise InputError("--cipher trains a linear embedding; leave it or --invariant out")
     if options.start is not None:
-        from fl_ppseg.public_weights import check_start
+        from fl_ppseg.federation.public_weights import check_start
 
         check_start(options.start)
     pretrain(config, options.cipher, options.out, options.workers, options.quiet)
@@ -132,14 +132,14 @@ def pretrain(config: Config, cipher: str | None, out: Path, workers: int, quiet:
     """
     import torch
 
-    from fl_ppseg.classes import load_class_table
-    from fl_ppseg.evaluation import evaluate, score
-    from fl_ppseg.public_ciphertexts import EncryptedScenes
-    from fl_ppseg.public_weights import load_start
+    from fl_ppseg.crypto.public_ciphertexts import EncryptedScenes
+    from fl_ppseg.data.classes import load_class_table
+    from fl_ppseg.data.shard import open_shard
+    from fl_ppseg.federation.public_weights import load_start
+    from fl_ppseg.learning.evaluation import evaluate, score
+    from fl_ppseg.learning.training import Position, local_update
     from fl_ppseg.setr.model import build_setr
     from fl_ppseg.setr.weights import load_weights, save_weights
-    from fl_ppseg.shard import open_shard
-    from fl_ppseg.training import Position, local_update
 
     torch.set_num_threads(config.training.num_threads)  # sums depend on it in their last bits
     seed = config.data.scene_seed
@@ -184,7 +184,7 @@ def _approximate(
         given: The same as the model is given them.
         num_classes: Of the model.
     """
-    from fl_ppseg.public_weights import load_start
+    from fl_ppseg.federation.public_weights import load_start
     from fl_ppseg.setr.least_squares import fit_embedding
     from fl_ppseg.setr.model import build_setr
 
@@ -203,7 +203,7 @@ def _inputs(shard: "Shard", images: range) -> "Tensor":
     """(B, 3, H, W) float in [-1, 1], a view of each image, the next image's next view."""
     import torch
 
-    from fl_ppseg.pixels import to_input
+    from fl_ppseg.data.pixels import to_input
 
     views = [number % shard.num_views for number in images]
     return to_input(torch.from_numpy(shard.batch(images, views)[0]))
@@ -212,10 +212,10 @@ def _inputs(shard: "Shard", images: range) -> "Tensor":
 def _public_shard(config: Config, scratch: Path, workers: int, progress: StepProgress) -> Path:
     """Plain views of public scenes, laid out as a client's shard."""
     from clients.vault.assignment import Assignment
-    from clients.vault.shards import prepare_shards
-    from fl_ppseg.classes import load_class_table
-    from fl_ppseg.dataset import open_dataset
-    from fl_ppseg.synthesize import synthesize
+    from clients.vault.shards.shards import prepare_shards
+    from fl_ppseg.data.classes import load_class_table
+    from fl_ppseg.data.dataset import open_dataset
+    from fl_ppseg.scenes.tree import synthesize
 
     data = config.data
     synthesize(

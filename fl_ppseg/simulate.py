@@ -14,18 +14,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from clients.policy import NODES_VARIABLE, nodes_folder
-from fl_ppseg.cells.grid import Cell, cells_of, dump_values
-from fl_ppseg.command_line import Parser, add_set, names, run, usual_tree
+from clients.policy.policy import NODES_VARIABLE, nodes_folder
 from fl_ppseg.config.loading import config_of, read_values
+from fl_ppseg.config.run_layout import CONFIG
 from fl_ppseg.config.sections import Config
 from fl_ppseg.config.unread import refuse_unread, unread_settings
-from fl_ppseg.engines.ray_cluster import RayCluster
-from fl_ppseg.errors import InputError, Interrupted
-from fl_ppseg.files import available_cpus, vaults_folder, write_atomically
-from fl_ppseg.places import check_run
-from fl_ppseg.run_folder import RunFolder, is_finished
-from fl_ppseg.run_layout import CONFIG
+from fl_ppseg.experiment.cells.grid import Cell, cells_of, dump_values
+from fl_ppseg.federation.run_folder import RunFolder, is_finished
+from fl_ppseg.flower.ray_cluster import RayCluster
+from fl_ppseg.system.command_line import Parser, add_set, names, run, usual_tree
+from fl_ppseg.system.errors import InputError, Interrupted
+from fl_ppseg.system.files import available_cpus, vaults_folder, write_atomically
+from fl_ppseg.system.places import check_run
 
 DEFAULT = "default"
 """The experiment of configs/ that is run where none is named."""
@@ -91,7 +91,7 @@ def _run(config: Config, out: Path, options: argparse.Namespace, is_cell: bool =
     os.environ[NODES_VARIABLE] = str(nodes)  # worker processes inherit it
     with ExitStack() as stack:
         cluster = None if options.prepare else _cluster(config, out, stack)
-        from fl_ppseg.simulation import simulate
+        from fl_ppseg.experiment.simulation import simulate
 
         simulate(
             config,
@@ -108,7 +108,7 @@ def _compare(
     cells: Sequence[Cell], name: str, given: str, out: Path, options: argparse.Namespace
 ) -> None:
     """A run of each cell, each with a Ray of its own, and the table over all of them."""
-    from fl_ppseg.cells.comparison import check, compare, conclude
+    from fl_ppseg.experiment.cells.comparison import check, compare, conclude
 
     check(cells)
     if not options.resume:

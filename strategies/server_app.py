@@ -15,26 +15,26 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fl_ppseg.checkpoint_file import Checkpoint
 from fl_ppseg.config.loading import arms_of, config_for, load_config
 from fl_ppseg.config.sections import Config, ModelConfig
-from fl_ppseg.errors import RunError, describe
-from fl_ppseg.message_content import Request
-from fl_ppseg.messages import pack_arrays
+from fl_ppseg.federation.checkpoint_file import Checkpoint
+from fl_ppseg.federation.message_content import Request
+from fl_ppseg.federation.messages import pack_arrays
+from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.federation.run_identity import read_identity
+from fl_ppseg.flower.grid import LazyGrid, StoppedError
 from fl_ppseg.progress.observer import RunObserver
 from fl_ppseg.progress.recorded import RecordedObserver
-from fl_ppseg.run_folder import RunFolder
-from fl_ppseg.run_identity import read_identity
-from strategies.aggregators import what_withstands_nothing
-from strategies.arm_run import ArmRun
-from strategies.city_strategy import CityStrategy
-from strategies.claims import Claims
-from strategies.grid import LazyGrid, StoppedError
-from strategies.local_only import LocalOnlyStrategy
-from strategies.resuming import tell_of_earlier
-from strategies.roll_call import RollCall
-from strategies.start import score_start
-from strategies.submitted import expected_roles, submission
+from fl_ppseg.system.errors import RunError, describe
+from strategies.aggregation.aggregators import what_withstands_nothing
+from strategies.rounds.arm_run import ArmRun
+from strategies.rounds.city_strategy import CityStrategy
+from strategies.rounds.claims import Claims
+from strategies.rounds.local_only import LocalOnlyStrategy
+from strategies.rounds.resuming import tell_of_earlier
+from strategies.rounds.roll_call import RollCall
+from strategies.rounds.start import score_start
+from strategies.rounds.submitted import expected_roles, submission
 
 logger = logging.getLogger(__name__)
 

@@ -3,11 +3,11 @@
 import numpy as np
 import numpy.typing as npt
 
-from fl_ppseg.adaptation import linear_form
 from fl_ppseg.audit.attacks.undoing import Algorithm, Undoing
-from fl_ppseg.ciphers.cipher import Scope
-from fl_ppseg.ciphers.encryption import encrypt
-from fl_ppseg.keys import SubKey
+from fl_ppseg.crypto.adaptation import linear_form
+from fl_ppseg.crypto.ciphers.cipher import Scope
+from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.crypto.keys import SubKey
 from fl_ppseg.pretrain import PUBLIC_CITIES
 from fl_ppseg.scenes.cities import city_style
 from fl_ppseg.scenes.render import render_scene

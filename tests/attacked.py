@@ -7,8 +7,8 @@ import small_federation as small
 
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.audit.update import Truth, overhear
-from fl_ppseg.dataset import Scene
-from fl_ppseg.public_weights import initial_model
+from fl_ppseg.data.dataset import Scene
+from fl_ppseg.federation.public_weights import initial_model
 
 ONE_STEP = {"optimizer": "sgd", "learning_rate": 0.1, "gradient_clip": 0.0, "batch_size": 16}
 

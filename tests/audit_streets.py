@@ -5,9 +5,9 @@ from itertools import count
 
 import numpy as np
 
-from fl_ppseg.ciphers.cipher import Scope
-from fl_ppseg.ciphers.encryption import encrypt_batch
-from fl_ppseg.keys import SubKey
+from fl_ppseg.crypto.ciphers.cipher import Scope
+from fl_ppseg.crypto.ciphers.encryption import encrypt_batch
+from fl_ppseg.crypto.keys import SubKey
 
 BLOCK = 4
 SIZE = (16, 32)

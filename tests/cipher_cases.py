@@ -7,10 +7,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare  # type: ignore[import-untyped]
 
-from fl_ppseg.blocks import Geometry, to_blocks
-from fl_ppseg.ciphers.cipher import SCOPES
-from fl_ppseg.ciphers.registry import CIPHERS
-from fl_ppseg.keys import SubKey
+from fl_ppseg.crypto.ciphers.cipher import SCOPES
+from fl_ppseg.crypto.ciphers.registry import CIPHERS
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.blocks import Geometry, to_blocks
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 

@@ -22,15 +22,15 @@ from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from clients.vault.assignment import Assignment
-from fl_ppseg import workers
-from fl_ppseg.classes import load_class_table
-from fl_ppseg.command_line import LOGGERS, run
-from fl_ppseg.dataset import Scene, open_dataset
+from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.data.dataset import Scene, open_dataset
+from fl_ppseg.data.views import fit
 from fl_ppseg.scenes import cities as drawn_cities
+from fl_ppseg.scenes.tree import synthesize
 from fl_ppseg.scenes.worlds import PUBLIC
 from fl_ppseg.simulate import main
-from fl_ppseg.synthesize import synthesize
-from fl_ppseg.views import fit
+from fl_ppseg.system import workers
+from fl_ppseg.system.command_line import LOGGERS, run
 
 settings.register_profile("here", derandomize=seeded_keys.NAME == "", deadline=None)
 settings.load_profile("here")

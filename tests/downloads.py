@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fl_ppseg.command_line import run
 from fl_ppseg.convert.command import main
+from fl_ppseg.system.command_line import run
 
 HEIGHT, WIDTH = 12, 16
 RED, GREEN, BLACK = (200, 0, 0), (0, 200, 0), (0, 0, 0)

@@ -8,17 +8,17 @@ import numpy as np
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fl_ppseg.arrays import Arrays
 from fl_ppseg.config.sections import ModelConfig, TrainingConfig
-from fl_ppseg.engines.in_process import InProcessGrid
-from fl_ppseg.message_content import Description, Reply, Request
-from fl_ppseg.messages import pack_description, pack_reply, unpack_request
+from fl_ppseg.federation.message_content import Description, Reply, Request
+from fl_ppseg.federation.messages import pack_description, pack_reply, unpack_request
+from fl_ppseg.federation.roles import Role
+from fl_ppseg.flower.grid import LazyGrid
+from fl_ppseg.flower.in_process import InProcessGrid
 from fl_ppseg.progress.observer import RunObserver, SilentObserver
-from fl_ppseg.roles import Role
 from fl_ppseg.setr.names import withheld
-from strategies.grid import LazyGrid
-from strategies.roll_call import RollCall
-from strategies.roster import Member, Roster
+from fl_ppseg.system.arrays import Arrays
+from strategies.rounds.roll_call import RollCall
+from strategies.rounds.roster import Member, Roster
 
 Answer = Callable[[Request, str], Reply | RecordDict | Error]
 

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from fake_nodes import FakeNodes, Listener, nodes, request
 
-from fl_ppseg.arrays import Arrays
-from fl_ppseg.checkpoint_file import Checkpoint
 from fl_ppseg.config.federation import FederationConfig
-from fl_ppseg.messages import pack_arrays
-from fl_ppseg.run_folder import RunFolder
+from fl_ppseg.federation.checkpoint_file import Checkpoint
+from fl_ppseg.federation.messages import pack_arrays
+from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.flower.grid import LazyGrid
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-from strategies.arm_run import ArmRun
-from strategies.city_strategy import CityStrategy
-from strategies.grid import LazyGrid
+from fl_ppseg.system.arrays import Arrays
+from strategies.rounds.arm_run import ArmRun
+from strategies.rounds.city_strategy import CityStrategy
 
 EMBEDDING = EMBEDDING_TENSORS[0]
 START: Arrays = {

@@ -1,10 +1,10 @@
 """Version 1 of `negative-positive`, which exists in tests alone: it must be found out."""
 
-from fl_ppseg.blocks import Geometry
-from fl_ppseg.ciphers.cipher import Scope, num_draws, stream_of
-from fl_ppseg.ciphers.negative_positive import NegativePositive, NegativePositiveParameters
-from fl_ppseg.ciphers.permutations import draw_subsets
-from fl_ppseg.keys import SubKey
+from fl_ppseg.crypto.ciphers.cipher import Scope, num_draws, stream_of
+from fl_ppseg.crypto.ciphers.negative_positive import NegativePositive, NegativePositiveParameters
+from fl_ppseg.crypto.ciphers.permutations import draw_subsets
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.blocks import Geometry
 
 NAME = "half-inversion"
 """What tests register it as."""

@@ -20,10 +20,10 @@ from typing import Any
 import small_federation as small
 
 from clients.client_app import app
-from fl_ppseg import run_folder
-from fl_ppseg.files import sha256
-from fl_ppseg.results import Line
-from fl_ppseg.run_folder import RunFolder
+from fl_ppseg.federation import run_folder
+from fl_ppseg.federation.results import Line
+from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.system.files import sha256
 
 ARM = "trained"
 NUM_NODES = 5

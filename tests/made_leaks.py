@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from fl_ppseg.audit.leaks import ArmLeaks, Finding, LabelFinding, LeakTable
-from fl_ppseg.audit.scores import BEST_PSNR, Scores
+from fl_ppseg.leaks.scores import BEST_PSNR, Scores
+from fl_ppseg.leaks.table import ArmLeaks, Finding, LabelFinding, LeakTable
 
 SIZE, BLOCK = (16, 32), 8
 BLIND = Scores(0.166, 12.1, 0.31, 5.2)

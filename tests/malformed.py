@@ -11,8 +11,8 @@ from flwr.app.message import make_message
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from fl_ppseg.arrays import Arrays
-from fl_ppseg.messages import pack_arrays, unpack_arrays
+from fl_ppseg.federation.messages import pack_arrays, unpack_arrays
+from fl_ppseg.system.arrays import Arrays
 
 Mutation = Callable[[Message], list[Message]]
 """The messages that come in place of a good one."""

@@ -2,7 +2,7 @@
 
 import time
 
-from clients.vault.sealing import SceneTask, seal_scene
+from clients.vault.shards.sealing import SceneTask, seal_scene
 
 
 def slow_seal(task: SceneTask) -> None:

@@ -15,16 +15,16 @@ from flwr.clientapp import ClientApp
 from rich.console import Console
 
 from clients.client_app import app
-from clients.policy import NODES_VARIABLE
-from fl_ppseg import workers
-from fl_ppseg.arrays import Arrays
+from clients.policy.policy import NODES_VARIABLE
 from fl_ppseg.config.sections import Config, ModelConfig
-from fl_ppseg.engines.in_process import run_in_process
-from fl_ppseg.preparation import Experiment, prepare
+from fl_ppseg.experiment.preparation import Experiment, prepare
+from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.flower.in_process import run_in_process
 from fl_ppseg.progress.observer import RunObserver, SilentObserver
 from fl_ppseg.progress.steps import StepProgress
-from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.setr.model import SETR, build_setr
+from fl_ppseg.system import workers
+from fl_ppseg.system.arrays import Arrays
 from strategies.server_app import Federation, build_server_app
 
 NUM_CLASSES = 19

@@ -13,14 +13,14 @@ import pytest
 import small_federation as small
 import yaml
 
-from clients.policy import NodePolicy, load_policy
+from clients.policy.policy import NodePolicy, load_policy
 from clients.vault.command import main
-from fl_ppseg import workers
-from fl_ppseg.classes import load_class_table
-from fl_ppseg.command_line import run
 from fl_ppseg.config.loading import builtin_arms
-from fl_ppseg.dataset import open_dataset
-from fl_ppseg.views import views
+from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.data.dataset import open_dataset
+from fl_ppseg.data.views import views
+from fl_ppseg.system import workers
+from fl_ppseg.system.command_line import run
 
 DERIVED = builtin_arms()["per-image"].model_dump() | {"key_lifetime": "derived"}
 ARMS = ("per-client-private", "per-image", "per-image-derived")

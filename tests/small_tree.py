@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fl_ppseg.classes import load_class_table
-from fl_ppseg.dataset import Scene, open_dataset
+from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.data.dataset import Scene, open_dataset
 
 CLASSES = load_class_table("cityscapes")
 HEIGHT, WIDTH = 12, 20

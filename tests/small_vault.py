@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from clients.vault.assignment import Assignment
-from clients.vault.shards import prepare_shards
-from fl_ppseg.blocks import to_blocks
-from fl_ppseg.ciphers.encryption import decrypt
-from fl_ppseg.classes import load_class_table
+from clients.vault.shards.shards import prepare_shards
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.config.sections import DataConfig
-from fl_ppseg.dataset import open_dataset
-from fl_ppseg.keys import SubKey
-from fl_ppseg.shard import ShardPart, open_shard
-from fl_ppseg.views import views
+from fl_ppseg.crypto.ciphers.encryption import decrypt
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.blocks import to_blocks
+from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.data.dataset import open_dataset
+from fl_ppseg.data.shard import ShardPart, open_shard
+from fl_ppseg.data.views import views
 
 BLOCK = 8
 SIZE = (32, 64)

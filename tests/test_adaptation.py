@@ -9,13 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_ppseg.adaptation import adapt, adapted_embedding, linear_form
-from fl_ppseg.ciphers.encryption import encrypt
-from fl_ppseg.ciphers.registry import CIPHERS
-from fl_ppseg.errors import InputError
-from fl_ppseg.keys import SubKey
-from fl_ppseg.pixels import to_input
+from fl_ppseg.crypto.adaptation import adapt, adapted_embedding, linear_form
+from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.crypto.ciphers.registry import CIPHERS
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.pixels import to_input
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
+from fl_ppseg.system.errors import InputError
 
 NOT_LINEAR = {"ffx"}
 PRODUCTS = {

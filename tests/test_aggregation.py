@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.aggregation import StreamingMean, check_update
+from strategies.aggregation.streaming_mean import StreamingMean, check_update
 
 Arrays = dict[str, np.ndarray]
 Update = tuple[float, int]

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import fl_ppseg
-from clients.policy import NODES
+from clients.policy.policy import NODES
 from clients.vault import layout as vault_layout
-from fl_ppseg import run_layout
+from fl_ppseg.config import run_layout
 
 ROOT = Path(fl_ppseg.__file__).parents[1]
 PACKAGES = ("fl_ppseg", "clients", "strategies")
@@ -22,17 +22,17 @@ MAX_LINES = 300
 LINT = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
 OUTCOME = re.compile(r"^(.+) (KEPT|BROKEN)(?: \(\d+ ignored imports?\))?$", re.MULTILINE)
 ATTACKS = "An attack knows what it is given: no key, no vault, no truth"
-KEY_IN_AN_ATTACK = {"fl_ppseg/audit/attacks/colours.py": "fl_ppseg.keys"}
+KEY_IN_AN_ATTACK = {"fl_ppseg/audit/attacks/colours.py": "fl_ppseg.crypto.keys"}
 ONE_FOR_EACH = KEY_IN_AN_ATTACK | {
-    "strategies/start.py": "clients.policy",
-    "strategies/norms.py": "fl_ppseg.ciphers.registry",
-    "fl_ppseg/message_fields.py": "fl_ppseg.views",
-    "fl_ppseg/scores.py": "fl_ppseg.adaptation",
-    "clients/ledger.py": "fl_ppseg.preparation",
-    "fl_ppseg/keys.py": "fl_ppseg.config.names",
-    "clients/vault/backup.py": "flwr.app",
+    "strategies/rounds/start.py": "clients.policy.policy",
+    "strategies/aggregation/norms.py": "fl_ppseg.crypto.ciphers.registry",
+    "fl_ppseg/federation/message_fields.py": "fl_ppseg.data.views",
+    "fl_ppseg/learning/scores.py": "fl_ppseg.crypto.adaptation",
+    "clients/policy/ledger.py": "fl_ppseg.experiment.preparation",
+    "fl_ppseg/crypto/keys.py": "fl_ppseg.config.names",
+    "clients/vault/keys/backup.py": "flwr.app",
     "clients/vault/layout.py": "torch",
-    "clients/node/limits.py": "clients.vault.keyring",
+    "clients/node/limits.py": "clients.vault.keys.keyring",
 }
 """Imports, of which each breaks a contract: file -> what it would import."""
 
@@ -94,7 +94,10 @@ def test_keys_need_the_standard_library_and_cryptography_alone() -> None:
     assert found - {"cryptography", "fl_ppseg"} <= sys.stdlib_module_names
     own = [n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module]
     named = [name for name in own if name.startswith("fl_ppseg")]
-    assert named == ["fl_ppseg.atomic_file", "fl_ppseg.errors"]  # these need nothing else
+    assert named == [
+        "fl_ppseg.system.atomic_file",
+        "fl_ppseg.system.errors",
+    ]  # these need nothing else
 
 
 def test_nothing_is_imported_where_the_graph_cannot_see() -> None:
@@ -114,11 +117,11 @@ def test_packages_import_nothing_and_have_one_name_for_everything() -> None:
 
 
 LAYOUTS = {
-    "fl_ppseg/run_layout.py": {*run_layout.TAKEN, run_layout.LEAKS, run_layout.RELEASES},
+    "fl_ppseg/config/run_layout.py": {*run_layout.TAKEN, run_layout.LEAKS, run_layout.RELEASES},
     "clients/vault/layout.py": [
         value for name, value in vars(vault_layout).items() if name.isupper() and name != "LOCK"
     ],
-    "clients/policy.py": {NODES},
+    "clients/policy/policy.py": {NODES},
 }
 """The one file that knows where things lie in a run folder, in a vault, and beside the vaults."""
 

@@ -12,25 +12,25 @@ import pytest
 import small_federation as small
 from rich.console import Console
 
-from fl_ppseg import workers
 from fl_ppseg.audit import audit as whole
 from fl_ppseg.audit import command
 from fl_ppseg.audit.audit import Effort, audit
 from fl_ppseg.audit.containers import artefacts
 from fl_ppseg.audit.key_search import needles_of_embedding, needles_of_permutation, search
 from fl_ppseg.audit.labels import AGREED, OWN, WITHIN
-from fl_ppseg.audit.leaks import ADVERSARIES, UNCHECKED, ArmLeaks
-from fl_ppseg.audit.leaks_file import read_leaks
 from fl_ppseg.audit.material import Holdings, read_scenes
-from fl_ppseg.classes import load_class_table
-from fl_ppseg.command_line import run
 from fl_ppseg.config.sections import Config
-from fl_ppseg.dataset import open_dataset
-from fl_ppseg.errors import InputError
+from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.data.dataset import open_dataset
+from fl_ppseg.federation.summary import SCHEMA
+from fl_ppseg.leaks.file import read_leaks
+from fl_ppseg.leaks.table import ADVERSARIES, UNCHECKED, ArmLeaks
 from fl_ppseg.progress.steps import StepProgress
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-from fl_ppseg.summary import SCHEMA
+from fl_ppseg.system import workers
+from fl_ppseg.system.command_line import run
+from fl_ppseg.system.errors import InputError
 
 ARMS = [
     "plain",

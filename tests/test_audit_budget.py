@@ -11,11 +11,11 @@ from rich.console import Console
 
 from fl_ppseg.audit.audit import Effort
 from fl_ppseg.audit.labels import WITHIN
-from fl_ppseg.audit.leaks import UNCHECKED
-from fl_ppseg.audit.page.findings import findings, headline
 from fl_ppseg.audit.page.html import write_audit
 from fl_ppseg.audit.page.terminal import leak_table_plain, leak_table_text
-from fl_ppseg.audit.page.words import SPENT
+from fl_ppseg.leaks.findings import findings, headline
+from fl_ppseg.leaks.table import UNCHECKED
+from fl_ppseg.leaks.words import SPENT
 
 QUICK = SPENT["quick"]
 

@@ -10,9 +10,9 @@ from fl_ppseg.audit.attacks.chains import decrypted_update, of_many_images, of_s
 from fl_ppseg.audit.attacks.closed_form_gradient import closed_form_gradient
 from fl_ppseg.audit.attacks.undoing import Algorithm
 from fl_ppseg.audit.exchange import Exchange
-from fl_ppseg.audit.scores import score_images
 from fl_ppseg.audit.update import Truth
-from fl_ppseg.dataset import Scene
+from fl_ppseg.data.dataset import Scene
+from fl_ppseg.leaks.scores import score_images
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 
 

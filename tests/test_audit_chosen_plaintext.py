@@ -6,9 +6,9 @@ from attack_cases import ALGORITHMS, Images, encrypted, scenes, share_right
 
 from fl_ppseg.audit.attacks.chosen_plaintext import match_chosen
 from fl_ppseg.audit.attacks.undoing import Algorithm
-from fl_ppseg.ciphers.cipher import Scope
-from fl_ppseg.ciphers.encryption import encrypt
-from fl_ppseg.keys import SubKey
+from fl_ppseg.crypto.ciphers.cipher import Scope
+from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.crypto.keys import SubKey
 
 IMAGES = scenes(2, (32, 64))
 """Blocks of 8x8 have 192 positions, of 16x16 768, which take two digits in base 256."""

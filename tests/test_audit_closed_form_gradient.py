@@ -9,10 +9,10 @@ import torch
 
 from fl_ppseg.audit.attacks.closed_form_gradient import closed_form_gradient
 from fl_ppseg.audit.attacks.gradients import gradient_of
-from fl_ppseg.audit.scores import Scores, score_images
 from fl_ppseg.config.loading import builtin_arms
-from fl_ppseg.dataset import Scene
-from fl_ppseg.pixels import to_input
+from fl_ppseg.data.dataset import Scene
+from fl_ppseg.data.pixels import to_input
+from fl_ppseg.leaks.scores import Scores, score_images
 from fl_ppseg.setr.canonical import canonical
 from fl_ppseg.setr.names import EMBEDDING_TENSORS, POSITION_TENSOR
 

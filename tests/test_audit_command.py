@@ -8,10 +8,10 @@ import yaml
 
 from fl_ppseg.audit import audit as whole
 from fl_ppseg.audit import command
-from fl_ppseg.command_line import run
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config
-from fl_ppseg.errors import InputError
+from fl_ppseg.system.command_line import run
+from fl_ppseg.system.errors import InputError
 
 
 class Asked:

@@ -5,9 +5,9 @@ import pytest
 import torch
 from attack_cases import ALGORITHMS, KEY, encrypted, scenes, share_right
 
-from fl_ppseg.adaptation import adapt, linear_form
 from fl_ppseg.audit.attacks.embedding_matching import match_embeddings
 from fl_ppseg.audit.attacks.undoing import Algorithm
+from fl_ppseg.crypto.adaptation import adapt, linear_form
 
 SIZE = 8
 IMAGES = scenes(2, (32, 64))

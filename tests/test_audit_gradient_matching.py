@@ -9,10 +9,10 @@ import torch
 
 from fl_ppseg.audit.attacks.gradient_matching import Match, gradient_matching
 from fl_ppseg.audit.exchange import Exchange
-from fl_ppseg.audit.scores import score_images
 from fl_ppseg.audit.update import Truth
 from fl_ppseg.config.sections import ModelConfig
-from fl_ppseg.dataset import Scene
+from fl_ppseg.data.dataset import Scene
+from fl_ppseg.leaks.scores import score_images
 
 SHIPPED = ModelConfig().model_dump()
 """A model that knows street scenes."""

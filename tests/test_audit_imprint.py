@@ -15,18 +15,18 @@ from fl_ppseg.audit.attacks.imprint import imprint
 from fl_ppseg.audit.attacks.imprinting import imprinted, is_plain
 from fl_ppseg.audit.attacks.neurons import kept
 from fl_ppseg.audit.exchange import Exchange
-from fl_ppseg.audit.scores import score_images
 from fl_ppseg.audit.update import Truth, client, overhear
-from fl_ppseg.ciphers.encryption import encrypt
-from fl_ppseg.dataset import Scene
-from fl_ppseg.keys import SubKey
-from fl_ppseg.pixels import to_input
-from fl_ppseg.privacy import noisy
-from fl_ppseg.public_weights import initial_model
+from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.dataset import Scene
+from fl_ppseg.data.pixels import to_input
+from fl_ppseg.data.views import fit
+from fl_ppseg.federation.public_weights import initial_model
+from fl_ppseg.leaks.scores import score_images
+from fl_ppseg.learning.privacy import noisy
+from fl_ppseg.learning.updates import difference, moved
 from fl_ppseg.setr.canonical import canonical
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-from fl_ppseg.updates import difference, moved
-from fl_ppseg.views import fit
 
 SIZE = (32, 64)
 ROUNDS = 6

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import small_federation as small
 
-from fl_ppseg import workers
 from fl_ppseg.audit.attacks.chains import of_survivors
 from fl_ppseg.audit.attacks.reader import Budget
 from fl_ppseg.audit.attacks.survivor_network import survivor_network
@@ -16,8 +15,9 @@ from fl_ppseg.audit.jobs import Attempt, Guess, Job
 from fl_ppseg.audit.judging import Judge
 from fl_ppseg.audit.material import Scenes
 from fl_ppseg.audit.running import attack
-from fl_ppseg.audit.scores import score_images
+from fl_ppseg.leaks.scores import score_images
 from fl_ppseg.progress.steps import steps
+from fl_ppseg.system import workers
 
 IMAGES = attack_cases.scenes(4, (16, 32))
 LABELS = np.zeros((4, 16, 32), np.uint8)

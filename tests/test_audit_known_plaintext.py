@@ -6,8 +6,8 @@ from attack_cases import ALGORITHMS, KEY, encrypted, scenes, share_right
 
 from fl_ppseg.audit.attacks.known_plaintext import match_known
 from fl_ppseg.audit.attacks.undoing import Algorithm
-from fl_ppseg.ciphers.encryption import encrypt
-from fl_ppseg.keys import SubKey
+from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.crypto.keys import SubKey
 
 SIZE = 8
 IMAGES = scenes(6, (64, 128))

@@ -7,7 +7,7 @@ from audit_streets import BLOCK, SIZE, Encrypt, streets
 from fl_ppseg.audit.attacks.label_map import at_size, labelled_network, one_hot, painted
 from fl_ppseg.audit.attacks.reader import Budget
 from fl_ppseg.audit.attacks.survivor_network import nothing, survivor_network
-from fl_ppseg.audit.scores import score_images
+from fl_ppseg.leaks.scores import score_images
 
 BUDGET = Budget(10)
 

@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 import small_federation as small
 
-from clients.policy import ArmPolicy, load_policy, save_policy
+from clients.policy.policy import ArmPolicy, load_policy, save_policy
 from fl_ppseg.audit.attacks.evaluation_oracle import evaluation_oracle
 from fl_ppseg.audit.attacks.inputs import load
 from fl_ppseg.audit.attacks.label_map_reading import Reading, prior, read_map, usual
 from fl_ppseg.audit.attacks.label_oracle import Oracle, Question, is_readable
 from fl_ppseg.audit.labels import AGREED, OWN, WITHIN, LabelAttack
-from fl_ppseg.audit.leaks import UNCHECKED, LabelFinding
 from fl_ppseg.audit.update import Client, client
 from fl_ppseg.config.sections import ModelConfig
-from fl_ppseg.dataset import Scene
-from fl_ppseg.evaluation import evaluate
-from fl_ppseg.public_weights import initial_model
+from fl_ppseg.data.dataset import Scene
+from fl_ppseg.data.views import fit
+from fl_ppseg.federation.public_weights import initial_model
+from fl_ppseg.leaks.table import UNCHECKED, LabelFinding
+from fl_ppseg.learning.evaluation import evaluate
 from fl_ppseg.setr.model import SETR, build_setr
-from fl_ppseg.views import fit
 
 SIZE = (16, 32)
 NUM_CLASSES = 140

@@ -9,18 +9,18 @@ import small_federation as small
 import torch
 from torch.nn import functional
 
-from clients import permission
-from clients.permission import MAX_WEIGHT
-from clients.policy import ArmPolicy, load_policy, save_policy
+from clients.policy import permission
+from clients.policy.permission import MAX_WEIGHT
+from clients.policy.policy import ArmPolicy, load_policy, save_policy
 from fl_ppseg.audit.attacks import label_weights
 from fl_ppseg.audit.attacks.label_update import first_batch, label_update
 from fl_ppseg.audit.attacks.label_weights import LabelWeights, is_readable, spread_of
 from fl_ppseg.audit.labels import AGREED, OWN, WITHIN
-from fl_ppseg.audit.leaks import UNCHECKED
 from fl_ppseg.audit.training_labels import UpdateAttack, right_share
 from fl_ppseg.audit.update import Client, client
-from fl_ppseg.dataset import Scene
-from fl_ppseg.public_weights import initial_model
+from fl_ppseg.data.dataset import Scene
+from fl_ppseg.federation.public_weights import initial_model
+from fl_ppseg.leaks.table import UNCHECKED
 
 Streets = tuple[np.ndarray, np.ndarray]
 NUM_CLASSES = 19

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from fl_ppseg.audit.leaks import ADVERSARIES, MORE_THAN, Adversary, ArmLeaks, Finding, LeakTable
-from fl_ppseg.audit.leaks_file import parse_leaks
-from fl_ppseg.audit.scores import Scores
-from fl_ppseg.errors import InputError
+from fl_ppseg.leaks.file import parse_leaks
+from fl_ppseg.leaks.scores import Scores
+from fl_ppseg.leaks.table import ADVERSARIES, MORE_THAN, Adversary, ArmLeaks, Finding, LeakTable
+from fl_ppseg.system.errors import InputError
 
 
 def scores(ssim: float) -> Scores:

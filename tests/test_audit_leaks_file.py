@@ -7,9 +7,9 @@ from pathlib import Path
 import must_fail
 import pytest
 
-from fl_ppseg.audit.leaks_file import MAX_BYTES, parse_leaks, read_leaks
 from fl_ppseg.audit.run_summary import parse_summary, ratios_in, read_summary
-from fl_ppseg.errors import InputError
+from fl_ppseg.leaks.file import MAX_BYTES, parse_leaks, read_leaks
+from fl_ppseg.system.errors import InputError
 
 CONTROL = must_fail.FOLDER.parent / "control"
 

@@ -11,15 +11,15 @@ from fl_ppseg.audit.attacks.reader import Budget
 from fl_ppseg.audit.jobs import Attempt
 from fl_ppseg.audit.material import Holdings, Scenes, encrypted_apart, holdings, read_scenes
 from fl_ppseg.audit.message_plan import Shown
-from fl_ppseg.blocks import to_blocks
-from fl_ppseg.classes import load_class_table
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.config.sections import DataConfig
-from fl_ppseg.dataset import open_dataset
-from fl_ppseg.errors import InputError
+from fl_ppseg.data.blocks import to_blocks
+from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.data.dataset import open_dataset
+from fl_ppseg.scenes.tree import synthesize
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-from fl_ppseg.synthesize import synthesize
+from fl_ppseg.system.errors import InputError
 
 DATA = DataConfig(image_size=(16, 32))
 BLOCK = 8

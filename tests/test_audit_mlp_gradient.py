@@ -6,8 +6,8 @@ import attacked
 import numpy as np
 
 from fl_ppseg.audit.attacks.mlp_gradient import mlp_gradient
-from fl_ppseg.audit.scores import score_images
-from fl_ppseg.dataset import Scene
+from fl_ppseg.data.dataset import Scene
+from fl_ppseg.leaks.scores import score_images
 
 MODEL = {"embed_dim": 64, "depth": 1}
 

@@ -10,15 +10,15 @@ from html_page import HOSTILE, Page, assert_ids_resolve, assert_self_contained
 from made_leaks import arm, found, invariant, plain, private, scores, table, usual
 from rich.console import Console
 
-from fl_ppseg.audit.leaks import ADVERSARIES
-from fl_ppseg.audit.leaks_file import parse_leaks
 from fl_ppseg.audit.page import html
-from fl_ppseg.audit.page.cells import row
 from fl_ppseg.audit.page.html import write_audit
 from fl_ppseg.audit.page.matrix import DEEPEST, LABELS, shade
 from fl_ppseg.audit.page.terminal import leak_table_plain, leak_table_text
-from fl_ppseg.audit.page.words import HOLDS, NAMES
-from fl_ppseg.audit.scores import Scores
+from fl_ppseg.leaks.cells import row
+from fl_ppseg.leaks.file import parse_leaks
+from fl_ppseg.leaks.scores import Scores
+from fl_ppseg.leaks.table import ADVERSARIES
+from fl_ppseg.leaks.words import HOLDS, NAMES
 
 
 def written(folder, given):

@@ -7,7 +7,7 @@ from attack_cases import ALGORITHMS, encrypted, scenes, share_right
 from fl_ppseg.audit.attacks.colours import channel_order
 from fl_ppseg.audit.attacks.position_correlation import correlate_positions
 from fl_ppseg.audit.attacks.position_statistics import likeness
-from fl_ppseg.audit.scores import score_images
+from fl_ppseg.leaks.scores import score_images
 
 SIZE = 8
 OWN = scenes(24, (64, 128), seed=1)

@@ -8,7 +8,7 @@ from skimage.metrics import structural_similarity
 from fl_ppseg.audit.attacks.network import Reader
 from fl_ppseg.audit.attacks.reader import Budget, restore, seen_of, to_bytes
 from fl_ppseg.audit.attacks.similarity import ssim
-from fl_ppseg.pixels import to_input
+from fl_ppseg.data.pixels import to_input
 
 EVERY_BYTE = torch.arange(256, dtype=torch.uint8)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fl_ppseg.audit.scores import BEST_PSNR, block_means, score_images
+from fl_ppseg.leaks.scores import BEST_PSNR, block_means, score_images
 
 
 def images(seed: int = 0, n: int = 2) -> np.ndarray:

@@ -7,7 +7,7 @@ from audit_streets import streets
 from torch import Tensor, nn
 
 from fl_ppseg.audit.segmenter import Segmenter, shipped_segmenter
-from fl_ppseg.classes import load_class_table
+from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.setr.model import Logits
 
 

@@ -7,10 +7,10 @@ from half_inversion import NAME, HalfInversion
 
 from fl_ppseg.audit.attacks.statistics import block_statistics, statistics
 from fl_ppseg.audit.attacks.thumbnail import thumbnail
-from fl_ppseg.audit.scores import Scores, score_images
-from fl_ppseg.blocks import Geometry
-from fl_ppseg.ciphers.registry import CIPHERS
-from fl_ppseg.keys import SubKey
+from fl_ppseg.crypto.ciphers.registry import CIPHERS
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.blocks import Geometry
+from fl_ppseg.leaks.scores import Scores, score_images
 
 WITH = ("{}", "shuffle+{}", "shuffle-spatial+{}")
 """The inversion alone, and after what else arms encrypt with."""

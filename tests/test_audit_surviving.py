@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_ppseg.audit.attacks.surviving import surviving
-from fl_ppseg.blocks import Geometry
-from fl_ppseg.ciphers.cipher import Scope
-from fl_ppseg.ciphers.encryption import encrypt
-from fl_ppseg.ciphers.invariance import surviving_form
-from fl_ppseg.ciphers.registry import CIPHERS
-from fl_ppseg.keys import SubKey
-from fl_ppseg.pixels import to_input
+from fl_ppseg.crypto.ciphers.cipher import Scope
+from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.crypto.ciphers.invariance import surviving_form
+from fl_ppseg.crypto.ciphers.registry import CIPHERS
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.blocks import Geometry
+from fl_ppseg.data.pixels import to_input
 
 SIZE = 4
 NAMES = sorted({*CIPHERS, "shuffle-spatial+negative-positive"} - {"ffx"})

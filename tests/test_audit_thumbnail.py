@@ -5,7 +5,7 @@ import pytest
 from audit_streets import BLOCK, Encrypt, streets
 
 from fl_ppseg.audit.attacks.thumbnail import block_colours, enlarged, features, thumbnail
-from fl_ppseg.audit.scores import block_means, score_images
+from fl_ppseg.leaks.scores import block_means, score_images
 
 FORMS = {
     "shuffle": "values",

@@ -9,8 +9,8 @@ import pytest
 from fl_ppseg.audit.attacks.chains import spanned_gradient
 from fl_ppseg.audit.attacks.mlp_gradient import mlp_gradient
 from fl_ppseg.audit.attacks.token_span import token_span
-from fl_ppseg.audit.scores import score_images
-from fl_ppseg.dataset import Scene
+from fl_ppseg.data.dataset import Scene
+from fl_ppseg.leaks.scores import score_images
 
 WIDE = {"embed_dim": 384, "depth": 1, "weights": None}
 """Twelve times as many channels as an image of 32x64 has tokens."""

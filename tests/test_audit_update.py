@@ -11,16 +11,16 @@ import small_federation as small
 import torch
 from torch.nn import functional
 
-from fl_ppseg.arrays import Arrays
 from fl_ppseg.audit.update import overhear
-from fl_ppseg.blocks import to_blocks
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.config.sections import Config
-from fl_ppseg.dataset import Scene
-from fl_ppseg.errors import RunError
+from fl_ppseg.data.blocks import to_blocks
+from fl_ppseg.data.dataset import Scene
+from fl_ppseg.data.views import fit
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-from fl_ppseg.views import fit
+from fl_ppseg.system.arrays import Arrays
+from fl_ppseg.system.errors import RunError
 
 ARMS = ("plain", "per-image", "per-client-private", "plain-frozen-embedding", "per-image-invariant")
 FORM = "pixel-magnitudes"

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from clients.vault.keyring import Vault
+from clients.vault.keys.keyring import Vault
 from fl_ppseg.audit.vault_search import search_run
-from fl_ppseg.errors import InputError
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
+from fl_ppseg.system.errors import InputError
 
 BLOCK = 8
 

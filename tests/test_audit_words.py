@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_leaks import BLIND, EXACT, arm, found, invariant, plain, private, scores, table, usual
 
-from fl_ppseg.audit.leaks import ADVERSARIES
-from fl_ppseg.audit.page.cells import Cell
-from fl_ppseg.audit.page.findings import findings, gets, headline, scale
-from fl_ppseg.audit.page.words import HOLDS, NAMES, OUTLINES, share, sight, told
-from fl_ppseg.audit.scores import BEST_PSNR, Scores
+from fl_ppseg.leaks.cells import Cell
+from fl_ppseg.leaks.findings import findings, gets, headline, scale
+from fl_ppseg.leaks.scores import BEST_PSNR, Scores
+from fl_ppseg.leaks.table import ADVERSARIES
+from fl_ppseg.leaks.words import HOLDS, NAMES, OUTLINES, share, sight, told
 
 RANKS = (
     "a blind guess", "traces", "light and dark", "a thumbnail",

@@ -14,14 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from malformed import Mutation, metadata, mutations, put, repacked
 
-from fl_ppseg.arrays import Arrays
 from fl_ppseg.config.federation import FederationConfig
-from fl_ppseg.engines.in_process import InProcessGrid
-from strategies.aggregation import StreamingMean
-from strategies.exchange import collect, requests
-from strategies.grid import LazyGrid
-from strategies.norms import NormError, NormRule
-from strategies.round_log import Ask, RoundLog
+from fl_ppseg.flower.grid import LazyGrid
+from fl_ppseg.flower.in_process import InProcessGrid
+from fl_ppseg.system.arrays import Arrays
+from strategies.aggregation.norms import NormError, NormRule
+from strategies.aggregation.streaming_mean import StreamingMean
+from strategies.rounds.exchange import collect, requests
+from strategies.rounds.round_log import Ask, RoundLog
 
 WEIGHTS: Arrays = {"head.w": np.array([1, 2, 3], np.float32), "steps": np.array(4)}
 WITHOUT_BOCHUM = np.float32([3.5, 4.5, 5.5])

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from fl_ppseg import bootstrap
-from fl_ppseg.bootstrap import draws_of, intervals, percentile_interval, resampled
-from fl_ppseg.evaluation import score
+from fl_ppseg.learning import bootstrap
+from fl_ppseg.learning.bootstrap import draws_of, intervals, percentile_interval, resampled
+from fl_ppseg.learning.evaluation import score
 
 Counts = NDArray[np.int64]
 SIZES = (5, 1, 4)

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_ppseg.ciphers.encryption import encrypt
-from fl_ppseg.ciphers.invariance import invariant_form
 from fl_ppseg.config.sections import ModelConfig
-from fl_ppseg.keys import ClientKey, SubKey, new_salt
-from fl_ppseg.pixels import to_input
+from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.crypto.ciphers.invariance import invariant_form
+from fl_ppseg.crypto.keys import ClientKey, SubKey, new_salt
+from fl_ppseg.data.pixels import to_input
 from fl_ppseg.setr.canonical import FORMS, canonical, gaps
 from fl_ppseg.setr.model import SETR, build_setr
 from fl_ppseg.setr.names import EMBEDDING_TENSORS

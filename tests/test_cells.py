@@ -12,15 +12,15 @@ import small_federation as small
 import yaml
 from rich.console import Console
 
-from fl_ppseg.cells.grid import Cell, cells_of, dump_values
-from fl_ppseg.cells.page import index_page
-from fl_ppseg.cells.table import cells_json, cells_sheet, cells_table
-from fl_ppseg.command_line import run
 from fl_ppseg.config.loading import load_config, read_values
-from fl_ppseg.errors import InputError, RunError
+from fl_ppseg.experiment.cells.grid import Cell, cells_of, dump_values
+from fl_ppseg.experiment.cells.page import index_page
+from fl_ppseg.experiment.cells.table import cells_json, cells_sheet, cells_table
+from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.progress.observer import SilentObserver
-from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.simulate import main
+from fl_ppseg.system.command_line import run
+from fl_ppseg.system.errors import InputError, RunError
 
 DECODERS = {"model.decoder": ["naive", "pup"]}
 NAMES = ["naive", "pup"]
@@ -231,7 +231,7 @@ def bare_reports(monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / "report.html").write_text("bare")
         return folder / "report.html"
 
-    monkeypatch.setattr("fl_ppseg.conclusion.write_report", write)
+    monkeypatch.setattr("fl_ppseg.report.conclusion.write_report", write)
 
 
 def results(folder: Path) -> list[dict[str, Any]]:
@@ -303,7 +303,7 @@ def test_a_comparison_stopped_inside_a_cell_goes_on_to_the_same_bits(
     assert compare("--quiet", "--out", str(whole))[0] == 0
     with pytest.MonkeyPatch.context() as patch:
         observer = Interrupting(error, count)
-        patch.setattr("fl_ppseg.simulation.choose_observer", lambda *_: observer)
+        patch.setattr("fl_ppseg.experiment.simulation.choose_observer", lambda *_: observer)
         status, _, err = compare("--quiet", "--out", str(broken))
     assert status == 1
     assert said in err and err.count("\n") == 1
@@ -357,7 +357,7 @@ def test_finished_cells_are_left_alone(tmp_path: Path, compare: Simulate) -> Non
     assert {path: path.stat().st_mtime_ns for path in first} == first
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fl_ppseg.simulation.prepare", pytest.fail)
+        patch.setattr("fl_ppseg.experiment.simulation.prepare", pytest.fail)
         assert compare("--quiet", "--resume", "--out", str(out))[0] == 0
 
 

@@ -11,12 +11,12 @@ from cipher_cases import KEY, NAMES, OTHER_KEY, geometries, laws, make_image, pr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_ppseg.blocks import Geometry, from_blocks, to_blocks
-from fl_ppseg.ciphers.cipher import SCOPES, Scope
-from fl_ppseg.ciphers.encryption import decrypt_batch, encrypt, encrypt_batch
-from fl_ppseg.ciphers.registry import get_cipher
-from fl_ppseg.errors import InputError
-from fl_ppseg.keys import SubKey
+from fl_ppseg.crypto.ciphers.cipher import SCOPES, Scope
+from fl_ppseg.crypto.ciphers.encryption import decrypt_batch, encrypt, encrypt_batch
+from fl_ppseg.crypto.ciphers.registry import get_cipher
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.blocks import Geometry, from_blocks, to_blocks
+from fl_ppseg.system.errors import InputError
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 KEYS = [KEY, OTHER_KEY, KEY]
@@ -111,5 +111,5 @@ def test_batches_that_do_not_fit_are_refused(
 
 
 def test_ciphers_do_not_load_torch() -> None:
-    code = "import sys, fl_ppseg.ciphers.encryption; sys.exit('torch' in sys.modules)"
+    code = "import sys, fl_ppseg.crypto.ciphers.encryption; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

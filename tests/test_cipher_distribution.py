@@ -1,6 +1,6 @@
 """The distribution of a block's ciphertext depends on its form alone, for every cipher and scope.
 
-The form is what is documented to survive (`form` of a cipher, `fl_ppseg.ciphers.forms`). Tiny
+The form is what is documented to survive (`form` of a cipher, `fl_ppseg.crypto.ciphers.forms`). Tiny
 blocks: all parameters are enumerated, and blocks of equal form have the same ciphertexts equally
 often. Real ones: of blocks of equal form, made to differ in all else, thousands of ciphertexts are
 drawn under fresh keys, and many statistics of them compared. A cipher that tells more fails: the
@@ -18,14 +18,14 @@ from half_inversion import NAME as HALF
 from half_inversion import HalfInversion
 from scipy.stats import chi2_contingency  # type: ignore[import-untyped]
 
-from fl_ppseg.blocks import Geometry
-from fl_ppseg.ciphers.arrays import stack
-from fl_ppseg.ciphers.cipher import SCOPES, Scope
-from fl_ppseg.ciphers.etc import EtcParameters, _permutation, _spread
-from fl_ppseg.ciphers.negative_positive import NegativePositiveParameters
-from fl_ppseg.ciphers.registry import CIPHERS, get_cipher
-from fl_ppseg.ciphers.shuffle import ShuffleParameters
-from fl_ppseg.keys import SubKey
+from fl_ppseg.crypto.ciphers.arrays import stack
+from fl_ppseg.crypto.ciphers.cipher import SCOPES, Scope
+from fl_ppseg.crypto.ciphers.etc import EtcParameters, _permutation, _spread
+from fl_ppseg.crypto.ciphers.negative_positive import NegativePositiveParameters
+from fl_ppseg.crypto.ciphers.registry import CIPHERS, get_cipher
+from fl_ppseg.crypto.ciphers.shuffle import ShuffleParameters
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.blocks import Geometry
 
 Block = np.ndarray[Any, np.dtype[np.uint8]]
 """(L,), or several (..., L)."""

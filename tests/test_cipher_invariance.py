@@ -18,15 +18,15 @@ from cipher_cases import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_ppseg.blocks import Geometry, to_blocks
-from fl_ppseg.ciphers.cipher import Scope
-from fl_ppseg.ciphers.encryption import encrypt
-from fl_ppseg.ciphers.invariance import invariant_form, surviving_form
-from fl_ppseg.ciphers.registry import CIPHERS, get_cipher
-from fl_ppseg.errors import InputError
-from fl_ppseg.keys import SubKey
-from fl_ppseg.pixels import to_input
+from fl_ppseg.crypto.ciphers.cipher import Scope
+from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.crypto.ciphers.invariance import invariant_form, surviving_form
+from fl_ppseg.crypto.ciphers.registry import CIPHERS, get_cipher
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.blocks import Geometry, to_blocks
+from fl_ppseg.data.pixels import to_input
 from fl_ppseg.setr.canonical import FORMS, canonical
+from fl_ppseg.system.errors import InputError
 
 EXPECTED = {
     "shuffle": "values",

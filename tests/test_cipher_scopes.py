@@ -6,11 +6,11 @@ from cipher_cases import KEY, NAMES, geometries, laws, make_image, products, sub
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_ppseg.blocks import Geometry, to_blocks
-from fl_ppseg.ciphers.cipher import SCOPES
-from fl_ppseg.ciphers.encryption import encrypt
-from fl_ppseg.ciphers.registry import CIPHERS, get_cipher
-from fl_ppseg.keys import SubKey
+from fl_ppseg.crypto.ciphers.cipher import SCOPES
+from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.crypto.ciphers.registry import CIPHERS, get_cipher
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.blocks import Geometry, to_blocks
 
 
 @laws

@@ -8,12 +8,12 @@ import cipher_specification
 import numpy as np
 import pytest
 
-from fl_ppseg.blocks import to_blocks
-from fl_ppseg.cipher_versions import VERSIONS
-from fl_ppseg.ciphers.cipher import SCOPES
-from fl_ppseg.ciphers.encryption import decrypt, encrypt
-from fl_ppseg.ciphers.registry import CIPHERS
-from fl_ppseg.keys import SubKey
+from fl_ppseg.config.cipher_versions import VERSIONS
+from fl_ppseg.crypto.ciphers.cipher import SCOPES
+from fl_ppseg.crypto.ciphers.encryption import decrypt, encrypt
+from fl_ppseg.crypto.ciphers.registry import CIPHERS
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.blocks import to_blocks
 
 FILE: dict[str, Any] = json.loads(
     (cipher_specification.VECTORS / "ciphers.json").read_text("utf-8")

@@ -12,22 +12,22 @@ import small_federation as small
 import small_vault
 
 from clients.vault.assignment import Assignment
-from clients.vault.keyring import Vault
-from clients.vault.record import CLIENT, Record
-from clients.vault.recovery import decrypted, wrong_samples
+from clients.vault.keys.keyring import Vault
+from clients.vault.keys.record import CLIENT, Record
+from clients.vault.shards.recovery import decrypted, wrong_samples
 from fl_ppseg.audit.audit import Effort, audit
 from fl_ppseg.audit.vault_search import search_run
-from fl_ppseg.checkpoint_file import Checkpoint
-from fl_ppseg.checkpoints import protection_of
-from fl_ppseg.cipher_versions import VERSIONS, as_recorded, check_versions, versions_of
-from fl_ppseg.command_line import run
+from fl_ppseg.config.cipher_versions import VERSIONS, as_recorded, check_versions, versions_of
 from fl_ppseg.config.loading import builtin_arms
-from fl_ppseg.errors import InputError
+from fl_ppseg.crypto.keys import ClientKey
+from fl_ppseg.data.shard import open_shard
 from fl_ppseg.evaluate import main as evaluate
-from fl_ppseg.keys import ClientKey
-from fl_ppseg.resuming import check_resumed
-from fl_ppseg.run_folder import RunFolder
-from fl_ppseg.shard import open_shard
+from fl_ppseg.experiment.resuming import check_resumed
+from fl_ppseg.federation.checkpoint_file import Checkpoint
+from fl_ppseg.federation.checkpoints import protection_of
+from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.system.command_line import run
+from fl_ppseg.system.errors import InputError
 
 ARMS = builtin_arms()
 OLD = "encrypted by version 1 of negative-positive, this program has version 2"

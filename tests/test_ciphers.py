@@ -24,14 +24,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2  # type: ignore[import-untyped]
 
-from fl_ppseg.blocks import Geometry, from_blocks, to_blocks
-from fl_ppseg.ciphers import encryption
-from fl_ppseg.ciphers.cipher import SCOPES, Scope
-from fl_ppseg.ciphers.permutations import draw_permutations
-from fl_ppseg.ciphers.registry import CIPHERS, get_cipher
-from fl_ppseg.ciphers.shuffle import Shuffle, ShuffleParameters
-from fl_ppseg.errors import InputError
-from fl_ppseg.keys import SubKey
+from fl_ppseg.crypto.ciphers import encryption
+from fl_ppseg.crypto.ciphers.cipher import SCOPES, Scope
+from fl_ppseg.crypto.ciphers.permutations import draw_permutations
+from fl_ppseg.crypto.ciphers.registry import CIPHERS, get_cipher
+from fl_ppseg.crypto.ciphers.shuffle import Shuffle, ShuffleParameters
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.blocks import Geometry, from_blocks, to_blocks
+from fl_ppseg.system.errors import InputError
 
 VECTORS: dict[str, Any] = json.loads(
     (cipher_specification.VECTORS / "shuffle.json").read_text("utf-8")

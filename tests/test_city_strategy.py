@@ -9,12 +9,12 @@ import pytest
 from fake_nodes import TRAIN, VAL, Answer, FakeNodes, Listener, nodes, reply
 from fake_runs import EMBEDDING, START, Run, assert_same
 
-from fl_ppseg.arrays import Arrays
-from fl_ppseg.errors import RunError
-from fl_ppseg.message_content import Reply, Request
-from fl_ppseg.roles import Role
-from strategies.city_strategy import CityStrategy
-from strategies.local_only import LocalOnlyStrategy
+from fl_ppseg.federation.message_content import Reply, Request
+from fl_ppseg.federation.roles import Role
+from fl_ppseg.system.arrays import Arrays
+from fl_ppseg.system.errors import RunError
+from strategies.rounds.city_strategy import CityStrategy
+from strategies.rounds.local_only import LocalOnlyStrategy
 
 MEAN_STEP = (1 * 1 + 2 * 2 + 3 * 3) / (1 + 2 + 3)
 """Of all three cities: steps 1, 2, 3 weighted by 1, 2, 3 examples."""

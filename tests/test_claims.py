@@ -9,15 +9,15 @@ import pytest
 from fake_nodes import TRAIN, Answer, Listener, nodes, reply, request
 from fake_runs import FREE
 
-from fl_ppseg.checkpoint_file import Checkpoint
 from fl_ppseg.config.loading import dump_config
 from fl_ppseg.config.sections import Config
 from fl_ppseg.deployment.cities import Cities, save_cities
-from fl_ppseg.errors import RunError
-from fl_ppseg.message_content import Request
-from fl_ppseg.results import Line
-from fl_ppseg.run_folder import RunFolder
-from strategies.claims import ClaimError, Claims
+from fl_ppseg.federation.checkpoint_file import Checkpoint
+from fl_ppseg.federation.message_content import Request
+from fl_ppseg.federation.results import Line
+from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.system.errors import RunError
+from strategies.rounds.claims import ClaimError, Claims
 from strategies.server_app import Federation
 
 COUNTS = np.array([[7, 3], [2, 8]])

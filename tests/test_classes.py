@@ -6,8 +6,8 @@ import pytest
 import yaml
 from cityscapesscripts.helpers.labels import labels as reference
 
-from fl_ppseg.classes import IGNORE_INDEX, built_in_tables, load_class_table
-from fl_ppseg.errors import InputError
+from fl_ppseg.data.classes import IGNORE_INDEX, built_in_tables, load_class_table
+from fl_ppseg.system.errors import InputError
 
 SCORED = sorted((row for row in reference if 0 <= row.trainId < 255), key=lambda row: row.trainId)
 CAMVID = {

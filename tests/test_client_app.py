@@ -14,8 +14,9 @@ from flwr.serverapp import Grid
 
 from clients import client_app
 from clients.client_app import FAILED, REFUSED, app
-from clients.ledger import LEDGER, MAX_REPEATS, make_ledger, read_ledger
-from clients.policy import NODES_VARIABLE, load_policy, policy_path, save_policy, state_path
+from clients.policy.ledger import LEDGER, MAX_REPEATS, make_ledger, read_ledger
+from clients.policy.policy import NODES_VARIABLE, load_policy, policy_path, save_policy, state_path
+from clients.policy.trust_region import radius
 from clients.private_state import (
     load_private,
     remove_trained,
@@ -23,17 +24,16 @@ from clients.private_state import (
     trained_folder,
     versions,
 )
-from clients.trust_region import radius
 from fl_ppseg.config.loading import builtin_arms
-from fl_ppseg.engines.in_process import InProcessGrid
-from fl_ppseg.evaluation import confusion_counts, segment
-from fl_ppseg.message_content import Reply, Request
-from fl_ppseg.messages import pack_request, unpack_description, unpack_reply
-from fl_ppseg.preparation import Experiment
-from fl_ppseg.run_identity import read_identity
+from fl_ppseg.data.shard import open_shard
+from fl_ppseg.experiment.preparation import Experiment
+from fl_ppseg.federation.message_content import Reply, Request
+from fl_ppseg.federation.messages import pack_request, unpack_description, unpack_reply
+from fl_ppseg.federation.run_identity import read_identity
+from fl_ppseg.flower.in_process import InProcessGrid
+from fl_ppseg.learning.evaluation import confusion_counts, segment
+from fl_ppseg.learning.training import LocalUpdate, local_update
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-from fl_ppseg.shard import open_shard
-from fl_ppseg.training import LocalUpdate, local_update
 
 KINDS = {
     "describe": MessageType.QUERY,

@@ -10,8 +10,8 @@ from fake_runs import Run, assert_same
 from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 
-from fl_ppseg.engines.in_process import COORDINATOR, InProcessGrid
-from strategies import comebacks
+from fl_ppseg.flower.in_process import COORDINATOR, InProcessGrid
+from strategies.rounds import comebacks
 
 AACHEN, SPARE = 4, 2
 """Node ids: that of a city, and one that is not there at first."""
@@ -21,7 +21,7 @@ GRACE = {"grace_seconds": 30.0, "round_timeout": 60.0, "max_retries": 0, "min_re
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comebacks, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr("strategies.grid.POLL_SECONDS", 0.001)
+    monkeypatch.setattr("fl_ppseg.flower.grid.POLL_SECONDS", 0.001)
 
 
 class Leaving(InProcessGrid):

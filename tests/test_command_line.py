@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fl_ppseg.command_line import (
+from fl_ppseg.system.command_line import (
     LOGGERS,
     Parser,
     count,
@@ -18,7 +18,7 @@ from fl_ppseg.command_line import (
     tree_of,
     usual_tree,
 )
-from fl_ppseg.errors import InputError, RunError, describe
+from fl_ppseg.system.errors import InputError, RunError, describe
 
 Main = Callable[[Sequence[str] | None], int]
 

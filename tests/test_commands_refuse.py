@@ -10,20 +10,21 @@ from rich.console import Console
 from rich.progress import Progress
 
 from clients import client_app
-from fl_ppseg import evaluate, initialise, pretrain, simulate, simulation
+from fl_ppseg import evaluate, initialise, pretrain, simulate
 from fl_ppseg.audit import command as audit
-from fl_ppseg.command_line import run
 from fl_ppseg.config.loading import load_config
 from fl_ppseg.config.sections import Config
 from fl_ppseg.config.unread import refuse_unread, unread_settings
-from fl_ppseg.errors import InputError
-from fl_ppseg.evaluation import score
-from fl_ppseg.places import check_apart, check_file, check_run
+from fl_ppseg.experiment import simulation
+from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.learning.evaluation import score
 from fl_ppseg.progress.lines import say
 from fl_ppseg.progress.steps import StepProgress
 from fl_ppseg.report.tables import bare_table
-from fl_ppseg.run_folder import RunFolder
-from fl_ppseg.wording import counted
+from fl_ppseg.system.command_line import run
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.places import check_apart, check_file, check_run
+from fl_ppseg.system.wording import counted
 
 Simulate = Callable[..., tuple[int, str, str]]
 CITIES = ["--cities", "a", "--val-cities", "b", "--out", "o"]

@@ -21,6 +21,7 @@ from fl_ppseg.config.loading import (
     validate,
 )
 from fl_ppseg.config.names import ArmId
+from fl_ppseg.config.run_layout import TAKEN
 from fl_ppseg.config.section import Section
 from fl_ppseg.config.sections import (
     Config,
@@ -29,8 +30,7 @@ from fl_ppseg.config.sections import (
     PartitionConfig,
     TrainingConfig,
 )
-from fl_ppseg.errors import InputError
-from fl_ppseg.run_layout import TAKEN
+from fl_ppseg.system.errors import InputError
 
 SECTIONS = (
     Config,

@@ -7,10 +7,6 @@ import pytest
 import torch
 
 from fl_ppseg import simulate
-from fl_ppseg.cells.grid import Cell, cells_of
-from fl_ppseg.ciphers.invariance import invariant_form
-from fl_ppseg.ciphers.registry import get_cipher
-from fl_ppseg.classes import load_class_table
 from fl_ppseg.config.documents import read_yaml
 from fl_ppseg.config.loading import (
     arms_of,
@@ -21,6 +17,10 @@ from fl_ppseg.config.loading import (
     read_values,
 )
 from fl_ppseg.config.sections import Config
+from fl_ppseg.crypto.ciphers.invariance import invariant_form
+from fl_ppseg.crypto.ciphers.registry import get_cipher
+from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.experiment.cells.grid import Cell, cells_of
 from fl_ppseg.report.published import published_for
 from fl_ppseg.setr.decoders import LinearHead, UpHead
 from fl_ppseg.setr.model import SETR, build_architecture

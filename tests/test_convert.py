@@ -15,13 +15,13 @@ import pytest
 import small_federation as federation
 from PIL import Image
 
-from fl_ppseg.classes import load_class_table
 from fl_ppseg.convert import draft as drafts
 from fl_ppseg.convert.camvid import FOLDERS, camvid
 from fl_ppseg.convert.labelme import RULES, labelme_facade
 from fl_ppseg.convert.scaling import Scaling
-from fl_ppseg.dataset import Dataset, open_dataset
-from fl_ppseg.image_files import read_image
+from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.data.dataset import Dataset, open_dataset
+from fl_ppseg.data.image_files import read_image
 
 
 def opened(root: Path, table: str | Path) -> Dataset:

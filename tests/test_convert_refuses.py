@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from fl_ppseg.convert.draft import MARK
-from fl_ppseg.files import locked
+from fl_ppseg.system.files import locked
 
 Change = Callable[[Path], object]
 

@@ -13,16 +13,16 @@ import small_federation as small
 from PIL import Image
 from rich.console import Console
 
-from clients.policy import load_policy, policy_path
-from fl_ppseg.classes import load_class_table
+from clients.policy.policy import load_policy, policy_path
 from fl_ppseg.config.sections import DataConfig
-from fl_ppseg.data_notes import examined, reserved_scene, scoring_notes
-from fl_ppseg.dataset import Dataset, open_dataset
-from fl_ppseg.errors import InputError
+from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.data.dataset import Dataset, open_dataset
+from fl_ppseg.data.shard import open_shard
+from fl_ppseg.data.survey.looking import survey
+from fl_ppseg.experiment.data_notes import examined, reserved_scene, scoring_notes
+from fl_ppseg.learning.scores import MEAN_OF
 from fl_ppseg.progress.steps import StepProgress
-from fl_ppseg.scores import MEAN_OF
-from fl_ppseg.shard import open_shard
-from fl_ppseg.survey.looking import survey
+from fl_ppseg.system.errors import InputError
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_procedural_scenes_are_named_by_content_and_not_surveyed(
     scenes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = open_dataset(scenes, load_class_table("cityscapes"))
-    monkeypatch.setattr("fl_ppseg.data_notes.survey", lambda *_: pytest.fail("surveyed"))
+    monkeypatch.setattr("fl_ppseg.experiment.data_notes.survey", lambda *_: pytest.fail("surveyed"))
     found, about = examined(dataset, DataConfig(), 2, quiet_steps())
     assert about.table == "" and about.notes == (MEAN_OF,)
     assert all(scene.content for scene in found.scenes())

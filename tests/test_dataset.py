@@ -22,9 +22,9 @@ from small_tree import (
     small_tree,
 )
 
-from fl_ppseg.classes import load_class_table
-from fl_ppseg.dataset import Dataset, open_dataset
-from fl_ppseg.errors import InputError
+from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.data.dataset import Dataset, open_dataset
+from fl_ppseg.system.errors import InputError
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ from small_tree import (
     small_tree,
 )
 
-from fl_ppseg.dataset import Scene, open_dataset
-from fl_ppseg.errors import InputError
+from fl_ppseg.data.dataset import Scene, open_dataset
+from fl_ppseg.system.errors import InputError
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fl_ppseg.deployment.certificates import Pair, expiry, issue, make_authority, rehearse
-from fl_ppseg.errors import InputError
+from fl_ppseg.system.errors import InputError
 
 HOSTS = ("coordinator.example", "10.0.0.1", "fd00::1")
 

@@ -8,10 +8,10 @@ import pytest
 from flwr.superlink.routers.fleet.router import router
 from small_coordinator import INIT, Registry, coordinator, public_key
 
-from fl_ppseg.command_line import run as run_command
 from fl_ppseg.deployment.certificates import Pair, issue, make_authority
 from fl_ppseg.deployment.identity import fingerprint, make_key_pair, read_public_key
-from fl_ppseg.errors import InputError
+from fl_ppseg.system.command_line import run as run_command
+from fl_ppseg.system.errors import InputError
 from strategies.coordinator.command import main
 from strategies.coordinator.enrolment import bring_in_line, enrol, revoke
 from strategies.coordinator.home import Home

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fl_ppseg.deployment import logs
 from fl_ppseg.deployment.logs import MAX_LINE, Lines, Log, clean
-from fl_ppseg.errors import InputError
+from fl_ppseg.system.errors import InputError
 
 
 @pytest.fixture

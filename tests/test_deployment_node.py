@@ -26,15 +26,15 @@ from clients.node import app, supernode
 from clients.node.command import main
 from clients.node.home import AppHome, Home
 from clients.node.supernode import Start, address_of
-from clients.policy import NodePolicy, save_policy
+from clients.policy.policy import NodePolicy, save_policy
 from clients.private_state import DIGEST_LENGTH, TRAINED
 from fl_ppseg import __version__
-from fl_ppseg.command_line import run as run_command
 from fl_ppseg.config.sections import Config
 from fl_ppseg.deployment.identity import fingerprint, read_public_key
-from fl_ppseg.errors import InputError
-from fl_ppseg.message_content import Request
-from fl_ppseg.messages import pack_request
+from fl_ppseg.federation.message_content import Request
+from fl_ppseg.federation.messages import pack_request
+from fl_ppseg.system.command_line import run as run_command
+from fl_ppseg.system.errors import InputError
 
 BUNDLE = b"what the coordinator ships"
 PIN = hashlib.sha256(BUNDLE).hexdigest()

@@ -15,7 +15,7 @@ import pytest
 from fl_ppseg.deployment import logs, services
 from fl_ppseg.deployment.accounts import account
 from fl_ppseg.deployment.services import Service, Supervisor, environment, program
-from fl_ppseg.errors import InputError
+from fl_ppseg.system.errors import InputError
 
 PARENT_OF_ONE = "import subprocess, sys; subprocess.run(['sleep', '60'])"
 

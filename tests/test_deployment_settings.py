@@ -10,7 +10,7 @@ import pytest
 from clients.node.home import Settings as NodeSettings
 from fl_ppseg.config.section import Section
 from fl_ppseg.deployment.settings import load_settings, save_settings
-from fl_ppseg.errors import InputError
+from fl_ppseg.system.errors import InputError
 from strategies.coordinator.home import Settings as CoordinatorSettings
 
 SETTINGS = [

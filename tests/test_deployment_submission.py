@@ -8,9 +8,9 @@ import pytest
 from small_coordinator import Registry, coordinator, public_key
 
 from fl_ppseg.deployment.cities import Cities, save_cities
-from fl_ppseg.errors import InputError, RunError
+from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.progress.recorded import RecordedObserver
-from fl_ppseg.run_folder import RunFolder
+from fl_ppseg.system.errors import InputError, RunError
 from strategies.coordinator import submission
 from strategies.coordinator.enrolment import enrol
 from strategies.coordinator.home import Home

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fl_ppseg import atomic_file, trusted_path
-from fl_ppseg.directory import Directory
-from fl_ppseg.errors import InputError
+from fl_ppseg.system import atomic_file, trusted_path
+from fl_ppseg.system.directory import Directory
+from fl_ppseg.system.errors import InputError
 
 STRANGER = 54321
 IS_ROOT = os.geteuid() == 0

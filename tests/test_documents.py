@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fl_ppseg.config.documents import parse_json, parse_yaml, read_yaml
 from fl_ppseg.config.loading import dump_config, load_config
-from fl_ppseg.errors import InputError
+from fl_ppseg.system.errors import InputError
 
 PLAIN = st.recursive(
     st.none()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fl_ppseg.engines import scratch
-from fl_ppseg.engines.scratch import RAYS_OWN, SOCKET_BYTES, make_scratch
-from fl_ppseg.errors import InputError
+from fl_ppseg.flower import scratch
+from fl_ppseg.flower.scratch import RAYS_OWN, SOCKET_BYTES, make_scratch
+from fl_ppseg.system.errors import InputError
 
 
 def temporary(monkeypatch: pytest.MonkeyPatch, place: str) -> None:

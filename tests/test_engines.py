@@ -7,9 +7,9 @@ from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from fl_ppseg.engines.in_process import InProcessGrid, run_in_process
-from fl_ppseg.engines.ray_cluster import RayCluster, run_on_ray
-from fl_ppseg.errors import RunError
+from fl_ppseg.flower.in_process import InProcessGrid, run_in_process
+from fl_ppseg.flower.ray_cluster import RayCluster, run_on_ray
+from fl_ppseg.system.errors import RunError
 
 Log = list[tuple[int, int]]
 

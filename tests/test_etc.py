@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from cipher_cases import KEY, Bytes, assert_uniform, make_image, tiled
 
-from fl_ppseg.blocks import Geometry
-from fl_ppseg.ciphers.cipher import SCOPES, Scope
-from fl_ppseg.ciphers.encryption import encrypt
-from fl_ppseg.errors import InputError
+from fl_ppseg.crypto.ciphers.cipher import SCOPES, Scope
+from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.data.blocks import Geometry
+from fl_ppseg.system.errors import InputError
 
 SIZE = 4
 Making = tuple[int, int, int, int]

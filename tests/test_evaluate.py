@@ -12,14 +12,14 @@ import pytest
 import small_federation
 from PIL import Image
 
-from fl_ppseg import scoring
-from fl_ppseg.classes import load_class_table
-from fl_ppseg.command_line import run
-from fl_ppseg.dataset import open_dataset
+from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.data.dataset import open_dataset
 from fl_ppseg.evaluate import main
-from fl_ppseg.evaluation import Scores, evaluate, score
-from fl_ppseg.run_folder import RunFolder
-from fl_ppseg.scores import MEAN_OF
+from fl_ppseg.experiment import scoring
+from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.learning.evaluation import Scores, evaluate, score
+from fl_ppseg.learning.scores import MEAN_OF
+from fl_ppseg.system.command_line import run
 
 ARMS = [
     "plain",

@@ -19,9 +19,9 @@ from torchmetrics.functional.classification import (
     multiclass_jaccard_index,
 )
 
-from fl_ppseg import evaluation
-from fl_ppseg.evaluation import confusion_counts, evaluate, score, segment
-from fl_ppseg.pixels import to_input
+from fl_ppseg.data.pixels import to_input
+from fl_ppseg.learning import evaluation
+from fl_ppseg.learning.evaluation import confusion_counts, evaluate, score, segment
 
 
 def random_maps(

@@ -9,12 +9,12 @@ from fake_nodes import TRAIN, VAL, Answer, FakeNodes, Listener, nodes, reply, re
 from flwr.app import Error, Message, RecordDict
 from flwr.server.superlink.linkstate.utils import create_message_error_unavailable_ins_message
 
-from fl_ppseg.arrays import Arrays
-from fl_ppseg.message_content import Reply, Request
+from fl_ppseg.federation.message_content import Reply, Request
+from fl_ppseg.federation.summary import summarise
 from fl_ppseg.report.series import collect as series
-from fl_ppseg.summary import summarise
-from strategies.exchange import collect, requests
-from strategies.round_log import Ask, Phase, RoundLog
+from fl_ppseg.system.arrays import Arrays
+from strategies.rounds.exchange import collect, requests
+from strategies.rounds.round_log import Ask, Phase, RoundLog
 
 WEIGHTS = {"head.w": np.zeros((2, 3), np.float32), "head.b": np.zeros(2, np.float32)}
 BYTES = (6 + 2) * 4

@@ -16,16 +16,16 @@ import small_federation as small
 import torch
 from flwr.app import Message
 
-from clients.policy import load_policy, policy_path
+from clients.policy.policy import load_policy, policy_path
 from fl_ppseg import engines
 from fl_ppseg.config.sections import TrainingConfig
-from fl_ppseg.engines.in_process import InProcessGrid
-from fl_ppseg.errors import RunError
-from fl_ppseg.messages import unpack_arrays
+from fl_ppseg.data.shard import open_shard
+from fl_ppseg.federation.messages import unpack_arrays
+from fl_ppseg.flower.in_process import InProcessGrid
+from fl_ppseg.learning.training import Position, local_update
 from fl_ppseg.progress.observer import SilentObserver
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-from fl_ppseg.shard import open_shard
-from fl_ppseg.training import Position, local_update
+from fl_ppseg.system.errors import RunError
 
 
 def test_one_client_and_one_round_are_plain_local_training(scenes: Path, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_replies_in_any_order_give_the_same_weights(
             self.cities = [*getattr(self, "cities", []), city]
 
     monkeypatch.setattr(engines.in_process, "InProcessGrid", ShuffledGrid)
-    monkeypatch.setattr("strategies.grid.POLL_SECONDS", 0.001)
+    monkeypatch.setattr("fl_ppseg.flower.grid.POLL_SECONDS", 0.001)
     for run in ("a", "b", "c"):
         watch = Watch()
         experiment = small.prepared(settings, tmp_path / run)

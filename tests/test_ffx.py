@@ -6,11 +6,11 @@ from cipher_cases import KEY, assert_uniform, geometries, laws, make_image, scop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_ppseg.blocks import Geometry, to_blocks
-from fl_ppseg.ciphers.cipher import Scope
-from fl_ppseg.ciphers.encryption import encrypt
-from fl_ppseg.ciphers.ffx import FFX, FFXParameters, feistel_codebook
-from fl_ppseg.keys import SubKey
+from fl_ppseg.crypto.ciphers.cipher import Scope
+from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.crypto.ciphers.ffx import FFX, FFXParameters, feistel_codebook
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.blocks import Geometry, to_blocks
 
 
 @pytest.mark.parametrize(

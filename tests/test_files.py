@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from fl_ppseg import files
-from fl_ppseg.errors import InputError, describe
-from fl_ppseg.files import (
+from fl_ppseg.system import files
+from fl_ppseg.system.errors import InputError, describe
+from fl_ppseg.system.files import (
     check_writable,
     locked,
     make_folders,
@@ -282,7 +282,7 @@ def test_temporary_names_cannot_be_foreseen_and_no_link_is_followed(
 HOLDER = """
 import sys, time
 from pathlib import Path
-from fl_ppseg.files import locked
+from fl_ppseg.system.files import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))

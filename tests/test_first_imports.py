@@ -9,7 +9,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 FRAMEWORKS = ("flwr", "grpc", "matplotlib", "ray", "scipy", "skimage", "timm", "torch")
-DOORS = ("clients.vault.embedding", "clients.vault.start_model")
+DOORS = ("clients.vault.shards.embedding", "clients.vault.shards.start_model")
 """The modules of the vault that need PyTorch: to adapt an embedding, to make the first model."""
 NO_COMMANDS = ("clients.node.flower_supernode", "strategies.server_app")
 """Modules with a `main` that nobody types."""
@@ -77,7 +77,7 @@ def test_no_command_wants_another_module_to_be_imported_before_it() -> None:
 def test_the_vault_loads_no_framework() -> None:
     """Not even one that a type alias would need: this process makes and holds master keys."""
     loaded = run(VAULT, *DOORS).split()
-    assert {"clients.vault.backup", "clients.vault.commands.images"} <= set(loaded)
+    assert {"clients.vault.keys.backup", "clients.vault.commands.images"} <= set(loaded)
     assert not set(FRAMEWORKS) & set(loaded)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import small_federation
 
-from clients.policy import NODES_VARIABLE
-from fl_ppseg.run_folder import RunFolder
+from clients.policy.policy import NODES_VARIABLE
+from fl_ppseg.federation.run_folder import RunFolder
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 FLWR = Path(sys.executable).with_name("flwr")

@@ -12,9 +12,9 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from fl_ppseg.errors import RunError
-from strategies import grid as lazy
-from strategies.grid import LazyGrid
+from fl_ppseg.flower import grid as lazy
+from fl_ppseg.flower.grid import LazyGrid
+from fl_ppseg.system.errors import RunError
 
 pytestmark = pytest.mark.usefixtures("quick_collection")
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from small_tree import pixels
 
-from fl_ppseg import image_files
-from fl_ppseg.errors import InputError
-from fl_ppseg.image_files import declared_size, exif_orientation, read_image
+from fl_ppseg.data import image_files
+from fl_ppseg.data.image_files import declared_size, exif_orientation, read_image
+from fl_ppseg.system.errors import InputError
 
 
 def refusal(path: Path) -> str:
@@ -64,7 +64,7 @@ def test_a_png_of_169_million_pixels_costs_neither_time_nor_memory(tmp_path: Pat
     assert bomb.stat().st_size < 600_000
     script = (
         "import resource, sys; from pathlib import Path"
-        "\nfrom fl_ppseg.image_files import read_image"
+        "\nfrom fl_ppseg.data.image_files import read_image"
         "\nbefore = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss"
         "\ntry: read_image(Path(sys.argv[1]))"
         "\nexcept Exception as error: print(type(error).__name__, error)"
@@ -76,7 +76,7 @@ def test_a_png_of_169_million_pixels_costs_neither_time_nor_memory(tmp_path: Pat
         capture_output=True,
         text=True,
         check=True,
-        env=os.environ | {"PYTHONPATH": str(Path(image_files.__file__).parents[1])},
+        env=os.environ | {"PYTHONPATH": str(Path(image_files.__file__).parents[2])},
     )
     said, grown = done.stdout.strip().splitlines()
     assert said.startswith("InputError") and "13000x13000 pixels" in said and done.stderr == ""

@@ -7,19 +7,20 @@ import pytest
 import small_federation as small
 from safetensors.torch import load_file
 
-from clients.policy import load_policy, policy_path
-from clients.start_weights import read_start
-from clients.vault.start_model import start_of
-from fl_ppseg import initial_weights, public_weights
-from fl_ppseg.arm_models import SHUFFLED, embedding_reads, model_settings
+from clients.policy.policy import load_policy, policy_path
+from clients.policy.start_weights import read_start
+from clients.vault.shards.start_model import start_of
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import builtin_arms, load_config
 from fl_ppseg.config.sections import Config, ModelConfig
-from fl_ppseg.errors import InputError
-from fl_ppseg.initial_weights import check_arm, initial_models
-from fl_ppseg.public_weights import initial_model, public_embedding, shipped_weights
+from fl_ppseg.crypto.arm_models import SHUFFLED, embedding_reads, model_settings
+from fl_ppseg.experiment import initial_weights
+from fl_ppseg.experiment.initial_weights import check_arm, initial_models
+from fl_ppseg.federation import public_weights
+from fl_ppseg.federation.public_weights import initial_model, public_embedding, shipped_weights
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.setr.weights import save_weights
+from fl_ppseg.system.errors import InputError
 
 ARMS = builtin_arms()
 FORMS = ("values", "magnitudes", "pixels", "pixel-magnitudes")

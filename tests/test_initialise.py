@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import small_federation as small
 
-from fl_ppseg.command_line import run as run_command
 from fl_ppseg.config.loading import builtin_arms, dump_config, load_config
 from fl_ppseg.deployment.cities import load_cities
+from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.initialise import main
-from fl_ppseg.run_folder import RunFolder
+from fl_ppseg.system.command_line import run as run_command
 
 ARMS = ["plain", "per-client-private", "per-image-invariant"]
 CITIES = ["--cities", "aachen,bochum,bremen", "--val-cities", "lindau,munster"]

@@ -15,7 +15,7 @@ import pytest
 import small_federation
 import yaml
 
-from fl_ppseg.run_folder import RunFolder
+from fl_ppseg.federation.run_folder import RunFolder
 
 END_SECONDS = 60.0
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fl_ppseg.intervals import deviation, paired_ratios, t_interval
+from fl_ppseg.learning.intervals import deviation, paired_ratios, t_interval
 
 
 def test_by_hand() -> None:

@@ -9,19 +9,19 @@ import pytest
 import small_federation as small
 import torch
 
-from clients.vault.keyring import shared_subkey
-from fl_ppseg.adaptation import adapted_embedding
-from fl_ppseg.checkpoint_file import Checkpoint
+from clients.vault.keys.keyring import shared_subkey
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config
-from fl_ppseg.dataset import Scene
-from fl_ppseg.evaluation import segment
-from fl_ppseg.key_trials import key_trials
-from fl_ppseg.preparation import Experiment
-from fl_ppseg.public_weights import initial_model
+from fl_ppseg.crypto.adaptation import adapted_embedding
+from fl_ppseg.data.dataset import Scene
+from fl_ppseg.data.views import fit_for_scoring
+from fl_ppseg.experiment.key_trials import key_trials
+from fl_ppseg.experiment.preparation import Experiment
+from fl_ppseg.federation.checkpoint_file import Checkpoint
+from fl_ppseg.federation.public_weights import initial_model
+from fl_ppseg.learning.evaluation import segment
+from fl_ppseg.scenes.tree import synthesize
 from fl_ppseg.setr.model import SETR
-from fl_ppseg.synthesize import synthesize
-from fl_ppseg.views import fit_for_scoring
 
 ARMS = [
     "plain",

@@ -16,8 +16,8 @@ from typing import Any
 import cipher_specification
 import pytest
 
-from fl_ppseg.errors import InputError
-from fl_ppseg.keys import ClientKey, SubKey, new_salt
+from fl_ppseg.crypto.keys import ClientKey, SubKey, new_salt
+from fl_ppseg.system.errors import InputError
 
 SECRET = bytes(range(100, 132))
 SALT = bytes(range(16))
@@ -157,7 +157,7 @@ def test_every_bit_of_a_new_key_is_the_operating_systems(
 
 
 def test_two_processes_make_different_keys() -> None:
-    program = "from fl_ppseg.keys import SubKey; print(SubKey.generate().fingerprint)"
+    program = "from fl_ppseg.crypto.keys import SubKey; print(SubKey.generate().fingerprint)"
     found = [
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         for _ in range(2)
@@ -362,8 +362,8 @@ def test_every_changed_byte_of_a_key_file_is_noticed(path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("fl_ppseg.keys", ["numpy", "torch", "flwr"]),
-        ("fl_ppseg.ciphers.encryption", ["torch", "flwr"]),
+        ("fl_ppseg.crypto.keys", ["numpy", "torch", "flwr"]),
+        ("fl_ppseg.crypto.ciphers.encryption", ["torch", "flwr"]),
     ],
 )
 def test_keys_and_ciphers_run_where_little_is_installed(module: str, absent: list[str]) -> None:

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from small_tree import CLASSES, label_ids, label_path, only_scene, small_tree
 
-from fl_ppseg import label_maps
-from fl_ppseg.classes import IGNORE_INDEX
-from fl_ppseg.errors import InputError
-from fl_ppseg.label_maps import decode_label_ids
+from fl_ppseg.data import label_maps
+from fl_ppseg.data.classes import IGNORE_INDEX
+from fl_ppseg.data.label_maps import decode_label_ids
+from fl_ppseg.system.errors import InputError
 
 IDS = np.array([[7, 7, 11, 11], [23, 23, 26, 26], [0, 1, 17, 20]], np.uint8)
 

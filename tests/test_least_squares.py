@@ -8,9 +8,9 @@ import torch
 from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor
 
-from fl_ppseg.ridge import RIDGE, fit, linear_map, ridge
 from fl_ppseg.setr.canonical import InvariantPatchEmbed, canonical
 from fl_ppseg.setr.least_squares import fit_embedding
+from fl_ppseg.setr.ridge import RIDGE, fit, linear_map, ridge
 
 SIDE, WIDTH = 2, 5
 

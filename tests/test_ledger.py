@@ -11,8 +11,8 @@ import must_fail
 import numpy as np
 import pytest
 
-from clients import ledger as ledger_module
-from clients.ledger import (
+from clients.policy import ledger as ledger_module
+from clients.policy.ledger import (
     LEDGER,
     MAX_BYTES,
     Limits,
@@ -23,8 +23,8 @@ from clients.ledger import (
     make_ledger,
     read_ledger,
 )
-from clients.policy import RefusedError
-from fl_ppseg.errors import InputError
+from clients.policy.policy import RefusedError
+from fl_ppseg.system.errors import InputError
 
 LIMITS = Limits(a_round=2, total=4)
 

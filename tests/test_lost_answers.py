@@ -9,8 +9,8 @@ from fake_nodes import TRAIN, FakeNodes, nodes
 from fake_runs import Run, assert_same
 from flwr.app import Message
 
-from fl_ppseg.engines.in_process import InProcessGrid
-from strategies import comebacks, lost_answers
+from fl_ppseg.flower.in_process import InProcessGrid
+from strategies.rounds import comebacks, lost_answers
 
 AACHEN = 4
 """Node id of a city."""
@@ -21,7 +21,7 @@ QUORUM = {"min_replies": 1.0, "max_retries": 0, "round_timeout": 20.0}
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lost_answers, "QUIET_SECONDS", 0.02)
     monkeypatch.setattr(comebacks, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr("strategies.grid.POLL_SECONDS", 0.001)
+    monkeypatch.setattr("fl_ppseg.flower.grid.POLL_SECONDS", 0.001)
 
 
 class Losing(InProcessGrid):

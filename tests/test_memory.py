@@ -8,8 +8,8 @@ import numpy as np
 import psutil
 import pytest
 
-from fl_ppseg import memory
-from fl_ppseg.memory import PeakMemory
+from fl_ppseg.system import memory
+from fl_ppseg.system.memory import PeakMemory
 
 MB = 2**20
 ALLOCATE = f"held = bytearray({100 * MB}); print('ready', flush=True); input()"

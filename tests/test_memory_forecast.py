@@ -8,11 +8,10 @@ import pytest
 import small_federation as small
 from pydantic import ValidationError
 
-from fl_ppseg import memory_forecast
 from fl_ppseg.config.loading import load_config
 from fl_ppseg.config.sections import Config, ModelConfig
-from fl_ppseg.errors import InputError, RunError, describe
-from fl_ppseg.memory_forecast import (
+from fl_ppseg.experiment import memory_forecast
+from fl_ppseg.experiment.memory_forecast import (
     PROCESS_BYTES,
     TOLERANCE,
     Forecast,
@@ -20,6 +19,7 @@ from fl_ppseg.memory_forecast import (
     forecast,
     machine_bytes,
 )
+from fl_ppseg.system.errors import InputError, RunError, describe
 
 MEASURED = """
 import re, sys
@@ -27,7 +27,7 @@ import numpy as np
 import clients.client_app
 from fl_ppseg.config.loading import load_config
 from fl_ppseg.setr.model import build_architecture
-from fl_ppseg.training import Position, local_update
+from fl_ppseg.learning.training import Position, local_update
 config = load_config(None, sys.argv[1:])
 size, batch = config.data.image_size, config.training.batch_size
 class Manifest: city = "ulm"

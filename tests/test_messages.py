@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_ppseg.config.sections import ModelConfig, TrainingConfig
-from fl_ppseg.message_content import Description, Reply, Request
-from fl_ppseg.messages import (
+from fl_ppseg.federation.message_content import Description, Reply, Request
+from fl_ppseg.federation.messages import (
     MessageError,
     pack_arrays,
     pack_description,

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from clients.vault.handed_over import parse_handed_over
-from clients.vault.node_directory import parse_owner
-from fl_ppseg.errors import InputError
-from fl_ppseg.manifest import parse_manifest
+from clients.vault.node_folders.handed_over import parse_handed_over
+from clients.vault.node_folders.node_directory import parse_owner
+from fl_ppseg.data.manifest import parse_manifest
+from fl_ppseg.system.errors import InputError
 
 VECTORS = Path(__file__).parent / "vectors" / "must_fail"
 DIGEST = "0123456789abcdef" * 2

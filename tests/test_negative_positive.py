@@ -5,12 +5,12 @@ import torch
 from cipher_cases import KEY, assert_uniform, geometries, laws, make_image, scopes, subkeys
 from hypothesis import given
 
-from fl_ppseg.blocks import Geometry
-from fl_ppseg.ciphers.cipher import Scope
-from fl_ppseg.ciphers.encryption import encrypt
-from fl_ppseg.ciphers.negative_positive import NegativePositive, NegativePositiveParameters
-from fl_ppseg.keys import SubKey
-from fl_ppseg.pixels import to_input
+from fl_ppseg.crypto.ciphers.cipher import Scope
+from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.crypto.ciphers.negative_positive import NegativePositive, NegativePositiveParameters
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.blocks import Geometry
+from fl_ppseg.data.pixels import to_input
 
 
 def test_by_hand() -> None:

@@ -12,21 +12,21 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from fl_ppseg.classes import load_class_table
 from fl_ppseg.config.loading import load_config
-from fl_ppseg.dataset import Scene, open_dataset
-from fl_ppseg.errors import InputError
-from fl_ppseg.evaluation import score
-from fl_ppseg.no_image import (
+from fl_ppseg.config.run_layout import NO_IMAGE
+from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.data.dataset import Scene, open_dataset
+from fl_ppseg.data.partition.record import Partition
+from fl_ppseg.experiment.preparation import Experiment
+from fl_ppseg.learning.evaluation import score
+from fl_ppseg.learning.no_image import (
     AT_ONCE,
     counts_without_image,
     label_maps_of,
     load_answer,
     majority,
 )
-from fl_ppseg.partition.record import Partition
-from fl_ppseg.preparation import Experiment
-from fl_ppseg.run_layout import NO_IMAGE
+from fl_ppseg.system.errors import InputError
 
 LABELS = arrays(np.uint8, (7, 3, 4), elements=st.sampled_from([0, 1, 2, 255]))
 

@@ -29,7 +29,7 @@ from clients.node.flower_supernode import (
     bound,
     no_settings,
 )
-from clients.policy import RefusedError
+from clients.policy.policy import RefusedError
 from fl_ppseg import __version__
 from strategies.coordinator.superlink import read_bundle
 

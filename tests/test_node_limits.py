@@ -31,7 +31,7 @@ from clients.node.app import BUNDLE, Node, attend
 from clients.node.limits import GIB, Limits
 from clients.node.watching import MESSAGE, TASK, Told
 from fl_ppseg import __version__
-from fl_ppseg.errors import RunError
+from fl_ppseg.system.errors import RunError
 
 CONFIG = {"policy": "/owner/policy.yaml", "state": "/app/state"}
 

@@ -16,11 +16,11 @@ from clients.node.command import main
 from clients.node.home import AppHome, Home, Settings
 from clients.node.owners import check_owner
 from clients.node.supernode import Start, serve
-from fl_ppseg.command_line import run
 from fl_ppseg.deployment import logs
 from fl_ppseg.deployment.accounts import account, as_user
 from fl_ppseg.deployment.services import Service, Supervisor
-from fl_ppseg.errors import InputError
+from fl_ppseg.system.command_line import run
+from fl_ppseg.system.errors import InputError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="two users of a machine want root")
 

@@ -9,19 +9,19 @@ import pytest
 import small_federation as small
 import torch
 
-from clients.policy import load_policy, policy_path
-from clients.vault.keyring import shared_subkey
-from fl_ppseg.blocks import to_blocks
-from fl_ppseg.checkpoints import latest, model_of
-from fl_ppseg.ciphers.encryption import encrypt
-from fl_ppseg.ciphers.registry import CIPHERS
+from clients.policy.policy import load_policy, policy_path
+from clients.vault.keys.keyring import shared_subkey
 from fl_ppseg.config.loading import arms_of
-from fl_ppseg.evaluation import segment
-from fl_ppseg.panels import cipher_gallery, scene_panels
-from fl_ppseg.preparation import Experiment
+from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.crypto.ciphers.registry import CIPHERS
+from fl_ppseg.data.blocks import to_blocks
+from fl_ppseg.data.shard import open_shard
+from fl_ppseg.experiment.panels import cipher_gallery, scene_panels
+from fl_ppseg.experiment.preparation import Experiment
+from fl_ppseg.federation.checkpoints import latest, model_of
+from fl_ppseg.learning.evaluation import segment
 from fl_ppseg.report.scenes import ScenePanel
-from fl_ppseg.shard import open_shard
-from fl_ppseg.synthesize import synthesize
+from fl_ppseg.scenes.tree import synthesize
 
 ARMS = [
     "plain",

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_ppseg.errors import InputError
-from fl_ppseg.partition.partitioner import make_partition
-from fl_ppseg.partition.record import Partition, PartitionKind, SceneRef
+from fl_ppseg.data.partition.partitioner import make_partition
+from fl_ppseg.data.partition.record import Partition, PartitionKind, SceneRef
+from fl_ppseg.system.errors import InputError
 
 TRUE_SIZES = {
     "strasbourg": 365, "bremen": 316, "hamburg": 248, "dusseldorf": 221, "stuttgart": 196,

@@ -15,10 +15,10 @@ import yaml
 from safetensors.numpy import load_file
 
 import fl_ppseg
-from clients.ledger import Limits
-from clients.owned_file import read_owned_bytes
-from clients.permission import MAX_WEIGHT, Permit, check_heldout, check_weights, permit
-from clients.policy import (
+from clients.policy.ledger import Limits
+from clients.policy.owned_file import read_owned_bytes
+from clients.policy.permission import MAX_WEIGHT, Permit, check_heldout, check_weights, permit
+from clients.policy.policy import (
     NODES_VARIABLE,
     ArmPolicy,
     NodePolicy,
@@ -31,8 +31,8 @@ from clients.policy import (
     state_path,
 )
 from fl_ppseg.config.sections import ModelConfig, TrainingConfig
-from fl_ppseg.errors import InputError
-from fl_ppseg.message_content import Request
+from fl_ppseg.federation.message_content import Request
+from fl_ppseg.system.errors import InputError
 
 SHARDS = (Path("/vault/aachen/shards/secret-name"),)
 PRIVATE = Path("/vault/aachen/private/secret-name")

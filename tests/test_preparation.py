@@ -12,21 +12,21 @@ import small_federation as small
 import torch
 from rich.console import Console
 
-from clients.policy import load_policy, policy_path, state_path
+from clients.policy.policy import load_policy, policy_path, state_path
 from clients.private_state import trained_folder, versions
-from clients.vault.keyring import shared_subkey
-from fl_ppseg.adaptation import adapt, linear_form
+from clients.vault.keys.keyring import shared_subkey
 from fl_ppseg.config.loading import builtin_arms, load_config
 from fl_ppseg.config.sections import Config
-from fl_ppseg.errors import InputError
-from fl_ppseg.partition.record import Partition
-from fl_ppseg.preparation import Experiment, prepare
+from fl_ppseg.crypto.adaptation import adapt, linear_form
+from fl_ppseg.data.partition.record import Partition
+from fl_ppseg.data.shard import open_shard
+from fl_ppseg.experiment.preparation import Experiment, prepare
+from fl_ppseg.experiment.simulation import simulate
+from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.progress.steps import StepProgress
-from fl_ppseg.run_folder import RunFolder
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.setr.weights import save_weights
-from fl_ppseg.shard import open_shard
-from fl_ppseg.simulation import simulate
+from fl_ppseg.system.errors import InputError
 
 PRIVATE = builtin_arms()["per-client-private"].model_dump()
 TRAINED = PRIVATE | {"private_rate": 0.1}

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from fl_ppseg.privacy import epsilon, noisy, standard_normal
-from fl_ppseg.updates import clipped, difference, moved, norm
+from fl_ppseg.learning.privacy import epsilon, noisy, standard_normal
+from fl_ppseg.learning.updates import clipped, difference, moved, norm
 
 DP_ACCOUNTING = {
     (1, 1.0, 1e-5): 4.3772,

@@ -24,20 +24,20 @@ from clients.private_state import (
     versions,
 )
 from clients.vault.assignment import Assignment, Prepared
-from clients.vault.shards import prepare_shards
-from fl_ppseg.adaptation import adapted_embedding
-from fl_ppseg.arrays import Arrays
-from fl_ppseg.classes import load_class_table
+from clients.vault.shards.shards import prepare_shards
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.config.sections import DataConfig
-from fl_ppseg.dataset import open_dataset
-from fl_ppseg.errors import InputError
-from fl_ppseg.keys import ClientKey
-from fl_ppseg.manifest import read_manifest
-from fl_ppseg.pixels import to_input
+from fl_ppseg.crypto.adaptation import adapted_embedding
+from fl_ppseg.crypto.keys import ClientKey
+from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.data.dataset import open_dataset
+from fl_ppseg.data.manifest import read_manifest
+from fl_ppseg.data.pixels import to_input
+from fl_ppseg.data.shard import open_shard
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-from fl_ppseg.shard import open_shard
+from fl_ppseg.system.arrays import Arrays
+from fl_ppseg.system.errors import InputError
 
 SIZE = (32, 64)
 PRIVATE = builtin_arms()["per-client-private"]

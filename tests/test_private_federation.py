@@ -9,19 +9,19 @@ import pytest
 import small_federation as small
 import torch
 
-from clients.policy import load_policy, policy_path, state_path
+from clients.policy.policy import load_policy, policy_path, state_path
 from clients.private_state import load_private, load_start, trained_folder, versions
 from clients.vault.assignment import Assignment
-from clients.vault.shards import prepare_shards
-from fl_ppseg.arrays import Arrays
-from fl_ppseg.classes import load_class_table
+from clients.vault.shards.shards import prepare_shards
 from fl_ppseg.config.loading import builtin_arms
-from fl_ppseg.dataset import open_dataset
-from fl_ppseg.messages import unpack_arrays
-from fl_ppseg.pixels import to_input
-from fl_ppseg.preparation import Experiment
+from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.data.dataset import open_dataset
+from fl_ppseg.data.pixels import to_input
+from fl_ppseg.data.shard import open_shard
+from fl_ppseg.experiment.preparation import Experiment
+from fl_ppseg.federation.messages import unpack_arrays
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-from fl_ppseg.shard import open_shard
+from fl_ppseg.system.arrays import Arrays
 
 FROZEN_ARM = "per-client-private"
 FROZEN = builtin_arms()[FROZEN_ARM]

@@ -10,9 +10,9 @@ import small_federation as small
 from fake_nodes import TRAIN, nodes
 from fake_runs import Run
 
-from clients.ledger import LEDGER, Limits, Question, grant, make_ledger, read_ledger
 from clients.local_privacy import check_form, released, released_counts, with_rows
-from clients.policy import (
+from clients.policy.ledger import LEDGER, Limits, Question, grant, make_ledger, read_ledger
+from clients.policy.policy import (
     LocalPrivacy,
     RefusedError,
     load_policy,
@@ -21,11 +21,11 @@ from clients.policy import (
     state_path,
 )
 from fl_ppseg.config.federation import PrivacyConfig
-from fl_ppseg.errors import InputError
-from fl_ppseg.messages import unpack_arrays
-from fl_ppseg.privacy import epsilon
-from strategies import private_mean
-from strategies.private_mean import PrivateMean
+from fl_ppseg.federation.messages import unpack_arrays
+from fl_ppseg.learning.privacy import epsilon
+from fl_ppseg.system.errors import InputError
+from strategies.aggregation import private_mean
+from strategies.aggregation.private_mean import PrivateMean
 
 CENTRAL = PrivacyConfig(noise_multiplier=2.0, clipping_norm=1.0, delta=1e-4)
 WEIGHTS = {"w": np.zeros(3, np.float32)}

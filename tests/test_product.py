@@ -6,12 +6,12 @@ from cipher_cases import KEY, laws, make_image, scopes, subkeys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_ppseg.blocks import Geometry, to_blocks
-from fl_ppseg.ciphers.cipher import Scope
-from fl_ppseg.ciphers.encryption import encrypt
-from fl_ppseg.ciphers.registry import CIPHERS, get_cipher
-from fl_ppseg.errors import InputError
-from fl_ppseg.keys import SubKey
+from fl_ppseg.crypto.ciphers.cipher import Scope
+from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.crypto.ciphers.registry import CIPHERS, get_cipher
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.blocks import Geometry, to_blocks
+from fl_ppseg.system.errors import InputError
 
 GEOMETRY = Geometry(3, 6, 2, 3)
 

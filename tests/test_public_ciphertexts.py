@@ -9,11 +9,11 @@ import pytest
 
 import fl_ppseg
 from clients.vault.assignment import Assignment
-from clients.vault.shards import prepare_shards
-from fl_ppseg.ciphers.encryption import decrypt
-from fl_ppseg.keys import ClientKey, SubKey
-from fl_ppseg.public_ciphertexts import EncryptedScenes, public_keys
-from fl_ppseg.shard import Shard, open_shard
+from clients.vault.shards.shards import prepare_shards
+from fl_ppseg.crypto.ciphers.encryption import decrypt
+from fl_ppseg.crypto.keys import ClientKey, SubKey
+from fl_ppseg.crypto.public_ciphertexts import EncryptedScenes, public_keys
+from fl_ppseg.data.shard import Shard, open_shard
 
 ROOT = Path(fl_ppseg.__file__).parents[1]
 BLOCK = 8
@@ -66,7 +66,7 @@ def test_no_other_module_knows_these_keys_or_makes_any_of_given_bytes() -> None:
     """Keys come from the operating system; from a seed come the model creator's alone."""
     packages = ("fl_ppseg", "clients", "strategies")
     graph = grimp.build_graph(*packages, cache_dir=None)
-    assert graph.find_modules_that_directly_import("fl_ppseg.public_ciphertexts") == {
+    assert graph.find_modules_that_directly_import("fl_ppseg.crypto.public_ciphertexts") == {
         "fl_ppseg.pretrain"
     }
     assert not graph.find_modules_that_directly_import("fl_ppseg.pretrain")
@@ -79,6 +79,6 @@ def test_no_other_module_knows_these_keys_or_makes_any_of_given_bytes() -> None:
                     found.add((path.relative_to(ROOT).as_posix(), ast.unparse(node.func)))
     keyed = {(path, name) for path, name in found if not name.startswith("int.")}
     assert keyed == {
-        ("fl_ppseg/keys.py", "SubKey"),  # HKDF of an owner's key
-        ("fl_ppseg/public_ciphertexts.py", "SubKey.from_bytes"),
+        ("fl_ppseg/crypto/keys.py", "SubKey"),  # HKDF of an owner's key
+        ("fl_ppseg/crypto/public_ciphertexts.py", "SubKey.from_bytes"),
     }

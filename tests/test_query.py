@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 
 from clients.query import KEYS, Query, load_shared_subkey, shared_query, throwaway_query
-from clients.vault.keyring import shared_subkey
-from fl_ppseg.ciphers.encryption import encrypt
-from fl_ppseg.classes import load_class_table
+from clients.vault.keys.keyring import shared_subkey
 from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.config.sections import Config
-from fl_ppseg.dataset import open_dataset
-from fl_ppseg.errors import InputError
-from fl_ppseg.evaluation import evaluate, resized_logits, score
-from fl_ppseg.keys import SubKey
-from fl_ppseg.public_weights import initial_model
+from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.data.dataset import open_dataset
+from fl_ppseg.data.views import fit_for_scoring
+from fl_ppseg.federation.public_weights import initial_model
+from fl_ppseg.learning.evaluation import evaluate, resized_logits, score
+from fl_ppseg.scenes.tree import synthesize
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-from fl_ppseg.synthesize import synthesize
-from fl_ppseg.views import fit_for_scoring
+from fl_ppseg.system.errors import InputError
 
 BLOCK = 8
 SIZE = (64, 128)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_ppseg.evaluation import Scores
+from fl_ppseg.learning.evaluation import Scores
 from fl_ppseg.progress.observer import RunObserver, SilentObserver, TrackingObserver
 from fl_ppseg.progress.recorded import RecordedObserver, replay
 

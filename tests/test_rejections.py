@@ -9,11 +9,11 @@ from fake_nodes import TRAIN, VAL, Answer, honest, nodes, reply
 from fake_runs import ABOUT, EMBEDDING, START, Run, assert_same
 from flwr.app import Error, RecordDict
 
-from fl_ppseg.checkpoint_file import Checkpoint
 from fl_ppseg.config.federation import FederationConfig
-from fl_ppseg.errors import RunError
-from strategies.city_strategy import CityStrategy
-from strategies.local_only import LocalOnlyStrategy
+from fl_ppseg.federation.checkpoint_file import Checkpoint
+from fl_ppseg.system.errors import RunError
+from strategies.rounds.city_strategy import CityStrategy
+from strategies.rounds.local_only import LocalOnlyStrategy
 
 
 def altered(name: str, value: np.ndarray) -> Answer:

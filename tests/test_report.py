@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from fl_ppseg.classes import load_class_table
 from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.config.sections import Config
+from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.report.arms import arm_texts
 from fl_ppseg.report.findings import findings, headline
 from fl_ppseg.report.html import write_report

@@ -8,10 +8,10 @@ from cipher_cases import KEY, assert_uniform, geometries, laws, make_image, subk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_ppseg.blocks import Geometry, to_blocks
-from fl_ppseg.ciphers.restricted_shuffle import RestrictedShuffle
-from fl_ppseg.errors import InputError
-from fl_ppseg.keys import SubKey
+from fl_ppseg.crypto.ciphers.restricted_shuffle import RestrictedShuffle
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.blocks import Geometry, to_blocks
+from fl_ppseg.system.errors import InputError
 
 
 @laws

@@ -21,8 +21,8 @@ from test_server_app import NUM_NODES, checkpoint
 
 from fl_ppseg.config.loading import builtin_arms, dump_config
 from fl_ppseg.config.sections import Config
-from fl_ppseg.errors import RunError
-from fl_ppseg.run_folder import RunFolder
+from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.system.errors import RunError
 from strategies.server_app import Federation
 
 TABLE = {ARM: builtin_arms()["per-client-private"].model_dump() | {"private_rate": 0.1}}
@@ -93,7 +93,7 @@ def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
     folder = prepared(tmp_path)
     script = (
         "import os, pathlib, signal, sys\n"
-        "from fl_ppseg.run_folder import RunFolder\n"
+        "from fl_ppseg.federation.run_folder import RunFolder\n"
         "with RunFolder(pathlib.Path(sys.argv[1])).claimed():\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

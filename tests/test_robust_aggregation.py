@@ -16,14 +16,14 @@ from hypothesis.extra.numpy import arrays as np_arrays
 from pydantic import ValidationError
 from scipy.stats import trim_mean
 
-from fl_ppseg.arrays import Arrays
 from fl_ppseg.config.federation import FederationConfig
 from fl_ppseg.config.sections import Config
-from fl_ppseg.errors import RunError
-from fl_ppseg.roles import Role
-from strategies.aggregation import Aggregator, StreamingMean
-from strategies.aggregators import aggregator_of, what_withstands_nothing
-from strategies.robust import ClippedMean, CoordinateMedian, Krum, TrimmedMean
+from fl_ppseg.federation.roles import Role
+from fl_ppseg.system.arrays import Arrays
+from fl_ppseg.system.errors import RunError
+from strategies.aggregation.aggregators import aggregator_of, what_withstands_nothing
+from strategies.aggregation.robust import ClippedMean, CoordinateMedian, Krum, TrimmedMean
+from strategies.aggregation.streaming_mean import Aggregator, StreamingMean
 
 REFERENCE: Arrays = {"w": np.zeros((2, 2), np.float32), "b": np.zeros(3, np.float32)}
 AGGREGATORS: dict[str, Callable[[Mapping[str, np.ndarray]], Aggregator]] = {

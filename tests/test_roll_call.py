@@ -11,14 +11,14 @@ import pytest
 from fake_nodes import TRAIN, VAL, FakeNodes, Listener, nodes, request
 from flwr.app import Error, Message, RecordDict
 
-from fl_ppseg.engines.in_process import InProcessGrid
-from fl_ppseg.errors import RunError
-from fl_ppseg.message_content import Description
-from fl_ppseg.messages import FAILED, REFUSED, pack_description
-from fl_ppseg.roles import Role
-from strategies import roll_call
-from strategies.grid import LazyGrid, StoppedError
-from strategies.roll_call import RollCall
+from fl_ppseg.federation.message_content import Description
+from fl_ppseg.federation.messages import FAILED, REFUSED, pack_description
+from fl_ppseg.federation.roles import Role
+from fl_ppseg.flower.grid import LazyGrid, StoppedError
+from fl_ppseg.flower.in_process import InProcessGrid
+from fl_ppseg.system.errors import RunError
+from strategies.rounds import roll_call
+from strategies.rounds.roll_call import RollCall
 
 AACHEN, BREMEN, MUNSTER = 4, 2, 5
 """Node ids of `nodes()`, which run against the alphabet."""

@@ -2,9 +2,9 @@
 
 import pytest
 
-from fl_ppseg.message_content import Description
-from fl_ppseg.roles import Role
-from strategies.roster import Member, Roster, TakenError
+from fl_ppseg.federation.message_content import Description
+from fl_ppseg.federation.roles import Role
+from strategies.rounds.roster import Member, Roster, TakenError
 
 
 def says(city: str, role: Role = "train") -> Description:

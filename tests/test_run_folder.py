@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from fl_ppseg.checkpoint_file import Checkpoint, read_checkpoint
-from fl_ppseg.errors import InputError
-from fl_ppseg.files import sha256
-from fl_ppseg.run_folder import RunFolder
+from fl_ppseg.federation.checkpoint_file import Checkpoint, read_checkpoint
+from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import sha256
 
 ABOUT = {"arm": "plain", "seed": 0, "classes": ["road", "sky"], "image_size": [64, 128]}
 

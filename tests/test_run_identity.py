@@ -12,13 +12,13 @@ import pytest
 import small_federation as small
 from flwr.common.config import parse_config_args
 
-from clients.ledger import LEDGER, read_ledger
-from clients.policy import load_policy, policy_path, state_path
-from fl_ppseg import simulation
-from fl_ppseg.errors import InputError, RunError
-from fl_ppseg.run_identity import Identity, read_identity, save_identity
-from fl_ppseg.run_layout import NODES
-from fl_ppseg.simulation import toml_text
+from clients.policy.ledger import LEDGER, read_ledger
+from clients.policy.policy import load_policy, policy_path, state_path
+from fl_ppseg.config.run_layout import NODES
+from fl_ppseg.experiment import simulation
+from fl_ppseg.experiment.simulation import toml_text
+from fl_ppseg.federation.run_identity import Identity, read_identity, save_identity
+from fl_ppseg.system.errors import InputError, RunError
 
 IDENTITY = Identity("0" * 32, "a" * 64)
 

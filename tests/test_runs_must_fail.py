@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from fl_ppseg.checkpoints import find_checkpoint, load_checkpoint, model_of
-from fl_ppseg.errors import InputError
-from fl_ppseg.partition.record import Partition
-from fl_ppseg.run_folder import RunFolder
+from fl_ppseg.data.partition.record import Partition
+from fl_ppseg.federation.checkpoints import find_checkpoint, load_checkpoint, model_of
+from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.setr.tensor_file import read_header
 from fl_ppseg.setr.weights import check_weights_file
-from fl_ppseg.tensor_file import read_header
+from fl_ppseg.system.errors import InputError
 
 CONTROL = Path(__file__).parent / "vectors" / "control"
 

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fl_ppseg.errors import InputError
 from fl_ppseg.scenes.camera import Camera
 from fl_ppseg.scenes.cities import TRAIN_CITIES, VAL_CITIES, city_style, split_sizes
 from fl_ppseg.scenes.labels import Label
@@ -20,6 +19,7 @@ from fl_ppseg.scenes.mesh import Sketch, rectangle
 from fl_ppseg.scenes.noise import COARSE, field
 from fl_ppseg.scenes.render import render_scene
 from fl_ppseg.scenes.worlds import CLIMATES, CREATOR, PUBLIC, SEASONS, STREETS, WEATHERS
+from fl_ppseg.system.errors import InputError
 
 SIZE = (64, 128)
 TRAIN_IDS = {7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33}

@@ -29,11 +29,8 @@ import torch
 from flwr.common.serde import message_to_proto
 from safetensors.numpy import load_file
 
-from clients.policy import load_policy, policy_path, state_path
-from clients.vault.keyring import shared_subkey
-from fl_ppseg import simulation
-from fl_ppseg.adaptation import linear_form
-from fl_ppseg.arrays import Arrays
+from clients.policy.policy import load_policy, policy_path, state_path
+from clients.vault.keys.keyring import shared_subkey
 from fl_ppseg.audit.containers import opened
 from fl_ppseg.audit.key_search import (
     needles_of_embedding,
@@ -41,14 +38,17 @@ from fl_ppseg.audit.key_search import (
     needles_of_permutation,
     search,
 )
-from fl_ppseg.ciphers.etc import EtcParameters
-from fl_ppseg.ciphers.registry import CIPHERS
-from fl_ppseg.command_line import log_to
-from fl_ppseg.conclusion import conclude
 from fl_ppseg.config.loading import builtin_arms
-from fl_ppseg.keys import ClientKey, _Secret
+from fl_ppseg.crypto.adaptation import linear_form
+from fl_ppseg.crypto.ciphers.etc import EtcParameters
+from fl_ppseg.crypto.ciphers.registry import CIPHERS
+from fl_ppseg.crypto.keys import ClientKey, _Secret
+from fl_ppseg.experiment import simulation
+from fl_ppseg.report.conclusion import conclude
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-from strategies.city_strategy import CityStrategy
+from fl_ppseg.system.arrays import Arrays
+from fl_ppseg.system.command_line import log_to
+from strategies.rounds.city_strategy import CityStrategy
 
 ROOT = Path(__file__).parents[1]
 PRIVATE_ARMS = ["per-client-private", "trained"]
@@ -304,7 +304,7 @@ def test_bundle_is_code_and_never_touches_keys_or_images() -> None:
     assert {Path(name).suffix for name in bundled()} <= {".py", ".yaml", ""}
     for module in ("keys", "adaptation", "dataset", "views", "preparation", "panels", "simulation"):
         assert f"fl_ppseg/{module}.py" not in bundled()
-    for package in ("clients/vault", "fl_ppseg/ciphers"):
+    for package in ("clients/vault", "fl_ppseg/crypto/ciphers"):
         assert list((ROOT / package).glob("*.py"))
         assert not any(name.startswith(package) for name in bundled())
 

@@ -11,13 +11,13 @@ from fake_nodes import TRAIN, VAL, FakeNodes, Listener, nodes, reply
 from fake_runs import FREE
 from flwr.app import Context, Error, RecordDict
 
-from fl_ppseg.checkpoint_file import Checkpoint
 from fl_ppseg.config.loading import dump_config
 from fl_ppseg.config.sections import Config
-from fl_ppseg.errors import RunError
-from fl_ppseg.message_content import Reply, Request
+from fl_ppseg.federation.checkpoint_file import Checkpoint
+from fl_ppseg.federation.message_content import Reply, Request
+from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.progress.observer import RunObserver
-from fl_ppseg.run_folder import RunFolder
+from fl_ppseg.system.errors import RunError
 from strategies import server_app
 from strategies.server_app import Federation
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as array_of
 
 from fl_ppseg.config.federation import FederationConfig
-from strategies.server_optimizer import ServerOptimizer
+from strategies.aggregation.server_optimizer import ServerOptimizer
 
 Arrays = dict[str, np.ndarray]
 

@@ -14,11 +14,11 @@ from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_
 from torch import Tensor, nn
 
 from fl_ppseg.config.sections import ModelConfig
-from fl_ppseg.errors import InputError
 from fl_ppseg.setr.backbone import create_backbone, fold_normalisation
 from fl_ppseg.setr.model import build_setr
 from fl_ppseg.setr.names import EMBEDDING_TENSORS, POSITION_TENSOR
 from fl_ppseg.setr.weights import load_weights, save_weights
+from fl_ppseg.system.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fl_ppseg import shard as shard_module
-from fl_ppseg.errors import InputError
-from fl_ppseg.manifest import SCHEMA, Manifest, read_manifest
-from fl_ppseg.shard import Shard, ShardPart, damaged_files, open_shard
-from fl_ppseg.shard_draft import ShardDraft, record_of
+from fl_ppseg.data import shard as shard_module
+from fl_ppseg.data.manifest import SCHEMA, Manifest, read_manifest
+from fl_ppseg.data.shard import Shard, ShardPart, damaged_files, open_shard
+from fl_ppseg.data.shard_draft import ShardDraft, record_of
+from fl_ppseg.system.errors import InputError
 
 DIGEST = "0123456789abcdef" * 2
 SIZE = (48, 32)

@@ -13,11 +13,11 @@ from cipher_cases import (
 )
 from hypothesis import given
 
-from fl_ppseg.blocks import Geometry
-from fl_ppseg.ciphers.cipher import Scope
-from fl_ppseg.ciphers.encryption import encrypt
-from fl_ppseg.ciphers.shuffle_spatial import ShuffleSpatial
-from fl_ppseg.keys import SubKey
+from fl_ppseg.crypto.ciphers.cipher import Scope
+from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.crypto.ciphers.shuffle_spatial import ShuffleSpatial
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.blocks import Geometry
 
 
 @laws

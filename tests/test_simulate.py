@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import small_federation as small
 
-from fl_ppseg import workers
-from fl_ppseg.checkpoint_file import Checkpoint
 from fl_ppseg.config.loading import load_config
-from fl_ppseg.errors import RunError
+from fl_ppseg.config.run_layout import TAKEN
+from fl_ppseg.federation.checkpoint_file import Checkpoint
+from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.progress.observer import SilentObserver
-from fl_ppseg.run_folder import RunFolder
-from fl_ppseg.run_layout import TAKEN
 from fl_ppseg.simulate import main
+from fl_ppseg.system import workers
+from fl_ppseg.system.errors import RunError
 from strategies.coordinator.conclusion import NOBODY_KNOWS, finish
 
 SUMMARY_KEYS = {
@@ -330,7 +330,7 @@ def test_a_report_of_procedural_scenes_shows_every_cipher(
 
 def test_without_a_shared_key_no_key_is_tried(tmp_path: Path, simulate: Simulate) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fl_ppseg.simulation.key_trials", pytest.fail)
+        patch.setattr("fl_ppseg.experiment.simulation.key_trials", pytest.fail)
         assert simulate("--quiet", "--out", str(tmp_path / "o"), arms=["per-image"])[0] == 0
 
 
@@ -418,7 +418,7 @@ def test_interrupted_run_goes_on_to_the_same_bits(
     assert simulate("--quiet", "--out", whole, **changes)[0] == 0
     with pytest.MonkeyPatch.context() as patch:
         observer = Interrupting(error, event, count)
-        patch.setattr("fl_ppseg.simulation.choose_observer", lambda *_: observer)
+        patch.setattr("fl_ppseg.experiment.simulation.choose_observer", lambda *_: observer)
         status, _, err = simulate("--quiet", "--out", broken, **changes)
     assert status == 1
     assert said in err and err.count("\n") == 1
@@ -456,7 +456,7 @@ def test_a_run_that_is_stopped_while_its_val_images_are_scored_is_not_lost(
 ) -> None:
     out = ("--quiet", "--out", str(tmp_path / "o"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fl_ppseg.simulation.count_val_images", interrupted)
+        patch.setattr("fl_ppseg.experiment.simulation.count_val_images", interrupted)
         status, _, err = simulate(*out, arms=["plain"])
     assert status == 1
     assert "finished rounds are kept" in err and "--resume" in err

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from small_setr import IMAGE_SIZE, images, tiny
 from torch.nn import functional
 
-from fl_ppseg.ciphers.encryption import encrypt
-from fl_ppseg.evaluation import evaluate
-from fl_ppseg.keys import SubKey
+from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.learning.evaluation import evaluate
+from fl_ppseg.learning.sliding import SlidingWindows, offsets
 from fl_ppseg.setr.model import SETR
-from fl_ppseg.sliding import SlidingWindows, offsets
 
 FRAME = (32, 64)
 DECODERS = {

@@ -7,11 +7,11 @@ import must_fail
 import pytest
 from small_coordinator import public_key
 
+from fl_ppseg.config.run_layout import CITIES
 from fl_ppseg.deployment.cities import Cities, load_cities, save_cities
 from fl_ppseg.deployment.identity import fingerprint, read_public_key
-from fl_ppseg.errors import InputError
-from fl_ppseg.run_layout import CITIES
-from strategies.submitted import expected_roles, submission
+from fl_ppseg.system.errors import InputError
+from strategies.rounds.submitted import expected_roles, submission
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from fl_ppseg.evaluation import Scores
-from fl_ppseg.summary import summarise
+from fl_ppseg.federation.summary import summarise
+from fl_ppseg.learning.evaluation import Scores
 
 Line = dict[str, Any]
 Counts = list[list[int]]

@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 from small_tree import CLASSES, add_scene, image_path, label_path, pixels, small_tree
 
-from fl_ppseg.classes import ClassTable, load_class_table
-from fl_ppseg.dataset import Files, Scene, open_dataset
-from fl_ppseg.errors import InputError
-from fl_ppseg.survey import cache
-from fl_ppseg.survey.cache import SurveyCache
-from fl_ppseg.survey.looking import Survey, survey
-from fl_ppseg.survey.rules import holds_train_ids, refuse, warnings
-from fl_ppseg.survey.table import survey_table
+from fl_ppseg.data.classes import ClassTable, load_class_table
+from fl_ppseg.data.dataset import Files, Scene, open_dataset
+from fl_ppseg.data.survey import cache
+from fl_ppseg.data.survey.cache import SurveyCache
+from fl_ppseg.data.survey.looking import Survey, survey
+from fl_ppseg.data.survey.rules import holds_train_ids, refuse, warnings
+from fl_ppseg.data.survey.table import survey_table
+from fl_ppseg.system.errors import InputError
 
 STREET = np.array([[23, 23, 11, 11], [0, 7, 7, 26], [7, 7, 7, 8]], np.uint8)
 TRAIN_IDS = load_class_table("cityscapes-train-ids")

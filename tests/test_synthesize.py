@@ -15,12 +15,13 @@ import psutil
 import pytest
 from PIL import Image
 
-from fl_ppseg.classes import load_class_table
-from fl_ppseg.dataset import open_dataset
-from fl_ppseg.errors import InputError, RunError
-from fl_ppseg.files import locked
+from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.data.dataset import open_dataset
 from fl_ppseg.scenes.files import SceneFiles
-from fl_ppseg.synthesize import main, synthesize
+from fl_ppseg.scenes.tree import synthesize
+from fl_ppseg.synthesize import main
+from fl_ppseg.system.errors import InputError, RunError
+from fl_ppseg.system.files import locked
 
 SMALL = ({"jena": 3, "ulm": 1}, {"lindau": 1})
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from small_tree import CLASSES, add_scene, image_path, label_path, small_tree
 
-from fl_ppseg.dataset import open_dataset
-from fl_ppseg.errors import InputError
+from fl_ppseg.data.dataset import open_dataset
+from fl_ppseg.system.errors import InputError
 
 
 @pytest.fixture

@@ -14,10 +14,16 @@ import torch
 from test_policy import arm_policy
 from test_policy import policy as node_policy
 
-from clients import permission
-from clients.policy import ArmPolicy, RefusedError, load_policy, policy_path, save_policy
-from clients.start_weights import WEIGHTS, packed_start, read_start, start_digest, write_start
-from clients.trust_region import (
+from clients.policy import permission
+from clients.policy.policy import ArmPolicy, RefusedError, load_policy, policy_path, save_policy
+from clients.policy.start_weights import (
+    WEIGHTS,
+    packed_start,
+    read_start,
+    start_digest,
+    write_start,
+)
+from clients.policy.trust_region import (
     BETAS,
     NOISE_DEVIATIONS,
     alone,
@@ -26,15 +32,15 @@ from clients.trust_region import (
     radius,
     round_change,
 )
-from clients.vault.terms import LARGER, UNKNOWN, change_of, largest_elsewhere
+from clients.vault.consent.terms import LARGER, UNKNOWN, change_of, largest_elsewhere
 from fl_ppseg.config.federation import FederationConfig
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import TrainingConfig
-from fl_ppseg.errors import InputError
-from fl_ppseg.message_content import Request
-from fl_ppseg.preparation import Experiment
+from fl_ppseg.experiment.preparation import Experiment
+from fl_ppseg.federation.message_content import Request
 from fl_ppseg.setr.names import EMBEDDING_TENSORS, is_buffer
-from strategies.server_optimizer import ServerOptimizer
+from fl_ppseg.system.errors import InputError
+from strategies.aggregation.server_optimizer import ServerOptimizer
 
 NUM_STEPS = 40
 RATE = 0.003
@@ -443,7 +449,9 @@ def test_a_run_that_has_begun_keeps_its_own_start_whatever_its_weights_are_by_no
     experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = starts_of(experiment)
-    monkeypatch.setattr("fl_ppseg.initial_weights.initial_model", lambda *_: small.model(depth=2))
+    monkeypatch.setattr(
+        "fl_ppseg.experiment.initial_weights.initial_model", lambda *_: small.model(depth=2)
+    )
     again = small.prepared(experiment.config, tmp_path)
     assert starts_of(again) == before
     small.federate(again)

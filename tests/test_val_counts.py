@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from fl_ppseg.errors import InputError
-from fl_ppseg.run_layout import VAL_IMAGES
-from fl_ppseg.val_counts import (
+from fl_ppseg.config.run_layout import VAL_IMAGES
+from fl_ppseg.experiment.val_counts import (
     ValCounts,
     digest_of,
     digest_of_images,
@@ -17,6 +16,7 @@ from fl_ppseg.val_counts import (
     name_of,
     save_counts,
 )
+from fl_ppseg.system.errors import InputError
 
 TABLE = np.arange(2 * 3 * 2 * 2, dtype=np.int64).reshape(2, 3, 2, 2)
 NAME = name_of("per-image", 7, "newest")

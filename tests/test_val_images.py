@@ -8,16 +8,16 @@ import pytest
 import small_federation as small
 from rich.console import Console
 
-from fl_ppseg import val_images
-from fl_ppseg.checkpoint_file import Checkpoint
-from fl_ppseg.evaluation import score
-from fl_ppseg.preparation import Experiment
+from fl_ppseg.config.run_layout import VAL_IMAGES
+from fl_ppseg.experiment import val_images
+from fl_ppseg.experiment.preparation import Experiment
+from fl_ppseg.experiment.val_counts import NO_IMAGE, ValCounts, load_counts, save_counts
+from fl_ppseg.experiment.val_images import count_val_images
+from fl_ppseg.experiment.val_intervals import val_intervals
+from fl_ppseg.federation.checkpoint_file import Checkpoint
+from fl_ppseg.learning.evaluation import score
+from fl_ppseg.learning.scores import mean
 from fl_ppseg.progress.steps import StepProgress
-from fl_ppseg.run_layout import VAL_IMAGES
-from fl_ppseg.scores import mean
-from fl_ppseg.val_counts import NO_IMAGE, ValCounts, load_counts, save_counts
-from fl_ppseg.val_images import count_val_images
-from fl_ppseg.val_intervals import val_intervals
 
 ARMS = ["plain", "per-client-private", "per-image-invariant", "conventional-2", "local-only"]
 

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from test_bootstrap import images, slow
 
-from fl_ppseg.bootstrap import draws_of, resampled
-from fl_ppseg.val_counts import NO_IMAGE, ValCounts, name_of
-from fl_ppseg.val_intervals import KINDS, NAMES, val_intervals
+from fl_ppseg.experiment.val_counts import NO_IMAGE, ValCounts, name_of
+from fl_ppseg.experiment.val_intervals import KINDS, NAMES, val_intervals
+from fl_ppseg.learning.bootstrap import draws_of, resampled
 
 CITIES = {"frankfurt": 8, "lindau": 6, "munster": 7}
 SIZES = tuple(CITIES.values())

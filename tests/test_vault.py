@@ -23,13 +23,13 @@ from small_vault import (
 )
 
 from clients.vault.assignment import Assignment
-from clients.vault.shards import prepare_shards
-from fl_ppseg.ciphers.encryption import decrypt
-from fl_ppseg.dataset import Scene
-from fl_ppseg.evaluation import confusion_counts, score
-from fl_ppseg.keys import ClientKey, Part, SubKey
-from fl_ppseg.shard import Shard
-from fl_ppseg.shard_draft import ShardDraft
+from clients.vault.shards.shards import prepare_shards
+from fl_ppseg.crypto.ciphers.encryption import decrypt
+from fl_ppseg.crypto.keys import ClientKey, Part, SubKey
+from fl_ppseg.data.dataset import Scene
+from fl_ppseg.data.shard import Shard
+from fl_ppseg.data.shard_draft import ShardDraft
+from fl_ppseg.learning.evaluation import confusion_counts, score
 
 # What a shard holds.
 

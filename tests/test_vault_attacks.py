@@ -18,8 +18,8 @@ import pytest
 import small_federation as small
 from small_owner import Owner, fails, files_in
 
-from fl_ppseg.errors import InputError
-from fl_ppseg.shard import open_shard
+from fl_ppseg.data.shard import open_shard
+from fl_ppseg.system.errors import InputError
 
 STRANGER = 54321
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -8,8 +8,8 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from small_owner import PASSPHRASE, Owner, fails, files_in
 
-from clients.vault import backup
-from clients.vault.backup import seal, unseal
+from clients.vault.keys import backup
+from clients.vault.keys.backup import seal, unseal
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ import pytest
 import yaml
 from small_owner import ASKED, DERIVED, Owner, fails, files_in
 
-from clients.vault import consent
-from clients.vault.consent import confirm, hash_of, is_named
-from clients.vault.floor import Floor, check_above, default_text, make_floor, read_floor
+from clients.vault.consent import consent
+from clients.vault.consent.consent import confirm, hash_of, is_named
+from clients.vault.consent.floor import Floor, check_above, default_text, make_floor, read_floor
+from clients.vault.consent.terms import terms_of
 from clients.vault.layout import FLOOR
-from clients.vault.terms import terms_of
 from fl_ppseg.config.loading import arms_of, builtin_arms, configs_dir, load_config
-from fl_ppseg.errors import InputError
+from fl_ppseg.system.errors import InputError
 
 EVIL: dict[str, Any] = {
     "note": "ours; a patch embedding whose output is the same under every key",

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from clients.vault.drafts import abandon_all
-from clients.vault.keyring import Vault
+from clients.vault.keys.keyring import Vault
 from clients.vault.layout import DRAFTS
+from clients.vault.shards.drafts import abandon_all
 
 
 def test_an_empty_folder_of_drafts_is_no_rest_of_a_killed_command(tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from small_owner import ARMS, Owner, files_in
 
-from clients.policy import LocalPrivacy, save_policy
+from clients.policy.policy import LocalPrivacy, save_policy
 from clients.private_state import load_start
 from fl_ppseg.config.loading import load_config
-from fl_ppseg.public_weights import initial_model, public_embedding
+from fl_ppseg.data.shard import ShardPart, open_shard
+from fl_ppseg.federation.public_weights import initial_model, public_embedding
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-from fl_ppseg.shard import ShardPart, open_shard
 
 
 @pytest.fixture

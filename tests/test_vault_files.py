@@ -25,15 +25,15 @@ from small_vault import (
     shards,
 )
 
-from clients.vault import sealing
 from clients.vault.assignment import Assignment
-from clients.vault.keyring import Vault
-from clients.vault.shards import prepare_shards
-from fl_ppseg.ciphers.encryption import decrypt
-from fl_ppseg.directory import Directory
-from fl_ppseg.errors import InputError
-from fl_ppseg.keys import ClientKey
-from fl_ppseg.shard_draft import ShardDraft
+from clients.vault.keys.keyring import Vault
+from clients.vault.shards import sealing
+from clients.vault.shards.shards import prepare_shards
+from fl_ppseg.crypto.ciphers.encryption import decrypt
+from fl_ppseg.crypto.keys import ClientKey
+from fl_ppseg.data.shard_draft import ShardDraft
+from fl_ppseg.system.directory import Directory
+from fl_ppseg.system.errors import InputError
 
 
 def test_keys_and_salts_are_the_owners_alone(job: Assignment, folders: dict[str, Path]) -> None:

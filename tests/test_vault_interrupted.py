@@ -9,9 +9,9 @@ import psutil
 import pytest
 from small_owner import Owner, files_in, python
 
-from clients.vault import shards
-from clients.vault.sealing import SceneTask
-from fl_ppseg.shard import open_shard
+from clients.vault.shards import shards
+from clients.vault.shards.sealing import SceneTask
+from fl_ppseg.data.shard import open_shard
 
 SLOWLY = """
 import sys

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from small_owner import PASSPHRASE, Owner, fails, files_in
 
-from clients.vault import rotation
-from clients.vault.keyring import Vault, owners_vault
-from fl_ppseg.keys import ClientKey
+from clients.vault.keys import rotation
+from clients.vault.keys.keyring import Vault, owners_vault
+from fl_ppseg.crypto.keys import ClientKey
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ import pytest
 from killed_at_events import FullDisk, killed_at
 from small_owner import Owner, fails, files_in
 
-from clients.vault import backup, rotation
 from clients.vault.command import main
-from clients.vault.keyring import Vault
-from fl_ppseg.command_line import run
-from fl_ppseg.keys import ClientKey
+from clients.vault.keys import backup, rotation
+from clients.vault.keys.keyring import Vault
+from fl_ppseg.crypto.keys import ClientKey
+from fl_ppseg.system.command_line import run
 
 MOST_EVENTS = 120
 """More than any verb has; a test that comes so far would never end."""

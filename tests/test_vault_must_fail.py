@@ -12,19 +12,19 @@ from pydantic import TypeAdapter
 from small_owner import PASSPHRASE, Owner, fails
 
 from clients.node.command import main as node
-from clients.vault import backup
-from clients.vault.backup import HEADER, open_backup, restore, seal
-from clients.vault.keyring import Vault
-from clients.vault.passphrases import Passphrase, from_file, require_strength
-from clients.vault.record import Record, parse_record, read_record
-from fl_ppseg.city_names import deployed_city, folder_city
-from fl_ppseg.command_line import run
+from clients.vault.keys import backup
+from clients.vault.keys.backup import HEADER, open_backup, restore, seal
+from clients.vault.keys.keyring import Vault
+from clients.vault.keys.passphrases import Passphrase, from_file, require_strength
+from clients.vault.keys.record import Record, parse_record, read_record
+from fl_ppseg.config.city_names import deployed_city, folder_city
 from fl_ppseg.config.names import City
+from fl_ppseg.crypto.keys import ClientKey
 from fl_ppseg.deployment.cities import Cities
-from fl_ppseg.errors import InputError
+from fl_ppseg.federation.message_fields import CityName
 from fl_ppseg.initialise import main as initialise
-from fl_ppseg.keys import ClientKey
-from fl_ppseg.message_fields import CityName
+from fl_ppseg.system.command_line import run
+from fl_ppseg.system.errors import InputError
 from strategies.coordinator.command import main as coordinator
 
 SECRET = bytes(range(100, 132))

@@ -15,12 +15,12 @@ from flwr.app import Message, MessageType
 from small_owner import Owner, files_in, python
 
 from clients.client_app import REFUSED, app
-from clients.ledger import LEDGER, make_ledger, read_ledger
-from clients.policy import NODES_VARIABLE, state_path
+from clients.policy.ledger import LEDGER, make_ledger, read_ledger
+from clients.policy.policy import NODES_VARIABLE, state_path
 from fl_ppseg.config.loading import load_config
-from fl_ppseg.engines.in_process import InProcessGrid
-from fl_ppseg.message_content import Request
-from fl_ppseg.messages import pack_request
+from fl_ppseg.federation.message_content import Request
+from fl_ppseg.federation.messages import pack_request
+from fl_ppseg.flower.in_process import InProcessGrid
 
 NOBODY = 65534
 TRAIN = """
@@ -28,9 +28,9 @@ import json, os, sys
 from pathlib import Path
 import small_federation as small
 from clients.client_app import app
-from clients.policy import NODES_VARIABLE
-from fl_ppseg.engines.in_process import InProcessGrid
-from fl_ppseg.messages import unpack_reply
+from clients.policy.policy import NODES_VARIABLE
+from fl_ppseg.flower.in_process import InProcessGrid
+from fl_ppseg.federation.messages import unpack_reply
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from test_vault_node import ask, request_of
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from small_owner import Owner, fails, files_in
 
-from clients.vault import backup
 from clients.vault.commands import keys
-from clients.vault.keyring import Vault
-from clients.vault.record import Record
-from fl_ppseg.keys import ClientKey
+from clients.vault.keys import backup
+from clients.vault.keys.keyring import Vault
+from clients.vault.keys.record import Record
+from fl_ppseg.crypto.keys import ClientKey
 
 GAMES = 65534
 RECORD = Record(

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_owner import Owner, fails
 
-from clients.vault import backup
-from clients.vault.backup import seal
-from clients.vault.keyring import Vault
-from clients.vault.passphrases import Passphrase, from_file, mapped, require_strength
-from fl_ppseg.errors import InputError
+from clients.vault.keys import backup
+from clients.vault.keys.backup import seal
+from clients.vault.keys.keyring import Vault
+from clients.vault.keys.passphrases import Passphrase, from_file, mapped, require_strength
+from fl_ppseg.system.errors import InputError
 
 STRONG = "grün ist die Hoffnung 7"
 DECOMPOSED = unicodedata.normalize("NFD", STRONG)

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from small_owner import Owner, fails, files_in, python
 
-from clients.vault import plain_tree
-from fl_ppseg.classes import load_class_table
-from fl_ppseg.dataset import open_dataset
-from fl_ppseg.directory import Directory
-from fl_ppseg.views import views
+from clients.vault.shards import plain_tree
+from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.data.dataset import open_dataset
+from fl_ppseg.data.views import views
+from fl_ppseg.system.directory import Directory
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 import small_federation as small
 from small_owner import Owner, fails, files_in
 
-from clients.vault import shards
+from clients.vault.shards import shards
 from fl_ppseg.config.loading import builtin_arms
-from fl_ppseg.dataset import Scene
+from fl_ppseg.data.dataset import Scene
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from small_vault import (
     shards,
 )
 
-from clients.vault.keyring import shared_subkey
-from fl_ppseg.errors import InputError
+from clients.vault.keys.keyring import shared_subkey
+from fl_ppseg.system.errors import InputError
 
 
 def test_shared_key_is_one_for_all_owners_and_arms_but_those_that_publish_it(

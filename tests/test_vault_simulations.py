@@ -14,12 +14,13 @@ import pytest
 from killed_at_events import killed_at
 from small_owner import fails, files_in
 
-from clients.vault import layout, simulations
+from clients.vault import layout
 from clients.vault.command import main
-from clients.vault.keyring import Vault
-from fl_ppseg.command_line import run
-from fl_ppseg.files import vaults_folder
-from fl_ppseg.keys import ClientKey
+from clients.vault.keys.keyring import Vault
+from clients.vault.simulations import simulations
+from fl_ppseg.crypto.keys import ClientKey
+from fl_ppseg.system.command_line import run
+from fl_ppseg.system.files import vaults_folder
 
 Simulate = Callable[..., tuple[int, str, str]]
 CITIES = ["aachen", "bochum", "bremen", "lindau", "munster"]

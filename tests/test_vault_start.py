@@ -8,9 +8,9 @@ import small_federation as small
 from safetensors.numpy import save_file
 from small_owner import Owner, fails
 
-from clients.start_weights import WEIGHTS, read_start
-from clients.vault.handed_over import handed_over
-from fl_ppseg import public_weights
+from clients.policy.start_weights import WEIGHTS, read_start
+from clients.vault.node_folders.handed_over import handed_over
+from fl_ppseg.federation import public_weights
 from fl_ppseg.setr.weights import save_weights
 
 

@@ -9,8 +9,8 @@ import small_federation as small
 from PIL import Image
 from small_owner import Owner, fails, files_in
 
-from clients.vault import encryption
-from fl_ppseg.classes import IGNORE_INDEX, load_class_table
+from clients.vault.handover import encryption
+from fl_ppseg.data.classes import IGNORE_INDEX, load_class_table
 
 CLASSES = load_class_table("cityscapes")
 

@@ -6,9 +6,9 @@ import pytest
 
 from clients.node.command import main as node
 from clients.vault.command import main as vault
-from fl_ppseg.command_line import Parser, run
 from fl_ppseg.convert.command import main as convert
-from fl_ppseg.verbs import Verb, dispatch
+from fl_ppseg.system.command_line import Parser, run
+from fl_ppseg.system.verbs import Verb, dispatch
 from strategies.coordinator.command import main as coordinator
 
 Main = Callable[[Sequence[str] | None], int]

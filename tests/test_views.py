@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fl_ppseg.views import (
+from fl_ppseg.data.views import (
     GREY,
     Distortion,
     SizePolicy,

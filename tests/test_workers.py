@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from fl_ppseg import workers
-from fl_ppseg.errors import InputError, RunError
-from fl_ppseg.workers import work_at_once
+from fl_ppseg.system import workers
+from fl_ppseg.system.errors import InputError, RunError
+from fl_ppseg.system.workers import work_at_once
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from fl_ppseg.command_line import run
-from fl_ppseg.files import replacing_folder
-from fl_ppseg.workers import work_at_once
+from fl_ppseg.system.command_line import run
+from fl_ppseg.system.files import replacing_folder
+from fl_ppseg.system.workers import work_at_once
 
 def work(name):
     with replacing_folder(Path(sys.argv[1]) / name):
@@ -80,7 +80,7 @@ def fail_or_stay(is_deaf: bool) -> None:
 
 
 def test_the_error_of_a_task_is_its_own(tmp_path: Path) -> None:
-    from fl_ppseg.image_files import read_image
+    from fl_ppseg.data.image_files import read_image
 
     with pytest.raises(InputError, match="unreadable image"):
         list(work_at_once(read_image, [tmp_path / "none.png"], 1, "reading"))
@@ -114,7 +114,7 @@ def test_ctrl_c_ends_long_tasks_in_one_line(tmp_path: Path, whole_group: bool) -
 STRIKING = """
 import os, signal, time
 from fl_ppseg import workers
-from fl_ppseg.command_line import run
+from fl_ppseg.system.command_line import run
 
 class Pool(workers.ProcessPoolExecutor):
     def submit(self, *call):

@@ -14,10 +14,10 @@ from benchmarks.faults.programs import Program, python
 from clients.node import command as node
 from clients.vault import command as vault
 from fl_ppseg import initialise
-from fl_ppseg.errors import InputError
-from fl_ppseg.run_folder import RunFolder
+from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.scenes.cities import TRAIN_CITIES
-from fl_ppseg.synthesize import synthesize
+from fl_ppseg.scenes.tree import synthesize
+from fl_ppseg.system.errors import InputError
 from strategies.coordinator import command as coordinator
 
 ARM = "per-image-invariant"

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fl_ppseg.config.loading import load_config
-from fl_ppseg.files import sha256
-from fl_ppseg.run_folder import RunFolder
+from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.system.files import sha256
 
 NEWS = ("! ", "error: ", "the server was lost", "not connected")
 """How lines begin that tell of more than the progress of a run."""

@@ -6,9 +6,9 @@ from collections.abc import Callable, Generator
 from benchmarks.faults.federation import COORDINATOR, LOOK_SECONDS, Federation
 from benchmarks.faults.outcome import Outcome, read
 from benchmarks.faults.programs import Program, python
+from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.progress.observer import SilentObserver
 from fl_ppseg.progress.recorded import replay
-from fl_ppseg.run_folder import RunFolder
 
 RUN_SECONDS = 1800.0
 Steps = Generator[None, None, None]

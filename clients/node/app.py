@@ -39,11 +39,11 @@ from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, 
 from clients.client_app import app, or_error
 from clients.node.limits import USUAL, Limits
 from clients.node.watching import LOST, OUT_OF_MEMORY, Ended, Told, watch
-from clients.policy import RefusedError
+from clients.policy.policy import RefusedError
 from fl_ppseg import __version__
 from fl_ppseg.deployment.accounts import end_with_parent
 from fl_ppseg.deployment.logs import clean
-from fl_ppseg.errors import RunError
+from fl_ppseg.system.errors import RunError
 
 logger = logging.getLogger("node")
 """Apart from the log of the state folder, which is the ClientApp's."""

@@ -12,14 +12,14 @@ from clients.node.home import APP, AppHome, Home, Settings
 from clients.node.limits import Limits, add_limits
 from clients.node.owners import check_owner
 from clients.node.supernode import LOOPBACK, Start, address_of, serve
-from clients.policy import load_policy
-from fl_ppseg.command_line import Parser
+from clients.policy.policy import load_policy
 from fl_ppseg.config.loading import validate
+from fl_ppseg.data.shard import open_shard
 from fl_ppseg.deployment.identity import fingerprint
 from fl_ppseg.deployment.templates import KINDS, write_templates
-from fl_ppseg.errors import InputError
-from fl_ppseg.shard import open_shard
-from fl_ppseg.verbs import Verb, dispatch
+from fl_ppseg.system.command_line import Parser
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.verbs import Verb, dispatch
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -23,7 +23,7 @@ from flwr.supernode.cli.flower_supernode import flower_supernode
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from clients.node.limits import Limits, add_limits
-from fl_ppseg.command_line import Parser, run
+from fl_ppseg.system.command_line import Parser, run
 
 MAX_BODY = 32 * 2**20
 """Bytes of an answer of the coordinator. Models come in pieces of 5 MiB."""

@@ -13,9 +13,9 @@ from fl_ppseg.config.section import Section
 from fl_ppseg.deployment.accounts import USER, Account, account
 from fl_ppseg.deployment.identity import key_pair
 from fl_ppseg.deployment.settings import load_settings, text_of
-from fl_ppseg.directory import Directory
-from fl_ppseg.errors import InputError
-from fl_ppseg.trusted_path import user_name
+from fl_ppseg.system.directory import Directory
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.trusted_path import user_name
 
 SECRET_BYTES = 32
 MAX_PATH = 4096

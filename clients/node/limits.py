@@ -7,8 +7,8 @@ import resource
 from dataclasses import dataclass
 from typing import Self
 
-from fl_ppseg.command_line import Parser
-from fl_ppseg.errors import InputError
+from fl_ppseg.system.command_line import Parser
+from fl_ppseg.system.errors import InputError
 
 GIB = 2**30
 

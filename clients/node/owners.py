@@ -5,8 +5,8 @@ import stat
 from collections.abc import Collection
 from pathlib import Path
 
-from fl_ppseg.errors import InputError
-from fl_ppseg.trusted_path import user_name
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.trusted_path import user_name
 
 
 def check_owner(policy: Path, bound: Collection[int]) -> None:

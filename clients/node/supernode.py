@@ -15,7 +15,7 @@ from fl_ppseg.deployment.accounts import Account, as_user, keep_what_starting_ne
 from fl_ppseg.deployment.certificates import reason, trusting
 from fl_ppseg.deployment.identity import fingerprint
 from fl_ppseg.deployment.services import Say, Service, Supervisor, environment
-from fl_ppseg.errors import InputError
+from fl_ppseg.system.errors import InputError
 
 LOOPBACK = "127.0.0.1"
 SUPERNODE, APP = "the SuperNode", "the app"

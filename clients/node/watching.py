@@ -31,7 +31,7 @@ from flwr.supernode.runtime.run_clientapp import push_message, push_task_output
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from clients.node.limits import Limits
-from fl_ppseg.messages import FAILED
+from fl_ppseg.federation.messages import FAILED
 
 OUT_OF_MEMORY, LOST = 77, 78
 """Exit statuses of a request's process that had no memory for its request, or lost the SuperNode.

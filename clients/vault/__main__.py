@@ -1,6 +1,6 @@
 """`python -m clients.vault`."""
 
 from clients.vault.command import main
-from fl_ppseg.command_line import run
+from fl_ppseg.system.command_line import run
 
 raise SystemExit(run(main))

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clients.vault.layout import DRAFTS, PRIVATE, SHARDS
-from fl_ppseg.arrays import Arrays
-from fl_ppseg.cipher_versions import versions_of
 from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.cipher_versions import versions_of
 from fl_ppseg.config.sections import DataConfig
-from fl_ppseg.dataset import Scene
-from fl_ppseg.manifest import SCHEMA
+from fl_ppseg.data.dataset import Scene
+from fl_ppseg.data.manifest import SCHEMA
+from fl_ppseg.system.arrays import Arrays
 
 PLAIN = ArmConfig(note="images as they are")
 

@@ -5,8 +5,8 @@ A verb loads its own file of `commands` alone, and none is loaded to name them.
 
 from collections.abc import Callable, Mapping, Sequence
 
-from fl_ppseg.command_line import Parser, log_to
-from fl_ppseg.verbs import Act, Verb, dispatch
+from fl_ppseg.system.command_line import Parser, log_to
+from fl_ppseg.system.verbs import Act, Verb, dispatch
 
 DESCRIPTION = """\
 For the owner of the images, on a machine of its own: make a key, encrypt images for a training

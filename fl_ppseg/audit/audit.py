@@ -18,7 +18,6 @@ from fl_ppseg.audit.attacks.survivor_network import nothing
 from fl_ppseg.audit.jobs import NETWORK_SECONDS, Attempt, Job
 from fl_ppseg.audit.judging import Judge
 from fl_ppseg.audit.labels import NUM_HELDOUT, LabelAttack
-from fl_ppseg.audit.leaks import Budget, LabelFinding, LeakTable
 from fl_ppseg.audit.material import Holdings, Scenes, holdings, read_scenes
 from fl_ppseg.audit.message_plan import looked_at
 from fl_ppseg.audit.page.html import write_audit
@@ -30,21 +29,22 @@ from fl_ppseg.audit.running import Attacked, attack
 from fl_ppseg.audit.segmenter import Segmenter, shipped_segmenter
 from fl_ppseg.audit.training_labels import UpdateAttack
 from fl_ppseg.audit.vault_search import search_run
-from fl_ppseg.checkpoints import check_ciphers, latest, model_of
-from fl_ppseg.classes import ClassTable, load_class_table
 from fl_ppseg.config.loading import arms_of, described
 from fl_ppseg.config.sections import Config
-from fl_ppseg.dataset import open_dataset
-from fl_ppseg.errors import InputError
-from fl_ppseg.files import available_cpus, check_writable
-from fl_ppseg.initial_weights import Models, initial_models
-from fl_ppseg.preparation import data_root
+from fl_ppseg.data.classes import ClassTable, load_class_table
+from fl_ppseg.data.dataset import open_dataset
+from fl_ppseg.experiment.initial_weights import Models, initial_models
+from fl_ppseg.experiment.preparation import data_root
+from fl_ppseg.federation.checkpoints import check_ciphers, latest, model_of
+from fl_ppseg.federation.provenance import made_with
+from fl_ppseg.federation.public_weights import initial_model
+from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.leaks.table import Budget, LabelFinding, LeakTable
 from fl_ppseg.progress.steps import StepProgress, steps
-from fl_ppseg.provenance import made_with
-from fl_ppseg.public_weights import initial_model
 from fl_ppseg.report.audited import Audited, report_link
 from fl_ppseg.report.html import tell_of_audit
-from fl_ppseg.run_folder import RunFolder
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import available_cpus, check_writable
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from clients.policy import nodes_folder
-from fl_ppseg.command_line import Parser, add_set, count, names, usual_tree
+from clients.policy.policy import nodes_folder
 from fl_ppseg.config.federation import FederationConfig
 from fl_ppseg.config.loading import config_of, read_values
+from fl_ppseg.config.run_layout import AUDIT, CONFIG, LEAKS
 from fl_ppseg.config.sections import Config
 from fl_ppseg.config.unread import refuse_unread, unread_settings
-from fl_ppseg.errors import InputError
-from fl_ppseg.files import user_folder
-from fl_ppseg.places import check_apart
-from fl_ppseg.run_layout import AUDIT, CONFIG, LEAKS
+from fl_ppseg.system.command_line import Parser, add_set, count, names, usual_tree
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import user_folder
+from fl_ppseg.system.places import check_apart
 
 ONE_SETTING = "cipher"
 """Arm id of a setting that is given by options."""

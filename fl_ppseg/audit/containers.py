@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from fl_ppseg.audit.key_search import decimal
-from fl_ppseg.image_files import MAX_PIXELS
+from fl_ppseg.data.image_files import MAX_PIXELS
 
 MAX_DEPTH: Final = 4
 """Containers in containers that are opened."""

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from fl_ppseg.arrays import Arrays
 from fl_ppseg.config.sections import ModelConfig, TrainingConfig
+from fl_ppseg.system.arrays import Arrays
 
 
 @dataclass(frozen=True)

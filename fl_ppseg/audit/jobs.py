@@ -6,8 +6,8 @@ from functools import partial
 from typing import Final
 
 from fl_ppseg.audit.attacks.undoing import KeyGuess
-from fl_ppseg.audit.leaks import TO_ITS_END, Adversary
-from fl_ppseg.audit.scores import Images
+from fl_ppseg.leaks.scores import Images
+from fl_ppseg.leaks.table import TO_ITS_END, Adversary
 
 Guess = Images | KeyGuess | None
 """What an attack returns; None: it found nothing to begin at."""

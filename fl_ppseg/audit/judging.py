@@ -6,13 +6,13 @@ from functools import partial
 
 import numpy as np
 
-from fl_ppseg.adaptation import SignedPermutation
 from fl_ppseg.audit.attacks.undoing import KeyGuess
-from fl_ppseg.audit.leaks import SURVIVORS, ArmLeaks, Finding, LabelFinding
 from fl_ppseg.audit.material import Holdings, Scenes
 from fl_ppseg.audit.running import Attacked
-from fl_ppseg.audit.scores import Images, Scores, score_images
 from fl_ppseg.audit.segmenter import Segmenter
+from fl_ppseg.crypto.adaptation import SignedPermutation
+from fl_ppseg.leaks.scores import Images, Scores, score_images
+from fl_ppseg.leaks.table import SURVIVORS, ArmLeaks, Finding, LabelFinding
 
 NOT_FOUND = "nothing came of it"
 """What is noted where an attack returned no picture."""

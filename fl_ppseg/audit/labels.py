@@ -16,23 +16,23 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
-from clients.start_weights import read_start
-from clients.trust_region import nearest
-from fl_ppseg.arm_models import model_settings
-from fl_ppseg.arrays import Arrays
+from clients.policy.start_weights import read_start
+from clients.policy.trust_region import nearest
 from fl_ppseg.audit.attacks.evaluation_oracle import Recovered, evaluation_oracle
 from fl_ppseg.audit.attacks.inputs import load
 from fl_ppseg.audit.attacks.label_map_reading import Counts, prior, usual
 from fl_ppseg.audit.attacks.label_oracle import Oracle, is_readable
-from fl_ppseg.audit.leaks import UNCHECKED, LabelFinding
-from fl_ppseg.audit.scores import Images
 from fl_ppseg.audit.update import Client, client
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config, ModelConfig
-from fl_ppseg.dataset import Scene
-from fl_ppseg.message_fields import MAX_CLASSES
+from fl_ppseg.crypto.arm_models import model_settings
+from fl_ppseg.data.dataset import Scene
+from fl_ppseg.federation.message_fields import MAX_CLASSES
+from fl_ppseg.leaks.scores import Images
+from fl_ppseg.leaks.table import UNCHECKED, LabelFinding
 from fl_ppseg.setr.model import SETR, build_architecture
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
+from fl_ppseg.system.arrays import Arrays
 
 Labels = npt.NDArray[np.uint8]
 

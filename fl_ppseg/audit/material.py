@@ -15,18 +15,18 @@ import numpy.typing as npt
 from torch import Tensor
 
 from clients.query import Query, throwaway_query
-from fl_ppseg.adaptation import SignedPermutation, adapt, linear_form_of
 from fl_ppseg.audit.attacks.undoing import Algorithm, Moves
-from fl_ppseg.audit.scores import Images
-from fl_ppseg.ciphers.cipher import Effect
-from fl_ppseg.ciphers.invariance import invariant_form, surviving_form
-from fl_ppseg.ciphers.registry import get_cipher
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.sections import DataConfig
-from fl_ppseg.dataset import Dataset, Scene
-from fl_ppseg.errors import InputError
+from fl_ppseg.crypto.adaptation import SignedPermutation, adapt, linear_form_of
+from fl_ppseg.crypto.ciphers.cipher import Effect
+from fl_ppseg.crypto.ciphers.invariance import invariant_form, surviving_form
+from fl_ppseg.crypto.ciphers.registry import get_cipher
+from fl_ppseg.data.dataset import Dataset, Scene
+from fl_ppseg.data.views import fit
+from fl_ppseg.leaks.scores import Images
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-from fl_ppseg.views import fit
+from fl_ppseg.system.errors import InputError
 
 Labels = npt.NDArray[np.uint8]
 """(n, H, W) uint8 trainIds, 255 ignored."""

@@ -29,10 +29,10 @@ from fl_ppseg.audit.jobs import (
     Attempt,
     Job,
 )
-from fl_ppseg.audit.leaks import Adversary
 from fl_ppseg.audit.material import Holdings, Scenes
 from fl_ppseg.audit.rounds import Overheard
-from fl_ppseg.audit.scores import Images
+from fl_ppseg.leaks.scores import Images
+from fl_ppseg.leaks.table import Adversary
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 
 NUM_LOOKED_AT, NUM_VALUES = 100, 2**24

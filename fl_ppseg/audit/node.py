@@ -5,9 +5,9 @@ from pathlib import Path
 from flwr.app import Context, Message, MessageType, RecordDict
 
 from clients.client_app import app
-from fl_ppseg.engines.in_process import InProcessGrid
-from fl_ppseg.message_content import Reply, Request
-from fl_ppseg.messages import pack_request, unpack_reply
+from fl_ppseg.federation.message_content import Reply, Request
+from fl_ppseg.federation.messages import pack_request, unpack_reply
+from fl_ppseg.flower.in_process import InProcessGrid
 from fl_ppseg.setr.names import withheld
 
 

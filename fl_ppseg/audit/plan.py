@@ -31,11 +31,11 @@ from fl_ppseg.audit.jobs import (
     Attempt,
     Job,
 )
-from fl_ppseg.audit.leaks import SURVIVORS, THUMBNAIL, Adversary
 from fl_ppseg.audit.material import Holdings, Scenes
 from fl_ppseg.audit.message_plan import Shown, of_messages, shown
 from fl_ppseg.audit.rounds import Overheard
-from fl_ppseg.audit.scores import Images
+from fl_ppseg.leaks.scores import Images
+from fl_ppseg.leaks.table import SURVIVORS, THUMBNAIL, Adversary
 
 
 def planned(

@@ -12,10 +12,10 @@ from typing import Final, Literal
 from fl_ppseg.audit.attacks.imprinting import imprinted, is_plain
 from fl_ppseg.audit.attacks.neurons import kept
 from fl_ppseg.audit.exchange import Exchange
-from fl_ppseg.audit.scores import Images
 from fl_ppseg.audit.update import Client, client, overhear
 from fl_ppseg.config.sections import Config
-from fl_ppseg.dataset import Scene
+from fl_ppseg.data.dataset import Scene
+from fl_ppseg.leaks.scores import Images
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 

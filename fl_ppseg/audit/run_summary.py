@@ -5,8 +5,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fl_ppseg.audit.leaks_file import MOST, Name, parsed, read_bounded
-from fl_ppseg.summary import HOW_TO_RENEW, SCHEMA
+from fl_ppseg.federation.summary import HOW_TO_RENEW, SCHEMA
+from fl_ppseg.leaks.file import MOST, Name, parsed, read_bounded
 
 MAX_BYTES: Final = 64 * 2**20
 """One of a hundred arms and cities is a hundredth of this."""

@@ -13,9 +13,9 @@ import torch
 
 from fl_ppseg.audit.attacks.undoing import KeyGuess
 from fl_ppseg.audit.jobs import Attempt, Guess, Job
-from fl_ppseg.audit.scores import Images
+from fl_ppseg.leaks.scores import Images
 from fl_ppseg.progress.steps import StepProgress
-from fl_ppseg.workers import work_at_once
+from fl_ppseg.system.workers import work_at_once
 
 LONG_SECONDS: Final = 10.0
 """Attacks that are expected to take longer run in processes of their own."""

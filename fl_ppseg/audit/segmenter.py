@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from fl_ppseg.audit.scores import Images
-from fl_ppseg.classes import ClassTable
 from fl_ppseg.config.sections import Config, DataConfig
-from fl_ppseg.evaluation import evaluate, score
-from fl_ppseg.public_weights import initial_model
+from fl_ppseg.data.classes import ClassTable
+from fl_ppseg.federation.public_weights import initial_model
+from fl_ppseg.leaks.scores import Images
+from fl_ppseg.learning.evaluation import evaluate, score
 
 SHIPPED_CLASSES: Final = "cityscapes"
 """Name of the class table that the package's own weights know."""
@@ -33,7 +33,7 @@ class Segmenter:
         self.num_classes = num_classes
 
     def miou(self, images: Images, labels: npt.NDArray[np.uint8]) -> float:
-        """mIoU in percent, as `fl_ppseg.evaluation.score` has it.
+        """mIoU in percent, as `fl_ppseg.learning.evaluation.score` has it.
 
         Args:
             images: (n, 3, H, W), plain or restored, of a size that the model takes.

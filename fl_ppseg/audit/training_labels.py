@@ -12,18 +12,18 @@ from typing import Any, Final
 
 import numpy as np
 
-from fl_ppseg.arm_models import model_settings
 from fl_ppseg.audit.attacks.label_map_reading import IGNORED, Floats, Labels, prior, usual
 from fl_ppseg.audit.attacks.label_update import first_batch, label_update
 from fl_ppseg.audit.attacks.label_weights import LabelWeights, is_readable
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.audit.labels import AGREED, OWN, WITHIN, arrays_of, moved_in
-from fl_ppseg.audit.leaks import UNCHECKED, LabelFinding
-from fl_ppseg.audit.scores import Images
 from fl_ppseg.audit.update import Client, client
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config, ModelConfig
-from fl_ppseg.dataset import Scene
+from fl_ppseg.crypto.arm_models import model_settings
+from fl_ppseg.data.dataset import Scene
+from fl_ppseg.leaks.scores import Images
+from fl_ppseg.leaks.table import UNCHECKED, LabelFinding
 from fl_ppseg.setr.model import SETR, build_architecture
 
 ATTACK: Final = "label-update"

@@ -17,28 +17,28 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clients.ledger import make_ledger
-from clients.policy import ArmPolicy, NodePolicy, load_policy, save_policy
-from clients.start_weights import START, write_start
+from clients.policy.ledger import make_ledger
+from clients.policy.policy import ArmPolicy, NodePolicy, load_policy, save_policy
+from clients.policy.start_weights import START, write_start
 from clients.vault.assignment import Assignment
-from clients.vault.keyring import shared_subkey
-from clients.vault.node_folder import agreed
-from clients.vault.shards import prepare_shards
-from clients.vault.terms import largest_elsewhere, terms_of
-from fl_ppseg.adaptation import adapted_embedding
-from fl_ppseg.arm_models import model_settings
-from fl_ppseg.arrays import Arrays
+from clients.vault.consent.terms import largest_elsewhere, terms_of
+from clients.vault.keys.keyring import shared_subkey
+from clients.vault.node_folders.node_folder import agreed
+from clients.vault.shards.shards import prepare_shards
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.audit.node import Node
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config
-from fl_ppseg.dataset import Scene
-from fl_ppseg.errors import RunError
-from fl_ppseg.files import private_folder
-from fl_ppseg.message_content import Request
+from fl_ppseg.crypto.adaptation import adapted_embedding
+from fl_ppseg.crypto.arm_models import model_settings
+from fl_ppseg.data.dataset import Scene
+from fl_ppseg.data.shard import open_shard
+from fl_ppseg.federation.message_content import Request
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
-from fl_ppseg.shard import open_shard
+from fl_ppseg.system.arrays import Arrays
+from fl_ppseg.system.errors import RunError
+from fl_ppseg.system.files import private_folder
 
 Images = npt.NDArray[np.uint8]
 

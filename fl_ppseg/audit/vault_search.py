@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 from safetensors.numpy import load_file
 
-from clients.vault.keyring import is_record_name
+from clients.vault.keys.keyring import is_record_name
+from clients.vault.keys.record import CLIENT, read_record
 from clients.vault.layout import KEY_FILE, PRIVATE, record_files
-from clients.vault.record import CLIENT, read_record
-from fl_ppseg.adaptation import linear_form
 from fl_ppseg.audit.containers import artefacts
 from fl_ppseg.audit.key_search import (
     needles_of_embedding,
@@ -22,10 +21,11 @@ from fl_ppseg.audit.key_search import (
     needles_of_permutation,
     search,
 )
-from fl_ppseg.errors import InputError
-from fl_ppseg.keys import ClientKey
-from fl_ppseg.run_layout import AUDIT
+from fl_ppseg.config.run_layout import AUDIT
+from fl_ppseg.crypto.adaptation import linear_form
+from fl_ppseg.crypto.keys import ClientKey
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
+from fl_ppseg.system.errors import InputError
 
 
 class Searched(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from fl_ppseg.config.section import Section
-from fl_ppseg.errors import InputError
+from fl_ppseg.system.errors import InputError
 
 
 class ArmConfig(Section):

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import yaml
 
-from fl_ppseg import strict_json
-from fl_ppseg.errors import InputError
+from fl_ppseg.system import strict_json
+from fl_ppseg.system.errors import InputError
 
 MAX_BYTES: Final = 2**20
 """Of a YAML file: the largest policy of a node is a tenth of it."""

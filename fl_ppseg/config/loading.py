@@ -13,7 +13,7 @@ from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.documents import parse_yaml, read_yaml
 from fl_ppseg.config.sealing import read_sealed, sealed
 from fl_ppseg.config.sections import Config
-from fl_ppseg.errors import InputError
+from fl_ppseg.system.errors import InputError
 
 MAX_SHOWN = 200
 """Characters of a wrong value that an error shows."""

@@ -5,9 +5,9 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator
 
-from fl_ppseg.city_names import deployed_city, is_city
-from fl_ppseg.errors import InputError
-from fl_ppseg.run_layout import TAKEN
+from fl_ppseg.config.city_names import deployed_city, is_city
+from fl_ppseg.config.run_layout import TAKEN
+from fl_ppseg.system.errors import InputError
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,126}")
 """What a name may be: a part of a path on every file system, never `.`, `..` or hidden."""

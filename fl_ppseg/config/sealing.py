@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from fl_ppseg.config.documents import parse_yaml, read_text
-from fl_ppseg.errors import InputError
+from fl_ppseg.system.errors import InputError
 
 _WORDS: Final = "sha256 of the lines above"
 _SEAL: Final = re.compile(rf"^# {_WORDS}: ([0-9a-f]{{64}})\n?\Z", re.MULTILINE)

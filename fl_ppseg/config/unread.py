@@ -9,7 +9,7 @@ from typing import Any
 
 from fl_ppseg.config.documents import parse_yaml
 from fl_ppseg.config.sections import Config
-from fl_ppseg.errors import InputError
+from fl_ppseg.system.errors import InputError
 
 
 def refuse_unread(assignments: Iterable[str], unread: Mapping[str, str]) -> None:

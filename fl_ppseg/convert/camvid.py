@@ -12,12 +12,12 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from fl_ppseg.classes import IGNORE_INDEX, load_class_table
 from fl_ppseg.convert.listing import MASKS, PHOTOGRAPHS, paired, pictures
 from fl_ppseg.convert.masks import Coding, no_class
 from fl_ppseg.convert.plan import Item, Plan, chosen, divide
-from fl_ppseg.errors import InputError
-from fl_ppseg.tree_layout import counted
+from fl_ppseg.data.classes import IGNORE_INDEX, load_class_table
+from fl_ppseg.data.tree_layout import counted
+from fl_ppseg.system.errors import InputError
 
 TABLE: Final = "camvid"
 FOLDERS: Final = ("train", "val", "test")

@@ -10,18 +10,18 @@ from typing import Final
 
 from rich.console import Console
 
-from fl_ppseg.command_line import Parser, count, image_size, log_to
 from fl_ppseg.convert import camvid, labelme
 from fl_ppseg.convert.folder import folder
 from fl_ppseg.convert.masks import Colour
 from fl_ppseg.convert.plan import Plan
 from fl_ppseg.convert.scaling import Scaling
 from fl_ppseg.convert.tree import convert, notes
-from fl_ppseg.files import available_cpus
-from fl_ppseg.places import check_apart
 from fl_ppseg.progress.steps import StepProgress
-from fl_ppseg.verbs import Verb, dispatch
-from fl_ppseg.wording import counted
+from fl_ppseg.system.command_line import Parser, count, image_size, log_to
+from fl_ppseg.system.files import available_cpus
+from fl_ppseg.system.places import check_apart
+from fl_ppseg.system.verbs import Verb, dispatch
+from fl_ppseg.system.wording import counted
 
 MODULE: Final = "fl_ppseg.convert"
 DESCRIPTION: Final = """\

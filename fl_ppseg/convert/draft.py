@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from fl_ppseg.atomic_file import random_name
-from fl_ppseg.errors import InputError
-from fl_ppseg.files import check_writable, locked, make_folders, sync
+from fl_ppseg.system.atomic_file import random_name
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import check_writable, locked, make_folders, sync
 
 MARK: Final = ".draft-of"
 """File of a draft that names what it was to become."""

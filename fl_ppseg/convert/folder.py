@@ -5,13 +5,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-from fl_ppseg.classes import IGNORE_INDEX, ClassTable, built_in_tables, load_class_table
 from fl_ppseg.config.documents import read_text
 from fl_ppseg.convert.listing import MASKS, PHOTOGRAPHS, paired, pictures
 from fl_ppseg.convert.masks import Coding, Colour, table_colours
 from fl_ppseg.convert.plan import Item, Plan, chosen, divide
-from fl_ppseg.errors import InputError
-from fl_ppseg.tree_layout import bounded, counted
+from fl_ppseg.data.classes import IGNORE_INDEX, ClassTable, built_in_tables, load_class_table
+from fl_ppseg.data.tree_layout import bounded, counted
+from fl_ppseg.system.errors import InputError
 
 Kind = Literal["ids", "colours"]
 OWN_TABLE: Final = "classes.yaml"

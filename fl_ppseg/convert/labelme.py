@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fl_ppseg.classes import load_class_table
 from fl_ppseg.convert.listing import MASKS, PHOTOGRAPHS, paired, pictures
 from fl_ppseg.convert.masks import Coding, Colour, no_class
 from fl_ppseg.convert.plan import Item, Plan, chosen, divide
-from fl_ppseg.errors import InputError
+from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.system.errors import InputError
 
 TABLE: Final = "labelme-facade"
 VAL_PLACES: Final = ("catalonia", "galicia", "london")

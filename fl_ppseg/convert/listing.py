@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from fl_ppseg.errors import InputError
-from fl_ppseg.tree_layout import bounded, by_stem, counted, listed
+from fl_ppseg.data.tree_layout import bounded, by_stem, counted, listed
+from fl_ppseg.system.errors import InputError
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from typing import Final, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_ppseg.classes import IGNORE_INDEX, ClassTable
-from fl_ppseg.errors import InputError
-from fl_ppseg.image_files import opened, orientation
-from fl_ppseg.label_maps import decode_label_ids
+from fl_ppseg.data.classes import IGNORE_INDEX, ClassTable
+from fl_ppseg.data.image_files import opened, orientation
+from fl_ppseg.data.label_maps import decode_label_ids
+from fl_ppseg.system.errors import InputError
 
 Colour = tuple[int, int, int]
 MOST: Final = 10

@@ -16,8 +16,8 @@ from PIL import Image
 from fl_ppseg.convert.masks import Coding
 from fl_ppseg.convert.plan import Item
 from fl_ppseg.convert.scaling import Scaling
-from fl_ppseg.image_files import decode_image, opened, orientation, read_file
-from fl_ppseg.label_maps import count_values, require_same_size
+from fl_ppseg.data.image_files import decode_image, opened, orientation, read_file
+from fl_ppseg.data.label_maps import count_values, require_same_size
 
 JPEG: Final[dict[str, Any]] = {"format": "JPEG", "quality": 95}
 PNG: Final[dict[str, Any]] = {"format": "PNG"}

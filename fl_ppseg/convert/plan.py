@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from fl_ppseg.city_names import folded, folder_city, is_file_name
+from fl_ppseg.config.city_names import folded, folder_city, is_file_name
 from fl_ppseg.convert.masks import Coding
-from fl_ppseg.errors import InputError
-from fl_ppseg.tree_layout import LABEL_SUFFIX, bounded
+from fl_ppseg.data.tree_layout import LABEL_SUFFIX, bounded
+from fl_ppseg.system.errors import InputError
 
 Split = Literal["train", "val"]
 

@@ -6,9 +6,9 @@ from typing import Self
 import numpy as np
 from PIL import Image
 
-from fl_ppseg.arrays import Pixels
-from fl_ppseg.errors import InputError
-from fl_ppseg.image_files import MAX_PIXELS
+from fl_ppseg.data.image_files import MAX_PIXELS
+from fl_ppseg.system.arrays import Pixels
+from fl_ppseg.system.errors import InputError
 
 
 @dataclass(frozen=True)

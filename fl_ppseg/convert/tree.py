@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_ppseg.classes import IGNORE_INDEX
 from fl_ppseg.convert.draft import drafted, require_free, write
 from fl_ppseg.convert.masks import MOST
 from fl_ppseg.convert.pictures import Converted, converted
 from fl_ppseg.convert.plan import Item, Plan, Split
 from fl_ppseg.convert.scaling import Scaling
-from fl_ppseg.errors import InputError
-from fl_ppseg.files import Progress, make_folders
-from fl_ppseg.tree_layout import IMAGES, LABEL_SUFFIX, LABELS, bounded, counted
+from fl_ppseg.data.classes import IGNORE_INDEX
+from fl_ppseg.data.tree_layout import IMAGES, LABEL_SUFFIX, LABELS, bounded, counted
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import Progress, make_folders
 
 README, TABLE = "README.md", "classes.yaml"
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fl_ppseg.errors import InputError
+from fl_ppseg.system.errors import InputError
 
 USER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,30}\$?")
 """What a user may be called; useradd makes no others."""

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fl_ppseg.errors import InputError
-from fl_ppseg.files import write_atomically
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import write_atomically
 
 CLOCK_SKEW = datetime.timedelta(hours=1)
 """A new certificate is valid from this long ago, for machines whose clock is behind."""

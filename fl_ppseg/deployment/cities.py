@@ -9,14 +9,14 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from fl_ppseg.city_names import folded
+from fl_ppseg.config.city_names import folded
 from fl_ppseg.config.documents import parse_json, read_text
 from fl_ppseg.config.loading import validate
 from fl_ppseg.config.names import DeployedCity
+from fl_ppseg.config.run_layout import CITIES
 from fl_ppseg.config.section import Section
-from fl_ppseg.errors import InputError
-from fl_ppseg.files import write_atomically
-from fl_ppseg.run_layout import CITIES
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import write_atomically
 
 MAX_CITIES = 10_000
 

@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fl_ppseg.config.documents import read_bytes
-from fl_ppseg.errors import InputError
-from fl_ppseg.files import write_atomically
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import write_atomically
 
 MAX_PUBLIC_BYTES = 4096
 """Of node.pub, which has 250."""

@@ -10,9 +10,9 @@ import stat
 from collections import deque
 from pathlib import Path
 
-from fl_ppseg.directory import Directory
-from fl_ppseg.errors import InputError
-from fl_ppseg.trusted_path import user_name
+from fl_ppseg.system.directory import Directory
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.trusted_path import user_name
 
 LOG_BYTES = 20 * 2**20
 """Size at which a log is begun anew; the one before is kept."""

@@ -18,7 +18,7 @@ import psutil
 
 from fl_ppseg.deployment.accounts import Account, end_with_parent, gain_nothing
 from fl_ppseg.deployment.logs import READ_BYTES, Log, Output
-from fl_ppseg.errors import InputError
+from fl_ppseg.system.errors import InputError
 
 LOOK_SECONDS = 0.2
 STOP_SECONDS = 10.0

@@ -8,9 +8,9 @@ import yaml
 from fl_ppseg.config.documents import parse_yaml
 from fl_ppseg.config.loading import validate
 from fl_ppseg.config.section import Section
-from fl_ppseg.directory import Directory
-from fl_ppseg.errors import InputError
-from fl_ppseg.files import write_atomically
+from fl_ppseg.system.directory import Directory
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import write_atomically
 
 MAX_BYTES = 64 * 2**10
 """Of a file of settings."""

@@ -17,8 +17,8 @@ from pathlib import Path
 from string import Template
 
 from fl_ppseg.deployment.accounts import USER
-from fl_ppseg.errors import InputError
-from fl_ppseg.files import write_atomically
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import write_atomically
 
 KINDS = ("systemd", "compose")
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -20,9 +20,15 @@ from fl_ppseg.progress.observer import (
     SilentObserver,
     TrackingObserver,
 )
-from fl_ppseg.progress.state import ASCII_LEVELS, LEVELS, JobProgress, RunProgress, duration
+from fl_ppseg.progress.state import (
+    ASCII_LEVELS,
+    LEVELS,
+    JobProgress,
+    RunProgress,
+    duration,
+)
 from fl_ppseg.progress.state import sparkline as draw
-from fl_ppseg.wording import counted
+from fl_ppseg.system.wording import counted
 
 FRAME_LINES = 13  # all of the view but the rows of the arms
 WIDE = 72

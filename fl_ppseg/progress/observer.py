@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, Self, TextIO
 
 from fl_ppseg.progress.state import RunProgress, ScoresLike, duration
-from fl_ppseg.wording import counted
+from fl_ppseg.system.wording import counted
 
 Phase = Literal["train", "evaluate"]
 Clock = Callable[[], float]

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fl_ppseg.config.documents import parse_json
-from fl_ppseg.errors import InputError
 from fl_ppseg.progress.observer import Phase, RunObserver, SilentObserver
 from fl_ppseg.progress.state import ScoresLike
+from fl_ppseg.system.errors import InputError
 
 log = logging.getLogger(__name__)
 

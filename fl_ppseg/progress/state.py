@@ -9,7 +9,7 @@ ASCII_LEVELS = "_.-=+*#@"
 
 
 class ScoresLike(Protocol):
-    """Scores in percent, as `fl_ppseg.evaluation.score` gives them."""
+    """Scores in percent, as `fl_ppseg.learning.evaluation.score` gives them."""
 
     @property
     def aAcc(self) -> float:  # noqa: N802

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from fl_ppseg.audit.leaks import ADVERSARIES, ArmLeaks, LeakTable
-from fl_ppseg.audit.leaks_file import read_leaks
-from fl_ppseg.audit.page.findings import findings as audit_findings
-from fl_ppseg.audit.page.findings import headline as audit_headline
-from fl_ppseg.audit.page.words import ALMOST, one, sight, spent
-from fl_ppseg.errors import InputError
+from fl_ppseg.config.run_layout import AUDIT, LEAKS, REPORT
+from fl_ppseg.leaks.file import read_leaks
+from fl_ppseg.leaks.findings import findings as audit_findings
+from fl_ppseg.leaks.findings import headline as audit_headline
+from fl_ppseg.leaks.table import ADVERSARIES, ArmLeaks, LeakTable
+from fl_ppseg.leaks.words import ALMOST, one, sight, spent
 from fl_ppseg.report.markup import definitions, items, section, text
-from fl_ppseg.run_layout import AUDIT, LEAKS, REPORT
+from fl_ppseg.system.errors import InputError
 
 NOT_RUN: Final = (
     "No attack was run for this report; python -m fl_ppseg.audit RUN runs them. What a score "

@@ -11,10 +11,10 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fl_ppseg.files import replacing
 from fl_ppseg.report.rows import MISSING, number
 from fl_ppseg.report.series import Curve, Series
 from fl_ppseg.report.styles import ARM_COLOURS, INK, STYLE, ArmStyle
+from fl_ppseg.system.files import replacing
 
 MANY_ARMS = 9
 """From so many arms on colours repeat: curves are wide, and numbers take the place of bars."""

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fl_ppseg import __version__
-from fl_ppseg.classes import ClassTable
-from fl_ppseg.files import write_atomically
+from fl_ppseg.config.run_layout import FIGURES, REPORT
+from fl_ppseg.data.classes import ClassTable
+from fl_ppseg.federation.provenance import commit
 from fl_ppseg.progress.state import duration
-from fl_ppseg.provenance import commit
 from fl_ppseg.report.arms import ArmText, arm_texts
 from fl_ppseg.report.audited import Audited, attacks_html, audit_of, retell
 from fl_ppseg.report.figures import MANY_ARMS, plot_cities, plot_classes, plot_curves
@@ -22,7 +22,6 @@ from fl_ppseg.report.markup import (
     meanings,
     page,
     section,
-    sentence,
     table,
     text,
 )
@@ -37,8 +36,8 @@ from fl_ppseg.report.sheets import (
     key_sheet,
 )
 from fl_ppseg.report.styles import ArmStyle, arm_styles
-from fl_ppseg.run_layout import FIGURES, REPORT
-from fl_ppseg.wording import counted
+from fl_ppseg.system.files import write_atomically
+from fl_ppseg.system.wording import counted, sentence
 
 MAX_REPORT = 512 * 2**20
 """Bytes of a report that is changed; its pictures are inside."""

@@ -26,15 +26,6 @@ def text(value: object) -> str:
     return escape(without_paths(str(value)))
 
 
-def sentence(note: str) -> str:
-    """A note with a capital and a full stop; nothing of nothing.
-
-    >>> sentence("one key a client")
-    'One key a client.'
-    """
-    return f"{note[:1].upper()}{note[1:].rstrip('.')}." if note else ""
-
-
 def items(values: Iterable[object]) -> str:
     """The entries of a list."""
     return "".join(f"<li>{text(value)}</li>" for value in values)

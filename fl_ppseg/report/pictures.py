@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_ppseg.files import write_atomically
 from fl_ppseg.report.inline import data_uri, png, swatch
 from fl_ppseg.report.styles import ArmStyle
+from fl_ppseg.system.files import write_atomically
 
 Image8 = NDArray[np.uint8]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from fl_ppseg.intervals import KINDS
+from fl_ppseg.learning.intervals import KINDS
 
 PLAIN = "plain"
 """The arm that ratios are taken to."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fl_ppseg.classes import IGNORE_INDEX, ClassTable
+from fl_ppseg.data.classes import IGNORE_INDEX, ClassTable
 from fl_ppseg.report.inline import swatch
 from fl_ppseg.report.pictures import Image8, Picture, figure, slug, strip
 from fl_ppseg.report.styles import ArmStyle

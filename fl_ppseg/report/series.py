@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_ppseg.intervals import paired_above
+from fl_ppseg.learning.intervals import paired_above
+from fl_ppseg.learning.scores import counts_by_model, round_scores
 from fl_ppseg.report.rows import PLAIN, number
-from fl_ppseg.scores import counts_by_model, round_scores
 
 Curve = dict[int, tuple[float, ...]]
 """round -> one value a seed."""
@@ -26,7 +26,7 @@ class Series:
     """Curves by arm, and the pixels of each class in the val cities' ground truth.
 
     Attributes:
-        val_miou: arm -> round -> mIoU in percent (`fl_ppseg.scores.round_scores`), a value a seed;
+        val_miou: arm -> round -> mIoU in percent (`fl_ppseg.learning.scores.round_scores`), a value a seed;
             rounds that were not scored are left out.
         train_loss: arm -> round -> mean over clients weighted by num_examples, a value a seed.
         above_no_image: arm other than plain -> round -> how much of what plain has above the answer

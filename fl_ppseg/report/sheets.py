@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from fl_ppseg.intervals import covers
+from fl_ppseg.learning.intervals import covers
 from fl_ppseg.report.published import (
     Published,
     published_elsewhere,
@@ -25,7 +25,7 @@ from fl_ppseg.report.rows import (
     key_rows,
     no_image_row,
 )
-from fl_ppseg.wording import counted
+from fl_ppseg.system.wording import counted
 
 RowT = TypeVar("RowT")
 

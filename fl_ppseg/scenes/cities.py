@@ -5,9 +5,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fl_ppseg.errors import InputError
 from fl_ppseg.scenes.worlds import CLIMATES, FACADES, LIVERIES, RGB, SEASONS, Span, world_of
-from fl_ppseg.wording import counted
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.wording import counted
 
 TRAIN_CITIES: dict[str, int] = {
     "aachen": 174,

@@ -10,7 +10,7 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from fl_ppseg.errors import InputError
+from fl_ppseg.system.errors import InputError
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and deviation of each channel, of pixel values in [0, 1]."""

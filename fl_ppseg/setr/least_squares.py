@@ -14,8 +14,8 @@ from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor
 from torch.nn import functional
 
-from fl_ppseg.ridge import Matrix, fit
 from fl_ppseg.setr.canonical import InvariantPatchEmbed, canonical
+from fl_ppseg.setr.ridge import Matrix, fit
 
 
 @torch.no_grad()

@@ -10,11 +10,11 @@ from timm.layers.norm import LayerNorm2d
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from fl_ppseg.errors import InputError
 from fl_ppseg.setr.backbone import create_backbone
 from fl_ppseg.setr.canonical import InvariantPatchEmbed
 from fl_ppseg.setr.decoders import Levels, LinearHead, MLAHead, MLANeck, UpHead
 from fl_ppseg.setr.sizes import tensor_shapes
+from fl_ppseg.system.errors import InputError
 
 if TYPE_CHECKING:
     from fl_ppseg.config.sections import ModelConfig

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from fl_ppseg.errors import InputError
+from fl_ppseg.system.errors import InputError
 
 if TYPE_CHECKING:
     from fl_ppseg.config.sections import ModelConfig

@@ -12,8 +12,6 @@ import torch
 from timm.layers.patch_embed import resample_patch_embed
 from torch import Tensor
 
-from fl_ppseg.errors import InputError
-from fl_ppseg.files import write_atomically
 from fl_ppseg.setr.backbone import fold_normalisation, normalisation, resampled_positions
 from fl_ppseg.setr.canonical import InvariantPatchEmbed
 from fl_ppseg.setr.model import SETR
@@ -24,7 +22,9 @@ from fl_ppseg.setr.names import (
     POSITION_TENSOR,
 )
 from fl_ppseg.setr.sizes import MAX_PARAMETERS, Shapes
-from fl_ppseg.tensor_file import Header, read_header
+from fl_ppseg.setr.tensor_file import Header, read_header
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import write_atomically
 
 logger = logging.getLogger(__name__)
 

@@ -8,15 +8,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fl_ppseg.command_line import Parser
 from fl_ppseg.config.loading import load_config, validate
 from fl_ppseg.deployment.certificates import Pair, expiry
 from fl_ppseg.deployment.cities import load_cities
 from fl_ppseg.deployment.identity import fingerprint
 from fl_ppseg.deployment.templates import CHECKOUT, KINDS, write_templates
-from fl_ppseg.errors import InputError, RunError
-from fl_ppseg.run_folder import RunFolder, is_finished
-from fl_ppseg.verbs import Verb, dispatch
+from fl_ppseg.federation.run_folder import RunFolder, is_finished
+from fl_ppseg.system.command_line import Parser
+from fl_ppseg.system.errors import InputError, RunError
+from fl_ppseg.system.verbs import Verb, dispatch
 from strategies.coordinator.home import Home, Settings
 
 

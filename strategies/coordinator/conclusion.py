@@ -3,12 +3,12 @@
 The coordinator holds no image, so the report has no pictures of scenes.
 """
 
-from fl_ppseg.classes import load_class_table
-from fl_ppseg.conclusion import conclude, show
 from fl_ppseg.config.sections import Config
-from fl_ppseg.run_folder import RunFolder
-from fl_ppseg.scores import MEAN_OF
-from fl_ppseg.summary import summarise
+from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.federation.summary import summarise
+from fl_ppseg.learning.scores import MEAN_OF
+from fl_ppseg.report.conclusion import conclude, show
 
 NOBODY_KNOWS = (
     "no image: not known; it takes the training label maps of all cities, which stay on their nodes"

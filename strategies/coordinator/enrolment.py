@@ -7,10 +7,10 @@ in line with it at every start, enrolment and revocation.
 import hashlib
 from pathlib import Path
 
-from fl_ppseg.city_names import deployed_city
+from fl_ppseg.config.city_names import deployed_city
 from fl_ppseg.deployment.identity import fingerprint, read_public_key
-from fl_ppseg.errors import InputError
-from fl_ppseg.files import sync, write_atomically
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import sync, write_atomically
 from strategies.coordinator.home import Home
 from strategies.coordinator.superlink import SuperLink
 

@@ -21,7 +21,7 @@ from flwr.supercore.date import now
 from flwr.supercore.primitives.asymmetric import bytes_to_public_key, verify_signature
 
 from fl_ppseg.deployment.identity import read_public_key
-from fl_ppseg.errors import InputError
+from fl_ppseg.system.errors import InputError
 from strategies.coordinator.home import Home
 
 MAX_LINE = 4096

@@ -8,7 +8,7 @@ from pydantic import Field
 from fl_ppseg.config.section import Section
 from fl_ppseg.deployment.certificates import LOOPBACK, Pair, issue, make_authority, rehearse
 from fl_ppseg.deployment.settings import load_settings, save_settings
-from fl_ppseg.files import private_folder, write_atomically
+from fl_ppseg.system.files import private_folder, write_atomically
 
 Port = Annotated[int, Field(gt=0, lt=65536)]
 LINK_HOST = "127.0.0.1"

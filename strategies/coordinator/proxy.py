@@ -21,8 +21,8 @@ from typing import Final
 from flwr.common.constant import TIMESTAMP_HEADER
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 
-from fl_ppseg.errors import InputError
-from fl_ppseg.files import write_atomically
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import write_atomically
 from strategies.coordinator.home import LINK_HOST, Home
 
 NODE_PATHS: Final = (

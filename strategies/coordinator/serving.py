@@ -12,7 +12,7 @@ from fl_ppseg.deployment.services import (
     environment,
     program,
 )
-from fl_ppseg.errors import InputError, RunError
+from fl_ppseg.system.errors import InputError, RunError
 from strategies.coordinator.enrolment import bring_in_line
 from strategies.coordinator.gate import Gate
 from strategies.coordinator.home import LINK_HOST, Home, Settings

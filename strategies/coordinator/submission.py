@@ -9,11 +9,11 @@ from flwr.app.user_config import UserConfig
 
 from fl_ppseg.deployment.cities import Cities, load_cities
 from fl_ppseg.deployment.services import Say
-from fl_ppseg.errors import InputError, RunError
+from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.progress.live import choose_observer
 from fl_ppseg.progress.observer import RunObserver
 from fl_ppseg.progress.recorded import replay
-from fl_ppseg.run_folder import RunFolder
+from fl_ppseg.system.errors import InputError, RunError
 from strategies.coordinator.home import Home
 from strategies.coordinator.superlink import NoAnswerError, RunState, SuperLink, read_bundle
 

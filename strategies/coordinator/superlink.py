@@ -26,7 +26,7 @@ from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
-from fl_ppseg.errors import RunError
+from fl_ppseg.system.errors import RunError
 from strategies.coordinator.home import LINK_HOST, Home
 
 

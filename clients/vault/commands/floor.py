@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from clients.vault.commands.options import add_owner
-from clients.vault.floor import make_floor, read_floor
-from clients.vault.keyring import owners_vault
+from clients.vault.consent.floor import make_floor, read_floor
+from clients.vault.keys.keyring import owners_vault
 from clients.vault.layout import FLOOR
-from fl_ppseg.command_line import Parser
+from fl_ppseg.system.command_line import Parser
 
 
 def _floor(parser: Parser, argv: Sequence[str]) -> int:

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from clients.policy import NodePolicy
+from clients.policy.policy import NodePolicy
 from clients.vault.commands.options import absolute, add_node, add_owner
-from clients.vault.keyring import owners_vault
-from clients.vault.node_directory import NodeDirectory
-from clients.vault.node_folder import policy_of
-from clients.vault.plain_tree import write_tree
-from fl_ppseg.command_line import Parser, count
-from fl_ppseg.errors import InputError
-from fl_ppseg.files import available_cpus
-from fl_ppseg.places import check_apart
+from clients.vault.keys.keyring import owners_vault
+from clients.vault.node_folders.node_directory import NodeDirectory
+from clients.vault.node_folders.node_folder import policy_of
+from clients.vault.shards.plain_tree import write_tree
+from fl_ppseg.system.command_line import Parser, count
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import available_cpus
+from fl_ppseg.system.places import check_apart
 
 PLAIN_APART: Final = "plain images must not lie with keys, nor with what is handed over"
 
@@ -47,7 +47,7 @@ def _encrypt_options(parser: Parser) -> None:
 def _encrypt(parser: Parser, argv: Sequence[str]) -> int:
     _encrypt_options(parser)
     options = parser.parse_args(argv)
-    from clients.vault.encryption import encrypt  # not before: it is much to load for help
+    from clients.vault.handover.encryption import encrypt  # not before: it is much to load for help
 
     encrypt(options)
     return 0

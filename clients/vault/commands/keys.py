@@ -5,16 +5,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from clients.vault.backup import back_up, open_backup, restore
 from clients.vault.commands.options import add_owner
-from clients.vault.floor import make_floor
-from clients.vault.keyring import Vault, owners_vault
+from clients.vault.consent.floor import make_floor
+from clients.vault.keys.backup import back_up, open_backup, restore
+from clients.vault.keys.keyring import Vault, owners_vault
+from clients.vault.keys.passphrases import Passphrase, from_file, typed
+from clients.vault.keys.retirement import Doomed, damages, destroy, doomed
+from clients.vault.keys.rotation import is_rotating, rotate
 from clients.vault.layout import FLOOR, KEY_FILE
-from clients.vault.passphrases import Passphrase, from_file, typed
-from clients.vault.retirement import Doomed, damages, destroy, doomed
-from clients.vault.rotation import is_rotating, rotate
-from fl_ppseg.command_line import Parser
-from fl_ppseg.errors import InputError
+from fl_ppseg.system.command_line import Parser
+from fl_ppseg.system.errors import InputError
 
 
 def _new(parser: Parser, argv: Sequence[str]) -> int:

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from clients.vault.commands.options import add_city, add_node, add_owner, add_vault
-from clients.vault.inspection import describe, summary, verify
-from clients.vault.keyring import Vault, owners_vault
-from clients.vault.node_directory import NodeDirectory
-from clients.vault.node_folder import policy_of, withdraw
-from clients.vault.plain_tree import unfinished, warning
-from clients.vault.rotation import generations
-from fl_ppseg.command_line import Parser
-from fl_ppseg.errors import InputError, RunError
+from clients.vault.handover.inspection import describe, summary, verify
+from clients.vault.keys.keyring import Vault, owners_vault
+from clients.vault.keys.rotation import generations
+from clients.vault.node_folders.node_directory import NodeDirectory
+from clients.vault.node_folders.node_folder import policy_of, withdraw
+from clients.vault.shards.plain_tree import unfinished, warning
+from fl_ppseg.system.command_line import Parser
+from fl_ppseg.system.errors import InputError, RunError
 
 
 def _verify(parser: Parser, argv: Sequence[str]) -> int:

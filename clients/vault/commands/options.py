@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from fl_ppseg.city_names import deployed_city, folder_city
-from fl_ppseg.command_line import Parser
+from fl_ppseg.config.city_names import deployed_city, folder_city
+from fl_ppseg.system.command_line import Parser
 
 
 def add_vault(parser: Parser, required: bool = True) -> None:

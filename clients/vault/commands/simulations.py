@@ -5,14 +5,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from clients.vault.clearance import Clearance, clear, planned
 from clients.vault.commands.options import absolute
-from clients.vault.simulations import Kept, Run, cities_in, is_marked, kept_in, runs_in
+from clients.vault.simulations.clearance import Clearance, clear, planned
+from clients.vault.simulations.simulations import Kept, Run, cities_in, is_marked, kept_in, runs_in
 from clients.vault.wording import age_text, counted, size_text
-from fl_ppseg.command_line import Parser
-from fl_ppseg.directory import Directory
-from fl_ppseg.errors import InputError
-from fl_ppseg.files import vaults_folder
+from fl_ppseg.system.command_line import Parser
+from fl_ppseg.system.directory import Directory
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import vaults_folder
 
 
 def _list(parser: Parser, argv: Sequence[str]) -> int:

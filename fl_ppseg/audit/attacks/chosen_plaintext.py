@@ -24,7 +24,7 @@ from fl_ppseg.audit.attacks.undoing import (
     completed,
     stacked,
 )
-from fl_ppseg.blocks import Geometry, from_blocks, to_blocks
+from fl_ppseg.data.blocks import Geometry, from_blocks, to_blocks
 
 
 def match_chosen(

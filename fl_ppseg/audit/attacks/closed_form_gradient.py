@@ -28,7 +28,7 @@ from fl_ppseg.audit.attacks.gaussian_process import error_of_sums, most_plausibl
 from fl_ppseg.audit.attacks.gradients import Floats, Gradient, gradient_of, token_gradients
 from fl_ppseg.audit.attacks.inputs import Images, image_of
 from fl_ppseg.audit.exchange import Exchange
-from fl_ppseg.blocks import Geometry
+from fl_ppseg.data.blocks import Geometry
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 
 _SPREAD: Final = 0.3

@@ -17,7 +17,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from fl_ppseg.arrays import Arrays
 from fl_ppseg.audit.attacks.label_map_reading import (
     Counts,
     Floats,
@@ -26,6 +25,7 @@ from fl_ppseg.audit.attacks.label_map_reading import (
     usual,
 )
 from fl_ppseg.audit.attacks.label_oracle import Oracle, Question
+from fl_ppseg.system.arrays import Arrays
 
 Limit = Callable[[Arrays], Arrays]
 """Weights -> the nearest ones that the node still answers to."""

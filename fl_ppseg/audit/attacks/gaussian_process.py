@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from fl_ppseg.audit.attacks.gradients import Floats, Gradient
-from fl_ppseg.blocks import Geometry
+from fl_ppseg.data.blocks import Geometry
 
 _SHARED: Final = 0.3
 """Share of the variance that all blocks of an image have in common."""

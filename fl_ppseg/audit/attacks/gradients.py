@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fl_ppseg.audit.exchange import Exchange
+from fl_ppseg.learning.training import poly
 from fl_ppseg.setr.names import EMBEDDING_TENSORS, NECK_PREFIX, POSITION_TENSOR, is_of_head
-from fl_ppseg.training import poly
 
 Floats = npt.NDArray[np.float64]
 
@@ -60,7 +60,7 @@ def token_gradients(exchange: Exchange) -> Gradient:
 
 
 def _rates(exchange: Exchange, name: str) -> Floats:
-    """The learning rate of each step, as `fl_ppseg.training` sets it."""
+    """The learning rate of each step, as `fl_ppseg.learning.training` sets it."""
     training, num_steps = exchange.training, exchange.num_steps
     has_neck = any(sent.startswith(NECK_PREFIX) for sent in exchange.sent)
     head = training.head_multiplier if is_of_head(name, has_neck) else 1.0

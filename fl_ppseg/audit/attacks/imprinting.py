@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from fl_ppseg.arrays import Arrays
 from fl_ppseg.audit.attacks.inputs import Floats, Images, embedded, first_layer, load
 from fl_ppseg.audit.attacks.neurons import gaps, is_held, mlps, moved, num_thresholds, rows
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import POSITION_TENSOR
+from fl_ppseg.system.arrays import Arrays
 
 _LENGTH: Final = 1e5
 """Of a position embedding: content is so short beside it that no block is taken for another."""

@@ -5,11 +5,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fl_ppseg.arrays import Arrays
-from fl_ppseg.blocks import Geometry, from_blocks, to_blocks
-from fl_ppseg.pixels import to_input
+from fl_ppseg.data.blocks import Geometry, from_blocks, to_blocks
+from fl_ppseg.data.pixels import to_input
 from fl_ppseg.setr.canonical import canonical
 from fl_ppseg.setr.model import SETR
+from fl_ppseg.system.arrays import Arrays
 
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]

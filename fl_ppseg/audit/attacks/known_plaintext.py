@@ -28,7 +28,7 @@ from fl_ppseg.audit.attacks.undoing import (
     stacked,
     values_of_pixels,
 )
-from fl_ppseg.blocks import to_blocks
+from fl_ppseg.data.blocks import to_blocks
 
 Columns = npt.NDArray[np.uint8]
 """(S, L) uint8, what the L positions of a block hold in S blocks under one draw of the key."""

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from fl_ppseg.arrays import Arrays
 from fl_ppseg.setr.model import SETR
+from fl_ppseg.system.arrays import Arrays
 
 Channels = npt.NDArray[np.int64]
 

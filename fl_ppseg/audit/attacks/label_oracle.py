@@ -33,13 +33,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fl_ppseg.arrays import Arrays
 from fl_ppseg.audit.attacks.imprinting import is_plain, silence
 from fl_ppseg.audit.attacks.inputs import Floats, Images, embedded, first_layer, load
 from fl_ppseg.audit.attacks.label_head import pass_on
-from fl_ppseg.evaluation import resized_logits
+from fl_ppseg.learning.evaluation import resized_logits
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import POSITION_TENSOR
+from fl_ppseg.system.arrays import Arrays
 
 _LENGTH: Final = 1e5
 """Of a position embedding: content is so short beside it that no place is taken for another."""

@@ -34,18 +34,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fl_ppseg.arrays import Arrays
 from fl_ppseg.audit.attacks.gradients import ADAM_EPSILON
 from fl_ppseg.audit.attacks.imprinting import is_plain, silence
 from fl_ppseg.audit.attacks.inputs import Floats, Images, embedded, load
 from fl_ppseg.audit.exchange import Exchange
-from fl_ppseg.pixels import to_input
+from fl_ppseg.data.pixels import to_input
+from fl_ppseg.learning.training import poly
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import POSITION_TENSOR
-from fl_ppseg.training import poly
+from fl_ppseg.system.arrays import Arrays
 
 _LARGEST: Final = 1e6
-"""Of all weights, in absolute value: what nodes take (`clients.permission.MAX_WEIGHT`)."""
+"""Of all weights, in absolute value: what nodes take (`clients.policy.permission.MAX_WEIGHT`)."""
 _LONG: Final = 2.0**15
 """Deviation of codes: content is little beside it."""
 _DOUBT: Final = 5.0

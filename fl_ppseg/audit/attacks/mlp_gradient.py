@@ -26,11 +26,11 @@ from fl_ppseg.audit.attacks.gaussian_process import error_of_sums, most_plausibl
 from fl_ppseg.audit.attacks.gradients import Floats, Gradient, gradient_of, token_gradients
 from fl_ppseg.audit.attacks.inputs import Images, first_layer, image_of, read_blocks
 from fl_ppseg.audit.exchange import Exchange
-from fl_ppseg.blocks import Geometry
-from fl_ppseg.losses import pixel_loss
-from fl_ppseg.pixels import to_input
-from fl_ppseg.ridge import linear_map
+from fl_ppseg.data.blocks import Geometry
+from fl_ppseg.data.pixels import to_input
+from fl_ppseg.learning.losses import pixel_loss
 from fl_ppseg.setr.model import SETR, build_architecture
+from fl_ppseg.setr.ridge import linear_map
 
 _LAYER: Final = "backbone.blocks.0.mlp.fc1"
 _DISTURBANCES: Final = (0.1, 0.3, 1.0, 3.0, 10.0, 100.0)

@@ -12,9 +12,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from fl_ppseg.arrays import Arrays
 from fl_ppseg.audit.attacks.inputs import Floats
 from fl_ppseg.audit.exchange import Exchange
+from fl_ppseg.system.arrays import Arrays
 
 _NEURONS: Final = re.compile(r"\.mlp\.fc1\.")
 _READ: Final = re.compile(rf"backbone\.(?!blocks)|\.blocks\.0\.|{_NEURONS.pattern}")

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from scipy.special import ndtri  # type: ignore[import-untyped]
 
 from fl_ppseg.audit.attacks.undoing import Images
-from fl_ppseg.blocks import to_blocks
+from fl_ppseg.data.blocks import to_blocks
 
 Grids = npt.NDArray[np.uint8]
 """(n, grid_h, grid_w, L)."""

@@ -21,10 +21,10 @@ from torch.nn import functional
 from fl_ppseg.audit.attacks.network import Reader
 from fl_ppseg.audit.attacks.similarity import ssim
 from fl_ppseg.audit.attacks.surviving import surviving
-from fl_ppseg.files import Progress
-from fl_ppseg.pixels import to_input
-from fl_ppseg.ridge import Matrix, ridge
+from fl_ppseg.data.pixels import to_input
 from fl_ppseg.setr.least_squares import blocks_of
+from fl_ppseg.setr.ridge import Matrix, ridge
+from fl_ppseg.system.files import Progress
 
 Planes = npt.NDArray[np.uint8]
 """(n, C, H, W) uint8; channels 0 to 2 are RGB, others, e.g. a label map, lie in place with them."""

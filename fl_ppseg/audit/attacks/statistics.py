@@ -19,8 +19,8 @@ import numpy as np
 
 from fl_ppseg.audit.attacks.reader import Encrypt, Planes
 from fl_ppseg.audit.attacks.thumbnail import block_colours, enlarged
-from fl_ppseg.blocks import to_blocks
-from fl_ppseg.ridge import Matrix, ridge, with_one
+from fl_ppseg.data.blocks import to_blocks
+from fl_ppseg.setr.ridge import Matrix, ridge, with_one
 
 
 def statistics(public: Planes, ciphertexts: Planes, encrypt: Encrypt, *, block_size: int) -> Planes:

@@ -30,7 +30,7 @@ def surviving(images: Tensor, form: str, block_size: int) -> Tensor:
 
     Args:
         images: (2v - 255)/255 of bytes v; H and W multiples of `block_size`.
-        form: A name of `fl_ppseg.ciphers.forms`.
+        form: A name of `fl_ppseg.crypto.ciphers.forms`.
         block_size: Side M of a block in pixels; even for sub-blocks.
     """
     if form in FORMS:

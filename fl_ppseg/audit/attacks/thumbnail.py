@@ -15,9 +15,9 @@ import torch
 from torch.nn import functional
 
 from fl_ppseg.audit.attacks.reader import Planes, seen_of, to_bytes
-from fl_ppseg.blocks import to_blocks
-from fl_ppseg.ridge import Matrix, ridge, with_one
+from fl_ppseg.data.blocks import to_blocks
 from fl_ppseg.setr.least_squares import blocks_of
+from fl_ppseg.setr.ridge import Matrix, ridge, with_one
 
 
 def thumbnail(public: Planes, ciphertexts: Planes, form: str | None, *, block_size: int) -> Planes:

@@ -30,7 +30,7 @@ import numpy as np
 from fl_ppseg.audit.attacks.gradients import Floats, gradient_of
 from fl_ppseg.audit.attacks.inputs import Images, image_of, read_blocks
 from fl_ppseg.audit.exchange import Exchange
-from fl_ppseg.blocks import Geometry
+from fl_ppseg.data.blocks import Geometry
 from fl_ppseg.setr.names import EMBEDDING_TENSORS, POSITION_TENSOR
 
 _QUERIES: Final = "backbone.blocks.0.attn.qkv.weight"

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
-from fl_ppseg.blocks import Geometry, from_blocks, to_blocks
+from fl_ppseg.data.blocks import Geometry, from_blocks, to_blocks
 
 Images = npt.NDArray[np.uint8]
 """(n, 3, H, W) uint8."""

@@ -14,9 +14,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fl_ppseg.audit.leaks import ADVERSARIES, Adversary, LeakTable
-from fl_ppseg.audit.page.cells import Cell, column
-from fl_ppseg.audit.page.words import NAMES
+from fl_ppseg.leaks.cells import Cell, column
+from fl_ppseg.leaks.table import ADVERSARIES, Adversary, LeakTable
+from fl_ppseg.leaks.words import NAMES
 from fl_ppseg.report.figures import save_svg
 from fl_ppseg.report.styles import INK, MUTED, PAPER, STYLE, ArmStyle
 

@@ -7,7 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fl_ppseg.audit.leaks import (
+from fl_ppseg.audit.page.frontier import Frontier, frontiers, plot_frontiers
+from fl_ppseg.audit.page.matrix import matrix_html
+from fl_ppseg.audit.page.panels import panels_html
+from fl_ppseg.config.run_layout import FIGURES, LEAKS, REPORT
+from fl_ppseg.leaks.findings import findings, gets, headline
+from fl_ppseg.leaks.table import (
     ADVERSARIES,
     Adversary,
     ArmLeaks,
@@ -15,20 +20,16 @@ from fl_ppseg.audit.leaks import (
     LabelFinding,
     LeakTable,
 )
-from fl_ppseg.audit.page.findings import findings, gets, headline
-from fl_ppseg.audit.page.frontier import Frontier, frontiers, plot_frontiers
-from fl_ppseg.audit.page.matrix import matrix_html
-from fl_ppseg.audit.page.panels import panels_html
-from fl_ppseg.audit.page.words import HOLDS, NAMES, network, share, spent
-from fl_ppseg.files import write_atomically
+from fl_ppseg.leaks.words import HOLDS, NAMES, network, share, spent
 from fl_ppseg.progress.state import duration
 from fl_ppseg.report.inline import chart
-from fl_ppseg.report.markup import definitions, items, page, section, sentence, text
+from fl_ppseg.report.markup import definitions, items, page, section, text
 from fl_ppseg.report.markup import table as sheet_html
 from fl_ppseg.report.rows import MISSING, amount, fixed
 from fl_ppseg.report.sheets import Column, Sheet
 from fl_ppseg.report.styles import ArmStyle, arm_styles
-from fl_ppseg.run_layout import FIGURES, LEAKS, REPORT
+from fl_ppseg.system.files import write_atomically
+from fl_ppseg.system.wording import sentence
 
 LIMITS: Final = (
     "A low score is no proof: it says what these attacks got, not what the next one will. Read "

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from fl_ppseg.audit.leaks import ADVERSARIES, UNCHECKED, ArmLeaks, LabelFinding, LeakTable
-from fl_ppseg.audit.page.cells import Cell, row, thumbnail
-from fl_ppseg.audit.page.words import NAMES, share, sight
-from fl_ppseg.audit.scores import Scores
+from fl_ppseg.leaks.cells import Cell, row, thumbnail
+from fl_ppseg.leaks.scores import Scores
+from fl_ppseg.leaks.table import ADVERSARIES, UNCHECKED, ArmLeaks, LabelFinding, LeakTable
+from fl_ppseg.leaks.words import NAMES, share, sight
 from fl_ppseg.report.inline import swatch
 from fl_ppseg.report.markup import text
 from fl_ppseg.report.rows import MISSING, fixed

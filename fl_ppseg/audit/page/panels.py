@@ -4,16 +4,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from fl_ppseg.audit.leaks import SURVIVORS, THUMBNAIL, ArmLeaks, LeakTable
-from fl_ppseg.audit.leaks import Picture as Pixels
-from fl_ppseg.audit.page.cells import Cell, finding, is_encrypted, row
-from fl_ppseg.audit.page.words import NAMES, told
-from fl_ppseg.audit.scores import Scores
+from fl_ppseg.leaks.cells import Cell, finding, is_encrypted, row
+from fl_ppseg.leaks.scores import Scores
+from fl_ppseg.leaks.table import SURVIVORS, THUMBNAIL, ArmLeaks, LeakTable
+from fl_ppseg.leaks.table import Picture as Pixels
+from fl_ppseg.leaks.words import NAMES, told
 from fl_ppseg.report.inline import swatch
-from fl_ppseg.report.markup import sentence, text
+from fl_ppseg.report.markup import text
 from fl_ppseg.report.pictures import Picture, figure, slug, strip
 from fl_ppseg.report.rows import MISSING
 from fl_ppseg.report.styles import ArmStyle
+from fl_ppseg.system.wording import sentence
 
 IN_THE_CLEAR: Final = "Nothing is encrypted; these have the image itself, without an attack: "
 

@@ -9,11 +9,11 @@ from typing import Final
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 
-from fl_ppseg.audit.leaks import ADVERSARIES, Adversary, ArmLeaks, LeakTable
-from fl_ppseg.audit.page.cells import Cell, thumbnail
-from fl_ppseg.audit.page.findings import label_maps
-from fl_ppseg.audit.page.words import HOLDS, NAMES, network, share, spent
-from fl_ppseg.audit.scores import Scores
+from fl_ppseg.leaks.cells import Cell, thumbnail
+from fl_ppseg.leaks.findings import label_maps
+from fl_ppseg.leaks.scores import Scores
+from fl_ppseg.leaks.table import ADVERSARIES, Adversary, ArmLeaks, LeakTable
+from fl_ppseg.leaks.words import HOLDS, NAMES, network, share, spent
 from fl_ppseg.report.rows import MISSING, fixed
 from fl_ppseg.report.sheets import Column, Sheet
 from fl_ppseg.report.tables import bare_table, sheet_text

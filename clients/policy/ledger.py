@@ -1,0 +1,252 @@
+"""The node's ledger: every request that was granted, one line each, before it is answered.
+
+    <state>/ledger.jsonl    append-only; an empty file is a new ledger
+
+It is the audit trail for the owner, and what counts: a coordinator that may ask anything as often
+as it likes learns held-out label maps out of a few dozen evaluations. A question is the weights of
+a request with its arm, seed, round and task; everything else of it is fixed by the policy. Distinct
+questions are bounded; the same question again (an answer that was lost, a run that goes on after a
+break) is answered again, `MAX_REPEATS` times. Where the owner demands privacy each line counts as a
+release, repeats too, since their noise is fresh.
+
+A line is on disk before the answer is computed, so that no crash makes a question free. A torn last
+line belongs to a question that was never answered, and is cut off. A ledger that is gone is not
+made again by the app: whoever could remove it could ask anew.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final, Literal, NamedTuple, Self
+
+import numpy as np
+from pydantic import Field, ValidationError, model_validator
+
+from clients.policy.policy import LocalPrivacy, RefusedError
+from fl_ppseg.config.section import Section
+from fl_ppseg.learning.privacy import epsilon
+from fl_ppseg.system.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+LEDGER: Final = "ledger.jsonl"
+MAX_REPEATS: Final = 100
+"""How often one question is answered: more than any broken line or restart needs."""
+MAX_BYTES: Final = 256 * 2**20
+"""A million lines; beyond it nothing is answered until the owner has looked."""
+MAX_LINE: Final = 4096
+
+
+class Entry(Section):
+    """One granted request."""
+
+    time: Annotated[str, Field(max_length=40)]
+    """UTC, ISO 8601."""
+    run: Annotated[str, Field(max_length=200)] | None
+    """The run that the policy names, or the hash of what its owner agreed to: counted apart."""
+    arm: Annotated[str, Field(max_length=200)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    round: Annotated[int, Field(ge=0, lt=2**63)]
+    """0: the weights that training starts from are scored."""
+    task: Literal["train", "evaluate"]
+    weights: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """SHA-256 of the weights that came with it."""
+    is_release: bool = False
+    """Whether it counts towards the owner's epsilon."""
+
+    @model_validator(mode="after")
+    def _trains_from_round_1(self) -> Self:
+        if self.task == "train" and self.round == 0:
+            raise ValueError("nothing is trained in round 0")
+        return self
+
+
+class Question(NamedTuple):
+    """What a request wants to know, as it is counted."""
+
+    run: str | None
+    arm: str
+    seed: int
+    round: int
+    task: Literal["train", "evaluate"]
+    weights: str
+
+
+class Limits(NamedTuple):
+    """Distinct questions that the owner agreed to, for one arm, seed and task."""
+
+    a_round: int
+    total: int
+
+
+def make_ledger(state: Path) -> Path:
+    """Make the ledger of a new node in its state folder; one that is there stays as it is.
+
+    Returns:
+        Its file.
+    """
+    path = state / LEDGER
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    os.close(os.open(path, flags, 0o600))
+    return path
+
+
+def check_ledger(state: Path) -> None:
+    """Find out whether there is a ledger, before anything is promised to the coordinator.
+
+    Raises:
+        RefusedError: There is none.
+    """
+    with _opened(state / LEDGER):
+        return
+
+
+def hash_of(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 over names, types, shapes and bytes of weights."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def grant(state: Path, question: Question, limits: Limits, privacy: LocalPrivacy | None) -> None:
+    """Count a question and write it down, or refuse it. On disk before this returns.
+
+    Args:
+        state: The node's state folder.
+        question: What is asked.
+        limits: What was agreed to.
+        privacy: The owner's budget; none: nothing is spent.
+
+    Raises:
+        RefusedError: There is no ledger, or the question is one too many.
+        InputError: The ledger is damaged or full.
+    """
+    with _opened(state / LEDGER) as descriptor:
+        entries = _read(descriptor, state / LEDGER)
+        _judge(entries, question, limits)
+        if privacy is not None:
+            _judge_budget(entries, privacy)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        entry = Entry(time=now, **question._asdict(), is_release=privacy is not None)
+        _append(descriptor, entry, state / LEDGER)
+
+
+def read_ledger(path: Path) -> list[Entry]:
+    """All whole lines of a ledger.
+
+    Raises:
+        RefusedError: There is none.
+        InputError: It is damaged.
+    """
+    with _opened(path) as descriptor:
+        return _read(descriptor, path)
+
+
+def _judge(entries: list[Entry], question: Question, limits: Limits) -> None:
+    kind = (question.run, question.arm, question.seed, question.task)
+    alike = [e for e in entries if (e.run, e.arm, e.seed, e.task) == kind]
+    asked = [(entry.round, entry.weights) for entry in alike]
+    this = question.round, question.weights
+    num_repeats = asked.count(this)
+    if num_repeats >= MAX_REPEATS:
+        raise RefusedError(
+            f"refused: this was asked {num_repeats} times already ({question.task}, round "
+            f"{question.round})"
+        )
+    if num_repeats:
+        return
+    distinct = set(asked)
+    in_round = sum(round == question.round for round, _ in distinct)
+    if in_round >= limits.a_round:
+        raise RefusedError(
+            f"refused: {in_round} different questions to {question.task} in round "
+            f"{question.round} were answered, and the owner has agreed to no more"
+        )
+    if len(distinct) >= limits.total:
+        raise RefusedError(
+            f"refused: {len(distinct)} different questions to {question.task} in this arm were "
+            "answered, and the owner has agreed to no more"
+        )
+
+
+def _judge_budget(entries: list[Entry], privacy: LocalPrivacy) -> None:
+    spent = sum(entry.is_release for entry in entries)
+    if epsilon(spent + 1, privacy.noise_multiplier, privacy.delta) > privacy.max_epsilon:
+        raise RefusedError(
+            f"refused: the owner's privacy budget is spent after {spent} answers "
+            f"(epsilon {privacy.max_epsilon:g} at delta {privacy.delta:g})"
+        )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """The ledger, this process's alone for as long as it is open."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        logger.error("%s: no ledger; what was asked before is not known any more", path)
+        raise RefusedError(
+            "refused: this node has no ledger to count in; its owner restores it, or makes a new "
+            "one (python -m clients.node init; in a simulation: prepare the run again)"
+        ) from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise InputError(f"{path}: is no file")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _read(descriptor: int, path: Path) -> list[Entry]:
+    """The entries of an open ledger, whose torn last line is cut off."""
+    size = os.fstat(descriptor).st_size
+    if size > MAX_BYTES:
+        raise InputError(
+            f"{path}: larger than {MAX_BYTES} bytes; look at what was asked, then move it away and "
+            "begin a new one"
+        )
+    content = os.pread(descriptor, size, 0)
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        logger.warning("%s: its last line was torn, and is cut off", path)
+        os.ftruncate(descriptor, whole)
+    return [_entry(line, n, path) for n, line in enumerate(content[:whole].split(b"\n")[:-1], 1)]
+
+
+def _entry(line: bytes, number: int, path: Path) -> Entry:
+    try:
+        if len(line) > MAX_LINE:
+            raise ValueError(f"longer than {MAX_LINE} bytes")
+        return Entry.model_validate_json(line, strict=True)
+    except (ValidationError, ValueError) as error:
+        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise InputError(
+            f"{path}: line {number} is damaged ({why}); restore the file, or look at what was "
+            "asked, move it away and begin a new one"
+        ) from None
+
+
+def _append(descriptor: int, entry: Entry, path: Path) -> None:
+    """On disk before this returns, or, where the disk is full, not at all."""
+    size = os.fstat(descriptor).st_size
+    rest = memoryview(entry.model_dump_json().encode() + b"\n")
+    try:
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    except OSError as error:
+        os.ftruncate(descriptor, size)
+        error.filename = str(path)
+        raise

@@ -1,0 +1,256 @@
+"""The owner's policy: what its node may do, in a file that only the owner writes.
+
+The coordinator may ask for a local update; what would weaken the policy is refused. Data paths, key
+modes and the treatment of the embedding come from here, never from a message. Paths in it may be
+relative: they begin at its own folder, which can then be copied to the node as a whole.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from clients.policy.owned_file import read_owned
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.documents import parse_yaml
+from fl_ppseg.config.loading import validate
+from fl_ppseg.config.names import City
+from fl_ppseg.config.section import Section
+from fl_ppseg.config.sections import ModelConfig, TrainingConfig
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import write_atomically
+
+NODES_VARIABLE = "FL_PPSEG_NODES"
+NODES: Final = ".nodes"
+"""In the folder of vaults: of no city, what nodes of simulations are given."""
+"""Environment variable of a simulation: the folder with a policy for each partition id."""
+MAX_BYTES: Final = 2**20
+"""A policy of a hundred arms and seeds is a tenth of this."""
+MAX_ROUNDS: Final = 10**6
+Count = Annotated[int, Field(ge=0, le=MAX_ROUNDS)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class RefusedError(Exception):
+    """A request that the owner's policy does not allow; the text may travel."""
+
+
+def architecture(model: ModelConfig) -> ModelConfig:
+    """A model section without the source of its weights, which come with each request."""
+    return model.model_copy(update={"weights": None, "pretrained": False})
+
+
+class ArmPolicy(Section):
+    """What this owner agreed to for one arm, for requests to train and to evaluate alike."""
+
+    embedding: Literal["uploaded", "frozen", "adapted", "private", "invariant"]
+    """How the patch embedding is treated: frozen and private ones never leave this node."""
+    shards: dict[Seed, tuple[Path, ...]]
+    """This owner's encrypted shards by seed of the run."""
+    training_shards: dict[Seed, tuple[Path, ...]] | None = None
+    """Shards to train on where they are others (centralised arms: all owners'); none: `shards`."""
+    private: dict[Seed, Path] | None = None
+    """Folders of a private embedding as its owner made it, by seed; none for all others."""
+    private_rate: Annotated[float, Field(ge=0)] = 0.0
+    """Factor on the learning rate of a private embedding; 0 keeps it as it is."""
+    start: dict[Seed, Path] | None = None
+    """Folders of the weights that training starts from, by seed; none: weights are not compared."""
+    max_change: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    """The most that a round of honest training moves a weight: see `clients.policy.trust_region`."""
+    model: ModelConfig
+    """The model, whole. Of small patches and wide layers a coordinator can build a network that
+    reads label maps out of an update, or out of the counts of an evaluation."""
+    num_classes: Annotated[int, Field(ge=1, le=255)]
+    """Classes that the model tells apart: with more of them each count says more."""
+    training: TrainingConfig
+    """The local update. Settings decide what an update tells: of one image and one step it is that
+    image's gradient."""
+    num_rounds: Annotated[int, Field(ge=1, le=MAX_ROUNDS)]
+    """Rounds over which the learning rate falls. Steps late in many rounds are so small that
+    weights made to show images show them exactly."""
+    evaluations: Count
+    """How often a model is scored on the held-out images: at the start, and after rounds."""
+    models: Annotated[int, Field(ge=1, le=MAX_ROUNDS)] = 1
+    """Models that are scored in such a round; more than one where every client trains alone."""
+    spare: Count = 0
+    """Questions beyond those, for each seed and task: a coordinator that was killed, or lost cities
+    on the way, asks a round again with other weights."""
+    agreement: Annotated[str, Field(max_length=200)] | None = None
+    """Hash of the words that the owner agreed to; the ledger counts anew under another agreement,
+    so that a second run wants a second yes."""
+    protection: ArmConfig | None = None
+    """The arm's settings as its owner read them, for its owner to read again."""
+
+    @field_validator("model")
+    @classmethod
+    def _without_source(cls, model: ModelConfig) -> ModelConfig:
+        return architecture(model)
+
+    @model_validator(mode="after")
+    def _what_belongs_together(self) -> Self:
+        if self.embedding == "private" and (self.private or {}).keys() != self.shards.keys():
+            raise ValueError("embedding private wants a private folder for each seed of its shards")
+        if self.embedding != "private" and (self.private is not None or self.private_rate > 0):
+            raise ValueError("private and private_rate belong to embedding private")
+        if (self.start is None) != (self.max_change is None):
+            raise ValueError("start and max_change belong together")
+        if self.start is not None and self.start.keys() != self.shards.keys():
+            raise ValueError("start wants a folder for each seed of the shards")
+        if self.embedding == "invariant" and self.model.invariant is None:
+            raise ValueError("embedding invariant wants model.invariant, what the embedding reads")
+        return self
+
+
+class LocalPrivacy(Section):
+    """What an owner who trusts nobody with its weights demands of every answer that leaves."""
+
+    clipping_norm: Annotated[float, Field(gt=0)]
+    """Largest norm of an update; longer ones are scaled down to it."""
+    noise_multiplier: Annotated[float, Field(gt=0)]
+    """Standard deviation of the noise, in units of what one image can change: of an update twice
+    clipping_norm, of the counts of an evaluation sqrt(2) times an image's pixels."""
+    max_epsilon: Annotated[float, Field(gt=0)]
+    """Budget over all rounds, arms, seeds and tasks; an answer that would exceed it is refused."""
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    """delta at which epsilon is counted."""
+
+
+class NodePolicy(Section):
+    """One node: its city, its role and the arms that its owner agreed to."""
+
+    city: City
+    role: Literal["train", "val"]
+    device: str = "cpu"
+    """Where this node computes."""
+    run: Annotated[str, Field(max_length=200)] | None = None
+    """The prepared run that this node serves, and no other; none (separate machines): any."""
+    withdrawn: str | None = None
+    """Why this city takes no part any more: everything is refused; none: it does."""
+    evaluate: Literal["agreed", "never"] = "agreed"
+    """never: no counts of the held-out images leave this node, whatever an arm says."""
+    min_heldout: Annotated[int, Field(ge=1, le=MAX_ROUNDS)] = 1
+    """Held-out images below which nothing is evaluated: counts of few images tell of each."""
+    privacy: LocalPrivacy | None = None
+    """Noise on every answer; none: they leave as they are."""
+    arms: dict[str, ArmPolicy]
+
+    def require_consent(self) -> None:
+        """Find out whether the owner takes part at all.
+
+        Raises:
+            RefusedError: The owner has withdrawn.
+        """
+        if self.withdrawn is not None:
+            raise RefusedError(f"refused: {self.withdrawn}")
+
+
+def save_policy(policy: NodePolicy, path: Path) -> None:
+    """Write a policy, readable by its owner alone; paths in its own folder become relative."""
+    folder = path.parent
+    written = _with_paths(
+        policy, lambda each: each.relative_to(folder) if each.is_relative_to(folder) else each
+    )
+    text = yaml.safe_dump(written.model_dump(mode="json"), sort_keys=False)
+    write_atomically(path, text, mode=0o600)
+
+
+def load_policy(path: Path) -> NodePolicy:
+    """Read a policy; its relative paths are those from its own folder.
+
+    Raises:
+        InputError: If it is missing, of another form, a link, too large, of somebody else, or
+            others may write it.
+    """
+    values = parse_yaml(read_owned(path, MAX_BYTES, "policy"), str(path))
+    return _with_paths(validate(NodePolicy, values, str(path)), lambda each: path.parent / each)
+
+
+def find_policy(node_config: Mapping[str, object]) -> Path:
+    """Where a node's policy lies: named by its own start, or by the simulation's folder.
+
+    Args:
+        node_config: The node's own configuration (`--node-config 'policy="/path/node.yaml"'`); in
+            a simulation it holds a partition id.
+
+    Raises:
+        InputError: If neither is given.
+    """
+    if "policy" in node_config:
+        return Path(str(node_config["policy"]))
+    return policy_path(*_simulated(node_config))
+
+
+def find_state(node_config: Mapping[str, object]) -> Path:
+    """The folder that a node's app writes, and nobody else: named beside its policy.
+
+    Args:
+        node_config: As in `find_policy`, with a key `state`.
+
+    Raises:
+        InputError: It is not named.
+    """
+    if "state" in node_config:
+        return Path(str(node_config["state"]))
+    if "policy" in node_config:
+        raise InputError(
+            "this node has no state folder: start it with --node-config "
+            '\'policy="/path/node.yaml" state="/path/state"\''
+        )
+    return state_path(*_simulated(node_config))
+
+
+def _simulated(node_config: Mapping[str, object]) -> tuple[Path, int]:
+    folder = os.environ.get(NODES_VARIABLE)
+    if folder is None or "partition-id" not in node_config:
+        raise InputError(
+            'this node has no policy: start it with --node-config \'policy="/path/node.yaml" '
+            'state="/path/state"\', or prepare a simulation '
+            f"(python -m fl_ppseg.simulate --prepare) and set {NODES_VARIABLE}"
+        )
+    return Path(folder), int(str(node_config["partition-id"]))
+
+
+def nodes_folder(vault_dir: Path, run_dir: Path) -> Path:
+    """Where a simulation on this machine keeps its nodes' policies: on the owners' side."""
+    digest = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:12]
+    return vault_dir / NODES / f"{run_dir.name}-{digest}"
+
+
+def policy_path(folder: Path, partition_id: int) -> Path:
+    """The policy file of a partition id in a simulation's folder."""
+    return folder / f"node_{partition_id:04d}.yaml"
+
+
+def is_policy(name: str) -> bool:
+    """Whether a file in a simulation's folder is a policy's."""
+    return re.fullmatch(r"node_[0-9]{4,9}\.yaml", name) is not None
+
+
+def state_path(folder: Path, partition_id: int) -> Path:
+    """The state folder of a partition id in a simulation's folder."""
+    return folder / "state" / f"node_{partition_id:04d}"
+
+
+def _with_paths(policy: NodePolicy, change: Callable[[Path], Path]) -> NodePolicy:
+    """A policy with every path in it changed."""
+
+    def changed(shards: Mapping[int, tuple[Path, ...]]) -> dict[int, tuple[Path, ...]]:
+        return {seed: tuple(map(change, paths)) for seed, paths in shards.items()}
+
+    def of_arm(arm: ArmPolicy) -> ArmPolicy:
+        training, private, start = arm.training_shards, arm.private, arm.start
+        paths = {
+            "shards": changed(arm.shards),
+            "training_shards": None if training is None else changed(training),
+            "private": private and {seed: change(path) for seed, path in private.items()},
+            "start": start and {seed: change(path) for seed, path in start.items()},
+        }
+        return arm.model_copy(update=paths)
+
+    arms = {name: of_arm(arm) for name, arm in policy.arms.items()}
+    return policy.model_copy(update={"arms": arms})

@@ -1,0 +1,212 @@
+r"""A trust region around the weights of round 0: what honest training cannot reach is refused.
+
+A coordinator that hands out weights of its own making has a node's update, or its counts, tell
+label maps. Such weights lie far from any that training makes. The owner knows the weights that
+training starts from, s, and the agreed settings say how far a round can move one. With C =
+`max_change`, a weight w of a request of round r is refused unless
+
+    |w - s| <= k C (1 + d |s|) + t,    k = r - 1 to train, r to evaluate,
+
+t a tolerance for other machines' floating point, so that round 1 takes s itself. Nothing is
+remembered: a repeated round and a restarted node mean the same.
+
+**A step of AdamW** (Loshchilov, Hutter 2019) without decay moves a weight by eta |m| / (sqrt v +
+eps), m = sum_i a_i g_i and v = sum_i c_i g_i^2 the bias-corrected moments after step n of a round,
+
+    a_i = (1 - b1) b1^(n-i) / (1 - b1^n),   c_i = (1 - b2) b2^(n-i) / (1 - b2^n).
+
+By Cauchy and Schwarz m^2 = (sum (a_i / sqrt c_i) (sqrt c_i g_i))^2 <= (sum a_i^2 / c_i) v, and
+gradients g_i = a_i / c_i reach it. So it moves at most eta sqrt(sum a_i^2 / c_i): eta in the first
+step, never less (sum a_i = sum c_i = 1), 7.3 eta after very many. The optimiser begins anew in each
+round, and its rate only falls: a round moves a weight by A = eta sum_n sqrt(...) at most.
+
+**A step of SGD** with momentum mu moves it by eta sum_i mu^(n-i) |g_i|, and clipped gradients of
+norm c have no entry beyond c: A = eta c M, M = sum_n (1 - mu^n) / (1 - mu). Without clipping there
+is no bound: then `max_change` is None, and `clients.policy.permission.MAX_WEIGHT` alone holds.
+
+**Weight decay** L adds eta L |w| a step (after SGD's clipping and through its momentum), which is
+D |w| a round, D = eta L N with N the number of steps (AdamW) or M (SGD). |w| <= |s| + |w - s|, and
+a discrete Groenwall inequality gives |w - s| <= k (A + D |s|) exp(R D) after k of R rounds. As
+D <= L A (AdamW) and D = (L / c) A (SGD): C = A exp(R D), d = L or L / c.
+
+**The server.** The mean of updates, a median, a trimmed mean, krum's choice and updates that are
+cut short lie within the largest one. fedavgm moves by F = eta_s / (1 - mu_s) times as much over all
+rounds, fedavg by F = eta_s: C and D are F times as large. fedadam has no bias correction, and moves
+by eta_s sqrt(sum_j ((1 - b1) b1^j)^2 / ((1 - b2) b2^j)) whatever the updates are. Central noise
+adds `NOISE_DEVIATIONS` of its deviations. Who trains alone meets no server.
+
+Not bounded so: statistics of batch normalisation, which no optimiser moves; the patch embedding of
+arms that adapt it to a shared key (simulations only); and that of private arms, in whose place the
+node's own one stands. MAX_WEIGHT holds for them.
+"""
+
+import math
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from clients.policy.policy import ArmPolicy, RefusedError
+from clients.policy.start_weights import read_start
+from fl_ppseg.config.federation import FEDADAM_BETA2, FederationConfig
+from fl_ppseg.config.sections import TrainingConfig
+from fl_ppseg.setr.names import EMBEDDING_TENSORS, is_buffer
+from fl_ppseg.system.arrays import Arrays
+
+if TYPE_CHECKING:
+    from fl_ppseg.federation.message_content import Request
+
+BETAS: Final = (0.9, 0.999)
+"""Decays of AdamW's moments, torch's default."""
+NOISE_DEVIATIONS: Final = 8
+"""Noise beyond so many deviations is not met: of 10^10 draws with a chance of 10^-5."""
+TOLERANCE: Final = 1e-4
+RELATIVE_TOLERANCE: Final = 1e-3
+"""Of a tensor's largest weight: the same weights made on another machine differ by less."""
+
+
+def round_change(
+    training: TrainingConfig,
+    federation: FederationConfig | None,
+    num_images: int,
+    num_clients: int = 1,
+) -> float | None:
+    """C, the most that one round of honest training moves a weight, decay of the start aside.
+
+    Args:
+        training: The local update.
+        federation: What the server does, and for how many rounds; None: one round of one client.
+        num_images: That the largest client trains on.
+        num_clients: That are expected, for the noise on their mean.
+
+    Returns:
+        None where no bound can be given.
+    """
+    num_steps = training.local_epochs * training.steps_a_pass(num_images)
+    rate = training.learning_rate * max(1.0, training.head_multiplier)
+    change, decay = _local(training, rate, num_steps)
+    if federation is None:
+        return _with_decay(change, decay, 1)
+    if federation.strategy == "fedadam":
+        moved = _moments(federation.server_momentum, FEDADAM_BETA2, federation.num_rounds)
+        return _with_decay(federation.server_rate * float(moved[-1]), 0.0, 1)
+    factor = federation.server_rate
+    if federation.strategy == "fedavgm":
+        factor /= 1 - federation.server_momentum
+    noise = NOISE_DEVIATIONS * _deviation(federation, num_clients)
+    return _with_decay(factor * (change + noise), factor * decay, federation.num_rounds)
+
+
+def alone(training: TrainingConfig, federation: FederationConfig, num_images: int) -> float | None:
+    """C where a client trains without a server; arguments as in `round_change`."""
+    own = FederationConfig(num_rounds=federation.num_rounds)
+    return round_change(training, own, num_images)
+
+
+def check_region(arm: ArmPolicy, request: "Request") -> None:
+    """Find out whether honest training could have come to the weights of a request.
+
+    Args:
+        arm: What was agreed to; an arm without start weights takes any.
+        request: Of a seed that the arm knows.
+
+    Raises:
+        RefusedError: It could not, or they are of other names or shapes.
+        InputError: The start weights in the node folder are not as the owner wrote them.
+    """
+    if arm.start is None or arm.max_change is None:
+        return
+    start = read_start(arm.start[request.seed])
+    asked = {name: v for name, v in request.arrays.items() if not is_buffer(name)}
+    if {n: v.shape for n, v in asked.items()} != {n: v.shape for n, v in start.items()}:
+        raise RefusedError("refused: weights of other names or shapes than the agreed start's")
+    num_rounds = request.round - 1 if request.task == "train" else request.round
+    for name, value in asked.items():
+        if request.embedding in ("adapted", "private") and name in EMBEDDING_TENSORS:
+            continue
+        moved = np.abs(value.astype(np.float64) - start[name])
+        excess = moved - radius(start[name], num_rounds * arm.max_change, arm.training)
+        if excess.size and not excess.max() <= 0:
+            worst = int(excess.argmax())
+            raise RefusedError(
+                f"refused: weights in {name} lie {moved.flat[worst]:.3g} from the start that the "
+                f"owner agreed to, at most {(moved - excess).flat[worst]:.3g} is what training "
+                f"makes by this round"
+            )
+
+
+def radius(start: np.ndarray, change: float, training: TrainingConfig) -> npt.NDArray[np.float64]:
+    """How far each weight of a tensor may lie from its start.
+
+    Args:
+        start: (...), the tensor of round 0.
+        change: k C.
+        training: The local update, for its decay.
+    """
+    size = np.abs(start.astype(np.float64))
+    tolerance = TOLERANCE + RELATIVE_TOLERANCE * size.max(initial=0.0)
+    return np.asarray(change * (1 + _decay_share(training) * size) + tolerance)
+
+
+def nearest(weights: Arrays, start: Arrays, change: float, training: TrainingConfig) -> Arrays:
+    """The weights of the region that are nearest to some: what an adversary is left with.
+
+    Args:
+        weights: Wanted.
+        start: Of round 0; tensors that it lacks stay as wanted.
+        change: k C.
+        training: The local update.
+    """
+    found = dict(weights)
+    for name, centre in start.items():
+        most = radius(centre, change, training)
+        most -= np.finfo(np.float32).eps * (np.abs(centre) + most)
+        found[name] = np.clip(weights[name], centre - most, centre + most).astype(centre.dtype)
+    return found
+
+
+def _local(training: TrainingConfig, rate: float, num_steps: int) -> tuple[float, float]:
+    """A and D of a local update; infinite A: no bound."""
+    decay = rate * training.weight_decay
+    if training.optimizer == "adamw":
+        corrected = _moments(*BETAS, num_steps) * _correction(*BETAS, num_steps)
+        return rate * float(corrected.sum()), decay * num_steps
+    momentum = training.momentum
+    sums = (1 - momentum ** np.arange(1, num_steps + 1)) / (1 - momentum)
+    clip = training.gradient_clip or math.inf
+    return rate * clip * float(sums.sum()), decay * float(sums.sum())
+
+
+def _moments(beta1: float, beta2: float, num_steps: int) -> npt.NDArray[np.float64]:
+    """(n,) sqrt(sum_i a_i^2 / c_i) of each step, without bias correction."""
+    with np.errstate(over="ignore"):
+        ratios = np.cumsum((beta1**2 / beta2) ** np.arange(num_steps, dtype=np.float64))
+    return np.asarray((1 - beta1) * np.sqrt(ratios / (1 - beta2)))
+
+
+def _correction(beta1: float, beta2: float, num_steps: int) -> npt.NDArray[np.float64]:
+    """(n,) what bias correction makes of it."""
+    steps = np.arange(1, num_steps + 1, dtype=np.float64)
+    return np.asarray(np.sqrt(1 - beta2**steps) / (1 - beta1**steps))
+
+
+def _decay_share(training: TrainingConfig) -> float:
+    """d, what a weight decays beside what it moves, in units of its size."""
+    is_clipped = training.optimizer == "sgd" and training.gradient_clip > 0
+    return training.weight_decay / (training.gradient_clip if is_clipped else 1.0)
+
+
+def _deviation(federation: FederationConfig, num_clients: int) -> float:
+    """Of the noise on the mean, of no more cities than a quorum."""
+    privacy = federation.privacy
+    if privacy is None:
+        return 0.0
+    fewest = max(1, math.floor(federation.min_replies * num_clients))
+    total = privacy.noise_multiplier * privacy.clipping_norm
+    return total / federation.num_asked(fewest)
+
+
+def _with_decay(change: float, decay: float, num_rounds: int) -> float | None:
+    exponent = num_rounds * decay
+    grown = change * math.exp(exponent) if exponent < 700 else math.inf
+    return grown if math.isfinite(grown) else None

@@ -1,0 +1,91 @@
+"""What an owner agrees to for an arm, as far as the run's config decides it."""
+
+from typing import Final, NamedTuple
+
+from clients.policy.policy import architecture
+from clients.policy.trust_region import alone, round_change
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.loading import config_for
+from fl_ppseg.config.sections import Config, ModelConfig, TrainingConfig
+from fl_ppseg.crypto.arm_models import model_settings
+from fl_ppseg.federation.roles import Role
+
+MIN_SPARE: Final = 3
+SPARE_SHARE: Final = 4
+"""One question more for each so many rounds."""
+LARGER: Final = 5
+"""How many times as many images as this city's another may train on: of Cityscapes' training cities
+the largest has 4.3 times as many as the smallest."""
+UNKNOWN: Final = 500
+"""Images of the largest training city, where a city that trains on none has to assume a number: the
+largest of Cityscapes has 365."""
+
+
+class Terms(NamedTuple):
+    """What the requests of one arm may ask of one node; fields as in `ArmPolicy`."""
+
+    model: ModelConfig
+    num_classes: int
+    training: TrainingConfig
+    num_rounds: int
+    evaluations: int
+    models: int
+    spare: int
+    max_change: float | None = None
+    agreement: str | None = None
+
+
+def terms_of(
+    config: Config,
+    name: str,
+    arm: ArmConfig,
+    num_classes: int,
+    patch_size: int,
+    role: Role,
+    largest: int,
+    max_change: float | None = None,
+) -> Terms:
+    """The terms that a config asks an owner to agree to.
+
+    Args:
+        config: The run's.
+        name: Id of the arm.
+        arm: Its settings.
+        num_classes: Of the config's class table.
+        patch_size: Of the config's model, in pixels.
+        role: Of the node.
+        largest: Images that any client of the arm trains on, at most.
+        max_change: What the owner's floor says in place of what is worked out; None: nothing.
+
+    Raises:
+        InputError: The arm wants an embedding that its cipher does not allow.
+    """
+    config = config_for(config, arm)
+    model = model_settings(config.model, name, arm).model_copy(update={"patch_size": patch_size})
+    visitors = config.clients if (arm.training, role) == ("local-only", "val") else 1
+    num_rounds = config.federation.num_rounds
+    return Terms(
+        model=architecture(model),
+        num_classes=num_classes,
+        training=config.training,
+        num_rounds=num_rounds,
+        evaluations=config.federation.num_evaluations,
+        models=visitors,
+        spare=max(MIN_SPARE, num_rounds // SPARE_SHARE),
+        max_change=max_change or change_of(config, arm, largest),
+    )
+
+
+def change_of(config: Config, arm: ArmConfig, largest: int) -> float | None:
+    """The most that a round of honest training moves a weight; None: there is no bound.
+
+    Arguments as in `terms_of`.
+    """
+    if arm.training == "local-only":
+        return alone(config.training, config.federation, largest)
+    return round_change(config.training, config.federation, largest, config.clients)
+
+
+def largest_elsewhere(num_train: int) -> int:
+    """Images that any city may train on, as an owner who knows its own number alone assumes it."""
+    return LARGER * num_train if num_train else UNKNOWN

@@ -1,0 +1,1 @@
+"""From a config and a tree of images to a node folder: forecast, consent, encryption, inspection."""

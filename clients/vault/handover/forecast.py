@@ -1,0 +1,113 @@
+"""Before the work: whether it can succeed, and what it will cost."""
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from clients.vault.assignment import Assignment
+from clients.vault.keys.keyring import Vault
+from clients.vault.node_folders.node_directory import CONTENT, check
+from clients.vault.shards.drafts import pictures
+from clients.vault.shards.sealing import sealed_view
+from clients.vault.shards.shards import outlook
+from clients.vault.wording import size_text
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.survey.cache import SurveyCache
+from fl_ppseg.data.survey.looking import Survey, survey
+from fl_ppseg.system.errors import RunError
+from fl_ppseg.system.files import Progress, check_writable
+from fl_ppseg.system.places import check_apart
+
+
+class Estimate(NamedTuple):
+    """What a hand-over will cost."""
+
+    num_scenes: int
+    """Images to encrypt, counted once a seed."""
+    num_bytes: int
+    """Space that it takes on disk."""
+    seconds: float
+
+
+def check_out(vault: Vault, node: Path, city: str) -> None:
+    """Find out before the work whether the node folder of a city can be where it is to be.
+
+    Raises:
+        InputError: It lies with the keys, holds something else already, somebody else could replace
+            it, or nothing can be written there.
+    """
+    check_apart(vault.folder, node, "--out")
+    check(node, city)
+    for place in (node, *(node / kind for kind in CONTENT)):
+        check_writable(place)
+
+
+def look_over(
+    jobs: Mapping[int, Assignment], num_workers: int, progress: Progress = lambda done, total: None
+) -> tuple[dict[int, Assignment], Survey]:
+    """Look at all images and label maps before the long work.
+
+    Args:
+        jobs: Of `assignments`: the same scenes for each seed.
+        num_workers: Threads.
+        progress: Called with (scenes looked at, scenes in all).
+
+    Returns:
+        The jobs, their scenes named by content, and what the scenes hold.
+
+    Raises:
+        InputError: Names what cannot be read, the first file with the reason.
+    """
+    first = next(iter(jobs.values()))
+    scenes = first.train + first.heldout
+    splits = {scenes[0].split: {first.city: scenes}}
+    found = survey(splits, num_workers, progress, SurveyCache.of_table(scenes[0].classes))
+    train, heldout = found.scenes[: len(first.train)], found.scenes[len(first.train) :]
+    named = {seed: replace(job, train=train, heldout=heldout) for seed, job in jobs.items()}
+    return named, found
+
+
+def estimate(vault: Vault, jobs: Sequence[Assignment], num_workers: int) -> Estimate:
+    """Disk and time of what is left to do; the time is that of a first image under throw-away keys.
+
+    Raises:
+        InputError: For the first image, or a label map that cannot be read.
+    """
+    left = [(job, outlook(vault, job)) for job in jobs]
+    left = [(job, found) for job, found in left if found.num_scenes]
+    seconds = 0.0
+    if left:
+        job, first = left[0]
+        seconds = _measured(job, first.protections)
+    num_scenes = sum(found.num_scenes for _, found in left)
+    num_bytes = sum(found.num_bytes for _, found in left)
+    return Estimate(num_scenes, num_bytes, seconds * num_scenes / max(1, num_workers))
+
+
+def check_space(node: Path, num_bytes: int) -> int:
+    """Free bytes on the disk of a node folder that may not be there yet.
+
+    Raises:
+        RunError: They are too few.
+    """
+    there = next(folder for folder in (node, *node.parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    if free < num_bytes:
+        raise RunError(
+            f"no space left on the disk of {node}: {size_text(num_bytes)} are wanted and "
+            f"{size_text(free)} free; free some, or choose another --out"
+        )
+    return free
+
+
+def _measured(job: Assignment, protections: Sequence[ArmConfig]) -> float:
+    """Seconds for the first image under throw-away keys; nothing is stored."""
+    start = time.perf_counter()
+    for view, (image, _) in enumerate(pictures(job)[0].views()):
+        for protection in protections:
+            sealed_view(image, protection, job.block_size, lambda _: SubKey.generate(), view)
+    return time.perf_counter() - start

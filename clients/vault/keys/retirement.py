@@ -1,0 +1,125 @@
+"""The end of keys: what they encrypted is lost for ever.
+
+    master.key -> destroyed.key      from now on this key is being destroyed, whatever happens
+    zeros over destroyed.key         the key is gone
+    records go, then destroyed.key   and, of a retired key, its folder
+
+The file that says so goes last: a retirement that was cut short is recognised, and gone on with. A
+key that is damaged or open to others can be destroyed like any other.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from clients.vault.keys.erasure import erase, overwrite
+from clients.vault.keys.keyring import Vault
+from clients.vault.keys.record import Record, read_record
+from clients.vault.layout import (
+    DESTROYED_KEY,
+    FINGERPRINT,
+    KEY_FILE,
+    NEXT_KEY,
+    RECORDS,
+    record_file,
+    record_files,
+)
+from fl_ppseg.crypto.keys import ClientKey
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import sync
+
+
+class Doomed(NamedTuple):
+    """A key, or what an earlier retirement left of one, and the records that go with it."""
+
+    folder: Path
+    name: str
+    """Its fingerprint, as far as that can be known."""
+    is_current: bool
+    is_begun: bool
+    """Whether it was being destroyed already, or is gone."""
+    flaw: str | None
+    """Why the key cannot be read; None for a whole one."""
+    records: dict[str, Record | None]
+    """By name; None for a damaged one."""
+
+
+def doomed(vault: Vault, *, all_keys: bool) -> list[Doomed]:
+    """What a retirement destroys, oldest first, the master key last.
+
+    Args:
+        vault: The vault.
+        all_keys: The master key too.
+    """
+    places = reversed(list(vault.generations()))
+    found = (_look(place, place == vault.folder) for place in places)
+    return [each for each in found if each is not None and (all_keys or not each.is_current)]
+
+
+def damages(vault: Vault) -> list[str]:
+    """Keys and records that cannot be read, each in a line."""
+    found = [each for place in vault.generations() if (each := _look(place, place == vault.folder))]
+    keys = [each.flaw for each in found if each.flaw is not None]
+    records = [
+        f"{record_file(each.folder, name)}: damaged salts of derived keys"
+        for each in found
+        for name, record in each.records.items()
+        if record is None
+    ]
+    strange = [
+        f"{each.folder}: expected a folder named by a key's fingerprint; left out"
+        for each in found
+        if not each.is_current and not FINGERPRINT.fullmatch(each.folder.name)
+    ]
+    return keys + records + strange
+
+
+def destroy(vault: Vault, each: Doomed) -> None:
+    """Overwrite and remove a key and its records; cut short, it is gone on with by the next call.
+
+    Raises:
+        OSError: A file cannot be written or removed.
+    """
+    key, mark = each.folder / KEY_FILE, each.folder / DESTROYED_KEY
+    if each.is_current and os.path.lexists(spare := each.folder / NEXT_KEY):
+        erase(spare)
+    if os.path.lexists(key):
+        if os.path.lexists(mark):
+            erase(mark)
+        key.replace(mark)
+        sync(each.folder)
+    if os.path.lexists(mark) and not mark.is_symlink():
+        overwrite(mark)
+    if (each.folder / RECORDS).exists():
+        shutil.rmtree(each.folder / RECORDS)
+    sync(each.folder)
+    mark.unlink(missing_ok=True)
+    sync(each.folder)
+    if not each.is_current:
+        shutil.rmtree(each.folder)
+        sync(each.folder.parent)
+    vault.forget_key()
+
+
+def _look(folder: Path, is_current: bool) -> Doomed | None:
+    """What there is to destroy in a folder; None: nothing, not even an empty folder of a key."""
+    records = {path.stem: _record(path) for path in record_files(folder)}
+    is_begun = os.path.lexists(folder / DESTROYED_KEY)
+    name = folder.name if FINGERPRINT.fullmatch(folder.name) else "of no known fingerprint"
+    if not os.path.lexists(folder / KEY_FILE):
+        if is_current and not (records or is_begun or os.path.lexists(folder / NEXT_KEY)):
+            return None
+        return Doomed(folder, name, is_current, True, None, records)
+    try:
+        key = ClientKey.load(folder / KEY_FILE)
+        return Doomed(folder, key.fingerprint, is_current, is_begun, None, records)
+    except InputError as error:
+        return Doomed(folder, name, is_current, is_begun, str(error), records)
+
+
+def _record(path: Path) -> Record | None:
+    try:
+        return read_record(path)
+    except InputError:
+        return None

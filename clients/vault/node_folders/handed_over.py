@@ -1,0 +1,126 @@
+"""What a vault handed over: the folders of a node folder that its owner's commands may remove.
+
+    <vault>/<city>/handed_over.json    {"schema": 1, "shards": {digest: [record, ...]},
+                                        "private": [digest, ...], "start": [digest, ...]}
+
+A name stands there before the folder is made. What it does not name, no command removes: somebody
+else may have put it into the node folder. Nor does a node folder say which salts belong to a shard:
+the vault knows that itself.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Final, Literal
+
+from pydantic import ConfigDict, TypeAdapter
+
+from clients.vault.assignment import Assignment, folder_mode
+from clients.vault.layout import HANDED_OVER
+from fl_ppseg.data.manifest import Digest
+from fl_ppseg.system.directory import Directory
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.plain_json import read_as
+
+MAX_BYTES: Final = 2**26
+SCHEMA: Final = 1
+
+Kind = Literal["shards", "private", "start"]
+
+
+@dataclass(frozen=True)
+class HandedOver:
+    """Digests of what lies, or lay, in node folders; of shards with their records of salts: one for
+    each time that it was encrypted, none where no key is derived."""
+
+    __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid")
+
+    schema: int
+    shards: Mapping[Digest, Sequence[Digest]]
+    private: Sequence[Digest]
+    start: Sequence[Digest] = ()
+
+    def names(self, kind: Kind) -> frozenset[str]:
+        """Digests of a kind."""
+        return frozenset(
+            {"shards": self.shards, "private": self.private, "start": self.start}[kind]
+        )
+
+
+_FORM = TypeAdapter(HandedOver)
+
+
+def parse_handed_over(content: bytes, source: str) -> HandedOver:
+    """What the bytes of a file say.
+
+    Raises:
+        InputError: It is damaged, or of another version.
+    """
+    found = read_as(_FORM, content, f"{source}: damaged list of what was handed over", MAX_BYTES)
+    if found.schema != SCHEMA:
+        raise InputError(f"{source}: of version {found.schema}, expected {SCHEMA}")
+    return found
+
+
+def handed_over(vault: Path) -> HandedOver:
+    """What a vault has handed over.
+
+    Args:
+        vault: A city's vault.
+
+    Raises:
+        InputError: The file is damaged, or another user's.
+    """
+    with Directory.open(vault) as folder:
+        if folder.find(HANDED_OVER) is None:
+            return HandedOver(SCHEMA, {}, ())
+        content = folder.read(HANDED_OVER, MAX_BYTES, own=True)
+    return parse_handed_over(content, str(vault / HANDED_OVER))
+
+
+def note_shard(vault: Path, digest: str, record: str | None) -> None:
+    """Record a shard that is about to be handed over, with the name of its record of salts."""
+    before = handed_over(vault)
+    known = before.shards.get(digest, ())
+    if digest not in before.shards or (record is not None and record not in known):
+        records = [*known, *([] if record is None else [record])]
+        _write(vault, replace(before, shards={**before.shards, digest: records}))
+
+
+def note_private(vault: Path, digest: str) -> None:
+    """Record a private embedding that is about to be handed over."""
+    before = handed_over(vault)
+    if digest not in before.private:
+        _write(vault, replace(before, private=[*before.private, digest]))
+
+
+def note_start(vault: Path, digest: str) -> None:
+    """Record start weights that are about to be handed over."""
+    before = handed_over(vault)
+    if digest not in before.start:
+        _write(vault, replace(before, start=[*before.start, digest]))
+
+
+def other_record(vault: Path, digest: str, record: str | None) -> str | None:
+    """What is wrong where a shard names other salts than it was handed over with."""
+    known = handed_over(vault).shards.get(digest)
+    if known is None or (record in known if record is not None else not known):
+        return None
+    wanted = ", ".join(known) or "none"
+    return f"names the salts {record}, and was handed over with {wanted}; it was changed"
+
+
+def _write(vault: Path, content: HandedOver) -> None:
+    with Directory.open(vault) as folder:
+        folder.write(HANDED_OVER, json.dumps(asdict(content)))
+
+
+def private_place(vault: Path, job: Assignment, digest: str) -> Path:
+    """The folder of a private embedding, recorded where it is handed over, then made."""
+    folder, mode = job.private_folder(digest), folder_mode(job.readers)
+    if job.out is not None:
+        note_private(vault, digest)
+    with Directory.open(folder.parent, make=mode) as parent:
+        parent.make_child(folder.name, mode, group=job.readers).close()
+    return folder

@@ -1,0 +1,113 @@
+"""What a training node gets from an owner on another machine: a folder without any key.
+
+<node>/owner.json              whose folder it is
+<node>/policy.yaml             what the node may do, its paths relative to this folder
+<node>/shards/<digest>/        encrypted shards
+<node>/private/<digest>/       private embeddings: key material, for a node that is trusted
+<node>/start/<digest>/         weights of round 0, which those of requests are compared with
+
+It belongs to its owner, and nobody else writes in it: what the node writes lies elsewhere.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from clients.policy.policy import ArmPolicy, NodePolicy, load_policy, save_policy
+from clients.vault.assignment import Prepared
+from clients.vault.consent.terms import Terms
+from clients.vault.keys.keyring import Vault
+from clients.vault.node_folders.handed_over import handed_over
+from clients.vault.node_folders.node_directory import CONTENT, NodeDirectory, readers_of
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.data.manifest import is_digest
+from fl_ppseg.system.errors import InputError
+
+POLICY: Final = "policy.yaml"
+
+
+def agreed(
+    arm: ArmConfig,
+    prepared: Mapping[int, Prepared],
+    terms: Terms,
+    start: dict[int, Path],
+    training_shards: dict[int, tuple[Path, ...]] | None = None,
+) -> ArmPolicy:
+    """What an owner agrees to for an arm.
+
+    Args:
+        arm: Its settings.
+        prepared: What the vault made, by seed.
+        terms: What the run's config asks for.
+        start: Folders of the weights of round 0, by seed; not used without a bound on changes.
+        training_shards: As in `ArmPolicy`.
+    """
+    private = {seed: p.private for seed, p in prepared.items() if p.private is not None}
+    return ArmPolicy(
+        embedding=arm.embedding,
+        shards={seed: (p.shard,) for seed, p in prepared.items()},
+        training_shards=training_shards,
+        private=private or None,
+        private_rate=arm.private_rate,
+        start=start if terms.max_change is not None else None,
+        protection=arm,
+        **terms._asdict(),
+    )
+
+
+def policy_of(node: Path, city: str) -> NodePolicy:
+    """The policy of a node folder of which is known that it is ours.
+
+    Raises:
+        InputError: There is none, it is damaged or of another city, or names what lies elsewhere.
+    """
+    policy = load_policy(node / POLICY)
+    if policy.city != city:
+        raise InputError(f"{node / POLICY}: is of {policy.city}, the folder of {city}")
+    for path in named_folders(policy, node):
+        if path.parent.as_posix() not in CONTENT or not is_digest(path.name):
+            raise InputError(
+                f"{node / POLICY}: names {str(path)!a}, which is no shard, private "
+                "embedding or start of this folder; it is not as its owner wrote it"
+            )
+    return policy
+
+
+def named_folders(policy: NodePolicy, node: Path) -> set[Path]:
+    """The shards, private embeddings and start weights that a policy names, from their folder."""
+    shards = {
+        path for arm in policy.arms.values() for paths in arm.shards.values() for path in paths
+    }
+    private = {path for arm in policy.arms.values() for path in (arm.private or {}).values()}
+    training = {
+        path
+        for arm in policy.arms.values()
+        for paths in (arm.training_shards or {}).values()
+        for path in paths
+    }
+    start = {path for arm in policy.arms.values() for path in (arm.start or {}).values()}
+    found = shards | private | training | start
+    return {path.relative_to(node) if path.is_relative_to(node) else path for path in found}
+
+
+def write_policy(node: NodeDirectory, policy: NodePolicy) -> None:
+    """Write the policy of an open node folder, for those who may read the folder."""
+    save_policy(policy, node.folder.path / POLICY)
+    node.grant(readers_of(node.folder.path))
+
+
+def withdraw(node: NodeDirectory, vault: Vault) -> tuple[list[Path], list[Path]]:
+    """Take a city out: its policy refuses everything first, then all that it handed over goes.
+
+    Returns:
+        What was removed, and what is left as the vault has not recorded it.
+
+    Raises:
+        InputError: The policy is damaged.
+    """
+    policy = policy_of(node.folder.path, node.city)
+    reason = f"{node.city} has withdrawn: its owner takes part in no training any more"
+    write_policy(node, policy.model_copy(update={"withdrawn": reason, "arms": {}}))
+    with vault.lock():
+        removed = node.remove(handed_over(vault.folder))
+    return removed, node.unnamed(())

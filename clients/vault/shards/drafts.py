@@ -1,0 +1,217 @@
+"""Shards under way: begun with their salts on disk, gone on with, or abandoned without a trace."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from clients.vault.assignment import Assignment, folder_mode
+from clients.vault.keys.keyring import Vault
+from clients.vault.keys.record import CLIENT, Record, view_name
+from clients.vault.layout import DRAFTS
+from clients.vault.node_folders.handed_over import note_shard, other_record
+from clients.vault.node_folders.node_directory import grant
+from clients.vault.shards.sealing import Picture, Target, hashed
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.cipher_versions import versions_of
+from fl_ppseg.crypto.keys import Part
+from fl_ppseg.data.dataset import Scene
+from fl_ppseg.data.manifest import SCHEMA, Manifest, read_manifest
+from fl_ppseg.data.shard import open_shard
+from fl_ppseg.data.shard_draft import ShardDraft, record_of, remove_draft
+from fl_ppseg.data.views import scored_size
+from fl_ppseg.system.directory import Directory
+from fl_ppseg.system.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+class Work(NamedTuple):
+    """A shard under way."""
+
+    draft: ShardDraft
+    protection: ArmConfig
+    record: Record | None
+
+    def target(self, picture: Picture) -> Target:
+        """The shard as the place where one scene goes."""
+        scene_id, num_views = picture.scene.scene_id, picture.data.num_views
+        record = self.record and self.record.of_scene(picture.part, scene_id, num_views)
+        return Target(self.draft.place, self.protection, record)
+
+
+def begun(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> Work:
+    """The draft that an interrupted call left, or a new one after its record.
+
+    Raises:
+        InputError: For an image or label map that cannot be read, or a damaged vault.
+        OSError: The disk is full.
+    """
+    manifest = promised(job, digest, protection)
+    place, size = job.draft_folder(digest), job.data.image_size
+    if job.shard_folder(digest).exists():
+        logger.warning("%s; encrypting it anew", flaw(vault, job, digest, protection))
+    draft = resumed(vault, job, manifest, protection)
+    if draft is not None:
+        name = draft.manifest.record
+        return Work(draft, protection, None if name is None else vault.find(name)[1])
+    abandon(vault, place)
+    if not _has_record(protection):
+        return Work(ShardDraft.begin(place, manifest, size), protection, None)
+    record = Record.new(protection, job.train, job.heldout, job.data.num_views, _samples(job))
+    draft = ShardDraft.begin(place, replace(manifest, record=record.name), size)
+    try:  # from here on the draft names the record: whatever happens, both go or both stay
+        vault.save_record(record)
+    except OSError:
+        abandon(vault, place)
+        raise
+    return Work(draft, protection, record)
+
+
+def place(vault: Vault, job: Assignment, digest: str, work: Work) -> None:
+    """Finish the shard of a draft and move it to where it belongs; one that is there goes.
+
+    Raises:
+        InputError: Somebody else could replace what lies there.
+        OSError: It cannot be moved.
+    """
+    shard, target = work.draft.finish(), job.shard_folder(digest)
+    if job.out is not None:
+        note_shard(vault.folder, digest, work.draft.manifest.record)
+    try:
+        _move(shard, target, job.readers)
+    except (InputError, OSError):
+        if not target.exists():
+            work.draft.reopen()
+        raise
+    work.draft.discard()
+
+
+def _move(shard: Path, target: Path, readers: int | None) -> None:
+    with (
+        Directory.open(shard.parent) as draft,
+        Directory.open(target.parent, make=folder_mode(readers)) as shards,
+    ):
+        if readers is not None:
+            with draft.child(shard.name) as whole:
+                grant(whole, readers)
+        if shards.find(target.name) is not None:
+            shards.remove_tree(target.name)
+        shards.move_in(draft, target.name)
+
+
+def resumed(
+    vault: Vault, job: Assignment, manifest: Manifest, protection: ArmConfig
+) -> ShardDraft | None:
+    """The draft of a shard, if it is to become the promised one and its salts are there."""
+    draft = ShardDraft.resume(job.draft_folder(manifest.settings))
+    if draft is None or replace(draft.manifest, record=None) != manifest:
+        return None
+    return draft if _is_recorded(vault, job, draft.manifest, protection) else None
+
+
+def abandon(vault: Vault, place: Path) -> None:
+    """Remove a draft, and its record: what that could decrypt is gone with it."""
+    if (name := record_of(place)) is not None:
+        vault.drop_record(name)
+    remove_draft(place)
+
+
+def abandon_all(vault: Vault) -> None:
+    """Remove all drafts of a vault: what no command goes on with any more."""
+    for place in sorted((vault.folder / DRAFTS).glob("*")):
+        abandon(vault, place)
+    with suppress(OSError):  # an empty one is left where the last removal was cut short
+        (vault.folder / DRAFTS).rmdir()
+
+
+def flaw(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> str | None:
+    """Why a shard has to be encrypted (again); None for a whole one of these settings."""
+    folder = job.shard_folder(digest)
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.settings != digest:
+        return f"{folder}: no encrypted shard"
+    if not _is_recorded(vault, job, manifest, protection):
+        return f"{folder}: the master key of today has no salts of it"
+    if job.out is not None and (why := other_record(vault.folder, digest, manifest.record)):
+        return f"{folder}: {why}"
+    try:
+        open_shard([folder])
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def promised(job: Assignment, digest: str, protection: ArmConfig) -> Manifest:
+    """The manifest of a shard that is to be made, without what only its owner can know.
+
+    Raises:
+        InputError: For a label map that cannot be read.
+    """
+    data = job.data
+    sizes = [
+        scored_size(scene.size(), data.image_size, data.fit, job.block_size)
+        for scene in job.heldout
+    ]
+    return Manifest(
+        schema=SCHEMA,
+        city=job.city,
+        settings=digest,
+        block_size=job.block_size,
+        num_images=len(job.train),
+        num_views=data.num_views,
+        heldout_sizes=sizes,
+        ciphers=versions_of(protection.cipher),
+        frames=data.fit == "crop",
+    )
+
+
+def pictures(job: Assignment) -> list[Picture]:
+    """What is to be made of each scene, in the order of a shard."""
+    parts: tuple[tuple[Part, Sequence[Scene]], ...] = (
+        ("train", job.train),
+        ("heldout", job.heldout),
+    )
+    return [
+        Picture(part, scene, job.data, job.seed, job.block_size)
+        for part, scenes in parts
+        for scene in scenes
+    ]
+
+
+def _has_record(protection: ArmConfig) -> bool:
+    """Whether the owner keeps salts of its own for a shard."""
+    return protection.key_lifetime == "derived" and protection.key_mode != "shared"
+
+
+def _is_recorded(vault: Vault, job: Assignment, manifest: Manifest, protection: ArmConfig) -> bool:
+    """Whether the salts that a shard names are there, under the master key of today, and its own.
+
+    Raises:
+        InputError: They are damaged.
+    """
+    name = manifest.record
+    if not _has_record(protection):
+        return name is None
+    if name is None or not vault.has_record(name):
+        return False
+    record = vault.find(name)[1]
+    return (
+        (record.cipher, record.block_scope) == (protection.cipher, protection.block_scope)
+        and record.versions == versions_of(protection.cipher)
+        and (CLIENT in record.salts) == (protection.key_mode != "per-image")
+        and record.train == [scene.scene_id for scene in job.train]
+        and record.heldout == [scene.scene_id for scene in job.heldout]
+    )
+
+
+def _samples(job: Assignment) -> dict[str, str]:
+    """Hashes of some plain first views: the first and the last training image, one held out."""
+    chosen = {*job.train[:1], *job.train[-1:], *job.heldout[:1]}
+    return {
+        view_name(picture.part, picture.scene.scene_id, 0): hashed(next(picture.views())[0])
+        for picture in pictures(job)
+        if picture.scene in chosen
+    }

@@ -1,0 +1,124 @@
+"""One scene into the drafts of all shards that want it: views, keys, cipher.
+
+A task goes to any process of the owner's: it names the vault and holds salts, never a key.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from clients.vault.keys.keyring import Vault, shared_subkey
+from clients.vault.keys.record import Record
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.sections import DataConfig
+from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.crypto.keys import Part, SubKey
+from fl_ppseg.data.dataset import Scene
+from fl_ppseg.data.shard_draft import ShardDraft
+from fl_ppseg.data.views import View, fit_for_scoring, views
+
+Keys = Callable[[int], SubKey]
+"""Number of a view -> its key."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A scene and what is made of it."""
+
+    part: Part
+    scene: Scene
+    data: DataConfig
+    seed: int
+    """Of the augmented views."""
+    block_size: int
+    """Side of a cipher block in pixels."""
+
+    def views(self) -> Iterator[View]:
+        """Training views, or the one image to be scored with labels at their own size.
+
+        Raises:
+            InputError: For an image or label map that cannot be read.
+        """
+        image, labels = self.scene.load()
+        size, policy = self.data.image_size, self.data.fit
+        if self.part == "heldout":
+            yield fit_for_scoring(image, labels, size, policy, self.block_size)
+            return
+        number, name = self.data.num_views, self.scene.scene_id
+        yield from views(image, labels, size, policy, number, self.seed, name)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A shard that a scene goes into."""
+
+    draft: Path
+    """Folder of its draft."""
+    protection: ArmConfig
+    record: Record | None = field(repr=False)
+    """The owner's record with this scene's salts; none where no key is derived."""
+
+
+@dataclass(frozen=True)
+class SceneTask:
+    """A scene to encrypt: picklable, without any key."""
+
+    vault: Path
+    number: int
+    """Of the scene in the shards."""
+    picture: Picture
+    block_size: int
+    targets: tuple[Target, ...]
+
+
+def seal_scene(task: SceneTask) -> None:
+    """Encrypt all views of a scene for all shards that want it, and write them into the drafts.
+
+    Raises:
+        InputError: For an image or label map that cannot be read or encrypted, or a key that cannot
+            be had.
+    """
+    vault = Vault(task.vault)
+    drafts = [ShardDraft(target.draft) for target in task.targets]
+    keys = [_keys(vault, task.picture, target) for target in task.targets]
+    for view, (image, labels) in enumerate(task.picture.views()):
+        for draft, target, keys_of in zip(drafts, task.targets, keys, strict=True):
+            sealed = sealed_view(image, target.protection, task.block_size, keys_of, view)
+            draft.put(task.number, view, sealed, labels)
+
+
+def sealed_view(
+    image: np.ndarray, protection: ArmConfig, block_size: int, keys: Keys, view: int
+) -> np.ndarray:
+    """(3, H, W) uint8 -> (3, H, W) uint8: a view as it is stored, plain where no cipher is named.
+
+    Args:
+        image: The view.
+        protection: Of the arm.
+        block_size: Side of a cipher block in pixels.
+        keys: Asked once where there is a cipher.
+        view: Number of the view.
+    """
+    if protection.cipher is None or protection.block_scope is None:
+        return image
+    scope = protection.block_scope
+    return encrypt(image, keys(view), protection.cipher, block_size=block_size, scope=scope)
+
+
+def hashed(view: np.ndarray) -> str:
+    """Hex digest of a plain view."""
+    return hashlib.sha256(np.ascontiguousarray(view).tobytes()).hexdigest()
+
+
+def _keys(vault: Vault, picture: Picture, target: Target) -> Keys:
+    """Hands out the key of each view as key mode and lifetime want; no key is drawn twice."""
+    if target.protection.key_mode == "shared":
+        shared = shared_subkey(vault.folder.parent, target.protection)
+        return lambda _: shared
+    if target.record is None:
+        return lambda _: SubKey.generate()
+    record, key, name = target.record, vault.key, picture.scene.scene_id
+    return lambda view: record.subkey(key, picture.part, name, view)

@@ -1,0 +1,179 @@
+"""Encrypting one owner's images for all arms at once: the drafts, the work, the shards."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from clients.vault.assignment import Assignment, Prepared, shard_digest, stored_as
+from clients.vault.keys.keyring import Vault, shared_subkey
+from clients.vault.shards.drafts import (
+    Work,
+    abandon,
+    begun,
+    flaw,
+    pictures,
+    place,
+    promised,
+    resumed,
+)
+from clients.vault.shards.private import prepare_private
+from clients.vault.shards.sealing import SceneTask, seal_scene
+from clients.vault.simulations.simulations import mark
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import Progress
+from fl_ppseg.system.workers import work_at_once
+
+SYNC_SECONDS: Final = 1.0
+"""Work that a loss of power may undo."""
+
+
+class Outlook(NamedTuple):
+    """What is left to encrypt."""
+
+    protections: tuple[ArmConfig, ...]
+    """Of the shards that are missing."""
+    num_scenes: int
+    """Scenes that at least one of them lacks."""
+    num_bytes: int
+    """Space on disk that is not reserved yet."""
+
+
+def prepare_shards(
+    assignment: Assignment, num_workers: int = 1, progress: Progress | None = None
+) -> dict[str, Prepared]:
+    """Encrypt one owner's images for all arms at once; what is there already is kept.
+
+    A call that was cut short, even by a loss of power, is gone on with by the next equal one. After
+    an error nothing of the shards that were under way is left.
+
+    Args:
+        assignment: Images, sizes and protections.
+        num_workers: Processes that encrypt; 1: this one.
+        progress: Called with (scenes done, scenes in all) where there is something to encrypt.
+
+    Returns:
+        What the node gets for each arm; arms that protect alike share a shard.
+
+    Raises:
+        InputError: For an image or label map that cannot be read or encrypted, a cipher to which
+            no embedding can be adapted, or a vault that is open to others.
+    """
+    vault = Vault(assignment.vault)
+    with vault.lock():
+        mark(vault.folder)
+        return prepare_locked(vault, assignment, num_workers, progress)
+
+
+def prepare_locked(
+    vault: Vault, job: Assignment, num_workers: int = 1, progress: Progress | None = None
+) -> dict[str, Prepared]:
+    """`prepare_shards` for a caller that holds the vault's lock."""
+    digests, missing = shards_of(vault, job)
+    if missing:
+        _encrypt(vault, job, missing, num_workers, progress or (lambda done, total: None))
+    return {
+        arm: Prepared(job.shard_folder(digest), prepare_private(vault, job, arm, digest))
+        for arm, digest in digests.items()
+    }
+
+
+def shards_of(vault: Vault, job: Assignment) -> tuple[dict[str, str], dict[str, ArmConfig]]:
+    """The digest of each arm's shard, and the protections of those that are not there."""
+    stored = {arm: stored_as(protection) for arm, protection in job.protections.items()}
+    digests = {arm: shard_digest(job, p, _shared_key(vault, p)) for arm, p in stored.items()}
+    missing = {
+        digest: stored[arm]
+        for arm, digest in digests.items()
+        if flaw(vault, job, digest, stored[arm])
+    }
+    return digests, missing
+
+
+def outlook(vault: Vault, job: Assignment) -> Outlook:
+    """What is left to encrypt for one assignment.
+
+    Raises:
+        InputError: For a label map that cannot be read, or a vault that is open to others.
+    """
+    _, missing = shards_of(vault, job)
+    num_bytes, scenes = 0, set[int]()
+    for digest, protection in missing.items():
+        manifest = promised(job, digest, protection)
+        draft = resumed(vault, job, manifest, protection)
+        scenes.update(draft.missing if draft else range(len(job.train) + len(job.heldout)))
+        shapes = manifest.shapes(job.data.image_size).values()
+        num_bytes += 0 if draft else sum(map(math.prod, shapes))
+    return Outlook(tuple(missing.values()), len(scenes), num_bytes)
+
+
+def _encrypt(
+    vault: Vault,
+    job: Assignment,
+    missing: Mapping[str, ArmConfig],
+    num_workers: int,
+    progress: Progress,
+) -> None:
+    try:
+        works = [begun(vault, job, digest, p) for digest, p in missing.items()]
+        total = len(job.train) + len(job.heldout)
+        for left in _carried_out(list(_tasks(job, works)), works, num_workers):
+            progress(total - left, total)
+        for digest, work in zip(missing, works, strict=True):
+            place(vault, job, digest, work)
+    except (InputError, OSError):
+        for digest in missing:
+            abandon(vault, job.draft_folder(digest))
+        raise
+
+
+def _tasks(job: Assignment, works: Sequence[Work]) -> Iterator[SceneTask]:
+    """A task for each scene that some shard lacks."""
+    lacking = [(work, set(work.draft.missing)) for work in works]
+    for number, picture in enumerate(pictures(job)):
+        targets = tuple(work.target(picture) for work, numbers in lacking if number in numbers)
+        if targets:
+            yield SceneTask(job.vault, number, picture, job.block_size, targets)
+
+
+def _carried_out(
+    tasks: Sequence[SceneTask], works: Sequence[Work], num_workers: int
+) -> Iterator[int]:
+    """Do all tasks, and note them as done once they are on disk; yields how many are left."""
+    left, unsaved, saved = len(tasks), [], time.monotonic()
+    try:
+        yield left
+        for number in _sealed(tasks, num_workers):
+            unsaved.append(number)
+            left -= 1
+            if time.monotonic() - saved >= SYNC_SECONDS:
+                _mark(works, unsaved)
+                saved = time.monotonic()
+            yield left
+    finally:
+        _mark(works, unsaved)
+
+
+def _mark(works: Sequence[Work], numbers: list[int]) -> None:
+    for work in works:
+        work.draft.mark(numbers)
+    numbers.clear()
+
+
+def _sealed(tasks: Sequence[SceneTask], num_workers: int) -> Iterator[int]:
+    """Numbers of the scenes, as they are encrypted."""
+    if num_workers == 1:
+        for task in tasks:
+            seal_scene(task)
+            yield task.number
+    else:
+        for index, _ in work_at_once(seal_scene, tasks, num_workers, "encrypting"):
+            yield tasks[index].number
+
+
+def _shared_key(vault: Vault, protection: ArmConfig) -> str | None:
+    """Fingerprint of the key that this owner shares with the others, where it does."""
+    if protection.key_mode != "shared":
+        return None
+    return shared_subkey(vault.folder.parent, protection).fingerprint

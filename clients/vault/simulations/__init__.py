@@ -1,0 +1,1 @@
+"""What simulations keep in the vaults of this machine."""

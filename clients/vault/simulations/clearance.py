@@ -1,0 +1,210 @@
+"""Past simulations cleared: what their policies name and no other run does, then the policies.
+
+Only what is recognised goes: folders named by 32 hex digits in `shards` and `private`, and whole
+vaults that a simulation made and marked. A vault that an owner made keeps its keys and records, so
+does one of earlier versions, which marked nothing. No link is followed, and what was cut short is
+cleared by the next call.
+"""
+
+import fcntl
+import os
+import re
+import secrets
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+from clients.policy.policy import NODES
+from clients.vault.keys.erasure import erase
+from clients.vault.keys.keyring import Vault
+from clients.vault.layout import (
+    FLOOR,
+    HANDED_OVER,
+    KEY_FILE,
+    LOCK,
+    MARK,
+    NEXT_KEY,
+    RECORDS,
+    RETIRED,
+    SHARED,
+)
+from clients.vault.simulations.simulations import (
+    KINDS,
+    Kept,
+    Run,
+    cities_in,
+    clearing,
+    is_marked,
+    kept_in,
+    runs_in,
+)
+from fl_ppseg.data.manifest import read_manifest
+from fl_ppseg.system.directory import Directory
+from fl_ppseg.system.errors import InputError
+
+ORPHAN_SECONDS: Final = 86400
+"""How old a shard must be that no policy names: a preparation that was cut short left it."""
+GONE: Final = re.compile(r"\.gone-[0-9a-f]{16}")
+"""What is being removed."""
+OURS: Final = {LOCK, MARK, KEY_FILE, RECORDS, *KINDS}
+"""What a simulation puts into a vault that it made; a vault with anything else stays."""
+OWNERS: Final = (FLOOR, HANDED_OVER, RETIRED, NEXT_KEY)
+"""What no simulation makes."""
+
+
+class Clearance(NamedTuple):
+    """What goes, and what stays though it may be missed."""
+
+    runs: list[Run]
+    kept: dict[Kept, int]
+    """Shards and private embeddings that go, with their bytes."""
+
+    @property
+    def num_bytes(self) -> int:
+        """What is freed."""
+        return sum(self.kept.values())
+
+
+def planned(vaults: Directory, names: Collection[str]) -> Clearance:
+    """What clearing some runs would remove.
+
+    Args:
+        vaults: The folder of vaults.
+        names: Of runs, as `runs_in` has them.
+
+    Raises:
+        InputError: A process is at one of the runs.
+    """
+    runs = runs_in(vaults)
+    chosen = [run for run in runs if run.name in names]
+    for run in chosen:
+        _refuse_running(run)
+    needed = {each for run in runs if run.name not in names for each in run.named}
+    doomed = {each for run in chosen for each in run.named} - needed
+    found = {
+        kept: size
+        for kept, size in kept_in(vaults).items()
+        if (kept.kind, kept.digest) in doomed
+        or ((kept.kind, kept.digest) not in needed and _is_orphan(vaults, kept))
+    }
+    return Clearance(chosen, found)
+
+
+def clear(vaults: Directory, names: Collection[str]) -> tuple[Clearance, list[str]]:
+    """Remove what `planned` says, and vaults that simulations made and that are empty then.
+
+    Returns:
+        What was removed, and the cities whose vaults went.
+
+    Raises:
+        InputError: A simulation is being prepared, or a process is at one of the runs.
+    """
+    with clearing(vaults.path):
+        _sweep(vaults)
+        plan = planned(vaults, names)
+        for city in sorted({kept.city for kept in plan.kept}):
+            _clear_vault(vaults, city, [kept for kept in plan.kept if kept.city == city])
+        gone = [city for city in cities_in(vaults) if _end(vaults, city)]
+        for run in plan.runs:
+            with vaults.child(NODES) as nodes:
+                _discard(nodes, run.name)
+        if not runs_in(vaults) and not kept_in(vaults):
+            _end_shared(vaults)
+    return plan, gone
+
+
+def _clear_vault(vaults: Directory, city: str, doomed: list[Kept]) -> None:
+    vault = Vault(vaults.path / city)
+    with vault.lock(), vaults.child(city) as folder:
+        is_ours = is_marked(folder)
+        for kept in doomed:
+            with folder.child(kept.kind) as place:
+                if is_ours and kept.kind == "shards":
+                    _drop_record(vault, kept)
+                place.remove_tree(kept.digest)
+
+
+def _drop_record(vault: Vault, kept: Kept) -> None:
+    """Nothing is left that the salts of a shard could decrypt."""
+    manifest = None
+    with suppress(InputError):
+        manifest = read_manifest(vault.folder / kept.kind / kept.digest)
+    if manifest is not None and manifest.record is not None:
+        with suppress(InputError):  # of a name that is none
+            vault.drop_record(manifest.record)
+
+
+def _end(vaults: Directory, city: str) -> bool:
+    """Remove a vault that a simulation made and that holds no shard any more."""
+    with vaults.child(city) as folder:
+        names = {entry.name for entry in folder.entries()}
+        if not is_marked(folder) or names & set(OWNERS) or not names <= OURS:
+            return False
+        for kind in KINDS:
+            if folder.find(kind) is not None:
+                with folder.child(kind) as place:
+                    if place.entries():
+                        return False
+    vault = Vault(vaults.path / city)
+    with vault.lock(), vaults.child(city) as folder:
+        if folder.find(RECORDS) is not None:
+            folder.remove_tree(RECORDS)
+        if folder.find(KEY_FILE) is not None:
+            erase(vault.key_path)
+        _discard(vaults, city)
+    return True
+
+
+def _end_shared(vaults: Directory) -> None:
+    """Remove the key that simulated owners shared, once nothing is encrypted with it."""
+    if vaults.find(SHARED) is None:
+        return
+    vault = Vault(vaults.path / SHARED)
+    with vault.lock():
+        if vault.has_key:
+            erase(vault.key_path)
+        _discard(vaults, SHARED)
+
+
+def _discard(folder: Directory, name: str) -> None:
+    """Remove a folder of which no part is to be taken for the whole, if this is cut short."""
+    gone = f".gone-{secrets.token_hex(8)}"
+    os.rename(name, gone, src_dir_fd=folder.descriptor, dst_dir_fd=folder.descriptor)
+    folder.remove_tree(gone)
+
+
+def _sweep(vaults: Directory) -> None:
+    """Remove what calls before this one discarded, when they were cut short."""
+    for entry in vaults.entries():
+        if entry.kind == "folder" and GONE.fullmatch(entry.name):
+            vaults.remove_tree(entry.name)
+    if vaults.find(NODES) is not None:
+        with vaults.child(NODES) as nodes:
+            for entry in nodes.entries():
+                if entry.kind == "folder" and GONE.fullmatch(entry.name):
+                    nodes.remove_tree(entry.name)
+
+
+def _is_orphan(vaults: Directory, kept: Kept) -> bool:
+    with vaults.child(kept.city) as vault:
+        if not is_marked(vault):
+            return False
+        with vault.child(kept.kind) as place:
+            entry = place.find(kept.digest)
+    return entry is not None and time.time() - entry.status.st_mtime > ORPHAN_SECONDS
+
+
+def _refuse_running(run: Run) -> None:
+    """A process that is at a run holds its folder."""
+    if run.path is None or not run.path.is_dir():
+        return
+    descriptor = os.open(run.path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(
+            f"{run.path}: a process is at this run; wait for its end, or leave it out"
+        ) from None
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,149 @@
+"""Whole images through a cipher: (3, H, W) uint8 -> (3, H, W) uint8, and back exactly.
+
+One image with its key, or a batch with a key an image, in numpy or torch. Parameters are always
+drawn on the CPU (that is the specification), then moved to where the batch is.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+from fl_ppseg.crypto.ciphers.arrays import stack
+from fl_ppseg.crypto.ciphers.cipher import Cipher, Scope
+from fl_ppseg.crypto.ciphers.registry import get_cipher
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.blocks import Array, Geometry, from_blocks, to_blocks
+from fl_ppseg.system.arrays import Pixels
+from fl_ppseg.system.errors import InputError
+
+Direction = Literal["apply", "invert"]
+"""The two ways through a cipher, by the names of its methods."""
+_SHAPES: Final = {3: "(3, height, width)", 4: "(batch, 3, height, width)"}
+"""Axes -> what they are, of an image and of a batch."""
+
+
+def encrypt(
+    image: Pixels,
+    subkey: SubKey,
+    cipher: str | Cipher[Any] = "shuffle",
+    *,
+    block_size: int,
+    scope: Scope,
+) -> Pixels:
+    """(3, H, W) uint8 -> (3, H, W) uint8, encrypted block by block, blocks in place.
+
+    Args:
+        image: (3, H, W) RGB, H and W multiples of `block_size`.
+        subkey: key of this image (`per-image`), or of its client (`per-client`).
+        cipher: a name of `CIPHERS`, a product of them (`a+b`), or a cipher.
+        block_size: side of a block in pixels, the side of the ViT's patch.
+        scope: `common` draws once for all blocks, `per-block` once for each.
+
+    Raises:
+        InputError: not such an image, sides that are no multiples of `block_size`, an unknown
+            cipher or an unknown scope, or a cipher that refuses this block size.
+    """
+    return _one("apply", image, subkey, cipher, block_size, scope)
+
+
+def decrypt(
+    image: Pixels,
+    subkey: SubKey,
+    cipher: str | Cipher[Any] = "shuffle",
+    *,
+    block_size: int,
+    scope: Scope,
+) -> Pixels:
+    """(3, H, W) uint8 -> (3, H, W) uint8, the exact inverse of `encrypt` with equal arguments.
+
+    A wrong key is not noticed (the cipher carries no checksum): it gives another wrong image.
+
+    Raises:
+        InputError: as `encrypt`.
+    """
+    return _one("invert", image, subkey, cipher, block_size, scope)
+
+
+def encrypt_batch(
+    images: Array,
+    subkeys: Sequence[SubKey],
+    cipher: str | Cipher[Any] = "shuffle",
+    *,
+    block_size: int,
+    scope: Scope,
+) -> Array:
+    """(B, 3, H, W) uint8 -> (B, 3, H, W) uint8, each image as `encrypt` with its own key.
+
+    Args:
+        images: numpy array, or torch tensor on any device; the result is of the same kind.
+        subkeys: B keys; the same one B times for `shared` and `per-client`.
+        cipher: as for `encrypt`.
+        block_size: as for `encrypt`.
+        scope: as for `encrypt`.
+
+    Raises:
+        InputError: as `encrypt`, or not one key an image.
+    """
+    return _each("apply", images, subkeys, cipher, block_size, scope)
+
+
+def decrypt_batch(
+    images: Array,
+    subkeys: Sequence[SubKey],
+    cipher: str | Cipher[Any] = "shuffle",
+    *,
+    block_size: int,
+    scope: Scope,
+) -> Array:
+    """(B, 3, H, W) uint8 -> (B, 3, H, W) uint8, the exact inverse of `encrypt_batch`.
+
+    Raises:
+        InputError: as `encrypt_batch`.
+    """
+    return _each("invert", images, subkeys, cipher, block_size, scope)
+
+
+def _one(
+    direction: Direction,
+    image: Pixels,
+    subkey: SubKey,
+    cipher: str | Cipher[Any],
+    block_size: int,
+    scope: Scope,
+) -> Pixels:
+    found, geometry = _prepare(image, 3, cipher, block_size)
+    parameters = found.draw(subkey, geometry, scope)
+    changed: Pixels = getattr(found, direction)(to_blocks(image, block_size), parameters)
+    return from_blocks(changed, geometry)
+
+
+def _each(
+    direction: Direction,
+    images: Array,
+    subkeys: Sequence[SubKey],
+    cipher: str | Cipher[Any],
+    block_size: int,
+    scope: Scope,
+) -> Array:
+    """Draw the parameters of each image, put them beside the images, and go."""
+    found, geometry = _prepare(images, 4, cipher, block_size)
+    if len(subkeys) != len(images) or not subkeys:
+        raise InputError(
+            f"{len(images)} images and {len(subkeys)} keys, wanted a key an image, one at least; "
+            "repeat a key that several share"
+        )
+    parameters = stack([found.draw(subkey, geometry, scope) for subkey in subkeys], images)
+    changed: Array = getattr(found, direction)(to_blocks(images, block_size), parameters)
+    return from_blocks(changed, geometry)
+
+
+def _prepare(
+    images: Array, num_axes: int, cipher: str | Cipher[Any], block_size: int
+) -> tuple[Cipher[Any], Geometry]:
+    """Look the cipher up and divide the images, refusing what are no RGB images of bytes."""
+    dtype, shape = str(images.dtype).removeprefix("torch."), tuple(images.shape)
+    if dtype != "uint8" or len(shape) != num_axes or shape[-3] != 3:
+        raise InputError(
+            f"image of {dtype} {shape}, wanted uint8 {_SHAPES[num_axes]}; convert it to RGB bytes"
+        )
+    found = get_cipher(cipher) if isinstance(cipher, str) else cipher
+    return found, Geometry.of_image(shape[-3:], block_size)

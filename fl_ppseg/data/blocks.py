@@ -1,0 +1,80 @@
+"""An image as a grid of square blocks, one row of values a block, in the order of ViT patches."""
+
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+
+from fl_ppseg.system.arrays import Pixels
+from fl_ppseg.system.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = TypeVar("Array", Pixels, "Tensor")
+"""Bytes: a numpy array, or a torch tensor on any device."""
+
+
+class Geometry(NamedTuple):
+    """How an image divides into blocks. Block index = row * grid_w + column, as in a ViT."""
+
+    channels: int
+    """Colour channels, 3 for RGB."""
+    block_size: int
+    """Side of a block in pixels, M: the side of the ViT's patch."""
+    grid_h: int
+    """Blocks from top to bottom."""
+    grid_w: int
+    """Blocks from left to right."""
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks an image, N."""
+        return self.grid_h * self.grid_w
+
+    @property
+    def block_length(self) -> int:
+        """Values a block, L = channels * M²."""
+        return self.channels * self.block_size**2
+
+    @classmethod
+    def of_image(cls, shape: tuple[int, ...], block_size: int) -> Self:
+        """Return the geometry of an image of this (channels, height, width).
+
+        Raises:
+            InputError: the shape has not three positive sides, or height or width is no multiple of
+                `block_size`.
+        """
+        if len(shape) != 3 or min(shape) < 1:
+            raise InputError(f"image of shape {shape}, wanted (channels, height, width)")
+        if block_size < 1:
+            raise InputError(f"block_size {block_size}, wanted 1 or more pixels")
+        channels, height, width = shape
+        if height % block_size or width % block_size:
+            raise InputError(
+                f"image of {height}x{width} pixels does not divide into blocks of {block_size}x"
+                f"{block_size}; crop or resize it to multiples of {block_size}"
+            )
+        return cls(channels, block_size, height // block_size, width // block_size)
+
+
+def to_blocks(images: Array, block_size: int) -> Array:
+    """(..., C, H, W) -> (..., N, L), the values of each block in order (C, y, x).
+
+    Raises:
+        InputError: H or W is no multiple of `block_size`.
+    """
+    lead = images.shape[:-3]
+    geometry = Geometry.of_image(tuple(images.shape[-3:]), block_size)
+    channels, size, grid_h, grid_w = geometry
+    grid = images.reshape(*lead, channels, grid_h, size, grid_w, size)
+    # C gh y gw x -> gh C y gw x -> gh C gw y x -> gh gw C y x
+    grid = grid.swapaxes(-5, -4).swapaxes(-3, -2).swapaxes(-4, -3)
+    return grid.reshape(*lead, geometry.num_blocks, geometry.block_length)
+
+
+def from_blocks(blocks: Array, geometry: Geometry) -> Array:
+    """(..., N, L) -> (..., C, H, W), the inverse of `to_blocks`."""
+    lead = blocks.shape[:-2]
+    channels, size, grid_h, grid_w = geometry
+    grid = blocks.reshape(*lead, grid_h, grid_w, channels, size, size)
+    # gh gw C y x -> gh C gw y x -> gh C y gw x -> C gh y gw x
+    grid = grid.swapaxes(-4, -3).swapaxes(-3, -2).swapaxes(-5, -4)
+    return grid.reshape(*lead, channels, grid_h * size, grid_w * size)

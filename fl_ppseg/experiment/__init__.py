@@ -1,0 +1,1 @@
+"""A whole comparison on this machine: it wires owners, nodes and the coordinator together."""

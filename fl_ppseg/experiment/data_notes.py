@@ -1,0 +1,123 @@
+"""What the images of a run are and how they are scored, in words: for terminal, log and report."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from fl_ppseg.config.sections import DataConfig
+from fl_ppseg.data.dataset import Dataset, Scene
+from fl_ppseg.data.survey.cache import SurveyCache
+from fl_ppseg.data.survey.looking import Survey, survey
+from fl_ppseg.data.survey.rules import refuse, warnings
+from fl_ppseg.data.survey.table import survey_table
+from fl_ppseg.data.tree_layout import bounded
+from fl_ppseg.learning.scores import MEAN_OF
+from fl_ppseg.progress.steps import StepProgress
+
+
+class DataNotes(NamedTuple):
+    """What is to be known of a run's images."""
+
+    table: str
+    """By city; empty for procedural scenes."""
+    notes: tuple[str, ...]
+    """How they are scored, a sentence each."""
+
+
+def examined(
+    dataset: Dataset,
+    data: DataConfig,
+    num_workers: int,
+    progress: StepProgress,
+    tell: Callable[[str], None] = lambda text: None,
+) -> tuple[Dataset, DataNotes]:
+    """Look at all files before anything is done with them.
+
+    Procedural scenes are known: they are named by their content, and nothing else.
+
+    Args:
+        dataset: The tree.
+        data: How it is used.
+        num_workers: Threads.
+        progress: Shows the step.
+        tell: Is given the table and what is odd, before anything is refused.
+
+    Returns:
+        The data set with every scene named by its content, and what is to be known of it.
+
+    Raises:
+        InputError: Files that cannot be read, or label maps that cannot be meant.
+    """
+    if data.root is None:
+        with ThreadPoolExecutor(num_workers) as pool:
+            named = list(pool.map(Scene.identified, dataset.scenes()))
+        return dataset.replaced(named), DataNotes("", (MEAN_OF,))
+    cache = SurveyCache.of_table(dataset.classes)
+    found = survey(
+        dataset.splits,
+        num_workers,
+        lambda done, total: progress.update("looking at images and label maps", done, total),
+        cache,
+    )
+    table = "\n".join([survey_table(found), *warnings(found)])
+    tell(table)
+    refuse(found)
+    return dataset.replaced(found.scenes), DataNotes(table, scoring_notes(found, dataset, data))
+
+
+def reserved_scene(scenes: Sequence[Scene], data: DataConfig) -> Scene | None:
+    """The scene of a val city that a report shows plain, and that therefore no shard holds.
+
+    The middle one of three or more; a city of fewer has none to spare. Only a user's own data need
+    it: procedural scenes are public, and all of them are scored.
+    """
+    if data.root is None or not data.show_val_scene or len(scenes) < 3:
+        return None
+    return scenes[len(scenes) // 2]
+
+
+def scored_scenes(dataset: Dataset, data: DataConfig) -> dict[str, tuple[Scene, ...]]:
+    """Val city -> the scenes that are scored: all but the reserved one."""
+    cities = dataset.split("val").items()
+    reserved = {city: reserved_scene(scenes, data) for city, scenes in cities}
+    return {city: tuple(s for s in scenes if s != reserved[city]) for city, scenes in cities}
+
+
+def scoring_notes(found: Survey, dataset: Dataset, data: DataConfig) -> tuple[str, ...]:
+    """How one's own data are scored: which images are not, and how much of which.
+
+    Args:
+        found: What was found in them.
+        dataset: The tree.
+        data: Size and fit of the model's input.
+    """
+    notes = [MEAN_OF]
+    val = dataset.split("val")
+    num_val = sum(map(len, val.values()))
+    if reserved := _reserved(val, data):
+        notes.append(
+            f"not scored are {len(reserved)} of {num_val} val images, the middle one of each val "
+            f"city of three or more, which is reserved for the report: {bounded(reserved)}; "
+            "data.show_val_scene=false scores all"
+        )
+    height, width = data.image_size
+    sizes = [size for city in found.cities for size in city.sizes]
+    largest = max(sizes, key=lambda size: size[0] * size[1])
+    if data.fit == "crop":
+        notes.append(
+            f"data.fit=crop: trained on are windows of {height}x{width} pixels; val label maps are "
+            f"scored whole, by windows of that size that slide over each image and overlap (their "
+            f"logits are averaged), so no pixel of theirs is left out"
+        )
+    elif largest[0] > height or largest[1] > width:
+        notes.append(
+            f"images of up to {largest[0]}x{largest[1]} are trained on and segmented at "
+            f"{height}x{width} (data.image_size) and scored at the size of their label maps; what "
+            "is thin there is lost"
+        )
+    return tuple(notes)
+
+
+def _reserved(val: Mapping[str, Sequence[Scene]], data: DataConfig) -> list[str]:
+    found = {city: reserved_scene(scenes, data) for city, scenes in val.items()}
+    return [f"{city}: {scene.stem}" for city, scene in found.items() if scene is not None]

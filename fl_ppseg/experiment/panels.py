@@ -1,0 +1,143 @@
+"""Scene panels of a report: one scene of each val city, plain, encrypted, labelled, predicted.
+
+Pictures of encrypted scenes use throw-away keys, never an owner's, nor the one that owners share.
+Of a user's own data a panel shows a reserved scene, which no shard holds: beside its encryption
+under a city's one permutation a plain image would give that permutation away. Procedural scenes are
+public, whoever shows them.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+
+from clients.query import KEYS, Query, shared_query, throwaway_query
+from clients.vault.keys.keyring import shared_subkey
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.sections import Config
+from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.crypto.ciphers.registry import CIPHERS
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.dataset import Scene
+from fl_ppseg.data.views import fit
+from fl_ppseg.experiment.data_notes import reserved_scene
+from fl_ppseg.experiment.preparation import Experiment
+from fl_ppseg.federation.checkpoints import latest, model_of, protection_of, weights_of
+from fl_ppseg.learning.evaluation import segment
+from fl_ppseg.report.pictures import Image8
+from fl_ppseg.report.scenes import CipherGallery, ScenePanel
+from fl_ppseg.setr.model import SETR
+from fl_ppseg.system.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+PRODUCTS: Final = ("shuffle+negative-positive", "shuffle-spatial+negative-positive")
+"""Products of ciphers that the gallery shows beside the ciphers."""
+
+
+class _Arm(NamedTuple):
+    """A trained arm: its model, and what the owners of queries know."""
+
+    protection: ArmConfig
+    weights: Mapping[str, torch.Tensor]
+    model: SETR
+
+
+def scene_panels(experiment: Experiment) -> list[ScenePanel]:
+    """A panel for the middle scene of each val city, with the newest weights of each arm.
+
+    Of the user's own data, cities without a reserved scene have none.
+    """
+    config = experiment.config
+    arms = {
+        arm: _Arm(protection_of(checkpoint), weights_of(checkpoint), model_of(checkpoint))
+        for arm in config.arms
+        if (checkpoint := latest(experiment.folder, arm, config.seeds[0])) is not None
+    }
+    return [_panel(config, scene, arms, experiment.vault_dir) for scene in _shown(experiment)]
+
+
+def cipher_gallery(experiment: Experiment) -> CipherGallery | None:
+    """The scene of the first panel under every cipher, a key a block; None where none is shown."""
+    scene, config = next(iter(_shown(experiment)), None), experiment.config
+    checkpoint = experiment.folder.latest(config.arms[0], config.seeds[0])
+    if scene is None or checkpoint is None:
+        return None
+    block_size = checkpoint.description["model"]["patch_size"]
+    image, _ = fit(*scene.load(), config.data.image_size, config.data.fit)
+    encrypted = {}
+    for cipher in (*CIPHERS, *PRODUCTS):
+        try:
+            key = SubKey.generate()
+            sealed = encrypt(image, key, cipher, block_size=block_size, scope="per-block")
+        except InputError as error:  # some ciphers want blocks with an even side
+            logger.info("no picture of cipher %s: %s", cipher, error)
+            continue
+        encrypted[cipher] = sealed.transpose(1, 2, 0)
+    return CipherGallery(image.transpose(1, 2, 0), _note(config), encrypted)
+
+
+def _shown(experiment: Experiment) -> list[Scene]:
+    """The scenes that a report may show plain, one a val city."""
+    cities = experiment.dataset.split("val").values()
+    data = experiment.config.data
+    shown = (
+        scenes[len(scenes) // 2] if data.root is None else reserved_scene(scenes, data)
+        for scenes in cities
+    )
+    return [scene for scene in shown if scene is not None]
+
+
+def _panel(config: Config, scene: Scene, arms: Mapping[str, _Arm], vault_dir: Path) -> ScenePanel:
+    image, whole = scene.load()
+    fitted, window = fit(image, whole, config.data.image_size, config.data.fit)
+    # what is shown is as large as its labels: of a large frame the window in its middle
+    shown, labels = (image, whole) if config.data.fit == "resize" else (fitted, window)
+    size = (labels.shape[0], labels.shape[1])
+    encrypted, predictions, key_predictions = {}, {}, {}
+    for name, arm in arms.items():
+        if arm.protection.cipher is not None:
+            picture = throwaway_query(arm.protection, arm.model.patch_size, arm.weights)
+            encrypted[_label(arm.protection)] = picture.encrypt(fitted).transpose(1, 2, 0)
+        queries = _queries(arm, vault_dir)
+        answers = {key: _answer(arm.model, query, fitted, size) for key, query in queries.items()}
+        predictions[name] = answers["right"]
+        if len(answers) > 1:
+            key_predictions[name] = answers
+    return ScenePanel(
+        city=scene.city,
+        plain=shown.transpose(1, 2, 0),
+        plain_note=_note(config),
+        encrypted=encrypted,
+        label_map=labels,
+        predictions=predictions,
+        key_predictions=key_predictions,
+    )
+
+
+def _queries(arm: _Arm, vault_dir: Path) -> dict[str, Query]:
+    """Queries by key: all `KEYS` where it is shared; else a new key, which is right."""
+    protection, block_size = arm.protection, arm.model.patch_size
+    if protection.key_mode != "shared":
+        return {"right": throwaway_query(protection, block_size, arm.weights)}
+    shared = shared_subkey(vault_dir, protection)
+    return {key: shared_query(protection, key, shared, block_size, arm.weights) for key in KEYS}
+
+
+def _answer(model: SETR, query: Query, image: Image8, size: tuple[int, int]) -> Image8:
+    """(3, H, W) uint8 -> (h, w) uint8 predicted trainIds at `size` = (h, w)."""
+    query.load_into(model)
+    with torch.inference_mode():
+        answer = segment(model, torch.from_numpy(query.encrypt(image))[None], size)[0]
+    return answer.numpy().astype(np.uint8)
+
+
+def _label(arm: ArmConfig) -> str:
+    return f"{arm.cipher}, {arm.block_scope}"
+
+
+def _note(config: Config) -> str:
+    return "procedural scene" if config.data.root is None else "your own data"

@@ -1,0 +1,286 @@
+"""Everything before the first round: data, partition, vaults, policies, initial weights.
+
+Used by commands only: it wires the owners' side and the coordinator's, which never meet elsewhere.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.policy.policy import nodes_folder
+from clients.vault.assignment import Assignment
+from clients.vault.shards.shards import prepare_shards
+from clients.vault.simulations.simulations import preparing
+from fl_ppseg.config.city_names import folder_city
+from fl_ppseg.config.loading import arms_of, dump_config
+from fl_ppseg.config.sections import Config, DataConfig
+from fl_ppseg.data.classes import ClassTable, load_class_table
+from fl_ppseg.data.dataset import Dataset, open_dataset
+from fl_ppseg.data.partition.partitioner import make_partition
+from fl_ppseg.data.partition.record import Partition
+from fl_ppseg.data.tree_layout import IMAGES, LABELS
+from fl_ppseg.data.views import scaled_labels
+from fl_ppseg.experiment.data_notes import DataNotes, examined, scored_scenes
+from fl_ppseg.experiment.initial_weights import Models, initial_models, save_initial
+from fl_ppseg.experiment.resuming import check_resumed, note_resumed
+from fl_ppseg.experiment.simulated_nodes import (
+    Node,
+    PreparedShards,
+    policies_of,
+    ready_nodes,
+    ready_starts,
+)
+from fl_ppseg.federation.checkpoint_file import OF_CITY, Checkpoint
+from fl_ppseg.federation.public_weights import public_embedding
+from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.federation.run_identity import save_identity
+from fl_ppseg.learning.evaluation import Scores, score
+from fl_ppseg.learning.no_image import (
+    counts_without_image,
+    label_maps_of,
+    load_answer,
+    majority,
+    save_answer,
+)
+from fl_ppseg.progress.steps import StepProgress
+from fl_ppseg.scenes.tree import GENERATOR, synthesize
+from fl_ppseg.setr.model import SETR
+from fl_ppseg.setr.names import EMBEDDING_TENSORS
+from fl_ppseg.system.arrays import Arrays
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import user_folder
+from fl_ppseg.system.places import check_run
+from fl_ppseg.system.workers import work_at_once
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A prepared run: every image encrypted, every policy written, weights of round 0 in place."""
+
+    config: Config
+    folder: RunFolder
+    dataset: Dataset
+    partition: Partition
+    classes: ClassTable
+    nodes: Path
+    """Folder of the node policies, for the owners' side."""
+    num_nodes: int
+    vault_dir: Path
+    """Folder of the owners' vaults, where the shared key lies too."""
+    about: DataNotes
+    """What the images are and how they are scored, in words."""
+    counts_without_image: NDArray[np.int64]
+    """(N, C, C) of each scored val image: what the training label maps say without a look at it."""
+
+    @property
+    def no_image(self) -> Scores:
+        """What that scores on all of them."""
+        return score(self.counts_without_image.sum(axis=0))
+
+
+def prepare(
+    config: Config,
+    folder: RunFolder,
+    vault_dir: Path,
+    num_workers: int,
+    progress: StepProgress,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Experiment:
+    """Prepare a new run, or what an interrupted one needs to go on.
+
+    Args:
+        config: The experiment.
+        folder: Its run folder; one that holds the run already is gone on with.
+        vault_dir: The owners' side: keys and encrypted shards.
+        num_workers: Processes that draw and encrypt.
+        progress: Shows the counted steps.
+        tell: Is given what the images and label maps hold, before anything is encrypted.
+
+    Raises:
+        InputError: For data, settings or weights that do not fit, or a vault that is not apart from
+            the run or open to others.
+    """
+    check_run(vault_dir, folder.path)
+    if folder.config.exists():
+        check_resumed(config, folder)
+    classes = load_class_table(config.data.classes)
+    models = initial_models(config, classes.num_classes)
+    root = data_root(config.data, num_workers, progress)
+    dataset = open_dataset(root, classes, required=("train", "val"))
+    _check_cities(dataset)
+    dataset, about = examined(dataset, config.data, num_workers, progress, tell)
+    partition = _partition(config, folder, dataset)
+    nodes = _nodes(dataset, partition, config.data)
+    with preparing(vault_dir, folder.path):
+        jobs = _assignments(config, nodes, vault_dir, models, folder)
+        prepared = _encrypt(jobs, num_workers, progress)
+        patch_size = next(iter(jobs.values())).block_size
+        starts = ready_starts(config, models, folder, vault_dir)
+        policies = policies_of(config, nodes, prepared, classes.num_classes, patch_size, starts)
+        place, identity = ready_nodes(policies, folder, vault_dir)
+        if not folder.config.exists():
+            folder.create(dump_config(config), partition.to_json())
+        else:
+            note_resumed(config, folder)
+        save_identity(folder.path, identity)
+        save_initial(config, folder, classes, models, vault_dir)
+    no_image = _without_image(config, folder, nodes, classes, num_workers, progress)
+    return Experiment(
+        config, folder, dataset, partition, classes, place, len(nodes), vault_dir, about, no_image
+    )
+
+
+def data_root(data: DataConfig, num_workers: int, progress: StepProgress) -> Path:
+    """The images' folder: the user's, or procedural scenes made once and cached.
+
+    Raises:
+        InputError: The config is of images that procedural scenes are not.
+    """
+    if data.root is not None:
+        return data.root
+    height, width = data.scene_size
+    if data.classes != "cityscapes" or data.image_size[0] > height or data.image_size[1] > width:
+        raise InputError(
+            f"procedural scenes have the classes of cityscapes and {height}x{width} pixels, this "
+            f"config wants {data.classes} and {data.image_size[0]}x{data.image_size[1]}; give "
+            "--data-root"
+        )
+    size = f"{data.num_train}+{data.num_val}_{height}x{width}"
+    name = f"v{GENERATOR}_{size}_seed{data.scene_seed}"
+    root = user_folder("scenes", "XDG_CACHE_HOME", ".cache") / name
+    synthesize(
+        root,
+        num_train=data.num_train,
+        num_val=data.num_val,
+        size=data.scene_size,
+        seed=data.scene_seed,
+        workers=num_workers,
+        progress=lambda done, total: progress.update("drawing street scenes", done, total),
+    )
+    return root
+
+
+def _partition(config: Config, folder: RunFolder, dataset: Dataset) -> Partition:
+    if folder.partition.exists():
+        return Partition.from_json(folder.partition.read_text("utf-8"), str(folder.partition))
+    settings = config.partition
+    seed = config.seeds[0]
+    return make_partition(
+        dataset.split("train"), config.clients, settings.kind, settings.alpha, seed
+    )
+
+
+def _nodes(dataset: Dataset, partition: Partition, data: DataConfig) -> list[Node]:
+    """Training nodes, most images first so that the longest work starts first; then val cities."""
+    scenes = {(s.city, s.stem): s for split in dataset.split("train").values() for s in split}
+    nodes = []
+    for client in partition.clients:
+        train, heldout = partition.split(client)
+        try:
+            found = [tuple(scenes[ref] for ref in part) for part in (train, heldout)]
+        except KeyError as missing:
+            raise InputError(
+                f"the partition names {missing}, which {dataset.root} lacks; give the same "
+                "--data-root as at the start"
+            ) from None
+        nodes.append(Node(client, "train", *found))
+    nodes.sort(key=lambda node: (-len(node.train), node.city))
+    val = [Node(city, "val", (), scenes) for city, scenes in scored_scenes(dataset, data).items()]
+    taken = {node.city for node in nodes} & {node.city for node in val}
+    if taken:
+        raise InputError(
+            f"{dataset.root}: {', '.join(sorted(taken))} is the name of a training node and of a "
+            "val city; rename the val city in both of its folders"
+        )
+    return nodes + val
+
+
+def _check_cities(dataset: Dataset) -> None:
+    """Val cities are places that training never sees, which names have to say."""
+    both = sorted(dataset.split("train").keys() & dataset.split("val").keys())
+    if both:
+        root, city = dataset.root, both[0]
+        parts = " and ".join(str(root / part / "val" / city) for part in (IMAGES, LABELS))
+        raise InputError(
+            f"{root}: {', '.join(both)} stands under train and val, and val cities must be other "
+            f"places, since scores are to be of such; if they are, rename {parts} to, say, "
+            f"{city}-val"
+        )
+
+
+def _without_image(
+    config: Config,
+    folder: RunFolder,
+    nodes: Sequence[Node],
+    classes: ClassTable,
+    num_workers: int,
+    progress: StepProgress,
+) -> NDArray[np.int64]:
+    """Have the answer without an image in the run folder, and count as arms are counted."""
+    size = config.data.image_size
+    answer = load_answer(folder.path, classes.num_classes)
+    if answer is None:
+        look = partial(progress.update, "counting training label maps")
+        train = [scene for node in nodes for scene in node.train]
+        maps = label_maps_of(train, num_workers, look)
+        answer = majority((scaled_labels(each, size) for each in maps), classes.num_classes)
+        save_answer(folder.path, answer)
+    val = [scene for node in nodes if node.role == "val" for scene in node.heldout]
+    maps = label_maps_of(val, num_workers)
+    return counts_without_image(answer, maps, classes.num_classes)
+
+
+def _assignments(
+    config: Config, nodes: Sequence[Node], vault_dir: Path, models: Models, folder: RunFolder
+) -> dict[tuple[str, int], Assignment]:
+    arms = arms_of(config)
+    private = [name for name, arm in arms.items() if arm.embedding == "private"]
+    jobs = {}
+    for seed in config.seeds:  # outside: jobs of one city wait for each other
+        newest = [folder.latest(name, seed) for name in private]
+        public = _public(newest, models[seed, private[0]]) if private else {}
+        for node in nodes:
+            jobs[node.city, seed] = Assignment(
+                vault=vault_dir / folder_city(node.city),
+                city=node.city,
+                train=node.train,
+                heldout=node.heldout,
+                data=config.data,
+                block_size=next(iter(models.values())).patch_size,
+                seed=seed,
+                protections=arms,
+                public=public,
+                run=nodes_folder(vault_dir, folder.path).name,
+            )
+    return jobs
+
+
+def _public(newest: Iterable[Checkpoint | None], initial: SETR) -> Arrays:
+    """The public embedding of a run's arms with private ones, which training never changes.
+
+    Where the run has begun it is the run's own: the weights that its config names may be others
+    by now.
+    """
+    for checkpoint in newest:
+        if checkpoint is not None:
+            named = {name.rpartition(OF_CITY)[2]: v for name, v in checkpoint.arrays.items()}
+            return {name: named[name] for name in EMBEDDING_TENSORS}
+    return public_embedding(initial)
+
+
+def _encrypt(
+    jobs: Mapping[tuple[str, int], Assignment], num_workers: int, progress: StepProgress
+) -> PreparedShards:
+    """Run the owners' vaults, several at a time, in processes apart from the coordinator's."""
+    keys, tasks = list(jobs), list(jobs.values())
+    total = sum(len(job.train) + len(job.heldout) for job in tasks)
+    done, prepared = 0, {}
+    for number, made in work_at_once(prepare_shards, tasks, num_workers, "encrypting"):
+        prepared[keys[number]] = made
+        done += len(tasks[number].train) + len(tasks[number].heldout)
+        progress.update("encrypting in the vaults", done, total)
+    return prepared

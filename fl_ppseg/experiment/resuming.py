@@ -1,0 +1,49 @@
+"""A run that goes on: with the settings that its checkpoints were trained with, or more rounds."""
+
+from itertools import product
+
+from fl_ppseg.config.loading import arms_of, dump_config, load_config
+from fl_ppseg.config.sections import Config
+from fl_ppseg.federation.checkpoint_file import settings_hash
+from fl_ppseg.federation.checkpoints import protection_of
+from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import write_atomically
+from fl_ppseg.system.wording import counted
+
+
+def check_resumed(config: Config, folder: RunFolder) -> None:
+    """Find out whether a run can go on with a config.
+
+    Raises:
+        InputError: It was trained with other settings or versions of ciphers, or has more rounds
+            done than are wanted.
+    """
+    before, wanted, done = load_config(folder.config), settings_hash(config), 0
+    for (name, arm), seed in product(arms_of(config).items(), config.seeds):
+        found = folder.latest(name, seed)
+        if found is None:
+            continue
+        done = max(done, found.round)
+        about, protection = found.description, arm.model_dump(mode="json")
+        of_arm = about.get("protection", protection) | {"note": arm.note}
+        if about.get("settings", wanted) != wanted or of_arm != protection:
+            raise InputError(
+                f"{folder.config}: arm {name}, seed {seed} was trained with other settings than "
+                "this file has; restore it, or begin another run"
+            )
+        if "protection" in about:
+            protection_of(found)
+    if config.federation.num_rounds < min(done, before.federation.num_rounds):
+        raise InputError(
+            f"{folder.path}: has {counted(done, 'round')} done already; federation.num_rounds "
+            f"{config.federation.num_rounds} is fewer"
+        )
+
+
+def note_resumed(config: Config, folder: RunFolder) -> None:
+    """Write down what a run was given anew, such as more rounds."""
+    before = load_config(folder.config)
+    after = before.model_copy(update={"federation": config.federation})
+    if after != before:
+        write_atomically(folder.config, dump_config(after))

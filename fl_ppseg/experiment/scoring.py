@@ -1,0 +1,93 @@
+"""A checkpoint's answers to images of owners that training never saw, counted image by image.
+
+Images are encrypted with throw-away keys as the checkpoint's arm wants it (a key a city for
+`per-client`, a key an image for `per-image`), and a private embedding is adapted to each new key.
+Arms whose owners share a key are asked under that one, or under another.
+
+Only who has the images can count so: a simulation, and `fl_ppseg.evaluate`. Messages hold sums over
+a city's images, and the coordinator gets no other.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.query import Key, Query, shared_query, throwaway_query
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.dataset import Scene
+from fl_ppseg.data.views import fit_for_scoring
+from fl_ppseg.federation.checkpoint_file import Checkpoint
+from fl_ppseg.federation.checkpoints import model_of, protection_of, weights_of
+from fl_ppseg.learning.evaluation import Sample, evaluate
+from fl_ppseg.learning.sliding import SlidingWindows
+from fl_ppseg.system.files import Progress
+
+NewQuery = Callable[[], Query]
+"""Makes the query of one city's owner."""
+
+
+def counts_by_image(
+    checkpoint: Checkpoint,
+    cities: Mapping[str, Sequence[Scene]],
+    new_query: NewQuery,
+    device: str,
+    progress: Progress = lambda done, total: None,
+) -> dict[str, NDArray[np.int64]]:
+    """City -> (N, C, C) pixel counts of its N images, each city read by an owner of its own.
+
+    Args:
+        checkpoint: One model, not one of every city.
+        cities: What is scored, an image at a time.
+        new_query: Called once a city.
+        device: Where to compute.
+        progress: Called with (cities done, cities in all).
+
+    Raises:
+        InputError: A scene cannot be read.
+    """
+    model, description = model_of(checkpoint).to(device), checkpoint.description
+    frames, num_classes = SlidingWindows(model), len(description["classes"])
+    counts = {}
+    for done, (city, scenes) in enumerate(cities.items()):
+        progress(done, len(cities))
+        query = new_query()
+        query.load_into(model)
+        found = [
+            evaluate(frames, [sample], num_classes, device)[0].numpy()
+            for sample in _samples(query, scenes, description)
+        ]
+        counts[city] = np.array(found, np.int64).reshape(-1, num_classes, num_classes)
+    progress(len(cities), len(cities))
+    return counts
+
+
+def queries(checkpoint: Checkpoint, shared: SubKey | None, key: Key = "right") -> NewQuery:
+    """What makes the query of one city's owner.
+
+    Args:
+        checkpoint: Of the arm that is asked.
+        shared: The key that all share, for an arm with one; such an arm needs it.
+        key: Of the query to such an arm; others have no choice.
+
+    Raises:
+        InputError: The arm was trained on images that another version of its cipher encrypted.
+    """
+    protection, weights = protection_of(checkpoint), weights_of(checkpoint)
+    block_size = checkpoint.description["model"]["patch_size"]
+    if shared is None:
+        return lambda: throwaway_query(protection, block_size, weights)
+    return lambda: shared_query(protection, key, shared, block_size, weights)
+
+
+def _samples(
+    query: Query, scenes: Sequence[Scene], description: Mapping[str, Any]
+) -> Iterator[Sample]:
+    """Images of one city at the model's size, encrypted, and the labels to score them by."""
+    height, width = description["image_size"]
+    block_size = description["model"]["patch_size"]
+    for scene in scenes:
+        pair = scene.load()
+        fitted, labels = fit_for_scoring(*pair, (height, width), description["fit"], block_size)
+        yield query.encrypt(fitted), labels

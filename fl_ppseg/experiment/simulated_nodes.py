@@ -1,0 +1,191 @@
+"""The nodes of a simulation: what each may do, and the folder that each writes.
+
+<vault>/.nodes/<run>/node_<nnnn>.yaml        policies, the owners'
+<vault>/.nodes/<run>/start/<digest>/         weights of round 0, which all nodes compare with
+<vault>/.nodes/<run>/state/node_<nnnn>/      ledger, log and trained private embeddings, the apps'
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clients.policy.ledger import make_ledger
+from clients.policy.policy import (
+    NodePolicy,
+    load_policy,
+    nodes_folder,
+    policy_path,
+    save_policy,
+    state_path,
+)
+from clients.policy.start_weights import START, write_start
+from clients.private_state import set_aside_after, trained_folder
+from clients.vault.assignment import Prepared
+from clients.vault.consent.terms import terms_of
+from clients.vault.node_folders.node_folder import agreed
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.loading import arms_of
+from fl_ppseg.config.sections import Config
+from fl_ppseg.data.dataset import Scene
+from fl_ppseg.experiment.initial_weights import Models
+from fl_ppseg.federation.roles import Role
+from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.federation.run_identity import Identity, new_name, read_identity
+from fl_ppseg.setr.model import SETR
+from fl_ppseg.system.arrays import Arrays
+from fl_ppseg.system.files import private_folder
+
+PreparedShards = Mapping[tuple[str, int], Mapping[str, Prepared]]
+"""By city and seed, then by arm."""
+Starts = Mapping[str, dict[int, Path]]
+"""Folders of the weights of round 0, by arm and seed."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the simulation: who it is and which images it holds."""
+
+    city: str
+    role: Role
+    train: tuple[Scene, ...]
+    heldout: tuple[Scene, ...]
+
+
+def policies_of(
+    config: Config,
+    nodes: Sequence[Node],
+    prepared: PreparedShards,
+    num_classes: int,
+    patch_size: int,
+    starts: Starts,
+) -> list[NodePolicy]:
+    """One policy a node; the first training node also holds all shards for centralised arms.
+
+    Args:
+        config: The experiment, whose terms every owner agrees to here.
+        nodes: In the order of their partition ids.
+        prepared: What the vaults made.
+        num_classes: Of the class table.
+        patch_size: Of the model, in pixels.
+        starts: Of `ready_starts`.
+    """
+    training = sorted(node.city for node in nodes if node.role == "train")
+    policies = []
+    for node in nodes:
+        arms = {}
+        for name, arm in arms_of(config).items():
+            found = {seed: prepared[node.city, seed][name] for seed in config.seeds}
+            together = _centralised(arm, node, training, prepared, name, config.seeds)
+            largest = _largest(arm, nodes)
+            terms = terms_of(config, name, arm, num_classes, patch_size, node.role, largest)
+            arms[name] = agreed(arm, found, terms, starts[name], together)
+        policies.append(NodePolicy(city=node.city, role=node.role, device=config.device, arms=arms))
+    return policies
+
+
+def ready_starts(config: Config, models: Models, folder: RunFolder, vault_dir: Path) -> Starts:
+    """Write the weights that training starts from, once for all nodes.
+
+    A run that has begun keeps those that it began with: the weights that its config names may be
+    others by now.
+
+    Args:
+        config: The experiment.
+        models: Of `initial_models`.
+        folder: The run; one that holds no config yet begins anew.
+        vault_dir: The owners' side.
+    """
+    place = nodes_folder(vault_dir, folder.path)
+    for closed in (place.parent, place, place / START):
+        private_folder(closed)
+    earlier = _earlier_starts(folder, place)
+    starts: dict[str, dict[int, Path]] = {}
+    for name in arms_of(config):
+        starts[name] = {
+            seed: earlier[name, seed]
+            if (name, seed) in earlier and folder.latest(name, seed) is not None
+            else write_start(place / START, _arrays(models[seed, name]))
+            for seed in config.seeds
+        }
+    return starts
+
+
+def ready_nodes(
+    policies: Sequence[NodePolicy], folder: RunFolder, vault_dir: Path
+) -> tuple[Path, Identity]:
+    """Write the policies, bound to the run, and make the states that are missing.
+
+    Args:
+        policies: Of `policies_of`.
+        folder: The run; one that holds no config yet begins anew, and finds no states.
+        vault_dir: The owners' side.
+
+    Returns:
+        The folder of the policies, and what the run's requests carry.
+    """
+    place = nodes_folder(vault_dir, folder.path)
+    states = state_path(place, 0).parent
+    if not folder.config.exists() and states.exists():
+        shutil.rmtree(states)
+    for closed in (place.parent, place, states):
+        private_folder(closed)
+    earlier = read_identity(folder.path)
+    identity = Identity(earlier.run if earlier else new_name(), _hash(policies))
+    for partition_id, policy in enumerate(policies):
+        bound = policy.model_copy(update={"run": str(identity)})
+        save_policy(bound, policy_path(place, partition_id))
+        _ready_state(folder, policy, state_path(place, partition_id))
+    return place, identity
+
+
+def _earlier_starts(folder: RunFolder, place: Path) -> dict[tuple[str, int], Path]:
+    """What the nodes of a run that has begun compare with, by arm and seed."""
+    path = policy_path(place, 0)
+    if not (folder.config.exists() and path.exists()):
+        return {}
+    arms = load_policy(path).arms.items()
+    return {(name, seed): each for name, arm in arms for seed, each in (arm.start or {}).items()}
+
+
+def _arrays(model: SETR) -> Arrays:
+    return {name: value.numpy() for name, value in model.state_dict().items()}
+
+
+def _largest(arm: ArmConfig, nodes: Iterable[Node]) -> int:
+    """Images that one client of an arm trains on at most."""
+    sizes = [len(node.train) for node in nodes]
+    return sum(sizes) if arm.training == "centralised" else max(sizes)
+
+
+def _hash(policies: Iterable[NodePolicy]) -> str:
+    digest = hashlib.sha256()
+    for policy in policies:
+        digest.update(policy.model_dump_json().encode("utf-8") + b"\n")
+    return digest.hexdigest()
+
+
+def _ready_state(folder: RunFolder, policy: NodePolicy, state: Path) -> None:
+    """A node's state folder with its ledger, and no further than the coordinator has come."""
+    make_ledger(private_folder(state))
+    for name, arm in policy.arms.items():
+        for seed, start in (arm.private or {}).items():
+            newest = folder.latest(name, seed)
+            set_aside_after(trained_folder(state, start), newest.round if newest else 0)
+
+
+def _centralised(
+    arm: ArmConfig,
+    node: Node,
+    training: Sequence[str],
+    prepared: PreparedShards,
+    name: str,
+    seeds: Sequence[int],
+) -> dict[int, tuple[Path, ...]] | None:
+    """Training shards in a centralised arm: all for the first training node, none for the rest."""
+    if arm.training != "centralised":
+        return None
+    if node.city != training[0]:
+        return {}
+    return {seed: tuple(prepared[city, seed][name].shard for city in training) for seed in seeds}

@@ -1,0 +1,123 @@
+"""From counts of each val image to the intervals of a summary: over other images, other places.
+
+They are of the newest weights of each seed, where the scores of a summary are means over the last
+rounds; `newest_mIoU` is that of the same weights. Statistics are those of `fl_ppseg.federation.summary`, taken
+within each resample: seed by seed, then the mean over seeds.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from fl_ppseg.experiment.val_counts import NO_IMAGE, ValCounts
+from fl_ppseg.learning.bootstrap import (
+    RESAMPLES,
+    SEED,
+    Draws,
+    Kind,
+    Values,
+    draws_of,
+    percentile_interval,
+    resampled,
+)
+from fl_ppseg.report.rows import PLAIN
+
+Entry = dict[str, Any]
+OfSeeds = Mapping[int, Values]
+"""Seed -> (B,) mIoU of each resample."""
+KINDS: Final[tuple[Kind, ...]] = ("images", "places")
+NAMES: Final = ("mIoU", "gain", "ratio", "of_plain_above_no_image")
+
+
+def val_intervals(
+    counts: ValCounts, arms: Sequence[str], seeds: Sequence[int]
+) -> tuple[Entry, dict[str, Entry]]:
+    """What was drawn, and the entries of each arm.
+
+    Args:
+        counts: Of each val image.
+        arms: Those of the run; one without counts has no entries.
+        seeds: Those of the run.
+
+    Returns:
+        `{"num_images", "num_places", "resamples", "seed"}`, and arm -> `newest_mIoU` and, for each
+        of `NAMES`, the ends of its 95 % intervals `<name>_ci95_images` and `<name>_ci95_places`:
+        None where there are too few images or places, plain or the start is missing, or a resample
+        has no such value.
+    """
+    sizes = tuple(counts.cities.values())
+    about = {"num_images": sum(sizes), "num_places": len(sizes)}
+    entries: dict[str, Entry] = {
+        arm: {"newest_mIoU": float(_mean(newest)[0])}
+        for arm in arms
+        if (newest := _of_seeds(counts, arm, seeds, "newest", np.ones((1, sum(sizes)), np.int64)))
+    }
+    draws = draws_of(sizes)
+    for kind in KINDS:
+        found = _statistics(counts, tuple(entries), seeds, draws[kind]) if kind in draws else {}
+        for arm, entry in entries.items():
+            values = found.get(arm, {})
+            entry |= {f"{name}_ci95_{kind}": _ends(values.get(name)) for name in NAMES}
+    return about | {"resamples": RESAMPLES, "seed": SEED}, entries
+
+
+def _statistics(
+    counts: ValCounts, arms: Sequence[str], seeds: Sequence[int], draws: Draws
+) -> dict[str, dict[str, Values | None]]:
+    """Arm -> name -> (B,) value of each resample."""
+    newest = {arm: _of_seeds(counts, arm, seeds, "newest", draws) for arm in arms}
+    without = counts.tables.get(NO_IMAGE)
+    floor = None if without is None else resampled(without, draws)
+    plain = newest.get(PLAIN, {})
+    return {
+        arm: {
+            "mIoU": _mean(own),
+            "gain": _gain(own, _of_seeds(counts, arm, seeds, "start", draws)),
+            "ratio": _ratio(own, plain),
+            "of_plain_above_no_image": _above(own, plain, floor),
+        }
+        for arm, own in newest.items()
+    }
+
+
+def _of_seeds(
+    counts: ValCounts, arm: str, seeds: Sequence[int], which: str, draws: Draws
+) -> dict[int, Values]:
+    tables = {seed: counts.of(arm, seed, which) for seed in seeds}
+    return {seed: resampled(table, draws) for seed, table in tables.items() if table is not None}
+
+
+def _mean(own: OfSeeds) -> Values:
+    found: Values = np.mean(list(own.values()), axis=0)
+    return found
+
+
+def _gain(own: OfSeeds, start: OfSeeds) -> Values | None:
+    return _over_seeds(own[seed] - start[seed] for seed in own.keys() & start.keys())
+
+
+def _ratio(own: OfSeeds, plain: OfSeeds) -> Values | None:
+    with np.errstate(divide="ignore", invalid="ignore"):  # infinite: then there is no interval
+        return _over_seeds(own[seed] / plain[seed] for seed in own.keys() & plain.keys())
+
+
+def _above(own: OfSeeds, plain: OfSeeds, floor: Values | None) -> Values | None:
+    """None where plain is not above the answer without an image in every seed and resample.
+
+    The share of a difference that may be 0 has no bounds.
+    """
+    pairs = [(own[seed], plain[seed]) for seed in own.keys() & plain.keys()]
+    if floor is None or not all((base > floor).all() for _, base in pairs):
+        return None
+    return _over_seeds((value - floor) / (base - floor) for value, base in pairs)
+
+
+def _over_seeds(values: Iterable[Values]) -> Values | None:
+    found = dict(enumerate(values))
+    return _mean(found) if found else None
+
+
+def _ends(values: Values | None) -> list[float] | None:
+    pair = None if values is None else percentile_interval(values)
+    return None if pair is None else list(pair)

@@ -1,0 +1,1 @@
+"""What coordinator and nodes share: messages, the run folder, checkpoints, results and progress."""

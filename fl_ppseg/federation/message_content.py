@@ -1,0 +1,57 @@
+"""What requests and replies say; `messages` packs them for Flower, which is not imported here."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fl_ppseg.config.sections import ModelConfig, TrainingConfig
+from fl_ppseg.federation.roles import Role, Task
+from fl_ppseg.system.arrays import Arrays
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the coordinator asks of a node."""
+
+    task: Task
+    run_id: str
+    round: int
+    """Round from 1; 0: the weights that training starts from."""
+    num_rounds: int
+    arm: str
+    seed: int
+    embedding: str
+    """How the coordinator expects the patch embedding to be treated; the owner's policy decides."""
+    num_classes: int
+    model: ModelConfig
+    training: TrainingConfig
+    arrays: Arrays = field(default_factory=dict, repr=False)
+    run: str = ""
+    """Identity of the prepared run whose nodes are asked, where they were prepared for one run."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a node answers: weights and counts, never images, labels or keys."""
+
+    run_id: str
+    round: int
+    city: str
+    num_examples: int
+    """Images that the local update or the evaluation used; 0: nothing was labelled to train on."""
+    loss: float | None
+    """Mean loss a labelled pixel; None where there was none, or the owner demands noise."""
+    seconds: float
+    """Compute seconds on the node."""
+    confusion: np.ndarray | None = None
+    """(num_classes, num_classes) int64, rows are the truth; None after training."""
+    arrays: Arrays = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Description:
+    """How a node introduces itself."""
+
+    run_id: str
+    city: str
+    role: Role

@@ -1,0 +1,236 @@
+"""From results.jsonl to summary.json: confusion counts are summed, never averaged.
+
+Scores are taken once a round (`fl_ppseg.learning.scores`), then averaged over the last K rounds that were
+scored, which are those that all val cities answered, and over seeds.
+
+`own_mIoU` pools the held-out counts of all training cities, each scored by the model that it uses:
+the common one, or in `local-only` its own. So it is of the same images in every arm.
+
+`start_mIoU` is of round 0, the weights that training starts from, under the arm's own protection;
+`gain` is what training added to it. `no_image` is what the training label maps score without a look
+at any image, null where nobody has them all.
+
+`ratio_to_plain` is the mean of the ratios of mIoU taken seed by seed, `ratio_ci95` its 95 %
+Student interval: null with fewer than two seeds, as `mIoU_ci95`, `gain_ci95` and the sample
+standard deviations `<score>_std`. `of_plain_above_no_image` is so of (arm - no image) / (plain - no
+image): null where plain is not above it in every seed.
+
+These intervals are over seeds. Where the images are at hand, `val_images` says what `newest_mIoU`,
+`<name>_ci95_images` and `<name>_ci95_places` were drawn from (`fl_ppseg.experiment.val_intervals`).
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fl_ppseg.federation.results import Line
+from fl_ppseg.learning.evaluation import Scores
+from fl_ppseg.learning.intervals import deviation, paired_above, paired_ratios, t_interval
+from fl_ppseg.learning.scores import mean, pooled_scores, round_scores
+
+Summary = dict[str, Any]
+KeyTrials = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Arm -> `right`, `wrong`, `none` -> score by name, in percent."""
+SCHEMA = 2
+"""2: with what is scored without an image and at the start."""
+HOW_TO_RENEW = "python -m fl_ppseg.simulate --out RUN --resume writes it anew from results.jsonl"
+
+
+def summarise(
+    lines: Iterable[Line],
+    arms: Sequence[str],
+    class_names: Sequence[str],
+    last_rounds: int,
+    total_seconds: float,
+    peak_rss_mb: float | None,
+    key_trials: KeyTrials | None = None,
+    no_image: Scores | None = None,
+    val_images: tuple[Summary, Mapping[str, Summary]] | None = None,
+) -> Summary:
+    """The summary of a run.
+
+    Args:
+        lines: Lines of results.jsonl.
+        arms: Arm ids in the order to show; arms without a scored round are left out.
+        class_names: Names by trainId.
+        last_rounds: K of the mean over the last rounds.
+        total_seconds: Wall time of the run.
+        peak_rss_mb: Peak memory of all processes together, in MB; None where they ran on several
+            machines.
+        key_trials: Scores of queries under the right key, a wrong one and none, for the arms with
+            a shared key; other arms have no `key_trials`.
+        no_image: Scores of the answer without an image; None where nobody has all label maps.
+        val_images: What was drawn, and entries of arms: intervals over val images and places; None
+            where nobody has the images.
+    """
+    by_arm: dict[str, list[Line]] = defaultdict(list)
+    for line in lines:
+        by_arm[line["arm"]].append(line)
+    shown = {
+        arm: _summarise_arm(by_arm[arm], class_names, last_rounds)
+        for arm in arms
+        if any(_is_scored(line) and line["round"] for line in by_arm[arm])
+    }
+    base = _by_seed(shown["plain"]) if "plain" in shown else {}
+    floor = None if no_image is None else mean([no_image.mIoU])
+    trials = key_trials or {}
+    drawn, over_images = ({}, {}) if val_images is None else val_images
+    return {
+        "schema": SCHEMA,
+        "no_image": _without_image(no_image),
+        "arms": {
+            arm: _compared(entry, base, floor) | over_images.get(arm, {}) | _tried(trials.get(arm))
+            for arm, entry in shown.items()
+        },
+        **({"val_images": drawn} if drawn else {}),
+        "total_seconds": round(total_seconds, 1),
+        "peak_rss_mb": None if peak_rss_mb is None else round(peak_rss_mb),
+    }
+
+
+def _summarise_arm(lines: list[Line], names: Sequence[str], last_rounds: int) -> dict[str, Any]:
+    rounds = _last_rounds(lines, last_rounds)
+    val = [_of_role(round_, "val") for round_ in rounds]
+    both = [_of_role(round_, "val", "heldout") for round_ in rounds]
+    starts = _starts(lines)
+    per_seed = [
+        {"seed": seed} | _with_gain(_seed_scores(own), starts.get(seed))
+        for seed in sorted({round_[0]["seed"] for round_ in rounds})
+        if (own := [r for r in rounds if r[0]["seed"] == seed])
+    ]
+    columns = {key: [entry[key] for entry in per_seed] for key in _COLUMNS}
+    return {
+        **{key: mean(values) for key, values in columns.items()},
+        **{f"{key}_std": _deviation(values) for key, values in columns.items()},
+        "mIoU_ci95": _interval(columns["mIoU"]),
+        "gain_ci95": _interval(columns["gain"]),
+        "per_class_iou": _per_class(val, names),
+        "per_city_mIoU": _per_city(both),
+        "per_seed": per_seed,
+        "rounds": max(line["round"] for line in lines),
+        "seconds": sum(line["seconds"] for line in lines if line["role"] == "round"),
+        "bytes_up": sum(line["bytes_up"] for line in lines),
+        "bytes_down": sum(line["bytes_down"] for line in lines),
+    }
+
+
+_SCORES = ("aAcc", "mIoU", "mAcc")
+_COLUMNS = (*_SCORES, "own_mIoU", "start_mIoU", "gain")
+
+
+def _is_scored(line: Line) -> bool:
+    return line["role"] == "val" and line["confusion"] is not None
+
+
+def _last_rounds(lines: Iterable[Line], number: int) -> list[list[Line]]:
+    """The lines of each of the last scored rounds of each seed, a list a round; never round 0."""
+    by_seed: dict[int, dict[int, list[Line]]] = defaultdict(lambda: defaultdict(list))
+    for line in lines:
+        if line["round"]:
+            by_seed[line["seed"]][line["round"]].append(line)
+    scored = [
+        [own for _, own in sorted(rounds.items()) if any(map(_is_scored, own))]
+        for rounds in by_seed.values()
+    ]
+    return [own for rounds in scored for own in rounds[-number:]]
+
+
+def _starts(lines: Iterable[Line]) -> dict[int, float | None]:
+    """mIoU of round 0 by seed, where all val cities scored it."""
+    by_seed: dict[int, list[Line]] = defaultdict(list)
+    for line in lines:
+        if line["round"] == 0 and _is_scored(line):
+            by_seed[line["seed"]].append(line)
+    return {
+        seed: mean(s.mIoU for s in _known([round_scores(own)])) for seed, own in by_seed.items()
+    }
+
+
+def _with_gain(scores: dict[str, float | None], start: float | None) -> dict[str, float | None]:
+    end = scores["mIoU"]
+    gain = None if end is None or start is None else end - start
+    return scores | {"start_mIoU": start, "gain": gain}
+
+
+def _of_role(lines: Iterable[Line], *roles: str) -> list[Line]:
+    return [line for line in lines if line["role"] in roles and line["confusion"] is not None]
+
+
+def _seed_scores(rounds: list[list[Line]]) -> dict[str, float | None]:
+    val = _known(round_scores(_of_role(lines, "val")) for lines in rounds)
+    own = _known(pooled_scores(_of_role(lines, "heldout")) for lines in rounds)
+    scores = {key: mean(getattr(entry, key) for entry in val) for key in _SCORES}
+    return scores | {"own_mIoU": mean(entry.mIoU for entry in own)}
+
+
+def _per_class(rounds: list[list[Line]], names: Sequence[str]) -> dict[str, float | None]:
+    scores = _known(map(round_scores, rounds))
+    return {name: mean(entry.per_class_iou[k] for entry in scores) for k, name in enumerate(names)}
+
+
+def _per_city(rounds: list[list[Line]]) -> dict[str, float | None]:
+    cities = sorted({line["city"] for lines in rounds for line in lines})
+    return {
+        city: mean(
+            scores.mIoU
+            for scores in _known(
+                round_scores(line for line in lines if line["city"] == city) for lines in rounds
+            )
+        )
+        for city in cities
+    }
+
+
+def _known(scores: Iterable[Scores | None]) -> list[Scores]:
+    return [entry for entry in scores if entry is not None]
+
+
+def _deviation(values: Iterable[float | None]) -> float | None:
+    return deviation([value for value in values if value is not None])
+
+
+def _by_seed(entry: Summary) -> dict[int, float | None]:
+    return {own["seed"]: own["mIoU"] for own in entry["per_seed"]}
+
+
+def _compared(entry: Summary, base: Mapping[int, float | None], no_image: float | None) -> Summary:
+    """The entry with its ratios to the mIoU of plain, seed by seed and together."""
+    ratios = paired_ratios(_by_seed(entry), base)
+    above = paired_above(_by_seed(entry), base, no_image)
+    per_seed = [
+        own
+        | {"ratio_to_plain": ratios.get(own["seed"])}
+        | {"of_plain_above_no_image": above.get(own["seed"])}
+        for own in entry["per_seed"]
+    ]
+    return entry | {
+        "per_seed": per_seed,
+        "ratio_to_plain": mean(ratios.values()),
+        "ratio_ci95": _interval(ratios.values()),
+        "of_plain_above_no_image": mean(above.values()),
+        "of_plain_above_no_image_ci95": _interval(above.values()),
+    }
+
+
+def _interval(values: Iterable[float | None]) -> list[float] | None:
+    found = t_interval([value for value in values if value is not None])
+    return None if found is None else list(found)
+
+
+def _without_image(scores: Scores | None) -> Summary | None:
+    if scores is None:
+        return None
+    return {key: mean([getattr(scores, key)]) for key in ("mIoU", "aAcc")}
+
+
+def _tried(trials: Mapping[str, Mapping[str, float]] | None) -> Summary:
+    """`key_trials` with null where nothing was labelled; nothing for an arm without trials."""
+    if trials is None:
+        return {}
+    return {
+        "key_trials": {
+            key: {name: value if math.isfinite(value) else None for name, value in scores.items()}
+            for key, scores in trials.items()
+        }
+    }

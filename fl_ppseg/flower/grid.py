@@ -1,0 +1,203 @@
+"""A grid whose replies come one by one, each freed before the next is fetched.
+
+`Strategy.start` hands the result of `send_and_receive` untouched to the aggregation; Flower's own
+grids return a list of all replies. This wrapper pushes at once and returns an iterator, so that a
+streaming aggregation holds one reply at a time whatever the number of clients, and may send more
+messages meanwhile.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Container, Iterable, Iterator
+from typing import Any
+
+from flwr.app import Error, Message, Metadata, RecordDict
+from flwr.app.message import make_message
+from flwr.serverapp import Grid
+from flwr.supercore.constant import SYSTEM_MESSAGE_TYPE
+from flwr.supercore.inflatable.inflatable_object import UnexpectedObjectContentError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from fl_ppseg.system.errors import RunError
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.05
+"""Pause between two looks for replies, at least."""
+LONGEST_POLL_SECONDS = 1.0
+"""And at most: on separate machines each look is a request for each reply that is missing."""
+POLL_SHARE = 0.05
+"""The pause is this share of the time since the last reply came."""
+UNREADABLE = (
+    UnexpectedObjectContentError,
+    DecodeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+)
+"""What Flower raises over the bytes of a reply that is no message: it must not end the run."""
+UNREADABLE_CODE = 422
+
+
+class StoppedError(RunError):
+    """Waiting for replies was ended from outside."""
+
+
+class LazyGrid(Grid):
+    """Delegates to another grid; only `send_and_receive` differs."""
+
+    def __init__(self, inner: Grid, stop: threading.Event | None = None) -> None:
+        """Wrap a grid; when `stop` is set, waiting for replies ends with StoppedError."""
+        self._inner = inner
+        self._stop = stop or threading.Event()
+
+    def set_run(self, run: Any) -> None:
+        """Delegate."""
+        self._inner.set_run(run)
+
+    @property
+    def run(self) -> Any:
+        """Run information of the inner grid."""
+        return self._inner.run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Delegate."""
+        return self._inner.create_message(content, message_type, dst_node_id, group_id, ttl)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Delegate."""
+        return self._inner.get_node_ids()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Delegate."""
+        return self._inner.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Delegate."""
+        return self._inner.pull_messages(message_ids)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> "Replies":
+        """Push all messages now; the replies come as they are asked for, until the timeout."""
+        replies = Replies(self, timeout)
+        replies.send(messages)
+        return replies
+
+    def names(self) -> dict[int, str]:
+        """The names under which nodes are enrolled, by node id; nameless ones are left out."""
+        return {node.node_id: node.name for node in self._inner.get_nodes() if node.name}
+
+    def pull_one(self, message_id: str) -> Message | None:
+        """The reply to one message, if it is there; one that cannot be read is an error reply.
+
+        Raises:
+            StoppedError: Waiting was ended from outside.
+        """
+        self._check()
+        try:
+            return next(iter(self._inner.pull_messages([message_id])), None)
+        except UNREADABLE as error:
+            logger.debug("reply to %s", message_id, exc_info=True)
+            reason = f"a reply that is no message ({type(error).__name__})"
+            metadata = Metadata(0, "", 0, 0, message_id, "", time.time(), 0, SYSTEM_MESSAGE_TYPE)
+            return make_message(metadata, error=Error(UNREADABLE_CODE, reason))
+
+    def pause(self, seconds: float | None = None) -> None:
+        """Wait a while, by default that between two looks.
+
+        Raises:
+            StoppedError: Waiting was ended from outside.
+        """
+        self._stop.wait(POLL_SECONDS if seconds is None else seconds)
+        self._check()
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise StoppedError("stopped")
+
+
+class Replies(Iterator[Message]):
+    """The replies to messages, one at a time as they come; more may be sent meanwhile."""
+
+    def __init__(self, grid: LazyGrid, timeout: float | None) -> None:
+        """Begin to wait, for `timeout` seconds at most; none: until all have come."""
+        self._grid = grid
+        self._end = None if timeout is None else time.monotonic() + timeout
+        self._pending: list[str] = []
+        self._came = time.monotonic()
+        self.unsent: set[str] = set()
+        """Ids of the messages that Flower refused: their node is no longer enrolled."""
+        self._coming = self._come()
+
+    def send(self, messages: Iterable[Message]) -> None:
+        """Push messages, whose replies come too."""
+        messages = list(messages)
+        pushed = list(self._grid.push_messages(messages)) if messages else []
+        self._came = time.monotonic()
+        self._pending += [message_id for message_id in pushed if message_id]  # None: not sent
+        self.unsent = {message.metadata.message_id for message in messages} - set(pushed)
+
+    @property
+    def pending(self) -> frozenset[str]:
+        """Ids of the messages whose replies are waited for."""
+        return frozenset(self._pending)
+
+    def forget(self, message_ids: Container[str]) -> None:
+        """Wait no longer for the replies to some messages."""
+        self._pending = [known for known in self._pending if known not in message_ids]
+
+    @property
+    def seconds_quiet(self) -> float:
+        """Since the last reply came, or messages were sent."""
+        return time.monotonic() - self._came
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the timeout; never below 0."""
+        return max(0.0, self._end - time.monotonic()) if self._end is not None else float("inf")
+
+    def look(self) -> Iterator[Message]:
+        """The replies that are there now."""
+        for message_id in list(self._pending):
+            reply = self._grid.pull_one(message_id)
+            if reply is not None:
+                self._pending.remove(message_id)
+                self._came = time.monotonic()
+                yield reply
+            del reply
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come."""
+        return not self._pending or not self.seconds_left
+
+    def pause(self) -> None:
+        """Wait until the next look, the longer the longer nothing came."""
+        usual = POLL_SHARE * self.seconds_quiet
+        seconds = min(max(usual, POLL_SECONDS), LONGEST_POLL_SECONDS, self.seconds_left)
+        self._grid.pause(seconds)
+
+    def __next__(self) -> Message:
+        return next(self._coming)
+
+    def _come(self) -> Iterator[Message]:
+        while self._pending:
+            arrived = False
+            for reply in self.look():
+                arrived = True
+                yield reply
+                del reply
+            if self.is_over:
+                return
+            if not arrived:
+                self.pause()

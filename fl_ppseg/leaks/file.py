@@ -1,0 +1,195 @@
+"""leaks.json as it is read again: by a run's report, which a page of somebody else's run may reach.
+
+Whatever it says is bounded before it is used: size, depth, number and length of texts, ranges of
+numbers. Nothing in it is a path, and no text of it is markup; who shows it escapes it.
+"""
+
+import os
+import stat
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fl_ppseg.leaks.scores import BEST_PSNR, Scores
+from fl_ppseg.leaks.table import (
+    SCHEMA,
+    Adversary,
+    ArmLeaks,
+    Budget,
+    Finding,
+    LabelFinding,
+    LeakTable,
+    Maps,
+)
+from fl_ppseg.system.errors import InputError
+
+MAX_BYTES: Final = 16 * 2**20
+"""A table of a hundred arms is a twentieth of this."""
+MOST: Final = 1000
+"""Arms of a table, findings of an arm."""
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Words = Annotated[str, Field(max_length=4000)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+Count = Annotated[int, Field(ge=0, le=2**31)]
+Side = Annotated[int, Field(ge=1, le=2**16)]
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class _Scores(_Entry):
+    ssim: Annotated[float, Field(ge=-1, le=1)]
+    psnr: Annotated[float, Field(ge=0, le=BEST_PSNR)]
+    correlation: Annotated[float, Field(ge=-1, le=1)]
+    miou: Annotated[float, Field(ge=0, le=100)] | None
+
+    def made(self) -> Scores:
+        return Scores(self.ssim, self.psnr, self.correlation, self.miou)
+
+
+class _Finding(_Entry):
+    attack: Name
+    adversary: Adversary
+    scores: _Scores | None
+    note: Words
+    seconds: Seconds
+    budget: Words
+    key_recovered: Share | None
+
+    def made(self) -> Finding:
+        scores = None if self.scores is None else self.scores.made()
+        return Finding(**(self.model_dump() | {"scores": scores}))
+
+
+class _Label(_Entry):
+    attack: Name
+    maps: Maps
+    adversary: Adversary
+    model: Words
+    right: Share | None
+    certain: Share
+    without: Share
+    num_images: Count
+    num_requests: Count
+    note: Words
+    seconds: Seconds
+
+
+class _Arm(_Entry):
+    arm: Name
+    note: Words
+    protection: Words
+    ciphertext: _Scores
+    survivors: _Scores | None
+    findings: Annotated[tuple[_Finding, ...], Field(max_length=MOST)]
+    ratio_to_plain: Annotated[float, Field(ge=0, le=1e6)] | None
+    labels: Annotated[tuple[_Label, ...], Field(max_length=MOST)]
+
+    def made(self) -> ArmLeaks:
+        return ArmLeaks(
+            arm=self.arm,
+            note=self.note,
+            protection=self.protection,
+            ciphertext=self.ciphertext.made(),
+            survivors=None if self.survivors is None else self.survivors.made(),
+            findings=tuple(found.made() for found in self.findings),
+            ratio_to_plain=self.ratio_to_plain,
+            labels=tuple(LabelFinding(**found.model_dump()) for found in self.labels),
+        )
+
+
+class _Table(_Entry):
+    schema_: Annotated[Literal[2], Field(alias="schema")]
+    source: Words
+    num_targets: Count
+    image_size: tuple[Side, Side]
+    block_size: Side
+    nothing: _Scores
+    plain_miou: Annotated[float, Field(ge=0, le=100)] | None
+    seconds: Seconds
+    arms: Annotated[tuple[_Arm, ...], Field(max_length=MOST)]
+    budget: Budget
+    effort: Annotated[dict[Name, Count], Field(max_length=100)]
+    made: Annotated[dict[Name, Words], Field(max_length=100)]
+    key_search: Words | None
+
+    @model_validator(mode="after")
+    def _arms_differ(self) -> "_Table":
+        if len({arm.arm for arm in self.arms}) != len(self.arms):
+            raise ValueError("an arm is named twice")
+        return self
+
+
+assert get_args(_Table.model_fields["schema_"].annotation) == (SCHEMA,)
+
+
+def parse_leaks(content: str | bytes, source: str) -> LeakTable:
+    """The table that `LeakTable.to_json` wrote, without its pictures.
+
+    Args:
+        content: The JSON.
+        source: What an error names.
+
+    Raises:
+        InputError: It is of another form or schema, or out of bounds.
+    """
+    table = parsed(_Table, content, source)
+    plain = ("source", "num_targets", "image_size", "block_size", "plain_miou", "seconds")
+    fields = {name: getattr(table, name) for name in (*plain, "budget", "effort", "made")}
+    return LeakTable(
+        **fields,
+        nothing=table.nothing.made(),
+        arms=tuple(arm.made() for arm in table.arms),
+        key_search=table.key_search,
+    )
+
+
+def read_leaks(path: Path) -> LeakTable:
+    """The table in a file.
+
+    Raises:
+        InputError: As `parse_leaks`, or it is no file, or too large, or cannot be read.
+    """
+    return parse_leaks(read_bounded(path, MAX_BYTES), str(path))
+
+
+def parsed(model: type[ModelT], content: str | bytes, source: str) -> ModelT:
+    """JSON that fits a model.
+
+    Raises:
+        InputError: One line with the first thing that does not fit.
+    """
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        what = " ".join(f"{where}: {message}".split()).removeprefix(": ")[:300]
+        raise InputError(f"{source}: {what}") from None
+
+
+def read_bounded(path: Path, max_bytes: int) -> bytes:
+    """The bytes of a regular file, never more than these.
+
+    Raises:
+        InputError: It is no regular file, a link, larger, or cannot be read.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(f"{path}: expected a file")
+    with os.fdopen(descriptor, "rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise InputError(f"{path}: larger than {max_bytes} bytes, expected no more")
+    return content

@@ -1,0 +1,71 @@
+"""The loss of a local update: cross entropy, of the hardest pixels, with weights of classes."""
+
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fl_ppseg.config.sections import TrainingConfig
+from fl_ppseg.data.classes import IGNORE_INDEX
+
+SMALLEST_SHARE: Final = 1e-4
+"""Rarer classes weigh no more than one of this share: a few pixels are no measure."""
+
+
+def class_weights(counts: np.ndarray, balance: float) -> np.ndarray:
+    """Weight of each class in the loss: share^-balance, 1 in the mean over labelled pixels.
+
+    With exponent 1 every class counts as much as any other, with 0 every pixel.
+
+    Args:
+        counts: (num_classes,) labelled pixels of each class.
+        balance: Exponent in [0, 1].
+
+    Returns:
+        (num_classes,) float32; of a class without a pixel 1.
+
+    >>> class_weights(np.array([75, 25, 0]), 1.0)
+    array([0.6666667, 2.       , 1.       ], dtype=float32)
+    """
+    present = counts > 0
+    share = counts[present] / counts.sum()
+    weights = np.ones(len(counts), np.float32)
+    own = np.maximum(share, SMALLEST_SHARE) ** -balance
+    weights[present] = own / (own * share).sum()
+    return weights
+
+
+def pixel_loss(
+    logits: Tensor, labels: Tensor, config: TrainingConfig, weights: Tensor | None = None
+) -> Tensor:
+    """Mean cross entropy over labelled pixels; with OHEM over the hardest share of them.
+
+    Args:
+        logits: (B, num_classes, h, w).
+        labels: (B, H, W) trainIds, 255 ignored.
+        config: `loss_size` says which of the two resolutions is brought to the other's.
+        weights: (num_classes or more,), how much a pixel of each class counts; None: all alike.
+
+    Returns:
+        A scalar; zero where no pixel is labelled.
+    """
+    size = logits.shape[-2:]
+    if config.loss_size == "logits":
+        labels = functional.interpolate(labels[:, None].float(), size=size, mode="nearest-exact")
+        labels = labels[:, 0]
+    else:
+        logits = functional.interpolate(logits, size=labels.shape[-2:], mode="bilinear")
+    weights = None if weights is None else weights[: logits.shape[1]]
+    losses = functional.cross_entropy(
+        logits.float(), labels.long(), weights, ignore_index=IGNORE_INDEX, reduction="none"
+    )
+    is_labelled = labels != IGNORE_INDEX
+    if config.ohem_fraction < 1.0:
+        num_kept = max(1, int(config.ohem_fraction * int(is_labelled.sum())))
+        return losses.flatten().topk(num_kept).values.mean()
+    if weights is None:
+        return losses.sum() / is_labelled.sum().clamp(min=1)
+    total = weights[labels[is_labelled].long()].sum()
+    return losses.sum() / total.clamp(min=torch.finfo(total.dtype).tiny)

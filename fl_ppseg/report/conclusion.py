@@ -1,0 +1,65 @@
+"""The end of a run, wherever it was trained: summary.json, the report, what the terminal says."""
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+
+from fl_ppseg.config.loading import described
+from fl_ppseg.config.sections import Config
+from fl_ppseg.data.classes import ClassTable
+from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.federation.summary import Summary
+from fl_ppseg.progress.lines import say
+from fl_ppseg.report.html import write_report
+from fl_ppseg.report.scenes import CipherGallery, ScenePanel
+from fl_ppseg.report.tables import comparison_table, comparison_text
+from fl_ppseg.system.files import write_atomically
+
+logger = logging.getLogger(__name__)
+
+
+class Pictures(NamedTuple):
+    """What a report shows of images."""
+
+    panels: Sequence[ScenePanel] = ()
+    """A scene of each val city."""
+    gallery: CipherGallery | None = None
+    """One image under every cipher."""
+
+
+def conclude(
+    config: Config,
+    folder: RunFolder,
+    summary: Summary,
+    classes: ClassTable,
+    pictures: Callable[[], Pictures] = Pictures,
+) -> Path:
+    """Write summary.json, then the report.
+
+    Args:
+        config: The experiment.
+        folder: Its run folder.
+        summary: Of `summarise`, with notes.
+        classes: Its class table.
+        pictures: Makes the report's, where whoever concludes has images.
+
+    Returns:
+        Path of the report.
+    """
+    write_atomically(folder.summary, json.dumps(summary, indent=1) + "\n")
+    shown = described(config)
+    logger.info("result\n%s", comparison_text(summary, shown))
+    panels, gallery = pictures()
+    return write_report(folder.path, summary, folder.lines(), shown, panels, classes, gallery)
+
+
+def show(config: Config, summary: Summary, report: Path, notes: Iterable[str] = ()) -> None:
+    """Print the final table, what else there is to say, and where the report lies."""
+    console = Console()
+    console.print(comparison_table(summary, described(config)))
+    for line in (*notes, f"report: {report}"):
+        say(console, line)

@@ -1,0 +1,4 @@
+"""The ground that everything stands on: errors, files and folders, processes, the command line.
+
+Knows nothing of images, keys or models, and imports no framework.
+"""

@@ -1,0 +1,1 @@
+"""From the replies of a round to the next weights."""

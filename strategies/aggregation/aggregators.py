@@ -1,0 +1,57 @@
+"""From the config to the aggregator of a round."""
+
+from collections.abc import Mapping
+from typing import assert_never
+
+import numpy as np
+
+from fl_ppseg.config.federation import FederationConfig
+from strategies.aggregation.private_mean import PrivateMean
+from strategies.aggregation.robust import (
+    ClippedMean,
+    CoordinateMedian,
+    Krum,
+    TrimmedMean,
+)
+from strategies.aggregation.streaming_mean import Aggregator, StreamingMean
+
+
+def aggregator_of(
+    config: FederationConfig,
+    reference: Mapping[str, np.ndarray],
+    num_asked: int,
+    max_share: float = 1.0,
+) -> Aggregator:
+    """An empty aggregator.
+
+    Args:
+        config: Says which.
+        reference: The weights that travel, as they were sent out.
+        num_asked: Cities that were asked in this round.
+        max_share: The most that one city is of a weighted mean.
+    """
+    if config.privacy is not None:
+        return PrivateMean(reference, config.privacy, num_asked)
+    match config.aggregation:
+        case "mean":
+            return StreamingMean(reference, max_share)
+        case "norm-clipping":
+            return ClippedMean(reference, config.clip_norm or 0.0, max_share)
+        case "median":
+            return CoordinateMedian(reference)
+        case "trimmed-mean":
+            return TrimmedMean(reference, config.trim_fraction)
+        case "krum" | "multi-krum":
+            return Krum(reference, config.num_byzantine, config.aggregation == "multi-krum")
+    assert_never(config.aggregation)
+
+
+def what_withstands_nothing(config: FederationConfig, num_asked: int) -> str | None:
+    """Why a robust aggregation is none with so few cities; None where it is one, or wants none."""
+    if num_asked >= config.fewest_replies or config.aggregation not in ("median", "trimmed-mean"):
+        return None
+    cut = "cuts off no update" if config.aggregation == "trimmed-mean" else "has no middle"
+    return (
+        f"federation.aggregation {config.aggregation} {cut} with {num_asked} cities a round: it is "
+        "their plain mean here, and withstands no city that lies; it wants 3 or more"
+    )

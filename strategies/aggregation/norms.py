@@ -1,0 +1,103 @@
+"""How far an update moves the weights, and how far is too far.
+
+The norm is Euclidean, over all trained weights together; counters of whole numbers are left out.
+One rule holds from the first round on: an update is no longer than `max_relative_norm` times the
+weights that it starts from. Measured, honest updates have at most 0.04 times their norm (the quick
+config), 0.08 (the default), 0.1 (SGD from random weights) and 0.3 (five local epochs from random
+weights); noise that a node adds itself comes to about 8 (multiplier 1, clipping
+norm 1). Batch statistics are no weights: they are bounded one by one.
+
+Two more rules may be on: a fixed limit, and a multiple of the median over the accepted updates of
+the newest earlier round of this arm and seed. None looks at other updates of the same round, so a
+reply is judged as it comes, whatever the order of arrival, and one in memory at a time. The median
+holds while fewer than half of those cities lie; in round 1 that rule has nothing to compare with.
+The norms stand in results.jsonl, where a resumed run finds them again.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from statistics import median
+from typing import Final
+
+import numpy as np
+
+from fl_ppseg.config.federation import FederationConfig
+from fl_ppseg.federation.results import Line
+from fl_ppseg.learning.updates import squared_distances, squared_norms
+from fl_ppseg.setr.names import is_buffer
+
+MAX_STATISTIC: Final = 1e6
+"""Mean or variance of a batch: activations are of the order of 1."""
+MAX_COUNTER: Final = 2**48
+"""Batches that were counted."""
+
+
+class NormError(ValueError):
+    """An update that is too long."""
+
+
+class NormRule:
+    """Decides on the norm of one update at a time."""
+
+    def __init__(self, config: FederationConfig, lines: Iterable[Line] = ()) -> None:
+        """Start with the lines of results of the arm and seed so far."""
+        self._limit = config.max_update_norm
+        self._ratio = config.max_norm_ratio
+        self._relative = config.max_relative_norm
+        norms = [(x["round"], x["update_norm"]) for x in lines if "update_norm" in x]
+        newest = max((round_ for round_, _ in norms), default=0)
+        self._earlier = [norm for round_, norm in norms if round_ == newest]
+
+    def measure(self, arrays: Mapping[str, np.ndarray], start: Mapping[str, np.ndarray]) -> float:
+        """The norm of the update from `start` to `arrays`, which is accepted.
+
+        Raises:
+            NormError: It is beyond a limit, or a batch statistic is.
+        """
+        squares = squared_distances(arrays, start)
+        length = math.sqrt(math.fsum(squares.values()))
+        if self._relative is not None:
+            _check_statistics(arrays)
+            moved = math.sqrt(math.fsum(v for k, v in squares.items() if not is_buffer(k)))
+            whole = squared_norms(start)
+            size = math.sqrt(math.fsum(v for k, v in whole.items() if not is_buffer(k)))
+            self._check_relative(moved, max(size, 1.0))
+        self.check(length)
+        return length
+
+    def _check_relative(self, moved: float, size: float) -> None:
+        if self._relative is not None and not moved <= self._relative * size:
+            raise NormError(
+                f"an update of norm {moved:.3g} to weights of norm {size:.3g}; federation."
+                f"max_relative_norm allows {self._relative:g} times that"
+            )
+
+    def check(self, norm: float) -> None:
+        """Accept a norm by the rules that may be on.
+
+        Raises:
+            NormError: If it is beyond a limit.
+        """
+        if self._limit is not None and norm > self._limit:
+            raise NormError(f"an update of norm {norm:.3g}, at most {self._limit:.3g} is allowed")
+        if self._ratio is not None and self._earlier:
+            usual = median(self._earlier)
+            if norm > self._ratio * usual:
+                raise NormError(
+                    f"an update of norm {norm:.3g}, more than {self._ratio:.3g} times the median "
+                    f"{usual:.3g} of the round before"
+                )
+
+    def end_round(self, norms: Iterable[float]) -> None:
+        """Take the norms that were accepted in a round as the measure of the next."""
+        self._earlier = list(norms) or self._earlier
+
+
+def _check_statistics(arrays: Mapping[str, np.ndarray]) -> None:
+    for name, value in arrays.items():
+        if not is_buffer(name) or not value.size:
+            continue
+        most = MAX_STATISTIC if np.issubdtype(value.dtype, np.floating) else MAX_COUNTER
+        least = -most if name.endswith("running_mean") else 0
+        if value.min() < least or value.max() > most:
+            raise NormError(f"{name}: batch statistics beyond all measure")

@@ -1,0 +1,137 @@
+"""Streaming weighted mean of client weights: one reply in memory at a time, any order of arrival.
+
+FedAvg (McMahan et al. 2017, equation 1): w = sum_k n_k w_k / sum_k n_k. Terms n_k * w_k of fp32
+weights are exact in fp64; their sum is kept as an unevaluated pair of fp64 (error-free TwoSum,
+Knuth 1969; compensated summation, Ogita, Rump, Oishi 2005), about 106 bits. The pair is exact, and
+the mean therefore the same bits in any order of the replies, as long as the values that the clients
+give one weight differ by less than a factor of 2^40 (zeros apart; up to 2^12 replies of 2^12
+examples). One reply alone is returned bit for bit.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from fl_ppseg.system.arrays import Arrays
+
+
+class Aggregator(Protocol):
+    """Makes the replies of a round into one."""
+
+    def add(self, arrays: Arrays, num_examples: int) -> None:
+        """Take one reply; ValueError where it is not of the global model's form."""
+
+    def result(self) -> Arrays:
+        """The aggregate in the dtypes of the global model."""
+
+
+def capped(num_examples: int, rest: int, max_share: float) -> int:
+    """The weight of the largest reply, cut to its share of the mean; unchanged where it is alone.
+
+    Args:
+        num_examples: What it says.
+        rest: The weights of all others together.
+        max_share: From 0.5 on, so that no other reply can be above it.
+
+    >>> capped(10, 5, 0.5), capped(4, 5, 0.5), capped(10**9, 6, 0.75), capped(3, 0, 0.5)
+    (5, 4, 18, 3)
+    """
+    if not rest or max_share >= 1:
+        return num_examples
+    return min(num_examples, max(1, math.floor(max_share / (1 - max_share) * rest)))
+
+
+class StreamingMean:
+    """Mean of arrays weighted by num_examples; memory independent of the number of replies."""
+
+    def __init__(self, reference: Mapping[str, np.ndarray], max_share: float = 1.0) -> None:
+        """Start an empty mean.
+
+        Args:
+            reference: Arrays whose names, shapes and dtypes every reply must have.
+            max_share: The most that one reply is of the mean, at least 0.5; below 1 the largest
+                reply is kept aside until the others' weights are known.
+        """
+        self._max_share = max_share
+        self._largest: tuple[Arrays, int] | None = None
+        self.reference = dict(reference)
+        """What every reply is measured by."""
+        # -0.0 is the neutral element of IEEE addition: a negative zero stays one.
+        self._high = {name: np.full(value.shape, -0.0) for name, value in reference.items()}
+        self._low = {name: np.zeros(value.shape) for name, value in reference.items()}
+        self.num_examples = 0
+
+    def add(self, arrays: Arrays, num_examples: int) -> None:
+        """Fold one reply in; the caller may free it afterwards.
+
+        Raises:
+            ValueError: If the reply cannot be averaged; the mean is then unchanged.
+        """
+        check_update(arrays, num_examples, self.reference)
+        if self._max_share >= 1:
+            self._fold(arrays, num_examples)
+            return
+        if self._largest is not None and self._largest[1] >= num_examples:
+            self._fold(arrays, num_examples)
+            return
+        smaller, self._largest = self._largest, (arrays, num_examples)
+        if smaller is not None:
+            self._fold(*smaller)
+
+    def _fold(self, arrays: Arrays, num_examples: int) -> None:
+        for name, value in arrays.items():
+            term = value.astype(np.float64)
+            term *= num_examples
+            self._high[name], error = _two_sum(self._high[name], term)
+            self._low[name] += error
+        self.num_examples += num_examples
+
+    def result(self) -> Arrays:
+        """The mean in the dtypes of the reference.
+
+        Raises:
+            ValueError: If nothing was added.
+        """
+        if self._largest is not None:
+            (arrays, num_examples), self._largest = self._largest, None
+            self._fold(arrays, capped(num_examples, self.num_examples, self._max_share))
+        if not self.num_examples:
+            raise ValueError("the mean of no replies")
+        return {
+            name: np.asarray(self._sum(name) / self.num_examples, dtype=value.dtype)
+            for name, value in self.reference.items()
+        }
+
+    def _sum(self, name: str) -> np.ndarray:
+        total = np.array(self._high[name])
+        np.add(total, self._low[name], out=total, where=self._low[name] != 0)
+        return total
+
+
+def check_update(
+    arrays: Mapping[str, np.ndarray], num_examples: int, reference: Mapping[str, np.ndarray]
+) -> None:
+    """Refuse an update that is not of the global model's form.
+
+    Raises:
+        ValueError: For other names, shapes or dtypes, NaN or infinity, or no examples.
+    """
+    if num_examples <= 0:
+        raise ValueError("num_examples must be positive")
+    if arrays.keys() != reference.keys():
+        raise ValueError("other array names than the global model's")
+    for name, value in arrays.items():
+        if (value.shape, value.dtype) != (reference[name].shape, reference[name].dtype):
+            raise ValueError(f"{name} has another shape or dtype than the global model's")
+        if not np.isfinite(value).all():
+            raise ValueError(f"{name} holds NaN or infinity")
+
+
+def _two_sum(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """a + b as (rounded sum, exact error)."""
+    total = a + b
+    b_part = total - a
+    error = (a - (total - b_part)) + (b - b_part)
+    return total, error

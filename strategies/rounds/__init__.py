@@ -1,0 +1,1 @@
+"""The rounds of a run: Flower's loop, who is there, who is asked, who answered what."""

@@ -1,8 +1,8 @@
 """Local differential privacy: noise that a node adds to its own answers before they leave.
 
 Every answer costs the same: it is a Gaussian mechanism of noise multiplier z, and n of them
-together are one of mu = sqrt(n) / z (`fl_ppseg.learning.privacy`). The ledger counts them before they are
-computed, and what would cost more than the owner's budget is refused.
+together are one of mu = sqrt(n) / z (`fl_ppseg.learning.privacy`). The ledger counts them before
+they are computed, and what would cost more than the owner's budget is refused.
 
 - `train`: the update of a round is clipped to a norm C and gets noise of standard deviation 2 C z
   on every weight. Any two sets of images change a clipped update by 2 C at most.

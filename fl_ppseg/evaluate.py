@@ -81,8 +81,8 @@ def evaluate_checkpoint(
         `{"all": {"aAcc", "mIoU", "mAcc"}, "cities": {city: {...}}, "per_class_iou": {name: %},
         "start": {...}, "no_image": {...}}`; None where no pixel is labelled, and in place of the
         last two where the run folder has no such weights or label map. `all` also has the ends of
-        95 % intervals, `mIoU_ci95_images` and `mIoU_ci95_places` (see `fl_ppseg.learning.bootstrap`); None
-        where there are too few images or places.
+        95 % intervals, `mIoU_ci95_images` and `mIoU_ci95_places` (see
+        `fl_ppseg.learning.bootstrap`); None where there are too few images or places.
 
     Raises:
         InputError: If files cannot be read, the class tables differ, or a key is missing or given

@@ -16,8 +16,9 @@ from typing import Any
 VECTORS = Path(__file__).parent / "vectors"
 NOTE = (
     "Made by tests/cipher_specification.py, an independent plain-Python reading of the "
-    "specification (RFC 5869, RFC 8439, docstrings of fl_ppseg.crypto.keys, fl_ppseg.crypto.ciphers.permutations "
-    "and fl_ppseg.crypto.ciphers.shuffle), not by the code under test. Binary values are hex."
+    "specification (RFC 5869, RFC 8439, docstrings of fl_ppseg.crypto.keys, "
+    "fl_ppseg.crypto.ciphers.permutations and fl_ppseg.crypto.ciphers.shuffle), not "
+    "by the code under test. Binary values are hex."
 )
 Block = list[int]
 Place = tuple[int, int, int]
@@ -402,7 +403,8 @@ def cipher_vectors() -> dict[str, Any]:
     return {
         "versions": VERSIONS,
         "note": NOTE.replace(
-            "fl_ppseg.crypto.keys, fl_ppseg.crypto.ciphers.permutations and fl_ppseg.crypto.ciphers.shuffle",
+            "fl_ppseg.crypto.keys, fl_ppseg.crypto.ciphers.permutations and "
+            "fl_ppseg.crypto.ciphers.shuffle",
             "fl_ppseg.crypto.keys and fl_ppseg.crypto.ciphers",
         )
         + " The image is (7c + 3y + 5x) mod 256; first_values are those of its last block.",

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from fl_ppseg.deployment.identity import make_key_pair
+from fl_ppseg.flower.superlink import Node
 from strategies.coordinator.command import main
 from strategies.coordinator.home import Home
-from strategies.coordinator.superlink import Node
 
 INIT = ["init", "--host", "coordinator.example", "--ip", "10.1.0.1"]
 

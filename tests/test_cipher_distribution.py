@@ -1,10 +1,10 @@
 """The distribution of a block's ciphertext depends on its form alone, for every cipher and scope.
 
-The form is what is documented to survive (`form` of a cipher, `fl_ppseg.crypto.ciphers.forms`). Tiny
-blocks: all parameters are enumerated, and blocks of equal form have the same ciphertexts equally
-often. Real ones: of blocks of equal form, made to differ in all else, thousands of ciphertexts are
-drawn under fresh keys, and many statistics of them compared. A cipher that tells more fails: the
-last tests hold three that do.
+The form is what is documented to survive (`form` of a cipher, `fl_ppseg.crypto.ciphers.forms`).
+Tiny blocks: all parameters are enumerated, and blocks of equal form have the same ciphertexts
+equally often. Real ones: of blocks of equal form, made to differ in all else, thousands of
+ciphertexts are drawn under fresh keys, and many statistics of them compared. A cipher that tells
+more fails: the last tests hold three that do.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -31,9 +31,9 @@ from test_flwr_run import free_ports
 from clients.policy.policy import load_policy, policy_path, save_policy
 from fl_ppseg.config.loading import dump_config
 from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.flower.superlink import read_bundle
 from fl_ppseg.initialise import main as initialise
 from fl_ppseg.scenes.tree import synthesize
-from strategies.coordinator.superlink import read_bundle
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 CITIES = ("aachen", "lindau")

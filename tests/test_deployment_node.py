@@ -7,7 +7,6 @@ import shutil
 import stat
 import subprocess
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,11 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.app import Context, Message, MessageType, RecordDict
 from flwr.cli.supernode.register import try_load_public_key
-from flwr.supercore.fab import Fab
-from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
-from flwr.supernode import start_client_internal
-from flwr.supernode.nodestate import in_memory_nodestate
 
 from clients.client_app import FAILED, REFUSED
 from clients.node import app, supernode
@@ -33,6 +28,9 @@ from fl_ppseg.config.sections import Config
 from fl_ppseg.deployment.identity import fingerprint, read_public_key
 from fl_ppseg.federation.message_content import Request
 from fl_ppseg.federation.messages import pack_request
+from fl_ppseg.flower import tasks
+from fl_ppseg.flower.log_lines import MESSAGE_LOST
+from fl_ppseg.flower.tasks import Bundle, Task
 from fl_ppseg.system.command_line import run as run_command
 from fl_ppseg.system.errors import InputError
 
@@ -164,20 +162,13 @@ def test_what_flower_logs_is_said_in_a_line(log: str, line: str) -> None:
     assert line in said
 
 
-@pytest.mark.parametrize(
-    ("module", "words"),
-    [
-        (start_client_internal, "Failed to receive message"),
-        (start_client_internal, "Failed to send message"),
-        (start_client_internal, "Ignoring message"),
-        (in_memory_nodestate, "Cannot get processing duration"),
-        (in_memory_nodestate, "Cannot record end time"),
-        (app, "a task ended with status"),
-    ],
-)
-def test_flower_still_writes_so_when_it_drops_a_message(module: ModuleType, words: str) -> None:
-    assert words in inspect.getsource(module)
+@pytest.mark.parametrize("words", [*MESSAGE_LOST, "a task ended with status"])
+def test_a_node_that_has_dropped_a_message_joins_again(words: str) -> None:
     assert re.search(supernode.ASTRAY[0], f"ERROR :      {words} 7: gone")
+
+
+def test_the_app_says_so_when_a_task_dies() -> None:
+    assert "a task ended with status" in inspect.getsource(app)
 
 
 def test_other_ends_are_left_to_the_supervisor() -> None:
@@ -204,10 +195,10 @@ def context(policy: Path) -> Context:
     return Context(7, 7, config, RecordDict(), {})
 
 
-def run_of(version: str = __version__, name: str = "fl-ppseg/fl-ppseg") -> Run:
-    made = Run.create_empty(7)
-    made.fab_id, made.fab_version = name, version
-    return made
+def bundle_of(
+    content: bytes = BUNDLE, version: str = __version__, name: str = "fl-ppseg/fl-ppseg"
+) -> Bundle:
+    return Bundle(name, version, content)
 
 
 @pytest.fixture
@@ -222,24 +213,22 @@ def policy(tmp_path: Path) -> Path:
 
 def test_the_machines_own_app_answers(message: Message, policy: Path) -> None:
     for pin in (None, PIN):
-        bundle = Fab("whatever the coordinator says", BUNDLE, {})
-        reply = app.respond(message, context(policy), run_of(), bundle, pin)
+        reply = app.respond(Task(message, context(policy), bundle_of()), pin)
         assert not reply.has_error()
         assert reply.content.config_records["settings"]["city"] == "aachen"
 
 
 def test_another_bundle_than_the_pinned_one_is_refused(message: Message, policy: Path) -> None:
-    lying = Fab(PIN, BUNDLE + b".", {})
-    reply = app.respond(message, context(policy), run_of(), lying, PIN)
+    reply = app.respond(Task(message, context(policy), bundle_of(BUNDLE + b".")), PIN)
     assert reply.error.code == REFUSED
     assert reply.error.reason.startswith("refused: this node has pinned another bundle")
 
 
-@pytest.mark.parametrize("run", [run_of("0.0.0"), run_of(name="mallory/fl-ppseg")])
+@pytest.mark.parametrize("bundle", [bundle_of(version="0.0.0"), bundle_of(name="mallory/fl-ppseg")])
 def test_another_version_or_app_is_refused_without_a_pin(
-    run: Run, message: Message, policy: Path
+    bundle: Bundle, message: Message, policy: Path
 ) -> None:
-    reply = app.respond(message, context(policy), run, Fab("", BUNDLE, {}), None)
+    reply = app.respond(Task(message, context(policy), bundle), None)
     assert reply.error.code == REFUSED
     assert f"this node runs fl-ppseg/fl-ppseg {__version__}" in reply.error.reason
 
@@ -248,7 +237,7 @@ def test_another_version_or_app_is_refused_without_a_pin(
 def test_a_bundle_that_the_supernode_dropped_is_refused(
     pin: str | None, message: Message, policy: Path
 ) -> None:
-    reply = app.respond(message, context(policy), run_of(), Fab("", b"", {}), pin)
+    reply = app.respond(Task(message, context(policy), bundle_of(b"")), pin)
     assert reply.error.code == REFUSED
     assert "not read" in reply.error.reason
 
@@ -269,7 +258,7 @@ def test_an_app_of_a_city_that_has_withdrawn_begins_by_removing_what_it_trained(
 
 def test_errors_that_travel_name_no_path_and_no_value(message: Message, tmp_path: Path) -> None:
     missing = tmp_path / "secret-patient-17" / "policy.yaml"
-    reply = app.respond(message, context(missing), run_of(), Fab("", BUNDLE, {}), None)
+    reply = app.respond(Task(message, context(missing), bundle_of()), None)
     assert reply.error.reason == "the node failed with InputError; its own log says more"
 
     def bad(*_: object) -> Message:
@@ -277,7 +266,7 @@ def test_errors_that_travel_name_no_path_and_no_value(message: Message, tmp_path
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app, "app", bad)
-        reply = app.respond(message, context(missing), run_of(), Fab("", BUNDLE, {}), None)
+        reply = app.respond(Task(message, context(missing), bundle_of()), None)
     assert (reply.error.code, "17" in reply.error.reason) == (FAILED, False)
 
 
@@ -286,8 +275,9 @@ def test_the_bundle_is_neither_unpacked_nor_imported(
 ) -> None:
     """Flower's own way to the code in a bundle leads over these two functions and its home."""
     monkeypatch.setenv("FLWR_HOME", str(tmp_path / "flwr"))
-    source = Path(app.__file__).read_text("utf-8")
-    assert "install_from_fab" not in source
-    assert "load_client_app" not in source
-    app.respond(message, context(policy), run_of(), Fab("", BUNDLE, {}), PIN)
+    for module in (app, tasks):
+        source = Path(module.__file__).read_text("utf-8")
+        assert "install_from_fab" not in source
+        assert "load_client_app" not in source
+    app.respond(Task(message, context(policy), bundle_of()), PIN)
     assert not (tmp_path / "flwr").exists()

@@ -9,13 +9,14 @@ from small_coordinator import Registry, coordinator, public_key
 
 from fl_ppseg.deployment.cities import Cities, save_cities
 from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.flower.log_lines import SERVER_APP_FAILED
+from fl_ppseg.flower.superlink import NoAnswerError, RunState
 from fl_ppseg.progress.recorded import RecordedObserver
 from fl_ppseg.system.errors import InputError, RunError
 from strategies.coordinator import submission
 from strategies.coordinator.enrolment import enrol
 from strategies.coordinator.home import Home
 from strategies.coordinator.submission import carry_out
-from strategies.coordinator.superlink import NoAnswerError, RunState
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 CITIES = Cities(train=("aachen",), val=("lindau",))
@@ -84,7 +85,7 @@ def followed(
     for city in CITIES.all:
         if city not in home.enrolled():
             enrol(home, city, public_key(tmp_path, city), replace=False)
-    patch.setattr(submission, "SuperLink", lambda _: link)
+    patch.setattr(submission, "connect", lambda _: link)
     said: list[str] = []
     carry_out(home, run, CHECKOUT, quiet=False, say=said.append)
     return said
@@ -171,7 +172,7 @@ def test_a_superlink_that_fails_or_is_away_for_a_while_ends_no_run(
         away = 3
 
     locked = "Server error '500 Internal Server Error' for url 'https://127.0.0.1:9092/v1/runtime'"
-    link = Server([("finished", "failed", submission.BY_THE_APP + locked)], [DONE])
+    link = Server([("finished", "failed", SERVER_APP_FAILED + locked)], [DONE])
     said = followed(link, home, run, quick, tmp_path)
     assert said[-1] == f"the server was lost ({locked}); going on"
     assert link.away == -1
@@ -202,7 +203,7 @@ def test_a_run_under_way_is_followed_and_another_one_is_in_the_way(
 def test_who_is_not_enrolled_is_named_before_anything_starts(
     home: Home, run: RunFolder, quick: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    quick.setattr(submission, "SuperLink", lambda _: FakeLink([DONE]))
+    quick.setattr(submission, "connect", lambda _: FakeLink([DONE]))
     enrol(home, "aachen", public_key(tmp_path, "aachen"), replace=False)
     with pytest.raises(InputError, match="not enrolled: lindau; get each"):
         carry_out(home, run, CHECKOUT, quiet=True, say=print)

@@ -22,10 +22,10 @@ from fl_ppseg.deployment import templates
 from fl_ppseg.deployment.cities import Cities, load_cities, save_cities
 from fl_ppseg.deployment.settings import save_settings
 from fl_ppseg.deployment.templates import quoted, write_templates
+from fl_ppseg.flower.superlink import read_bundle
 from fl_ppseg.system.errors import InputError
 from strategies.coordinator.command import main
 from strategies.coordinator.home import Home
-from strategies.coordinator.superlink import read_bundle
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 CITIES = Cities(train=("aachen",), val=("lindau",))

@@ -17,9 +17,12 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.run import Run
 from flwr.supernode import fleet_http_connection, start_client_internal
 
-from clients.node import flower_supernode
 from clients.node.app import BUNDLE, check_bundle
-from clients.node.flower_supernode import (
+from clients.policy.policy import RefusedError
+from fl_ppseg import __version__
+from fl_ppseg.flower import supernode
+from fl_ppseg.flower.superlink import read_bundle
+from fl_ppseg.flower.supernode import (
     MAX_BODY,
     MAX_BUNDLE,
     NOTHING,
@@ -29,9 +32,7 @@ from clients.node.flower_supernode import (
     bound,
     no_settings,
 )
-from clients.policy.policy import RefusedError
-from fl_ppseg import __version__
-from strategies.coordinator.superlink import read_bundle
+from fl_ppseg.flower.tasks import Bundle
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 VECTORS = CHECKOUT / "tests" / "vectors" / "must_fail" / "bundle.json"
@@ -99,7 +100,7 @@ def test_must_fail_vectors(name: str) -> None:
     kept, run = taken(content, pin, vector.get("claimed"))
     run.fab_id, run.fab_version = vector.get("app", BUNDLE), vector.get("version", __version__)
     with pytest.raises(RefusedError, match=vector["error"]):
-        check_bundle(run, kept, pin)
+        check_bundle(Bundle(run.fab_id, run.fab_version, kept.content), pin)
 
 
 def test_a_dropped_bundle_is_found_where_flower_looks_for_it() -> None:
@@ -118,7 +119,7 @@ BOMBED = """
 import resource, sys
 from pathlib import Path
 sys.path.insert(0, "tests")
-from clients.node.flower_supernode import bound, start_client_internal
+from fl_ppseg.flower.supernode import bound, start_client_internal
 from test_node_bounds import bomb, run_of, taken
 content = bomb(200)
 assert len(content) < 2**19
@@ -171,7 +172,7 @@ def test_flower_is_bound_where_it_takes_things_in(
         assert found[0] == 7
         assert (found[1], found[2], *found[5:]) == ("receive", "send", "pull", "push", "confirm")
         assert found[4](found[3](7).fab_hash, 7).content == b""
-    assert fleet_http_connection.FleetHttpClient is flower_supernode.BoundedFleetClient
+    assert fleet_http_connection.FleetHttpClient is supernode.BoundedFleetClient
     client = fleet_http_connection.FleetHttpClient.from_server_address("h:1", True, None, [])
     assert isinstance(client._client._transport, BoundedTransport)
 
@@ -212,7 +213,8 @@ def test_answers_that_are_packed_or_too_large_are_cut_off(changes: dict[str, Any
 def test_the_process_has_no_more_memory_than_it_is_given() -> None:
     code = (
         "import sys; from clients.node import flower_supernode as f;"
-        "f.flower_supernode = lambda: print(len(bytearray(int(sys.argv[1]))));"
+        "from fl_ppseg.flower import supernode;"
+        "supernode.flower_supernode = lambda: print(len(bytearray(int(sys.argv[1]))));"
         "raise SystemExit(f.main(['--max-memory', '1', '--', sys.argv[1]]))"
     )
     for size, status in ((2**20, 0), (2**31, 1)):

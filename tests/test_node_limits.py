@@ -29,8 +29,9 @@ from clients.client_app import FAILED
 from clients.node import app, watching
 from clients.node.app import BUNDLE, Node, attend
 from clients.node.limits import GIB, Limits
-from clients.node.watching import MESSAGE, TASK, Told
 from fl_ppseg import __version__
+from fl_ppseg.flower import tasks
+from fl_ppseg.flower.tasks import MESSAGE, TASK, Told
 from fl_ppseg.system.errors import RunError
 
 CONFIG = {"policy": "/owner/policy.yaml", "state": "/app/state"}
@@ -101,8 +102,8 @@ def supernode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Super
         lies = {"policy": "/tmp/policy.yaml", "state": "/root"}
         return made.message, Context(7, 7, lies, RecordDict(), {}), run, Fab("", b"x", {})
 
-    monkeypatch.setattr(app, "_client", lambda *_: made)
-    monkeypatch.setattr(app, "pull_task_input", pull)
+    monkeypatch.setattr(app, "task_client", lambda *_: made)
+    monkeypatch.setattr(tasks, "pull_task_input", pull)
     yield made
 
 

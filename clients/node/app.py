@@ -3,46 +3,38 @@
 Stands in the place of Flower's `flower-superexec` and `flwr-clientapp`. Flower unpacks the bundle
 that the coordinator ships and imports it, in a new Python for every message. Here PyTorch and the
 ClientApp are imported once, each message is answered by a fork of that process, and the bundle is
-hashed and dropped. All is written with Flower's own functions; if one is renamed, this fails to
-start, it does not fall back to code that came over the wire.
+hashed and dropped. If Flower renames what this is made of, it fails to start; it does not fall back
+to code that came over the wire.
 """
 
-import hashlib
 import logging
 import multiprocessing
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from multiprocessing.connection import Connection
-from typing import NoReturn, cast
+from typing import NoReturn
 
 import httpx
-from flwr.app import Context, Message
-from flwr.common.constant import SubStatus
-from flwr.proto.runtime_pb2 import AcquireTaskRequest
-from flwr.supercore.app_utils import start_parent_process_monitor
-from flwr.supercore.constant import TaskType
-from flwr.supercore.fab import Fab
-from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
-from flwr.supercore.interceptors import (
-    RuntimeTokenHttpInterceptor,
-    RuntimeVersionHttpInterceptor,
-    SuperExecAuthHttpInterceptor,
-)
-from flwr.supercore.retry import make_simple_http_retry_invoker
-from flwr.supercore.run import Run
-from flwr.supercore.runtime import RuntimeHttpClient
-from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
+from flwr.app import Message
 
 from clients.client_app import app, or_error
 from clients.node.limits import USUAL, Limits
-from clients.node.watching import LOST, OUT_OF_MEMORY, Ended, Told, watch
+from clients.node.watching import LOST, OUT_OF_MEMORY, Ended, watch
 from clients.policy.policy import RefusedError
 from fl_ppseg import __version__
 from fl_ppseg.deployment.accounts import end_with_parent
 from fl_ppseg.deployment.logs import clean
+from fl_ppseg.flower.tasks import (
+    Bundle,
+    Task,
+    acquire_task,
+    held_task,
+    push_reply,
+    queue_client,
+    task_client,
+)
 from fl_ppseg.system.errors import RunError
 
 logger = logging.getLogger("node")
@@ -50,7 +42,6 @@ logger = logging.getLogger("node")
 
 POLL_SECONDS = 0.25
 AWAY_SECONDS = 1.0
-ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 BUNDLE = "fl-ppseg/fl-ppseg"
 """Publisher and name in pyproject.toml."""
 
@@ -77,22 +68,17 @@ def work(node: Node) -> NoReturn:
     Raises:
         RunError: An answer was lost; the SuperNode has to be started again.
     """
-    signed = SuperExecAuthHttpInterceptor(
-        master_secret=node.secret, protected_methods=frozenset({ACQUIRE})
-    )
-    version = RuntimeVersionHttpInterceptor(component_name="SuperExec")
-    client = RuntimeHttpClient(f"http://{node.address}", interceptors=[version, signed])
-    wanted = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
+    client = queue_client(node.address, node.secret)
     while True:
         try:
-            found = client.AcquireTask(wanted)
+            token = acquire_task(client)
         except httpx.TransportError:  # the SuperNode is being started
             time.sleep(AWAY_SECONDS)
             continue
-        if not found.token:
+        if not token:
             time.sleep(POLL_SECONDS)
             continue
-        attend(node, found.token)
+        attend(node, token)
 
 
 def attend(node: Node, token: str) -> None:
@@ -137,54 +123,49 @@ def answer(node: Node, token: str, hears: Connection, tells: Connection) -> None
 
 
 def _answer(node: Node, token: str, tells: Connection) -> None:
-    start_parent_process_monitor(os.getppid())
     clock = [time.monotonic()]
-    client = cast(RuntimeHttpClient, Told(_client(node, token), tells))
-    heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
-    heartbeat.start()
-    message, context, run, bundle = pull_task_input(client)
-    context.node_config = dict(node.config)  # the SuperNode has no say in where things lie
-    clock.append(time.monotonic())
-    reply = respond(message, context, run, bundle, node.pin)
-    clock.append(time.monotonic())
-    push_message(client, reply, context)
-    push_task_output(client, context, SubStatus.COMPLETED, "")
-    clock.append(time.monotonic())
-    kind = message.metadata.message_type
-    logger.info(
-        "%s: fetched in %.2f s, answered in %.2f s, handed over in %.2f s", kind, *_gaps(clock)
-    )
-    heartbeat.stop()
-    client.close()
+    with held_task(task_client(node.address, token), tells) as (task, client):
+        task.context.node_config = dict(node.config)  # the SuperNode has no say in where things lie
+        clock.append(time.monotonic())
+        reply = respond(task, node.pin)
+        clock.append(time.monotonic())
+        push_reply(client, reply, task.context)
+        clock.append(time.monotonic())
+        kind = task.message.metadata.message_type
+        logger.info(
+            "%s: fetched in %.2f s, answered in %.2f s, handed over in %.2f s", kind, *_gaps(clock)
+        )
 
 
-def respond(message: Message, context: Context, run: Run, bundle: Fab, pin: str | None) -> Message:
-    """The reply to a message: of this machine's ClientApp, or a refusal. Nothing else travels."""
+def respond(task: Task, pin: str | None) -> Message:
+    """The reply to a task: of this machine's ClientApp, or a refusal. Nothing else travels."""
 
     def checked() -> Message:
-        check_bundle(run, bundle, pin)
-        return app(message, context)
+        check_bundle(task.bundle, pin)
+        return app(task.message, task.context)
 
-    return or_error(message, checked)
+    return or_error(task.message, checked)
 
 
-def check_bundle(run: Run, bundle: Fab, pin: str | None) -> None:
+def check_bundle(bundle: Bundle, pin: str | None) -> None:
     """Find out whether a run is of the app that this node agreed to.
 
-    The hash is taken of the bundle's bytes, whatever the coordinator says it is. Bundles that are
-    too large, or not the pinned one, come empty from this node's own SuperNode.
+    Bundles that are too large, or not the pinned one, come empty from this node's own SuperNode.
 
     Raises:
         RefusedError: It is another app, another version or another bundle than the pinned one.
     """
     if pin is not None:
-        digest = hashlib.sha256(bundle.content).hexdigest()
-        if digest != pin:
-            what = f"than {digest[:12]}" if bundle.content else "; the one that came was not read"
+        if bundle.digest != pin:
+            what = (
+                f"than {bundle.digest[:12]}"
+                if bundle.content
+                else "; the one that came was not read"
+            )
             raise RefusedError(f"refused: this node has pinned another bundle {what}")
     elif not bundle.content:
         raise RefusedError("refused: the bundle is no bundle of this program, and was not read")
-    elif (run.fab_id, run.fab_version) != (BUNDLE, __version__):
+    elif (bundle.name, bundle.version) != (BUNDLE, __version__):
         raise RefusedError(f"refused: this node runs {BUNDLE} {__version__}, asked was another")
 
 
@@ -194,21 +175,12 @@ def _is_told(node: Node, token: str, ended: Ended) -> bool:
         return False
     logger.error("%s", ended.why)
     try:
-        with _client(node, token) as client:
+        with task_client(node.address, token) as client:
             ended.push(client)
     except httpx.HTTPError as error:
         logger.error("and it could not be said (%s)", type(error).__name__)
         return False
     return True
-
-
-def _client(node: Node, token: str) -> RuntimeHttpClient:
-    version = RuntimeVersionHttpInterceptor(component_name="flwr-clientapp")
-    return RuntimeHttpClient(
-        f"http://{node.address}",
-        interceptors=[version, RuntimeTokenHttpInterceptor(token)],
-        retry_invoker=make_simple_http_retry_invoker(),
-    )
 
 
 def _gaps(clock: list[float]) -> list[float]:

@@ -15,6 +15,7 @@ from fl_ppseg.deployment.accounts import Account, as_user, keep_what_starting_ne
 from fl_ppseg.deployment.certificates import reason, trusting
 from fl_ppseg.deployment.identity import fingerprint
 from fl_ppseg.deployment.services import Say, Service, Supervisor, environment
+from fl_ppseg.flower.log_lines import CONNECTED, MESSAGE_LOST, NOT_ACTIVATED, REJECTED
 from fl_ppseg.system.errors import InputError
 
 LOOPBACK = "127.0.0.1"
@@ -24,14 +25,12 @@ TRY_SECONDS = 5.0
 REJOIN_SECONDS = 10.0
 """Between two attempts to join: Flower refuses a node for a minute after it was killed."""
 ASTRAY = (
-    "Failed to (receive|send) message|Ignoring message|"
-    "Cannot (get processing duration|record end time)|a task ended with status",
+    "|".join((*MESSAGE_LOST, "a task ended with status")),
     "a message was lost on the way; joining again, so that the coordinator sends it again",
 )
-"""What a SuperNode writes when it drops a message, or holds an answer to one that it has dropped:
-from then on it sends the answer before the last, or its app waits for the rest of the message for
-ever. And what the app writes when the process of a task dies: the SuperNode waits for the rest of
-its answer for ever. Nobody else is told; the node that leaves and comes back is asked again."""
+"""What a SuperNode writes when it drops a message, and what the app writes when the process of a
+task dies: the SuperNode waits for the rest of its answer without end. Nobody else is told; the node
+that leaves and comes back is asked again."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,7 @@ def _supernode(home: Home, settings: Settings, start: Start, user: Account | Non
         account=user,
         restart_seconds=REJOIN_SECONDS,
         explain=lambda text: _explain(text, fingerprint(home.public)),
-        news=("SuperNode ID", f"connected to {start.coordinator} as {settings.city}"),
+        news=(CONNECTED, f"connected to {start.coordinator} as {settings.city}"),
         astray=ASTRAY,
         also_read=(APP,),
     )
@@ -201,7 +200,7 @@ def _app(home: Home, settings: Settings, start: Start, user: Account | None) -> 
 
 
 def _explain(text: str, key: str) -> str | None:
-    if "[code: 2004]" in text:
+    if NOT_ACTIVATED in text:
         return (
             f"the coordinator does not admit this node: its key ({key}) is not enrolled, or it was "
             f"killed less than a minute ago; trying again every {REJOIN_SECONDS:.0f} s"
@@ -212,7 +211,7 @@ def _explain(text: str, key: str) -> str | None:
         return "the SuperNode ran into its limit of memory; see --max-memory; trying again"
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return "the coordinator's certificate is not to be trusted any more; check --ca with them"
-    if "401" in text or "terminated gracefully" in text:
+    if any(words in text for words in REJECTED):
         return (
             f"the coordinator does not admit this node: its key ({key}) is not enrolled, or this "
             f"machine's clock is wrong; trying again every {REJOIN_SECONDS:.0f} s"

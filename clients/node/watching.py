@@ -11,27 +11,20 @@ import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
 
-from flwr.app import Context, Error, Message, RecordDict
-from flwr.common.constant import SubStatus
-from flwr.common.serde import message_from_proto
-from flwr.proto.message_pb2 import Message as MessageProto
-from flwr.proto.runtime_pb2 import (
-    PullAppMessagesRequest,
-    PullAppMessagesResponse,
-    PullTaskInputRequest,
-    PullTaskInputResponse,
-    PushAppMessagesRequest,
-    PushAppMessagesResponse,
-)
-from flwr.supercore.runtime import RuntimeHttpClient
-from flwr.supercore.task_identity import TaskIdentity
-from flwr.supernode.runtime.run_clientapp import push_message, push_task_output
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from flwr.app import Error, Message
 
 from clients.node.limits import Limits
 from fl_ppseg.federation.messages import FAILED
+from fl_ppseg.flower.tasks import (
+    ANSWERED,
+    MESSAGE,
+    TASK,
+    TaskClient,
+    TaskIds,
+    push_failure,
+    read_told,
+)
 
 OUT_OF_MEMORY, LOST = 77, 78
 """Exit statuses of a request's process that had no memory for its request, or lost the SuperNode.
@@ -42,41 +35,6 @@ HAND_OVER_SECONDS = 600.0
 """How long an answer that is on its way may go on past the time limit."""
 NOT_OURS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 """Signals that somebody sent; what a process does to itself ends it with others."""
-TASK, MESSAGE, ANSWERED = b"T", b"M", b"A"
-
-
-class Told:
-    """Flower's client of the SuperNode, which tells a pipe what goes through it."""
-
-    def __init__(self, client: RuntimeHttpClient, tells: Connection) -> None:
-        self._client = client
-        self._tells = tells
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-    def PullTaskInput(self, request: PullTaskInputRequest) -> PullTaskInputResponse:  # noqa: N802
-        """Tell which task it is."""
-        found = self._client.PullTaskInput(request)
-        ids = (found.task_id, found.run.run_id, found.context.node_id)
-        self._tells.send_bytes(TASK + " ".join(map(str, ids)).encode())
-        return found
-
-    def PullMessages(  # noqa: N802
-        self, request: PullAppMessagesRequest
-    ) -> PullAppMessagesResponse:
-        """Tell which message it is, before its content comes."""
-        found = self._client.PullMessages(request)
-        for message in found.messages_list[:1]:
-            self._tells.send_bytes(MESSAGE + message.SerializeToString())
-        return found
-
-    def PushMessages(  # noqa: N802
-        self, request: PushAppMessagesRequest
-    ) -> PushAppMessagesResponse:
-        """Tell that there is an answer."""
-        self._tells.send_bytes(ANSWERED)
-        return self._client.PushMessages(request)
 
 
 @dataclass(frozen=True)
@@ -87,15 +45,14 @@ class Ended:
     """What ended it, for a person; nothing: it has answered."""
     reply: Message | None = None
     """What the coordinator is to be told in its place; none: it cannot be told."""
-    ids: tuple[int, int, int] = (0, 0, 0)
-    """Of task, run and node."""
+    ids: TaskIds | None = None
+    """Whose reply it is."""
 
-    def push(self, client: RuntimeHttpClient) -> None:
+    def push(self, client: TaskClient) -> None:
         """Tell the coordinator."""
         assert self.reply is not None
-        _, run_id, node_id = self.ids
-        push_message(client, self.reply, Context(run_id, node_id, {}, RecordDict(), {}))
-        push_task_output(client, None, SubStatus.FAILED, self.why)
+        assert self.ids is not None
+        push_failure(client, self.reply, self.ids, self.why)
 
 
 def watch(child: BaseProcess, hears: Connection, limits: Limits) -> Ended:
@@ -155,10 +112,8 @@ def _limit(status: int, late: bool, limits: Limits) -> str | None:
 def _in_its_place(told: dict[bytes, bytes], why: str) -> Ended:
     """The reply to a message whose process is gone; what that told may be anything."""
     try:
-        task, run, node = map(int, told[TASK].split())
-        message = message_from_proto(MessageProto.FromString(told[MESSAGE]))
-    except (KeyError, ValueError, DecodeError):
+        ids, message = read_told(told[TASK], told[MESSAGE])
+    except (KeyError, ValueError):
         return Ended(why)
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = task, run, node
     text = f"the node failed: {why}; its owner can raise it (--max-memory, --max-seconds)"
-    return Ended(why, Message(Error(FAILED, text), reply_to=message), (task, run, node))
+    return Ended(why, Message(Error(FAILED, text), reply_to=message), ids)

@@ -61,7 +61,7 @@ class ArmPolicy(Section):
     start: dict[Seed, Path] | None = None
     """Folders of the weights that training starts from, by seed; none: weights are not compared."""
     max_change: Annotated[float, Field(gt=0, le=1e9)] | None = None
-    """The most that a round of honest training moves a weight: see `clients.policy.trust_region`."""
+    """The most that a round of honest training moves a weight (`clients.policy.trust_region`)."""
     model: ModelConfig
     """The model, whole. Of small patches and wide layers a coordinator can build a network that
     reads label maps out of an update, or out of the counts of an evaluation."""

@@ -2,9 +2,9 @@
 
     <node folder>/start/<digest>/weights.safetensors
 
-They are what `clients.policy.trust_region` measures the weights of requests by: all trained tensors, no
-statistics of batch normalisation. The folder is named by the first 32 hex digits of the file's
-SHA-256, and the file is held to its name when it is read, once a process.
+They are what `clients.policy.trust_region` measures the weights of requests by: all trained
+tensors, no statistics of batch normalisation. The folder is named by the first 32 hex digits of the
+file's SHA-256, and the file is held to its name when it is read, once a process.
 """
 
 import hashlib

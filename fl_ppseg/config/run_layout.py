@@ -1,11 +1,11 @@
 """Where everything lies in a run's folder: names alone, for all who read or write there.
 
 config.yaml  partition.json  log.txt  results.jsonl  summary.json  report.html  figures/
-nodes.json                                           (name of the run: see fl_ppseg.federation.run_identity)
-no_image.png                                         (simulations: see fl_ppseg.learning.no_image)
-val_images.safetensors                               (simulations: see fl_ppseg.experiment.val_counts)
-progress.jsonl                                       (deployed runs: events of the live view)
-cities.json                                          (deployed runs: see fl_ppseg.deployment.cities)
+nodes.json                                 (name of the run: see fl_ppseg.federation.run_identity)
+no_image.png                               (simulations: see fl_ppseg.learning.no_image)
+val_images.safetensors                     (simulations: see fl_ppseg.experiment.val_counts)
+progress.jsonl                             (deployed runs: events of the live view)
+cities.json                                (deployed runs: see fl_ppseg.deployment.cities)
 <arm>/seed_<s>/round_<nnnn>.safetensors + .json      (rotated, hashed)
 <arm>/seed_<s>/releases.txt                          (private runs: a round a line)
 audit/leaks.json  audit/report.html  audit/figures/  (what an audit of the run found)

@@ -1,1 +1,1 @@
-"""Images and label maps: how they lie on disk, their classes, views, blocks, partition and shards."""
+"""Images and label maps: on disk, their classes, views, blocks, partition and shards."""

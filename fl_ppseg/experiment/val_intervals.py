@@ -1,8 +1,8 @@
 """From counts of each val image to the intervals of a summary: over other images, other places.
 
 They are of the newest weights of each seed, where the scores of a summary are means over the last
-rounds; `newest_mIoU` is that of the same weights. Statistics are those of `fl_ppseg.federation.summary`, taken
-within each resample: seed by seed, then the mean over seeds.
+rounds; `newest_mIoU` is that of the same weights. Statistics are those of
+`fl_ppseg.federation.summary`, taken within each resample: seed by seed, then the mean over seeds.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,7 @@
 """From results.jsonl to summary.json: confusion counts are summed, never averaged.
 
-Scores are taken once a round (`fl_ppseg.learning.scores`), then averaged over the last K rounds that were
-scored, which are those that all val cities answered, and over seeds.
+Scores are taken once a round (`fl_ppseg.learning.scores`), then averaged over the last K rounds
+that were scored, which are those that all val cities answered, and over seeds.
 
 `own_mIoU` pools the held-out counts of all training cities, each scored by the model that it uses:
 the common one, or in `local-only` its own. So it is of the same images in every arm.

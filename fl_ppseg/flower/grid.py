@@ -10,10 +10,11 @@ import logging
 import threading
 import time
 from collections.abc import Container, Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from flwr.app import Error, Message, Metadata, RecordDict
 from flwr.app.message import make_message
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.constant import SYSTEM_MESSAGE_TYPE
 from flwr.supercore.inflatable.inflatable_object import UnexpectedObjectContentError
@@ -29,6 +30,13 @@ LONGEST_POLL_SECONDS = 1.0
 """And at most: on separate machines each look is a request for each reply that is missing."""
 POLL_SHARE = 0.05
 """The pause is this share of the time since the last reply came."""
+GONE: Final = (
+    ErrorCode.MESSAGE_UNAVAILABLE,
+    ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+    ErrorCode.NODE_UNAVAILABLE,
+    ErrorCode.CLIENT_APP_CRASHED,
+)
+"""Flower's errors that tell of a node or its process that is gone, not of what it said."""
 UNREADABLE = (
     UnexpectedObjectContentError,
     DecodeError,

@@ -17,7 +17,8 @@ Each interval covers what it draws, and no more:
   three each single city is drawn alone with a chance of 1/27, so that the ends are about the worst
   and the best of them. Of simulated places it held the truth in 75 % for 3 of them, 81 % for 4,
   88 % for 8 and 10, 93 % for 20. Of fewer than three there is none.
-- An interval over seeds (`fl_ppseg.learning.intervals`) covers other orders, views and keys of training.
+- An interval over seeds (`fl_ppseg.learning.intervals`) covers other orders, views and keys of
+  training.
 """
 
 from collections.abc import Mapping, Sequence

@@ -15,7 +15,7 @@ from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 CONFIDENCE: Final = 0.95
 KINDS: Final = ("seeds", "images", "places")
-"""What intervals are over: training seeds, val images, or val places (`fl_ppseg.learning.bootstrap`)."""
+"""What intervals are over: training seeds, val images or places (`fl_ppseg.learning.bootstrap`)."""
 FEW_PLACES: Final = 20
 """Of fewer an interval over places is too narrow."""
 

@@ -26,8 +26,8 @@ class Series:
     """Curves by arm, and the pixels of each class in the val cities' ground truth.
 
     Attributes:
-        val_miou: arm -> round -> mIoU in percent (`fl_ppseg.learning.scores.round_scores`), a value a seed;
-            rounds that were not scored are left out.
+        val_miou: arm -> round -> mIoU in percent, a value a seed (`round_scores` of
+            `fl_ppseg.learning.scores`); rounds that were not scored are left out.
         train_loss: arm -> round -> mean over clients weighted by num_examples, a value a seed.
         above_no_image: arm other than plain -> round -> how much of what plain has above the answer
             without an image it has above it, a value a seed; rounds in which plain is less than

@@ -11,9 +11,10 @@ import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, Self
+from typing import BinaryIO, Self
 
 from fl_ppseg.system.atomic_file import OPEN, copy_in, plain_name, random_name, write_in
+from fl_ppseg.system.directory_entry import Entry, kind_of
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.trusted_path import (
     check_file,
@@ -22,16 +23,6 @@ from fl_ppseg.system.trusted_path import (
     trusted_users,
     user_name,
 )
-
-Kind = Literal["folder", "file", "link", "other"]
-
-
-class Entry(NamedTuple):
-    """Something in a folder, itself and not what it may point to."""
-
-    name: str
-    kind: Kind
-    status: os.stat_result
 
 
 class Directory:
@@ -124,7 +115,7 @@ class Directory:
             status = os.stat(plain_name(name), dir_fd=self.descriptor, follow_symlinks=False)
         except FileNotFoundError:
             return None
-        return Entry(name, _kind(status.st_mode), status)
+        return Entry(name, kind_of(status.st_mode), status)
 
     @contextmanager
     def reading(self, name: str) -> Iterator[BinaryIO]:
@@ -279,14 +270,6 @@ class Directory:
             error.filename = str(self.path / name)
             error.filename2 = None
             raise
-
-
-def _kind(mode: int) -> Kind:
-    if stat.S_ISDIR(mode):
-        return "folder"
-    if stat.S_ISREG(mode):
-        return "file"
-    return "link" if stat.S_ISLNK(mode) else "other"
 
 
 def _copy(source: Directory, target: Directory) -> None:

@@ -140,11 +140,12 @@ def _revoke(parser: Parser, argv: Sequence[str]) -> int:
 
 def _tell_the_link(home: Home) -> bool:
     """Bring a SuperLink that runs in line with who is enrolled; False: none answers."""
+    from fl_ppseg.flower.superlink import NoAnswerError
     from strategies.coordinator.enrolment import bring_in_line
-    from strategies.coordinator.superlink import NoAnswerError, SuperLink
+    from strategies.coordinator.link import connect
 
     try:
-        with SuperLink(home) as link:
+        with connect(home) as link:
             bring_in_line(home, link)
     except NoAnswerError:
         return False
@@ -191,9 +192,9 @@ def _run(parser: Parser, argv: Sequence[str]) -> int:
 def _stop(parser: Parser, argv: Sequence[str]) -> int:
     _home(parser)
     options = parser.parse_args(argv)
-    from strategies.coordinator.superlink import SuperLink  # loads Flower
+    from strategies.coordinator.link import connect  # loads Flower
 
-    with SuperLink(Home(options.home)) as link:
+    with connect(Home(options.home)) as link:
         active = [state for state in link.runs() if not state.is_finished]
         for state in active:
             link.stop(state.run_id)
@@ -211,9 +212,9 @@ def _status(parser: Parser, argv: Sequence[str]) -> int:
         print(f"certificate valid until {expiry(home.server.certificate):%Y-%m-%d}")
     for city, path in home.revoked():
         print(f"{city}: revoked ({fingerprint(path)})")
-    from strategies.coordinator.superlink import SuperLink  # loads Flower
+    from strategies.coordinator.link import connect  # loads Flower
 
-    with SuperLink(home) as link:
+    with connect(home) as link:
         online = {node.city for node in link.nodes() if node.is_online}
         for city in home.enrolled():
             print(f"{city}: {'connected' if city in online else 'not connected'}")
@@ -228,8 +229,8 @@ def _bundle(parser: Parser, argv: Sequence[str]) -> int:
         "--app", type=Path, default=CHECKOUT, metavar="DIR", help="checkout of fl_ppseg (this)"
     )
     options = parser.parse_args(argv)
+    from fl_ppseg.flower.superlink import read_bundle
     from strategies.coordinator.submission import check_app  # loads Flower
-    from strategies.coordinator.superlink import read_bundle
 
     print(hashlib.sha256(read_bundle(check_app(options.app))).hexdigest())
     return 0

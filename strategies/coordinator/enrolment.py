@@ -9,10 +9,10 @@ from pathlib import Path
 
 from fl_ppseg.config.city_names import deployed_city
 from fl_ppseg.deployment.identity import fingerprint, read_public_key
+from fl_ppseg.flower.superlink import SuperLink
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import sync, write_atomically
 from strategies.coordinator.home import Home
-from strategies.coordinator.superlink import SuperLink
 
 
 def enrol(home: Home, city: str, public: Path, *, replace: bool) -> str:

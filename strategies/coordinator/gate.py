@@ -7,7 +7,6 @@ every request: who is enrolled or revoked is so at once.
 """
 
 import binascii
-import datetime
 import os
 import socketserver
 import threading
@@ -15,12 +14,8 @@ from base64 import b64decode
 from pathlib import Path
 from typing import Self
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE
-from flwr.supercore.date import now
-from flwr.supercore.primitives.asymmetric import bytes_to_public_key, verify_signature
-
 from fl_ppseg.deployment.identity import read_public_key
+from fl_ppseg.flower.fleet import is_signed_now
 from fl_ppseg.system.errors import InputError
 from strategies.coordinator.home import Home
 
@@ -67,16 +62,10 @@ class Gate:
         """
         try:
             public = b64decode(key, validate=True)
-            city = self._enrolled().get(public)
-            if city is None:
-                return None
-            age = (now() - datetime.datetime.fromisoformat(stamp)).total_seconds()
-            is_fresh = -SYSTEM_TIME_TOLERANCE < age < TIMESTAMP_TOLERANCE + SYSTEM_TIME_TOLERANCE
-            proof = b64decode(signature, validate=True)
-            signed = verify_signature(bytes_to_public_key(public), stamp.encode("ascii"), proof)
-        except (ValueError, TypeError, binascii.Error, UnsupportedAlgorithm):
+        except (ValueError, binascii.Error):
             return None
-        return city if is_fresh and signed else None
+        city = self._enrolled().get(public)
+        return city if city is not None and is_signed_now(public, stamp, signature) else None
 
     def _enrolled(self) -> dict[bytes, str]:
         """Cities by key, read again where the folder has changed."""

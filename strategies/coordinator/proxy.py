@@ -18,32 +18,11 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
-from flwr.common.constant import TIMESTAMP_HEADER
-from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
-
+from fl_ppseg.flower.fleet import NODE_PATHS, SIGNED_HEADERS
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import write_atomically
 from strategies.coordinator.home import LINK_HOST, Home
 
-NODE_PATHS: Final = (
-    "/v1/fleet/activate-node",
-    "/v1/fleet/confirm-message-received",
-    "/v1/fleet/deactivate-node",
-    "/v1/fleet/get-fab",
-    "/v1/fleet/get-run",
-    "/v1/fleet/pull-messages",
-    "/v1/fleet/pull-object",
-    "/v1/fleet/push-messages",
-    "/v1/fleet/push-object",
-    "/v1/fleet/send-node-heartbeat",
-)
-"""What an enrolled node asks Flower 1.41 for. Registering is not among it: that is `enrol`."""
-SIGNED_HEADERS: Final = (
-    FLEET_HTTP_PUBLIC_KEY_HEADER,
-    TIMESTAMP_HEADER,
-    FLEET_HTTP_SIGNATURE_HEADER,
-)
-"""By which a node says who it is: key, time, and the key's signature over the time."""
 MAX_REQUEST_BYTES: Final = 8 * 2**20
 """Flower sends objects in parts of 5 MiB."""
 MAX_CONNECTIONS: Final = 2048

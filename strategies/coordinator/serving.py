@@ -12,12 +12,13 @@ from fl_ppseg.deployment.services import (
     environment,
     program,
 )
+from fl_ppseg.flower.superlink import NoAnswerError, SuperLink
 from fl_ppseg.system.errors import InputError, RunError
 from strategies.coordinator.enrolment import bring_in_line
 from strategies.coordinator.gate import Gate
 from strategies.coordinator.home import LINK_HOST, Home, Settings
+from strategies.coordinator.link import connect
 from strategies.coordinator.proxy import haproxy, write_proxy
-from strategies.coordinator.superlink import NoAnswerError, SuperLink
 
 READY_SECONDS = 120.0
 """How long the SuperLink may take to answer."""
@@ -40,7 +41,7 @@ def serve(home: Home, say: Say) -> None:
         _check_free(settings, port)
     with Supervisor(say) as supervisor:
         supervisor.start(superlink(home))
-        with SuperLink(home) as link:
+        with connect(home) as link:
             _wait(link, supervisor, home)
             if not settings.insecure:
                 bring_in_line(home, link)

@@ -5,26 +5,23 @@ import sys
 import time
 from pathlib import Path
 
-from flwr.app.user_config import UserConfig
+from flwr.app import UserConfig
 
 from fl_ppseg.deployment.cities import Cities, load_cities
 from fl_ppseg.deployment.services import Say
 from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.flower.superlink import NoAnswerError, RunState, SuperLink, read_bundle
 from fl_ppseg.progress.live import choose_observer
 from fl_ppseg.progress.observer import RunObserver
 from fl_ppseg.progress.recorded import replay
 from fl_ppseg.system.errors import InputError, RunError
 from strategies.coordinator.home import Home
-from strategies.coordinator.superlink import NoAnswerError, RunState, SuperLink, read_bundle
+from strategies.coordinator.link import connect
 
 LOOK_SECONDS = 0.25
 ASK_SECONDS = 2.0
 ABSENT_SECONDS = 120.0
 """How long the SuperLink may be away, for instance while it is started again."""
-BY_THE_APP = "ServerApp failed with exception: "
-"""How Flower begins the reason that our own server gave; all else is the loss of a process."""
-NO_LINK = "Server error '5"
-"""In such a reason: the SuperLink did not do what it was asked, e.g. as its database was locked."""
 ATTEMPTS = 3
 """How often in one round a run whose processes were lost is submitted again."""
 
@@ -45,7 +42,7 @@ def carry_out(home: Home, run: RunFolder, app: Path, *, quiet: bool, say: Say) -
         KeyboardInterrupt: The user interrupted; the run is stopped.
     """
     cities = load_cities(run.path)
-    with SuperLink(home) as link:
+    with connect(home) as link:
         _check_enrolled(home, cities, link, say)
         patience, num_lost, reached = 0.0, 0, -1
         while True:
@@ -56,9 +53,9 @@ def carry_out(home: Home, run: RunFolder, app: Path, *, quiet: bool, say: Say) -
                 return
             before, reached = reached, _num_rounds(run)
             num_lost = num_lost + 1 if reached == before else 1
-            if not _is_lost(state) or num_lost > ATTEMPTS:
+            if not state.is_lost or num_lost > ATTEMPTS:
                 raise RunError(_why(state))
-            say(f"the server was lost ({_reason(state) or 'no reason given'}); going on")
+            say(f"the server was lost ({state.reason or 'no reason given'}); going on")
             patience = ABSENT_SECONDS
 
 
@@ -161,18 +158,8 @@ def _num_rounds(run: RunFolder) -> int:
     return sum(line["role"] == "round" for line in run.lines())
 
 
-def _is_lost(state: RunState) -> bool:
-    """Whether it is no fault of the run's own, so that another attempt may go well."""
-    by_the_app = state.details.startswith(BY_THE_APP) and NO_LINK not in state.details
-    return not by_the_app and state.outcome != "stopped"
-
-
-def _reason(state: RunState) -> str:
-    return " ".join(state.details.removeprefix(BY_THE_APP).split())
-
-
 def _why(state: RunState) -> str:
     if state.outcome == "stopped":
         return "the run was stopped; the same command goes on after its last finished round"
-    reason = _reason(state) or "the run failed"
+    reason = state.reason or "the run failed"
     return f"{reason}; the same command goes on after its last finished round"

@@ -11,20 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from flwr.app import Message
-from flwr.common.constant import ErrorCode
 
-from fl_ppseg.flower.grid import Replies
+from fl_ppseg.flower.grid import GONE, Replies
 from strategies.rounds.lost_answers import LostAnswers
 from strategies.rounds.roll_call import RollCall
 from strategies.rounds.round_log import Ask, RoundLog
 
-GONE: Final = (
-    ErrorCode.MESSAGE_UNAVAILABLE,
-    ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
-    ErrorCode.NODE_UNAVAILABLE,
-    ErrorCode.CLIENT_APP_CRASHED,
-)
-"""Flower's errors that tell of a node or its process that is gone, not of what it said."""
 LOST_SECONDS: Final = 60.0
 """How long, at least, the node of a lost answer is waited for: it was there a moment ago."""
 LOOK_SECONDS = 1.0

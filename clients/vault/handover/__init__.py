@@ -1,1 +1,1 @@
-"""From a config and a tree of images to a node folder: forecast, consent, encryption, inspection."""
+"""From config and images to a node folder: forecast, consent, encryption, inspection."""

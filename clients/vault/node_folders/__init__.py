@@ -1,1 +1,1 @@
-"""What a node gets from its owner: a folder without any key, and what its owner may remove of it."""
+"""What a node gets from its owner: a folder without any key, whose owner may remove it."""

@@ -1,4 +1,4 @@
-"""What the coordinator's own commands ask Flower's SuperLink, over the loopback.
+"""A client of Flower's SuperLink: nodes are registered, runs are submitted, followed, stopped.
 
 Flower's `flwr` asks the same through the same client, but starts a process for every question.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 import httpx
-from flwr.app.user_config import UserConfig
+from flwr.app import UserConfig
 from flwr.common.serde import fab_to_proto, user_config_from_proto, user_config_to_proto
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
@@ -26,8 +26,8 @@ from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
+from fl_ppseg.flower.log_lines import LINK_FAILED, SERVER_APP_FAILED
 from fl_ppseg.system.errors import RunError
-from strategies.coordinator.home import LINK_HOST, Home
 
 
 class NoAnswerError(RunError):
@@ -64,19 +64,34 @@ class RunState:
         """Whether nothing will come any more."""
         return self.status == "finished"
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether its process or the SuperLink failed, so that another attempt may go well."""
+        by_the_app = self.details.startswith(SERVER_APP_FAILED) and LINK_FAILED not in self.details
+        return not by_the_app and self.outcome != "stopped"
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, in one line; empty where nothing is said."""
+        return " ".join(self.details.removeprefix(SERVER_APP_FAILED).split())
+
 
 class SuperLink:
     """The SuperLink of a coordinator; use it in a `with`."""
 
-    def __init__(self, home: Home) -> None:
-        settings = home.settings
-        port = settings.port if settings.insecure else settings.link_port
-        authority = None if settings.insecure else home.link_authority.certificate.read_bytes()
-        self._address = f"{LINK_HOST}:{port}"
-        self._home = home.folder
+    def __init__(self, address: str, authority: bytes | None, remedy: str) -> None:
+        """Connect to a SuperLink.
+
+        Args:
+            address: host:port.
+            authority: Certificates to trust, PEM; None: without TLS.
+            remedy: What a person does where nothing answers.
+        """
+        self._address = address
+        self._remedy = remedy
         self._client = ControlHttpClient.from_server_address(
-            self._address,
-            insecure=settings.insecure,
+            address,
+            insecure=authority is None,
             root_certificates=authority,
             interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
         )
@@ -152,8 +167,7 @@ class SuperLink:
             raise RunError(f"the SuperLink refused: {why}") from None
         except httpx.HTTPError as error:
             raise NoAnswerError(
-                f"no SuperLink answers at {self._address} ({type(error).__name__}); start it with "
-                f"python -m strategies.coordinator start --home {self._home}"
+                f"no SuperLink answers at {self._address} ({type(error).__name__}); {self._remedy}"
             ) from None
 
 

@@ -17,8 +17,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from fl_ppseg.config.sections import ModelConfig
+from fl_ppseg.setr.build import build_setr
 from fl_ppseg.setr.decoders import Classifier, group_norm, upsample
-from fl_ppseg.setr.model import SETR, build_setr
+from fl_ppseg.setr.model import SETR
 
 REFERENCE: dict[str, Any] = {
     "embed_dim": 192,

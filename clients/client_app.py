@@ -42,7 +42,8 @@ from fl_ppseg.federation.roles import Task
 from fl_ppseg.learning.evaluation import evaluate
 from fl_ppseg.learning.sliding import SlidingWindows
 from fl_ppseg.learning.training import Position, local_update
-from fl_ppseg.setr.model import SETR, build_architecture
+from fl_ppseg.setr.build import build_architecture
+from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import withheld
 from fl_ppseg.system.arrays import Arrays
 from fl_ppseg.system.errors import InputError, is_out_of_memory

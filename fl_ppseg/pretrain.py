@@ -138,7 +138,7 @@ def pretrain(config: Config, cipher: str | None, out: Path, workers: int, quiet:
     from fl_ppseg.federation.public_weights import load_start
     from fl_ppseg.learning.evaluation import evaluate, score
     from fl_ppseg.learning.training import Position, local_update
-    from fl_ppseg.setr.model import build_setr
+    from fl_ppseg.setr.build import build_setr
     from fl_ppseg.setr.weights import load_weights, save_weights
 
     torch.set_num_threads(config.training.num_threads)  # sums depend on it in their last bits
@@ -185,8 +185,8 @@ def _approximate(
         num_classes: Of the model.
     """
     from fl_ppseg.federation.public_weights import load_start
+    from fl_ppseg.setr.build import build_setr
     from fl_ppseg.setr.least_squares import fit_embedding
-    from fl_ppseg.setr.model import build_setr
 
     if given is plain and config.model.invariant is None:
         return

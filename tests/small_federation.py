@@ -22,7 +22,8 @@ from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.flower.in_process import run_in_process
 from fl_ppseg.progress.observer import RunObserver, SilentObserver
 from fl_ppseg.progress.steps import StepProgress
-from fl_ppseg.setr.model import SETR, build_setr
+from fl_ppseg.setr.build import build_setr
+from fl_ppseg.setr.model import SETR
 from fl_ppseg.system import workers
 from fl_ppseg.system.arrays import Arrays
 from strategies.server_app import Federation, build_server_app

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from fl_ppseg.config.sections import ModelConfig
-from fl_ppseg.setr.model import SETR, build_setr
+from fl_ppseg.setr.build import build_setr
+from fl_ppseg.setr.model import SETR
 
 IMAGE_SIZE = (16, 40)
 TINY: dict[str, object] = {

@@ -20,7 +20,8 @@ from fl_ppseg.data.views import fit
 from fl_ppseg.federation.public_weights import initial_model
 from fl_ppseg.leaks.table import UNCHECKED, LabelFinding
 from fl_ppseg.learning.evaluation import evaluate
-from fl_ppseg.setr.model import SETR, build_setr
+from fl_ppseg.setr.build import build_setr
+from fl_ppseg.setr.model import SETR
 
 SIZE = (16, 32)
 NUM_CLASSES = 140

@@ -14,8 +14,9 @@ from fl_ppseg.crypto.ciphers.encryption import encrypt
 from fl_ppseg.crypto.ciphers.invariance import invariant_form
 from fl_ppseg.crypto.keys import ClientKey, SubKey, new_salt
 from fl_ppseg.data.pixels import to_input
+from fl_ppseg.setr.build import build_setr
 from fl_ppseg.setr.canonical import FORMS, canonical, gaps
-from fl_ppseg.setr.model import SETR, build_setr
+from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.setr.weights import load_weights, save_weights
 

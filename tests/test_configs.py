@@ -22,8 +22,9 @@ from fl_ppseg.crypto.ciphers.registry import get_cipher
 from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.experiment.cells.grid import Cell, cells_of
 from fl_ppseg.report.published import published_for
+from fl_ppseg.setr.build import build_architecture
 from fl_ppseg.setr.decoders import LinearHead, UpHead
-from fl_ppseg.setr.model import SETR, build_architecture
+from fl_ppseg.setr.model import SETR
 
 NAMED = sorted(path.stem for path in configs_dir().glob("*.yaml") if path.stem != "arms")
 FULL_SCALE = ("cityscapes-18-setr-pup-vit-base", "feddrive-144", "sueyoshi-table1")

@@ -21,7 +21,7 @@ from fl_ppseg.learning.evaluation import evaluate, score
 from fl_ppseg.pretrain import PUBLIC_CITIES, TEST_CITIES, main
 from fl_ppseg.scenes.cities import TRAIN_CITIES, VAL_CITIES
 from fl_ppseg.scenes.tree import synthesize
-from fl_ppseg.setr.model import build_setr
+from fl_ppseg.setr.build import build_setr
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.setr.weights import load_weights
 from fl_ppseg.system.command_line import run

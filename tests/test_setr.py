@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.setr.backbone import create_backbone
-from fl_ppseg.setr.model import SETR, build_setr, scaled_taps
+from fl_ppseg.setr.build import build_setr
+from fl_ppseg.setr.model import SETR, scaled_taps
 from fl_ppseg.setr.names import BACKBONE_PREFIX, EMBEDDING_TENSORS
 from fl_ppseg.system.errors import InputError
 

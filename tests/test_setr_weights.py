@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.setr.backbone import create_backbone, fold_normalisation
-from fl_ppseg.setr.model import build_setr
+from fl_ppseg.setr.build import build_setr
 from fl_ppseg.setr.names import EMBEDDING_TENSORS, POSITION_TENSOR
 from fl_ppseg.setr.weights import load_weights, save_weights
 from fl_ppseg.system.errors import InputError

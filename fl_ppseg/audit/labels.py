@@ -30,7 +30,8 @@ from fl_ppseg.data.dataset import Scene
 from fl_ppseg.federation.message_fields import MAX_CLASSES
 from fl_ppseg.leaks.scores import Images
 from fl_ppseg.leaks.table import UNCHECKED, LabelFinding
-from fl_ppseg.setr.model import SETR, build_architecture
+from fl_ppseg.setr.build import build_architecture
+from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.system.arrays import Arrays
 

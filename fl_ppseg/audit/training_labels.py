@@ -24,7 +24,8 @@ from fl_ppseg.crypto.arm_models import model_settings
 from fl_ppseg.data.dataset import Scene
 from fl_ppseg.leaks.scores import Images
 from fl_ppseg.leaks.table import UNCHECKED, LabelFinding
-from fl_ppseg.setr.model import SETR, build_architecture
+from fl_ppseg.setr.build import build_architecture
+from fl_ppseg.setr.model import SETR
 
 ATTACK: Final = "label-update"
 FINE_HEAD: Final[Mapping[str, object]] = {

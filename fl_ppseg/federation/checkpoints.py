@@ -21,7 +21,8 @@ from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.data.manifest import CipherName, Version
 from fl_ppseg.federation.checkpoint_file import OF_CITY, Checkpoint, read_checkpoint
 from fl_ppseg.federation.run_folder import RunFolder
-from fl_ppseg.setr.model import SETR, build_architecture
+from fl_ppseg.setr.build import build_architecture
+from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.sizes import tensor_shapes
 from fl_ppseg.system.errors import InputError
 

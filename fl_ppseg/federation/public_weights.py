@@ -6,7 +6,8 @@ import numpy as np
 
 from fl_ppseg.config.sections import Config
 from fl_ppseg.federation.checkpoints import load_checkpoint, weights_of
-from fl_ppseg.setr.model import SETR, build_setr
+from fl_ppseg.setr.build import build_setr
+from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.setr.weights import check_weights_file, fit_weights, load_weights
 from fl_ppseg.system.arrays import Arrays

@@ -1,11 +1,9 @@
 """SETR: encoder, decoder and auxiliary heads, put together from one section of the config."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-import torch
 from timm.layers.norm import LayerNorm2d
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -13,7 +11,6 @@ from torch import Tensor, nn
 from fl_ppseg.setr.backbone import create_backbone
 from fl_ppseg.setr.canonical import InvariantPatchEmbed
 from fl_ppseg.setr.decoders import Levels, LinearHead, MLAHead, MLANeck, UpHead
-from fl_ppseg.setr.sizes import tensor_shapes
 from fl_ppseg.system.errors import InputError
 
 if TYPE_CHECKING:
@@ -131,28 +128,11 @@ def scaled_taps(decoder: str, depth: int) -> tuple[int, ...]:
     return tuple(((tap + 1) * depth * 2 + 24) // 48 - 1 for tap in TAPS_OF_24[decoder])
 
 
-def build_setr(
-    config: "ModelConfig", num_classes: int, image_size: tuple[int, int], *, seed: int
-) -> SETR:
-    """Build the model that a config describes; `config.weights` is left to the caller.
-
-    Args:
-        config: Section `model`.
-        num_classes: Channels of the scores.
-        image_size: (height, width) in pixels.
-        seed: Draws all weights that are not loaded; the global generator stays untouched.
-
-    Raises:
-        InputError: The settings do not fit each other, make a model beyond the bounds of
-            `fl_ppseg.setr.sizes`, or published weights cannot be had.
-    """
-    tensor_shapes(config, num_classes, image_size)
-    with _seeded(seed):
-        return assemble(config, num_classes, image_size)
-
-
 def assemble(config: "ModelConfig", num_classes: int, image_size: tuple[int, int]) -> SETR:
-    """`build_setr` without its bounds, drawing from torch's generator as it is."""
+    """The model that a config describes, of whatever size, drawn from torch's generator as it is.
+
+    `fl_ppseg.setr.build` bounds the size first and draws from a seed.
+    """
     backbone = create_backbone(
         config.backbone,
         image_size,
@@ -177,20 +157,6 @@ def _has_class_token(config: "ModelConfig") -> bool:
     """What the config says, or what mmsegmentation does with the decoder."""
     chosen = config.class_token
     return HAS_CLASS_TOKEN[config.decoder] if chosen is None else chosen
-
-
-def build_architecture(
-    config: "ModelConfig", num_classes: int, image_size: tuple[int, int]
-) -> SETR:
-    """A model all of whose weights the caller loads: none are fetched or read from a file.
-
-    Args:
-        config: Section `model`.
-        num_classes: Channels of the scores.
-        image_size: (height, width) in pixels.
-    """
-    bare = config.model_copy(update={"pretrained": False, "weights": None})
-    return build_setr(bare, num_classes, image_size, seed=0)
 
 
 def _build_up(
@@ -257,11 +223,3 @@ def _taps(decoder: str, depth: int, num_auxiliary: int) -> tuple[int, ...]:
             "another decoder"
         )
     return taps
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Inside, torch's CPU generator starts from `seed`; outside it is as it was."""
-    with torch.random.fork_rng(devices=()):
-        torch.default_generator.manual_seed(seed)
-        yield

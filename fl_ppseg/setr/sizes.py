@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
+from fl_ppseg.setr.model import AUXILIARY_UP_HEADS, MLA_HEAD, UP_HEADS, assemble
 from fl_ppseg.system.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ def tensor_shapes(
     Raises:
         InputError: The settings do not fit each other, or make a model beyond the bounds.
     """
-    from fl_ppseg.setr.model import assemble
-
     if not 1 <= num_classes <= MAX_CLASSES:
         raise InputError(f"{num_classes} classes: wanted 1 to {MAX_CLASSES}")
     _check_width(config, image_size)
@@ -79,8 +78,6 @@ def _check_width(config: "ModelConfig", image_size: tuple[int, int]) -> None:
 
 def _check_features(config: "ModelConfig", num_classes: int, grid: tuple[int, int]) -> None:
     """Refuse scores and features of a head that no machine has the memory for."""
-    from fl_ppseg.setr.model import AUXILIARY_UP_HEADS, MLA_HEAD, UP_HEADS
-
     if config.decoder == "mla":
         steps, scale = 1, config.up_scale or MLA_HEAD["up_scale"]
     else:

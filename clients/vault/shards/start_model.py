@@ -7,7 +7,7 @@ from fl_ppseg.config.sections import Config
 from fl_ppseg.crypto.arm_models import embedding_reads, model_settings
 from fl_ppseg.federation.checkpoints import find_checkpoint
 from fl_ppseg.federation.public_weights import check_start, initial_model, public_embedding
-from fl_ppseg.setr.model import build_architecture
+from fl_ppseg.setr.build import build_architecture
 from fl_ppseg.system.arrays import Arrays
 
 

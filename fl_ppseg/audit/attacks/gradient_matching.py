@@ -32,7 +32,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fl_ppseg.audit.attacks.gradients import gradient_of
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.data.classes import IGNORE_INDEX
-from fl_ppseg.setr.model import SETR, build_architecture
+from fl_ppseg.setr.build import build_architecture
+from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import POSITION_TENSOR
 
 Images = npt.NDArray[np.uint8]

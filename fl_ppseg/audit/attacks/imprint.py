@@ -36,7 +36,8 @@ from fl_ppseg.audit.attacks.inputs import Images, first_layer, image_of, load, r
 from fl_ppseg.audit.attacks.neurons import gaps, is_held, moved, rows
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.data.blocks import Geometry
-from fl_ppseg.setr.model import SETR, build_architecture
+from fl_ppseg.setr.build import build_architecture
+from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.ridge import ridge, with_one
 
 _BEYOND: Final = 1.2

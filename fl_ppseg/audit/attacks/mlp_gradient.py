@@ -29,7 +29,8 @@ from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.data.blocks import Geometry
 from fl_ppseg.data.pixels import to_input
 from fl_ppseg.learning.losses import pixel_loss
-from fl_ppseg.setr.model import SETR, build_architecture
+from fl_ppseg.setr.build import build_architecture
+from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.ridge import linear_map
 
 _LAYER: Final = "backbone.blocks.0.mlp.fc1"

@@ -22,7 +22,7 @@ from fl_ppseg.federation.public_weights import check_start
 from fl_ppseg.federation.run_folder import RunFolder, is_finished
 from fl_ppseg.federation.summary import SCHEMA
 from fl_ppseg.progress.lines import say
-from fl_ppseg.setr.model import build_architecture
+from fl_ppseg.setr.build import build_architecture
 from fl_ppseg.system.errors import InputError, RunError
 from fl_ppseg.system.files import write_atomically
 

@@ -17,10 +17,10 @@ import torch
 from flwr.app import Message
 
 from clients.policy.policy import load_policy, policy_path
-from fl_ppseg import engines
 from fl_ppseg.config.sections import TrainingConfig
 from fl_ppseg.data.shard import open_shard
 from fl_ppseg.federation.messages import unpack_arrays
+from fl_ppseg.flower import in_process
 from fl_ppseg.flower.in_process import InProcessGrid
 from fl_ppseg.learning.training import Position, local_update
 from fl_ppseg.progress.observer import SilentObserver
@@ -76,7 +76,7 @@ def test_replies_in_any_order_give_the_same_weights(
         def replied(self, city: str, *_: object) -> None:
             self.cities = [*getattr(self, "cities", []), city]
 
-    monkeypatch.setattr(engines.in_process, "InProcessGrid", ShuffledGrid)
+    monkeypatch.setattr(in_process, "InProcessGrid", ShuffledGrid)
     monkeypatch.setattr("fl_ppseg.flower.grid.POLL_SECONDS", 0.001)
     for run in ("a", "b", "c"):
         watch = Watch()

@@ -113,7 +113,7 @@ def test_ctrl_c_ends_long_tasks_in_one_line(tmp_path: Path, whole_group: bool) -
 
 STRIKING = """
 import os, signal, time
-from fl_ppseg import workers
+from fl_ppseg.system import workers
 from fl_ppseg.system.command_line import run
 
 class Pool(workers.ProcessPoolExecutor):

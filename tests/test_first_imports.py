@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fl_ppseg import __version__
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 FRAMEWORKS = ("flwr", "grpc", "matplotlib", "ray", "scipy", "skimage", "timm", "torch")
 DOORS = ("clients.vault.shards.embedding", "clients.vault.shards.start_model")
@@ -35,19 +37,17 @@ for module in sys.argv[1:]:
 HELP = """
 import contextlib, importlib, io, sys
 
-def help_of(main, *argv):
+def said(main, *argv):
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
-        main([*argv, "-h"])
+        main(argv)
     return out.getvalue()
 
 for name in sys.argv[1:]:
     main = importlib.import_module(name).main
-    text = help_of(main)
-    table = text.partition("verbs (each has -h):\\n")[2].splitlines()
-    for verb in [line.split()[0] for line in table]:
-        text = help_of(main, verb)
-        print(name, verb, len(text), *sys.modules)
-    print(name, "-", len(text), *sys.modules)
+    table = said(main, "-h").partition("verbs (each has -h):\\n")[2].splitlines()
+    for verb in [[], *([line.split()[0]] for line in table)]:
+        length, version = len(said(main, *verb, "-h")), said(main, *verb, "--version")
+        print(name, *verb or "-", length, version.strip().replace(" ", "="), *sys.modules)
 """
 
 
@@ -87,12 +87,13 @@ def test_pytorch_comes_through_two_doors_and_flower_through_none() -> None:
     assert not {"flwr", "grpc", "ray"} & loaded
 
 
-def test_help_of_every_command_and_verb_loads_no_framework() -> None:
+def test_help_and_version_of_every_command_and_verb_load_no_framework() -> None:
     names = [name for name in with_main() if name not in NO_COMMANDS]
     assert len(names) == 10
     shown = [line.split() for line in run(HELP, *names).splitlines()]
     assert [name for name, verb, *_ in shown if verb == "-"] == names
     assert len(shown) == 10 + 13 + 9 + 4 + 3  # and the verbs of vault, coordinator, node, convert
-    for name, verb, length, *loaded in shown:
+    for name, verb, length, version, *loaded in shown:
         assert int(length) > 150, (name, verb)
+        assert version == f"fl-ppseg={__version__}", (name, verb)
         assert not set(FRAMEWORKS) & set(loaded), (name, verb)

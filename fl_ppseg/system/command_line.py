@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fl_ppseg import __version__
 from fl_ppseg.system.errors import DISK_FULL, InputError, RunError, describe, is_out_of_memory
 
 LOGGERS = ("fl_ppseg", "strategies", "flwr")
@@ -86,6 +87,7 @@ class Parser(argparse.ArgumentParser):
             formatter_class=with_defaults if shows_defaults else plain,
             allow_abbrev=False,
         )
+        self.add_argument("--version", action="version", version=f"fl-ppseg {__version__}")
 
     def error(self, message: str) -> None:  # type: ignore[override]
         """Raise instead of printing the whole usage."""

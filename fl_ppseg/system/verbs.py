@@ -39,7 +39,7 @@ def dispatch(
     table = "\n".join(f"  {name:{width}}  {verb.does}" for name, verb in verbs.items())
     parser = Parser(module, description)
     parser.formatter_class = RawDescriptionHelpFormatter
-    parser.usage = "%(prog)s [-h] VERB ..."
+    parser.usage = "%(prog)s [-h] [--version] VERB ..."
     parser.epilog = f"verbs (each has -h):\n{table}"
     parser.add_argument("verb", choices=list(verbs), metavar="VERB", help=SUPPRESS)
     parser.add_argument("options", nargs=REMAINDER, metavar="...", help=SUPPRESS)

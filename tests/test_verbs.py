@@ -7,6 +7,7 @@ import pytest
 from clients.node.command import main as node
 from clients.vault.command import main as vault
 from fl_ppseg.convert.command import main as convert
+from fl_ppseg.describe import main as describe
 from fl_ppseg.system.command_line import Parser, run
 from fl_ppseg.system.verbs import Verb, dispatch
 from strategies.coordinator.command import main as coordinator
@@ -23,6 +24,7 @@ COMMANDS = {
         "init enrol revoke start run stop status bundle template",
     ),
     "fl_ppseg.convert": (convert, "camvid labelme-facade folder"),
+    "fl_ppseg.describe": (describe, "arms config ciphers"),
 }
 VERBS = [
     (module, main, verb) for module, (main, verbs) in COMMANDS.items() for verb in verbs.split()

@@ -13,12 +13,17 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 from fl_ppseg import __version__
 from fl_ppseg.system.errors import DISK_FULL, InputError, RunError, describe, is_out_of_memory
 
 LOGGERS = ("fl_ppseg", "strategies", "flwr")
 """Whose log lines a command directs; those of clients stay on the owners' side."""
+PROGRAM: Final = "fl-ppseg"
+"""The distribution, and its console script, whose verbs are the commands."""
+ASK_FOR_PARSER: Final[Sequence[str]] = ("parser",)
+"""This very tuple in place of arguments: the command hands out its parser and does nothing."""
 GRACE_SECONDS = 3.0
 """How long threads may take to end after an interruption."""
 
@@ -76,22 +81,50 @@ def _say(line: str, status: int) -> int:
     return status
 
 
+class ParserFoundError(Exception):
+    """Carries the parser of a command that was asked for it."""
+
+    def __init__(self, parser: "Parser") -> None:
+        super().__init__(parser.prog)
+        self.parser = parser
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line with the way out, exit status 2."""
 
     def __init__(self, module: str, description: str, *, shows_defaults: bool = False) -> None:
         plain, with_defaults = argparse.HelpFormatter, argparse.ArgumentDefaultsHelpFormatter
         super().__init__(
-            prog=f"python -m {module}",
+            prog=_typed(module),
             description=description,
             formatter_class=with_defaults if shows_defaults else plain,
             allow_abbrev=False,
         )
-        self.add_argument("--version", action="version", version=f"fl-ppseg {__version__}")
+        self.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: None = None
+    ) -> argparse.Namespace:
+        """Parse the arguments, or hand out the parser where `ASK_FOR_PARSER` stands for them.
+
+        Raises:
+            ParserFoundError: The arguments are `ASK_FOR_PARSER`.
+        """
+        if args is ASK_FOR_PARSER:
+            raise ParserFoundError(self)
+        return super().parse_args(args, namespace)
 
     def error(self, message: str) -> None:  # type: ignore[override]
         """Raise instead of printing the whole usage."""
         raise InputError(f"{message} (see {self.prog} -h)")
+
+
+def _typed(module: str) -> str:
+    """How a command was called, its verb included: by the console script, or by its module."""
+    if Path(sys.argv[0]).stem != PROGRAM:
+        return f"python -m {module}"
+    name, *verb = module.split()
+    return " ".join([PROGRAM, *name.split(".")[1:], *verb])
 
 
 def add_set(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ from fl_ppseg.experiment import simulation
 from fl_ppseg.experiment.simulation import toml_text
 from fl_ppseg.federation.run_identity import Identity, read_identity, save_identity
 from fl_ppseg.system.errors import InputError, RunError
+from fl_ppseg.system.installation import checkout
 
 IDENTITY = Identity("0" * 32, "a" * 64)
 
@@ -117,6 +118,7 @@ def test_each_path_is_one_word_and_flower_reads_it_back(
     simulation._print_flwr_run(experiment)
     lines = capsys.readouterr().out.splitlines()
     path = str(experiment.folder.path)
+    assert shlex.split(lines[1]) == ["cd", str(checkout())]
     export = shlex.split(next(line for line in lines if "FL_PPSEG_NODES" in line))
     assert export == ["export", f"FL_PPSEG_NODES={experiment.nodes}"]
     flwr = shlex.split(next(line for line in lines if "flwr run" in line))

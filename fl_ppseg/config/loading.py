@@ -14,6 +14,7 @@ from fl_ppseg.config.documents import parse_yaml, read_yaml
 from fl_ppseg.config.sealing import read_sealed, sealed
 from fl_ppseg.config.sections import Config
 from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.installation import of_root
 
 MAX_SHOWN = 200
 """Characters of a wrong value that an error shows."""
@@ -168,10 +169,8 @@ def assign(values: dict[str, Any], dotted: str, value: object) -> None:
 
 
 def configs_dir() -> Path:
-    """Where the named experiments lie: beside the packages, or inside the installed one."""
-    package = Path(__file__).resolve().parent.parent
-    beside = package.parent / "configs"
-    return beside if (beside / "arms.yaml").is_file() else package / "configs"
+    """Where the named experiments lie."""
+    return of_root("configs")
 
 
 @cache

@@ -19,10 +19,12 @@ from string import Template
 from fl_ppseg.deployment.accounts import USER
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import write_atomically
+from fl_ppseg.system.installation import checkout, write_source
 
 KINDS = ("systemd", "compose")
-CHECKOUT = Path(__file__).resolve().parents[2]
 DOCKERFILE = "Dockerfile"
+SOURCE = "source"
+"""Folder that an image is built from where there is no checkout."""
 USERS = ("user", "app_user")
 """Values that are names of users."""
 
@@ -34,11 +36,11 @@ def write_templates(role: str, kind: str, out: Path, values: Mapping[str, object
         role: `coordinator` or `node`.
         kind: One of `KINDS`.
         out: Folder to write into.
-        values: What the templates name, but for where Python, this checkout and `out` are; of a
+        values: What the templates name, but for where Python, the sources and `out` are; of a
             sequence each word is quoted. `name` stands for NAME in a template's own name.
 
     Returns:
-        The written files.
+        The written files, and the folder of the sources of an image where it is written too.
 
     Raises:
         InputError: A value cannot be written down, or another file is there already.
@@ -46,7 +48,7 @@ def write_templates(role: str, kind: str, out: Path, values: Mapping[str, object
     folder = resources.files("fl_ppseg.deployment") / "templates" / kind
     own = {
         "python": sys.executable,
-        "checkout": CHECKOUT,
+        "source": checkout() or out.absolute() / SOURCE,
         "dockerfile": out.absolute() / DOCKERFILE,
     }
     words = _words(kind, own | dict(values))
@@ -62,6 +64,8 @@ def write_templates(role: str, kind: str, out: Path, values: Mapping[str, object
             raise InputError(f"{path}: another file is there already; choose another --out")
     for path, text in texts.items():
         write_atomically(path, text)
+    if kind == "compose" and checkout() is None:
+        return [*sorted(texts), write_source(out / SOURCE)]
     return sorted(texts)
 
 

@@ -34,6 +34,7 @@ from fl_ppseg.system.command_line import log_to
 from fl_ppseg.system.device import check_device
 from fl_ppseg.system.errors import InputError, RunError
 from fl_ppseg.system.files import available_cpus
+from fl_ppseg.system.installation import cached_source, checkout
 from fl_ppseg.system.memory import PeakMemory
 from strategies.server_app import Federation, build_server_app
 
@@ -198,7 +199,8 @@ def _print_flwr_run(experiment: Experiment) -> None:
     path, num_nodes = experiment.folder.path.absolute(), experiment.num_nodes
     run_config = quote(f"run-dir={toml_text(path)} num-nodes={num_nodes}")
     print(
-        f"prepared {path}; now, in the checkout:\n"
+        f"prepared {path}; now:\n"
+        f"  cd {quote(str(checkout() or cached_source()))}\n"
         f"  export {NODES_VARIABLE}={quote(str(experiment.nodes.absolute()))}\n"
         f"  export FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1\n"
         f"  flwr run . local --stream -c {run_config} --federation-config "

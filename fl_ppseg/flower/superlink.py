@@ -28,6 +28,7 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
 from fl_ppseg.flower.log_lines import LINK_FAILED, SERVER_APP_FAILED
 from fl_ppseg.system.errors import RunError
+from fl_ppseg.system.installation import installed_files
 
 
 class NoAnswerError(RunError):
@@ -187,12 +188,14 @@ def _state(run: Run) -> RunState:
     )
 
 
-def read_bundle(app: Path) -> bytes:
-    """Pack the app of a checkout as Flower ships it; equal files give equal bytes.
+def read_bundle(app: Path | None) -> bytes:
+    """Pack the app as Flower ships it; equal files give equal bytes, installed or in a checkout.
 
     Args:
-        app: The checkout, with its pyproject.toml.
+        app: A checkout, with its pyproject.toml; None: what a wheel has installed.
     """
-    from flwr.cli.build import build_fab_from_disk
+    from flwr.cli.build import build_fab_from_disk, build_fab_from_files
 
+    if app is None:
+        return build_fab_from_files(installed_files())[0]
     return build_fab_from_disk(app)

@@ -12,10 +12,11 @@ from fl_ppseg.config.loading import load_config, validate
 from fl_ppseg.deployment.certificates import Pair, expiry
 from fl_ppseg.deployment.cities import load_cities
 from fl_ppseg.deployment.identity import fingerprint
-from fl_ppseg.deployment.templates import CHECKOUT, KINDS, write_templates
+from fl_ppseg.deployment.templates import KINDS, write_templates
 from fl_ppseg.federation.run_folder import RunFolder, is_finished
 from fl_ppseg.system.command_line import Parser
 from fl_ppseg.system.errors import InputError, RunError
+from fl_ppseg.system.installation import checkout
 from fl_ppseg.system.verbs import Verb, dispatch
 from strategies.coordinator.home import Home, Settings
 
@@ -49,6 +50,12 @@ def _say(line: str) -> None:
 def _home(parser: Parser) -> None:
     parser.add_argument(
         "--home", type=Path, required=True, metavar="DIR", help="the coordinator's folder"
+    )
+
+
+def _app(parser: Parser) -> None:
+    parser.add_argument(
+        "--app", type=Path, default=checkout(), metavar="DIR", help="another checkout of fl_ppseg"
     )
 
 
@@ -168,7 +175,7 @@ def _run(parser: Parser, argv: Sequence[str]) -> int:
     _home(parser)
     add = parser.add_argument
     add("--run", type=Path, required=True, metavar="DIR", help="folder of fl_ppseg.initialise")
-    add("--app", type=Path, default=CHECKOUT, metavar="DIR", help="checkout of fl_ppseg (this)")
+    _app(parser)
     add("--quiet", action="store_true", help="print the final table only")
     options = parser.parse_args(argv)
     home, run = Home(options.home), RunFolder(options.run.absolute())
@@ -225,9 +232,7 @@ def _status(parser: Parser, argv: Sequence[str]) -> int:
 
 
 def _bundle(parser: Parser, argv: Sequence[str]) -> int:
-    parser.add_argument(
-        "--app", type=Path, default=CHECKOUT, metavar="DIR", help="checkout of fl_ppseg (this)"
-    )
+    _app(parser)
     options = parser.parse_args(argv)
     from fl_ppseg.flower.superlink import read_bundle
     from strategies.coordinator.submission import check_app  # loads Flower

@@ -26,13 +26,13 @@ ATTEMPTS = 3
 """How often in one round a run whose processes were lost is submitted again."""
 
 
-def carry_out(home: Home, run: RunFolder, app: Path, *, quiet: bool, say: Say) -> None:
+def carry_out(home: Home, run: RunFolder, app: Path | None, *, quiet: bool, say: Say) -> None:
     """Train what a run folder describes, from where it stands, and follow it to its end.
 
     Args:
         home: The coordinator's.
         run: Of `python -m fl_ppseg.initialise`; half-trained ones are gone on with.
-        app: The checkout whose app nodes are asked to run.
+        app: The checkout whose app nodes are asked to run; None: this program, from its wheel.
         quiet: Show no progress.
         say: Takes lines for a person.
 
@@ -59,13 +59,13 @@ def carry_out(home: Home, run: RunFolder, app: Path, *, quiet: bool, say: Say) -
             patience = ABSENT_SECONDS
 
 
-def check_app(app: Path) -> Path:
-    """The checkout whose app is submitted.
+def check_app(app: Path | None) -> Path | None:
+    """The checkout whose app is submitted; None: this program, from its wheel.
 
     Raises:
         InputError: There is no app.
     """
-    if not (app / "pyproject.toml").is_file():
+    if app is not None and not (app / "pyproject.toml").is_file():
         raise InputError(
             f"{app}: no pyproject.toml, so no app to submit; give --app with a checkout of fl_ppseg"
         )
@@ -100,7 +100,7 @@ def _under_way(home: Home, link: SuperLink, run: RunFolder) -> int | None:
 
 
 def _join(
-    home: Home, link: SuperLink, run: RunFolder, cities: Cities, app: Path, patience: float
+    home: Home, link: SuperLink, run: RunFolder, cities: Cities, app: Path | None, patience: float
 ) -> tuple[int, int]:
     """Find or submit the run; the SuperLink may be away for some seconds of patience.
 
@@ -118,7 +118,7 @@ def _join(
             time.sleep(LOOK_SECONDS)
 
 
-def _submit(link: SuperLink, run: RunFolder, cities: Cities, app: Path) -> int:
+def _submit(link: SuperLink, run: RunFolder, cities: Cities, app: Path | None) -> int:
     bundle = read_bundle(check_app(app))
     config: UserConfig = {"run-dir": str(run.path), "num-nodes": len(cities.all)}
     return link.submit(bundle, hashlib.sha256(bundle).hexdigest(), config)

@@ -50,7 +50,7 @@ class Run:
         roll = self.fake.roll(self.listener)
         run = ArmRun(request(**changes), config, roll, ABOUT, is_centralised)
         arrays = resumed.arrays if resumed else START
-        kind(run, self.folder, self.listener, resumed).start(
+        self.result = kind(run, self.folder, self.listener, resumed).start(
             LazyGrid(self.fake.grid),
             pack_arrays(arrays),
             num_rounds=(until or config.num_rounds) - (resumed.round if resumed else 0),

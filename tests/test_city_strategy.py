@@ -49,6 +49,20 @@ def test_results_are_sorted_and_complete(tmp_path: Path) -> None:
     assert run.listener.rounds == [(1, pytest.approx(loss), miou), (2, pytest.approx(loss), miou)]
 
 
+def test_flower_is_given_the_metrics_of_each_round(tmp_path: Path) -> None:
+    run = Run(tmp_path).train({"num_rounds": 3, "evaluate_every": 2, "last_rounds": 1})
+    loss = pytest.approx((1 * 0.25 + 2 * 0.5 + 3 * 0.75) / 6)
+    trained = run.result.train_metrics_clientapp
+    assert {round: dict(metrics) for round, metrics in trained.items()} == {
+        round: {"train_loss": loss} for round in (1, 2, 3)
+    }
+    scored = run.result.evaluate_metrics_clientapp
+    road, sky = 100 * 20 / 22, 100 * 10 / 12
+    assert scored.keys() == {2, 3}
+    assert scored[3].keys() == {"aAcc", "mIoU", "mAcc"}
+    assert scored[3]["mIoU"] == pytest.approx((road + sky) / 2)
+
+
 def test_the_one_that_trains_alone_is_not_the_only_one_that_is_scored(tmp_path: Path) -> None:
     """A centralised arm: the first city trains for all, every city scores its own images."""
     run = Run(tmp_path).train({"num_rounds": 1}, is_centralised=True)

@@ -29,6 +29,7 @@ from strategies.aggregation.norms import NormRule
 from strategies.aggregation.server_optimizer import ServerOptimizer
 from strategies.aggregation.streaming_mean import capped, check_update
 from strategies.rounds.arm_run import ArmRun
+from strategies.rounds.flower_metrics import flower_metrics, percentages
 from strategies.rounds.gathering import Gathering
 from strategies.rounds.roster import Member
 from strategies.rounds.round_log import Ask, RoundLog, longest_first
@@ -78,12 +79,15 @@ class CityStrategy(Strategy):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Fold the replies into the aggregate and apply the server's step.
 
+        Returns:
+            The weights, and for Flower the mean loss of the local updates.
+
         Raises:
             RunError: If fewer good replies came than the config asks for.
         """
         self.fold(replies)
         self._norms.end_round(self.log.update_norms.values())
-        return pack_arrays(self.weights), None
+        return pack_arrays(self.weights), flower_metrics({"train_loss": self.log.train_loss})
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -98,6 +102,9 @@ class CityStrategy(Strategy):
     ) -> MetricRecord | None:
         """Write the round's results and its checkpoint.
 
+        Returns:
+            For Flower the scores over the val cities, in percent.
+
         Raises:
             RunError: If the arm ends and none of its last rounds has scores.
         """
@@ -110,7 +117,7 @@ class CityStrategy(Strategy):
         self._folder.append(lines)
         self._folder.save(self.checkpoint(), self.run.federation.keep_checkpoints)
         self._observer.round_finished(self.log.round, self.log.train_loss, scores)
-        return None
+        return flower_metrics(percentages(scores))
 
     def summary(self) -> None:
         """Log what is run."""

@@ -18,6 +18,8 @@ from unittest.mock import patch
 CHECKOUT = Path(__file__).resolve().parent.parent
 LAYERS_MARK, RULES_MARK = "<!-- layers -->", "<!-- import rules -->"
 MACHINE = 2**53
+EVERYWHERE = {"-h", "--version"}
+"""Options of every command and verb, not worth a row each."""
 FIRST = ("fl_ppseg.simulate", "fl_ppseg.audit", "fl_ppseg.evaluate", "fl_ppseg.convert")
 """Commands in the order in which a newcomer meets them; the others follow by name."""
 
@@ -125,7 +127,7 @@ def _described(parser: argparse.ArgumentParser) -> Iterator[str]:
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
     formatter = parser._get_formatter()
     for action in parser._actions:
-        if action.help in (None, argparse.SUPPRESS) or "-h" in action.option_strings:
+        if action.help in (None, argparse.SUPPRESS) or EVERYWHERE & {*action.option_strings}:
             continue
         name = formatter._format_action_invocation(action).replace("|", "\\|")
         yield f"| `{name}` | {_escaped(formatter._expand_help(action))} |"

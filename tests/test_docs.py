@@ -59,7 +59,7 @@ def test_readme_is_for_one_reader() -> None:
     assert 300 < len(" ".join(lines).split()) <= 900
 
 
-def test_every_page_has_its_place(reference: Any) -> None:
+def test_every_page_has_its_place() -> None:
     text = (CHECKOUT / "mkdocs.yml").read_text("utf-8")
     nav = yaml.safe_load("nav:" + text.partition("\nnav:")[2])["nav"]
     made = {"reference/commands.md", "reference/config.md", "reference/arms.md"}
@@ -67,15 +67,15 @@ def test_every_page_has_its_place(reference: Any) -> None:
 
 
 @pytest.mark.parametrize("page", [*DOOR, *PAGES], ids=lambda path: path.name)
-def test_links_and_paths_lead_to_files(page: Path, reference: Any) -> None:
+def test_links_and_paths_lead_to_files(page: Path) -> None:
     text = page.read_text("utf-8")
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if target.startswith(("https://", "#", "reference/")):
-            continue
-        assert (page.parent / target.partition("#")[0]).exists(), target
-    if page.name not in RECORDS:
-        for path in PATH.findall(text):
-            assert (CHECKOUT / path).exists(), path
+    links = [
+        page.parent / target.partition("#")[0]
+        for target in re.findall(r"\]\(([^)\s]+)\)", text)
+        if not target.startswith(("https://", "#", "reference/"))
+    ]
+    named = [] if page.name in RECORDS else [CHECKOUT / path for path in PATH.findall(text)]
+    assert [str(path) for path in links + named if not path.exists()] == []
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,8 @@ def test_sessions_of_the_api_page_are_true() -> None:
     sessions = re.findall(r"```pycon\n(.*?)```", text, re.DOTALL)
     assert len(sessions) >= 4
     test = doctest.DocTestParser().get_doctest("\n".join(sessions), {}, "api.md", None, 0)
-    assert doctest.DocTestRunner(verbose=False).run(test).failed == 0
+    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS)
+    assert runner.run(test).failed == 0
 
 
 def test_imports_of_the_api_page_exist() -> None:

@@ -2,7 +2,7 @@
 
     sudo python -m benchmarks.walkthrough [--folder DIR]
 
-Reads the blocks of fl_ppseg/deployment/WALKTHROUGH.md that name a machine, and runs them in their
+Reads the blocks of docs/walkthrough.md that name a machine, and runs them in their
 order, each machine with an address and a /srv of its own. What people send each other is copied
 between the blocks. Says the seconds of each block, and what every command said at the end.
 """
@@ -21,9 +21,10 @@ from typing import NamedTuple
 from benchmarks.faults.network import Network
 from benchmarks.faults.programs import CHECKOUT, Program
 
-DOCUMENT = CHECKOUT / "fl_ppseg" / "deployment" / "WALKTHROUGH.md"
+DOCUMENT = CHECKOUT / "docs" / "walkthrough.md"
 BLOCK = re.compile(
-    r"^```sh (?P<machine>\w+)(?: (?P<how>stays|asks))?\n(?P<lines>.*?)^```$", re.M | re.S
+    r'^```sh title="(?P<machine>\w+)(?: \((?P<how>stays|asks)\))?"\n(?P<lines>.*?)^```$',
+    re.M | re.S,
 )
 AGREEMENT = re.compile(r"--agree ([0-9a-f]+)")
 ASKED = 2

@@ -4,5 +4,5 @@
 
 A federation of training cities and one val city is built with the commands that its people would
 type, and trained once undisturbed and then, from the same start, once for each fault. Prints a row
-of the table of fl_ppseg/deployment/FAULTS.md for each.
+of the table of docs/faults.md for each.
 """

@@ -10,7 +10,7 @@ and lifetime; anybody can compute it from a ciphertext, so a model that reads it
 
 A sorted block is a smooth sequence, whose detail is small beside its level. So the gaps between
 neighbours stand beside it, on a scale of square roots, on which small ones count (measured: see
-benchmarks/trials.md). The patch embedding E of the ViT follows: z = E [sorted block, its gaps].
+docs/trials.md). The patch embedding E of the ViT follows: z = E [sorted block, its gaps].
 """
 
 from collections.abc import Callable, Mapping

@@ -32,7 +32,7 @@ class Query:
     """How an image becomes a query, and what the model needs to answer it."""
 
     encrypt: Encrypt
-    """Called once an image."""
+    """Called once per image."""
     embedding: dict[str, Tensor] | None = field(repr=False)
     """The patch embedding to put in place of the model's; None: as it is. It is key material."""
 
@@ -56,7 +56,7 @@ def throwaway_query(protection: ArmConfig, block_size: int, public: Mapping[str,
     own = SubKey.generate()
     is_per_image = protection.key_mode == "per-image"
     return Query(
-        lambda image: _seal(
+        lambda image: _encrypt_image(
             image, SubKey.generate() if is_per_image else own, protection, block_size
         ),
         _adapted(public, own, protection) if protection.embedding == "private" else None,
@@ -87,7 +87,7 @@ def shared_query(
     """
     own = {"right": shared, "wrong": SubKey.generate(), "none": None}[key]
     return Query(
-        lambda image: image if own is None else _seal(image, own, protection, block_size),
+        lambda image: image if own is None else _encrypt_image(image, own, protection, block_size),
         _adapted(trained, shared, protection) if protection.encrypted == "queries" else None,
     )
 
@@ -108,7 +108,9 @@ def load_shared_subkey(path: Path, protection: ArmConfig) -> SubKey:
     return master.client_subkey(read_salt(salt, remedy))
 
 
-def _seal(image: np.ndarray, key: SubKey, protection: ArmConfig, block_size: int) -> np.ndarray:
+def _encrypt_image(
+    image: np.ndarray, key: SubKey, protection: ArmConfig, block_size: int
+) -> np.ndarray:
     if protection.cipher is None or protection.block_scope is None:
         return image
     scope = protection.block_scope

@@ -11,7 +11,7 @@ from clients.vault.assignment import Assignment
 from clients.vault.keys.keyring import Vault
 from clients.vault.node_folders.node_directory import CONTENT, check
 from clients.vault.shards.drafts import pictures
-from clients.vault.shards.sealing import sealed_view
+from clients.vault.shards.encrypting import encrypt_view
 from clients.vault.shards.shards import outlook
 from clients.vault.wording import size_text
 from fl_ppseg.config.arm import ArmConfig
@@ -109,5 +109,5 @@ def _measured(job: Assignment, protections: Sequence[ArmConfig]) -> float:
     start = time.perf_counter()
     for view, (image, _) in enumerate(pictures(job)[0].views()):
         for protection in protections:
-            sealed_view(image, protection, job.block_size, lambda _: SubKey.generate(), view)
+            encrypt_view(image, protection, job.block_size, lambda _: SubKey.generate(), view)
     return time.perf_counter() - start

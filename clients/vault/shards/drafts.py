@@ -13,7 +13,7 @@ from clients.vault.keys.record import CLIENT, Record, view_name
 from clients.vault.layout import DRAFTS
 from clients.vault.node_folders.handed_over import note_shard, other_record
 from clients.vault.node_folders.node_directory import grant
-from clients.vault.shards.sealing import Picture, Target, hashed
+from clients.vault.shards.encrypting import Picture, Target, hashed
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.cipher_versions import versions_of
 from fl_ppseg.crypto.keys import Part

@@ -10,7 +10,7 @@ import numpy as np
 from clients.vault.keys.keyring import Vault
 from clients.vault.keys.record import CLIENT, Record, view_name
 from clients.vault.node_folders.handed_over import other_record
-from clients.vault.shards.sealing import hashed
+from clients.vault.shards.encrypting import hashed
 from fl_ppseg.crypto.ciphers.encryption import decrypt
 from fl_ppseg.crypto.keys import Part
 from fl_ppseg.data.shard import ShardPart, open_shard

@@ -17,8 +17,8 @@ from clients.vault.shards.drafts import (
     promised,
     resumed,
 )
+from clients.vault.shards.encrypting import SceneTask, encrypt_scene
 from clients.vault.shards.private import prepare_private
-from clients.vault.shards.sealing import SceneTask, seal_scene
 from clients.vault.simulations.simulations import mark
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.system.errors import InputError
@@ -118,7 +118,7 @@ def _encrypt(
     try:
         works = [begun(vault, job, digest, p) for digest, p in missing.items()]
         total = len(job.train) + len(job.heldout)
-        for left in _carried_out(list(_tasks(job, works)), works, num_workers):
+        for left in _encrypt_and_mark(list(_tasks(job, works)), works, num_workers):
             progress(total - left, total)
         for digest, work in zip(missing, works, strict=True):
             place(vault, job, digest, work)
@@ -137,14 +137,14 @@ def _tasks(job: Assignment, works: Sequence[Work]) -> Iterator[SceneTask]:
             yield SceneTask(job.vault, number, picture, job.block_size, targets)
 
 
-def _carried_out(
+def _encrypt_and_mark(
     tasks: Sequence[SceneTask], works: Sequence[Work], num_workers: int
 ) -> Iterator[int]:
     """Do all tasks, and note them as done once they are on disk; yields how many are left."""
     left, unsaved, saved = len(tasks), [], time.monotonic()
     try:
         yield left
-        for number in _sealed(tasks, num_workers):
+        for number in _encrypt_scenes(tasks, num_workers):
             unsaved.append(number)
             left -= 1
             if time.monotonic() - saved >= SYNC_SECONDS:
@@ -161,14 +161,14 @@ def _mark(works: Sequence[Work], numbers: list[int]) -> None:
     numbers.clear()
 
 
-def _sealed(tasks: Sequence[SceneTask], num_workers: int) -> Iterator[int]:
+def _encrypt_scenes(tasks: Sequence[SceneTask], num_workers: int) -> Iterator[int]:
     """Numbers of the scenes, as they are encrypted."""
     if num_workers == 1:
         for task in tasks:
-            seal_scene(task)
+            encrypt_scene(task)
             yield task.number
     else:
-        for index, _ in work_at_once(seal_scene, tasks, num_workers, "encrypting"):
+        for index, _ in work_at_once(encrypt_scene, tasks, num_workers, "encrypting"):
             yield tasks[index].number
 
 

@@ -1,4 +1,4 @@
-"""One scene into the drafts of all shards that want it: views, keys, cipher.
+"""Encrypts one scene into the drafts of all shards that need it: views, keys, cipher.
 
 A task goes to any process of the owner's: it names the vault and holds salts, never a key.
 """
@@ -74,8 +74,8 @@ class SceneTask:
     targets: tuple[Target, ...]
 
 
-def seal_scene(task: SceneTask) -> None:
-    """Encrypt all views of a scene for all shards that want it, and write them into the drafts.
+def encrypt_scene(task: SceneTask) -> None:
+    """Encrypt all views of a scene for all shards that need it, and write them into the drafts.
 
     Raises:
         InputError: For an image or label map that cannot be read or encrypted, or a key that cannot
@@ -86,11 +86,11 @@ def seal_scene(task: SceneTask) -> None:
     keys = [_keys(vault, task.picture, target) for target in task.targets]
     for view, (image, labels) in enumerate(task.picture.views()):
         for draft, target, keys_of in zip(drafts, task.targets, keys, strict=True):
-            sealed = sealed_view(image, target.protection, task.block_size, keys_of, view)
-            draft.put(task.number, view, sealed, labels)
+            encrypted = encrypt_view(image, target.protection, task.block_size, keys_of, view)
+            draft.put(task.number, view, encrypted, labels)
 
 
-def sealed_view(
+def encrypt_view(
     image: np.ndarray, protection: ArmConfig, block_size: int, keys: Keys, view: int
 ) -> np.ndarray:
     """(3, H, W) uint8 -> (3, H, W) uint8: a view as it is stored, plain where no cipher is named.
@@ -114,7 +114,7 @@ def hashed(view: np.ndarray) -> str:
 
 
 def _keys(vault: Vault, picture: Picture, target: Target) -> Keys:
-    """Hands out the key of each view as key mode and lifetime want; no key is drawn twice."""
+    """Hands out the key of each view that key mode and lifetime ask for; no key is drawn twice."""
     if target.protection.key_mode == "shared":
         shared = shared_subkey(vault.folder.parent, target.protection)
         return lambda _: shared

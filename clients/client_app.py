@@ -21,8 +21,8 @@ import torch
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
-from clients.local_privacy import check_form, released, released_counts
-from clients.node_log import log_in
+from clients.local_privacy import check_form, privatise_counts, privatise_update
+from clients.node_log import set_up_log
 from clients.policy.ledger import Question, check_ledger, grant, hash_of
 from clients.policy.permission import Permit, check_heldout, check_run, permit
 from clients.policy.policy import NodePolicy, RefusedError, find_policy, find_state, load_policy
@@ -74,7 +74,7 @@ def score(message: Message, context: Context) -> Message:
     return _answer(message, context, "evaluate", _evaluate)
 
 
-def or_error(message: Message, answer: Callable[[], Message]) -> Message:
+def reply_or_error(message: Message, answer: Callable[[], Message]) -> Message:
     """The answer to a message; where there is none, an error that tells no more than its kind."""
     try:
         return answer()
@@ -95,7 +95,7 @@ def or_error(message: Message, answer: Callable[[], Message]) -> Message:
 def _answer(message: Message, context: Context, task: Task, handler: Handler | None) -> Message:
     def answer() -> Message:
         state = find_state(context.node_config)
-        log_in(state)
+        set_up_log(state)
         request = unpack_request(message.content)
         if request.task != task:
             raise RefusedError("refused: the request names another task than its message")
@@ -112,7 +112,7 @@ def _answer(message: Message, context: Context, task: Task, handler: Handler | N
             content = pack_reply(reply, request.arrays.keys() - withheld(request.embedding))
         return Message(content, reply_to=message)
 
-    return or_error(message, answer)
+    return reply_or_error(message, answer)
 
 
 def _train(request: Request, policy: NodePolicy, state: Path) -> Reply:
@@ -145,7 +145,7 @@ def _train(request: Request, policy: NodePolicy, state: Path) -> Reply:
         num_examples=update.num_examples,
         loss=_loss(update.loss, policy),
         seconds=update.seconds,
-        arrays=released(arrays, request.arrays, policy.privacy),
+        arrays=privatise_update(arrays, request.arrays, policy.privacy),
     )
 
 
@@ -174,7 +174,7 @@ def _evaluate(request: Request, policy: NodePolicy, state: Path) -> Reply:
         num_examples=shard.num_heldout,
         loss=_loss(loss, policy),
         seconds=time.perf_counter() - start,
-        confusion=released_counts(np.asarray(counts), sizes, policy.privacy, state),
+        confusion=privatise_counts(np.asarray(counts), sizes, policy.privacy, state),
     )
 
 

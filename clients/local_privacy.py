@@ -53,7 +53,7 @@ def check_form(names: Iterable[str], privacy: LocalPrivacy | None) -> None:
         raise RefusedError("refused: batch statistics cannot take noise; ask for norm group")
 
 
-def released(
+def privatise_update(
     arrays: Arrays, start: Mapping[str, np.ndarray], privacy: LocalPrivacy | None
 ) -> Arrays:
     """Weights that may leave this node.
@@ -74,7 +74,7 @@ def released(
     return moved({name: start[name] for name in arrays}, noisy(update, deviation))
 
 
-def released_counts(
+def privatise_counts(
     counts: np.ndarray,
     sizes: Sequence[tuple[int, int]],
     privacy: LocalPrivacy | None,
@@ -110,10 +110,12 @@ def with_rows(counts: np.ndarray, rows: Sequence[int]) -> np.ndarray:
     >>> with_rows(np.array([[3, 1], [0, 0]]), [2, 5]).tolist()
     [[2, 0], [3, 2]]
     """
-    return np.array([_shared(row.tolist(), total) for row, total in zip(counts, rows, strict=True)])
+    return np.array(
+        [_apportion(row.tolist(), total) for row, total in zip(counts, rows, strict=True)]
+    )
 
 
-def _shared(weights: list[int], total: int) -> list[int]:
+def _apportion(weights: list[int], total: int) -> list[int]:
     """A whole number dealt out in proportion; what is left goes to the largest remainders."""
     weights = weights if any(weights) else [1] * len(weights)
     whole = sum(weights)

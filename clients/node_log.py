@@ -26,17 +26,17 @@ class PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """A line, and the indented traceback where there is one."""
         head = self.formatTime(record)
-        text = f"{head} {record.levelname} {record.name}: {cleaned(record.getMessage())}"
+        text = f"{head} {record.levelname} {record.name}: {sanitise(record.getMessage())}"
         if record.exc_info:
             traceback = self.formatException(record.exc_info)[-MAX_TRACEBACK:]
-            text += "".join(f"\n    | {cleaned(line)}" for line in traceback.split("\n"))
+            text += "".join(f"\n    | {sanitise(line)}" for line in traceback.split("\n"))
         return text
 
 
-def cleaned(text: str) -> str:
+def sanitise(text: str) -> str:
     r"""One line of at most `MAX_MESSAGE` printable characters; what is left out is said.
 
-    >>> cleaned("a\n2026-01-01 INFO all is well\x1b[2J")
+    >>> sanitise("a\n2026-01-01 INFO all is well\x1b[2J")
     'a\\n2026-01-01 INFO all is well\\x1b[2J'
     """
     more = f" ... ({len(text) - MAX_MESSAGE} more)" if len(text) > MAX_MESSAGE else ""
@@ -60,7 +60,7 @@ class _OwnFile(logging.handlers.RotatingFileHandler):
 _current: list[Path] = []
 
 
-def log_in(state: Path) -> None:
+def set_up_log(state: Path) -> None:
     """From now on what the packages of the node have to say goes to this state folder's log."""
     if _current == [state]:
         return

@@ -251,7 +251,7 @@ def test_an_app_of_a_city_that_has_withdrawn_begins_by_removing_what_it_trained(
     trained.mkdir(parents=True)
     policy = tmp_path / "policy.yaml"
     save_policy(NodePolicy(city="aachen", role="train", withdrawn=withdrawn, arms={}), policy)
-    monkeypatch.setattr(app, "work", lambda node: None)
+    monkeypatch.setattr(app, "answer_tasks", lambda node: None)
     main(["app", "--home", str(home.folder / "app"), "--policy", str(policy)])
     assert trained.exists() == (withdrawn is None)
 

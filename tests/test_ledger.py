@@ -26,7 +26,7 @@ from clients.policy.ledger import (
 from clients.policy.policy import RefusedError
 from fl_ppseg.system.errors import InputError
 
-LIMITS = Limits(a_round=2, total=4)
+LIMITS = Limits(per_round=2, total=4)
 
 
 def question(weights: int = 0, **changes: Any) -> Question:

@@ -43,7 +43,7 @@ def kill(message, context):
 kinds = [globals()[name] for name in sys.argv[2].split(",")]
 app.app = lambda message, context: kinds[message.content["x"]["number"]](message, context)
 limits = Limits(memory=float(sys.argv[3]), seconds=10.0)
-app.work(app.Node(f"127.0.0.1:{sys.argv[1]}", SECRET, {"policy": "p", "state": "s"}, None, limits))
+app.answer_tasks(app.Node(f"127.0.0.1:{sys.argv[1]}", SECRET, {"policy": "p", "state": "s"}, None, limits))
 """
 
 

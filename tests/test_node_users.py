@@ -100,7 +100,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Service]:
         def watch(self) -> None: ...
 
     monkeypatch.setattr(supernode, "Supervisor", Recorder)
-    monkeypatch.setattr(supernode, "reach", lambda *_: None)
+    monkeypatch.setattr(supernode, "wait_for_coordinator", lambda *_: None)
     monkeypatch.setattr(supernode, "keep_what_starting_needs", lambda: None)
     return found
 
@@ -195,7 +195,7 @@ def test_the_node_calls_the_coordinator_as_its_own_user(
     def reach(*_: object) -> None:
         raise InputError(f"{os.getuid()} {os.geteuid()} {os.getgroups()}")
 
-    monkeypatch.setattr(supernode, "reach", reach)
+    monkeypatch.setattr(supernode, "wait_for_coordinator", reach)
     uid = account(NODE_USER).uid
     with pytest.raises(InputError, match=f"^{uid} {uid} .0*{account(NODE_USER).gid}.$"):
         serve(home, start(policy), print)

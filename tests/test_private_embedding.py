@@ -24,7 +24,7 @@ from clients.private_state import (
     versions,
 )
 from clients.vault.assignment import Assignment, Prepared
-from clients.vault.shards.shards import prepare_shards
+from clients.vault.shards.preparation import prepare_shards
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.config.sections import DataConfig

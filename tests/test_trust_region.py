@@ -26,13 +26,13 @@ from clients.policy.start_weights import (
 from clients.policy.trust_region import (
     BETAS,
     NOISE_DEVIATIONS,
-    alone,
     check_region,
-    nearest,
+    project_onto_region,
     radius,
     round_change,
+    standalone_change,
 )
-from clients.vault.consent.terms import LARGER, UNKNOWN, change_of, largest_elsewhere
+from clients.vault.consent.terms import LARGER, UNKNOWN, largest_elsewhere, max_change_of
 from fl_ppseg.config.federation import FederationConfig
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import TrainingConfig
@@ -147,7 +147,7 @@ def test_sgd_without_clipping_has_no_bound() -> None:
     training = TrainingConfig(optimizer="sgd", gradient_clip=0)
     assert round_change(training, None, 10) is None
     assert round_change(training, FederationConfig(strategy="fedavgm"), 10) is None
-    assert alone(training, FederationConfig(), 10) is None
+    assert standalone_change(training, FederationConfig(), 10) is None
     settled = round_change(training, FederationConfig(strategy="fedadam"), 10)
     assert settled is not None and settled < 0.03  # the server's own steps are bounded
 
@@ -205,9 +205,11 @@ def test_noise_of_the_coordinators_is_allowed_for_and_fewer_cities_mean_more() -
 def test_who_trains_alone_meets_no_server() -> None:
     settings = small.config(None, arms=["local-only", "plain"], federation={"strategy": "fedadam"})
     arms = arms_of(settings)
-    alone_, together = (change_of(settings, arms[name], 100) for name in ("local-only", "plain"))
+    alone_, together = (
+        max_change_of(settings, arms[name], 100) for name in ("local-only", "plain")
+    )
     assert alone_ is not None and together is not None
-    assert alone_ == change_of(settings.model_copy(update={"federation": FederationConfig(
+    assert alone_ == max_change_of(settings.model_copy(update={"federation": FederationConfig(
         num_rounds=2)}), arms["local-only"], 100)  # fmt: skip
     assert alone_ != together
 
@@ -297,7 +299,7 @@ def test_the_nearest_weights_of_the_region_are_taken_and_lie_at_its_edge(tmp_pat
     for scale in (1e-3, 1.0, 1e6):
         wild = {"layer.weight": (scale * drawn.normal(size=(2, 2))).astype(np.float32)}
         for round in (1, 3):
-            near = nearest(wild, read_start(next(iter((arm.start or {}).values()))),
+            near = project_onto_region(wild, read_start(next(iter((arm.start or {}).values()))),
                            (round - 1) * CHANGE, arm.training)  # fmt: skip
             check_region(arm, request("train", round, layer__weight=near["layer.weight"]))
 

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from small_owner import ASKED, DERIVED, Owner, fails, files_in
 
-from clients.vault.consent import consent
-from clients.vault.consent.consent import confirm, hash_of, is_named
-from clients.vault.consent.floor import Floor, check_above, default_text, make_floor, read_floor
+from clients.vault.consent import agreement
+from clients.vault.consent.agreement import agreement_hash, confirm, is_packaged
+from clients.vault.consent.floor import Floor, check_floor, default_text, make_floor, read_floor
 from clients.vault.consent.terms import terms_of
 from clients.vault.layout import FLOOR
 from fl_ppseg.config.loading import arms_of, builtin_arms, configs_dir, load_config
@@ -67,7 +67,7 @@ def test_what_is_agreed_to_is_said_in_words(owner: Owner) -> None:
         federation={"num_rounds": 12, "last_rounds": 1, "evaluate_every": 5},
     )
     _, out, _ = once(owner)
-    for words in (
+    for agreement_text in (
         "What aachen (train) agrees to:",
         "6 to train on, 1 held out, at 32x64 pixels (resize), 2 view(s) each",
         "labels: lie on the node as they are, not encrypted",
@@ -93,7 +93,7 @@ def test_what_is_agreed_to_is_said_in_words(owner: Owner) -> None:
         "can train weights for it that lie no further off than honest ones",
         "your floor: own_arms True",
     ):
-        assert words in out, words
+        assert agreement_text in out, agreement_text
     assert "WARNING: a step has 96 tokens" not in out
 
 
@@ -147,7 +147,7 @@ def test_nobody_at_a_terminal_has_to_give_the_hash(owner: Owner) -> None:
     found = ASKED.search(error)
     assert found is not None and not owner.node.exists()
     shown = out[out.index("What aachen") :].rstrip("\n")
-    assert found[0] == f"--agree {hash_of(shown)}"
+    assert found[0] == f"--agree {agreement_hash(shown)}"
     assert once(owner, *found[0].split())[0] == 0
     fails(once(owner), "nobody has agreed")  # nor the next time
 
@@ -156,7 +156,7 @@ def test_nobody_at_a_terminal_has_to_give_the_hash(owner: Owner) -> None:
 def test_another_hash_is_no_agreement(vector: must_fail.Vector) -> None:
     """`<hash>` in a vector stands for the right one."""
     text = "What aachen agrees to"
-    right = hash_of(text)
+    right = agreement_hash(text)
     confirm(text, right, is_asked=True)
     forms = {"<hash>": right, "<HASH>": right.upper(), "<hash[:20]>": right[:20]}
     given = vector.content.decode("utf-8")
@@ -177,7 +177,7 @@ def test_at_a_terminal_there_is_a_question(
     answer: str, status: int, owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
-    monkeypatch.setattr(consent, "input", lambda _: answer, raising=False)
+    monkeypatch.setattr(agreement, "input", lambda _: answer, raising=False)
     outcome = once(owner, "--arms", "per-image")
     assert outcome[0] == status
     assert owner.node.exists() == (status == 0)
@@ -193,10 +193,10 @@ def test_a_config_of_the_package_is_shown_and_asks_nobody(
     status, out, error = once(owner, "--arms", "per-image", "--dry-run")
     assert status == 0, error
     assert "What aachen (train) agrees to:" in out
-    assert is_named("quick") and is_named("default")
-    assert not is_named(str(configs_dir() / "quick.yaml")) and not is_named("config.yaml")
+    assert is_packaged("quick") and is_packaged("default")
+    assert not is_packaged(str(configs_dir() / "quick.yaml")) and not is_packaged("config.yaml")
     (owner.place / "quick").write_text("name: of the coordinator\n")
-    assert not is_named("quick")
+    assert not is_packaged("quick")
 
 
 # The floor.
@@ -321,7 +321,7 @@ def test_every_config_of_the_package_is_above_the_default_floor() -> None:
                 continue
             terms = terms_of(config, name, arm, 19, config.model.patch_size or 16, "train", 1)
             try:
-                check_above(floor, path, name, arm, terms, "train")
+                check_floor(floor, path, name, arm, terms, "train")
             except InputError as error:
                 pytest.fail(f"{path.stem}: {error}")
 

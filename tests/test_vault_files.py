@@ -28,7 +28,7 @@ from small_vault import (
 from clients.vault.assignment import Assignment
 from clients.vault.keys.keyring import Vault
 from clients.vault.shards import encrypting
-from clients.vault.shards.shards import prepare_shards
+from clients.vault.shards.preparation import prepare_shards
 from fl_ppseg.crypto.ciphers.encryption import decrypt
 from fl_ppseg.crypto.keys import ClientKey
 from fl_ppseg.data.shard_draft import ShardDraft

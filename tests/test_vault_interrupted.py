@@ -9,17 +9,17 @@ import psutil
 import pytest
 from small_owner import Owner, files_in, python
 
-from clients.vault.shards import shards
+from clients.vault.shards import preparation
 from clients.vault.shards.encrypting import SceneTask
 from fl_ppseg.data.shard import open_shard
 
 SLOWLY = """
 import sys
 from clients.vault.command import main
-from clients.vault.shards import shards
+from clients.vault.shards import preparation
 from slow_encryption import encrypt_slowly
-shards.SYNC_SECONDS = 0
-shards.encrypt_scene = encrypt_slowly
+preparation.SYNC_SECONDS = 0
+preparation.encrypt_scene = encrypt_slowly
 sys.exit(main(sys.argv[1:]))
 """
 """The command with a pause after each scene, which is noted at once."""
@@ -68,7 +68,7 @@ def killed(owner: Owner, *options: str) -> list[list[int]]:
 
 def interrupt(owner: Owner, monkeypatch: pytest.MonkeyPatch, after: int) -> str:
     """Ctrl-C after some scenes; returns what the command says."""
-    encrypt, calls = shards.encrypt_scene, 0
+    encrypt, calls = preparation.encrypt_scene, 0
 
     def interrupted(task: SceneTask) -> None:
         nonlocal calls
@@ -78,7 +78,7 @@ def interrupt(owner: Owner, monkeypatch: pytest.MonkeyPatch, after: int) -> str:
         encrypt(task)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "encrypt_scene", interrupted)
+        patch.setattr(preparation, "encrypt_scene", interrupted)
         status, _, error = owner.encrypt()
     assert status == 1
     return error

@@ -11,7 +11,7 @@ import pytest
 from small_owner import PASSPHRASE, Owner, fails, files_in
 
 from clients.vault.keys import rotation
-from clients.vault.keys.keyring import Vault, owners_vault
+from clients.vault.keys.keyring import Vault, open_vault
 from fl_ppseg.crypto.keys import ClientKey
 
 
@@ -186,7 +186,7 @@ def test_a_damaged_record_is_named(owner: Owner) -> None:
 
 def test_show_names_fingerprints_shards_and_arms(owner: Owner) -> None:
     owner.ready()
-    key = owners_vault(owner.vaults, "aachen").key
+    key = open_vault(owner.vaults, "aachen").key
     status, out, _ = owner.keys("show", "--node", owner.node)
     assert status == 0
     assert f"master key {key.fingerprint}: salts of 2 shard(s)" in out

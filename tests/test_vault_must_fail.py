@@ -15,7 +15,7 @@ from clients.node.command import main as node
 from clients.vault.keys import backup
 from clients.vault.keys.backup import HEADER, open_backup, restore, seal
 from clients.vault.keys.keyring import Vault
-from clients.vault.keys.passphrases import Passphrase, from_file, require_strength
+from clients.vault.keys.passphrases import Passphrase, read_passphrase, require_strength
 from clients.vault.keys.record import Record, parse_record, read_record
 from fl_ppseg.config.city_names import deployed_city, folder_city
 from fl_ppseg.config.names import City
@@ -172,7 +172,7 @@ def test_a_backup_of_more_than_a_gigabyte_is_not_read(
 def test_passphrase_file(vector: Vector, tmp_path: Path) -> None:
     path = file_of(tmp_path, vector.content)
     with pytest.raises(InputError) as caught:
-        require_strength(from_file(path, seals=True).text)
+        require_strength(read_passphrase(path, seals=True).text)
     assert vector.error in refusal(caught.value)
     said = vector.content.decode("utf-8", "replace").strip()[:9]
     assert len(said) < 4 or said not in str(caught.value)

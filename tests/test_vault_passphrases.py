@@ -11,7 +11,7 @@ from small_owner import Owner, fails
 from clients.vault.keys import backup
 from clients.vault.keys.backup import seal
 from clients.vault.keys.keyring import Vault
-from clients.vault.keys.passphrases import Passphrase, from_file, mapped, require_strength
+from clients.vault.keys.passphrases import Passphrase, mapped, read_passphrase, require_strength
 from fl_ppseg.system.errors import InputError
 
 STRONG = "grün ist die Hoffnung 7"
@@ -33,7 +33,7 @@ def read(tmp_path: Path, content: bytes, *, seals: bool = True) -> Passphrase:
     path = tmp_path / "passphrase"
     path.write_bytes(content)
     path.chmod(0o600)
-    return from_file(path, seals=seals)
+    return read_passphrase(path, seals=seals)
 
 
 # RFC 8265, section 4.3, examples of passwords that are taken, and what they become.
@@ -150,7 +150,7 @@ def test_backups_of_earlier_versions_open_with_the_file_that_sealed_them(
         "restore", "--from", sealed, "--passphrase-file", owner.passphrase
     )
     assert status == 0 and "1 files restored" in out
-    is_other = from_file(owner.passphrase, seals=False).text != earlier
+    is_other = read_passphrase(owner.passphrase, seals=False).text != earlier
     assert ("make a new one" in error) == is_other
 
 

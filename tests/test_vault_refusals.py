@@ -9,7 +9,7 @@ import pytest
 import small_federation as small
 from small_owner import Owner, fails, files_in
 
-from clients.vault.shards import shards
+from clients.vault.shards import preparation
 from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.data.dataset import Scene
 
@@ -97,7 +97,7 @@ def scenes_of(owner: Owner) -> list[str]:
 def test_every_broken_file_is_named_before_the_first_image_is_encrypted(
     options: tuple[str, ...], owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shards, "encrypt_scene", lambda _: pytest.fail("encrypted"))
+    monkeypatch.setattr(preparation, "encrypt_scene", lambda _: pytest.fail("encrypted"))
     broken_tree(owner)
     stems = scenes_of(owner)
     image = owner.root / f"leftImg8bit/train/aachen/{stems[1]}_leftImg8bit.png"

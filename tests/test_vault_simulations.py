@@ -17,7 +17,7 @@ from small_owner import fails, files_in
 from clients.vault import layout
 from clients.vault.command import main
 from clients.vault.keys.keyring import Vault
-from clients.vault.simulations import simulations
+from clients.vault.simulations import inventory
 from fl_ppseg.crypto.keys import ClientKey
 from fl_ppseg.system.command_line import run
 from fl_ppseg.system.files import vaults_folder
@@ -176,7 +176,7 @@ def test_what_is_being_prepared_or_run_is_not_cleared(machine: Machine) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     fails(machine.call("clear", "--all", "--confirm"), "a process is at this run")
     os.close(descriptor)
-    with simulations.preparing(machine.vaults, machine.place / "four"):
+    with inventory.lock_for_preparation(machine.vaults, machine.place / "four"):
         fails(machine.call("clear", "--all", "--confirm"), "a simulation is being prepared")
     assert files_in(machine.vaults) == before
 
@@ -215,7 +215,7 @@ def test_clearing_killed_anywhere_can_be_finished(machine: Machine) -> None:
 def test_a_note_that_is_none_makes_the_run_one_of_unknown_folder(
     note: str, machine: Machine
 ) -> None:
-    (machine.vaults / ".nodes" / machine.name("one") / simulations.NOTE).write_text(note)
+    (machine.vaults / ".nodes" / machine.name("one") / inventory.NOTE).write_text(note)
     status, out, _ = machine.call("list")
     assert status == 0 and "(unknown: of an earlier version)" in out
     assert "nothing to clear" in machine.call("clear", "--gone", "--confirm")[1]

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from small_owner import Owner, fails
 
 from clients.policy.start_weights import WEIGHTS, read_start
-from clients.vault.node_folders.handed_over import handed_over
+from clients.vault.node_folders.exports import read_exports
 from fl_ppseg.federation import public_weights
 from fl_ppseg.setr.weights import save_weights
 
@@ -34,7 +34,7 @@ def test_the_node_folder_holds_the_weights_of_round_0_once_for_all_arms(owner: O
     assert all(arm.max_change is not None for arm in arms)
     assert small.bits(read_start(folder)) == small.bits(small.arrays_of(small.model()))
     assert (folder / WEIGHTS).stat().st_mode & 0o777 == 0o600
-    assert list(handed_over(owner.vault).start) == [folder.name]
+    assert list(read_exports(owner.vault).start) == [folder.name]
 
 
 def test_arms_whose_embeddings_read_other_things_have_starts_of_their_own(
@@ -62,7 +62,7 @@ def test_encrypted_again_nothing_changes_and_another_start_takes_the_place(owner
     assert owner.encrypt()[0] == 0
     (after,) = starts(owner)
     assert after not in before and owner.policy.arms["per-image"].start == {1: after}
-    assert set(handed_over(owner.vault).start) == {before[0].name, after.name}
+    assert set(read_exports(owner.vault).start) == {before[0].name, after.name}
 
 
 def test_damaged_or_strange_start_weights_are_found_and_made_again(owner: Owner) -> None:

@@ -19,9 +19,9 @@ from typing import NoReturn
 import httpx
 from flwr.app import Message
 
-from clients.client_app import app, or_error
+from clients.client_app import app, reply_or_error
 from clients.node.limits import USUAL, Limits
-from clients.node.watching import LOST, OUT_OF_MEMORY, Ended, watch
+from clients.node.monitor import LOST, OUT_OF_MEMORY, Outcome, watch
 from clients.policy.policy import RefusedError
 from fl_ppseg import __version__
 from fl_ppseg.deployment.accounts import end_with_parent
@@ -62,7 +62,7 @@ class Node:
     """What a request may take."""
 
 
-def work(node: Node) -> NoReturn:
+def answer_tasks(node: Node) -> NoReturn:
     """Answer the SuperNode's tasks, one after the other, for ever.
 
     Raises:
@@ -78,41 +78,41 @@ def work(node: Node) -> NoReturn:
         if not token:
             time.sleep(POLL_SECONDS)
             continue
-        attend(node, token)
+        answer_in_fork(node, token)
 
 
-def attend(node: Node, token: str) -> None:
+def answer_in_fork(node: Node, token: str) -> None:
     """Have a fork answer one task, and answer in its place if it ends at a limit.
 
     Raises:
         RunError: It ended in another way, so that no answer is on its way.
     """
     forks = multiprocessing.get_context("fork")  # all is imported, no thread runs
-    hears, tells = forks.Pipe(duplex=False)
-    child = forks.Process(target=answer, args=(node, token, hears, tells), daemon=True)
+    receiver, sender = forks.Pipe(duplex=False)
+    child = forks.Process(target=answer, args=(node, token, receiver, sender), daemon=True)
     child.start()
-    tells.close()
-    ended = watch(child, hears, node.limits)
-    hears.close()
-    if ended.why and not _is_told(node, token, ended):
+    sender.close()
+    outcome = watch(child, receiver, node.limits)
+    receiver.close()
+    if outcome.why and not _report_failure(node, token, outcome):
         logger.error("a task ended with status %s and no answer", child.exitcode)
-        raise RunError(f"a request was lost ({ended.why}); SuperNode and app begin anew")
+        raise RunError(f"a request was lost ({outcome.why}); SuperNode and app begin anew")
 
 
-def answer(node: Node, token: str, hears: Connection, tells: Connection) -> None:
+def answer(node: Node, token: str, receiver: Connection, sender: Connection) -> None:
     """Answer one task, in a process of its own.
 
     Args:
         node: What the app was started with.
         token: Of the task.
-        hears: The parent's end of the pipe.
-        tells: Takes what the parent process needs to answer in this one's place.
+        receiver: The parent's end of the pipe.
+        sender: Takes what the parent process needs to answer in this one's place.
     """
     end_with_parent()
-    hears.close()
-    node.limits.hold()
+    receiver.close()
+    node.limits.apply()
     try:
-        _answer(node, token, tells)
+        _answer(node, token, sender)
     except MemoryError:
         raise SystemExit(OUT_OF_MEMORY) from None
     except (Exception, KeyboardInterrupt) as error:
@@ -122,9 +122,9 @@ def answer(node: Node, token: str, hears: Connection, tells: Connection) -> None
         raise SystemExit(LOST) from None
 
 
-def _answer(node: Node, token: str, tells: Connection) -> None:
+def _answer(node: Node, token: str, sender: Connection) -> None:
     clock = [time.monotonic()]
-    with held_task(task_client(node.address, token), tells) as (task, client):
+    with held_task(task_client(node.address, token), sender) as (task, client):
         task.context.node_config = dict(node.config)  # the SuperNode has no say in where things lie
         clock.append(time.monotonic())
         reply = respond(task, node.pin)
@@ -144,7 +144,7 @@ def respond(task: Task, pin: str | None) -> Message:
         check_bundle(task.bundle, pin)
         return app(task.message, task.context)
 
-    return or_error(task.message, checked)
+    return reply_or_error(task.message, checked)
 
 
 def check_bundle(bundle: Bundle, pin: str | None) -> None:
@@ -169,14 +169,14 @@ def check_bundle(bundle: Bundle, pin: str | None) -> None:
         raise RefusedError(f"refused: this node runs {BUNDLE} {__version__}, asked was another")
 
 
-def _is_told(node: Node, token: str, ended: Ended) -> bool:
+def _report_failure(node: Node, token: str, outcome: Outcome) -> bool:
     """Whether the coordinator could be told why there is no answer."""
-    if ended.reply is None:
+    if outcome.reply is None:
         return False
-    logger.error("%s", ended.why)
+    logger.error("%s", outcome.why)
     try:
         with task_client(node.address, token) as client:
-            ended.push(client)
+            outcome.push(client)
     except httpx.HTTPError as error:
         logger.error("and it could not be said (%s)", type(error).__name__)
         return False

@@ -111,18 +111,18 @@ def _app(parser: Parser, argv: Sequence[str]) -> int:
     home, limits, pin = AppHome(options.home), Limits.of(options), _hash(options.bundle_hash)
     port, policy = _port(options.port), _existing(options.policy, "--policy")
     home.check(os.geteuid())
-    if home.is_apart:
+    if home.has_own_user:
         check_owner(policy, {os.geteuid()})
     _check_data(policy)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("node").setLevel(logging.INFO)
-    from clients.node.app import Node, work  # loads PyTorch
+    from clients.node.app import Node, answer_tasks  # loads PyTorch
     from clients.private_state import remove_trained
 
     if load_policy(policy).withdrawn is not None:
         remove_trained(home.state)  # whether or not anybody asks for anything again
     config = {"policy": str(policy), "state": str(home.state)}
-    work(Node(f"{LOOPBACK}:{port}", home.secret.read_bytes(), config, pin, limits))
+    answer_tasks(Node(f"{LOOPBACK}:{port}", home.secret.read_bytes(), config, pin, limits))
 
 
 def _template(parser: Parser, argv: Sequence[str]) -> int:
@@ -175,7 +175,7 @@ def _words(options: argparse.Namespace) -> dict[str, object]:
         "limits": limits,
         "options_and_limits": [*trust, *pin, *limits],
         "pin_and_limits": [*pin, *limits],
-        "memory_max": f"{held.beside()}G",
+        "memory_max": f"{held.memory_with_margin()}G",
         "cpu_quota": "" if held.cpus is None else f"{100 * held.cpus}%",
         "cpus": held.cpus or 0,
     }

@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--bundle-hash", metavar="SHA256", help="the only bundle that is kept")
     add_limits(parser)
     options = parser.parse_args(own)
-    Limits.of(options).hold_memory()
+    Limits.of(options).apply_memory()
     run_supernode(flower, options.bundle_hash)
     return 0
 

@@ -131,14 +131,14 @@ class Home:
         private, public = key_pair(settings.city)
         secret = secrets.token_bytes(SECRET_BYTES)
         app_home = AppHome(settings.app_home)
-        with _new(self.folder, "a node keeps its key") as home:
+        with _make_folder(self.folder, "a node keeps its key") as home:
             home.chown(mode=0o700 if users is None else 0o755)
             with home.make_child(NODE) as node:
                 node.write(KEY, private, exclusive=True)
                 node.write(SECRET, secret, exclusive=True)
                 node.make_child(FLOWER).close()
                 _give(node, (KEY, SECRET), (FLOWER,), users and users.node)
-            with _new(app_home.folder, "an app's folder is made by init") as app:
+            with _make_folder(app_home.folder, "an app's folder is made by init") as app:
                 app.write(SECRET, secret, exclusive=True)
                 app.make_child(FLOWER).close()
                 with app.make_child(STATE) as state:
@@ -163,7 +163,7 @@ class Home:
             InputError: A folder is missing, a link, or of somebody else.
         """
         with Directory.open(self.folder) as home:
-            _belongs(home, NODE, users.node.uid if users else os.geteuid())
+            _check_owner(home, NODE, users.node.uid if users else os.geteuid())
         if with_app:
             AppHome(settings.app_home).check(users.app.uid if users else os.geteuid())
 
@@ -178,7 +178,7 @@ class AppHome:
         self.state = self.folder / STATE
 
     @property
-    def is_apart(self) -> bool:
+    def has_own_user(self) -> bool:
         """Whether the app has a user of its own."""
         return (self.folder / APART).exists()
 
@@ -189,10 +189,10 @@ class AppHome:
             InputError: It is missing, a link, or of somebody else.
         """
         with Directory.open(self.folder.parent) as folder:
-            _belongs(folder, self.folder.name, uid)
+            _check_owner(folder, self.folder.name, uid)
 
 
-def _new(path: Path, why: str) -> Directory:
+def _make_folder(path: Path, why: str) -> Directory:
     """Make a folder, or open one that is empty."""
     folder = Directory.open(path, make=0o700)
     if folder.entries():
@@ -212,7 +212,7 @@ def _give(
     folder.chown(to.uid, to.gid, mode=0o700)
 
 
-def _belongs(folder: Directory, name: str, uid: int) -> None:
+def _check_owner(folder: Directory, name: str, uid: int) -> None:
     found, path = folder.find(name), folder.path / name
     if found is None:
         raise InputError(f"{path}: missing; a node's folders are made by clients.node init")

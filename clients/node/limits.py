@@ -47,11 +47,11 @@ class Limits:
         cpus = [] if self.cpus is None else ["--max-cpus", str(self.cpus)]
         return ["--max-memory", f"{self.memory:g}", "--max-seconds", f"{self.seconds:g}", *cpus]
 
-    def beside(self) -> int:
+    def memory_with_margin(self) -> int:
         """GiB that the system should give a program at most, shared pages included."""
         return math.ceil(self.memory * 1.25) + 1
 
-    def hold_memory(self) -> None:
+    def apply_memory(self) -> None:
         """Keep this process, and all that it starts, below the memory.
 
         What is counted is what a process may write and has for itself, not what it maps: CUDA maps
@@ -59,13 +59,13 @@ class Limits:
         """
         _lower(resource.RLIMIT_DATA, int(self.memory * GIB))
 
-    def hold(self) -> None:
+    def apply(self) -> None:
         """Keep this process below memory and processor time, on the processors that it may use."""
         if self.cpus is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: self.cpus])
         num_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         _lower(resource.RLIMIT_CPU, int(self.seconds * num_cpus) + 1)
-        self.hold_memory()
+        self.apply_memory()
 
 
 USUAL = Limits()

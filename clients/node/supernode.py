@@ -72,7 +72,7 @@ def serve(home: Home, start: Start, say: Say) -> None:
     services = [_supernode(home, settings, start, node)]
     if start.with_app:
         services.append(_app(home, settings, start, app))
-    as_user(node, lambda: reach(start, say))
+    as_user(node, lambda: wait_for_coordinator(start, say))
     if node is not None:
         keep_what_starting_needs()
     with Supervisor(say) as supervisor:
@@ -108,7 +108,7 @@ def _check_starter(settings: Settings, users: Users | None, start: Start, say: S
     )
 
 
-def reach(start: Start, say: Say) -> None:
+def wait_for_coordinator(start: Start, say: Say) -> None:
     """Wait until the coordinator answers, and check who it is.
 
     Raises:

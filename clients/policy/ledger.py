@@ -82,7 +82,7 @@ class Question(NamedTuple):
 class Limits(NamedTuple):
     """Distinct questions that the owner agreed to, for one arm, seed and task."""
 
-    a_round: int
+    per_round: int
     total: int
 
 
@@ -104,7 +104,7 @@ def check_ledger(state: Path) -> None:
     Raises:
         RefusedError: There is none.
     """
-    with _opened(state / LEDGER):
+    with _open_locked(state / LEDGER):
         return
 
 
@@ -131,11 +131,11 @@ def grant(state: Path, question: Question, limits: Limits, privacy: LocalPrivacy
         RefusedError: There is no ledger, or the question is one too many.
         InputError: The ledger is damaged or full.
     """
-    with _opened(state / LEDGER) as descriptor:
+    with _open_locked(state / LEDGER) as descriptor:
         entries = _read(descriptor, state / LEDGER)
-        _judge(entries, question, limits)
+        _check_limits(entries, question, limits)
         if privacy is not None:
-            _judge_budget(entries, privacy)
+            _check_budget(entries, privacy)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         entry = Entry(time=now, **question._asdict(), is_release=privacy is not None)
         _append(descriptor, entry, state / LEDGER)
@@ -148,11 +148,11 @@ def read_ledger(path: Path) -> list[Entry]:
         RefusedError: There is none.
         InputError: It is damaged.
     """
-    with _opened(path) as descriptor:
+    with _open_locked(path) as descriptor:
         return _read(descriptor, path)
 
 
-def _judge(entries: list[Entry], question: Question, limits: Limits) -> None:
+def _check_limits(entries: list[Entry], question: Question, limits: Limits) -> None:
     kind = (question.run, question.arm, question.seed, question.task)
     alike = [e for e in entries if (e.run, e.arm, e.seed, e.task) == kind]
     asked = [(entry.round, entry.weights) for entry in alike]
@@ -167,7 +167,7 @@ def _judge(entries: list[Entry], question: Question, limits: Limits) -> None:
         return
     distinct = set(asked)
     in_round = sum(round == question.round for round, _ in distinct)
-    if in_round >= limits.a_round:
+    if in_round >= limits.per_round:
         raise RefusedError(
             f"refused: {in_round} different questions to {question.task} in round "
             f"{question.round} were answered, and the owner has agreed to no more"
@@ -179,7 +179,7 @@ def _judge(entries: list[Entry], question: Question, limits: Limits) -> None:
         )
 
 
-def _judge_budget(entries: list[Entry], privacy: LocalPrivacy) -> None:
+def _check_budget(entries: list[Entry], privacy: LocalPrivacy) -> None:
     spent = sum(entry.is_release for entry in entries)
     if epsilon(spent + 1, privacy.noise_multiplier, privacy.delta) > privacy.max_epsilon:
         raise RefusedError(
@@ -189,7 +189,7 @@ def _judge_budget(entries: list[Entry], privacy: LocalPrivacy) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def _open_locked(path: Path) -> Iterator[int]:
     """The ledger, this process's alone for as long as it is open."""
     flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:

@@ -97,7 +97,9 @@ def round_change(
     return _with_decay(factor * (change + noise), factor * decay, federation.num_rounds)
 
 
-def alone(training: TrainingConfig, federation: FederationConfig, num_images: int) -> float | None:
+def standalone_change(
+    training: TrainingConfig, federation: FederationConfig, num_images: int
+) -> float | None:
     """C where a client trains without a server; arguments as in `round_change`."""
     own = FederationConfig(num_rounds=federation.num_rounds)
     return round_change(training, own, num_images)
@@ -148,7 +150,9 @@ def radius(start: np.ndarray, change: float, training: TrainingConfig) -> npt.ND
     return np.asarray(change * (1 + _decay_share(training) * size) + tolerance)
 
 
-def nearest(weights: Arrays, start: Arrays, change: float, training: TrainingConfig) -> Arrays:
+def project_onto_region(
+    weights: Arrays, start: Arrays, change: float, training: TrainingConfig
+) -> Arrays:
     """The weights of the region that are nearest to some: what an adversary is left with.
 
     Args:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from clients.vault.commands.options import add_owner
 from clients.vault.consent.floor import make_floor, read_floor
-from clients.vault.keys.keyring import owners_vault
+from clients.vault.keys.keyring import open_vault
 from clients.vault.layout import FLOOR
 from fl_ppseg.system.command_line import Parser
 
@@ -12,7 +12,7 @@ from fl_ppseg.system.command_line import Parser
 def _floor(parser: Parser, argv: Sequence[str]) -> int:
     add_owner(parser)
     options = parser.parse_args(argv)
-    vault = owners_vault(options.vault, options.city)
+    vault = open_vault(options.vault, options.city)
     with vault.lock():
         made = make_floor(vault.folder)
     read_floor(vault.folder)

@@ -8,7 +8,7 @@ from typing import Final
 
 from clients.policy.policy import NodePolicy
 from clients.vault.commands.options import absolute, add_node, add_owner
-from clients.vault.keys.keyring import owners_vault
+from clients.vault.keys.keyring import open_vault
 from clients.vault.node_folders.node_directory import NodeDirectory
 from clients.vault.node_folders.node_folder import policy_of
 from clients.vault.shards.plain_tree import write_tree
@@ -47,7 +47,7 @@ def _encrypt_options(parser: Parser) -> None:
 def _encrypt(parser: Parser, argv: Sequence[str]) -> int:
     _encrypt_options(parser)
     options = parser.parse_args(argv)
-    from clients.vault.handover.encryption import encrypt  # not before: it is much to load for help
+    from clients.vault.export.encryption import encrypt  # not before: it is much to load for help
 
     encrypt(options)
     return 0
@@ -61,7 +61,7 @@ def _decrypt(parser: Parser, argv: Sequence[str]) -> int:
     add("--seed", type=int, metavar="N", help="of the run, where there are several")
     add("--out", type=absolute, required=True, metavar="TREE", help="a new folder")
     options = parser.parse_args(argv)
-    vault = owners_vault(options.vault, options.city)
+    vault = open_vault(options.vault, options.city)
     for place in (vault.folder, options.node):
         check_apart(place, options.out, "--out", PLAIN_APART)
     with NodeDirectory.open(options.node, options.city):

@@ -8,9 +8,9 @@ from pathlib import Path
 from clients.vault.commands.options import add_owner
 from clients.vault.consent.floor import make_floor
 from clients.vault.keys.backup import back_up, open_backup, restore
-from clients.vault.keys.keyring import Vault, owners_vault
-from clients.vault.keys.passphrases import Passphrase, from_file, typed
-from clients.vault.keys.retirement import Doomed, damages, destroy, doomed
+from clients.vault.keys.keyring import Vault, open_vault
+from clients.vault.keys.passphrases import Passphrase, ask_passphrase, read_passphrase
+from clients.vault.keys.retirement import DoomedKey, destroy, find_damage, keys_to_destroy
 from clients.vault.keys.rotation import is_rotating, rotate
 from clients.vault.layout import FLOOR, KEY_FILE
 from fl_ppseg.system.command_line import Parser
@@ -38,11 +38,11 @@ def _backup(parser: Parser, argv: Sequence[str]) -> int:
     parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="a new file")
     _add_passphrase(parser)
     options = parser.parse_args(argv)
-    vault = owners_vault(options.vault, options.city)
+    vault = open_vault(options.vault, options.city)
     passphrase = _passphrase(options.passphrase_file, seals=True)
     with vault.lock():
         names = back_up(vault, options.city, options.to, passphrase.text)
-        flaws = damages(vault)
+        flaws = find_damage(vault)
     print(f"{options.to}: {len(names)} files of {vault.folder}, sealed with the passphrase")
     for flaw in flaws:
         print(f"WARNING: backed up as it is: {flaw}", file=sys.stderr)
@@ -68,7 +68,7 @@ def _restore(parser: Parser, argv: Sequence[str]) -> int:
         restore(vault, backup)
         key = vault.key
     print(f"{folder}: {len(backup.files)} files restored, master key {key.fingerprint}")
-    if backup.is_of_earlier_reading:
+    if backup.has_earlier_reading:
         print(
             "this backup was sealed by a version that read the passphrase otherwise: make a new "
             "one, and it opens with the passphrase as you type it",
@@ -80,7 +80,7 @@ def _restore(parser: Parser, argv: Sequence[str]) -> int:
 def _rotate(parser: Parser, argv: Sequence[str]) -> int:
     add_owner(parser)
     options = parser.parse_args(argv)
-    vault = owners_vault(options.vault, options.city)
+    vault = open_vault(options.vault, options.city)
     with vault.lock():
         old = vault.key.fingerprint
         key = rotate(vault)
@@ -99,7 +99,7 @@ def _retire(parser: Parser, argv: Sequence[str]) -> int:
         raise InputError(f"{folder}: no vault; check --vault and --city")
     vault = Vault(folder)
     with vault.lock():
-        found = doomed(vault, all_keys=options.all)
+        found = keys_to_destroy(vault, all_keys=options.all)
         if not found:
             raise InputError(f"{folder}: no retired key; --all destroys the master key too")
         if not options.all and is_rotating(vault):
@@ -120,8 +120,8 @@ def _retire(parser: Parser, argv: Sequence[str]) -> int:
     return 0
 
 
-def _say_destroyed(each: Doomed) -> None:
-    about = ", which was begun earlier" if each.is_begun else ""
+def _say_destroyed(each: DoomedKey) -> None:
+    about = ", which was begun earlier" if each.is_partly_destroyed else ""
     about += ", which could not be read" if each.flaw else ""
     print(f"destroyed key {each.name}{about}")
     for name, record in each.records.items():
@@ -140,7 +140,7 @@ def _add_passphrase(parser: Parser) -> None:
     )
 
 
-def _lost(found: list[Doomed]) -> str:
+def _lost(found: list[DoomedKey]) -> str:
     number = sum(len(each.records) for each in found)
     return f"{len(found)} key(s) would be destroyed, {number} shard(s)"
 
@@ -148,8 +148,8 @@ def _lost(found: list[Doomed]) -> str:
 def _passphrase(path: Path | None, *, seals: bool) -> Passphrase:
     """From a file that is its owner's alone, or from the terminal; never from an argument."""
     if path is None:
-        return typed(twice=seals)
-    passphrase = from_file(path, seals=seals)
+        return ask_passphrase(twice=seals)
+    passphrase = read_passphrase(path, seals=seals)
     if passphrase.remark is not None:
         print(passphrase.remark, file=sys.stderr)
     return passphrase

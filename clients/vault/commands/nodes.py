@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from clients.vault.commands.options import add_city, add_node, add_owner, add_vault
-from clients.vault.handover.inspection import describe, summary, verify
-from clients.vault.keys.keyring import Vault, owners_vault
+from clients.vault.export.inspection import describe, summary, verify
+from clients.vault.keys.keyring import Vault, open_vault
 from clients.vault.keys.rotation import generations
 from clients.vault.node_folders.node_directory import NodeDirectory
 from clients.vault.node_folders.node_folder import policy_of, withdraw
-from clients.vault.shards.plain_tree import unfinished, warning
+from clients.vault.shards.plain_tree import unfinished_tree, unfinished_warning
 from fl_ppseg.system.command_line import Parser
 from fl_ppseg.system.errors import InputError, RunError
 
@@ -18,7 +18,7 @@ def _verify(parser: Parser, argv: Sequence[str]) -> int:
     add_vault(parser, required=False)
     options = parser.parse_args(argv)
     with NodeDirectory.open(options.node) as node:
-        vault = None if options.vault is None else owners_vault(options.vault, node.city)
+        vault = None if options.vault is None else open_vault(options.vault, node.city)
         found = verify(node, vault)
     for line in found.good:
         print(f"good: {line}")
@@ -38,11 +38,11 @@ def _show(parser: Parser, argv: Sequence[str]) -> int:
     if options.node is None and (options.vault is None or options.city is None):
         raise InputError("nothing to show; give --vault and --city, or --node, or all three")
     if options.node is None:
-        _show_vault(owners_vault(options.vault, options.city))
+        _show_vault(open_vault(options.vault, options.city))
         return 0
     with NodeDirectory.open(options.node, options.city) as node:
         if options.vault is not None:
-            _show_vault(owners_vault(options.vault, node.city))
+            _show_vault(open_vault(options.vault, node.city))
         policy = policy_of(options.node, node.city)
         print(f"{options.node}: {describe(policy)}")
         for name, arm in policy.arms.items():
@@ -57,8 +57,8 @@ def _show_vault(vault: Vault) -> None:
     for generation in generations(vault):
         kind = "master key" if generation.is_current else "retired key"
         print(f"{kind} {generation.fingerprint}: salts of {len(generation.records)} shard(s)")
-    if (out := unfinished(vault)) is not None:
-        print(warning(out))
+    if (out := unfinished_tree(vault)) is not None:
+        print(unfinished_warning(out))
 
 
 def _withdraw(parser: Parser, argv: Sequence[str]) -> int:

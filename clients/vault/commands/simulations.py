@@ -6,8 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clients.vault.commands.options import absolute
-from clients.vault.simulations.clearance import Clearance, clear, planned
-from clients.vault.simulations.simulations import Kept, Run, cities_in, is_marked, kept_in, runs_in
+from clients.vault.simulations.clearance import Clearance, clear, plan_clearance
+from clients.vault.simulations.inventory import (
+    Run,
+    StoredFolder,
+    cities_in,
+    is_marked,
+    runs_in,
+    stored_folders,
+)
 from clients.vault.wording import age_text, counted, size_text
 from fl_ppseg.system.command_line import Parser
 from fl_ppseg.system.directory import Directory
@@ -18,8 +25,8 @@ from fl_ppseg.system.files import vaults_folder
 def _list(parser: Parser, argv: Sequence[str]) -> int:
     _add_vaults(parser)
     options = parser.parse_args(argv)
-    with _opened(options.vault) as vaults:
-        runs, sizes = runs_in(vaults), kept_in(vaults)
+    with _open_vaults(options.vault) as vaults:
+        runs, sizes = runs_in(vaults), stored_folders(vaults)
         total = size_text(sum(sizes.values()))
         print(
             f"{options.vault}: {counted(len(runs), 'simulated run')}, {total} of encrypted images"
@@ -47,10 +54,10 @@ def _clear(parser: Parser, argv: Sequence[str]) -> int:
     add("--all", action="store_true", help="every run")
     add("--confirm", action="store_true", help="do not ask")
     options = parser.parse_args(argv)
-    with _opened(options.vault) as vaults:
+    with _open_vaults(options.vault) as vaults:
         names = _chosen(options, runs_in(vaults))
-        plan = planned(vaults, names)
-        if not plan.runs and not plan.kept:
+        plan = plan_clearance(vaults, names)
+        if not plan.runs and not plan.folders:
             clear(vaults, ())  # what an earlier call left
             print(f"{options.vault}: nothing to clear")
             return 0
@@ -93,7 +100,7 @@ def _announce(plan: Clearance) -> None:
     for run in plan.runs:
         print(f"to clear: {run.name}, {age_text(run.seconds)} old, {_place(run)}")
     print(
-        f"in all {counted(len(plan.runs), 'run')}, {counted(len(plan.kept), 'folder')} of "
+        f"in all {counted(len(plan.runs), 'run')}, {counted(len(plan.folders), 'folder')} of "
         f"encrypted images, {size_text(plan.num_bytes)}; these runs cannot be resumed then",
         flush=True,
     )
@@ -108,11 +115,13 @@ def _require_consent(is_given: bool) -> None:
         raise InputError("nothing was removed")
 
 
-def _sizes(run: Run, runs: Sequence[Run], sizes: Mapping[Kept, int]) -> tuple[int, int]:
+def _sizes(run: Run, runs: Sequence[Run], sizes: Mapping[StoredFolder, int]) -> tuple[int, int]:
     """Bytes of what a run names, and of what only it names."""
     others = {each for other in runs if other is not run for each in other.named}
-    named = {kept: size for kept, size in sizes.items() if (kept.kind, kept.digest) in run.named}
-    own = sum(size for kept, size in named.items() if (kept.kind, kept.digest) not in others)
+    named = {
+        stored: size for stored, size in sizes.items() if (stored.kind, stored.digest) in run.named
+    }
+    own = sum(size for stored, size in named.items() if (stored.kind, stored.digest) not in others)
     return sum(named.values()), own
 
 
@@ -128,7 +137,7 @@ def _is_simulated(vaults: Directory, city: str) -> bool:
         return is_marked(vault)
 
 
-def _opened(path: Path) -> Directory:
+def _open_vaults(path: Path) -> Directory:
     if not path.is_dir():
         raise InputError(f"{path}: no vaults of simulations; give --vault, as --vault-dir was")
     return Directory.open(path)

@@ -125,7 +125,7 @@ def read_floor(vault: Path) -> Floor:
     return validate(Floor, parse_yaml(read_owned(path, MAX_BYTES, "floor"), str(path)), str(path))
 
 
-def check_above(
+def check_floor(
     floor: Floor, path: Path, name: str, arm: ArmConfig, terms: Terms, role: Role
 ) -> None:
     """Find out whether an arm asks for no less protection than the floor.
@@ -141,7 +141,7 @@ def check_above(
     Raises:
         InputError: It asks for less.
     """
-    for what, got, field in _below(floor, name, arm, terms, role):
+    for what, got, field in _violations(floor, name, arm, terms, role):
         wanted = getattr(floor, field)
         text = ", ".join(wanted) if isinstance(wanted, tuple) else wanted
         raise InputError(
@@ -167,7 +167,7 @@ def check_heldout(floor: Floor, path: Path, num_heldout: int, role: Role) -> Non
         )
 
 
-def bound_by(floor: Floor, policy: NodePolicy) -> NodePolicy:
+def apply_floor(floor: Floor, policy: NodePolicy) -> NodePolicy:
     """A policy that is as strict as the floor, and stays so where its owner made it stricter."""
     is_never = "never" in (floor.evaluate, policy.evaluate)
     update = {
@@ -177,7 +177,7 @@ def bound_by(floor: Floor, policy: NodePolicy) -> NodePolicy:
     return policy.model_copy(update=update)
 
 
-def _below(
+def _violations(
     floor: Floor, name: str, arm: ArmConfig, terms: Terms, role: Role
 ) -> Iterator[tuple[str, object, str]]:
     """What is below the floor: in words, the value asked for, and the field of the floor."""

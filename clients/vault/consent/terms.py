@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 
 from clients.policy.policy import architecture
-from clients.policy.trust_region import alone, round_change
+from clients.policy.trust_region import round_change, standalone_change
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import config_for
 from fl_ppseg.config.sections import Config, ModelConfig, TrainingConfig
@@ -72,17 +72,17 @@ def terms_of(
         evaluations=config.federation.num_evaluations,
         models=visitors,
         spare=max(MIN_SPARE, num_rounds // SPARE_SHARE),
-        max_change=max_change or change_of(config, arm, largest),
+        max_change=max_change or max_change_of(config, arm, largest),
     )
 
 
-def change_of(config: Config, arm: ArmConfig, largest: int) -> float | None:
+def max_change_of(config: Config, arm: ArmConfig, largest: int) -> float | None:
     """The most that a round of honest training moves a weight; None: there is no bound.
 
     Arguments as in `terms_of`.
     """
     if arm.training == "local-only":
-        return alone(config.training, config.federation, largest)
+        return standalone_change(config.training, config.federation, largest)
     return round_change(config.training, config.federation, largest, config.clients)
 
 

@@ -21,7 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from clients.vault.keys.keyring import Vault, half_retired
+from clients.vault.keys.keyring import Vault, unfinished_retirement
 from clients.vault.keys.passphrases import Passphrase, require_strength
 from clients.vault.layout import (
     DESTROYED_KEY,
@@ -53,7 +53,7 @@ class Backup(NamedTuple):
 
     files: Mapping[str, str]
     """Text of each file by its path in the vault; holds keys."""
-    is_of_earlier_reading: bool
+    has_earlier_reading: bool
     """Whether it was sealed with what an earlier version made of the passphrase."""
 
     def __repr__(self) -> str:
@@ -120,7 +120,7 @@ def restore(vault: Vault, backup: Backup) -> None:
             "--vault"
         )
     if os.path.lexists(vault.folder / DESTROYED_KEY):
-        raise InputError(half_retired(vault.folder))
+        raise InputError(unfinished_retirement(vault.folder))
     for name in sorted(backup.files, key=lambda name: name == KEY_FILE):
         target, content = vault.folder / name, backup.files[name].encode("utf-8", "surrogatepass")
         for closed in reversed(target.relative_to(vault.folder).parents):

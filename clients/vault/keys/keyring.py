@@ -63,7 +63,7 @@ class Vault:
         """
         if not self.has_key:
             if (self.folder / DESTROYED_KEY).exists():
-                raise InputError(half_retired(self.folder))
+                raise InputError(unfinished_retirement(self.folder))
             if record_files(self.folder):
                 raise InputError(
                     f"{self.key_path}: gone, but images were encrypted with it; restore its "
@@ -153,7 +153,7 @@ def is_record_name(name: str) -> bool:
     return RECORD_NAME.fullmatch(name) is not None
 
 
-def half_retired(folder: Path) -> str:
+def unfinished_retirement(folder: Path) -> str:
     """What to do where a retirement of the master key was cut short."""
     return (
         f"{folder}: its keys were being destroyed when that was cut short; `retire --all` goes on "
@@ -176,7 +176,7 @@ def _write_new(path: Path, text: str) -> None:
         os.close(folder)
 
 
-def owners_vault(vault_dir: Path, city: str) -> Vault:
+def open_vault(vault_dir: Path, city: str) -> Vault:
     """The vault of an owner who has made a key.
 
     Args:
@@ -189,7 +189,7 @@ def owners_vault(vault_dir: Path, city: str) -> Vault:
     folder = vault_dir / city
     if not (folder / KEY_FILE).exists():
         if (folder / DESTROYED_KEY).exists():
-            raise InputError(half_retired(folder))
+            raise InputError(unfinished_retirement(folder))
         raise InputError(
             f"{folder}: no master key; make one with `python -m clients.vault new --vault "
             f"{vault_dir} --city {city}`, or restore its backup"
@@ -197,7 +197,7 @@ def owners_vault(vault_dir: Path, city: str) -> Vault:
     return Vault(folder)
 
 
-def shared_subkey(vault_dir: Path, protection: ArmConfig) -> SubKey:
+def ensure_shared_subkey(vault_dir: Path, protection: ArmConfig) -> SubKey:
     """The key of all owners and cities for an arm with key mode `shared`; made at its first use.
 
     Arms share it too, except those that publish it (see `shared_salt`).

@@ -76,7 +76,7 @@ def require_strength(text: str) -> None:
         )
 
 
-def typed(*, twice: bool) -> Passphrase:
+def ask_passphrase(*, twice: bool) -> Passphrase:
     """Ask for a passphrase on the terminal.
 
     Raises:
@@ -91,7 +91,7 @@ def typed(*, twice: bool) -> Passphrase:
     return _passphrase(given, (given,), None)
 
 
-def from_file(path: Path, *, seals: bool) -> Passphrase:
+def read_passphrase(path: Path, *, seals: bool) -> Passphrase:
     """Read a passphrase from a file that is its owner's alone.
 
     Args:

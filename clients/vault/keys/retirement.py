@@ -30,14 +30,14 @@ from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import sync
 
 
-class Doomed(NamedTuple):
+class DoomedKey(NamedTuple):
     """A key, or what an earlier retirement left of one, and the records that go with it."""
 
     folder: Path
     name: str
     """Its fingerprint, as far as that can be known."""
     is_current: bool
-    is_begun: bool
+    is_partly_destroyed: bool
     """Whether it was being destroyed already, or is gone."""
     flaw: str | None
     """Why the key cannot be read; None for a whole one."""
@@ -45,7 +45,7 @@ class Doomed(NamedTuple):
     """By name; None for a damaged one."""
 
 
-def doomed(vault: Vault, *, all_keys: bool) -> list[Doomed]:
+def keys_to_destroy(vault: Vault, *, all_keys: bool) -> list[DoomedKey]:
     """What a retirement destroys, oldest first, the master key last.
 
     Args:
@@ -53,13 +53,15 @@ def doomed(vault: Vault, *, all_keys: bool) -> list[Doomed]:
         all_keys: The master key too.
     """
     places = reversed(list(vault.generations()))
-    found = (_look(place, place == vault.folder) for place in places)
+    found = (_find_key(place, place == vault.folder) for place in places)
     return [each for each in found if each is not None and (all_keys or not each.is_current)]
 
 
-def damages(vault: Vault) -> list[str]:
+def find_damage(vault: Vault) -> list[str]:
     """Keys and records that cannot be read, each in a line."""
-    found = [each for place in vault.generations() if (each := _look(place, place == vault.folder))]
+    found = [
+        each for place in vault.generations() if (each := _find_key(place, place == vault.folder))
+    ]
     keys = [each.flaw for each in found if each.flaw is not None]
     records = [
         f"{record_file(each.folder, name)}: damaged salts of derived keys"
@@ -75,7 +77,7 @@ def damages(vault: Vault) -> list[str]:
     return keys + records + strange
 
 
-def destroy(vault: Vault, each: Doomed) -> None:
+def destroy(vault: Vault, each: DoomedKey) -> None:
     """Overwrite and remove a key and its records; cut short, it is gone on with by the next call.
 
     Raises:
@@ -102,23 +104,25 @@ def destroy(vault: Vault, each: Doomed) -> None:
     vault.forget_key()
 
 
-def _look(folder: Path, is_current: bool) -> Doomed | None:
+def _find_key(folder: Path, is_current: bool) -> DoomedKey | None:
     """What there is to destroy in a folder; None: nothing, not even an empty folder of a key."""
-    records = {path.stem: _record(path) for path in record_files(folder)}
-    is_begun = os.path.lexists(folder / DESTROYED_KEY)
+    records = {path.stem: _read_if_whole(path) for path in record_files(folder)}
+    is_partly_destroyed = os.path.lexists(folder / DESTROYED_KEY)
     name = folder.name if FINGERPRINT.fullmatch(folder.name) else "of no known fingerprint"
     if not os.path.lexists(folder / KEY_FILE):
-        if is_current and not (records or is_begun or os.path.lexists(folder / NEXT_KEY)):
+        if is_current and not (
+            records or is_partly_destroyed or os.path.lexists(folder / NEXT_KEY)
+        ):
             return None
-        return Doomed(folder, name, is_current, True, None, records)
+        return DoomedKey(folder, name, is_current, True, None, records)
     try:
         key = ClientKey.load(folder / KEY_FILE)
-        return Doomed(folder, key.fingerprint, is_current, is_begun, None, records)
+        return DoomedKey(folder, key.fingerprint, is_current, is_partly_destroyed, None, records)
     except InputError as error:
-        return Doomed(folder, name, is_current, is_begun, str(error), records)
+        return DoomedKey(folder, name, is_current, is_partly_destroyed, str(error), records)
 
 
-def _record(path: Path) -> Record | None:
+def _read_if_whole(path: Path) -> Record | None:
     try:
         return read_record(path)
     except InputError:

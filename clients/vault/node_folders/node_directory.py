@@ -21,7 +21,7 @@ from pydantic import ConfigDict, TypeAdapter
 from clients.policy.start_weights import START
 from clients.vault.assignment import file_mode, folder_mode
 from clients.vault.layout import PRIVATE, SHARDS
-from clients.vault.node_folders.handed_over import HandedOver, Kind
+from clients.vault.node_folders.exports import Exports, Kind
 from fl_ppseg.config.names import City
 from fl_ppseg.system.directory import Directory
 from fl_ppseg.system.errors import InputError
@@ -127,7 +127,7 @@ class NodeDirectory:
         """
         return [path for _, path in self._unnamed(named)]
 
-    def remove(self, recorded: HandedOver, kept: Collection[Path] = ()) -> list[Path]:
+    def remove(self, recorded: Exports, kept: Collection[Path] = ()) -> list[Path]:
         """Remove what the vault recorded, and what was not whole when a command was killed.
 
         Args:

@@ -17,7 +17,7 @@ from clients.policy.policy import ArmPolicy, NodePolicy, load_policy, save_polic
 from clients.vault.assignment import Prepared
 from clients.vault.consent.terms import Terms
 from clients.vault.keys.keyring import Vault
-from clients.vault.node_folders.handed_over import handed_over
+from clients.vault.node_folders.exports import read_exports
 from clients.vault.node_folders.node_directory import CONTENT, NodeDirectory, readers_of
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.data.manifest import is_digest
@@ -26,7 +26,7 @@ from fl_ppseg.system.errors import InputError
 POLICY: Final = "policy.yaml"
 
 
-def agreed(
+def arm_policy(
     arm: ArmConfig,
     prepared: Mapping[int, Prepared],
     terms: Terms,
@@ -109,5 +109,5 @@ def withdraw(node: NodeDirectory, vault: Vault) -> tuple[list[Path], list[Path]]
     reason = f"{node.city} has withdrawn: its owner takes part in no training any more"
     write_policy(node, policy.model_copy(update={"withdrawn": reason, "arms": {}}))
     with vault.lock():
-        removed = node.remove(handed_over(vault.folder))
+        removed = node.remove(read_exports(vault.folder))
     return removed, node.unnamed(())

@@ -11,9 +11,9 @@ from clients.vault.assignment import Assignment, folder_mode
 from clients.vault.keys.keyring import Vault
 from clients.vault.keys.record import CLIENT, Record, view_name
 from clients.vault.layout import DRAFTS
-from clients.vault.node_folders.handed_over import note_shard, other_record
+from clients.vault.node_folders.exports import record_mismatch, record_shard
 from clients.vault.node_folders.node_directory import grant
-from clients.vault.shards.encrypting import Picture, Target, hashed
+from clients.vault.shards.encrypting import Picture, Target, view_digest
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.cipher_versions import versions_of
 from fl_ppseg.crypto.keys import Part
@@ -42,18 +42,18 @@ class Work(NamedTuple):
         return Target(self.draft.place, self.protection, record)
 
 
-def begun(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> Work:
+def begin_or_resume(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> Work:
     """The draft that an interrupted call left, or a new one after its record.
 
     Raises:
         InputError: For an image or label map that cannot be read, or a damaged vault.
         OSError: The disk is full.
     """
-    manifest = promised(job, digest, protection)
+    manifest = expected_manifest(job, digest, protection)
     place, size = job.draft_folder(digest), job.data.image_size
     if job.shard_folder(digest).exists():
         logger.warning("%s; encrypting it anew", flaw(vault, job, digest, protection))
-    draft = resumed(vault, job, manifest, protection)
+    draft = find_draft(vault, job, manifest, protection)
     if draft is not None:
         name = draft.manifest.record
         return Work(draft, protection, None if name is None else vault.find(name)[1])
@@ -70,7 +70,7 @@ def begun(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> 
     return Work(draft, protection, record)
 
 
-def place(vault: Vault, job: Assignment, digest: str, work: Work) -> None:
+def finish_shard(vault: Vault, job: Assignment, digest: str, work: Work) -> None:
     """Finish the shard of a draft and move it to where it belongs; one that is there goes.
 
     Raises:
@@ -79,7 +79,7 @@ def place(vault: Vault, job: Assignment, digest: str, work: Work) -> None:
     """
     shard, target = work.draft.finish(), job.shard_folder(digest)
     if job.out is not None:
-        note_shard(vault.folder, digest, work.draft.manifest.record)
+        record_shard(vault.folder, digest, work.draft.manifest.record)
     try:
         _move(shard, target, job.readers)
     except (InputError, OSError):
@@ -102,7 +102,7 @@ def _move(shard: Path, target: Path, readers: int | None) -> None:
         shards.move_in(draft, target.name)
 
 
-def resumed(
+def find_draft(
     vault: Vault, job: Assignment, manifest: Manifest, protection: ArmConfig
 ) -> ShardDraft | None:
     """The draft of a shard, if it is to become the promised one and its salts are there."""
@@ -135,7 +135,7 @@ def flaw(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> s
         return f"{folder}: no encrypted shard"
     if not _is_recorded(vault, job, manifest, protection):
         return f"{folder}: the master key of today has no salts of it"
-    if job.out is not None and (why := other_record(vault.folder, digest, manifest.record)):
+    if job.out is not None and (why := record_mismatch(vault.folder, digest, manifest.record)):
         return f"{folder}: {why}"
     try:
         open_shard([folder])
@@ -144,7 +144,7 @@ def flaw(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> s
     return None
 
 
-def promised(job: Assignment, digest: str, protection: ArmConfig) -> Manifest:
+def expected_manifest(job: Assignment, digest: str, protection: ArmConfig) -> Manifest:
     """The manifest of a shard that is to be made, without what only its owner can know.
 
     Raises:
@@ -211,7 +211,7 @@ def _samples(job: Assignment) -> dict[str, str]:
     """Hashes of some plain first views: the first and the last training image, one held out."""
     chosen = {*job.train[:1], *job.train[-1:], *job.heldout[:1]}
     return {
-        view_name(picture.part, picture.scene.scene_id, 0): hashed(next(picture.views())[0])
+        view_name(picture.part, picture.scene.scene_id, 0): view_digest(next(picture.views())[0])
         for picture in pictures(job)
         if picture.scene in chosen
     }

@@ -27,7 +27,7 @@ def require_linear(cipher: str, block_size: int) -> None:
     linear_form(cipher, SubKey.generate(), block_size)
 
 
-def adapted(public: Arrays, protection: ArmConfig, subkey: SubKey) -> Arrays:
+def adapt_embedding(public: Arrays, protection: ArmConfig, subkey: SubKey) -> Arrays:
     """The embedding that reads ciphertexts under a key as the public one reads plain images.
 
     Args:
@@ -42,7 +42,7 @@ def adapted(public: Arrays, protection: ArmConfig, subkey: SubKey) -> Arrays:
     return _arrays(adapted_embedding(_tensors(public), cipher, scope, subkey))
 
 
-def drawn(public: Arrays) -> Arrays:
+def draw_embedding(public: Arrays) -> Arrays:
     """A patch embedding from the operating system's randomness, uniform on the public one's scale.
 
     Nothing in it depends on a key. The bias, which no key changes, is the public one.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clients.vault.keys.keyring import Vault, shared_subkey
+from clients.vault.keys.keyring import Vault, ensure_shared_subkey
 from clients.vault.keys.record import Record
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.sections import DataConfig
@@ -108,7 +108,7 @@ def encrypt_view(
     return encrypt(image, keys(view), protection.cipher, block_size=block_size, scope=scope)
 
 
-def hashed(view: np.ndarray) -> str:
+def view_digest(view: np.ndarray) -> str:
     """Hex digest of a plain view."""
     return hashlib.sha256(np.ascontiguousarray(view).tobytes()).hexdigest()
 
@@ -116,7 +116,7 @@ def hashed(view: np.ndarray) -> str:
 def _keys(vault: Vault, picture: Picture, target: Target) -> Keys:
     """Hands out the key of each view that key mode and lifetime ask for; no key is drawn twice."""
     if target.protection.key_mode == "shared":
-        shared = shared_subkey(vault.folder.parent, target.protection)
+        shared = ensure_shared_subkey(vault.folder.parent, target.protection)
         return lambda _: shared
     if target.record is None:
         return lambda _: SubKey.generate()

@@ -17,7 +17,7 @@ from PIL import Image
 
 from clients.vault.keys.keyring import Vault
 from clients.vault.layout import DECRYPTING
-from clients.vault.shards.recovery import Plain, decrypted, wrong_samples
+from clients.vault.shards.recovery import PlainView, decrypt_shard, wrong_samples
 from fl_ppseg.data.shard import open_shard
 from fl_ppseg.data.tree_layout import IMAGES, LABEL_SUFFIX, LABELS
 from fl_ppseg.system.atomic_file import CREATE, plain_name
@@ -45,7 +45,7 @@ def write_tree(vault: Vault, shard: Path, out: Path) -> int:
         Number of views.
 
     Raises:
-        InputError: As `decrypted`; the folder holds something; or samples come out wrong.
+        InputError: As `decrypt_shard`; the folder holds something; or samples come out wrong.
         OSError: The folder cannot be written.
     """
     with vault.lock():
@@ -55,17 +55,17 @@ def write_tree(vault: Vault, shard: Path, out: Path) -> int:
         try:
             write_atomically(vault.folder / DECRYPTING, str(out), mode=0o600)
             with Directory.open(out, make=0o700) as tree:
-                return _written(vault, shard, tree)
+                return _write_views(vault, shard, tree)
         finally:
             remove_unfinished(vault)
 
 
-def _written(vault: Vault, shard: Path, tree: Directory) -> int:
+def _write_views(vault: Vault, shard: Path, tree: Directory) -> int:
     """Number of views that were written into an open folder."""
     tree.chown(mode=0o700)
-    number, label_ids = 0, _checked(vault, shard)
+    number, label_ids = 0, _verified_label_ids(vault, shard)
     with tree.make_child(DRAFT) as draft:
-        for view in decrypted(vault, shard):
+        for view in decrypt_shard(vault, shard):
             _write(draft, view, label_ids)
             number += 1
         for part in (LABELS, IMAGES):
@@ -74,14 +74,14 @@ def _written(vault: Vault, shard: Path, tree: Directory) -> int:
     return number
 
 
-def unfinished(vault: Vault) -> Path | None:
+def unfinished_tree(vault: Vault) -> Path | None:
     """Where plain images lie that a decryption left when it was cut short; none: nowhere."""
-    out = _noted(vault)
+    out = _read_note(vault)
     return out if out is not None and (out / DRAFT).is_dir() else None
 
 
-def warning(out: Path) -> str:
-    """What to do about `unfinished` images, in a line."""
+def unfinished_warning(out: Path) -> str:
+    """What to do about `unfinished_tree` images, in a line."""
     return (
         f"{out}: plain images of a decryption that was cut short, or is under way; the next "
         "`decrypt` removes them"
@@ -90,7 +90,7 @@ def warning(out: Path) -> str:
 
 def remove_unfinished(vault: Vault) -> None:
     """Remove what a decryption left; one that is finished stays. The caller holds the lock."""
-    out = unfinished(vault)
+    out = unfinished_tree(vault)
     if out is not None:
         with Directory.open(out) as tree:
             for part in (IMAGES, LABELS, DRAFT):  # the draft last: a call cut short is repeated
@@ -98,13 +98,13 @@ def remove_unfinished(vault: Vault) -> None:
                     tree.remove_tree(part)
         with suppress(OSError):
             out.rmdir()
-    elif out is None and (place := _noted(vault)) is not None:
+    elif out is None and (place := _read_note(vault)) is not None:
         with suppress(OSError):
             place.rmdir()  # begun and empty
     (vault.folder / DECRYPTING).unlink(missing_ok=True)
 
 
-def _checked(vault: Vault, shard: Path) -> np.ndarray:
+def _verified_label_ids(vault: Vault, shard: Path) -> np.ndarray:
     """(256,) uint8, trainId -> labelId of a shard that decrypts to what was encrypted."""
     if wrong := wrong_samples(vault, shard):
         raise InputError(
@@ -122,12 +122,12 @@ def _checked(vault: Vault, shard: Path) -> np.ndarray:
     return np.array(label_ids, dtype=np.uint8)
 
 
-def _noted(vault: Vault) -> Path | None:
+def _read_note(vault: Vault) -> Path | None:
     note = vault.folder / DECRYPTING
     return Path(note.read_text("utf-8")) if note.exists() else None
 
 
-def _write(root: Directory, view: Plain, label_ids: np.ndarray) -> None:
+def _write(root: Directory, view: PlainView, label_ids: np.ndarray) -> None:
     split, city, stem = view.scene_id.split("/", 2)
     name = f"{stem}_view{view.view}" if view.view else stem
     image = Image.fromarray(np.ascontiguousarray(view.image.transpose(1, 2, 0)))  # CHW -> HWC

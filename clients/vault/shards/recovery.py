@@ -9,15 +9,15 @@ import numpy as np
 
 from clients.vault.keys.keyring import Vault
 from clients.vault.keys.record import CLIENT, Record, view_name
-from clients.vault.node_folders.handed_over import other_record
-from clients.vault.shards.encrypting import hashed
+from clients.vault.node_folders.exports import record_mismatch
+from clients.vault.shards.encrypting import view_digest
 from fl_ppseg.crypto.ciphers.encryption import decrypt
 from fl_ppseg.crypto.keys import Part
 from fl_ppseg.data.shard import ShardPart, open_shard
 from fl_ppseg.system.errors import InputError
 
 
-class Plain(NamedTuple):
+class PlainView(NamedTuple):
     """A view as it was before it was encrypted."""
 
     part: Part
@@ -35,7 +35,7 @@ class Plain(NamedTuple):
         return view_name(self.part, self.scene_id, self.view)
 
 
-def decrypted(vault: Vault, folder: Path, samples_only: bool = False) -> Iterator[Plain]:
+def decrypt_shard(vault: Vault, folder: Path, samples_only: bool = False) -> Iterator[PlainView]:
     """The views of a shard as they were; those of each scene one after the other.
 
     Args:
@@ -52,7 +52,7 @@ def decrypted(vault: Vault, folder: Path, samples_only: bool = False) -> Iterato
             f"{folder}: has no derived keys; its images are plain, or each was encrypted with a "
             "disposable key that nobody has any more"
         )
-    if why := other_record(vault.folder, folder.name, shard.manifest.record):
+    if why := record_mismatch(vault.folder, folder.name, shard.manifest.record):
         raise InputError(f"{folder}: {why}, so encrypt the images again")
     key, record = vault.find(shard.manifest.record)
     _check(folder, shard, record)
@@ -75,17 +75,17 @@ def wrong_samples(vault: Vault, folder: Path) -> list[str]:
     """Names of the sampled views of a shard that do not decrypt to what was encrypted.
 
     Raises:
-        InputError: As `decrypted`, or the vault keeps no sample that could tell.
+        InputError: As `decrypt_shard`, or the vault keeps no sample that could tell.
     """
     (shard,) = open_shard([folder]).parts
     samples = vault.find(shard.manifest.record)[1].samples if shard.manifest.record else {}
-    views = {view.name: view for view in decrypted(vault, folder, samples_only=True)}
+    views = {view.name: view for view in decrypt_shard(vault, folder, samples_only=True)}
     if not samples or views.keys() != samples.keys():
         raise InputError(
             f"{folder}: the vault keeps no samples that fit it, so nothing tells whether it "
             "decrypts to what was encrypted; encrypt the images again"
         )
-    return [name for name, view in views.items() if hashed(view.image) != samples[name]]
+    return [name for name, view in views.items() if view_digest(view.image) != samples[name]]
 
 
 def _check(folder: Path, shard: ShardPart, record: Record) -> None:
@@ -108,13 +108,13 @@ def _check(folder: Path, shard: ShardPart, record: Record) -> None:
         )
 
 
-def _stored(shard: ShardPart, train: list[str], heldout: list[str]) -> Iterator[Plain]:
+def _stored(shard: ShardPart, train: list[str], heldout: list[str]) -> Iterator[PlainView]:
     """The views of a shard as they lie there, by the names that the owner's record has."""
     training = (
-        Plain("train", scene_id, view, shard.images[number, view], shard.labels[number, view])
+        PlainView("train", scene_id, view, shard.images[number, view], shard.labels[number, view])
         for number, scene_id in enumerate(train)
         for view in range(shard.manifest.num_views)
     )
     pairs = zip(heldout, shard.heldout(), strict=True)
-    held = (Plain("heldout", scene_id, 0, image, labels) for scene_id, (image, labels) in pairs)
+    held = (PlainView("heldout", scene_id, 0, image, labels) for scene_id, (image, labels) in pairs)
     return chain(training, held)

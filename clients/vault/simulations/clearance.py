@@ -29,15 +29,15 @@ from clients.vault.layout import (
     RETIRED,
     SHARED,
 )
-from clients.vault.simulations.simulations import (
+from clients.vault.simulations.inventory import (
     KINDS,
-    Kept,
     Run,
+    StoredFolder,
     cities_in,
-    clearing,
     is_marked,
-    kept_in,
+    lock_for_clearing,
     runs_in,
+    stored_folders,
 )
 from fl_ppseg.data.manifest import read_manifest
 from fl_ppseg.system.directory import Directory
@@ -57,16 +57,16 @@ class Clearance(NamedTuple):
     """What goes, and what stays though it may be missed."""
 
     runs: list[Run]
-    kept: dict[Kept, int]
+    folders: dict[StoredFolder, int]
     """Shards and private embeddings that go, with their bytes."""
 
     @property
     def num_bytes(self) -> int:
         """What is freed."""
-        return sum(self.kept.values())
+        return sum(self.folders.values())
 
 
-def planned(vaults: Directory, names: Collection[str]) -> Clearance:
+def plan_clearance(vaults: Directory, names: Collection[str]) -> Clearance:
     """What clearing some runs would remove.
 
     Args:
@@ -81,18 +81,18 @@ def planned(vaults: Directory, names: Collection[str]) -> Clearance:
     for run in chosen:
         _refuse_running(run)
     needed = {each for run in runs if run.name not in names for each in run.named}
-    doomed = {each for run in chosen for each in run.named} - needed
+    to_remove = {each for run in chosen for each in run.named} - needed
     found = {
-        kept: size
-        for kept, size in kept_in(vaults).items()
-        if (kept.kind, kept.digest) in doomed
-        or ((kept.kind, kept.digest) not in needed and _is_orphan(vaults, kept))
+        stored: size
+        for stored, size in stored_folders(vaults).items()
+        if (stored.kind, stored.digest) in to_remove
+        or ((stored.kind, stored.digest) not in needed and _is_orphan(vaults, stored))
     }
     return Clearance(chosen, found)
 
 
 def clear(vaults: Directory, names: Collection[str]) -> tuple[Clearance, list[str]]:
-    """Remove what `planned` says, and vaults that simulations made and that are empty then.
+    """Remove what `plan_clearance` says, and vaults that simulations made and that are empty then.
 
     Returns:
         What was removed, and the cities whose vaults went.
@@ -100,42 +100,42 @@ def clear(vaults: Directory, names: Collection[str]) -> tuple[Clearance, list[st
     Raises:
         InputError: A simulation is being prepared, or a process is at one of the runs.
     """
-    with clearing(vaults.path):
+    with lock_for_clearing(vaults.path):
         _sweep(vaults)
-        plan = planned(vaults, names)
-        for city in sorted({kept.city for kept in plan.kept}):
-            _clear_vault(vaults, city, [kept for kept in plan.kept if kept.city == city])
-        gone = [city for city in cities_in(vaults) if _end(vaults, city)]
+        plan = plan_clearance(vaults, names)
+        for city in sorted({stored.city for stored in plan.folders}):
+            _clear_vault(vaults, city, [stored for stored in plan.folders if stored.city == city])
+        gone = [city for city in cities_in(vaults) if _remove_empty_vault(vaults, city)]
         for run in plan.runs:
             with vaults.child(NODES) as nodes:
                 _discard(nodes, run.name)
-        if not runs_in(vaults) and not kept_in(vaults):
-            _end_shared(vaults)
+        if not runs_in(vaults) and not stored_folders(vaults):
+            _remove_shared_vault(vaults)
     return plan, gone
 
 
-def _clear_vault(vaults: Directory, city: str, doomed: list[Kept]) -> None:
+def _clear_vault(vaults: Directory, city: str, to_remove: list[StoredFolder]) -> None:
     vault = Vault(vaults.path / city)
     with vault.lock(), vaults.child(city) as folder:
         is_ours = is_marked(folder)
-        for kept in doomed:
-            with folder.child(kept.kind) as place:
-                if is_ours and kept.kind == "shards":
-                    _drop_record(vault, kept)
-                place.remove_tree(kept.digest)
+        for stored in to_remove:
+            with folder.child(stored.kind) as place:
+                if is_ours and stored.kind == "shards":
+                    _drop_record(vault, stored)
+                place.remove_tree(stored.digest)
 
 
-def _drop_record(vault: Vault, kept: Kept) -> None:
+def _drop_record(vault: Vault, stored: StoredFolder) -> None:
     """Nothing is left that the salts of a shard could decrypt."""
     manifest = None
     with suppress(InputError):
-        manifest = read_manifest(vault.folder / kept.kind / kept.digest)
+        manifest = read_manifest(vault.folder / stored.kind / stored.digest)
     if manifest is not None and manifest.record is not None:
         with suppress(InputError):  # of a name that is none
             vault.drop_record(manifest.record)
 
 
-def _end(vaults: Directory, city: str) -> bool:
+def _remove_empty_vault(vaults: Directory, city: str) -> bool:
     """Remove a vault that a simulation made and that holds no shard any more."""
     with vaults.child(city) as folder:
         names = {entry.name for entry in folder.entries()}
@@ -156,7 +156,7 @@ def _end(vaults: Directory, city: str) -> bool:
     return True
 
 
-def _end_shared(vaults: Directory) -> None:
+def _remove_shared_vault(vaults: Directory) -> None:
     """Remove the key that simulated owners shared, once nothing is encrypted with it."""
     if vaults.find(SHARED) is None:
         return
@@ -186,12 +186,12 @@ def _sweep(vaults: Directory) -> None:
                     nodes.remove_tree(entry.name)
 
 
-def _is_orphan(vaults: Directory, kept: Kept) -> bool:
-    with vaults.child(kept.city) as vault:
+def _is_orphan(vaults: Directory, stored: StoredFolder) -> bool:
+    with vaults.child(stored.city) as vault:
         if not is_marked(vault):
             return False
-        with vault.child(kept.kind) as place:
-            entry = place.find(kept.digest)
+        with vault.child(stored.kind) as place:
+            entry = place.find(stored.digest)
     return entry is not None and time.time() - entry.status.st_mtime > ORPHAN_SECONDS
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from clients.policy.start_weights import START, WEIGHTS, packed_start, start_digest
 from clients.vault.assignment import file_mode, folder_mode
-from clients.vault.node_folders.handed_over import note_start
+from clients.vault.node_folders.exports import record_start
 from clients.vault.node_folders.node_directory import LEFT, NodeDirectory
 from fl_ppseg.config.sections import Config
 from fl_ppseg.system.files import sha256
@@ -16,7 +16,7 @@ from fl_ppseg.system.files import sha256
 _DIGITS: Final = 16
 
 
-def hand_over_start(
+def export_start(
     vault: Path, node: NodeDirectory, weights: Mapping[str, np.ndarray], readers: int | None
 ) -> Path:
     """Put start weights into a node folder; those that are there are kept.
@@ -32,7 +32,7 @@ def hand_over_start(
     """
     content = packed_start(weights)
     digest, mode = start_digest(content), folder_mode(readers)
-    note_start(vault, digest)
+    record_start(vault, digest)
     with (
         node.folder.make_child(START, mode, group=readers) as starts,
         starts.make_child(digest, mode, group=readers) as folder,
@@ -46,7 +46,7 @@ def hand_over_start(
     return node.folder.path / START / digest
 
 
-def whence(config: Config) -> str:
+def start_source(config: Config) -> str:
     """Where the weights of round 0 come from, in words; the same wherever a file lies.
 
     Raises:

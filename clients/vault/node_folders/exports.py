@@ -30,7 +30,7 @@ Kind = Literal["shards", "private", "start"]
 
 
 @dataclass(frozen=True)
-class HandedOver:
+class Exports:
     """Digests of what lies, or lay, in node folders; of shards with their records of salts: one for
     each time that it was encrypted, none where no key is derived."""
 
@@ -48,10 +48,10 @@ class HandedOver:
         )
 
 
-_FORM = TypeAdapter(HandedOver)
+_FORM = TypeAdapter(Exports)
 
 
-def parse_handed_over(content: bytes, source: str) -> HandedOver:
+def parse_exports(content: bytes, source: str) -> Exports:
     """What the bytes of a file say.
 
     Raises:
@@ -63,7 +63,7 @@ def parse_handed_over(content: bytes, source: str) -> HandedOver:
     return found
 
 
-def handed_over(vault: Path) -> HandedOver:
+def read_exports(vault: Path) -> Exports:
     """What a vault has handed over.
 
     Args:
@@ -74,53 +74,53 @@ def handed_over(vault: Path) -> HandedOver:
     """
     with Directory.open(vault) as folder:
         if folder.find(HANDED_OVER) is None:
-            return HandedOver(SCHEMA, {}, ())
+            return Exports(SCHEMA, {}, ())
         content = folder.read(HANDED_OVER, MAX_BYTES, own=True)
-    return parse_handed_over(content, str(vault / HANDED_OVER))
+    return parse_exports(content, str(vault / HANDED_OVER))
 
 
-def note_shard(vault: Path, digest: str, record: str | None) -> None:
+def record_shard(vault: Path, digest: str, record: str | None) -> None:
     """Record a shard that is about to be handed over, with the name of its record of salts."""
-    before = handed_over(vault)
+    before = read_exports(vault)
     known = before.shards.get(digest, ())
     if digest not in before.shards or (record is not None and record not in known):
         records = [*known, *([] if record is None else [record])]
         _write(vault, replace(before, shards={**before.shards, digest: records}))
 
 
-def note_private(vault: Path, digest: str) -> None:
+def record_private(vault: Path, digest: str) -> None:
     """Record a private embedding that is about to be handed over."""
-    before = handed_over(vault)
+    before = read_exports(vault)
     if digest not in before.private:
         _write(vault, replace(before, private=[*before.private, digest]))
 
 
-def note_start(vault: Path, digest: str) -> None:
+def record_start(vault: Path, digest: str) -> None:
     """Record start weights that are about to be handed over."""
-    before = handed_over(vault)
+    before = read_exports(vault)
     if digest not in before.start:
         _write(vault, replace(before, start=[*before.start, digest]))
 
 
-def other_record(vault: Path, digest: str, record: str | None) -> str | None:
+def record_mismatch(vault: Path, digest: str, record: str | None) -> str | None:
     """What is wrong where a shard names other salts than it was handed over with."""
-    known = handed_over(vault).shards.get(digest)
+    known = read_exports(vault).shards.get(digest)
     if known is None or (record in known if record is not None else not known):
         return None
     wanted = ", ".join(known) or "none"
     return f"names the salts {record}, and was handed over with {wanted}; it was changed"
 
 
-def _write(vault: Path, content: HandedOver) -> None:
+def _write(vault: Path, content: Exports) -> None:
     with Directory.open(vault) as folder:
         folder.write(HANDED_OVER, json.dumps(asdict(content)))
 
 
-def private_place(vault: Path, job: Assignment, digest: str) -> Path:
+def make_private_folder(vault: Path, job: Assignment, digest: str) -> Path:
     """The folder of a private embedding, recorded where it is handed over, then made."""
     folder, mode = job.private_folder(digest), folder_mode(job.readers)
     if job.out is not None:
-        note_private(vault, digest)
+        record_private(vault, digest)
     with Directory.open(folder.parent, make=mode) as parent:
         parent.make_child(folder.name, mode, group=job.readers).close()
     return folder

@@ -11,7 +11,7 @@ from clients.vault.keys.keyring import Vault
 from clients.vault.layout import PRIVATE, SHARDS
 from clients.vault.node_folders.node_directory import CONTENT, MARKER, NodeDirectory, readers_of
 from clients.vault.node_folders.node_folder import POLICY, named_folders, policy_of
-from clients.vault.shards.plain_tree import unfinished, warning
+from clients.vault.shards.plain_tree import unfinished_tree, unfinished_warning
 from clients.vault.shards.recovery import wrong_samples
 from clients.vault.wording import size_text
 from fl_ppseg.data.manifest import read_manifest
@@ -53,8 +53,8 @@ def verify(node: NodeDirectory, vault: Vault | None) -> Findings:
         about = OTHER[kind] if kind in OTHER else summary(folder) + _checked(folder, vault)
         good.append(f"{each}: {about}")
     problems += [f"{path / each}: the policy does not name it" for each in node.unnamed(named)]
-    if vault is not None and (out := unfinished(vault)) is not None:
-        problems.append(warning(out))
+    if vault is not None and (out := unfinished_tree(vault)) is not None:
+        problems.append(unfinished_warning(out))
     return Findings(good, problems)
 
 

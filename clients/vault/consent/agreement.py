@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from clients.node_log import cleaned
+from clients.node_log import sanitise
 from clients.vault.consent.floor import Floor
 from clients.vault.consent.terms import Terms, largest_elsewhere
 from fl_ppseg.config.arm import ArmConfig
@@ -44,7 +44,7 @@ class Offer(NamedTuple):
     num_train: int
     num_heldout: int
     start: str
-    """Where the weights of round 0 come from, of `clients.vault.handover.start.whence`."""
+    """Where the weights of round 0 come from (`export.start_weights.start_source`)."""
 
 
 def check_reserved(config: Config) -> None:
@@ -62,17 +62,17 @@ def check_reserved(config: Config) -> None:
             )
 
 
-def is_named(config: str) -> bool:
+def is_packaged(config: str) -> bool:
     """Whether `--config` names an experiment of the installed package, and no file."""
     return not Path(config).exists() and (configs_dir() / f"{config}.yaml").is_file()
 
 
-def words(offer: Offer) -> str:
+def agreement_text(offer: Offer) -> str:
     """The agreement, a line each; the same for the same offer, wherever its config lies."""
-    return "\n".join(cleaned(line) for line in _lines(offer))
+    return "\n".join(sanitise(line) for line in _lines(offer))
 
 
-def hash_of(text: str) -> str:
+def agreement_hash(text: str) -> str:
     """What `--agree` takes."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:HASH_LENGTH]
 
@@ -81,17 +81,17 @@ def confirm(text: str, agree: str | None, *, is_asked: bool) -> None:
     """Have the owner agree to the words that were shown.
 
     Args:
-        text: Of `words`.
+        text: Of `agreement_text`.
         agree: What the owner gave as `--agree`; None: nothing.
         is_asked: Whether anybody has to agree: not to a config of the package.
 
     Raises:
         InputError: The owner does not agree, or to something else.
     """
-    digest = hash_of(text)
+    digest = agreement_hash(text)
     if agree is not None:
         if agree != digest:
-            given = cleaned(agree[:HASH_LENGTH])
+            given = sanitise(agree[:HASH_LENGTH])
             raise InputError(
                 f"--agree {given}: what is asked for now is another agreement, {digest}; read it "
                 "again"

@@ -9,7 +9,7 @@ import numpy as np
 from clients.private_state import load_start, save_start
 from clients.vault.assignment import Assignment, digest
 from clients.vault.keys.keyring import Vault
-from clients.vault.node_folders.handed_over import private_place
+from clients.vault.node_folders.exports import make_private_folder
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.crypto.keys import SubKey
 from fl_ppseg.data.manifest import read_manifest
@@ -43,7 +43,7 @@ def prepare_private(vault: Vault, job: Assignment, arm: str, shard: str) -> Path
         return None
     key, record = vault.find(manifest.record)
     subkey = record.subkey(key, "train", "", 0)  # the client's own: of any view
-    folder = private_place(vault.folder, job, _digest(job, arm, shard, subkey))
+    folder = make_private_folder(vault.folder, job, _digest(job, arm, shard, subkey))
     if not _is_whole(folder):
         for left in folder.glob(".*.tmp"):  # of a process that was killed
             left.unlink()
@@ -53,11 +53,11 @@ def prepare_private(vault: Vault, job: Assignment, arm: str, shard: str) -> Path
 
 def _start(job: Assignment, protection: ArmConfig, subkey: SubKey) -> Arrays:
     """Adapted, or random; who does not train has nothing but the adapted one to read images."""
-    from clients.vault.shards.embedding import adapted, drawn  # loads PyTorch
+    from clients.vault.shards.embedding import adapt_embedding, draw_embedding  # loads PyTorch
 
     if protection.private_start == "random" and job.train:
-        return drawn(job.public)
-    return adapted(job.public, protection, subkey)
+        return draw_embedding(job.public)
+    return adapt_embedding(job.public, protection, subkey)
 
 
 def _is_whole(folder: Path) -> bool:

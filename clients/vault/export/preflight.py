@@ -12,7 +12,7 @@ from clients.vault.keys.keyring import Vault
 from clients.vault.node_folders.node_directory import CONTENT, check
 from clients.vault.shards.drafts import pictures
 from clients.vault.shards.encrypting import encrypt_view
-from clients.vault.shards.shards import outlook
+from clients.vault.shards.preparation import remaining_work
 from clients.vault.wording import size_text
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.crypto.keys import SubKey
@@ -24,7 +24,7 @@ from fl_ppseg.system.places import check_apart
 
 
 class Estimate(NamedTuple):
-    """What a hand-over will cost."""
+    """What an export will cost."""
 
     num_scenes: int
     """Images to encrypt, counted once a seed."""
@@ -33,7 +33,7 @@ class Estimate(NamedTuple):
     seconds: float
 
 
-def check_out(vault: Vault, node: Path, city: str) -> None:
+def check_output(vault: Vault, node: Path, city: str) -> None:
     """Find out before the work whether the node folder of a city can be where it is to be.
 
     Raises:
@@ -46,7 +46,7 @@ def check_out(vault: Vault, node: Path, city: str) -> None:
         check_writable(place)
 
 
-def look_over(
+def survey_images(
     jobs: Mapping[int, Assignment], num_workers: int, progress: Progress = lambda done, total: None
 ) -> tuple[dict[int, Assignment], Survey]:
     """Look at all images and label maps before the long work.
@@ -77,7 +77,7 @@ def estimate(vault: Vault, jobs: Sequence[Assignment], num_workers: int) -> Esti
     Raises:
         InputError: For the first image, or a label map that cannot be read.
     """
-    left = [(job, outlook(vault, job)) for job in jobs]
+    left = [(job, remaining_work(vault, job)) for job in jobs]
     left = [(job, found) for job, found in left if found.num_scenes]
     seconds = 0.0
     if left:

@@ -29,7 +29,7 @@ from fl_ppseg.flower.tasks import (
 OUT_OF_MEMORY, LOST = 77, 78
 """Exit statuses of a request's process that had no memory for its request, or lost the SuperNode.
 Others are those of libraries, which end a process that gets no memory or no threads."""
-MAX_TOLD = 2**20
+MAX_MESSAGE_BYTES = 2**20
 """Bytes of one word of a request's process."""
 HAND_OVER_SECONDS = 600.0
 """How long an answer that is on its way may go on past the time limit."""
@@ -38,7 +38,7 @@ NOT_OURS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 @dataclass(frozen=True)
-class Ended:
+class Outcome:
     """How a request's process ended."""
 
     why: str = ""
@@ -55,50 +55,50 @@ class Ended:
         push_failure(client, self.reply, self.ids, self.why)
 
 
-def watch(child: BaseProcess, hears: Connection, limits: Limits) -> Ended:
+def watch(child: BaseProcess, receiver: Connection, limits: Limits) -> Outcome:
     """Wait until a request's process has ended, and end it when its time is over.
 
     Args:
         child: The process.
-        hears: The other end of what it tells.
+        receiver: The other end of what it tells.
         limits: What it may take; memory and processor time it holds itself.
     """
     end = time.monotonic() + limits.seconds
-    told: dict[bytes, bytes] = {}
+    received: dict[bytes, bytes] = {}
     late = False
     while child.is_alive():
-        more = HAND_OVER_SECONDS if ANSWERED in told else 0.0
+        more = HAND_OVER_SECONDS if ANSWERED in received else 0.0
         left = end + more - time.monotonic()
         if left <= 0:
             late = True
             child.kill()
             child.join()
-        elif hears.closed:
+        elif receiver.closed:
             child.join(left)
-        elif hears in wait([hears, child.sentinel], left):
-            _listen(hears, told)
+        elif receiver in wait([receiver, child.sentinel], left):
+            _receive(receiver, received)
     child.join()
-    while not hears.closed and hears.poll():
-        _listen(hears, told)
+    while not receiver.closed and receiver.poll():
+        _receive(receiver, received)
     if child.exitcode == 0:
-        return Ended()
-    why = _limit(child.exitcode or 0, late, limits)
-    if why is None or ANSWERED in told:
-        return Ended(why or f"its process ended with status {child.exitcode}")
-    return _in_its_place(told, why)
+        return Outcome()
+    why = _exceeded_limit(child.exitcode or 0, late, limits)
+    if why is None or ANSWERED in received:
+        return Outcome(why or f"its process ended with status {child.exitcode}")
+    return _failure(received, why)
 
 
-def _listen(hears: Connection, told: dict[bytes, bytes]) -> None:
+def _receive(receiver: Connection, received: dict[bytes, bytes]) -> None:
     try:
-        word = hears.recv_bytes(MAX_TOLD)
+        word = receiver.recv_bytes(MAX_MESSAGE_BYTES)
     except (EOFError, OSError):
-        hears.close()
+        receiver.close()
         return
     if word[:1] in (TASK, MESSAGE, ANSWERED):
-        told.setdefault(word[:1], word[1:])
+        received.setdefault(word[:1], word[1:])
 
 
-def _limit(status: int, late: bool, limits: Limits) -> str | None:
+def _exceeded_limit(status: int, late: bool, limits: Limits) -> str | None:
     """Which limit ended a process; none: something else did."""
     if late:
         return f"a request took more than the {limits.seconds:g} s that this node gives"
@@ -109,11 +109,11 @@ def _limit(status: int, late: bool, limits: Limits) -> str | None:
     return f"a request wanted more memory or threads than this node gives ({limits.memory:g} GiB)"
 
 
-def _in_its_place(told: dict[bytes, bytes], why: str) -> Ended:
+def _failure(received: dict[bytes, bytes], why: str) -> Outcome:
     """The reply to a message whose process is gone; what that told may be anything."""
     try:
-        ids, message = read_told(told[TASK], told[MESSAGE])
+        ids, message = read_told(received[TASK], received[MESSAGE])
     except (KeyError, ValueError):
-        return Ended(why)
+        return Outcome(why)
     text = f"the node failed: {why}; its owner can raise it (--max-memory, --max-seconds)"
-    return Ended(why, Message(Error(FAILED, text), reply_to=message), ids)
+    return Outcome(why, Message(Error(FAILED, text), reply_to=message), ids)

@@ -55,7 +55,7 @@ class Run(NamedTuple):
         return self.path is not None and not self.path.exists()
 
 
-class Kept(NamedTuple):
+class StoredFolder(NamedTuple):
     """An encrypted shard or a private embedding."""
 
     city: str
@@ -64,7 +64,7 @@ class Kept(NamedTuple):
 
 
 @contextmanager
-def preparing(vault_dir: Path, run: Path) -> Iterator[None]:
+def lock_for_preparation(vault_dir: Path, run: Path) -> Iterator[None]:
     """While a simulation prepares, nothing is cleared that it may find; then its run is noted.
 
     Args:
@@ -74,7 +74,7 @@ def preparing(vault_dir: Path, run: Path) -> Iterator[None]:
     Raises:
         InputError: The folder of vaults cannot be written, or is another user's.
     """
-    with _held(vault_dir, fcntl.LOCK_SH):
+    with _lock(vault_dir, fcntl.LOCK_SH):
         yield
         nodes = nodes_folder(vault_dir, run)
         if nodes.is_dir():
@@ -83,14 +83,14 @@ def preparing(vault_dir: Path, run: Path) -> Iterator[None]:
 
 
 @contextmanager
-def clearing(vault_dir: Path) -> Iterator[None]:
+def lock_for_clearing(vault_dir: Path) -> Iterator[None]:
     """While things are cleared, no simulation prepares.
 
     Raises:
         InputError: One does.
     """
     try:
-        with _held(vault_dir, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        with _lock(vault_dir, fcntl.LOCK_EX | fcntl.LOCK_NB):
             yield
     except BlockingIOError:
         raise InputError(
@@ -98,7 +98,7 @@ def clearing(vault_dir: Path) -> Iterator[None]:
         ) from None
 
 
-def mark(vault: Path) -> None:
+def mark_simulated(vault: Path) -> None:
     """Note in a vault that is empty yet that a simulation makes it. The caller has its lock."""
     with Directory.open(vault) as folder:
         if {entry.name for entry in folder.entries()} <= {LOCK}:
@@ -121,7 +121,7 @@ def runs_in(vaults: Directory) -> list[Run]:
     return sorted(found, key=lambda run: run.seconds)
 
 
-def kept_in(vaults: Directory) -> dict[Kept, int]:
+def stored_folders(vaults: Directory) -> dict[StoredFolder, int]:
     """Bytes of every shard and private embedding in the vaults."""
     found = {}
     for city in cities_in(vaults):
@@ -133,7 +133,7 @@ def kept_in(vaults: Directory) -> dict[Kept, int]:
                     for entry in folder.entries():
                         if entry.kind == "folder" and DIGEST.fullmatch(entry.name):
                             with folder.child(entry.name) as one:
-                                found[Kept(city, kind, entry.name)] = num_bytes(one)
+                                found[StoredFolder(city, kind, entry.name)] = num_bytes(one)
     return found
 
 
@@ -177,10 +177,10 @@ def _run(place: Directory, seconds: float) -> Run | None:
         for name in policies
         for kind, digest in _NAMED.findall(place.read(name, MAX_POLICY_BYTES))
     }
-    return Run(place.path.name, _noted(place), max(0.0, seconds), frozenset(named))
+    return Run(place.path.name, _read_note(place), max(0.0, seconds), frozenset(named))
 
 
-def _noted(place: Directory) -> Path | None:
+def _read_note(place: Directory) -> Path | None:
     """The run folder that was written down."""
     try:
         values = parse_json(place.read(NOTE, 2**16), NOTE)
@@ -193,7 +193,7 @@ def _noted(place: Directory) -> Path | None:
 
 
 @contextmanager
-def _held(vault_dir: Path, how: int) -> Iterator[None]:
+def _lock(vault_dir: Path, how: int) -> Iterator[None]:
     try:
         path = private_folder(vault_dir) / PREPARING
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

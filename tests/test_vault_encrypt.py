@@ -126,7 +126,7 @@ def test_the_equal_command_does_nothing_and_says_so(owner: Owner) -> None:
     before = states(owner.place)
     status, out, _ = owner.encrypt()
     assert status == 0
-    assert "complete already, nothing was done" in out and "to encrypt" not in out
+    assert "already complete, nothing was done" in out and "to encrypt" not in out
     assert states(owner.place) == before
 
 
@@ -171,7 +171,7 @@ def test_dry_run_says_disk_and_time_and_writes_nothing(owner: Owner) -> None:
     assert states(owner.place) == before and not owner.node.exists()
     views = 6 * 2 * 4 * 32 * 64 + 4 * 32 * 64  # image and labels; the held-out one
     assert f"7 images, {3 * views / 1000:.3g} kB on disk" in out
-    assert "about 1 s with 1 worker(s)" in out
+    assert "about 1 s with 1 worker process(es)" in out
     assert owner.encrypt()[0] == 0
     on_disk = sum(path.stat().st_size for path in (owner.node / "shards").rglob("*.npy"))
     assert 3 * views < on_disk <= 3 * (views + 4 * 128)  # a header an array

@@ -52,7 +52,9 @@ def test_a_lost_master_key_is_never_replaced_in_silence(
     place = tmp_path / (".shared" if arm == "conventional-2" else "aachen")
     (place / "master.key").unlink()
     (folder / "manifest.json").unlink()  # to be encrypted again
-    with pytest.raises(InputError, match=r"gone, but .* restore its backup, or remove") as caught:
+    with pytest.raises(
+        InputError, match=r"missing, but .* restore its backup, or remove"
+    ) as caught:
         shards(job)
     assert "\n" not in str(caught.value)
     assert not (place / "master.key").exists()

@@ -1,4 +1,4 @@
-"""The verb for the owner's floor: make it where it is missing, and show it."""
+"""The verb for the owner's floor: write it if it is missing, and show it."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ def _floor(parser: Parser, argv: Sequence[str]) -> int:
         made = make_floor(vault.folder)
     read_floor(vault.folder)
     path = vault.folder / FLOOR
-    print(f"# {path}{': made, with the defaults' if made else ''}")
+    print(f"# {path}{': written, with the defaults' if made else ''}")
     print(path.read_text("utf-8"), end="")
     return 0
 

@@ -1,1 +1,1 @@
-"""From config and images to a node folder: forecast, consent, encryption, inspection."""
+"""Export of images to a node folder: preflight checks, consent, encryption, inspection."""

@@ -1,4 +1,4 @@
-"""The verb `encrypt`: an owner is told and asked, then images become a node folder."""
+"""The verb `encrypt`: checks the images, asks for consent, and exports a node folder."""
 
 import argparse
 import sys
@@ -44,7 +44,7 @@ from fl_ppseg.system.command_line import names, tree_of
 
 
 def encrypt(options: argparse.Namespace) -> None:
-    """Look at an owner's images, ask for consent, encrypt them into a node folder; say all of it.
+    """Survey an owner's images, ask for consent, encrypt them into a node folder; prints each step.
 
     Args:
         options: Of `python -m clients.vault encrypt`.
@@ -79,17 +79,15 @@ def encrypt(options: argparse.Namespace) -> None:
 
         export_node_folder(vault, export, jobs, agreed, offer.floor, options.workers, show)
     if cost.num_scenes == 0 and earlier_policy(export) == before:
-        print(f"{export.node}: complete already, nothing was done")
+        print(f"{export.node}: already complete, nothing was done")
         return
-    print(f"{export.node}: complete; copy this folder to the node, and never the vault")
+    print(f"{export.node}: complete; copy this folder to the node, but never the vault")
     if any(arm.embedding == "private" for arm in export.arms.values()):
-        print(
-            "its private embedding is as good as your key: for a node that you trust, and no other"
-        )
+        print("its private embedding reveals your key: copy it only to a node that you trust")
 
 
 def _export(options: argparse.Namespace, vault: Vault) -> Export:
-    """What the options say, once it is clear that an owner can do it."""
+    """The export that the options ask for, after checks that it is possible."""
     root = tree_of(options.data_root)
     arms_named = options.arms and list(names(options.arms))
     config = load_config(options.config, overrides={"arms": arms_named})
@@ -104,7 +102,7 @@ def _export(options: argparse.Namespace, vault: Vault) -> Export:
 
 
 def _offer(vault: Vault, export: Export, job: Assignment) -> Offer:
-    """What the owner is asked to agree to, once it is above the floor."""
+    """What the owner is asked to agree to, after checks against the floor."""
     floor, path, role = read_floor(vault.folder), vault.folder / FLOOR, export.role
     asked = terms_by_arm(export, job, floor)
     for name, arm in export.arms.items():
@@ -124,7 +122,11 @@ def _offer(vault: Vault, export: Export, job: Assignment) -> Offer:
 
 
 def _announce(export: Export, job: Assignment, cost: Estimate, num_workers: int) -> None:
-    """Say what there is to do, and what it costs."""
+    """Print what there is to do and what it costs.
+
+    Raises:
+        RunError: The disk has too little space.
+    """
     print(
         f"{export.city}: {len(job.train)} images to train on, {len(job.heldout)} held out; arms "
         f"{', '.join(export.arms)}; seeds {', '.join(map(str, export.config.seeds))}"
@@ -134,6 +136,6 @@ def _announce(export: Export, job: Assignment, cost: Estimate, num_workers: int)
         print(
             f"to encrypt: {cost.num_scenes} images, {size_text(cost.num_bytes)} on disk "
             f"({size_text(free)} free), about {duration_text(cost.seconds)} with {num_workers} "
-            "worker(s)",
+            "worker process(es)",
             flush=True,
         )

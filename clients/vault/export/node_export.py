@@ -1,4 +1,4 @@
-"""From a config and a tree of images to a node folder, for an owner on a machine of its own."""
+"""Export of an owner's images to a node folder, for a config and a tree of images."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from clients.vault.node_folders.node_directory import NodeDirectory
 from clients.vault.node_folders.node_folder import (
     POLICY,
     arm_policy,
+    load_node_policy,
     named_folders,
-    policy_of,
     write_policy,
 )
 from clients.vault.shards.drafts import abandon_all
@@ -36,7 +36,7 @@ from fl_ppseg.system.errors import InputError
 
 @dataclass(frozen=True)
 class Export:
-    """What an owner hands over, and to which folder."""
+    """What an owner exports, and to which folder."""
 
     city: str
     role: Role
@@ -47,11 +47,11 @@ class Export:
     node: Path
     """The node folder, by its absolute path."""
     readers: int | None = None
-    """Id of a group that may read the node folder; none: its owner alone."""
+    """Id of a group that may read the node folder; None: only its owner may."""
 
 
 def refuse_plain(arms: Mapping[str, ArmConfig]) -> None:
-    """Refuse arms that would export images as they are.
+    """Refuse arms that would export unencrypted images.
 
     Raises:
         InputError: One does.
@@ -59,17 +59,17 @@ def refuse_plain(arms: Mapping[str, ArmConfig]) -> None:
     for name, arm in arms.items():
         if arm.key_mode == "plain":
             raise InputError(
-                f"arm {name}: stores images as they are; leave it out of --arms, or add "
-                "--allow-plain if whoever has the node may see them"
+                f"arm {name}: stores images unencrypted; leave it out of --arms, or add "
+                "--allow-plain if everybody with access to the node may see them"
             )
 
 
 def assignments(vault: Vault, export: Export) -> dict[int, Assignment]:
-    """What is to be encrypted, by seed.
+    """What to encrypt, by seed.
 
     Raises:
-        InputError: For a broken tree, a city that it lacks, weights that cannot be had, or a cipher
-            to which no embedding can be adapted.
+        InputError: For a broken tree, a city that it lacks, weights that cannot be loaded, or a
+            cipher to which no embedding can be adapted.
     """
     from clients.vault.shards.embedding import require_linear  # loads PyTorch
     from clients.vault.shards.start_model import patch_size_of
@@ -128,7 +128,7 @@ def export_node_folder(
     num_workers: int,
     progress: Callable[[int, int, int], None],
 ) -> None:
-    """Encrypt what is missing, write the policy, remove what it does not name any more.
+    """Encrypt what is missing, write the policy, remove what it no longer names.
 
     Args:
         vault: The owner's vault.
@@ -137,7 +137,7 @@ def export_node_folder(
         agreement: What the owner has agreed to, by arm.
         floor: The owner's.
         num_workers: Processes that encrypt.
-        progress: Called with (seed, scenes done, scenes in all).
+        progress: Called with (seed, scenes done, scenes in total).
 
     Raises:
         InputError: As `prepare_shards`, or the node folder is of another city or role.
@@ -154,7 +154,7 @@ def export_node_folder(
         for shard in {p.shard for found in prepared.values() for p in found.values()}:
             if (manifest := read_manifest(shard)) is not None:  # a vault that was restored
                 record_shard(vault.folder, shard.name, manifest.record)
-        starts = _starts(vault, export, agreement, node)
+        starts = _export_starts(vault, export, agreement, node)
         arms = {
             name: arm_policy(
                 arm,
@@ -179,7 +179,7 @@ def export_node_folder(
         node.grant(export.readers)
 
 
-def _starts(
+def _export_starts(
     vault: Vault, export: Export, agreement: Mapping[str, Terms], node: NodeDirectory
 ) -> dict[str, dict[int, Path]]:
     """Folders of the start weights by arm and seed, for arms whose weights are bounded."""
@@ -201,19 +201,19 @@ def _starts(
 
 
 def earlier_policy(export: Export) -> NodePolicy | None:
-    """The policy that lies in the node folder already: what its owner wrote into it stays.
+    """The policy of an existing node folder, whose owner's own settings are kept.
 
     Raises:
-        InputError: It is of another city or role, or damaged.
+        InputError: It belongs to another city or role, or is damaged.
     """
     path = export.node / POLICY
     if not path.exists():
         return None
-    found = policy_of(export.node, export.city)
+    found = load_node_policy(export.node, export.city)
     if found.role != export.role:
         raise InputError(
-            f"{path}: is of {found.city} ({found.role}), not of {export.city} ({export.role}); "
-            "a node folder is of one city, so choose another --out"
+            f"{path}: expected the policy of {export.city} ({export.role}), got that of "
+            f"{found.city} ({found.role}); choose another --out"
         )
     return found
 
@@ -224,7 +224,7 @@ def _split(export: Export, table: ClassTable) -> tuple[tuple[Scene, ...], tuple[
     city = export.city
     if city not in cities:
         raise InputError(
-            f"{export.root}: no city {city!r} under {export.role}; there are "
+            f"{export.root}: no city {city!r} under {export.role}; expected one of "
             f"{', '.join(cities)}; check --city, --split and --data-root"
         )
     if export.role == "val":
@@ -235,7 +235,7 @@ def _split(export: Export, table: ClassTable) -> tuple[tuple[Scene, ...], tuple[
 
 
 def _public(export: Export, table: ClassTable, seed: int) -> Arrays:
-    """The public embedding of round 0, where an arm has a private one."""
+    """The public embedding of round 0 if an arm has a private one, else nothing."""
     if all(arm.embedding != "private" for arm in export.arms.values()):
         return {}
     from clients.vault.shards.start_model import embedding_of  # loads PyTorch

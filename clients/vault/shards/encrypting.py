@@ -1,6 +1,6 @@
 """Encrypts one scene into the drafts of all shards that need it: views, keys, cipher.
 
-A task goes to any process of the owner's: it names the vault and holds salts, never a key.
+A task can go to any process of the owner: it names the vault and contains salts, never a key.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ Keys = Callable[[int], SubKey]
 
 @dataclass(frozen=True)
 class Picture:
-    """A scene and what is made of it."""
+    """A scene and the settings of its views."""
 
     part: Part
     scene: Scene
@@ -37,7 +37,7 @@ class Picture:
     """Side of a cipher block in pixels."""
 
     def views(self) -> Iterator[View]:
-        """Training views, or the one image to be scored with labels at their own size.
+        """Training views, or the one held-out image with labels at their own size.
 
         Raises:
             InputError: For an image or label map that cannot be read.
@@ -59,16 +59,16 @@ class Target:
     """Folder of its draft."""
     protection: ArmConfig
     record: Record | None = field(repr=False)
-    """The owner's record with this scene's salts; none where no key is derived."""
+    """The owner's record with this scene's salts; None if no key is derived."""
 
 
 @dataclass(frozen=True)
 class SceneTask:
-    """A scene to encrypt: picklable, without any key."""
+    """A scene to encrypt: picklable, contains no key."""
 
     vault: Path
     number: int
-    """Of the scene in the shards."""
+    """Number of the scene in the shards."""
     picture: Picture
     block_size: int
     targets: tuple[Target, ...]
@@ -79,7 +79,7 @@ def encrypt_scene(task: SceneTask) -> None:
 
     Raises:
         InputError: For an image or label map that cannot be read or encrypted, or a key that cannot
-            be had.
+            be loaded.
     """
     vault = Vault(task.vault)
     drafts = [ShardDraft(target.draft) for target in task.targets]
@@ -93,13 +93,13 @@ def encrypt_scene(task: SceneTask) -> None:
 def encrypt_view(
     image: np.ndarray, protection: ArmConfig, block_size: int, keys: Keys, view: int
 ) -> np.ndarray:
-    """(3, H, W) uint8 -> (3, H, W) uint8: a view as it is stored, plain where no cipher is named.
+    """(3, H, W) uint8 -> (3, H, W) uint8: encrypt a view; without a cipher it stays plain.
 
     Args:
         image: The view.
         protection: Of the arm.
         block_size: Side of a cipher block in pixels.
-        keys: Asked once where there is a cipher.
+        keys: Called once if there is a cipher.
         view: Number of the view.
     """
     if protection.cipher is None or protection.block_scope is None:
@@ -109,7 +109,7 @@ def encrypt_view(
 
 
 def view_digest(view: np.ndarray) -> str:
-    """Hex digest of a plain view."""
+    """SHA-256 of a plain view in hex."""
     return hashlib.sha256(np.ascontiguousarray(view).tobytes()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Encrypting one owner's images for all arms at once: the drafts, the work, the shards."""
+"""Encrypts one owner's images for all arms at once: drafts, tasks, finished shards."""
 
 import math
 import time
@@ -26,7 +26,7 @@ from fl_ppseg.system.files import Progress
 from fl_ppseg.system.workers import work_at_once
 
 SYNC_SECONDS: Final = 1.0
-"""Work that a loss of power may undo."""
+"""Seconds of work that a loss of power may undo."""
 
 
 class RemainingWork(NamedTuple):
@@ -37,24 +37,24 @@ class RemainingWork(NamedTuple):
     num_scenes: int
     """Scenes that at least one of them lacks."""
     num_bytes: int
-    """Space on disk that is not reserved yet."""
+    """Disk space that is not reserved yet."""
 
 
 def prepare_shards(
     assignment: Assignment, num_workers: int = 1, progress: Progress | None = None
 ) -> dict[str, Prepared]:
-    """Encrypt one owner's images for all arms at once; what is there already is kept.
+    """Encrypt one owner's images for all arms at once; intact shards are kept.
 
-    A call that was cut short, even by a loss of power, is gone on with by the next equal one. After
-    an error nothing of the shards that were under way is left.
+    The next equal call resumes an interrupted one, even after a loss of power. After an error
+    nothing of the unfinished shards is left.
 
     Args:
         assignment: Images, sizes and protections.
         num_workers: Processes that encrypt; 1: this one.
-        progress: Called with (scenes done, scenes in all) where there is something to encrypt.
+        progress: Called with (scenes done, scenes in total) if there is something to encrypt.
 
     Returns:
-        What the node gets for each arm; arms that protect alike share a shard.
+        What the node gets for each arm; arms with the same protection share a shard.
 
     Raises:
         InputError: For an image or label map that cannot be read or encrypted, a cipher to which
@@ -80,7 +80,7 @@ def prepare_locked(
 
 
 def plan_shards(vault: Vault, job: Assignment) -> tuple[dict[str, str], dict[str, ArmConfig]]:
-    """The digest of each arm's shard, and the protections of those that are not there."""
+    """The digest of each arm's shard, and the protections of the missing ones by digest."""
     stored = {arm: stored_as(protection) for arm, protection in job.protections.items()}
     digests = {arm: shard_digest(job, p, _shared_key(vault, p)) for arm, p in stored.items()}
     missing = {
@@ -140,7 +140,7 @@ def _tasks(job: Assignment, works: Sequence[Work]) -> Iterator[SceneTask]:
 def _encrypt_and_mark(
     tasks: Sequence[SceneTask], works: Sequence[Work], num_workers: int
 ) -> Iterator[int]:
-    """Do all tasks, and note them as done once they are on disk; yields how many are left."""
+    """Do all tasks, and mark them as done once they are on disk; yields how many are left."""
     left, unsaved, saved = len(tasks), [], time.monotonic()
     try:
         yield left
@@ -162,7 +162,7 @@ def _mark_done(works: Sequence[Work], numbers: list[int]) -> None:
 
 
 def _encrypt_scenes(tasks: Sequence[SceneTask], num_workers: int) -> Iterator[int]:
-    """Numbers of the scenes, as they are encrypted."""
+    """Encrypt the scenes; yields their numbers as they are done."""
     if num_workers == 1:
         for task in tasks:
             encrypt_scene(task)
@@ -173,7 +173,7 @@ def _encrypt_scenes(tasks: Sequence[SceneTask], num_workers: int) -> Iterator[in
 
 
 def _shared_key(vault: Vault, protection: ArmConfig) -> str | None:
-    """Fingerprint of the key that this owner shares with the others, where it does."""
+    """Fingerprint of the key that this owner shares with others; None if it shares none."""
     if protection.key_mode != "shared":
         return None
     return ensure_shared_subkey(vault.folder.parent, protection).fingerprint

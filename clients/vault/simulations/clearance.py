@@ -1,9 +1,9 @@
-"""Past simulations cleared: what their policies name and no other run does, then the policies.
+"""Clears past simulations: what only their policies name, then the policies.
 
-Only what is recognised goes: folders named by 32 hex digits in `shards` and `private`, and whole
-vaults that a simulation made and marked. A vault that an owner made keeps its keys and records, so
-does one of earlier versions, which marked nothing. No link is followed, and what was cut short is
-cleared by the next call.
+Only what is recognised is removed: folders named by 32 hex digits in `shards` and `private`, and
+whole vaults that a simulation made and marked. A vault that an owner made keeps its keys and
+records, and so does an unmarked one of an earlier version. No link is followed, and the next call
+completes an interrupted one.
 """
 
 import fcntl
@@ -44,25 +44,25 @@ from fl_ppseg.system.directory import Directory
 from fl_ppseg.system.errors import InputError
 
 ORPHAN_SECONDS: Final = 86400
-"""How old a shard must be that no policy names: a preparation that was cut short left it."""
+"""Minimum age of a shard that no policy names, left by an interrupted preparation."""
 GONE: Final = re.compile(r"\.gone-[0-9a-f]{16}")
-"""What is being removed."""
+"""Folders that are being removed."""
 OURS: Final = {LOCK, MARK, KEY_FILE, RECORDS, *KINDS}
-"""What a simulation puts into a vault that it made; a vault with anything else stays."""
+"""What a simulation writes into a vault that it made; a vault with anything else is kept."""
 OWNERS: Final = (FLOOR, HANDED_OVER, RETIRED, NEXT_KEY)
-"""What no simulation makes."""
+"""What only an owner's commands write."""
 
 
 class Clearance(NamedTuple):
-    """What goes, and what stays though it may be missed."""
+    """What a clearance removes."""
 
     runs: list[Run]
     folders: dict[StoredFolder, int]
-    """Shards and private embeddings that go, with their bytes."""
+    """Shards and private embeddings, with their sizes in bytes."""
 
     @property
     def num_bytes(self) -> int:
-        """What is freed."""
+        """Bytes that are freed."""
         return sum(self.folders.values())
 
 
@@ -71,10 +71,10 @@ def plan_clearance(vaults: Directory, names: Collection[str]) -> Clearance:
 
     Args:
         vaults: The folder of vaults.
-        names: Of runs, as `runs_in` has them.
+        names: Names of runs, as in `runs_in`.
 
     Raises:
-        InputError: A process is at one of the runs.
+        InputError: One of the runs is in use.
     """
     runs = runs_in(vaults)
     chosen = [run for run in runs if run.name in names]
@@ -92,13 +92,13 @@ def plan_clearance(vaults: Directory, names: Collection[str]) -> Clearance:
 
 
 def clear(vaults: Directory, names: Collection[str]) -> tuple[Clearance, list[str]]:
-    """Remove what `plan_clearance` says, and vaults that simulations made and that are empty then.
+    """Remove what `plan_clearance` lists, and simulated vaults that are empty afterwards.
 
     Returns:
-        What was removed, and the cities whose vaults went.
+        What was removed, and the cities whose vaults were removed.
 
     Raises:
-        InputError: A simulation is being prepared, or a process is at one of the runs.
+        InputError: A simulation is being prepared, or one of the runs is in use.
     """
     with lock_for_clearing(vaults.path):
         _sweep(vaults)
@@ -126,17 +126,17 @@ def _clear_vault(vaults: Directory, city: str, to_remove: list[StoredFolder]) ->
 
 
 def _drop_record(vault: Vault, stored: StoredFolder) -> None:
-    """Nothing is left that the salts of a shard could decrypt."""
+    """Remove the salts of a shard that is removed."""
     manifest = None
     with suppress(InputError):
         manifest = read_manifest(vault.folder / stored.kind / stored.digest)
     if manifest is not None and manifest.record is not None:
-        with suppress(InputError):  # of a name that is none
+        with suppress(InputError):  # not a valid name of a record
             vault.drop_record(manifest.record)
 
 
 def _remove_empty_vault(vaults: Directory, city: str) -> bool:
-    """Remove a vault that a simulation made and that holds no shard any more."""
+    """Remove a vault that a simulation made and that has no shard left; returns whether it was."""
     with vaults.child(city) as folder:
         names = {entry.name for entry in folder.entries()}
         if not is_marked(folder) or names & set(OWNERS) or not names <= OURS:
@@ -157,7 +157,7 @@ def _remove_empty_vault(vaults: Directory, city: str) -> bool:
 
 
 def _remove_shared_vault(vaults: Directory) -> None:
-    """Remove the key that simulated owners shared, once nothing is encrypted with it."""
+    """Remove the key that simulated owners shared; nothing is encrypted with it any longer."""
     if vaults.find(SHARED) is None:
         return
     vault = Vault(vaults.path / SHARED)
@@ -168,14 +168,14 @@ def _remove_shared_vault(vaults: Directory) -> None:
 
 
 def _discard(folder: Directory, name: str) -> None:
-    """Remove a folder of which no part is to be taken for the whole, if this is cut short."""
+    """Rename a folder, then remove it, so that an interrupted removal leaves no partial folder."""
     gone = f".gone-{secrets.token_hex(8)}"
     os.rename(name, gone, src_dir_fd=folder.descriptor, dst_dir_fd=folder.descriptor)
     folder.remove_tree(gone)
 
 
 def _sweep(vaults: Directory) -> None:
-    """Remove what calls before this one discarded, when they were cut short."""
+    """Remove what interrupted calls have discarded."""
     for entry in vaults.entries():
         if entry.kind == "folder" and GONE.fullmatch(entry.name):
             vaults.remove_tree(entry.name)
@@ -196,7 +196,11 @@ def _is_orphan(vaults: Directory, stored: StoredFolder) -> bool:
 
 
 def _refuse_running(run: Run) -> None:
-    """A process that is at a run holds its folder."""
+    """Refuse a run whose folder is locked by a process.
+
+    Raises:
+        InputError: It is.
+    """
     if run.path is None or not run.path.is_dir():
         return
     descriptor = os.open(run.path, os.O_RDONLY)
@@ -204,7 +208,7 @@ def _refuse_running(run: Run) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise InputError(
-            f"{run.path}: a process is at this run; wait for its end, or leave it out"
+            f"{run.path}: this run is in use by a process; wait until it ends, or leave it out"
         ) from None
     finally:
         os.close(descriptor)

@@ -168,13 +168,13 @@ def leave(status: int) -> Callable[[Message, Context], Message]:
         (eat, {}, "ran out of memory"),
         (eat_bytes, {}, "ran out of memory"),
         (many_threads, {}, "the node"),
-        (spin, {"seconds": 2.0}, "took more than the 2 s that this node gives"),
-        (wait, {"seconds": 2.0}, "took more than the 2 s that this node gives"),
-        (crash(signal.SIGXCPU), {}, "took more processor time than this node gives"),
-        (crash(signal.SIGSEGV), {}, "more memory or threads than this node gives"),
-        (crash(signal.SIGABRT), {}, "more memory or threads than this node gives"),
-        (leave(1), {}, "more memory or threads than this node gives"),  # as libgomp does
-        (leave(monitor.OUT_OF_MEMORY), {}, "more memory or threads than this node gives"),
+        (spin, {"seconds": 2.0}, "took longer than this node's limit of 2 s"),
+        (wait, {"seconds": 2.0}, "took longer than this node's limit of 2 s"),
+        (crash(signal.SIGXCPU), {}, "took more processor time than this node's limit"),
+        (crash(signal.SIGSEGV), {}, "more memory or threads than this node's limit"),
+        (crash(signal.SIGABRT), {}, "more memory or threads than this node's limit"),
+        (leave(1), {}, "more memory or threads than this node's limit"),  # as libgomp does
+        (leave(monitor.OUT_OF_MEMORY), {}, "more memory or threads than this node's limit"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

@@ -177,7 +177,7 @@ def test_noisy_counts_say_the_same_of_the_labels_each_time(tmp_path: Path) -> No
     assert tuple(other.sum(axis=1)) != tuple(found[0].sum(axis=1))
     (first, *_) = tmp_path.glob("rows_*.json")
     first.write_text("[1, 2]")
-    with pytest.raises(InputError, match=r"damaged \(wanted 4 sums"):
+    with pytest.raises(InputError, match=r"damaged \(expected 4 sums"):
         for each in (sizes, sizes * 2):
             privatise_counts(counts, each, demand(), tmp_path)
 

@@ -306,7 +306,7 @@ def test_a_floor_behind_a_link_or_open_to_others_is_refused(owner: Owner) -> Non
     path.chmod(0o600)
     path.rename(owner.place / "elsewhere")
     path.symlink_to(owner.place / "elsewhere")
-    fails(owner.encrypt(), "is a link; a floor is a file of its own")
+    fails(owner.encrypt(), "is a link; expected a regular file, so put the floor itself there")
 
 
 def test_every_config_of_the_package_is_above_the_default_floor() -> None:

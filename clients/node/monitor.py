@@ -1,9 +1,9 @@
-"""A request's process under watch: what it tells of itself, and what is said when it ends badly.
+"""Monitors the process that answers a request, and makes the error reply if it exceeds a limit.
 
-Limits of the system end the process without a word: by a signal, or from within a library. The
-coordinator is then told so by the process that watched, and the next request is
-answered. A process that somebody killed (SIGKILL: an administrator, or Linux that ran out of
-memory) is asked for again instead, as after a power cut.
+Limits of the system end the process silently: by a signal, or from within a library. The process
+that monitors it then reports the failure to the coordinator, and the next request is answered. If
+somebody killed the process (SIGKILL: an administrator, or Linux when it is out of memory), the
+request is sent again instead, as after a power cut.
 """
 
 import signal
@@ -27,14 +27,14 @@ from fl_ppseg.flower.tasks import (
 )
 
 OUT_OF_MEMORY, LOST = 77, 78
-"""Exit statuses of a request's process that had no memory for its request, or lost the SuperNode.
-Others are those of libraries, which end a process that gets no memory or no threads."""
+"""Exit statuses of a request's process that ran out of memory, or lost the SuperNode. Libraries end
+a process with other statuses if it gets no memory or no threads."""
 MAX_MESSAGE_BYTES = 2**20
-"""Bytes of one word of a request's process."""
-HAND_OVER_SECONDS = 600.0
-"""How long an answer that is on its way may go on past the time limit."""
+"""Size limit of one message from a request's process."""
+SEND_SECONDS = 600.0
+"""How long sending an answer may take beyond the time limit."""
 NOT_OURS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-"""Signals that somebody sent; what a process does to itself ends it with others."""
+"""Signals that somebody else sent; a process that fails by itself ends with others."""
 
 
 @dataclass(frozen=True)
@@ -42,32 +42,32 @@ class Outcome:
     """How a request's process ended."""
 
     why: str = ""
-    """What ended it, for a person; nothing: it has answered."""
+    """What ended it, for people; empty if it has answered."""
     reply: Message | None = None
-    """What the coordinator is to be told in its place; none: it cannot be told."""
+    """The error reply to send in its place; None if there cannot be one."""
     ids: TaskIds | None = None
-    """Whose reply it is."""
+    """The task that the reply belongs to."""
 
     def push(self, client: TaskClient) -> None:
-        """Tell the coordinator."""
+        """Send the error reply to the coordinator."""
         assert self.reply is not None
         assert self.ids is not None
         push_failure(client, self.reply, self.ids, self.why)
 
 
 def watch(child: BaseProcess, receiver: Connection, limits: Limits) -> Outcome:
-    """Wait until a request's process has ended, and end it when its time is over.
+    """Wait until a request's process has ended; kill it when its time is over.
 
     Args:
         child: The process.
-        receiver: The other end of what it tells.
-        limits: What it may take; memory and processor time it holds itself.
+        receiver: Receives its messages.
+        limits: Its limits; it applies those of memory and processor time itself.
     """
     end = time.monotonic() + limits.seconds
     received: dict[bytes, bytes] = {}
     late = False
     while child.is_alive():
-        more = HAND_OVER_SECONDS if ANSWERED in received else 0.0
+        more = SEND_SECONDS if ANSWERED in received else 0.0
         left = end + more - time.monotonic()
         if left <= 0:
             late = True
@@ -99,21 +99,21 @@ def _receive(receiver: Connection, received: dict[bytes, bytes]) -> None:
 
 
 def _exceeded_limit(status: int, late: bool, limits: Limits) -> str | None:
-    """Which limit ended a process; none: something else did."""
+    """Which limit ended a process; None if something else did."""
     if late:
-        return f"a request took more than the {limits.seconds:g} s that this node gives"
+        return f"a request took longer than this node's limit of {limits.seconds:g} s"
     if status == -signal.SIGXCPU:
-        return "a request took more processor time than this node gives"
+        return "a request took more processor time than this node's limit"
     if status == LOST or (status < 0 and -status in NOT_OURS):
         return None
-    return f"a request wanted more memory or threads than this node gives ({limits.memory:g} GiB)"
+    return f"a request needed more memory or threads than this node's limit ({limits.memory:g} GiB)"
 
 
 def _failure(received: dict[bytes, bytes], why: str) -> Outcome:
-    """The reply to a message whose process is gone; what that told may be anything."""
+    """The error reply to a message whose process has ended; its messages are not trusted."""
     try:
         ids, message = read_told(received[TASK], received[MESSAGE])
     except (KeyError, ValueError):
         return Outcome(why)
-    text = f"the node failed: {why}; its owner can raise it (--max-memory, --max-seconds)"
+    text = f"the node failed: {why}; its owner can raise limits (--max-memory, --max-seconds)"
     return Outcome(why, Message(Error(FAILED, text), reply_to=message), ids)

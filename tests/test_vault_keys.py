@@ -187,7 +187,7 @@ def test_a_damaged_record_is_named(owner: Owner) -> None:
 
 def test_show_names_fingerprints_shards_and_arms(owner: Owner) -> None:
     owner.ready()
-    key = open_vault(owner.vaults, "aachen").key
+    key = open_vault(owner.vaults, "aachen").ensure_key()
     status, out, _ = owner.keys("show", "--node", owner.node)
     assert status == 0
     assert f"master key {key.fingerprint}: salts of 2 shard(s)" in out

@@ -270,7 +270,7 @@ def test_a_folder_that_leads_elsewhere_is_no_city(name: str) -> None:
 
 def test_a_vault_of_earlier_with_another_name_stays_of_use(owner: Owner, quick: None) -> None:
     """Its owner can still back it up, rotate and retire it."""
-    Vault(owner.vaults / "münchen").key  # noqa: B018
+    Vault(owner.vaults / "münchen").ensure_key()
     options = ("--passphrase-file", owner.passphrase)
     for verb, *more in (
         ["show"],

@@ -41,7 +41,7 @@ def planted(owner: Owner) -> ClientKey:
     """A vault of games in the place of the owner's, with a key that games know."""
     assert owner.keys("new")[0] == 0
     shutil.rmtree(owner.vault)
-    key = Vault(owner.vault).key
+    key = Vault(owner.vault).ensure_key()
     for path in (owner.vault, *owner.vault.rglob("*")):
         os.chown(path, GAMES, GAMES)
     return key
@@ -133,7 +133,7 @@ def test_a_key_that_new_printed_is_never_overwritten_by_a_restore(
 
     def slowly(*arguments: object) -> backup.Backup:
         found = opened(*arguments)  # type: ignore[arg-type]
-        fresh.append(Vault(owner.vault).key)
+        fresh.append(Vault(owner.vault).ensure_key())
         return found
 
     monkeypatch.setattr(keys, "open_backup", slowly)
@@ -155,7 +155,7 @@ def test_restore_waits_for_the_vaults_lock(owner: Owner) -> None:
         work.start()
         work.join(1.0)
         assert work.is_alive() and not vault.has_key
-        key = vault.key
+        key = vault.ensure_key()
     work.join()
     assert outcome[0][0] == 2 and ClientKey.load(vault.key_path) == key
 

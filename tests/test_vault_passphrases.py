@@ -198,7 +198,7 @@ def test_no_text_of_a_passphrase_is_shown(tmp_path: Path) -> None:
 
 
 def test_a_vault_is_not_needed_to_refuse_a_passphrase(owner: Owner) -> None:
-    Vault(owner.vault).key  # noqa: B018
+    Vault(owner.vault).ensure_key()
     owner.passphrase.write_text("aaaaaaaaaaaa")
     outcome = owner.keys("backup", "--to", owner.place / "b", "--passphrase-file", owner.passphrase)
     fails(outcome, "1 different characters in a simple order")

@@ -127,7 +127,7 @@ def test_gone_and_old_runs_are_chosen_by_that(machine: Machine) -> None:
 def test_owners_vaults_keep_their_keys(machine: Machine) -> None:
     """One made by `vault new`, one of an earlier version, which marked nothing."""
     owner = Vault(machine.vaults / "zell")
-    key, record = owner.key, owner.folder / "manifests" / f"{'a' * 32}.json"
+    key, record = owner.ensure_key(), owner.folder / "manifests" / f"{'a' * 32}.json"
     record.parent.mkdir()
     record.write_text("{}")
     (machine.vaults / "aachen" / layout.MARK).unlink()

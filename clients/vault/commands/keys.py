@@ -26,7 +26,7 @@ def _new(parser: Parser, argv: Sequence[str]) -> int:
             raise InputError(
                 f"{vault.key_path}: exists and is never overwritten; `rotate` replaces it safely"
             )
-        print(f"{vault.key_path}: new master key, fingerprint {vault.key.fingerprint}")
+        print(f"{vault.key_path}: new master key, fingerprint {vault.ensure_key().fingerprint}")
         make_floor(vault.folder)
     print(
         f"{vault.folder / FLOOR}: your floor, the least protection you accept; review and edit it"
@@ -69,7 +69,7 @@ def _restore(parser: Parser, argv: Sequence[str]) -> int:
     vault = Vault(folder)
     with vault.lock():
         restore(vault, backup)
-        key = vault.key
+        key = vault.ensure_key()
     print(f"{folder}: {len(backup.files)} files restored, master key {key.fingerprint}")
     if backup.has_earlier_reading:
         print(
@@ -85,7 +85,7 @@ def _rotate(parser: Parser, argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     vault = open_vault(options.vault, options.city)
     with vault.lock():
-        old = vault.key.fingerprint
+        old = vault.ensure_key().fingerprint
         key = rotate(vault)
     print(f"{vault.key_path}: new master key, fingerprint {key.fingerprint}; {old} is retired")
     print("run `encrypt` again to re-encrypt shards with derived keys, then back up the vault")

@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -53,25 +52,30 @@ class Vault:
         """
         make_folders(folder.parent, 0o700)
         self.folder = private_folder(folder)
+        self._key: ClientKey | None = None
 
-    @cached_property
-    def key(self) -> ClientKey:
-        """The master key, generated and saved at its first use.
+    def ensure_key(self) -> ClientKey:
+        """The master key; generated and saved if the vault has none yet.
 
         Raises:
             InputError: It is damaged, another user's, open to others, or missing though it was
                 used.
         """
-        if not self.has_key:
-            if (self.folder / DESTROYED_KEY).exists():
-                raise InputError(unfinished_retirement(self.folder))
-            if record_files(self.folder):
-                raise InputError(
-                    f"{self.key_path}: missing, but images were encrypted with it; restore its "
-                    f"backup, or remove {self.folder} and start a new run"
-                )
-            ClientKey.generate().save(self.key_path)
-        return ClientKey.load(self.key_path)
+        if self._key is None:
+            if not self.has_key:
+                self._generate_key()
+            self._key = ClientKey.load(self.key_path)
+        return self._key
+
+    def _generate_key(self) -> None:
+        if (self.folder / DESTROYED_KEY).exists():
+            raise InputError(unfinished_retirement(self.folder))
+        if record_files(self.folder):
+            raise InputError(
+                f"{self.key_path}: missing, but images were encrypted with it; restore its "
+                f"backup, or remove {self.folder} and start a new run"
+            )
+        ClientKey.generate().save(self.key_path)
 
     @property
     def key_path(self) -> Path:
@@ -85,7 +89,7 @@ class Vault:
 
     def forget_key(self) -> None:
         """Drop the cached master key, so that its next use reads the file again."""
-        self.__dict__.pop("key", None)
+        self._key = None
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -106,7 +110,7 @@ class Vault:
         Returns:
             The record's name.
         """
-        _ = self.key  # made before its records, which tell that there was one
+        self.ensure_key()  # before its records, which show that there was a key
         text, name = record.to_json(), record.name
         _write_new(self._record_path(self.folder, name), text)
         return name
@@ -213,7 +217,7 @@ def ensure_shared_subkey(vault_dir: Path, protection: ArmConfig) -> SubKey:
     vault = Vault(vault_dir / SHARED)
     path = record_file(vault.folder, shared_salt(protection))
     with vault.lock():
-        key = vault.key  # made before its salts, which tell that there was one
+        key = vault.ensure_key()  # before its salts, which show that there was a key
         if not path.exists():
             _write_new(path, json.dumps({CLIENT: new_salt().hex()}))
         remedy = "remove the file, and the images are encrypted again"

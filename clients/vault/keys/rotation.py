@@ -56,7 +56,7 @@ def rotate(vault: Vault) -> ClientKey:
         InputError: The master key cannot be read, or a file cannot be made.
         OSError: The disk is full.
     """
-    old = vault.key
+    old = vault.ensure_key()
     new = _ensure_next_key(vault)
     place = vault.folder / RETIRED / old.fingerprint
     for closed in (place.parent, place, place / RECORDS):

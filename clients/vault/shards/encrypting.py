@@ -120,5 +120,5 @@ def _keys(vault: Vault, picture: Picture, target: Target) -> Keys:
         return lambda _: shared
     if target.record is None:
         return lambda _: SubKey.generate()
-    record, key, name = target.record, vault.key, picture.scene.scene_id
+    record, key, name = target.record, vault.ensure_key(), picture.scene.scene_id
     return lambda view: record.subkey(key, picture.part, name, view)

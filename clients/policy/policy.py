@@ -98,7 +98,7 @@ class ArmPolicy(Section):
         if self.embedding != "private" and (self.private is not None or self.private_rate > 0):
             raise ValueError("private and private_rate are only allowed with embedding private")
         if (self.start is None) != (self.max_change is None):
-            raise ValueError("expected both start and max_change, or neither")
+            raise ValueError("start and max_change must be given together")
         if self.start is not None and self.start.keys() != self.shards.keys():
             raise ValueError("start needs a folder for each seed of the shards")
         if self.embedding == "invariant" and self.model.invariant is None:

@@ -1,9 +1,9 @@
-"""The Flower ClientApp: what a training node does with a message.
+"""The Flower ClientApp: how a training node answers a message.
 
-Hold the request against the owner's policy, count it in the ledger, load weights, open the
-encrypted shard, train or evaluate, reply through the allow-list. A private embedding takes the
-place of the public one that came with the request, and stays here. Errors that travel say nothing
-of paths, names or values; their details stay in the node's own log.
+It checks the request against the owner's policy, records it in the ledger, loads weights, opens the
+encrypted shard, trains or evaluates, and replies through the allow-list. A private embedding
+replaces the public one of the request, and never leaves the node. Error replies contain no paths,
+names or values; details are written to the node's own log.
 
 The policy and what it names belong to the owner and are only read. What this app writes (ledger,
 log, trained private embeddings) lies in its state folder.
@@ -21,8 +21,8 @@ import torch
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
-from clients.local_privacy import check_form, released, released_counts
-from clients.node_log import log_in
+from clients.local_privacy import check_form, privatise_counts, privatise_update
+from clients.node_log import set_up_log
 from clients.policy.ledger import Question, check_ledger, grant, hash_of
 from clients.policy.permission import Permit, check_heldout, check_run, permit
 from clients.policy.policy import NodePolicy, RefusedError, find_policy, find_state, load_policy
@@ -74,8 +74,8 @@ def score(message: Message, context: Context) -> Message:
     return _answer(message, context, "evaluate", _evaluate)
 
 
-def or_error(message: Message, answer: Callable[[], Message]) -> Message:
-    """The answer to a message; where there is none, an error that tells no more than its kind."""
+def reply_or_error(message: Message, answer: Callable[[], Message]) -> Message:
+    """The reply to a message, or an error reply that reveals only the kind of failure."""
     try:
         return answer()
     except (RefusedError, MessageError) as refusal:
@@ -88,17 +88,19 @@ def or_error(message: Message, answer: Callable[[], Message]) -> Message:
             if is_out_of_memory(error)
             else f"failed with {type(error).__name__}"
         )
-        reason = f"the node {why}; its own log says more"
+        reason = f"the node {why}; see its own log"
         return Message(Error(FAILED, reason), reply_to=message)
 
 
 def _answer(message: Message, context: Context, task: Task, handler: Handler | None) -> Message:
     def answer() -> Message:
         state = find_state(context.node_config)
-        log_in(state)
+        set_up_log(state)
         request = unpack_request(message.content)
         if request.task != task:
-            raise RefusedError("refused: the request names another task than its message")
+            raise RefusedError(
+                f"refused: expected a request to {task}, as its message says, got {request.task}"
+            )
         policy = _policy(find_policy(context.node_config))
         if policy.withdrawn is not None:
             remove_trained(state)
@@ -112,7 +114,7 @@ def _answer(message: Message, context: Context, task: Task, handler: Handler | N
             content = pack_reply(reply, request.arrays.keys() - withheld(request.embedding))
         return Message(content, reply_to=message)
 
-    return or_error(message, answer)
+    return reply_or_error(message, answer)
 
 
 def _train(request: Request, policy: NodePolicy, state: Path) -> Reply:
@@ -134,7 +136,7 @@ def _train(request: Request, policy: NodePolicy, state: Path) -> Reply:
     )
     if permitted.private is not None and permitted.private_rate > 0:
         if not all(bool(value.isfinite().all()) for value in update.private.values()):
-            raise InputError("training diverged: the private embedding stays as it was before")
+            raise InputError("training diverged: the private embedding was not changed")
         own = {name: value.numpy() for name, value in update.private.items()}
         save_trained(trained_folder(state, permitted.private), request.round, own)
     arrays = {name: update.weights[name].numpy() for name in sorted(update.weights.keys() - kept)}
@@ -145,7 +147,7 @@ def _train(request: Request, policy: NodePolicy, state: Path) -> Reply:
         num_examples=update.num_examples,
         loss=_loss(update.loss, policy),
         seconds=update.seconds,
-        arrays=released(arrays, request.arrays, policy.privacy),
+        arrays=privatise_update(arrays, request.arrays, policy.privacy),
     )
 
 
@@ -174,12 +176,16 @@ def _evaluate(request: Request, policy: NodePolicy, state: Path) -> Reply:
         num_examples=shard.num_heldout,
         loss=_loss(loss, policy),
         seconds=time.perf_counter() - start,
-        confusion=released_counts(np.asarray(counts), sizes, policy.privacy, state),
+        confusion=privatise_counts(np.asarray(counts), sizes, policy.privacy, state),
     )
 
 
 def _count(request: Request, policy: NodePolicy, permitted: Permit, state: Path) -> None:
-    """Write a request down before it is answered; one too many is refused."""
+    """Record a request in the ledger before it is answered.
+
+    Raises:
+        RefusedError: A limit is reached.
+    """
     assert request.task != "describe"
     question = Question(
         run=policy.run or policy.arms[request.arm].agreement,
@@ -193,9 +199,9 @@ def _count(request: Request, policy: NodePolicy, permitted: Permit, state: Path)
 
 
 def _loss(loss: float | None, policy: NodePolicy) -> float | None:
-    """A loss as it may leave: an exact one tells of the images what noise is to hide."""
-    is_told = loss is not None and math.isfinite(loss) and policy.privacy is None
-    return loss if is_told else None
+    """A loss, or None if it must not leave: an exact one reveals what noise should hide."""
+    may_leave = loss is not None and math.isfinite(loss) and policy.privacy is None
+    return loss if may_leave else None
 
 
 def _tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
@@ -203,14 +209,14 @@ def _tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
 
 
 def _private(start: Path | None, state: Path, round: int) -> dict[str, torch.Tensor]:
-    """The node's own embedding as it was after a round; nothing where it has none."""
+    """The node's own embedding after a round; empty if it has none."""
     if start is None:
         return {}
     return _tensors(load_private(start, trained_folder(state, start), round))
 
 
 def _policy(path: Path) -> NodePolicy:
-    """The policy as it is now: a withdrawal counts from the next request on."""
+    """The current policy: a withdrawal takes effect with the next request."""
     found = path.stat() if path.exists() else None
     return _read_policy(path, (found.st_ino, found.st_mtime_ns, found.st_size) if found else ())
 
@@ -227,5 +233,5 @@ def _shard(folders: tuple[Path, ...]) -> Shard:
 
 @lru_cache(maxsize=2)
 def _model(config: ModelConfig, num_classes: int, image_size: tuple[int, int]) -> SETR:
-    """The architecture, built once a process; every use overwrites all of its weights."""
+    """The architecture, built once per process; every use overwrites all of its weights."""
     return build_architecture(config, num_classes, image_size)

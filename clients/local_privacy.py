@@ -1,25 +1,24 @@
 """Local differential privacy: noise that a node adds to its own answers before they leave.
 
-Every answer costs the same: it is a Gaussian mechanism of noise multiplier z, and n of them
-together are one of mu = sqrt(n) / z (`fl_ppseg.learning.privacy`). The ledger counts them before
-they are computed, and what would cost more than the owner's budget is refused.
+Every answer costs the same: it is a Gaussian mechanism with noise multiplier z, and n of them
+together are one with mu = sqrt(n) / z (`fl_ppseg.learning.privacy`). The ledger counts them before
+they are computed, and an answer that would exceed the owner's budget is refused.
 
 - `train`: the update of a round is clipped to a norm C and gets noise of standard deviation 2 C z
-  on every weight. Any two sets of images change a clipped update by 2 C at most.
-- `evaluate`: the exact counts of a held-out set are no private answer at any price: charged
-  without noise, an epsilon would be a number without meaning. So each count gets noise of standard
-  deviation sqrt(2) P z, P the pixels of the largest held-out label map: one image in place of
-  another moves P counts from some cells to others, which is sqrt(2) P at most. Counts of few images
-  then say little, which is the point; those of hundreds still give scores. A coordinator that holds
-  a city to what it said of its labels gets the same (noisy) sums of the rows each time.
+  on every weight. Any two sets of images change a clipped update by at most 2 C.
+- `evaluate`: exact counts of a held-out set have unbounded epsilon. So each count gets noise of
+  standard deviation sqrt(2) P z, with P the pixels of the largest held-out label map: replacing one
+  image moves P counts from some cells to others, which is at most sqrt(2) P. Counts of few images
+  then say little, as intended; those of hundreds still give scores. The (noisy) sums of the rows
+  are the same each time, because the coordinator checks that a city's label counts do not change.
 
-What epsilon promises is thus of one held-out or training image in place of another; of updates
-it holds for all of a node's images at once. The loss, which is exact, does not leave. Not covered:
+For evaluations, epsilon is thus for the replacement of one held-out image; for updates, it holds
+for all of a node's images at once. The loss, which is exact, does not leave the node. Not covered:
 the number of images, their sizes, and the time that an answer takes.
 
-Flower's LocalDpMod is not used: it refuses replies that hold fewer arrays than the request (every
-arm that keeps its embedding at home), sets the noise by a bound that holds for epsilon < 1 and one
-round, and draws it from NumPy's global generator.
+Flower's LocalDpMod is not used: it refuses replies with fewer arrays than the request (every arm
+that keeps its embedding), sets the noise by a bound that holds for epsilon < 1 and one round, and
+draws it from NumPy's global generator.
 """
 
 import hashlib
@@ -44,24 +43,24 @@ MAX_BYTES: Final = 2**16
 
 
 def check_form(names: Iterable[str], privacy: LocalPrivacy | None) -> None:
-    """Find out, before the work, whether an update could leave with noise.
+    """Check before training that an update can take noise.
 
     Raises:
-        RefusedError: It holds batch statistics, which noise could make negative.
+        RefusedError: It contains batch statistics, which noise could make negative.
     """
     if privacy is not None and any(is_buffer(name) for name in names):
-        raise RefusedError("refused: batch statistics cannot take noise; ask for norm group")
+        raise RefusedError("refused: batch statistics cannot take noise; use norm group")
 
 
-def released(
+def privatise_update(
     arrays: Arrays, start: Mapping[str, np.ndarray], privacy: LocalPrivacy | None
 ) -> Arrays:
-    """Weights that may leave this node.
+    """Clip the update of weights and add noise, so that they may leave this node.
 
     Args:
         arrays: The weights after a local update.
-        start: The weights before it; may hold more than those.
-        privacy: What the owner demands; none: the weights leave as they are.
+        start: The weights before it; may contain more than those.
+        privacy: What the owner demands; None: the weights are returned unchanged.
 
     Raises:
         RefusedError: As `check_form`.
@@ -74,19 +73,19 @@ def released(
     return moved({name: start[name] for name in arrays}, noisy(update, deviation))
 
 
-def released_counts(
+def privatise_counts(
     counts: np.ndarray,
     sizes: Sequence[tuple[int, int]],
     privacy: LocalPrivacy | None,
     state: Path,
 ) -> np.ndarray:
-    """Confusion counts that may leave this node.
+    """Add noise to confusion counts, so that they may leave this node; saves the sums of rows.
 
     Args:
         counts: (num_classes, num_classes) int64, rows are the truth.
         sizes: Height and width of each held-out label map, in pixels.
-        privacy: What the owner demands; none: the counts leave as they are.
-        state: The node's state folder, which keeps the sums of the rows that left first.
+        privacy: What the owner demands; None: the counts are returned unchanged.
+        state: The node's state folder, where the first sums of the rows are saved.
 
     Returns:
         Counts of the same shape, none below 0.
@@ -105,16 +104,18 @@ def released_counts(
 
 
 def with_rows(counts: np.ndarray, rows: Sequence[int]) -> np.ndarray:
-    """Counts in the same proportions whose rows have these sums; nothing but what left is used.
+    """Counts in the same proportions whose rows have these sums; uses only noisy values.
 
     >>> with_rows(np.array([[3, 1], [0, 0]]), [2, 5]).tolist()
     [[2, 0], [3, 2]]
     """
-    return np.array([_shared(row.tolist(), total) for row, total in zip(counts, rows, strict=True)])
+    return np.array(
+        [_apportion(row.tolist(), total) for row, total in zip(counts, rows, strict=True)]
+    )
 
 
-def _shared(weights: list[int], total: int) -> list[int]:
-    """A whole number dealt out in proportion; what is left goes to the largest remainders."""
+def _apportion(weights: list[int], total: int) -> list[int]:
+    """Apportion a whole number to weights by the method of the largest remainders."""
     weights = weights if any(weights) else [1] * len(weights)
     whole = sum(weights)
     shares = [weight * total // whole for weight in weights]
@@ -125,7 +126,7 @@ def _shared(weights: list[int], total: int) -> list[int]:
 
 
 def _name(shape: tuple[int, ...], sizes: Sequence[tuple[int, int]]) -> str:
-    """Names a held-out set as far as its counts depend on it: other images, other sums."""
+    """A name for a held-out set by what its counts depend on, so that each set has its own sums."""
     return hashlib.sha256(json.dumps([shape, list(map(list, sizes))]).encode()).hexdigest()[:16]
 
 
@@ -134,5 +135,5 @@ def _read_rows(path: Path, length: int) -> list[int]:
     values = found if isinstance(found, list) else []
     rows = [row for row in values if type(row) is int and 0 <= row < 2**53]
     if len(rows) != len(values) or len(rows) != length:
-        raise InputError(f"{path}: damaged (wanted {length} sums of counts); remove it")
+        raise InputError(f"{path}: damaged (expected {length} sums of counts); remove it")
     return rows

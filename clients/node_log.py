@@ -1,9 +1,9 @@
-"""The node's own log: what its error replies do not say, rotated, with foreign text cleaned.
+"""The node's own log: details that its error replies omit, rotated, with untrusted text sanitised.
 
     <state>/node.log, node.log.1 ... node.log.3
 
-Names, reasons and errors in it may be the coordinator's words. Each message is one line without
-control characters; the lines of a traceback are indented, so that none can pass for a message.
+Names, reasons and errors in it may come from the coordinator. Each message is one line without
+control characters; the lines of a traceback are indented, so that none can look like a message.
 """
 
 import logging
@@ -21,22 +21,22 @@ MAX_TRACEBACK: Final = 20_000
 
 
 class PlainFormatter(logging.Formatter):
-    """Records as lines that steer no terminal and forge no other record."""
+    """Formats records as lines without control characters, which cannot imitate other records."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """A line, and the indented traceback where there is one."""
+        """One line, followed by the indented traceback if there is one."""
         head = self.formatTime(record)
-        text = f"{head} {record.levelname} {record.name}: {cleaned(record.getMessage())}"
+        text = f"{head} {record.levelname} {record.name}: {sanitise(record.getMessage())}"
         if record.exc_info:
             traceback = self.formatException(record.exc_info)[-MAX_TRACEBACK:]
-            text += "".join(f"\n    | {cleaned(line)}" for line in traceback.split("\n"))
+            text += "".join(f"\n    | {sanitise(line)}" for line in traceback.split("\n"))
         return text
 
 
-def cleaned(text: str) -> str:
-    r"""One line of at most `MAX_MESSAGE` printable characters; what is left out is said.
+def sanitise(text: str) -> str:
+    r"""One line of at most `MAX_MESSAGE` printable characters, with the number of those left out.
 
-    >>> cleaned("a\n2026-01-01 INFO all is well\x1b[2J")
+    >>> sanitise("a\n2026-01-01 INFO all is well\x1b[2J")
     'a\\n2026-01-01 INFO all is well\\x1b[2J'
     """
     more = f" ... ({len(text) - MAX_MESSAGE} more)" if len(text) > MAX_MESSAGE else ""
@@ -49,7 +49,7 @@ def _escaped(character: str) -> str:
 
 
 class _OwnFile(logging.handlers.RotatingFileHandler):
-    """Opened at the first record, 0600, never through a link."""
+    """A rotating file that is opened at the first record, with mode 0600, never through a link."""
 
     def _open(self) -> TextIOWrapper:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -60,8 +60,8 @@ class _OwnFile(logging.handlers.RotatingFileHandler):
 _current: list[Path] = []
 
 
-def log_in(state: Path) -> None:
-    """From now on what the packages of the node have to say goes to this state folder's log."""
+def set_up_log(state: Path) -> None:
+    """Send the log records of the node's packages to the log in this state folder."""
     if _current == [state]:
         return
     _current[:] = [state]

@@ -1,17 +1,16 @@
-"""A node's private state: the patch embedding that it keeps for itself, versioned by round.
+"""A node's private state: the patch embedding that never leaves it, versioned by round.
 
     <node folder>/private/<digest>/round_0000.safetensors   as its owner made it; only read here
     <state>/private/<digest>/round_<nnnn>.safetensors       after training in that round
-    <state>/private/<digest>/superseded/                    versions that another training replaced
+    <state>/private/<digest>/superseded/                    versions that a repeated round replaced
 
-A private embedding is key material: folders are 0700, files 0600, and nothing of them is ever sent.
-Each file holds the hash of its round and its tensors, which is looked at when it is loaded.
+A private embedding is key material: folders are 0700, files 0600, and they are never sent. Each
+file contains the hash of its round and its tensors, which is checked when it is loaded.
 
-A repeated round starts from the version before, whatever came of it the first time. Nothing that
-was trained is removed because a coordinator asks: a round that is trained again and comes out the
-same changes nothing; where it comes out otherwise, it takes the place of its earlier version, and
-that and the later ones are set aside under `superseded`. How often that can happen is bounded by
-the distinct questions that the owner agreed to.
+A repeated round starts from the version before it, whatever its first result was. A coordinator
+cannot make the node delete a trained version: if a repeated round gives the same result, nothing
+changes; if it gives another, the earlier version and later ones are moved to `superseded`. How
+often that can happen is bounded by the distinct questions that the owner agreed to.
 """
 
 import hashlib
@@ -31,15 +30,15 @@ from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import write_atomically
 
 KEPT: Final = 3
-"""Newest trained versions that stay: a coordinator that lost a round's checkpoint while the next
-was under way repeats both, from the version before them."""
+"""Number of newest trained versions to keep: a coordinator that lost a round's checkpoint during
+the next round repeats both, from the version before them."""
 TRAINED: Final = "private"
 SUPERSEDED: Final = "superseded"
 DIGEST_LENGTH: Final = 32
 
 
 def trained_folder(state: Path, start: Path) -> Path:
-    """Where the app keeps the trained versions of an embedding.
+    """The folder in which the app keeps the trained versions of an embedding.
 
     Args:
         state: The node's state folder.
@@ -49,12 +48,12 @@ def trained_folder(state: Path, start: Path) -> Path:
 
 
 def load_private(start: Path, trained: Path, round: int) -> Arrays:
-    """The newest version that is not of a later round.
+    """Load the newest version that is not of a later round.
 
     Args:
         start: Folder of the version that its owner made.
-        trained: `trained_folder`; need not be there.
-        round: The last round whose training may have had a part in it.
+        trained: `trained_folder`; need not exist.
+        round: The latest round to consider.
 
     Raises:
         InputError: It is missing, or damaged.
@@ -64,7 +63,7 @@ def load_private(start: Path, trained: Path, round: int) -> Arrays:
 
 
 def load_start(folder: Path) -> Arrays:
-    """The version that its owner made.
+    """Load the version that its owner made.
 
     Raises:
         InputError: It is missing, or damaged.
@@ -73,21 +72,21 @@ def load_start(folder: Path) -> Arrays:
 
 
 def save_start(folder: Path, tensors: Arrays) -> None:
-    """Write the version that training starts from, whole or not at all: its owner's to do.
+    """Write the version that training starts from, atomically; called by its owner.
 
     Args:
-        folder: A folder that is its owner's alone.
+        folder: A folder that only its owner can write.
         tensors: `EMBEDDING_TENSORS`.
     """
     write_atomically(_file(folder, 0), packed(0, tensors), mode=0o600)
 
 
 def save_trained(trained: Path, round: int, tensors: Arrays) -> None:
-    """Keep the version that a completed training made, whole or not at all.
+    """Save the version that a completed training made, atomically.
 
     Args:
-        trained: `trained_folder`; made where it is missing.
-        round: Round whose training made it, from 1.
+        trained: `trained_folder`; made if it is missing.
+        round: The round that was trained, from 1.
         tensors: `EMBEDDING_TENSORS`.
     """
     trained.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -102,7 +101,7 @@ def save_trained(trained: Path, round: int, tensors: Arrays) -> None:
 
 
 def set_aside_after(trained: Path, round: int) -> None:
-    """Take the versions after a round out of use; they stay for their owner, under their hash."""
+    """Move the versions after a round to `superseded`, where their owner can find them by hash."""
     for number in versions(trained):
         if number > round:
             path = _file(trained, number)
@@ -113,7 +112,7 @@ def set_aside_after(trained: Path, round: int) -> None:
 
 
 def remove_trained(state: Path) -> None:
-    """Remove all trained versions: the app's part of a withdrawal, in its own folder."""
+    """Remove all trained versions, as the app's part of a withdrawal."""
     for folder in sorted((state / TRAINED).glob("[0-9a-f]" * DIGEST_LENGTH)):
         shutil.rmtree(folder)
 
@@ -125,9 +124,9 @@ def versions(folder: Path) -> list[int]:
 
 
 def packed(round: int, tensors: Arrays) -> bytes:
-    """A version's file: the embedding as safetensors, with the hash of it and its round."""
+    """The content of a version's file: safetensors, with the hash of round and embedding."""
     embedding = {name: np.ascontiguousarray(tensors[name]) for name in EMBEDDING_TENSORS}
-    about = {"sha256": _hash(round, embedding)}  # one entry: several come in no fixed order
+    about = {"sha256": _hash(round, embedding)}  # one entry: the order of several is not fixed
     return safetensors.numpy.save(embedding, metadata=about)
 
 
@@ -141,16 +140,16 @@ def _load(folder: Path, round: int) -> Arrays:
         tensors = safetensors.numpy.load(content)
         about = _metadata(content)
     except (OSError, ValueError, KeyError, RecursionError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path}: no readable private embedding ({error}); {remedy}") from None
+        raise InputError(f"{path}: unreadable private embedding ({error}); {remedy}") from None
     if set(tensors) != set(EMBEDDING_TENSORS):
-        raise InputError(f"{path}: holds other tensors than a patch embedding's; {remedy}")
+        raise InputError(f"{path}: expected the tensors of a patch embedding only; {remedy}")
     if about != {"sha256": _hash(round, tensors)}:
         raise InputError(f"{path}: damaged private embedding (its hash differs); {remedy}")
     return tensors
 
 
 def _metadata(content: bytes) -> object:
-    """What a safetensors file says of itself; its format was checked before."""
+    """The metadata of a safetensors file whose format was checked before."""
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
     return header.get("__metadata__")

@@ -1,8 +1,8 @@
-"""What the owner of a query does: encrypt an image, and bring the embedding that reads it.
+"""Queries: an encrypted image, and the embedding that the model needs to read it.
 
-Nobody gives the owner of a query a key, except in the arms whose owners share one: it makes a key
-of its own and drops it. Where the model's patch embedding is private, it adapts the public one to
-that key, as an owner who joins the training does.
+The owner of a query makes an ephemeral key of its own, except in the arms whose owners share one.
+If the model's patch embedding is private, it adapts the public one to that key, as an owner who
+takes part in training does.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,32 +23,32 @@ from fl_ppseg.crypto.keys import ClientKey, SubKey
 Encrypt = Callable[[np.ndarray], np.ndarray]
 """(3, H, W) uint8 -> (3, H, W) uint8."""
 Key = Literal["right", "wrong", "none"]
-"""The key of a query to a shared-key arm: the shared one, a new one, or the image as it is."""
+"""The key of a query to a shared-key arm: the shared one, a new one, or none (a plain image)."""
 KEYS: Final[tuple[Key, ...]] = get_args(Key)
 
 
 @dataclass(frozen=True)
 class Query:
-    """How an image becomes a query, and what the model needs to answer it."""
+    """How to encrypt images for a query, and what the model needs to answer it."""
 
     encrypt: Encrypt
-    """Called once an image."""
+    """Called once per image."""
     embedding: dict[str, Tensor] | None = field(repr=False)
-    """The patch embedding to put in place of the model's; None: as it is. It is key material."""
+    """The patch embedding to use instead of the model's, key material; None: the model's own."""
 
     def load_into(self, model: nn.Module) -> None:
-        """Put the embedding into a model; where there is none, the model stays as it is."""
+        """Load the embedding into a model; without one the model is not changed."""
         model.load_state_dict(self.embedding or {}, strict=False)
 
 
 def throwaway_query(protection: ArmConfig, block_size: int, public: Mapping[str, Tensor]) -> Query:
-    """A query of somebody who has public weights alone, under keys that nobody keeps.
+    """A query of somebody who has only public weights, under ephemeral keys.
 
     Args:
-        protection: Of the arm. With `per-image` every image gets a key of its own; otherwise one
-            key serves all images of this query. In a shared-key arm that is a wrong key.
+        protection: Of the arm. With `per-image` every image gets a key of its own; otherwise all
+            images of this query share one key. In a shared-key arm that is a wrong key.
         block_size: Side of a cipher block in pixels.
-        public: Weights that everybody may have, `EMBEDDING_TENSORS` among them.
+        public: Public weights, which include `EMBEDDING_TENSORS`.
 
     Raises:
         InputError: No embedding can be adapted to the arm's cipher.
@@ -56,7 +56,7 @@ def throwaway_query(protection: ArmConfig, block_size: int, public: Mapping[str,
     own = SubKey.generate()
     is_per_image = protection.key_mode == "per-image"
     return Query(
-        lambda image: _seal(
+        lambda image: _encrypt_image(
             image, SubKey.generate() if is_per_image else own, protection, block_size
         ),
         _adapted(public, own, protection) if protection.embedding == "private" else None,
@@ -73,7 +73,7 @@ def shared_query(
     """A query to a model whose users share one key.
 
     A model trained on plain images (`encrypted: queries`) has its embedding adapted to the shared
-    key, whatever the key of the query; others are as trained.
+    key, whatever the key of the query; other models are used as trained.
 
     Args:
         protection: Of an arm with `key_mode: shared`.
@@ -87,16 +87,16 @@ def shared_query(
     """
     own = {"right": shared, "wrong": SubKey.generate(), "none": None}[key]
     return Query(
-        lambda image: image if own is None else _seal(image, own, protection, block_size),
+        lambda image: image if own is None else _encrypt_image(image, own, protection, block_size),
         _adapted(trained, shared, protection) if protection.encrypted == "queries" else None,
     )
 
 
 def load_shared_subkey(path: Path, protection: ArmConfig) -> SubKey:
-    """The key that all share in an arm, from the file of its master key.
+    """Load the key that all share in an arm, from the file of its master key.
 
     Args:
-        path: `<vault>/.shared/master.key`; its salts lie where the vault put them, beside it.
+        path: `<vault>/.shared/master.key`, with its salts in the same folder.
         protection: Of the arm.
 
     Raises:
@@ -104,11 +104,13 @@ def load_shared_subkey(path: Path, protection: ArmConfig) -> SubKey:
     """
     master = ClientKey.load(path)
     salt = record_file(path.parent, shared_salt(protection))
-    remedy = f"name the key {path} in its vault, or copy its whole folder"
+    remedy = f"give the path of {path.name} in its vault, or copy its whole folder"
     return master.client_subkey(read_salt(salt, remedy))
 
 
-def _seal(image: np.ndarray, key: SubKey, protection: ArmConfig, block_size: int) -> np.ndarray:
+def _encrypt_image(
+    image: np.ndarray, key: SubKey, protection: ArmConfig, block_size: int
+) -> np.ndarray:
     if protection.cipher is None or protection.block_scope is None:
         return image
     scope = protection.block_scope

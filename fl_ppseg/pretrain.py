@@ -212,7 +212,7 @@ def _inputs(shard: "Shard", images: range) -> "Tensor":
 def _public_shard(config: Config, scratch: Path, workers: int, progress: StepProgress) -> Path:
     """Plain views of public scenes, laid out as a client's shard."""
     from clients.vault.assignment import Assignment
-    from clients.vault.shards.shards import prepare_shards
+    from clients.vault.shards.preparation import prepare_shards
     from fl_ppseg.data.classes import load_class_table
     from fl_ppseg.data.dataset import open_dataset
     from fl_ppseg.scenes.tree import synthesize

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from clients.vault.assignment import Assignment
-from clients.vault.shards.shards import prepare_shards
+from clients.vault.shards.preparation import prepare_shards
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.config.sections import DataConfig

@@ -141,7 +141,7 @@ def test_every_further_question_is_refused_and_nothing_at_all_where_evaluation_n
 
     found = played(attack, network, images, never)[AGREED]
     assert (found.right, found.num_requests) == (None, 0)
-    assert "lets nothing be evaluated" in found.note
+    assert "allows no evaluation" in found.note
 
 
 MODELS = (

@@ -14,7 +14,7 @@ import small_vault
 from clients.vault.assignment import Assignment
 from clients.vault.keys.keyring import Vault
 from clients.vault.keys.record import CLIENT, Record
-from clients.vault.shards.recovery import decrypted, wrong_samples
+from clients.vault.shards.recovery import decrypt_shard, wrong_samples
 from fl_ppseg.audit.audit import Effort, audit
 from fl_ppseg.audit.vault_search import search_run
 from fl_ppseg.config.cipher_versions import VERSIONS, as_recorded, check_versions, versions_of
@@ -90,7 +90,7 @@ def test_what_this_version_encrypted_decrypts(
 ) -> None:
     job, folders = owner
     vault, plain = Vault(job.vault), small_vault.plain_views(job)
-    found = [view.image for view in decrypted(vault, folders[arm]) if view.part == "train"]
+    found = [view.image for view in decrypt_shard(vault, folders[arm]) if view.part == "train"]
     assert np.array_equal(np.array(found).reshape(plain.shape), plain)
     assert wrong_samples(vault, folders[arm]) == []
     manifest = open_shard([folders[arm]]).parts[0].manifest
@@ -161,7 +161,7 @@ def test_no_key_comes_out_of_a_record_of_another_version() -> None:
 
 
 def decrypt_all(job: Assignment, folder: Path) -> list[object]:
-    return list(decrypted(Vault(job.vault), folder))
+    return list(decrypt_shard(Vault(job.vault), folder))
 
 
 # Checkpoints.

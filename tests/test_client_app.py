@@ -289,7 +289,7 @@ def test_node_without_its_private_embedding_fails_and_tells_nothing(
     finally:
         moved.rename(folder)
     assert reply.error.code == FAILED
-    assert reply.error.reason == "the node failed with InputError; its own log says more"
+    assert reply.error.reason == "the node failed with InputError; see its own log"
 
 
 def test_evaluation_leaves_threads_as_they_were(
@@ -308,10 +308,14 @@ def test_evaluation_leaves_threads_as_they_were(
     ("city", "changes", "reason"),
     [
         ("aachen", {"arm": "per-client"}, "has not agreed to arm per-client"),
-        ("aachen", {"embedding": "frozen"}, "keeps the embedding uploaded"),
-        ("aachen", {"arm": "plain-frozen-embedding", "embedding": "uploaded"}, "keeps the embed"),
+        ("aachen", {"embedding": "frozen"}, "agreed to the embedding uploaded"),
+        (
+            "aachen",
+            {"arm": "plain-frozen-embedding", "embedding": "uploaded"},
+            "agreed to the embed",
+        ),
         ("aachen", {"arm": "per-client-private", "embedding": "uploaded"}, "embedding private"),
-        ("aachen", {"arm": "trained", "embedding": "frozen"}, "keeps the embedding private"),
+        ("aachen", {"arm": "trained", "embedding": "frozen"}, "agreed to the embedding private"),
         ("lindau", {}, "only evaluates"),
         ("aachen", {"seed": 99}, "was prepared for this seed"),
     ],
@@ -365,13 +369,13 @@ def test_a_failure_says_its_kind_and_no_more(
     ):
         reply = ask(grid, asked, city)
         assert reply.error.code == FAILED
-        assert reply.error.reason == f"the node failed with {kind}; its own log says more"
+        assert reply.error.reason == f"the node failed with {kind}; see its own log"
 
     monkeypatch.setenv(NODES_VARIABLE, str(experiment.nodes))
     monkeypatch.setattr(client_app, "local_update", lambda *_, **__: 1 / 0)
     reply = ask(grid, request_of())
     assert reply.error.code == FAILED
-    assert reply.error.reason == "the node failed with ZeroDivisionError; its own log says more"
+    assert reply.error.reason == "the node failed with ZeroDivisionError; see its own log"
 
 
 def test_node_without_any_policy_answers(
@@ -406,11 +410,11 @@ def moved(request: Request, step: int) -> Request:
         ({"model": {"embed_dim": 512, "depth": 1}}, "another model"),
         ({"model": {"patch_size": 1}}, "another model"),
         ({"model": {"norm": "batch"}}, "another model"),
-        ({"training": {"batch_size": 1}}, "other settings of the training"),
-        ({"training": {"num_threads": 1000}}, "other settings of the training"),
-        ({"num_classes": 200}, "agreed to 19 classes, asked was 200"),
-        ({"round": 5}, "there is no round 5 of 4"),
-        ({"round": 10**6}, "there is no round 1000000 of 4"),
+        ({"training": {"batch_size": 1}}, "other training settings"),
+        ({"training": {"num_threads": 1000}}, "other training settings"),
+        ({"num_classes": 200}, "agreed to 19 classes, got a request for 200"),
+        ({"round": 5}, "to 4, got 5"),
+        ({"round": 10**6}, "to 4, got 1000000"),
         ({"num_rounds": 10**6}, "another number of rounds"),
         ({"run": ""}, "was prepared for another run"),
     ],
@@ -440,10 +444,10 @@ def test_what_the_owner_has_not_agreed_to_is_asked_in_vain(
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (3e15, "refused: weights of 3e+15 in decoder.classifier.conv.bias, at most 1e+06 are"),
-        (-2e6, "refused: weights of 2e+06 in decoder.classifier.conv.bias, at most 1e+06 are"),
-        (np.nan, "refused: weights that are no finite number in decoder.classifier.conv.bias"),
-        (-np.inf, "refused: weights that are no finite number in decoder.classifier.conv.bias"),
+        (3e15, "refused: expected weights of at most 1e+06 in decoder.classifier.conv.bias, got 3"),
+        (-2e6, "refused: expected weights of at most 1e+06 in decoder.classifier.conv.bias, got 2"),
+        (np.nan, "refused: expected finite weights in decoder.classifier.conv.bias"),
+        (-np.inf, "refused: expected finite weights in decoder.classifier.conv.bias"),
     ],
 )
 def test_weights_that_no_honest_training_makes_are_refused_before_they_count(
@@ -508,7 +512,10 @@ def test_a_round_is_asked_a_bounded_number_of_questions(
     for step in range(4, 22):
         reply = ask(grid, moved(asked, step))
         assert reply.error.code == REFUSED
-        assert f"4 different questions to {task} in round 1 were answered" in reply.error.reason
+        assert (
+            f"4 different questions to {task} in round 1 were already answered"
+            in reply.error.reason
+        )
     again = answer(grid, asked, allowed=allowed)
     assert small.bits(again.arrays) == small.bits(first.arrays)
     np.testing.assert_array_equal(again.confusion, first.confusion)
@@ -543,7 +550,7 @@ def test_a_ledger_that_is_gone_is_refused_and_not_made_again(
     for task in KINDS:
         reply = ask(grid, request_of(task=task, arrays={}))
         assert reply.error.code == REFUSED
-        assert "refused: this node has no ledger to count in; its owner" in reply.error.reason
+        assert "refused: this node has no ledger; its owner" in reply.error.reason
         assert str(experiment.nodes) not in reply.error.reason
     assert not ledger.exists()
     used(experiment)
@@ -567,8 +574,8 @@ def test_too_few_held_out_images_are_not_counted_on(
     path = policy_path(experiment.nodes, 0)
     policy = load_policy(path)
     for changes, reason in (
-        ({"min_heldout": 50}, "the owner evaluates on 50 held-out images at least"),
-        ({"evaluate": "never"}, "the owner lets nothing be evaluated"),
+        ({"min_heldout": 50}, "the owner requires at least 50 held-out images"),
+        ({"evaluate": "never"}, "the owner allows no evaluation"),
     ):
         save_policy(policy.model_copy(update=changes), path)
         reply = ask(grid, request_of(task="evaluate"))
@@ -602,7 +609,7 @@ def test_what_was_asked_too_often_ends(
     ledger, asked = used(experiment), request_of(task="evaluate")
     answer(grid, asked)
     ledger.write_bytes(ledger.read_bytes() * MAX_REPEATS)
-    assert "asked 100 times already (evaluate, round 1)" in ask(grid, asked).error.reason
+    assert "already answered 100 times (evaluate, round 1)" in ask(grid, asked).error.reason
     used(experiment)
 
 

@@ -199,7 +199,7 @@ def test_failures_of_a_node_reach_the_coordinator_without_paths(federated: Feder
     finally:
         (shard / "away").rename(manifest)
     assert done.returncode == 1, done.stderr
-    assert "the node failed with InputError; its own log says more" in done.stderr
+    assert "the node failed with InputError; see its own log" in done.stderr
     told = (federated.folder / "run" / "progress.jsonl").read_text() + done.stderr
     assert str(shard) not in told
     assert shard.name not in told
@@ -293,7 +293,7 @@ def test_another_authority_is_refused_in_a_line(federated: Federated) -> None:
     node = federated.node("aachen", "aachen", *free_ports(1), ca=other)
     assert node.process.wait(60) == 2
     *_, line = node.output.read_text().splitlines()
-    assert line.startswith(f"error: {federated.coordinator} shows a certificate that is not to be")
+    assert line.startswith(f"error: the certificate of {federated.coordinator} is not trusted")
     assert "(" in line
 
 

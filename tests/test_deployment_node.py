@@ -108,18 +108,21 @@ def test_fingerprint_is_that_of_ssh_keygen(home: Home) -> None:
     ("argv", "line"),
     [
         (["init", "--city", "a/b"], "'a/b' is no name of a city"),
-        (["init", "--city", "a", "--app-user", "b"], "are given together"),
-        (["init", "--city", "a", "--node-user", "b", "--app-user", "b"], "wants another user"),
-        (["init", "--city", "a", "--node-user", "a b", "--app-user", "b"], "is no name of a user"),
+        (["init", "--city", "a", "--app-user", "b"], "expected both node_user and app_user"),
+        (["init", "--city", "a", "--node-user", "b", "--app-user", "b"], "must have another user"),
+        (
+            ["init", "--city", "a", "--node-user", "a b", "--app-user", "b"],
+            "expected the name of a user",
+        ),
         (
             ["init", "--city", "a", "--node-user", "nobody-0", "--app-user", "b"],
             "no user 'nobody-0'",
         ),
         (["start"], "no node lives here"),
-        (["start", "--coordinator", "nowhere"], "wanted HOST:PORT"),
+        (["start", "--coordinator", "nowhere"], "expected HOST:PORT"),
         (["start", "--ca", "absent.crt"], "--ca absent.crt: no such file"),
         (["start", "--policy", "absent.yaml"], "--policy absent.yaml: no such file"),
-        (["start", "--bundle-hash", "abc"], "wanted 64 hex digits"),
+        (["start", "--bundle-hash", "abc"], "expected 64 hex digits"),
         (["start", "--port", "0"], "--port: expected 1 to 65535, got 0"),
         (["start", "--max-memory", "nan"], "--max-memory: expected more than 0"),
         (["start", "--max-seconds", "-1"], "--max-seconds: expected more than 0"),
@@ -144,7 +147,7 @@ def test_wrong_options_are_one_line(
 
 @pytest.mark.parametrize("text", ["host", ":9443", "host:", "host:0", "host:65536", "host:x"])
 def test_other_addresses_are_refused(text: str) -> None:
-    with pytest.raises(InputError, match="wanted HOST:PORT"):
+    with pytest.raises(InputError, match="expected HOST:PORT"):
         address_of(text)
 
 
@@ -153,7 +156,7 @@ def test_other_addresses_are_refused(text: str) -> None:
     [
         ("[code: 2004] Failed to activate SuperNode", "its key (K) is not enrolled, or it was"),
         ("HTTP/1.1 401 Unauthorized", "clock is wrong"),
-        ("SSLError: CERTIFICATE_VERIFY_FAILED", "not to be trusted any more"),
+        ("SSLError: CERTIFICATE_VERIFY_FAILED", "no longer trusted"),
     ],
 )
 def test_what_flower_logs_is_said_in_a_line(log: str, line: str) -> None:
@@ -251,7 +254,7 @@ def test_an_app_of_a_city_that_has_withdrawn_begins_by_removing_what_it_trained(
     trained.mkdir(parents=True)
     policy = tmp_path / "policy.yaml"
     save_policy(NodePolicy(city="aachen", role="train", withdrawn=withdrawn, arms={}), policy)
-    monkeypatch.setattr(app, "work", lambda node: None)
+    monkeypatch.setattr(app, "answer_tasks", lambda node: None)
     main(["app", "--home", str(home.folder / "app"), "--policy", str(policy)])
     assert trained.exists() == (withdrawn is None)
 
@@ -259,7 +262,7 @@ def test_an_app_of_a_city_that_has_withdrawn_begins_by_removing_what_it_trained(
 def test_errors_that_travel_name_no_path_and_no_value(message: Message, tmp_path: Path) -> None:
     missing = tmp_path / "secret-patient-17" / "policy.yaml"
     reply = app.respond(Task(message, context(missing), bundle_of()), None)
-    assert reply.error.reason == "the node failed with InputError; its own log says more"
+    assert reply.error.reason == "the node failed with InputError; see its own log"
 
     def bad(*_: object) -> Message:
         raise ValueError("patient 17")

@@ -232,7 +232,7 @@ def test_units_of_a_node_keep_odd_paths_and_need_no_root(
 
 def test_a_unit_of_one_user_is_refused(tmp_path: Path) -> None:
     assert node_main(["init", "--home", str(tmp_path / "node"), "--city", "aachen"]) == 0
-    with pytest.raises(InputError, match="units want two users"):
+    with pytest.raises(InputError, match="units need two users"):
         write_node(NodeHome(tmp_path / "node"), tmp_path / "out", "systemd")
 
 

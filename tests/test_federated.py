@@ -174,7 +174,7 @@ def test_a_failing_city_is_said_and_not_counted(scenes: Path, tmp_path: Path) ->
     for line in rounds:
         assert line["rejected"]
         assert all(
-            text == "aachen: the node failed with InputError; its own log says more"
+            text == "aachen: the node failed with InputError; see its own log"
             for text in line["rejected"]
         )
 

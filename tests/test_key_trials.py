@@ -9,7 +9,7 @@ import pytest
 import small_federation as small
 import torch
 
-from clients.vault.keys.keyring import shared_subkey
+from clients.vault.keys.keyring import ensure_shared_subkey
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config
 from fl_ppseg.crypto.adaptation import adapted_embedding
@@ -54,7 +54,9 @@ def trials(experiment: Experiment) -> dict[str, dict[str, dict[str, float]]]:
 
     Conventional-2 has a second seed, another model; ffx is not trained yet.
     """
-    shared = shared_subkey(experiment.vault_dir, arms_of(experiment.config)["access-control-shf"])
+    shared = ensure_shared_subkey(
+        experiment.vault_dir, arms_of(experiment.config)["access-control-shf"]
+    )
     plain = shipped(experiment)
     for arm in ("plain", "conventional-1", "conventional-2"):
         save(experiment, arm, 0, plain)

@@ -26,7 +26,7 @@ from clients.policy.ledger import (
 from clients.policy.policy import RefusedError
 from fl_ppseg.system.errors import InputError
 
-LIMITS = Limits(a_round=2, total=4)
+LIMITS = Limits(per_round=2, total=4)
 
 
 def question(weights: int = 0, **changes: Any) -> Question:
@@ -156,7 +156,7 @@ def test_processes_at_once_are_counted_one_by_one(state: Path) -> None:
 
 def test_a_missing_ledger_is_refused_with_what_to_do(tmp_path: Path) -> None:
     for refuse in (lambda: ask(tmp_path), lambda: check_ledger(tmp_path)):
-        with pytest.raises(RefusedError, match=r"no ledger .*clients\.node init") as caught:
+        with pytest.raises(RefusedError, match=r"no ledger; .*clients\.node init") as caught:
             refuse()
         assert str(tmp_path) not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -179,7 +179,7 @@ def test_a_ledger_that_is_no_file_is_refused(kind: str, tmp_path: Path) -> None:
 
 def test_a_ledger_beyond_all_measure_is_not_read(state: Path) -> None:
     os.truncate(state / LEDGER, MAX_BYTES + 1)
-    with pytest.raises(InputError, match=r"larger than .* bytes; look at what was asked"):
+    with pytest.raises(InputError, match=r"larger than .* bytes; inspect what was asked"):
         ask(state)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from clients.vault.node_folders.handed_over import parse_handed_over
+from clients.vault.node_folders.exports import parse_exports
 from clients.vault.node_folders.node_directory import parse_owner
 from fl_ppseg.data.manifest import parse_manifest
 from fl_ppseg.system.errors import InputError
@@ -42,7 +42,7 @@ PARSERS: dict[str, tuple[Callable[[bytes, str], object], dict[str, Any]]] = {
     "shard_draft": (partial(parse_manifest, finished=False), SHARD),
     "owner": (parse_owner, {"schema": 1, "city": "aachen"}),
     "handed_over": (
-        parse_handed_over,
+        parse_exports,
         {"schema": 1, "shards": {DIGEST: []}, "private": [DIGEST]},
     ),
 }

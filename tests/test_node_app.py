@@ -43,7 +43,8 @@ def kill(message, context):
 kinds = [globals()[name] for name in sys.argv[2].split(",")]
 app.app = lambda message, context: kinds[message.content["x"]["number"]](message, context)
 limits = Limits(memory=float(sys.argv[3]), seconds=10.0)
-app.work(app.Node(f"127.0.0.1:{sys.argv[1]}", SECRET, {"policy": "p", "state": "s"}, None, limits))
+config = {"policy": "p", "state": "s"}
+app.answer_tasks(app.Node(f"127.0.0.1:{sys.argv[1]}", SECRET, config, None, limits))
 """
 
 
@@ -78,7 +79,7 @@ def test_whatever_a_request_does_the_coordinator_is_answered(tmp_path: Path) -> 
     assert [answer.has_error() for answer in answers] == [False, True, False, True, True, False]
     assert {answers[number].error.code for number in (1, 3, 4)} == {FAILED}
     assert "ran out of memory" in answers[1].error.reason
-    assert "took more than the 10 s that this node gives" in answers[3].error.reason
+    assert "took longer than this node's limit of 10 s" in answers[3].error.reason
     assert "more memory or threads" in answers[4].error.reason
     assert len({answer.metadata.reply_to_message_id for answer in answers} - {""}) == 6
 

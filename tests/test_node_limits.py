@@ -26,8 +26,8 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from clients.client_app import FAILED
-from clients.node import app, watching
-from clients.node.app import BUNDLE, Node, attend
+from clients.node import app, monitor
+from clients.node.app import BUNDLE, Node, answer_in_fork
 from clients.node.limits import GIB, Limits
 from fl_ppseg import __version__
 from fl_ppseg.flower import tasks
@@ -168,13 +168,13 @@ def leave(status: int) -> Callable[[Message, Context], Message]:
         (eat, {}, "ran out of memory"),
         (eat_bytes, {}, "ran out of memory"),
         (many_threads, {}, "the node"),
-        (spin, {"seconds": 2.0}, "took more than the 2 s that this node gives"),
-        (wait, {"seconds": 2.0}, "took more than the 2 s that this node gives"),
-        (crash(signal.SIGXCPU), {}, "took more processor time than this node gives"),
-        (crash(signal.SIGSEGV), {}, "more memory or threads than this node gives"),
-        (crash(signal.SIGABRT), {}, "more memory or threads than this node gives"),
-        (leave(1), {}, "more memory or threads than this node gives"),  # as libgomp does
-        (leave(watching.OUT_OF_MEMORY), {}, "more memory or threads than this node gives"),
+        (spin, {"seconds": 2.0}, "took longer than this node's limit of 2 s"),
+        (wait, {"seconds": 2.0}, "took longer than this node's limit of 2 s"),
+        (crash(signal.SIGXCPU), {}, "took more processor time than this node's limit"),
+        (crash(signal.SIGSEGV), {}, "more memory or threads than this node's limit"),
+        (crash(signal.SIGABRT), {}, "more memory or threads than this node's limit"),
+        (leave(1), {}, "more memory or threads than this node's limit"),  # as libgomp does
+        (leave(monitor.OUT_OF_MEMORY), {}, "more memory or threads than this node's limit"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -187,7 +187,7 @@ def test_one_that_goes_too_far_is_told_so_and_the_next_is_answered(
 ) -> None:
     monkeypatch.setattr(app, "app", request_does)
     begin = time.monotonic()
-    attend(node(**limits), "token")
+    answer_in_fork(node(**limits), "token")
     assert time.monotonic() - begin < 30
     reply = supernode.reply()
     assert reply.error.code == FAILED
@@ -195,7 +195,7 @@ def test_one_that_goes_too_far_is_told_so_and_the_next_is_answered(
     assert reply.metadata.reply_to_message_id == "m"
     supernode.pushed.unlink()
     monkeypatch.setattr(app, "app", fine)
-    attend(node(), "token")
+    answer_in_fork(node(), "token")
     assert not supernode.reply().has_error()
 
 
@@ -209,7 +209,7 @@ def test_one_that_somebody_kills_is_asked_for_again(
     """Nobody can say that the request was too much: SuperNode and app begin anew, as before."""
     monkeypatch.setattr(app, "app", crash(number))
     with pytest.raises(RunError, match="a request was lost"):
-        attend(node(), "token")
+        answer_in_fork(node(), "token")
     assert f"a task ended with status {-number} and no answer" in caplog.text
     assert not supernode.pushed.exists()
 
@@ -220,10 +220,10 @@ def test_where_the_supernode_is_gone_nothing_is_claimed(
     supernode.reachable = False
     monkeypatch.setattr(app, "app", fine)
     with pytest.raises(RunError, match="a request was lost"):
-        attend(node(), "token")
+        answer_in_fork(node(), "token")
     monkeypatch.setattr(app, "app", leave(1))
     with pytest.raises(RunError, match="a request was lost"):
-        attend(node(), "token")
+        answer_in_fork(node(), "token")
 
 
 def test_a_process_that_tells_nonsense_is_not_believed(
@@ -231,15 +231,15 @@ def test_a_process_that_tells_nonsense_is_not_believed(
 ) -> None:
     """It works on what came over the wire, so that what it tells may be anybody's words."""
 
-    def tell(node: Node, token: str, tells: Any) -> None:
+    def tell(node: Node, token: str, sender: Any) -> None:
         for word in (b"", b"Znothing", TASK + b"1 2", MESSAGE + b"\xff" * 99, TASK + b"1 2 3"):
-            tells.send_bytes(word)
-        tells.send_bytes(b"x" * (watching.MAX_TOLD + 1))
+            sender.send_bytes(word)
+        sender.send_bytes(b"x" * (monitor.MAX_MESSAGE_BYTES + 1))
         os._exit(1)
 
     monkeypatch.setattr(app, "_answer", tell)
     with pytest.raises(RunError, match="a request was lost"):
-        attend(node(), "token")
+        answer_in_fork(node(), "token")
     assert not supernode.pushed.exists()
 
 
@@ -255,7 +255,7 @@ def test_the_limits_are_the_forks_own(
 
     before = resource.getrlimit(resource.RLIMIT_DATA)
     monkeypatch.setattr(app, "app", show)
-    attend(node(memory=5.0, seconds=9.0, cpus=1), "token")
+    answer_in_fork(node(memory=5.0, seconds=9.0, cpus=1), "token")
     assert (tmp_path / "found").read_text() == f"{[5 * GIB, 10]} 1"
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clients import node_log
-from clients.node_log import LOG, MAX_MESSAGE, cleaned, log_in
+from clients.node_log import LOG, MAX_MESSAGE, sanitise, set_up_log
 
 LOGGER = logging.getLogger("clients.test_node_log")
 
@@ -36,7 +36,7 @@ def restored() -> Iterator[None]:
     ],
 )
 def test_a_record_is_one_line_of_printable_characters(text: str, tmp_path: Path) -> None:
-    log_in(tmp_path)
+    set_up_log(tmp_path)
     LOGGER.warning("refused: %s", text)
     content = (tmp_path / LOG).read_text("utf-8")
     assert content.endswith("\n") and content.count("\n") == 1
@@ -45,7 +45,7 @@ def test_a_record_is_one_line_of_printable_characters(text: str, tmp_path: Path)
 
 
 def test_the_lines_of_a_traceback_pass_for_no_record(tmp_path: Path) -> None:
-    log_in(tmp_path)
+    set_up_log(tmp_path)
     try:
         raise ValueError("a\n2026-11-26 12:00:00,000 WARNING clients: forged\x1b[2J")
     except ValueError:
@@ -57,13 +57,13 @@ def test_the_lines_of_a_traceback_pass_for_no_record(tmp_path: Path) -> None:
 
 
 def test_a_long_text_is_cut_and_said() -> None:
-    assert cleaned("a" * MAX_MESSAGE) == "a" * MAX_MESSAGE
-    assert cleaned("a" * 20_000_000) == "a" * MAX_MESSAGE + " ... (19999000 more)"
+    assert sanitise("a" * MAX_MESSAGE) == "a" * MAX_MESSAGE
+    assert sanitise("a" * 20_000_000) == "a" * MAX_MESSAGE + " ... (19999000 more)"
 
 
 def test_the_log_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node_log, "MAX_BYTES", 2000)
-    log_in(tmp_path)
+    set_up_log(tmp_path)
     for number in range(300):
         LOGGER.warning("refused: %d", number)
     files = sorted(path.name for path in tmp_path.iterdir())
@@ -76,7 +76,7 @@ def test_the_log_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_nodes_of_one_process_have_logs_of_their_own(tmp_path: Path) -> None:
     for name in ("one", "other", "one"):
         (tmp_path / name).mkdir(exist_ok=True)
-        log_in(tmp_path / name)
+        set_up_log(tmp_path / name)
         LOGGER.warning("of %s", name)
     assert (tmp_path / "one" / LOG).read_text().count("of one") == 2
     assert "one" not in (tmp_path / "other" / LOG).read_text()
@@ -86,7 +86,7 @@ def test_a_link_in_its_place_is_not_followed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / LOG).symlink_to(tmp_path / "target")
-    log_in(tmp_path)
+    set_up_log(tmp_path)
     LOGGER.warning("anything")
     assert not (tmp_path / "target").exists()
     assert "Too many levels of symbolic links" in capsys.readouterr().err

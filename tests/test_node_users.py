@@ -100,7 +100,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Service]:
         def watch(self) -> None: ...
 
     monkeypatch.setattr(supernode, "Supervisor", Recorder)
-    monkeypatch.setattr(supernode, "reach", lambda *_: None)
+    monkeypatch.setattr(supernode, "wait_for_coordinator", lambda *_: None)
     monkeypatch.setattr(supernode, "keep_what_starting_needs", lambda: None)
     return found
 
@@ -195,7 +195,7 @@ def test_the_node_calls_the_coordinator_as_its_own_user(
     def reach(*_: object) -> None:
         raise InputError(f"{os.getuid()} {os.geteuid()} {os.getgroups()}")
 
-    monkeypatch.setattr(supernode, "reach", reach)
+    monkeypatch.setattr(supernode, "wait_for_coordinator", reach)
     uid = account(NODE_USER).uid
     with pytest.raises(InputError, match=f"^{uid} {uid} .0*{account(NODE_USER).gid}.$"):
         serve(home, start(policy), print)
@@ -249,9 +249,15 @@ def replaced(path: Path, target: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        (lambda h: give(h.node, APP_USER), "node: expected a folder of daemon alone"),
-        (lambda h: give(h.folder / "app", NODE_USER), "app: expected a folder of nobody alone"),
-        (lambda h: give(h.folder / "app", "root"), "app: expected a folder of nobody alone"),
+        (lambda h: give(h.node, APP_USER), "node: expected a folder of daemon with mode 0700"),
+        (
+            lambda h: give(h.folder / "app", NODE_USER),
+            "app: expected a folder of nobody with mode 0700",
+        ),
+        (
+            lambda h: give(h.folder / "app", "root"),
+            "app: expected a folder of nobody with mode 0700",
+        ),
         (lambda h: (h.folder / "app").chmod(0o777), "mode 0777; it was changed after init"),
         (lambda h: replaced(h.folder / "app", h.node), "got a link of nobody"),
         (lambda h: shutil.rmtree(h.node), "node: missing"),
@@ -286,7 +292,7 @@ def test_a_policy_of_those_whom_it_binds_is_refused(
     user: str, which: int, home: Home, policy: Path, started: list[Service]
 ) -> None:
     give([policy, policy.parent][which], user)
-    with pytest.raises(InputError, match="whom the policy is to bind"):
+    with pytest.raises(InputError, match="who is bound by the policy"):
         serve(home, start(policy), print)
     assert started == []
 
@@ -294,7 +300,7 @@ def test_a_policy_of_those_whom_it_binds_is_refused(
 def test_a_policy_behind_a_link_of_those_whom_it_binds_is_refused(policy: Path) -> None:
     other = policy.with_name("other.yaml")
     link(other, policy, APP_USER)
-    with pytest.raises(InputError, match="whom the policy is to bind"):
+    with pytest.raises(InputError, match="who is bound by the policy"):
         check_owner(other, {account(APP_USER).uid})
 
 
@@ -315,7 +321,7 @@ def test_without_root_the_line_says_how_it_starts_without_root(home: Home, polic
     def try_it(**changes: Any) -> None:
         as_user(account(NODE_USER), lambda: serve(home, start(policy, **changes), print))
 
-    with pytest.raises(InputError, match="only root may start programs as daemon and nobody"):
+    with pytest.raises(InputError, match="only root can start programs as daemon and nobody"):
         try_it()
 
 
@@ -333,7 +339,7 @@ def test_without_root_the_node_user_starts_the_supernode_alone(
 
 def test_root_is_no_user_for_a_program() -> None:
     settings = Settings(city="a", app_home=Path("/app"), node_user="root", app_user="nobody")
-    with pytest.raises(InputError, match="two users of their own"):
+    with pytest.raises(InputError, match="expected two different users other than root"):
         _ = settings.users
 
 

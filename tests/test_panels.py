@@ -10,7 +10,7 @@ import small_federation as small
 import torch
 
 from clients.policy.policy import load_policy, policy_path
-from clients.vault.keys.keyring import shared_subkey
+from clients.vault.keys.keyring import ensure_shared_subkey
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.crypto.ciphers.encryption import encrypt
 from fl_ppseg.crypto.ciphers.registry import CIPHERS
@@ -87,7 +87,9 @@ def test_encrypted_pictures_hold_the_values_of_the_scene(panels: list[ScenePanel
 
 def with_the_shared_key(experiment: Experiment, image: np.ndarray, cipher: str) -> np.ndarray:
     """(H, W, 3) -> (H, W, 3), encrypted as the owners of a shared arm would."""
-    shared = shared_subkey(experiment.vault_dir, arms_of(experiment.config)["conventional-2"])
+    shared = ensure_shared_subkey(
+        experiment.vault_dir, arms_of(experiment.config)["conventional-2"]
+    )
     pixels = np.ascontiguousarray(image.transpose(2, 0, 1))
     return encrypt(pixels, shared, cipher, block_size=8, scope="common").transpose(1, 2, 0)
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from clients.policy.policy import load_policy, policy_path, state_path
 from clients.private_state import trained_folder, versions
-from clients.vault.keys.keyring import shared_subkey
+from clients.vault.keys.keyring import ensure_shared_subkey
 from fl_ppseg.config.loading import builtin_arms, load_config
 from fl_ppseg.config.sections import Config
 from fl_ppseg.crypto.adaptation import adapt, linear_form
@@ -112,7 +112,7 @@ def test_shared_key_adapts_what_the_coordinator_publishes(scenes: Path, tmp_path
     plain, encrypted, adapted = (small.final(experiment.folder, arm) for arm in arms)
     assert small.bits(plain) == small.bits(encrypted)
     assert {name for name in plain if (plain[name] != adapted[name]).any()} == {EMBEDDING}
-    key = shared_subkey(experiment.vault_dir, builtin_arms()["domain-adaptation"])
+    key = ensure_shared_subkey(experiment.vault_dir, builtin_arms()["domain-adaptation"])
     weight = adapt(torch.from_numpy(plain[EMBEDDING]), linear_form("shuffle", key, 8))
     np.testing.assert_array_equal(adapted[EMBEDDING], weight.numpy())
 

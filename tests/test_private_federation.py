@@ -12,7 +12,7 @@ import torch
 from clients.policy.policy import load_policy, policy_path, state_path
 from clients.private_state import load_private, load_start, trained_folder, versions
 from clients.vault.assignment import Assignment
-from clients.vault.shards.shards import prepare_shards
+from clients.vault.shards.preparation import prepare_shards
 from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.data.dataset import open_dataset

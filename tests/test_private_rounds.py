@@ -10,7 +10,7 @@ import small_federation as small
 from fake_nodes import TRAIN, nodes
 from fake_runs import Run
 
-from clients.local_privacy import check_form, released, released_counts, with_rows
+from clients.local_privacy import check_form, privatise_counts, privatise_update, with_rows
 from clients.policy.ledger import LEDGER, Limits, Question, grant, make_ledger, read_ledger
 from clients.policy.policy import (
     LocalPrivacy,
@@ -126,7 +126,7 @@ def test_an_update_that_leaves_is_clipped_and_noisy() -> None:
     """Noise of 2 C z = 1 on each weight; what is left of an update of norm 1000 sqrt 2 is 0.5."""
     start = {"w": np.zeros(20_000, np.float32), "kept at home": np.zeros(1, np.float32)}
     after = {"w": np.full(20_000, 10, np.float32)}
-    found = released(after, start, demand())
+    found = privatise_update(after, start, demand())
     assert found.keys() == {"w"}
     assert found["w"].dtype == np.float32
     assert found["w"].std() == pytest.approx(1.0, rel=0.05)
@@ -135,7 +135,7 @@ def test_an_update_that_leaves_is_clipped_and_noisy() -> None:
 
 def test_without_a_demand_updates_leave_bit_for_bit() -> None:
     after = {"w": np.float32([1, -0.0, 3])}
-    assert released(after, WEIGHTS, None) is after
+    assert privatise_update(after, WEIGHTS, None) is after
 
 
 def question(round: int, task: Any = "train") -> Question:
@@ -159,27 +159,27 @@ def test_the_budget_counts_every_answer_repeats_too_and_then_refuses(tmp_path: P
 def test_counts_that_leave_are_noisy(tmp_path: Path) -> None:
     """Noise of sqrt(2) P z = 141 on each, P the pixels of the largest label map."""
     counts = np.full((150, 150), 10_000)
-    found = released_counts(counts, [(5, 20), (2, 3)], demand(), tmp_path)
+    found = privatise_counts(counts, [(5, 20), (2, 3)], demand(), tmp_path)
     assert found.dtype == np.int64 and found.shape == counts.shape
     assert (found - counts).std() == pytest.approx(math.sqrt(2) * 100, rel=0.05)
     assert (found - counts).mean() == pytest.approx(0, abs=5)
-    assert released_counts(np.zeros((50, 50), int), [(5, 20)], demand(), tmp_path).min() == 0
+    assert privatise_counts(np.zeros((50, 50), int), [(5, 20)], demand(), tmp_path).min() == 0
 
 
 def test_noisy_counts_say_the_same_of_the_labels_each_time(tmp_path: Path) -> None:
     """A coordinator refuses a city whose label maps change; fresh noise must not look like it."""
     counts = np.diag([40_000, 300, 0, 7_000])
     sizes = [(100, 200)]
-    found = [released_counts(counts, sizes, demand(), tmp_path) for _ in range(3)]
+    found = [privatise_counts(counts, sizes, demand(), tmp_path) for _ in range(3)]
     assert {tuple(each.sum(axis=1)) for each in found} == {tuple(found[0].sum(axis=1))}
     assert not (found[0] == found[1]).all() and min(each.min() for each in found) >= 0
-    other = released_counts(counts, [*sizes, (100, 200)], demand(), tmp_path)
+    other = privatise_counts(counts, [*sizes, (100, 200)], demand(), tmp_path)
     assert tuple(other.sum(axis=1)) != tuple(found[0].sum(axis=1))
     (first, *_) = tmp_path.glob("rows_*.json")
     first.write_text("[1, 2]")
-    with pytest.raises(InputError, match=r"damaged \(wanted 4 sums"):
+    with pytest.raises(InputError, match=r"damaged \(expected 4 sums"):
         for each in (sizes, sizes * 2):
-            released_counts(counts, each, demand(), tmp_path)
+            privatise_counts(counts, each, demand(), tmp_path)
 
 
 def test_rows_are_dealt_out_in_proportion() -> None:
@@ -192,14 +192,14 @@ def test_rows_are_dealt_out_in_proportion() -> None:
 
 def test_without_a_demand_counts_leave_as_they_are(tmp_path: Path) -> None:
     counts = np.eye(3, dtype=np.int64)
-    assert released_counts(counts, [(5, 20)], None, tmp_path) is counts
+    assert privatise_counts(counts, [(5, 20)], None, tmp_path) is counts
     assert list(tmp_path.iterdir()) == []
 
 
 def test_batch_statistics_do_not_leave_with_noise() -> None:
     arrays = {"norm.running_var": np.ones(3, np.float32)}
     for refuse in (
-        lambda: released(arrays, arrays, demand()),
+        lambda: privatise_update(arrays, arrays, demand()),
         lambda: check_form(arrays, demand()),
     ):
         with pytest.raises(RefusedError, match="batch statistics"):

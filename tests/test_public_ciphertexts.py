@@ -9,7 +9,7 @@ import pytest
 
 import fl_ppseg
 from clients.vault.assignment import Assignment
-from clients.vault.shards.shards import prepare_shards
+from clients.vault.shards.preparation import prepare_shards
 from fl_ppseg.crypto.ciphers.encryption import decrypt
 from fl_ppseg.crypto.keys import ClientKey, SubKey
 from fl_ppseg.crypto.public_ciphertexts import EncryptedScenes, public_keys

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clients.query import KEYS, Query, load_shared_subkey, shared_query, throwaway_query
-from clients.vault.keys.keyring import shared_subkey
+from clients.vault.keys.keyring import ensure_shared_subkey
 from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.config.sections import Config
 from fl_ppseg.crypto.ciphers.encryption import encrypt
@@ -183,14 +183,18 @@ def test_a_query_shows_nothing_of_its_embedding() -> None:
 
 def test_a_shared_key_is_read_where_the_vault_put_it(tmp_path: Path) -> None:
     arm = ARMS["conventional-2"]
-    expected = shared_subkey(tmp_path, arm)
+    expected = ensure_shared_subkey(tmp_path, arm)
     master = tmp_path / ".shared" / "master.key"
     assert load_shared_subkey(master, arm) == expected
     copy = tmp_path / "licence"
     shutil.copytree(master.parent, copy)
     assert load_shared_subkey(copy / "master.key", arm) == expected
     published = ARMS["domain-adaptation"]
-    assert shared_subkey(tmp_path, published) == load_shared_subkey(master, published) != expected
+    assert (
+        ensure_shared_subkey(tmp_path, published)
+        == load_shared_subkey(master, published)
+        != expected
+    )
     salt = copy / "manifests" / "salt.json"
     for damaged in (json.dumps({"client": "00"}), json.dumps({}), "[]", "{", None):
         salt.unlink() if damaged is None else salt.write_text(damaged)

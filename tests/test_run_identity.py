@@ -37,8 +37,8 @@ def test_a_run_with_the_nodes_of_another_fails_in_one_line(scenes: Path, tmp_pat
     with pytest.raises(RunError, match="0 of 5 nodes came") as caught:
         small.federate(stale(first, second))
     text = str(caught.value)
-    assert "refused: this node was prepared for another run; a SuperLink of an earlier" in text
-    assert "stop it, set FL_PPSEG_NODES as printed, start again" in text and "\n" not in text
+    assert "refused: this node was prepared for another run; if a SuperLink of an earlier" in text
+    assert "stop it, set FL_PPSEG_NODES as printed, and start again" in text and "\n" not in text
     assert second.folder.lines() == []
     for number in range(5):
         assert read_ledger(state_path(first.nodes, number) / LEDGER) == []

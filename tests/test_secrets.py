@@ -30,7 +30,7 @@ from flwr.common.serde import message_to_proto
 from safetensors.numpy import load_file
 
 from clients.policy.policy import load_policy, policy_path, state_path
-from clients.vault.keys.keyring import shared_subkey
+from clients.vault.keys.keyring import ensure_shared_subkey
 from fl_ppseg.audit.containers import opened
 from fl_ppseg.audit.key_search import (
     needles_of_embedding,
@@ -261,7 +261,7 @@ def test_an_adapted_embedding_gives_its_own_key_alone(run: Run) -> None:
     matched = torch.cdist(published, start).argmin(dim=1).numpy()
     table = builtin_arms()
     shared, adapted = (
-        linear_form("shuffle", shared_subkey(run.experiment.vault_dir, table[arm]), 8).index
+        linear_form("shuffle", ensure_shared_subkey(run.experiment.vault_dir, table[arm]), 8).index
         for arm in SHARED_ARMS
     )
     np.testing.assert_array_equal(matched, adapted)

@@ -26,13 +26,13 @@ from clients.policy.start_weights import (
 from clients.policy.trust_region import (
     BETAS,
     NOISE_DEVIATIONS,
-    alone,
     check_region,
-    nearest,
+    project_onto_region,
     radius,
     round_change,
+    standalone_change,
 )
-from clients.vault.consent.terms import LARGER, UNKNOWN, change_of, largest_elsewhere
+from clients.vault.consent.terms import LARGER, UNKNOWN, largest_elsewhere, max_change_of
 from fl_ppseg.config.federation import FederationConfig
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import TrainingConfig
@@ -147,7 +147,7 @@ def test_sgd_without_clipping_has_no_bound() -> None:
     training = TrainingConfig(optimizer="sgd", gradient_clip=0)
     assert round_change(training, None, 10) is None
     assert round_change(training, FederationConfig(strategy="fedavgm"), 10) is None
-    assert alone(training, FederationConfig(), 10) is None
+    assert standalone_change(training, FederationConfig(), 10) is None
     settled = round_change(training, FederationConfig(strategy="fedadam"), 10)
     assert settled is not None and settled < 0.03  # the server's own steps are bounded
 
@@ -205,9 +205,11 @@ def test_noise_of_the_coordinators_is_allowed_for_and_fewer_cities_mean_more() -
 def test_who_trains_alone_meets_no_server() -> None:
     settings = small.config(None, arms=["local-only", "plain"], federation={"strategy": "fedadam"})
     arms = arms_of(settings)
-    alone_, together = (change_of(settings, arms[name], 100) for name in ("local-only", "plain"))
+    alone_, together = (
+        max_change_of(settings, arms[name], 100) for name in ("local-only", "plain")
+    )
     assert alone_ is not None and together is not None
-    assert alone_ == change_of(settings.model_copy(update={"federation": FederationConfig(
+    assert alone_ == max_change_of(settings.model_copy(update={"federation": FederationConfig(
         num_rounds=2)}), arms["local-only"], 100)  # fmt: skip
     assert alone_ != together
 
@@ -260,7 +262,7 @@ def test_weights_are_taken_up_to_the_bound_and_refused_beyond(
             check_region(arm, request(task, round, layer__weight=with_weight(sign * 1.001 * most)))
         told = str(caught.value)
         assert told.startswith("refused: weights in layer.weight lie ") and "\n" not in told
-        assert f"at most {most:.3g} is what training makes" in told
+        assert f"training reaches at most {most:.3g}" in told
 
 
 @pytest.mark.parametrize("arrays", [
@@ -269,11 +271,11 @@ def test_weights_are_taken_up_to_the_bound_and_refused_beyond(
     {"other": np.zeros(1, np.float32)},
 ])  # fmt: skip
 def test_other_names_and_shapes_are_refused(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match="other names or shapes than the agreed start's"):
+    with pytest.raises(RefusedError, match="the names and shapes of the agreed start"):
         check_region(agreed(tmp_path), request(**arrays))
     short = request()
     short.arrays.pop("layer.weight")
-    with pytest.raises(RefusedError, match="other names or shapes"):
+    with pytest.raises(RefusedError, match="names and shapes"):
         check_region(agreed(tmp_path), short)
 
 
@@ -297,15 +299,15 @@ def test_the_nearest_weights_of_the_region_are_taken_and_lie_at_its_edge(tmp_pat
     for scale in (1e-3, 1.0, 1e6):
         wild = {"layer.weight": (scale * drawn.normal(size=(2, 2))).astype(np.float32)}
         for round in (1, 3):
-            near = nearest(wild, read_start(next(iter((arm.start or {}).values()))),
+            near = project_onto_region(wild, read_start(next(iter((arm.start or {}).values()))),
                            (round - 1) * CHANGE, arm.training)  # fmt: skip
             check_region(arm, request("train", round, layer__weight=near["layer.weight"]))
 
 
 def test_start_and_bound_belong_together_in_a_policy(tmp_path: Path) -> None:
     for changes, error in (
-        ({"start": {0: tmp_path}}, "belong together"),
-        ({"max_change": 0.1}, "belong together"),
+        ({"start": {0: tmp_path}}, "must be given together"),
+        ({"max_change": 0.1}, "must be given together"),
         ({"start": {1: tmp_path}, "max_change": 0.1}, "a folder for each seed"),
     ):
         with pytest.raises(ValueError, match=error):
@@ -354,7 +356,7 @@ def test_a_link_an_open_file_and_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_start(folder)
     path.symlink_to(elsewhere)
-    with pytest.raises(InputError, match="is a link; a file of start weights is a file of its own"):
+    with pytest.raises(InputError, match="is a link; expected a regular file"):
         read_start(folder)
     path.unlink()
     elsewhere.rename(path)

@@ -23,7 +23,7 @@ from small_vault import (
 )
 
 from clients.vault.assignment import Assignment
-from clients.vault.shards.shards import prepare_shards
+from clients.vault.shards.preparation import prepare_shards
 from fl_ppseg.crypto.ciphers.encryption import decrypt
 from fl_ppseg.crypto.keys import ClientKey, Part, SubKey
 from fl_ppseg.data.dataset import Scene

@@ -149,9 +149,9 @@ def test_a_folder_of_something_else_is_left_alone(name: str, owner: Owner) -> No
     assert owner.keys("new")[0] == 0
     before = everything(project)
     for _ in range(2):
-        fails(owner.encrypt(), f"{project}: holds something already and is no node folder")
+        fails(owner.encrypt(), f"{project}: is not empty and not a node folder")
         fails(owner.encrypt("--dry-run"), "choose a new or empty folder")
-    fails(owner.keys("withdraw", "--node", project), "no node folder (owner.json is missing)")
+    fails(owner.keys("withdraw", "--node", project), "not a node folder (owner.json is missing)")
     assert everything(project) == before
 
 
@@ -174,11 +174,11 @@ def test_what_the_vault_did_not_hand_over_is_never_removed(owner: Owner, home: P
     for folder in foreign:
         assert (folder / "thesis.tex").exists()
     outcome = owner.call("verify", "--node", owner.node)
-    fails(outcome, f"2 problem(s), the first: {foreign[0]}: the policy does not name it", status=1)
+    fails(outcome, f"2 problem(s), the first: {foreign[0]}: not named in the policy", status=1)
     status, out, _ = owner.keys("withdraw", "--node", owner.node)
     assert status == 0 and "5 folder(s) removed" in out
     for folder in foreign:
-        assert f"{folder.relative_to(owner.node)} stays: this vault did not hand it over" in out
+        assert f"{folder.relative_to(owner.node)} is kept: this vault did not export it" in out
         assert (folder / "thesis.tex").exists()
 
 
@@ -312,7 +312,7 @@ def test_a_node_folder_does_not_say_which_salts_belong_to_a_shard(
     values, before = json.loads(path.read_text()), path.read_bytes()
     named = json.loads((other / "manifest.json").read_text())["record"]
     path.write_text(json.dumps(values | {"record": named}))
-    reason = f"names the salts {named}, and was handed over with {values['record']}"
+    reason = f"expected the salts {values['record']}, got {named}"
     fails(owner.decrypt(arms[0]), reason)
     outcome = owner.call("verify", "--node", owner.node, "--vault", owner.vaults)
     fails(outcome, reason, status=1)
@@ -329,7 +329,7 @@ def test_a_policy_names_nothing_outside_its_folder(path: str, owner: Owner) -> N
     name = owner.shard("per-image-derived").name
     policy.write_text(policy.read_text().replace(f"shards/{name}", path))
     for outcome in commands(owner).values():
-        fails(outcome, "which is no shard, private embedding or start of this folder")
+        fails(outcome, "which is not a shard, private embedding or start of this folder")
 
 
 def test_hashes_are_looked_at_before_anything_is_decrypted(owner: Owner) -> None:
@@ -395,7 +395,7 @@ def test_a_group_is_given_to_a_folder_that_is_there(owner: Owner) -> None:
     group = reader()
     assert owner.encrypt("--readers", group.gr_name)[0] == 0
     assert inside(owner.node) == {(True, 0o750, group.gr_gid), (False, 0o640, group.gr_gid)}
-    fails(owner.encrypt("--readers", "no-such-group"), "is no group of this machine")
+    fails(owner.encrypt("--readers", "no-such-group"), "on this machine; create it with groupadd")
 
 
 # File systems.

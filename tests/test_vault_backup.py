@@ -96,13 +96,13 @@ def test_wrong_passphrases_and_damaged_backups_are_one_line(owner: Owner) -> Non
     fails(owner.keys("restore", "--from", sealed, "--passphrase-file", other), "wrong passphrase")
     fails(owner.keys("restore", "--from", sealed, *options, city="bochum"), "is the backup of aac")
     fails(owner.keys("restore", "--from", owner.place / "none", *options), "cannot be read")
-    fails(owner.keys("restore", "--from", owner.config, *options), "no backup of a vault")
+    fails(owner.keys("restore", "--from", owner.config, *options), "not a backup of a vault")
     content = sealed.read_bytes()
     for place in (len(backup.HEADER), len(content) // 2, len(content) - 1):
         sealed.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         fails(owner.keys("restore", "--from", sealed, *options), "wrong passphrase, or a damaged")
     sealed.write_bytes(content[:40])
-    fails(owner.keys("restore", "--from", sealed, *options), "no backup of a vault")
+    fails(owner.keys("restore", "--from", sealed, *options), "not a backup of a vault")
     assert not owner.vaults.exists()
 
 

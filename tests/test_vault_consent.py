@@ -9,9 +9,9 @@ import pytest
 import yaml
 from small_owner import ASKED, DERIVED, Owner, fails, files_in
 
-from clients.vault.consent import consent
-from clients.vault.consent.consent import confirm, hash_of, is_named
-from clients.vault.consent.floor import Floor, check_above, default_text, make_floor, read_floor
+from clients.vault.consent import agreement
+from clients.vault.consent.agreement import agreement_hash, confirm, is_packaged
+from clients.vault.consent.floor import Floor, check_floor, default_text, make_floor, read_floor
 from clients.vault.consent.terms import terms_of
 from clients.vault.layout import FLOOR
 from fl_ppseg.config.loading import arms_of, builtin_arms, configs_dir, load_config
@@ -46,9 +46,9 @@ def test_a_config_that_redefines_an_arm_of_the_package_is_refused(owner: Owner) 
     """A trusted name stood for SSIM 0.62, not 0.06, and every check of the owner's was good."""
     name = "per-image-invariant"
     owner.configure(arms=[name], arm_table={name: EVIL})
-    fails(once(owner), f"arm_table.{name}: is an arm of fl_ppseg")
+    fails(once(owner), f"arm_table.{name}: redefines an arm of fl_ppseg")
     owner.configure(arms=["per-image"], arm_table={name: EVIL})  # not even beside others
-    fails(once(owner), f"arm_table.{name}: is an arm of fl_ppseg")
+    fails(once(owner), f"arm_table.{name}: redefines an arm of fl_ppseg")
     assert not owner.node.exists()
 
 
@@ -67,33 +67,33 @@ def test_what_is_agreed_to_is_said_in_words(owner: Owner) -> None:
         federation={"num_rounds": 12, "last_rounds": 1, "evaluate_every": 5},
     )
     _, out, _ = once(owner)
-    for words in (
+    for line in (
         "What aachen (train) agrees to:",
         "6 to train on, 1 held out, at 32x64 pixels (resize), 2 view(s) each",
-        "labels: lie on the node as they are, not encrypted",
+        "labels: stored on the node unencrypted",
         "arm per-client-private (of fl_ppseg), federated:",
-        "by shuffle, all blocks of an image alike; one key of yours for all images, derived from",
-        "private: adapted to your key, as good as the key, stays here",
+        "encrypted with shuffle, all blocks of an image alike; one key of yours for all images, ",
+        "private: adapted to your key and reveals it, never leaves the node",
         "arm per-image (of fl_ppseg), federated:",
-        "a key for each image, dropped at once: nobody can decrypt",
-        "uploaded: trained here, and leaves with each update",
+        "one key per image, deleted at once: nobody can decrypt",
+        "uploaded: trained on the node, and leaves it with each update",
         "arm per-image-derived (of the config's own), federated:",
         "model, 19 classes: backbone vit, patch_size 8, embed_dim 32, depth 2, num_heads 2",
         "optimizer sgd, ",
         "batch_size 3, local_epochs 2",
-        "12 round(s); in each a local update leaves: all weights but the patch embedding's",
-        "evaluated at the start and after 3 round(s), one model each; each time leave the counts",
-        "the counts of all 1 held-out",
-        "they do not leave it, but updates and counts tell of them",
+        "12 round(s); what leaves the node in each: all weights except the patch embedding's",
+        "evaluated at the start and after 3 round(s), one model each; what leaves the node each ",
+        "the counts over all 1 held-out",
+        "they do not leave it, but updates and counts reveal something about them",
         "3 more question(s) of each kind and seed",
-        "3 arm(s) and 1 seed(s) make 45 updates and 21 counts at most",
-        "start weights: drawn by the seed",
-        "weights: refused where one lies further from the start than ",
+        "3 arm(s) and 1 seed(s) make at most 45 updates and 21 counts",
+        "start weights: drawn from the seed",
+        "weights: refused if one lies further from the start than ",
         "if no city trains on more than 30 images); statistics of batch normalisation: up to 1e+06",
-        "can train weights for it that lie no further off than honest ones",
+        "can train weights for that which lie as near to the start as honest ones",
         "your floor: own_arms True",
     ):
-        assert words in out, words
+        assert line in out, line
     assert "WARNING: a step has 96 tokens" not in out
 
 
@@ -121,7 +121,7 @@ def test_whatever_is_asked_otherwise_is_another_agreement(
 ) -> None:
     before = owner.agreement()
     owner.configure(**change)
-    fails(once(owner, *before), "what is asked for now is another agreement")
+    fails(once(owner, *before), "it is another agreement now")
     assert owner.agreement() != before
     assert not owner.node.exists()
 
@@ -143,11 +143,11 @@ def test_the_same_config_elsewhere_is_the_same_agreement(owner: Owner) -> None:
 
 def test_nobody_at_a_terminal_has_to_give_the_hash(owner: Owner) -> None:
     status, out, error = once(owner)
-    fails((status, out, error), "nobody has agreed to this yet; read it above, then add --agree")
+    fails((status, out, error), "nobody has agreed to this yet; read the agreement above, then add")
     found = ASKED.search(error)
     assert found is not None and not owner.node.exists()
     shown = out[out.index("What aachen") :].rstrip("\n")
-    assert found[0] == f"--agree {hash_of(shown)}"
+    assert found[0] == f"--agree {agreement_hash(shown)}"
     assert once(owner, *found[0].split())[0] == 0
     fails(once(owner), "nobody has agreed")  # nor the next time
 
@@ -156,7 +156,7 @@ def test_nobody_at_a_terminal_has_to_give_the_hash(owner: Owner) -> None:
 def test_another_hash_is_no_agreement(vector: must_fail.Vector) -> None:
     """`<hash>` in a vector stands for the right one."""
     text = "What aachen agrees to"
-    right = hash_of(text)
+    right = agreement_hash(text)
     confirm(text, right, is_asked=True)
     forms = {"<hash>": right, "<HASH>": right.upper(), "<hash[:20]>": right[:20]}
     given = vector.content.decode("utf-8")
@@ -168,7 +168,7 @@ def test_another_hash_is_no_agreement(vector: must_fail.Vector) -> None:
 
 
 def test_another_hash_encrypts_nothing(owner: Owner) -> None:
-    fails(once(owner, "--agree", "0" * 40), "what is asked for now is another agreement")
+    fails(once(owner, "--agree", "0" * 40), "it is another agreement now")
     assert not owner.node.exists()
 
 
@@ -177,7 +177,7 @@ def test_at_a_terminal_there_is_a_question(
     answer: str, status: int, owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
-    monkeypatch.setattr(consent, "input", lambda _: answer, raising=False)
+    monkeypatch.setattr(agreement, "input", lambda _: answer, raising=False)
     outcome = once(owner, "--arms", "per-image")
     assert outcome[0] == status
     assert owner.node.exists() == (status == 0)
@@ -193,10 +193,10 @@ def test_a_config_of_the_package_is_shown_and_asks_nobody(
     status, out, error = once(owner, "--arms", "per-image", "--dry-run")
     assert status == 0, error
     assert "What aachen (train) agrees to:" in out
-    assert is_named("quick") and is_named("default")
-    assert not is_named(str(configs_dir() / "quick.yaml")) and not is_named("config.yaml")
+    assert is_packaged("quick") and is_packaged("default")
+    assert not is_packaged(str(configs_dir() / "quick.yaml")) and not is_packaged("config.yaml")
     (owner.place / "quick").write_text("name: of the coordinator\n")
-    assert not is_named("quick")
+    assert not is_packaged("quick")
 
 
 # The floor.
@@ -206,30 +206,30 @@ BELOW: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "another cipher": (
         {"arms": ["mine"], "arm_table": {"mine": EVIL}},
         {},
-        "cipher restricted-shuffle, but your floor says ciphers: shuffle, shuffle+negative-",
+        "cipher restricted-shuffle, but your floor has ciphers: shuffle, shuffle+negative-",
     ),
-    "own arms": ({}, {"own_arms": False}, "is of the config's own, but your floor says own_arms"),
-    "key mode": ({}, {"key_modes": ["per-image"]}, "key_mode per-client, but your floor says"),
-    "scope": ({}, {"block_scopes": ["per-block"]}, "block_scope common, but your floor says block"),
+    "own arms": ({}, {"own_arms": False}, "is defined by the config, but your floor has own_arms"),
+    "key mode": ({}, {"key_modes": ["per-image"]}, "key_mode per-client, but your floor has"),
+    "scope": ({}, {"block_scopes": ["per-block"]}, "block_scope common, but your floor has block"),
     "lifetime": ({}, {"key_lifetimes": ["disposable"]}, "key_lifetime derived, but your floor"),
-    "embedding": ({}, {"embeddings": ["invariant"]}, "embedding private, but your floor says emb"),
-    "patch": ({}, {"min_patch_size": 16}, "patch_size 8, but your floor says min_patch_size: 16"),
+    "embedding": ({}, {"embeddings": ["invariant"]}, "embedding private, but your floor has emb"),
+    "patch": ({}, {"min_patch_size": 16}, "patch_size 8, but your floor has min_patch_size: 16"),
     "batch": (
         {"training": {"batch_size": 1}},
         {},
-        "batch_size 1, but your floor says min_batch_size: 2",
+        "batch_size 1, but your floor has min_batch_size: 2",
     ),
     "share of a pass": (
         {"training": {"pass_fraction": 0.01}},
         {},
-        "pass_fraction 0.01, but your floor says min_pass_fraction: 1.0",
+        "pass_fraction 0.01, but your floor has min_pass_fraction: 1.0",
     ),
     "rounds": (
         {"federation": {"num_rounds": 10_000, "last_rounds": 1, "evaluate_every": 10_000}},
         {},
-        "num_rounds 10000, but your floor says max_rounds: 2000",
+        "num_rounds 10000, but your floor has max_rounds: 2000",
     ),
-    "evaluations": ({}, {"max_evaluations": 0}, "evaluations 2, but your floor says max_evalua"),
+    "evaluations": ({}, {"max_evaluations": 0}, "evaluations 2, but your floor has max_evalua"),
 }
 
 
@@ -253,7 +253,7 @@ def test_the_floor_enters_the_policy_and_what_is_stricter_there_stays(owner: Own
     assert (owner.policy.min_heldout, owner.policy.evaluate) == (5, "agreed")
     owner.lower_floor(evaluate="never")
     status, out, _ = owner.encrypt()
-    assert status == 0 and "never evaluated on the held-out images, as your floor has it" in out
+    assert status == 0 and "never evaluated on the held-out images, because of your floor" in out
     assert (owner.policy.min_heldout, owner.policy.evaluate) == (5, "never")
     owner.lower_floor()
     assert owner.encrypt()[0] == 0
@@ -263,8 +263,8 @@ def test_the_floor_enters_the_policy_and_what_is_stricter_there_stays(owner: Own
 @pytest.mark.parametrize(
     ("floor", "reason"),
     [
-        ({"evaluate": "never"}, "your floor says evaluate: never"),
-        ({"min_heldout": 3}, "2 held-out images, but your floor says min_heldout: 3"),
+        ({"evaluate": "never"}, "your floor has evaluate: never"),
+        ({"min_heldout": 3}, "2 held-out images, but your floor has min_heldout: 3"),
     ],
 )
 def test_a_val_city_that_could_answer_nothing_is_refused(
@@ -295,7 +295,7 @@ def test_without_a_floor_nothing_is_encrypted_until_there_is_one(owner: Owner) -
     (owner.vault / FLOOR).unlink()
     fails(owner.encrypt(), f"{owner.vault / FLOOR}: missing")
     status, out, _ = owner.keys("floor")
-    assert status == 0 and "made, with the defaults" in out
+    assert status == 0 and "written, with the defaults" in out
     assert (owner.vault / FLOOR).read_text("utf-8") == default_text()
 
 
@@ -306,7 +306,7 @@ def test_a_floor_behind_a_link_or_open_to_others_is_refused(owner: Owner) -> Non
     path.chmod(0o600)
     path.rename(owner.place / "elsewhere")
     path.symlink_to(owner.place / "elsewhere")
-    fails(owner.encrypt(), "is a link; a floor is a file of its own")
+    fails(owner.encrypt(), "is a link; expected a regular file, so put the floor itself there")
 
 
 def test_every_config_of_the_package_is_above_the_default_floor() -> None:
@@ -321,7 +321,7 @@ def test_every_config_of_the_package_is_above_the_default_floor() -> None:
                 continue
             terms = terms_of(config, name, arm, 19, config.model.patch_size or 16, "train", 1)
             try:
-                check_above(floor, path, name, arm, terms, "train")
+                check_floor(floor, path, name, arm, terms, "train")
             except InputError as error:
                 pytest.fail(f"{path.stem}: {error}")
 

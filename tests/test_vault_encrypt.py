@@ -72,8 +72,8 @@ def test_images_are_those_of_the_simulation_under_another_key(owner: Owner) -> N
     for arm in ARMS:
         shard = part(owner.shard(arm))
         assert (shard.images != views[:6]).any(axis=(-3, -2, -1)).all()
-        for sealed, plain in ((shard.images, views[:6]), (shard.heldout_images, views[6:, 0])):
-            np.testing.assert_array_equal(np.sort(blocks(sealed)), np.sort(blocks(plain)))
+        for encrypted, plain in ((shard.images, views[:6]), (shard.heldout_images, views[6:, 0])):
+            np.testing.assert_array_equal(np.sort(blocks(encrypted)), np.sort(blocks(plain)))
 
 
 def test_private_embedding_reads_ciphertexts_as_the_public_one_reads_images(owner: Owner) -> None:
@@ -85,9 +85,9 @@ def test_private_embedding_reads_ciphertexts_as_the_public_one_reads_images(owne
     public = public_embedding(initial_model(load_config(owner.config), 19, 0))
     weight = EMBEDDING_TENSORS[0]
     plain = blocks(next(owner.plain_views()))
-    sealed = blocks(part(owner.shard("per-client-private")).images[0, 0])
+    encrypted = blocks(part(owner.shard("per-client-private")).images[0, 0])
     np.testing.assert_allclose(
-        (2.0 * sealed - 255) / 255 @ private[weight].reshape(32, 192).T,
+        (2.0 * encrypted - 255) / 255 @ private[weight].reshape(32, 192).T,
         (2.0 * plain - 255) / 255 @ public[weight].reshape(32, 192).T,
         atol=1e-5,
     )
@@ -126,7 +126,7 @@ def test_the_equal_command_does_nothing_and_says_so(owner: Owner) -> None:
     before = states(owner.place)
     status, out, _ = owner.encrypt()
     assert status == 0
-    assert "complete already, nothing was done" in out and "to encrypt" not in out
+    assert "already complete, nothing was done" in out and "to encrypt" not in out
     assert states(owner.place) == before
 
 
@@ -171,7 +171,7 @@ def test_dry_run_says_disk_and_time_and_writes_nothing(owner: Owner) -> None:
     assert states(owner.place) == before and not owner.node.exists()
     views = 6 * 2 * 4 * 32 * 64 + 4 * 32 * 64  # image and labels; the held-out one
     assert f"7 images, {3 * views / 1000:.3g} kB on disk" in out
-    assert "about 1 s with 1 worker(s)" in out
+    assert "about 1 s with 1 worker process(es)" in out
     assert owner.encrypt()[0] == 0
     on_disk = sum(path.stat().st_size for path in (owner.node / "shards").rglob("*.npy"))
     assert 3 * views < on_disk <= 3 * (views + 4 * 128)  # a header an array

@@ -27,8 +27,8 @@ from small_vault import (
 
 from clients.vault.assignment import Assignment
 from clients.vault.keys.keyring import Vault
-from clients.vault.shards import sealing
-from clients.vault.shards.shards import prepare_shards
+from clients.vault.shards import encrypting
+from clients.vault.shards.preparation import prepare_shards
 from fl_ppseg.crypto.ciphers.encryption import decrypt
 from fl_ppseg.crypto.keys import ClientKey
 from fl_ppseg.data.shard_draft import ShardDraft
@@ -203,7 +203,7 @@ def test_interruption_leaves_no_half_shard(
         return image
 
     with monkeypatch.context() as patch:
-        patch.setattr(sealing, "encrypt", interrupted)
+        patch.setattr(encrypting, "encrypt", interrupted)
         with pytest.raises(KeyboardInterrupt):
             prepare_shards(job)
     assert len(list((tmp_path / "aachen" / "drafts").iterdir())) == 5

@@ -9,17 +9,17 @@ import psutil
 import pytest
 from small_owner import Owner, files_in, python
 
-from clients.vault.shards import shards
-from clients.vault.shards.sealing import SceneTask
+from clients.vault.shards import preparation
+from clients.vault.shards.encrypting import SceneTask
 from fl_ppseg.data.shard import open_shard
 
 SLOWLY = """
 import sys
-from clients.vault import shards
 from clients.vault.command import main
-from slow_seal import slow_seal
-shards.SYNC_SECONDS = 0
-shards.seal_scene = slow_seal
+from clients.vault.shards import preparation
+from slow_encryption import encrypt_slowly
+preparation.SYNC_SECONDS = 0
+preparation.encrypt_scene = encrypt_slowly
 sys.exit(main(sys.argv[1:]))
 """
 """The command with a pause after each scene, which is noted at once."""
@@ -68,17 +68,17 @@ def killed(owner: Owner, *options: str) -> list[list[int]]:
 
 def interrupt(owner: Owner, monkeypatch: pytest.MonkeyPatch, after: int) -> str:
     """Ctrl-C after some scenes; returns what the command says."""
-    seal, calls = shards.seal_scene, 0
+    encrypt, calls = preparation.encrypt_scene, 0
 
     def interrupted(task: SceneTask) -> None:
         nonlocal calls
         calls += 1
         if calls > after:
             raise KeyboardInterrupt
-        seal(task)
+        encrypt(task)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "seal_scene", interrupted)
+        patch.setattr(preparation, "encrypt_scene", interrupted)
         status, _, error = owner.encrypt()
     assert status == 1
     return error

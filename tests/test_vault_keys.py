@@ -11,7 +11,7 @@ import pytest
 from small_owner import PASSPHRASE, Owner, fails, files_in
 
 from clients.vault.keys import rotation
-from clients.vault.keys.keyring import Vault, owners_vault
+from clients.vault.keys.keyring import Vault, open_vault
 from fl_ppseg.crypto.keys import ClientKey
 
 
@@ -130,23 +130,24 @@ def test_a_rotation_that_was_cut_short_loses_nothing(
 
 def test_retiring_wants_the_word_and_says_what_is_lost(owner: Owner) -> None:
     owner.ready()
-    fails(owner.keys("retire"), "no retired key; --all destroys the master key too")
+    fails(owner.keys("retire"), "no retired keys; add --all to destroy the master key too")
     assert owner.keys("rotate")[0] == 0
     old = rotation.generations(Vault(owner.vault))[1]
     before = files_in(owner.vault)
     for word in ((), ("--confirm", "yes")):
-        fails(owner.keys("retire", *word), "2 shard(s) could never be decrypted again")
+        fails(owner.keys("retire", *word), "2 shard(s) can never be decrypted again")
     assert files_in(owner.vault) == before
 
     status, out, _ = owner.keys("retire", "--confirm", "aachen")
     assert status == 0 and f"destroyed key {old.fingerprint}" in out
     for name in old.records:
-        assert f"never to be decrypted again: record {name}, 6 images and 1 held out" in out
+        images = "6 training and 1 held-out images"
+        assert f"can never be decrypted again: record {name}, {images}" in out
     assert list(files_in(owner.vault)) == ["floor.yaml", "handed_over.json", "master.key"]
     outcome = owner.keys(
         "decrypt", "--node", owner.node, "--arm", "per-image-derived", "--out", owner.place / "o"
     )
-    fails(outcome, "holds no salts of record")
+    fails(outcome, "no salts of record")
     fails(
         owner.call("verify", "--node", owner.node, "--vault", owner.vaults),
         "2 problem(s), the first:",
@@ -181,16 +182,16 @@ def test_a_damaged_record_is_named(owner: Owner) -> None:
     owner.ready()
     (path, _) = sorted((owner.vault / "manifests").iterdir())
     path.write_text(path.read_text().replace("a", "b"))
-    fails(owner.keys("show"), f"{path}: damaged salts of derived keys (its hash differs)")
+    fails(owner.keys("show"), f"{path}: the salts of derived keys are damaged (its hash differs)")
 
 
 def test_show_names_fingerprints_shards_and_arms(owner: Owner) -> None:
     owner.ready()
-    key = owners_vault(owner.vaults, "aachen").key
+    key = open_vault(owner.vaults, "aachen").ensure_key()
     status, out, _ = owner.keys("show", "--node", owner.node)
     assert status == 0
     assert f"master key {key.fingerprint}: salts of 2 shard(s)" in out
     for arm in owner.policy.arms:
         assert f"arm {arm}: " in out and owner.shard(arm).name in out
     assert owner.call("show", "--node", owner.node, "--vault", owner.vaults)[1] == out
-    fails(owner.call("show"), "nothing to show; give --vault and --city, or --node")
+    fails(owner.call("show"), "nothing to show: expected --vault and --city, or --node")

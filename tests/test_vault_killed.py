@@ -119,7 +119,7 @@ def test_a_rotation_that_was_cut_short_keeps_its_new_key_and_guards_the_old_one(
     new = ClientKey.load(owner.vault / "next.key")
     assert ClientKey.load(owner.vault / "retired" / old.fingerprint / "master.key") == old
     before = files_in(owner.vault)
-    fails(owner.keys("retire", "--confirm", "aachen"), "a rotation was cut short")
+    fails(owner.keys("retire", "--confirm", "aachen"), "a rotation was interrupted")
     assert files_in(owner.vault) == before
     assert owner.keys("rotate")[0] == 0
     assert ClientKey.load(owner.vault / "master.key") == new
@@ -168,7 +168,7 @@ def test_new_and_restore_wait_for_a_retirement_that_was_cut_short(owner: Owner) 
         owner.keys("restore", "--from", sealed, *options),
         owner.keys("rotate"),
     ):
-        fails(outcome, "its keys were being destroyed when that was cut short; `retire --all`")
+        fails(outcome, "the destruction of its keys was interrupted; finish it with `retire --all`")
     assert owner.keys("retire", "--all", "--confirm", "aachen")[0] == 0
     assert owner.keys("restore", "--from", sealed, *options)[0] == 0
     is_good(owner)

@@ -41,7 +41,7 @@ def planted(owner: Owner) -> ClientKey:
     """A vault of games in the place of the owner's, with a key that games know."""
     assert owner.keys("new")[0] == 0
     shutil.rmtree(owner.vault)
-    key = Vault(owner.vault).key
+    key = Vault(owner.vault).ensure_key()
     for path in (owner.vault, *owner.vault.rglob("*")):
         os.chown(path, GAMES, GAMES)
     return key
@@ -133,7 +133,7 @@ def test_a_key_that_new_printed_is_never_overwritten_by_a_restore(
 
     def slowly(*arguments: object) -> backup.Backup:
         found = opened(*arguments)  # type: ignore[arg-type]
-        fresh.append(Vault(owner.vault).key)
+        fresh.append(Vault(owner.vault).ensure_key())
         return found
 
     monkeypatch.setattr(keys, "open_backup", slowly)
@@ -155,7 +155,7 @@ def test_restore_waits_for_the_vaults_lock(owner: Owner) -> None:
         work.start()
         work.join(1.0)
         assert work.is_alive() and not vault.has_key
-        key = vault.key
+        key = vault.ensure_key()
     work.join()
     assert outcome[0][0] == 2 and ClientKey.load(vault.key_path) == key
 
@@ -168,7 +168,7 @@ def test_a_damaged_retired_key_is_backed_up_as_it_is_and_said(owner: Owner) -> N
     (retired / "master.key").write_text("damaged")
     status, out, error = owner.keys("backup", "--to", owner.place / "b", *options)
     assert status == 0 and f"{len(files_in(owner.vault))} files" in out
-    assert error.startswith(f"WARNING: backed up as it is: key file {retired}/master.key holds 7")
+    assert error.startswith(f"WARNING: backed up unchanged: key file {retired}/master.key holds 7")
     (owner.vault / "master.key").write_text("damaged")
     fails(owner.keys("backup", "--to", owner.place / "c", *options), "holds 7 bytes, wanted")
     assert not (owner.place / "c").exists()

@@ -11,7 +11,7 @@ from small_owner import Owner, fails
 from clients.vault.keys import backup
 from clients.vault.keys.backup import seal
 from clients.vault.keys.keyring import Vault
-from clients.vault.keys.passphrases import Passphrase, from_file, mapped, require_strength
+from clients.vault.keys.passphrases import Passphrase, mapped, read_passphrase, require_strength
 from fl_ppseg.system.errors import InputError
 
 STRONG = "grün ist die Hoffnung 7"
@@ -33,7 +33,7 @@ def read(tmp_path: Path, content: bytes, *, seals: bool = True) -> Passphrase:
     path = tmp_path / "passphrase"
     path.write_bytes(content)
     path.chmod(0o600)
-    return from_file(path, seals=seals)
+    return read_passphrase(path, seals=seals)
 
 
 # RFC 8265, section 4.3, examples of passwords that are taken, and what they become.
@@ -69,7 +69,7 @@ def test_ascii_stays_as_it_is(text: str) -> None:
 
 def test_half_characters_are_refused() -> None:
     """What a terminal gives that is not set to UTF-8."""
-    with pytest.raises(InputError, match="no UTF-8"):
+    with pytest.raises(InputError, match="not UTF-8"):
         mapped("gr\udcfcn ist die Hoffnung")
 
 
@@ -100,7 +100,7 @@ def test_a_byte_order_mark_does_not_count_and_is_said(owner: Owner) -> None:
     marked.chmod(0o600)
     status, _, error = owner.keys("backup", "--to", target, "--passphrase-file", marked)
     assert status == 0
-    assert error == f"{marked}: the byte order mark (U+FEFF) at its beginning does not count\n"
+    assert error == f"{marked}: the byte order mark (U+FEFF) at its start is ignored\n"
     owner.vaults = owner.place / "elsewhere"
     options = ("--from", target, "--passphrase-file", owner.passphrase)
     assert owner.keys("restore", *options)[0] == 0
@@ -150,8 +150,8 @@ def test_backups_of_earlier_versions_open_with_the_file_that_sealed_them(
         "restore", "--from", sealed, "--passphrase-file", owner.passphrase
     )
     assert status == 0 and "1 files restored" in out
-    is_other = from_file(owner.passphrase, seals=False).text != earlier
-    assert ("make a new one" in error) == is_other
+    is_other = read_passphrase(owner.passphrase, seals=False).text != earlier
+    assert ("make a new backup" in error) == is_other
 
 
 def test_files_of_others_and_open_ones_are_refused(owner: Owner) -> None:
@@ -198,7 +198,7 @@ def test_no_text_of_a_passphrase_is_shown(tmp_path: Path) -> None:
 
 
 def test_a_vault_is_not_needed_to_refuse_a_passphrase(owner: Owner) -> None:
-    Vault(owner.vault).key  # noqa: B018
+    Vault(owner.vault).ensure_key()
     owner.passphrase.write_text("aaaaaaaaaaaa")
     outcome = owner.keys("backup", "--to", owner.place / "b", "--passphrase-file", owner.passphrase)
     fails(outcome, "1 different characters in a simple order")

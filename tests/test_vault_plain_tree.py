@@ -79,7 +79,7 @@ def test_records_of_before_label_ids_were_kept_still_serve_to_verify(owner: Owne
             manifest.write_text(manifest.read_text().replace(path.stem, name))
     (owner.vault / "handed_over.json").unlink()  # nor did it record what it handed over
     assert owner.call("verify", "--node", owner.node, "--vault", owner.vaults)[0] == 0
-    fails(owner.decrypt("per-image-derived"), "of an earlier version")
+    fails(owner.decrypt("per-image-derived"), "made by an earlier version")
 
 
 def test_what_is_decrypted_is_the_owners_alone_and_whole_or_absent(
@@ -94,7 +94,9 @@ def test_what_is_decrypted_is_the_owners_alone_and_whole_or_absent(
     assert stat.S_IMODE(out.stat().st_mode) == 0o700
     modes = {stat.S_IMODE(path.stat().st_mode) for path in out.rglob("*.png")}
     assert modes == {0o600}
-    fails(owner.decrypt("per-client-private"), "exists; choose a new folder")
+    fails(
+        owner.decrypt("per-client-private"), "exists and is not an empty folder; choose a new --out"
+    )
 
     def interrupted(*arguments: object, **options: object) -> None:
         nonlocal calls
@@ -110,10 +112,18 @@ def test_what_is_decrypted_is_the_owners_alone_and_whole_or_absent(
 
 def test_what_cannot_be_decrypted_says_why(owner: Owner) -> None:
     assert owner.encrypt("--arms", "plain", "--allow-plain")[0] == 0
-    fails(owner.decrypt("per-image"), "its keys were disposable and are gone: nobody can decrypt")
-    fails(owner.decrypt("plain"), "images lie there as they are, nothing is to be decrypted")
-    fails(owner.decrypt("per-client"), "no arm 'per-client'; there are per-client-private, per-im")
-    fails(owner.decrypt("per-image-derived", "--seed", "7"), "no seed 7; there are 0")
+    fails(
+        owner.decrypt("per-image"),
+        "its keys were disposable and no longer exist: nobody can decrypt",
+    )
+    fails(
+        owner.decrypt("plain"), "its images are stored unencrypted, so there is nothing to decrypt"
+    )
+    fails(
+        owner.decrypt("per-client"),
+        "no arm 'per-client'; expected one of per-client-private, per-im",
+    )
+    fails(owner.decrypt("per-image-derived", "--seed", "7"), "no seed 7; expected one of 0")
     assert owner.keys("new", city="bochum")[0] == 0
     outcome = owner.keys("decrypt", "--node", owner.node, "--arm", "x", "--out", "o", city="bochum")
     fails(outcome, "is the node folder of aachen, not of bochum")
@@ -123,7 +133,7 @@ def test_what_cannot_be_decrypted_says_why(owner: Owner) -> None:
 def test_another_owners_vault_decrypts_nothing(owner: Owner) -> None:
     owner.vaults = owner.place / "thief"
     assert owner.keys("new")[0] == 0
-    fails(owner.decrypt("per-image-derived"), "holds no salts of record")
+    fails(owner.decrypt("per-image-derived"), "no salts of record")
 
 
 @pytest.mark.parametrize("place", ["node/tree", "vaults/aachen/tree", "."])
@@ -137,7 +147,7 @@ def test_plain_images_never_lie_with_keys_or_what_is_handed_over(place: str, own
 def test_a_bad_folder_is_found_out_before_anything_is_decrypted(
     place: str, owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plain_tree, "decrypted", lambda *_: pytest.fail("decrypted"))
+    monkeypatch.setattr(plain_tree, "decrypt_shard", lambda *_: pytest.fail("decrypted"))
     monkeypatch.setattr(plain_tree, "wrong_samples", lambda *_: pytest.fail("decrypted"))
     status, _, error = owner.decrypt("per-image-derived", "--out", owner.place / place)
     assert status == 2 and error.count("\n") == 1 and place.removesuffix("/tree") in error
@@ -183,7 +193,7 @@ def test_what_a_killed_decryption_leaves_is_in_its_folder_said_and_removed(
     assert len(list(killed.rglob("*.png"))) == 5
     elsewhere = (path for path in owner.place.rglob("*.png") if killed not in path.parents)
     assert not list(elsewhere)
-    said = f"{killed}: plain images of a decryption that was cut short"
+    said = f"{killed}: plain images of a decryption that was interrupted"
     assert said in owner.keys("show")[1]
     fails(owner.call("verify", "--node", owner.node, "--vault", owner.vaults), said, status=1)
 

@@ -23,9 +23,9 @@ def verify(owner: Owner, *options: object) -> tuple[int, str, str]:
 def test_a_whole_folder_is_good(owner: Owner) -> None:
     status, out, error = verify(owner)
     assert (status, error) == (0, "") and "BAD" not in out
-    assert out.count("hashes agree") == 3 and "samples decrypt" not in out
+    assert out.count("hashes match") == 3 and "samples decrypt" not in out
     status, out, _ = verify(owner, "--vault", owner.vaults)
-    assert status == 0 and out.count("hashes agree, samples decrypt") == 2
+    assert status == 0 and out.count("hashes match, samples decrypt") == 2
 
 
 def damage(path: Path) -> None:
@@ -39,7 +39,9 @@ def test_every_damaged_file_of_every_shard_is_named(owner: Owner) -> None:
             before = path.read_bytes()
             damage(path)
             outcome = verify(owner)
-            fails(outcome, f"1 problem(s), the first: {path}: not as it was written", status=1)
+            fails(
+                outcome, f"1 problem(s), the first: {path}: changed since it was written", status=1
+            )
             assert f"BAD:  {path}" in outcome[1]
             path.write_bytes(before)
     assert verify(owner)[0] == 0
@@ -50,13 +52,13 @@ def test_what_is_missing_too_much_or_open_is_named(owner: Owner) -> None:
     assert private is not None
     added = owner.node / "shards" / "more"
     added.mkdir()
-    fails(verify(owner), f"{added}: the policy does not name it", status=1)
+    fails(verify(owner), f"{added}: not named in the policy", status=1)
     added.rmdir()
     (private[0] / "round_0000.safetensors").chmod(0o640)
     fails(verify(owner), "open to others (mode 0640)", status=1)
     (private[0] / "round_0000.safetensors").write_bytes(b"x")
     (private[0] / "round_0000.safetensors").chmod(0o600)
-    fails(verify(owner), "no readable private embedding", status=1)
+    fails(verify(owner), "unreadable private embedding", status=1)
     owner.shard("per-image").rename(owner.place / "gone")
     fails(verify(owner), "2 problem(s)", status=1)
     (owner.node / "policy.yaml").unlink()
@@ -78,7 +80,7 @@ def test_ciphertexts_that_decrypt_to_something_else_are_named(arm: str, owner: O
     assert verify(owner)[0] == 0
     outcome = verify(owner, "--vault", owner.vaults)
     fails(outcome, "decrypts to another image", status=1)
-    fails(owner.decrypt(arm), "does not decrypt to what was encrypted")
+    fails(owner.decrypt(arm), "does not decrypt to the image that was encrypted")
     assert not (owner.place / arm).exists()
 
 

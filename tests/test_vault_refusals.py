@@ -9,7 +9,7 @@ import pytest
 import small_federation as small
 from small_owner import Owner, fails, files_in
 
-from clients.vault.shards import shards
+from clients.vault.shards import preparation
 from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.data.dataset import Scene
 
@@ -34,7 +34,7 @@ def test_an_arm_whose_embedding_cannot_be_adapted_is_refused_before_the_work(own
         ("conventional-2", "share one key"),
         ("domain-adaptation", "comparison in a simulation only"),
         ("centralised", "images of all owners in one place"),
-        ("plain", "stores images as they are; leave it out of --arms, or add --allow-plain"),
+        ("plain", "stores images unencrypted; leave it out of --arms, or add --allow-plain"),
         ("nothing", "unknown arm 'nothing'"),
     ],
 )
@@ -69,7 +69,7 @@ def lose_label_map(owner: Owner) -> str:
 def lose_city(owner: Owner) -> str:
     broken_tree(owner)
     shutil.rmtree(owner.root / "leftImg8bit/train/aachen")
-    return "no city 'aachen' under train; there are bochum, bremen"
+    return "no city 'aachen' under train; expected one of bochum, bremen"
 
 
 def lose_tree(owner: Owner) -> str:
@@ -97,7 +97,7 @@ def scenes_of(owner: Owner) -> list[str]:
 def test_every_broken_file_is_named_before_the_first_image_is_encrypted(
     options: tuple[str, ...], owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shards, "seal_scene", lambda _: pytest.fail("encrypted"))
+    monkeypatch.setattr(preparation, "encrypt_scene", lambda _: pytest.fail("encrypted"))
     broken_tree(owner)
     stems = scenes_of(owner)
     image = owner.root / f"leftImg8bit/train/aachen/{stems[1]}_leftImg8bit.png"
@@ -158,7 +158,7 @@ def test_a_disk_that_is_too_small_is_said_before_the_start(
 ) -> None:
     small_disk = shutil.disk_usage(owner.place)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: small_disk)
-    fails(owner.encrypt(), "319 kB are wanted and 1 kB free", status=1)
+    fails(owner.encrypt(), "319 kB needed, 1 kB free", status=1)
     assert not owner.node.exists()
 
 

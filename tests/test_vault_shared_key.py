@@ -15,7 +15,7 @@ from small_vault import (
     shards,
 )
 
-from clients.vault.keys.keyring import shared_subkey
+from clients.vault.keys.keyring import ensure_shared_subkey
 from fl_ppseg.system.errors import InputError
 
 
@@ -26,7 +26,7 @@ def test_shared_key_is_one_for_all_owners_and_arms_but_those_that_publish_it(
     protections = {name: ARMS[name] for name in names}
     jobs = [assignment(scenes, tmp_path, city, protections) for city in ("aachen", "bochum")]
     found = [shards(job) for job in jobs]
-    keys = {name: shared_subkey(tmp_path, ARMS[name]) for name in names[1:]}
+    keys = {name: ensure_shared_subkey(tmp_path, ARMS[name]) for name in names[1:]}
     hidden, _, published = keys.values()
     assert keys["access-control-shf"] == hidden != published
     for folders in found:
@@ -35,7 +35,7 @@ def test_shared_key_is_one_for_all_owners_and_arms_but_those_that_publish_it(
         for name, key in keys.items():
             images = part(folders[name]).images
             np.testing.assert_array_equal(opened(images, key), part(folders["plain"]).images)
-    assert hidden != shared_subkey(tmp_path / "other", ARMS["conventional-2"])
+    assert hidden != ensure_shared_subkey(tmp_path / "other", ARMS["conventional-2"])
     assert not list(tmp_path.glob("[a-z]*/master.key"))
     files = [path for path in (tmp_path / ".shared").rglob("*") if path.is_file()]
     assert {path.name for path in files} == {"master.key", "salt.json", "salt-published.json"}
@@ -52,7 +52,9 @@ def test_a_lost_master_key_is_never_replaced_in_silence(
     place = tmp_path / (".shared" if arm == "conventional-2" else "aachen")
     (place / "master.key").unlink()
     (folder / "manifest.json").unlink()  # to be encrypted again
-    with pytest.raises(InputError, match=r"gone, but .* restore its backup, or remove") as caught:
+    with pytest.raises(
+        InputError, match=r"missing, but .* restore its backup, or remove"
+    ) as caught:
         shards(job)
     assert "\n" not in str(caught.value)
     assert not (place / "master.key").exists()
@@ -66,14 +68,14 @@ def test_shards_of_a_removed_shared_key_are_made_again(scenes: Path, tmp_path: P
     folders = shards(job)
     images = part(folders["conventional-2"]).images
     plain = part(folders["plain"]).images
-    key = shared_subkey(tmp_path, ARMS["conventional-2"])
+    key = ensure_shared_subkey(tmp_path, ARMS["conventional-2"])
     np.testing.assert_array_equal(opened(images, key), plain)
 
 
 def test_owners_at_once_make_one_shared_key(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         arms = [ARMS["conventional-2"]] * 8
-        found = {key.fingerprint for key in pool.map(shared_subkey, [tmp_path] * 8, arms)}
+        found = {key.fingerprint for key in pool.map(ensure_shared_subkey, [tmp_path] * 8, arms)}
     assert len(found) == 1
 
 

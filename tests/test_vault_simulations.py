@@ -17,7 +17,7 @@ from small_owner import fails, files_in
 from clients.vault import layout
 from clients.vault.command import main
 from clients.vault.keys.keyring import Vault
-from clients.vault.simulations import simulations
+from clients.vault.simulations import inventory
 from fl_ppseg.crypto.keys import ClientKey
 from fl_ppseg.system.command_line import run
 from fl_ppseg.system.files import vaults_folder
@@ -90,7 +90,7 @@ def test_clearing_one_run_leaves_what_another_shares(machine: Machine) -> None:
     kept, gone = machine.named("two"), machine.named("one") - machine.named("two")
     assert len(gone) == 5 and gone < machine.shards()
     keys = {city: (machine.vaults / city / "master.key").read_bytes() for city in CITIES}
-    fails(machine.call("clear", "--run", machine.name("one")), "nothing was removed: add --confirm")
+    fails(machine.call("clear", "--run", machine.name("one")), "nothing was removed; add --confirm")
     assert machine.shards() == kept | gone
     status, out, _ = machine.call("clear", "--run", machine.name("one"), "--confirm")
     assert status == 0 and "1 run and" in out and "0 vaults removed" in out
@@ -118,16 +118,16 @@ def test_gone_and_old_runs_are_chosen_by_that(machine: Machine) -> None:
     shutil.rmtree(machine.place / "one")
     assert "1 run and" in machine.call("clear", "--gone", "--confirm")[1]
     assert "1 run and" in machine.call("clear", "--older-than", "0", "--confirm")[1]
-    fails(machine.call("clear", "--confirm"), "which runs? give --gone")
+    fails(machine.call("clear", "--confirm"), "expected a choice of runs: --gone")
     fails(machine.call("clear", "--run", "../aachen", "--confirm"), "no such run")
-    fails(machine.call("clear", "--older-than", "x"), "no number of days")
+    fails(machine.call("clear", "--older-than", "x"), "expected a number of days")
     fails(machine.call("list", "--vault", machine.place / "nowhere"), "no vaults of simulations")
 
 
 def test_owners_vaults_keep_their_keys(machine: Machine) -> None:
     """One made by `vault new`, one of an earlier version, which marked nothing."""
     owner = Vault(machine.vaults / "zell")
-    key, record = owner.key, owner.folder / "manifests" / f"{'a' * 32}.json"
+    key, record = owner.ensure_key(), owner.folder / "manifests" / f"{'a' * 32}.json"
     record.parent.mkdir()
     record.write_text("{}")
     (machine.vaults / "aachen" / layout.MARK).unlink()
@@ -135,7 +135,7 @@ def test_owners_vaults_keep_their_keys(machine: Machine) -> None:
     (machine.vaults / "bochum" / "floor.yaml").write_text("")
     (machine.vaults / "bremen" / "thesis.tex").write_text("mine")
     status, out, _ = machine.call("clear", "--all", "--confirm")
-    assert status == 0 and "keys stay in aachen, zell:" in out and "2 vaults removed" in out
+    assert status == 0 and "keys kept in aachen, zell:" in out and "2 vaults removed" in out
     assert ClientKey.load(owner.key_path) == key and record.exists()
     assert files_in(machine.vaults / "aachen") == {
         name: text for name, text in earlier.items() if name.split("/")[0] not in ("shards",)
@@ -174,9 +174,9 @@ def test_what_is_being_prepared_or_run_is_not_cleared(machine: Machine) -> None:
     before = files_in(machine.vaults)
     descriptor = os.open(machine.place / "one", os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    fails(machine.call("clear", "--all", "--confirm"), "a process is at this run")
+    fails(machine.call("clear", "--all", "--confirm"), "this run is in use by a process")
     os.close(descriptor)
-    with simulations.preparing(machine.vaults, machine.place / "four"):
+    with inventory.lock_for_preparation(machine.vaults, machine.place / "four"):
         fails(machine.call("clear", "--all", "--confirm"), "a simulation is being prepared")
     assert files_in(machine.vaults) == before
 
@@ -215,9 +215,9 @@ def test_clearing_killed_anywhere_can_be_finished(machine: Machine) -> None:
 def test_a_note_that_is_none_makes_the_run_one_of_unknown_folder(
     note: str, machine: Machine
 ) -> None:
-    (machine.vaults / ".nodes" / machine.name("one") / simulations.NOTE).write_text(note)
+    (machine.vaults / ".nodes" / machine.name("one") / inventory.NOTE).write_text(note)
     status, out, _ = machine.call("list")
-    assert status == 0 and "(unknown: of an earlier version)" in out
+    assert status == 0 and "(unknown: made by an earlier version)" in out
     assert "nothing to clear" in machine.call("clear", "--gone", "--confirm")[1]
 
 

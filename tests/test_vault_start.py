@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from small_owner import Owner, fails
 
 from clients.policy.start_weights import WEIGHTS, read_start
-from clients.vault.node_folders.handed_over import handed_over
+from clients.vault.node_folders.exports import read_exports
 from fl_ppseg.federation import public_weights
 from fl_ppseg.setr.weights import save_weights
 
@@ -34,7 +34,7 @@ def test_the_node_folder_holds_the_weights_of_round_0_once_for_all_arms(owner: O
     assert all(arm.max_change is not None for arm in arms)
     assert small.bits(read_start(folder)) == small.bits(small.arrays_of(small.model()))
     assert (folder / WEIGHTS).stat().st_mode & 0o777 == 0o600
-    assert list(handed_over(owner.vault).start) == [folder.name]
+    assert list(read_exports(owner.vault).start) == [folder.name]
 
 
 def test_arms_whose_embeddings_read_other_things_have_starts_of_their_own(
@@ -62,7 +62,7 @@ def test_encrypted_again_nothing_changes_and_another_start_takes_the_place(owner
     assert owner.encrypt()[0] == 0
     (after,) = starts(owner)
     assert after not in before and owner.policy.arms["per-image"].start == {1: after}
-    assert set(handed_over(owner.vault).start) == {before[0].name, after.name}
+    assert set(read_exports(owner.vault).start) == {before[0].name, after.name}
 
 
 def test_damaged_or_strange_start_weights_are_found_and_made_again(owner: Owner) -> None:
@@ -70,14 +70,14 @@ def test_damaged_or_strange_start_weights_are_found_and_made_again(owner: Owner)
     (folder,) = starts(owner)
     verify = ("--node", owner.node, "--vault", owner.vaults)
     status, out, _ = owner.call("verify", *verify)
-    assert status == 0 and f"start/{folder.name}: start weights, hash agrees" in out
+    assert status == 0 and f"start/{folder.name}: start weights, hash matches" in out
     (folder / WEIGHTS).write_bytes(b"x")
     (owner.node / "start" / ("0" * 32)).mkdir()
     read_start.cache_clear()
     status, out, error = owner.call("verify", *verify)
     assert status == 1
     assert "damaged start weights (their hash differs)" in out + error
-    assert f"start/{'0' * 32}: the policy does not name it" in out + error
+    assert f"start/{'0' * 32}: not named in the policy" in out + error
     assert owner.encrypt()[0] == 0
     assert len(read_start(folder)) == len(small.arrays_of(small.model()))
     assert (owner.node / "start" / ("0" * 32)).exists()  # not ours to remove
@@ -94,8 +94,8 @@ def test_a_withdrawn_city_leaves_no_start_weights(owner: Owner) -> None:
 
 def test_shipped_drawn_and_given_weights_are_told_apart(owner: Owner) -> None:
     drawn = owner.keys("encrypt", *owner.encrypt_options())[1]
-    assert "start weights: drawn by the seed" in drawn and "may themselves be made" not in drawn
-    assert "refused where one lies further from the start than 0.0" in drawn
+    assert "start weights: drawn from the seed" in drawn and "may be crafted" not in drawn
+    assert "refused if one lies further from the start than 0.0" in drawn
     assert "no city trains on more than 30 images" in drawn
     file = owner.place / "given.safetensors"
     save_file(small.arrays_of(small.model()), file)
@@ -104,14 +104,17 @@ def test_shipped_drawn_and_given_weights_are_told_apart(owner: Owner) -> None:
     before = owner.agreement()
     given = owner.keys("encrypt", *owner.encrypt_options())[1]
     assert "start weights: from the file given.safetensors, SHA-256 " in given
-    assert "WARNING: start weights out of a file may themselves be made to tell label maps" in given
+    assert "WARNING: start weights from a file may be crafted to reveal label maps" in given
     save_file({n: v + np.float32(1) for n, v in small.arrays_of(small.model()).items()}, file)
     assert owner.agreement() != before  # the words hold the file's hash
     file.unlink()
     outcome = owner.keys("encrypt", *owner.encrypt_options())
     assert outcome[0] == 2 and outcome[2].count("\n") == 1
     owner.configure(model={})
-    assert "start weights: the package's own" in owner.keys("encrypt", *owner.encrypt_options())[1]
+    assert (
+        "start weights: shipped with the package"
+        in owner.keys("encrypt", *owner.encrypt_options())[1]
+    )
 
 
 def test_without_a_bound_the_agreement_says_so_and_the_floor_can_give_one(owner: Owner) -> None:
@@ -119,15 +122,16 @@ def test_without_a_bound_the_agreement_says_so_and_the_floor_can_give_one(owner:
     owner.configure(arms=["per-image"], training=sgd)
     out = owner.keys("encrypt", *owner.encrypt_options())[1]
     assert (
-        "weights: ANY up to 1e+06 are answered, for SGD without gradient_clip has no bound" in out
+        "weights: ANY up to 1e+06 are accepted, because SGD without gradient_clip has no bound"
+        in out
     )
-    assert "reads most of a small city's label maps out of a dozen of them" in out
+    assert "can read most of a small city's label maps from a dozen answers" in out
     assert owner.encrypt()[0] == 0
     arm = owner.policy.arms["per-image"]
     assert (arm.start, arm.max_change, starts(owner)) == (None, None, [])
     owner.lower_floor(max_change=0.25)
     out = owner.keys("encrypt", *owner.encrypt_options())[1]
-    assert "further from the start than 0.25 for each round before (as your floor's max_ch" in out
+    assert "further from the start than 0.25 per previous round (max_change of your floor" in out
     assert "ANY" not in out
     assert owner.encrypt()[0] == 0
     arm = owner.policy.arms["per-image"]

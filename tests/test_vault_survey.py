@@ -9,7 +9,7 @@ import small_federation as small
 from PIL import Image
 from small_owner import Owner, fails, files_in
 
-from clients.vault.handover import encryption
+from clients.vault.export import encryption
 from fl_ppseg.data.classes import IGNORE_INDEX, load_class_table
 
 CLASSES = load_class_table("cityscapes")
@@ -105,16 +105,16 @@ def test_label_maps_that_change_under_way_are_refused(
     owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shard would not hold what its name says."""
-    look_over = encryption.look_over
+    survey = encryption.survey_images
 
     def and_then(*arguments: object) -> object:
-        found = look_over(*arguments)  # type: ignore[arg-type]
+        found = survey(*arguments)  # type: ignore[arg-type]
         rewrite(labels(owner)[-1:], lambda ids: swapped[ids])  # each time, also before consent
         return found
 
     swapped = np.arange(256, dtype=np.uint8)
     swapped[[7, 8]] = 8, 7
 
-    monkeypatch.setattr(encryption, "look_over", and_then)
+    monkeypatch.setattr(encryption, "survey_images", and_then)
     fails(owner.encrypt(), "has changed since it was looked at")
     assert not [name for name in files_in(owner.node) if "policy" in name]

@@ -1,10 +1,10 @@
 """The app's own process: takes tasks from the SuperNode and answers each with this machine's code.
 
-Stands in the place of Flower's `flower-superexec` and `flwr-clientapp`. Flower unpacks the bundle
-that the coordinator ships and imports it, in a new Python for every message. Here PyTorch and the
+It replaces Flower's `flower-superexec` and `flwr-clientapp`. Flower unpacks the bundle that the
+coordinator ships and imports it, in a new Python process for every message. Here PyTorch and the
 ClientApp are imported once, each message is answered by a fork of that process, and the bundle is
-hashed and dropped. If Flower renames what this is made of, it fails to start; it does not fall back
-to code that came over the wire.
+hashed and discarded. If Flower renames what this uses, the app fails to start; it never falls back
+to code that came over the network.
 """
 
 import logging
@@ -19,9 +19,9 @@ from typing import NoReturn
 import httpx
 from flwr.app import Message
 
-from clients.client_app import app, or_error
+from clients.client_app import app, reply_or_error
 from clients.node.limits import USUAL, Limits
-from clients.node.watching import LOST, OUT_OF_MEMORY, Ended, watch
+from clients.node.monitor import LOST, OUT_OF_MEMORY, Outcome, watch
 from clients.policy.policy import RefusedError
 from fl_ppseg import __version__
 from fl_ppseg.deployment.accounts import end_with_parent
@@ -38,7 +38,7 @@ from fl_ppseg.flower.tasks import (
 from fl_ppseg.system.errors import RunError
 
 logger = logging.getLogger("node")
-"""Apart from the log of the state folder, which is the ClientApp's."""
+"""Separate from the log of the state folder, which is the ClientApp's."""
 
 POLL_SECONDS = 0.25
 AWAY_SECONDS = 1.0
@@ -48,25 +48,25 @@ BUNDLE = "fl-ppseg/fl-ppseg"
 
 @dataclass(frozen=True)
 class Node:
-    """What the app was started with; nothing of it comes from the SuperNode or the coordinator."""
+    """What the app was started with; nothing in it comes from the SuperNode or the coordinator."""
 
     address: str
     """host:port of the SuperNode on this machine's loopback, without TLS."""
     secret: bytes = field(repr=False)
-    """What the SuperNode knows this process by."""
+    """Authenticates this process to the SuperNode."""
     config: Mapping[str, str]
-    """Where the ClientApp finds the owner's policy and its own state."""
+    """Paths of the owner's policy and of the app's own state, for the ClientApp."""
     pin: str | None = None
     """SHA-256 of the only bundle whose requests are answered; None: any of this version."""
     limits: Limits = USUAL
-    """What a request may take."""
+    """Limits of each request."""
 
 
-def work(node: Node) -> NoReturn:
-    """Answer the SuperNode's tasks, one after the other, for ever.
+def answer_tasks(node: Node) -> NoReturn:
+    """Answer the SuperNode's tasks one after the other, indefinitely.
 
     Raises:
-        RunError: An answer was lost; the SuperNode has to be started again.
+        RunError: An answer was lost; the SuperNode must be restarted.
     """
     client = queue_client(node.address, node.secret)
     while True:
@@ -78,41 +78,41 @@ def work(node: Node) -> NoReturn:
         if not token:
             time.sleep(POLL_SECONDS)
             continue
-        attend(node, token)
+        answer_in_fork(node, token)
 
 
-def attend(node: Node, token: str) -> None:
-    """Have a fork answer one task, and answer in its place if it ends at a limit.
+def answer_in_fork(node: Node, token: str) -> None:
+    """Answer one task in a forked process; if that exceeds a limit, report the failure instead.
 
     Raises:
-        RunError: It ended in another way, so that no answer is on its way.
+        RunError: The process ended in another way, so that no answer was sent.
     """
     forks = multiprocessing.get_context("fork")  # all is imported, no thread runs
-    hears, tells = forks.Pipe(duplex=False)
-    child = forks.Process(target=answer, args=(node, token, hears, tells), daemon=True)
+    receiver, sender = forks.Pipe(duplex=False)
+    child = forks.Process(target=answer, args=(node, token, receiver, sender), daemon=True)
     child.start()
-    tells.close()
-    ended = watch(child, hears, node.limits)
-    hears.close()
-    if ended.why and not _is_told(node, token, ended):
+    sender.close()
+    outcome = watch(child, receiver, node.limits)
+    receiver.close()
+    if outcome.why and not _report_failure(node, token, outcome):
         logger.error("a task ended with status %s and no answer", child.exitcode)
-        raise RunError(f"a request was lost ({ended.why}); SuperNode and app begin anew")
+        raise RunError(f"a request was lost ({outcome.why}); restarting SuperNode and app")
 
 
-def answer(node: Node, token: str, hears: Connection, tells: Connection) -> None:
+def answer(node: Node, token: str, receiver: Connection, sender: Connection) -> None:
     """Answer one task, in a process of its own.
 
     Args:
         node: What the app was started with.
         token: Of the task.
-        hears: The parent's end of the pipe.
-        tells: Takes what the parent process needs to answer in this one's place.
+        receiver: The parent's end of the pipe.
+        sender: This process's end, for what the parent needs to report a failure.
     """
     end_with_parent()
-    hears.close()
-    node.limits.hold()
+    receiver.close()
+    node.limits.apply()
     try:
-        _answer(node, token, tells)
+        _answer(node, token, sender)
     except MemoryError:
         raise SystemExit(OUT_OF_MEMORY) from None
     except (Exception, KeyboardInterrupt) as error:
@@ -122,10 +122,10 @@ def answer(node: Node, token: str, hears: Connection, tells: Connection) -> None
         raise SystemExit(LOST) from None
 
 
-def _answer(node: Node, token: str, tells: Connection) -> None:
+def _answer(node: Node, token: str, sender: Connection) -> None:
     clock = [time.monotonic()]
-    with held_task(task_client(node.address, token), tells) as (task, client):
-        task.context.node_config = dict(node.config)  # the SuperNode has no say in where things lie
+    with held_task(task_client(node.address, token), sender) as (task, client):
+        task.context.node_config = dict(node.config)  # paths never come from the SuperNode
         clock.append(time.monotonic())
         reply = respond(task, node.pin)
         clock.append(time.monotonic())
@@ -133,52 +133,53 @@ def _answer(node: Node, token: str, tells: Connection) -> None:
         clock.append(time.monotonic())
         kind = task.message.metadata.message_type
         logger.info(
-            "%s: fetched in %.2f s, answered in %.2f s, handed over in %.2f s", kind, *_gaps(clock)
+            "%s: fetched in %.2f s, answered in %.2f s, sent in %.2f s", kind, *_gaps(clock)
         )
 
 
 def respond(task: Task, pin: str | None) -> Message:
-    """The reply to a task: of this machine's ClientApp, or a refusal. Nothing else travels."""
+    """The reply to a task: from this machine's ClientApp, or a refusal."""
 
     def checked() -> Message:
         check_bundle(task.bundle, pin)
         return app(task.message, task.context)
 
-    return or_error(task.message, checked)
+    return reply_or_error(task.message, checked)
 
 
 def check_bundle(bundle: Bundle, pin: str | None) -> None:
-    """Find out whether a run is of the app that this node agreed to.
+    """Check that a run uses the app that this node accepts.
 
-    Bundles that are too large, or not the pinned one, come empty from this node's own SuperNode.
+    This node's own SuperNode passes on bundles that are too large, or not the pinned one, as empty.
 
     Raises:
         RefusedError: It is another app, another version or another bundle than the pinned one.
     """
     if pin is not None:
         if bundle.digest != pin:
-            what = (
-                f"than {bundle.digest[:12]}"
-                if bundle.content
-                else "; the one that came was not read"
-            )
-            raise RefusedError(f"refused: this node has pinned another bundle {what}")
+            got = f"got {bundle.digest[:12]}" if bundle.content else "got one that was not read"
+            raise RefusedError(f"refused: this node has pinned another bundle, {got}")
     elif not bundle.content:
-        raise RefusedError("refused: the bundle is no bundle of this program, and was not read")
+        raise RefusedError(
+            f"refused: expected a bundle of {BUNDLE} {__version__}, got one that was not read"
+        )
     elif (bundle.name, bundle.version) != (BUNDLE, __version__):
-        raise RefusedError(f"refused: this node runs {BUNDLE} {__version__}, asked was another")
+        raise RefusedError(
+            f"refused: this node runs {BUNDLE} {__version__}, but the request is for another app "
+            "or version"
+        )
 
 
-def _is_told(node: Node, token: str, ended: Ended) -> bool:
-    """Whether the coordinator could be told why there is no answer."""
-    if ended.reply is None:
+def _report_failure(node: Node, token: str, outcome: Outcome) -> bool:
+    """Tell the coordinator why there is no answer; returns whether that succeeded."""
+    if outcome.reply is None:
         return False
-    logger.error("%s", ended.why)
+    logger.error("%s", outcome.why)
     try:
         with task_client(node.address, token) as client:
-            ended.push(client)
+            outcome.push(client)
     except httpx.HTTPError as error:
-        logger.error("and it could not be said (%s)", type(error).__name__)
+        logger.error("the coordinator could not be told (%s)", type(error).__name__)
         return False
     return True
 

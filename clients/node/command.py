@@ -31,12 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         InputError: For options, certificates or folders that do not fit.
     """
     verbs = {
-        "init": Verb("make the node's folder and key pair", _init),
+        "init": Verb("create the node's folder and key pair", _init),
         "start": Verb("run SuperNode and app until Ctrl-C", _start),
-        "app": Verb("run the app alone, where start runs without it", _app),
+        "app": Verb("run only the app, beside `start --without-app`", _app),
         "template": Verb("write systemd units or a compose file", _template),
     }
-    return dispatch("clients.node", "Take part in a federation with one city.", verbs, argv)
+    return dispatch("clients.node", "Run the training node of one city.", verbs, argv)
 
 
 def _say(line: str) -> None:
@@ -46,9 +46,9 @@ def _say(line: str) -> None:
 def _init(parser: Parser, argv: Sequence[str]) -> int:
     add = parser.add_argument
     add("--home", type=Path, required=True, metavar="DIR", help="the node's folder, new or empty")
-    add("--city", required=True, metavar="NAME", help="whose node it is")
-    add("--node-user", metavar="USER", help="who the SuperNode runs as, e.g. fl-node (as root)")
-    add("--app-user", metavar="USER", help="who the app runs as, e.g. fl-app (as root)")
+    add("--city", required=True, metavar="NAME", help="the city that the node belongs to")
+    add("--node-user", metavar="USER", help="user of the SuperNode, e.g. fl-node (needs root)")
+    add("--app-user", metavar="USER", help="user of the app, e.g. fl-app (needs root)")
     add("--app-home", type=Path, metavar="DIR", help="folder of the app's user (HOME/app)")
     options = parser.parse_args(argv)
     home = Home(options.home)
@@ -60,21 +60,21 @@ def _init(parser: Parser, argv: Sequence[str]) -> int:
     }
     home.create(validate(Settings, values, "clients.node init"))
     print(f"{options.city} {fingerprint(home.public)}")
-    print(f"send {home.public} to the coordinator, and read the line above to them")
+    print(f"send {home.public} to the coordinator, and confirm the line above by another channel")
     return 0
 
 
 def _start_options(parser: Parser) -> None:
     add = parser.add_argument
     add("--home", type=Path, required=True, metavar="DIR", help="the node's folder")
-    add("--coordinator", required=True, metavar="HOST:PORT", help="who to call")
-    add("--ca", type=Path, metavar="PEM", help="the coordinator's ca.crt (the system's)")
+    add("--coordinator", required=True, metavar="HOST:PORT", help="address of the coordinator")
+    add("--ca", type=Path, metavar="PEM", help="the coordinator's ca.crt (the system's CAs)")
     add("--policy", type=Path, required=True, metavar="FILE", help="policy.yaml of the node folder")
-    add("--bundle-hash", metavar="SHA256", help="answer requests of this app only")
-    add("--port", type=int, default=9094, metavar="N", help="loopback port (9094)")
+    add("--bundle-hash", metavar="SHA256", help="only answer requests of this app bundle")
+    add("--port", type=int, default=9094, metavar="N", help="loopback port of the SuperNode (9094)")
     add_limits(parser)
-    add("--without-app", action="store_true", help="the app runs elsewhere, with this loopback")
-    add("--insecure-for-tests", action="store_true", help="no TLS and no key")
+    add("--without-app", action="store_true", help="do not start the app; run it separately")
+    add("--insecure-for-tests", action="store_true", help="use no TLS and no key")
 
 
 def _start(parser: Parser, argv: Sequence[str]) -> int:
@@ -82,7 +82,7 @@ def _start(parser: Parser, argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     address_of(options.coordinator)
     if options.insecure_for_tests:
-        _say("WARNING: insecure: anybody on the way can read and change what is sent")
+        _say("WARNING: insecure: anybody on the network can read and change what is sent")
     start = Start(
         coordinator=options.coordinator,
         authority=None if options.ca is None else _existing(options.ca, "--ca"),
@@ -104,38 +104,40 @@ def _app(parser: Parser, argv: Sequence[str]) -> int:
     add = parser.add_argument
     add("--home", type=Path, required=True, metavar="DIR", help="the app's folder")
     add("--policy", type=Path, required=True, metavar="FILE", help="policy.yaml of the node folder")
-    add("--bundle-hash", metavar="SHA256", help="answer requests of this app only")
-    add("--port", type=int, default=9094, metavar="N", help="the SuperNode's (9094)")
+    add("--bundle-hash", metavar="SHA256", help="only answer requests of this app bundle")
+    add("--port", type=int, default=9094, metavar="N", help="loopback port of the SuperNode (9094)")
     add_limits(parser)
     options = parser.parse_args(argv)
     home, limits, pin = AppHome(options.home), Limits.of(options), _hash(options.bundle_hash)
     port, policy = _port(options.port), _existing(options.policy, "--policy")
     home.check(os.geteuid())
-    if home.is_apart:
+    if home.has_own_user:
         check_owner(policy, {os.geteuid()})
     _check_data(policy)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("node").setLevel(logging.INFO)
-    from clients.node.app import Node, work  # loads PyTorch
+    from clients.node.app import Node, answer_tasks  # loads PyTorch
     from clients.private_state import remove_trained
 
     if load_policy(policy).withdrawn is not None:
-        remove_trained(home.state)  # whether or not anybody asks for anything again
+        remove_trained(home.state)  # even if no request ever comes again
     config = {"policy": str(policy), "state": str(home.state)}
-    work(Node(f"{LOOPBACK}:{port}", home.secret.read_bytes(), config, pin, limits))
+    answer_tasks(Node(f"{LOOPBACK}:{port}", home.secret.read_bytes(), config, pin, limits))
 
 
 def _template(parser: Parser, argv: Sequence[str]) -> int:
     _start_options(parser)
-    parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where (here)")
+    parser.add_argument(
+        "--out", type=Path, default=Path(), metavar="DIR", help="folder to write to (the current)"
+    )
     parser.add_argument("kind", choices=KINDS, help="what to write")
     options = parser.parse_args(argv)
     home = Home(options.home)
     address_of(options.coordinator)
     if options.kind == "systemd" and home.settings.app_user is None:
         raise InputError(
-            f"{home.folder}: units want two users; make the node as root with init --node-user "
-            "fl-node --app-user fl-app"
+            f"{home.folder}: systemd units need two users; create the node as root with init "
+            "--node-user fl-node --app-user fl-app"
         )
     values = _paths(home, options) | _words(options) | _ids("", home.node)
     values |= _ids("app_", home.settings.app_home)
@@ -175,7 +177,7 @@ def _words(options: argparse.Namespace) -> dict[str, object]:
         "limits": limits,
         "options_and_limits": [*trust, *pin, *limits],
         "pin_and_limits": [*pin, *limits],
-        "memory_max": f"{held.beside()}G",
+        "memory_max": f"{held.memory_with_margin()}G",
         "cpu_quota": "" if held.cpus is None else f"{100 * held.cpus}%",
         "cpus": held.cpus or 0,
     }
@@ -187,7 +189,11 @@ def _ids(prefix: str, folder: Path) -> dict[str, object]:
 
 
 def _check_data(policy: Path) -> None:
-    """Find out before the first message whether this user can read what it is to train on."""
+    """Check before the first message that this user can read the shards.
+
+    Raises:
+        InputError: It cannot.
+    """
     for arm in load_policy(policy).arms.values():
         for shards in arm.shards.values():
             open_shard(shards)
@@ -195,7 +201,7 @@ def _check_data(policy: Path) -> None:
 
 def _existing(path: Path, option: str) -> Path:
     if not path.is_file():
-        raise InputError(f"{option} {path}: no such file")
+        raise InputError(f"{option} {path}: no such file; check the path")
     return path.absolute()
 
 
@@ -213,6 +219,7 @@ def _port(number: int) -> int:
 def _hash(text: str | None) -> str | None:
     if text is not None and not SHA256.fullmatch(text):
         raise InputError(
-            "--bundle-hash: wanted 64 hex digits, as python -m strategies.coordinator bundle prints"
+            "--bundle-hash: expected 64 hex digits, as printed by python -m strategies.coordinator "
+            "bundle"
         )
     return text

@@ -1,4 +1,4 @@
-"""Flower's SuperNode, bounded: `python -m clients.node.flower_supernode OPTIONS -- FLOWER'S`."""
+"""Flower's SuperNode with limits: `python -m clients.node.flower_supernode OPTIONS -- FLOWER'S`."""
 
 import sys
 from collections.abc import Sequence
@@ -9,16 +9,16 @@ from fl_ppseg.system.command_line import Parser, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the SuperNode; behind `--` stand the options of Flower's."""
+    """Run the SuperNode; the options after `--` are Flower's."""
     given = list(sys.argv[1:] if argv is None else argv)
     own, flower = given[: given.index("--")], given[given.index("--") + 1 :]
     parser = Parser(
-        "clients.node.flower_supernode", "Flower's SuperNode, bounded.", shows_defaults=True
+        "clients.node.flower_supernode", "Flower's SuperNode with limits.", shows_defaults=True
     )
-    parser.add_argument("--bundle-hash", metavar="SHA256", help="the only bundle that is kept")
+    parser.add_argument("--bundle-hash", metavar="SHA256", help="the only bundle to accept")
     add_limits(parser)
     options = parser.parse_args(own)
-    Limits.of(options).hold_memory()
+    Limits.of(options).apply_memory()
     run_supernode(flower, options.bundle_hash)
     return 0
 

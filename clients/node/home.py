@@ -1,4 +1,4 @@
-"""A node's folders: who owns which, made once at `init`, looked at whenever a node starts."""
+"""A node's folders and their owners: created once by `init`, checked whenever a node starts."""
 
 import os
 import secrets
@@ -24,7 +24,7 @@ NODE, APP, LOGS, FLOWER, STATE = "node", "app", "logs", "flwr", "state"
 LEDGER, APART = "ledger.jsonl", "apart"
 
 
-def _place(path: Path) -> Path:
+def _check_path(path: Path) -> Path:
     if (
         len(str(path)) > MAX_PATH
         or not path.is_absolute()
@@ -32,51 +32,53 @@ def _place(path: Path) -> Path:
         or not str(path).isprintable()
     ):
         raise ValueError(
-            f"{str(path)[:200]!r} is no folder: expected an absolute path without '..'"
+            f"expected an absolute path of a folder without '..', got {str(path)[:200]!r}"
         )
     return path
 
 
-def _user(text: str) -> str:
+def _check_user_name(text: str) -> str:
     if not USER.fullmatch(text):
-        raise ValueError(f"{text[:80]!r} is no name of a user")
+        raise ValueError(f"expected the name of a user, got {text[:80]!r}")
     return text
 
 
 class Settings(Section):
-    """What `init` was told."""
+    """The settings that `init` was given."""
 
     city: DeployedCity
-    """Whose node it is."""
-    app_home: Annotated[Path, AfterValidator(_place)]
+    """The city that the node belongs to."""
+    app_home: Annotated[Path, AfterValidator(_check_path)]
     """The folder of the app's own user."""
-    node_user: Annotated[str, AfterValidator(_user)] | None = None
-    """Who the SuperNode runs as; none: whoever ran init."""
-    app_user: Annotated[str, AfterValidator(_user)] | None = None
-    """Who the app runs as; none: the same as the SuperNode."""
+    node_user: Annotated[str, AfterValidator(_check_user_name)] | None = None
+    """User of the SuperNode; None: whoever ran init."""
+    app_user: Annotated[str, AfterValidator(_check_user_name)] | None = None
+    """User of the app; None: the same as the SuperNode's."""
 
     @model_validator(mode="after")
     def _two_users(self) -> Self:
         if (self.node_user is None) != (self.app_user is None):
-            raise ValueError("node_user and app_user are given together, or neither of them")
+            raise ValueError("expected both node_user and app_user, or neither")
         if self.node_user is not None and self.node_user == self.app_user:
-            raise ValueError(f"the app wants another user than the SuperNode, got {self.app_user}")
+            raise ValueError(
+                f"the app must have another user than the SuperNode, got {self.app_user} for both"
+            )
         return self
 
     @property
     def users(self) -> "Users | None":
-        """The two users, where there are two.
+        """The two users; None if the node has only one.
 
         Raises:
-            InputError: There are no such users, or one of them is root, or both are the same.
+            InputError: There are no such users, one of them is root, or both are the same.
         """
         if self.node_user is None or self.app_user is None:
             return None
         users = Users(account(self.node_user), account(self.app_user))
         if 0 in (users.node.uid, users.app.uid) or users.node.uid == users.app.uid:
             raise InputError(
-                f"SuperNode and app want two users of their own, got {self.node_user} and "
-                f"{self.app_user}; root is none of them"
+                f"expected two different users other than root for SuperNode and app, got "
+                f"{self.node_user} and {self.app_user}; create them, then run init again"
             )
         return users
 
@@ -102,43 +104,46 @@ class Home:
 
     @property
     def settings(self) -> Settings:
-        """What `init` was told.
+        """The settings that `init` was given.
 
         Raises:
-            InputError: There was none, or its file is damaged or not to be trusted.
+            InputError: There was no `init`, or its file is damaged or not trusted.
         """
         init = f"clients.node init --home {self.folder} --city NAME"
         return load_settings(Settings, self.settings_file, "node", init)
 
     @property
     def logs(self) -> Path:
-        """Where whoever starts keeps the logs: in a folder of its own."""
+        """Folder of the logs, which belongs to whoever runs `start`."""
         own = self.folder.stat().st_uid == os.geteuid()
         return (self.folder if own else self.node) / LOGS
 
     def create(self, settings: Settings) -> None:
-        """Make the folders of a new node, with a key pair of its own, and give them to their users.
+        """Create the folders of a new node with a key pair, and give them to their users.
 
-        This is the only moment at which anything is given away: by descriptor, and before anybody
-        else could write there.
+        Only here do files change their owner: by descriptor, and before anybody else could write
+        there.
 
         Raises:
-            InputError: Something lives here already, or users do not fit.
+            InputError: The folders are in use, or the users do not fit.
         """
         users = settings.users
         if users is not None and os.geteuid() != 0:
-            raise InputError("--node-user, --app-user: only root may give folders to other users")
+            raise InputError(
+                "--node-user, --app-user: only root can give folders to other users; run init as "
+                "root, or leave both out"
+            )
         private, public = key_pair(settings.city)
         secret = secrets.token_bytes(SECRET_BYTES)
         app_home = AppHome(settings.app_home)
-        with _new(self.folder, "a node keeps its key") as home:
+        with _make_folder(self.folder, "choose another --home; a node keeps its key") as home:
             home.chown(mode=0o700 if users is None else 0o755)
             with home.make_child(NODE) as node:
                 node.write(KEY, private, exclusive=True)
                 node.write(SECRET, secret, exclusive=True)
                 node.make_child(FLOWER).close()
                 _give(node, (KEY, SECRET), (FLOWER,), users and users.node)
-            with _new(app_home.folder, "an app's folder is made by init") as app:
+            with _make_folder(app_home.folder, "choose another --app-home") as app:
                 app.write(SECRET, secret, exclusive=True)
                 app.make_child(FLOWER).close()
                 with app.make_child(STATE) as state:
@@ -152,18 +157,18 @@ class Home:
             home.write(SETTINGS, text_of(settings), 0o644, exclusive=True)
 
     def check(self, settings: Settings, users: Users | None, with_app: bool) -> None:
-        """See that every folder belongs to whom it should; nothing is changed.
+        """Check that every folder belongs to its user; nothing is changed.
 
         Args:
             settings: Of this node.
-            users: Of the two programs; none: this process's user starts what it starts as itself.
+            users: Of the two programs; None: this process's own user runs both.
             with_app: Whether the app is started too.
 
         Raises:
-            InputError: A folder is missing, a link, or of somebody else.
+            InputError: A folder is missing, a link, or belongs to somebody else.
         """
         with Directory.open(self.folder) as home:
-            _belongs(home, NODE, users.node.uid if users else os.geteuid())
+            _check_owner(home, NODE, users.node.uid if users else os.geteuid())
         if with_app:
             AppHome(settings.app_home).check(users.app.uid if users else os.geteuid())
 
@@ -178,22 +183,26 @@ class AppHome:
         self.state = self.folder / STATE
 
     @property
-    def is_apart(self) -> bool:
+    def has_own_user(self) -> bool:
         """Whether the app has a user of its own."""
         return (self.folder / APART).exists()
 
     def check(self, uid: int) -> None:
-        """See that the folder is a user's own.
+        """Check that the folder belongs to a user.
 
         Raises:
-            InputError: It is missing, a link, or of somebody else.
+            InputError: It is missing, a link, or belongs to somebody else.
         """
         with Directory.open(self.folder.parent) as folder:
-            _belongs(folder, self.folder.name, uid)
+            _check_owner(folder, self.folder.name, uid)
 
 
-def _new(path: Path, why: str) -> Directory:
-    """Make a folder, or open one that is empty."""
+def _make_folder(path: Path, why: str) -> Directory:
+    """Make a folder, or open an empty one.
+
+    Raises:
+        InputError: It is in use; the message ends with `why`.
+    """
     folder = Directory.open(path, make=0o700)
     if folder.entries():
         folder.close()
@@ -204,7 +213,7 @@ def _new(path: Path, why: str) -> Directory:
 def _give(
     folder: Directory, files: tuple[str, ...], folders: tuple[str, ...], to: Account | None
 ) -> None:
-    """Give a folder that was just made to its user, with what was made in it: last, the folder."""
+    """Give a folder that was just made, and the named content, to its user; the folder last."""
     if to is None:
         return
     for name in (*files, *folders):
@@ -212,13 +221,14 @@ def _give(
     folder.chown(to.uid, to.gid, mode=0o700)
 
 
-def _belongs(folder: Directory, name: str, uid: int) -> None:
+def _check_owner(folder: Directory, name: str, uid: int) -> None:
     found, path = folder.find(name), folder.path / name
     if found is None:
-        raise InputError(f"{path}: missing; a node's folders are made by clients.node init")
+        raise InputError(f"{path}: missing; create the node's folders with clients.node init")
     mode = stat.S_IMODE(found.status.st_mode)
     if found.kind != "folder" or found.status.st_uid != uid or mode & 0o077:
         raise InputError(
-            f"{path}: expected a folder of {user_name(uid)} alone (mode 0700), got a {found.kind} "
-            f"of {user_name(found.status.st_uid)}, mode {mode:04o}; it was changed after init"
+            f"{path}: expected a folder of {user_name(uid)} with mode 0700, got a {found.kind} of "
+            f"{user_name(found.status.st_uid)} with mode {mode:04o}; it was changed after init, so "
+            "check what else was, then restore owner and mode"
         )

@@ -1,4 +1,4 @@
-"""What one request may take of a node's machine: memory, processor, time."""
+"""Limits of one request on a node's machine: memory, processors, time."""
 
 import argparse
 import math
@@ -15,22 +15,22 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Limits:
-    """Of each of a node's programs; what a request takes beyond them ends that request alone."""
+    """Limits of each of a node's programs; exceeding one ends only that request."""
 
     memory: float = 8.0
-    """GiB. A round of SETR-Naive with ViT-T and 64x128 takes below 1; with ViT-L and AdamW, the
-    model five times over (7 GiB) and its activations."""
+    """GiB. A round of SETR-Naive with ViT-T and 64x128 takes below 1; with ViT-L and AdamW, five
+    times the model (7 GiB) and its activations."""
     seconds: float = 3600.0
-    """Of a request, from its arrival to its answer."""
+    """Time for a request, from its arrival to its answer."""
     cpus: int | None = None
-    """Processors that the app computes on; none: all."""
+    """Processors that the app computes on; None: all."""
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> Self:
-        """Those of a command's options.
+        """The limits that a command's options give.
 
         Raises:
-            InputError: They are out of bounds.
+            InputError: They are out of range.
         """
         limits = cls(options.max_memory, options.max_seconds, options.max_cpus)
         for option, value in (("memory", limits.memory), ("seconds", limits.seconds)):
@@ -43,29 +43,28 @@ class Limits:
         return limits
 
     def options(self) -> list[str]:
-        """The options that give them to another process."""
+        """The options that pass these limits to another process."""
         cpus = [] if self.cpus is None else ["--max-cpus", str(self.cpus)]
         return ["--max-memory", f"{self.memory:g}", "--max-seconds", f"{self.seconds:g}", *cpus]
 
-    def beside(self) -> int:
-        """GiB that the system should give a program at most, shared pages included."""
+    def memory_with_margin(self) -> int:
+        """GiB for a limit of the system's, which counts shared pages too."""
         return math.ceil(self.memory * 1.25) + 1
 
-    def hold_memory(self) -> None:
-        """Keep this process, and all that it starts, below the memory.
+    def apply_memory(self) -> None:
+        """Apply the limit of memory to this process and its children.
 
-        What is counted is what a process may write and has for itself, not what it maps: CUDA maps
-        far more than it uses.
+        Only private writable memory counts, not what is mapped: CUDA maps far more than it uses.
         """
         _lower(resource.RLIMIT_DATA, int(self.memory * GIB))
 
-    def hold(self) -> None:
-        """Keep this process below memory and processor time, on the processors that it may use."""
+    def apply(self) -> None:
+        """Apply the limits of memory, processor time and processors to this process."""
         if self.cpus is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: self.cpus])
         num_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         _lower(resource.RLIMIT_CPU, int(self.seconds * num_cpus) + 1)
-        self.hold_memory()
+        self.apply_memory()
 
 
 USUAL = Limits()
@@ -79,20 +78,20 @@ def add_limits(parser: Parser) -> None:
         type=float,
         default=usual.memory,
         metavar="GIB",
-        help=f"memory of SuperNode and of app ({usual.memory:g} GiB; ViT-L wants 24 or more)",
+        help=f"memory of SuperNode and app each ({usual.memory:g} GiB; ViT-L needs 24 or more)",
     )
     add(
         "--max-seconds",
         type=float,
         default=usual.seconds,
         metavar="S",
-        help=f"time for a request ({usual.seconds:g} s)",
+        help=f"time per request ({usual.seconds:g} s)",
     )
     add("--max-cpus", type=int, default=usual.cpus, metavar="N", help="processors of the app (all)")
 
 
 def _lower(which: int, value: int) -> None:
-    """Set a limit of this process; one that is lower already stays."""
+    """Lower a limit of this process; a lower existing one is kept."""
     _, most = resource.getrlimit(which)
     value = value if most == resource.RLIM_INFINITY else min(value, most)
     resource.setrlimit(which, (value, value))

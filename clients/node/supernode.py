@@ -1,4 +1,4 @@
-"""`start`: the SuperNode and the app, each under its own user, until they are told to stop."""
+"""`start`: runs the SuperNode and the app, each under its own user, until interrupted."""
 
 import os
 import socket
@@ -21,50 +21,49 @@ from fl_ppseg.system.errors import InputError
 LOOPBACK = "127.0.0.1"
 SUPERNODE, APP = "the SuperNode", "the app"
 TRY_SECONDS = 5.0
-"""Between two attempts to reach the coordinator, and how long one may take."""
+"""Pause between two attempts to reach the coordinator, and the timeout of one."""
 REJOIN_SECONDS = 10.0
-"""Between two attempts to join: Flower refuses a node for a minute after it was killed."""
+"""Pause between two attempts to join: Flower refuses a node for a minute after it was killed."""
 ASTRAY = (
     "|".join((*MESSAGE_LOST, "a task ended with status")),
-    "a message was lost on the way; joining again, so that the coordinator sends it again",
+    "a message was lost; rejoining, so that the coordinator sends it again",
 )
-"""What a SuperNode writes when it drops a message, and what the app writes when the process of a
-task dies: the SuperNode waits for the rest of its answer without end. Nobody else is told; the node
-that leaves and comes back is asked again."""
+"""Log lines of a SuperNode that drops a message, and of the app when the process of a task dies, in
+which case the SuperNode waits for the rest of its answer indefinitely. The coordinator does not
+notice; a node that leaves and rejoins gets the message again."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """How a node is to be started."""
+    """Options of `start`."""
 
     coordinator: str
     """host:port"""
     authority: Path | None
-    """Certificates to trust; none: the system's."""
+    """Certificates to trust; None: the system's."""
     policy: Path
-    """The owner's policy; its encrypted shards lie beside it."""
+    """The owner's policy; the encrypted shards are in the same folder."""
     bundle_hash: str | None
-    """The only bundle that this node takes requests of; none: any of this version."""
+    """The only bundle whose requests this node answers; None: any of this version."""
     port: int
-    """Of the SuperNode, on the loopback, for the app."""
+    """Loopback port of the SuperNode, for the app."""
     with_app: bool = True
     insecure: bool = False
     limits: Limits = USUAL
-    """What SuperNode and app may take of the machine."""
+    """Limits of SuperNode and app."""
 
 
 def serve(home: Home, start: Start, say: Say) -> None:
     """Run the node's programs until interrupted.
 
-    Root gives each program its user and keeps nothing but the right to do that; it opens no file
-    that one of the two may write, and talks to nobody.
+    Root switches each program to its user and drops every other right; it opens no file that one of
+    the two users may write, and uses no network.
 
     Raises:
-        InputError: The coordinator's certificate is not to be trusted, or users or files do not
-            fit.
+        InputError: The coordinator's certificate is not trusted, or users or files do not fit.
     """
     settings = home.settings
-    alone = os.geteuid() != 0 and not start.with_app  # needs to know no other user
+    alone = os.geteuid() != 0 and not start.with_app  # no other user is needed
     users = None if alone else settings.users
     home.check(settings, users, start.with_app)
     _check_starter(settings, users, start, say)
@@ -72,7 +71,7 @@ def serve(home: Home, start: Start, say: Say) -> None:
     services = [_supernode(home, settings, start, node)]
     if start.with_app:
         services.append(_app(home, settings, start, app))
-    as_user(node, lambda: reach(start, say))
+    as_user(node, lambda: wait_for_coordinator(start, say))
     if node is not None:
         keep_what_starting_needs()
     with Supervisor(say) as supervisor:
@@ -82,41 +81,42 @@ def serve(home: Home, start: Start, say: Say) -> None:
 
 
 def _check_starter(settings: Settings, users: Users | None, start: Start, say: Say) -> None:
-    """See that who starts can start what is to be started, and whose the policy is.
+    """Check that this user can start the programs, and who owns the policy.
 
     Raises:
-        InputError: Only root or another user could, or the policy is one of the programs' own.
+        InputError: Only root or another user can, or a program's user owns the policy.
     """
     if users is None and settings.node_user is None:
         say(
-            "SuperNode and app run as the same user, so that the app could read the node's key; to "
-            "part them, make the node as root with init --node-user fl-node --app-user fl-app"
+            "WARNING: SuperNode and app run as the same user, so the app can read the node's key; "
+            "to separate them, create the node as root with init --node-user fl-node --app-user "
+            "fl-app"
         )
     if users is None:
         return
     if os.geteuid() != 0:
         raise InputError(
-            f"only root may start programs as {users.node.name} and {users.app.name}; without "
-            f"root, start as {users.node.name} with --without-app, and clients.node app as "
+            f"only root can start programs as {users.node.name} and {users.app.name}; without "
+            f"root, run start --without-app as {users.node.name}, and clients.node app as "
             f"{users.app.name} (clients.node template writes units that do so)"
         )
     if start.with_app:
         check_owner(start.policy, {users.node.uid, users.app.uid})
     say(
-        f"root starts the SuperNode as {users.node.name} and the app as {users.app.name} and is "
-        "needed for nothing else; the systemd units of clients.node template need no root"
+        f"root starts the SuperNode as {users.node.name} and the app as {users.app.name}, and does "
+        "nothing else; the systemd units of clients.node template do not need root"
     )
 
 
-def reach(start: Start, say: Say) -> None:
-    """Wait until the coordinator answers, and check who it is.
+def wait_for_coordinator(start: Start, say: Say) -> None:
+    """Wait until the coordinator answers, and check its certificate.
 
     Raises:
-        InputError: The address is none, or its certificate is not to be trusted.
+        InputError: The address is malformed, or the certificate is not trusted.
     """
     host, port = address_of(start.coordinator)
     context = None if start.insecure else trusting(start.authority)
-    said = False
+    reported = False
     while True:
         try:
             with socket.create_connection((host, port), TRY_SECONDS) as plain:
@@ -125,13 +125,13 @@ def reach(start: Start, say: Say) -> None:
             return
         except ssl.SSLCertVerificationError as error:
             raise InputError(
-                f"{start.coordinator} shows a certificate that is not to be trusted "
-                f"({reason(error)}); check --coordinator and --ca with who runs it"
+                f"the certificate of {start.coordinator} is not trusted ({reason(error)}); check "
+                "--coordinator and --ca with the coordinator's operator"
             ) from None
         except OSError as error:
-            if not said:
-                say(f"{start.coordinator} does not answer ({_cause(error)}); trying on")
-            said = True
+            if not reported:
+                say(f"{start.coordinator} does not answer ({_cause(error)}); still trying")
+            reported = True
             time.sleep(TRY_SECONDS)
 
 
@@ -142,11 +142,13 @@ def address_of(text: str) -> tuple[str, int]:
     (('coordinator.example', 9443), ('::1', 9443))
 
     Raises:
-        InputError: It has another form.
+        InputError: It is malformed.
     """
     host, colon, port = text.rpartition(":")
     if not (colon and host and port.isdigit() and 0 < int(port) < 65536):
-        raise InputError(f"--coordinator {text!r}: wanted HOST:PORT, e.g. coordinator.example:9443")
+        raise InputError(
+            f"--coordinator {text!r}: expected HOST:PORT, e.g. coordinator.example:9443"
+        )
     return host.strip("[]"), int(port)
 
 
@@ -206,11 +208,11 @@ def _explain(text: str, key: str) -> str | None:
             f"killed less than a minute ago; trying again every {REJOIN_SECONDS:.0f} s"
         )
     if "the coordinator's answer" in text:
-        return "the coordinator sent more than any answer may have, and was cut off; trying again"
+        return "the coordinator's answer was larger than allowed and was cut off; trying again"
     if "MemoryError" in text:
-        return "the SuperNode ran into its limit of memory; see --max-memory; trying again"
+        return "the SuperNode reached its memory limit; raise --max-memory; trying again"
     if "CERTIFICATE_VERIFY_FAILED" in text:
-        return "the coordinator's certificate is not to be trusted any more; check --ca with them"
+        return "the coordinator's certificate is no longer trusted; check --ca with its operator"
     if any(words in text for words in REJECTED):
         return (
             f"the coordinator does not admit this node: its key ({key}) is not enrolled, or this "

@@ -1,1 +1,1 @@
-"""What an owner allows its node, and the ledger of what was granted."""
+"""The owner's policy for its node, the check of requests against it, and the ledger of answers."""

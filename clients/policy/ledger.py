@@ -1,17 +1,17 @@
-"""The node's ledger: every request that was granted, one line each, before it is answered.
+"""The node's ledger: one line for every granted request, written before it is answered.
 
     <state>/ledger.jsonl    append-only; an empty file is a new ledger
 
-It is the audit trail for the owner, and what counts: a coordinator that may ask anything as often
-as it likes learns held-out label maps out of a few dozen evaluations. A question is the weights of
-a request with its arm, seed, round and task; everything else of it is fixed by the policy. Distinct
-questions are bounded; the same question again (an answer that was lost, a run that goes on after a
-break) is answered again, `MAX_REPEATS` times. Where the owner demands privacy each line counts as a
-release, repeats too, since their noise is fresh.
+It is the owner's audit trail, and it counts questions: a coordinator that may ask anything as often
+as it likes learns held-out label maps from a few dozen evaluations. A question is the weights of a
+request with its arm, seed, round and task; the policy fixes everything else. The number of distinct
+questions is bounded; a repeated question (after a lost answer, or when a run is resumed) is
+answered again, up to `MAX_REPEATS` times. If the owner demands privacy, each line counts as a
+release, also a repeated one, since its noise is fresh.
 
-A line is on disk before the answer is computed, so that no crash makes a question free. A torn last
-line belongs to a question that was never answered, and is cut off. A ledger that is gone is not
-made again by the app: whoever could remove it could ask anew.
+A line is on disk before the answer is computed, so that no crash makes a question free. An
+incomplete last line belongs to a question that was never answered, and is cut off. The app never
+recreates a missing ledger: otherwise whoever could remove it could start counting again.
 """
 
 import fcntl
@@ -38,9 +38,9 @@ logger = logging.getLogger(__name__)
 
 LEDGER: Final = "ledger.jsonl"
 MAX_REPEATS: Final = 100
-"""How often one question is answered: more than any broken line or restart needs."""
+"""How often one question is answered: more than lost connections and restarts need."""
 MAX_BYTES: Final = 256 * 2**20
-"""A million lines; beyond it nothing is answered until the owner has looked."""
+"""A million lines; a larger ledger stops all answers until its owner has inspected it."""
 MAX_LINE: Final = 4096
 
 
@@ -50,26 +50,26 @@ class Entry(Section):
     time: Annotated[str, Field(max_length=40)]
     """UTC, ISO 8601."""
     run: Annotated[str, Field(max_length=200)] | None
-    """The run that the policy names, or the hash of what its owner agreed to: counted apart."""
+    """The run that the policy names, or the hash of the agreement; counted separately."""
     arm: Annotated[str, Field(max_length=200)]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     round: Annotated[int, Field(ge=0, lt=2**63)]
-    """0: the weights that training starts from are scored."""
+    """In round 0 the start weights are evaluated."""
     task: Literal["train", "evaluate"]
     weights: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    """SHA-256 of the weights that came with it."""
+    """SHA-256 of the weights in the request."""
     is_release: bool = False
     """Whether it counts towards the owner's epsilon."""
 
     @model_validator(mode="after")
     def _trains_from_round_1(self) -> Self:
         if self.task == "train" and self.round == 0:
-            raise ValueError("nothing is trained in round 0")
+            raise ValueError("expected a round of at least 1 for task train")
         return self
 
 
 class Question(NamedTuple):
-    """What a request wants to know, as it is counted."""
+    """What identifies a request when questions are counted."""
 
     run: str | None
     arm: str
@@ -80,14 +80,14 @@ class Question(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Distinct questions that the owner agreed to, for one arm, seed and task."""
+    """Numbers of distinct questions that the owner agreed to, for one arm, seed and task."""
 
-    a_round: int
+    per_round: int
     total: int
 
 
 def make_ledger(state: Path) -> Path:
-    """Make the ledger of a new node in its state folder; one that is there stays as it is.
+    """Make the ledger of a new node in its state folder; an existing one is kept.
 
     Returns:
         Its file.
@@ -99,12 +99,12 @@ def make_ledger(state: Path) -> Path:
 
 
 def check_ledger(state: Path) -> None:
-    """Find out whether there is a ledger, before anything is promised to the coordinator.
+    """Check that there is a ledger, before the node describes itself to the coordinator.
 
     Raises:
         RefusedError: There is none.
     """
-    with _opened(state / LEDGER):
+    with _open_locked(state / LEDGER):
         return
 
 
@@ -119,40 +119,40 @@ def hash_of(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def grant(state: Path, question: Question, limits: Limits, privacy: LocalPrivacy | None) -> None:
-    """Count a question and write it down, or refuse it. On disk before this returns.
+    """Record a question in the ledger, or refuse it; it is on disk before this returns.
 
     Args:
         state: The node's state folder.
         question: What is asked.
-        limits: What was agreed to.
-        privacy: The owner's budget; none: nothing is spent.
+        limits: What the owner agreed to.
+        privacy: The owner's budget; None: nothing is spent.
 
     Raises:
-        RefusedError: There is no ledger, or the question is one too many.
+        RefusedError: There is no ledger, or a limit is reached.
         InputError: The ledger is damaged or full.
     """
-    with _opened(state / LEDGER) as descriptor:
+    with _open_locked(state / LEDGER) as descriptor:
         entries = _read(descriptor, state / LEDGER)
-        _judge(entries, question, limits)
+        _check_limits(entries, question, limits)
         if privacy is not None:
-            _judge_budget(entries, privacy)
+            _check_budget(entries, privacy)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         entry = Entry(time=now, **question._asdict(), is_release=privacy is not None)
         _append(descriptor, entry, state / LEDGER)
 
 
 def read_ledger(path: Path) -> list[Entry]:
-    """All whole lines of a ledger.
+    """Read all complete lines of a ledger.
 
     Raises:
         RefusedError: There is none.
         InputError: It is damaged.
     """
-    with _opened(path) as descriptor:
+    with _open_locked(path) as descriptor:
         return _read(descriptor, path)
 
 
-def _judge(entries: list[Entry], question: Question, limits: Limits) -> None:
+def _check_limits(entries: list[Entry], question: Question, limits: Limits) -> None:
     kind = (question.run, question.arm, question.seed, question.task)
     alike = [e for e in entries if (e.run, e.arm, e.seed, e.task) == kind]
     asked = [(entry.round, entry.weights) for entry in alike]
@@ -160,26 +160,26 @@ def _judge(entries: list[Entry], question: Question, limits: Limits) -> None:
     num_repeats = asked.count(this)
     if num_repeats >= MAX_REPEATS:
         raise RefusedError(
-            f"refused: this was asked {num_repeats} times already ({question.task}, round "
-            f"{question.round})"
+            f"refused: this question was already answered {num_repeats} times ({question.task}, "
+            f"round {question.round})"
         )
     if num_repeats:
         return
     distinct = set(asked)
     in_round = sum(round == question.round for round, _ in distinct)
-    if in_round >= limits.a_round:
+    if in_round >= limits.per_round:
         raise RefusedError(
             f"refused: {in_round} different questions to {question.task} in round "
-            f"{question.round} were answered, and the owner has agreed to no more"
+            f"{question.round} were already answered, as many as the owner agreed to"
         )
     if len(distinct) >= limits.total:
         raise RefusedError(
             f"refused: {len(distinct)} different questions to {question.task} in this arm were "
-            "answered, and the owner has agreed to no more"
+            "already answered, as many as the owner agreed to"
         )
 
 
-def _judge_budget(entries: list[Entry], privacy: LocalPrivacy) -> None:
+def _check_budget(entries: list[Entry], privacy: LocalPrivacy) -> None:
     spent = sum(entry.is_release for entry in entries)
     if epsilon(spent + 1, privacy.noise_multiplier, privacy.delta) > privacy.max_epsilon:
         raise RefusedError(
@@ -189,20 +189,25 @@ def _judge_budget(entries: list[Entry], privacy: LocalPrivacy) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    """The ledger, this process's alone for as long as it is open."""
+def _open_locked(path: Path) -> Iterator[int]:
+    """Open the ledger and lock it for this process.
+
+    Raises:
+        RefusedError: There is none.
+        InputError: It is not a file.
+    """
     flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags)
     except FileNotFoundError:
-        logger.error("%s: no ledger; what was asked before is not known any more", path)
+        logger.error("%s: missing, so earlier questions are not known; restore it", path)
         raise RefusedError(
-            "refused: this node has no ledger to count in; its owner restores it, or makes a new "
-            "one (python -m clients.node init; in a simulation: prepare the run again)"
+            "refused: this node has no ledger; its owner has to restore it, or create a new node "
+            "(python -m clients.node init; in a simulation: prepare the run again)"
         ) from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise InputError(f"{path}: is no file")
+            raise InputError(f"{path}: not a regular file; restore the ledger")
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
     finally:
@@ -210,17 +215,17 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _read(descriptor: int, path: Path) -> list[Entry]:
-    """The entries of an open ledger, whose torn last line is cut off."""
+    """Read the entries of an open ledger; cuts off an incomplete last line."""
     size = os.fstat(descriptor).st_size
     if size > MAX_BYTES:
         raise InputError(
-            f"{path}: larger than {MAX_BYTES} bytes; look at what was asked, then move it away and "
-            "begin a new one"
+            f"{path}: larger than {MAX_BYTES} bytes; inspect what was asked, then move it away and "
+            "start a new ledger"
         )
     content = os.pread(descriptor, size, 0)
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
-        logger.warning("%s: its last line was torn, and is cut off", path)
+        logger.warning("%s: the last line is incomplete, and is cut off", path)
         os.ftruncate(descriptor, whole)
     return [_entry(line, n, path) for n, line in enumerate(content[:whole].split(b"\n")[:-1], 1)]
 
@@ -233,13 +238,13 @@ def _entry(line: bytes, number: int, path: Path) -> Entry:
     except (ValidationError, ValueError) as error:
         why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise InputError(
-            f"{path}: line {number} is damaged ({why}); restore the file, or look at what was "
-            "asked, move it away and begin a new one"
+            f"{path}: line {number} is damaged ({why}); restore the file, or inspect what was "
+            "asked, move it away and start a new ledger"
         ) from None
 
 
 def _append(descriptor: int, entry: Entry, path: Path) -> None:
-    """On disk before this returns, or, where the disk is full, not at all."""
+    """Append an entry; it is on disk before this returns, or not written if the disk is full."""
     size = os.fstat(descriptor).st_size
     rest = memoryview(entry.model_dump_json().encode() + b"\n")
     try:

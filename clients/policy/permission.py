@@ -1,4 +1,4 @@
-"""What a request may use of the owner's: the request held against the policy, point by point."""
+"""Checks a request against the owner's policy, and says what it may use."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,45 +14,46 @@ if TYPE_CHECKING:
     from fl_ppseg.federation.message_content import Request
 
 MAX_WEIGHT: Final = 1e6
-"""Largest absolute value in weights that a node loads, buffers included: that of the shipped
-weights is 10.1, of a patch embedding, and variances of a published batch normalisation stay below
-it. The coordinator takes no larger statistics either. Trained weights are held to a much closer
-bound where one can be given: see `clients.policy.trust_region`."""
+"""Largest absolute value in weights that a node loads, buffers included. In the shipped weights it
+is 10.1, in a patch embedding, and variances of published batch normalisations stay below it. The
+coordinator accepts no larger statistics either. For trained weights there is a much closer bound if
+one can be computed: see `clients.policy.trust_region`."""
 _COUNTER: Final = ".num_batches_tracked"
-"""How a tensor ends that only counts steps; it may be larger, for nothing is computed with it."""
+"""Suffix of tensors that only count steps; they may be larger, since nothing is computed with
+them."""
 
 
 class Permit(NamedTuple):
-    """What of the owner's a request may use."""
+    """What a request may use."""
 
     shards: tuple[Path, ...]
     """Encrypted shards to train on, or to score."""
     private: Path | None
-    """Folder of the private embedding that takes the public one's place; none: the public one."""
+    """Folder of the private embedding to use instead of the public one; None: the public one."""
     private_rate: float
-    """Factor on the learning rate of what does not travel; 0: it is not trained."""
+    """Factor on the learning rate of the private embedding; 0: it is not trained."""
     limits: Limits
-    """How many distinct questions of this kind were agreed to."""
+    """How many distinct questions of this kind the owner agreed to."""
 
 
 def check_run(policy: NodePolicy, run: str) -> None:
-    """Find out whether a request is of the run that this node was prepared for, where it names one.
+    """Check that a request belongs to the run that this node was prepared for, if there is one.
 
     Raises:
-        RefusedError: It is of another, whose numbers this node's images would falsify.
+        RefusedError: It belongs to another run, whose results this node would falsify.
     """
     if policy.run is not None and run != policy.run:
         raise RefusedError(
-            "refused: this node was prepared for another run; a SuperLink of an earlier one that "
-            "still lives keeps its nodes: stop it, set FL_PPSEG_NODES as printed, start again"
+            "refused: this node was prepared for another run; if a SuperLink of an earlier run "
+            "still runs, stop it, set FL_PPSEG_NODES as printed, and start again"
         )
 
 
 def permit(policy: NodePolicy, request: "Request") -> Permit:
-    """What a request may use.
+    """Check a request against the policy; returns what it may use.
 
     Raises:
-        RefusedError: If the owner has not agreed to what is asked.
+        RefusedError: The owner has not agreed to what is asked.
         InputError: As `check_region`.
     """
     policy.require_consent()
@@ -74,16 +75,16 @@ def permit(policy: NodePolicy, request: "Request") -> Permit:
 
 
 def check_weights(arrays: Mapping[str, np.ndarray]) -> None:
-    """Find out whether weights are of a size that honest training makes.
+    """Check that weights are of a magnitude that honest training produces.
 
-    Weights far beyond it drown what a model sees, or make a step tell what it should not. Weights
-    within it may still be made to tell something: this is a bound, and no proof.
+    Far larger weights can make an update or its counts reveal what they should not. Crafted weights
+    within the bound may still reveal something: this is a bound, not a proof.
 
     Args:
-        arrays: Of a request.
+        arrays: The weights of a request.
 
     Raises:
-        RefusedError: A value is not finite, or beyond `MAX_WEIGHT`.
+        RefusedError: A value is not finite, or exceeds `MAX_WEIGHT`.
     """
     for name, value in arrays.items():
         if not value.size:
@@ -91,52 +92,56 @@ def check_weights(arrays: Mapping[str, np.ndarray]) -> None:
         low, high = float(value.min()), float(value.max())
         largest = max(-low, high)
         if not np.isfinite((low, high)).all():
-            raise RefusedError(f"refused: weights that are no finite number in {name}")
+            raise RefusedError(f"refused: expected finite weights in {name}")
         if largest > MAX_WEIGHT and not name.endswith(_COUNTER):
             raise RefusedError(
-                f"refused: weights of {largest:.0e} in {name}, at most {MAX_WEIGHT:.0e} are taken"
+                f"refused: expected weights of at most {MAX_WEIGHT:.0e} in {name}, got "
+                f"{largest:.0e}"
             )
 
 
 def check_heldout(policy: NodePolicy, num_heldout: int) -> None:
-    """Find out whether a node holds enough images for counts that tell of no single one.
+    """Check that a node holds enough images for counts that do not describe a single one.
 
     Raises:
         RefusedError: It does not.
     """
     if num_heldout < policy.min_heldout:
         raise RefusedError(
-            f"refused: the owner evaluates on {policy.min_heldout} held-out images at least, and "
-            f"there are {num_heldout}"
+            f"refused: the owner requires at least {policy.min_heldout} held-out images for an "
+            f"evaluation, and there are {num_heldout}"
         )
 
 
 def _check_settings(arm: ArmPolicy, request: "Request") -> None:
     if request.embedding != arm.embedding:
         raise RefusedError(
-            f"refused: the owner keeps the embedding {arm.embedding}, asked was {request.embedding}"
+            f"refused: the owner has agreed to the embedding {arm.embedding}, got a request for "
+            f"{request.embedding}"
         )
     if architecture(request.model) != arm.model:
         raise RefusedError("refused: the owner has agreed to another model")
     if request.num_classes != arm.num_classes:
         raise RefusedError(
-            f"refused: the owner has agreed to {arm.num_classes} classes, asked was "
+            f"refused: the owner has agreed to {arm.num_classes} classes, got a request for "
             f"{request.num_classes}"
         )
     if request.training != arm.training:
-        raise RefusedError("refused: the owner has agreed to other settings of the training")
+        raise RefusedError("refused: the owner has agreed to other training settings")
     if request.num_rounds != arm.num_rounds:
         raise RefusedError("refused: the owner has agreed to another number of rounds")
-    first = 0 if request.task == "evaluate" else 1  # what training starts from is scored too
+    first = 0 if request.task == "evaluate" else 1  # the start weights are evaluated too
     if not first <= request.round <= arm.num_rounds:
-        raise RefusedError(f"refused: there is no round {request.round} of {arm.num_rounds}")
+        raise RefusedError(
+            f"refused: expected a round from {first} to {arm.num_rounds}, got {request.round}"
+        )
 
 
 def _check_task(policy: NodePolicy, task: str) -> None:
     if task == "train" and policy.role != "train":
         raise RefusedError("refused: this node only evaluates")
     if task == "evaluate" and policy.evaluate == "never":
-        raise RefusedError("refused: the owner lets nothing be evaluated on its held-out images")
+        raise RefusedError("refused: the owner allows no evaluation on its held-out images")
 
 
 def _limits(arm: ArmPolicy, task: str) -> Limits:

@@ -1,8 +1,8 @@
 """The owner's policy: what its node may do, in a file that only the owner writes.
 
-The coordinator may ask for a local update; what would weaken the policy is refused. Data paths, key
-modes and the treatment of the embedding come from here, never from a message. Paths in it may be
-relative: they begin at its own folder, which can then be copied to the node as a whole.
+The coordinator may ask for a local update; a request that would weaken the policy is refused. Data
+paths, key modes and the treatment of the embedding come from here, never from a message. Relative
+paths in it start at its own folder, which can then be copied to the node as a whole.
 """
 
 import hashlib
@@ -26,18 +26,18 @@ from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import write_atomically
 
 NODES_VARIABLE = "FL_PPSEG_NODES"
-NODES: Final = ".nodes"
-"""In the folder of vaults: of no city, what nodes of simulations are given."""
 """Environment variable of a simulation: the folder with a policy for each partition id."""
+NODES: Final = ".nodes"
+"""In the folder of vaults: belongs to no city, holds what nodes of simulations get."""
 MAX_BYTES: Final = 2**20
-"""A policy of a hundred arms and seeds is a tenth of this."""
+"""Ten times a policy of a hundred arms and seeds."""
 MAX_ROUNDS: Final = 10**6
 Count = Annotated[int, Field(ge=0, le=MAX_ROUNDS)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class RefusedError(Exception):
-    """A request that the owner's policy does not allow; the text may travel."""
+    """A request that the owner's policy does not allow; the text may be sent in a reply."""
 
 
 def architecture(model: ModelConfig) -> ModelConfig:
@@ -46,45 +46,45 @@ def architecture(model: ModelConfig) -> ModelConfig:
 
 
 class ArmPolicy(Section):
-    """What this owner agreed to for one arm, for requests to train and to evaluate alike."""
+    """What this owner agreed to for one arm, for requests to train and to evaluate."""
 
     embedding: Literal["uploaded", "frozen", "adapted", "private", "invariant"]
     """How the patch embedding is treated: frozen and private ones never leave this node."""
     shards: dict[Seed, tuple[Path, ...]]
     """This owner's encrypted shards by seed of the run."""
     training_shards: dict[Seed, tuple[Path, ...]] | None = None
-    """Shards to train on where they are others (centralised arms: all owners'); none: `shards`."""
+    """Shards to train on if they differ (centralised arms: all owners'); null: `shards`."""
     private: dict[Seed, Path] | None = None
-    """Folders of a private embedding as its owner made it, by seed; none for all others."""
+    """Folders of a private embedding as its owner made it, by seed; null for other embeddings."""
     private_rate: Annotated[float, Field(ge=0)] = 0.0
-    """Factor on the learning rate of a private embedding; 0 keeps it as it is."""
+    """Factor on the learning rate of a private embedding; 0: it is not trained."""
     start: dict[Seed, Path] | None = None
-    """Folders of the weights that training starts from, by seed; none: weights are not compared."""
+    """Folders of the start weights, by seed; null: weights are not compared with them."""
     max_change: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """The most that a round of honest training moves a weight (`clients.policy.trust_region`)."""
     model: ModelConfig
-    """The model, whole. Of small patches and wide layers a coordinator can build a network that
-    reads label maps out of an update, or out of the counts of an evaluation."""
+    """The whole model. With small patches and wide layers a coordinator could build a network that
+    reads label maps from an update, or from the counts of an evaluation."""
     num_classes: Annotated[int, Field(ge=1, le=255)]
-    """Classes that the model tells apart: with more of them each count says more."""
+    """Classes of the model: with more of them each count reveals more."""
     training: TrainingConfig
-    """The local update. Settings decide what an update tells: of one image and one step it is that
-    image's gradient."""
+    """The local update. Its settings decide what an update reveals: with one image and one step it
+    is that image's gradient."""
     num_rounds: Annotated[int, Field(ge=1, le=MAX_ROUNDS)]
-    """Rounds over which the learning rate falls. Steps late in many rounds are so small that
-    weights made to show images show them exactly."""
+    """Rounds over which the learning rate falls. Steps late in very many rounds are so small that
+    crafted weights reveal images exactly."""
     evaluations: Count
-    """How often a model is scored on the held-out images: at the start, and after rounds."""
+    """How often a model is evaluated on the held-out images: at the start, and after rounds."""
     models: Annotated[int, Field(ge=1, le=MAX_ROUNDS)] = 1
-    """Models that are scored in such a round; more than one where every client trains alone."""
+    """Models that are evaluated each time; more than one if every client trains alone."""
     spare: Count = 0
-    """Questions beyond those, for each seed and task: a coordinator that was killed, or lost cities
-    on the way, asks a round again with other weights."""
+    """Additional questions for each seed and task: a coordinator that was restarted, or lost
+    clients, repeats a round with other weights."""
     agreement: Annotated[str, Field(max_length=200)] | None = None
-    """Hash of the words that the owner agreed to; the ledger counts anew under another agreement,
-    so that a second run wants a second yes."""
+    """Hash of the agreement; the ledger counts separately for each one, so that a second run needs
+    the owner's consent again."""
     protection: ArmConfig | None = None
-    """The arm's settings as its owner read them, for its owner to read again."""
+    """The arm's settings as its owner saw them, for information."""
 
     @field_validator("model")
     @classmethod
@@ -94,30 +94,30 @@ class ArmPolicy(Section):
     @model_validator(mode="after")
     def _what_belongs_together(self) -> Self:
         if self.embedding == "private" and (self.private or {}).keys() != self.shards.keys():
-            raise ValueError("embedding private wants a private folder for each seed of its shards")
+            raise ValueError("embedding private needs a private folder for each seed of its shards")
         if self.embedding != "private" and (self.private is not None or self.private_rate > 0):
-            raise ValueError("private and private_rate belong to embedding private")
+            raise ValueError("private and private_rate are only allowed with embedding private")
         if (self.start is None) != (self.max_change is None):
-            raise ValueError("start and max_change belong together")
+            raise ValueError("start and max_change must be given together")
         if self.start is not None and self.start.keys() != self.shards.keys():
-            raise ValueError("start wants a folder for each seed of the shards")
+            raise ValueError("start needs a folder for each seed of the shards")
         if self.embedding == "invariant" and self.model.invariant is None:
-            raise ValueError("embedding invariant wants model.invariant, what the embedding reads")
+            raise ValueError("embedding invariant needs model.invariant, what the embedding reads")
         return self
 
 
 class LocalPrivacy(Section):
-    """What an owner who trusts nobody with its weights demands of every answer that leaves."""
+    """Local differential privacy: the noise and the budget of every answer that leaves the node."""
 
     clipping_norm: Annotated[float, Field(gt=0)]
-    """Largest norm of an update; longer ones are scaled down to it."""
+    """Largest norm of an update; larger updates are scaled down to it."""
     noise_multiplier: Annotated[float, Field(gt=0)]
-    """Standard deviation of the noise, in units of what one image can change: of an update twice
-    clipping_norm, of the counts of an evaluation sqrt(2) times an image's pixels."""
+    """Standard deviation of the noise in units of the sensitivity to one image: twice clipping_norm
+    for an update, sqrt(2) times an image's pixels for the counts of an evaluation."""
     max_epsilon: Annotated[float, Field(gt=0)]
     """Budget over all rounds, arms, seeds and tasks; an answer that would exceed it is refused."""
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    """delta at which epsilon is counted."""
+    """The delta for which epsilon is computed."""
 
 
 class NodePolicy(Section):
@@ -126,31 +126,31 @@ class NodePolicy(Section):
     city: City
     role: Literal["train", "val"]
     device: str = "cpu"
-    """Where this node computes."""
+    """Device that this node computes on."""
     run: Annotated[str, Field(max_length=200)] | None = None
-    """The prepared run that this node serves, and no other; none (separate machines): any."""
+    """The only prepared run that this node serves; null (separate machines): any."""
     withdrawn: str | None = None
-    """Why this city takes no part any more: everything is refused; none: it does."""
+    """Why this city no longer takes part: every request is refused; null: it takes part."""
     evaluate: Literal["agreed", "never"] = "agreed"
-    """never: no counts of the held-out images leave this node, whatever an arm says."""
+    """With never, no counts of the held-out images leave this node, whatever an arm allows."""
     min_heldout: Annotated[int, Field(ge=1, le=MAX_ROUNDS)] = 1
-    """Held-out images below which nothing is evaluated: counts of few images tell of each."""
+    """Fewest held-out images to evaluate on: counts of few images describe each of them."""
     privacy: LocalPrivacy | None = None
-    """Noise on every answer; none: they leave as they are."""
+    """Noise on every answer; null: answers are exact."""
     arms: dict[str, ArmPolicy]
 
     def require_consent(self) -> None:
-        """Find out whether the owner takes part at all.
+        """Check that the owner has not withdrawn.
 
         Raises:
-            RefusedError: The owner has withdrawn.
+            RefusedError: It has.
         """
         if self.withdrawn is not None:
             raise RefusedError(f"refused: {self.withdrawn}")
 
 
 def save_policy(policy: NodePolicy, path: Path) -> None:
-    """Write a policy, readable by its owner alone; paths in its own folder become relative."""
+    """Write a policy that only its owner can read; paths in its own folder become relative."""
     folder = path.parent
     written = _with_paths(
         policy, lambda each: each.relative_to(folder) if each.is_relative_to(folder) else each
@@ -160,25 +160,25 @@ def save_policy(policy: NodePolicy, path: Path) -> None:
 
 
 def load_policy(path: Path) -> NodePolicy:
-    """Read a policy; its relative paths are those from its own folder.
+    """Read a policy; its relative paths start at its own folder.
 
     Raises:
-        InputError: If it is missing, of another form, a link, too large, of somebody else, or
-            others may write it.
+        InputError: It is missing, malformed, a link, too large, another user's, or others may
+            write it.
     """
     values = parse_yaml(read_owned(path, MAX_BYTES, "policy"), str(path))
     return _with_paths(validate(NodePolicy, values, str(path)), lambda each: path.parent / each)
 
 
 def find_policy(node_config: Mapping[str, object]) -> Path:
-    """Where a node's policy lies: named by its own start, or by the simulation's folder.
+    """The path of a node's policy: from the node's own configuration, or a simulation's folder.
 
     Args:
         node_config: The node's own configuration (`--node-config 'policy="/path/node.yaml"'`); in
-            a simulation it holds a partition id.
+            a simulation it contains a partition id.
 
     Raises:
-        InputError: If neither is given.
+        InputError: Neither is given.
     """
     if "policy" in node_config:
         return Path(str(node_config["policy"]))
@@ -186,13 +186,13 @@ def find_policy(node_config: Mapping[str, object]) -> Path:
 
 
 def find_state(node_config: Mapping[str, object]) -> Path:
-    """The folder that a node's app writes, and nobody else: named beside its policy.
+    """The state folder, which only a node's app writes; given together with the policy.
 
     Args:
         node_config: As in `find_policy`, with a key `state`.
 
     Raises:
-        InputError: It is not named.
+        InputError: It is not given.
     """
     if "state" in node_config:
         return Path(str(node_config["state"]))
@@ -216,7 +216,7 @@ def _simulated(node_config: Mapping[str, object]) -> tuple[Path, int]:
 
 
 def nodes_folder(vault_dir: Path, run_dir: Path) -> Path:
-    """Where a simulation on this machine keeps its nodes' policies: on the owners' side."""
+    """The folder of the policies of a simulation's nodes, in the folder of vaults."""
     digest = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:12]
     return vault_dir / NODES / f"{run_dir.name}-{digest}"
 
@@ -227,7 +227,7 @@ def policy_path(folder: Path, partition_id: int) -> Path:
 
 
 def is_policy(name: str) -> bool:
-    """Whether a file in a simulation's folder is a policy's."""
+    """Whether a file name in a simulation's folder is that of a policy."""
     return re.fullmatch(r"node_[0-9]{4,9}\.yaml", name) is not None
 
 

@@ -1,10 +1,10 @@
-"""The weights of round 0 as the owner has them, in a file that its node reads and nobody changes.
+"""The owner's weights of round 0, in a file that its node only reads.
 
     <node folder>/start/<digest>/weights.safetensors
 
-They are what `clients.policy.trust_region` measures the weights of requests by: all trained
-tensors, no statistics of batch normalisation. The folder is named by the first 32 hex digits of the
-file's SHA-256, and the file is held to its name when it is read, once a process.
+`clients.policy.trust_region` compares the weights of requests with them: all trained tensors, no
+statistics of batch normalisation. The folder is named by the first 32 hex digits of the file's
+SHA-256, which is checked when the file is read, once per process.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import private_folder, write_atomically
 
 START: Final = "start"
-"""Folder of the start weights, in a node folder or a simulation's."""
+"""Name of the folder of start weights, in a node folder or a simulation's folder."""
 WEIGHTS: Final = "weights.safetensors"
 _DIGITS: Final = 32
 
@@ -34,22 +34,22 @@ def packed_start(weights: Mapping[str, np.ndarray]) -> bytes:
     """The file's content: the same bytes for the same weights.
 
     Args:
-        weights: Of a model of round 0, statistics among them or not.
+        weights: Of a model of round 0, with or without statistics.
     """
     trained = {n: np.ascontiguousarray(weights[n]) for n in sorted(weights) if not is_buffer(n)}
     return safetensors.numpy.save(trained)
 
 
 def start_digest(content: bytes) -> str:
-    """What the folder of a file is called."""
+    """The name of the folder of a file with this content."""
     return hashlib.sha256(content).hexdigest()[:_DIGITS]
 
 
 def write_start(place: Path, weights: Mapping[str, np.ndarray]) -> Path:
-    """Write the weights that the nodes of this machine start from; those that are there are kept.
+    """Write the start weights for the nodes of this machine; existing ones are kept.
 
     Args:
-        place: A folder that is its owner's alone.
+        place: A folder that only its owner can write.
         weights: As in `packed_start`.
 
     Returns:
@@ -64,20 +64,20 @@ def write_start(place: Path, weights: Mapping[str, np.ndarray]) -> Path:
 
 @lru_cache(maxsize=4)
 def read_start(folder: Path) -> Arrays:
-    """The weights in a folder; nobody may write into the arrays.
+    """Read the weights in a folder, as read-only arrays.
 
     Raises:
-        InputError: The file is missing, a link, of somebody else, open to others, not the one that
-            its folder is named by, or holds no weights.
+        InputError: The file is missing, a link, another user's, open to others, does not match the
+            name of its folder, or holds no weights.
     """
     path = folder / WEIGHTS
     content = read_owned_bytes(path, MAX_ARRAY_BYTES, "file of start weights")
     if start_digest(content) != folder.name:
-        raise InputError(f"{path}: damaged start weights (their hash differs); encrypt once more")
+        raise InputError(f"{path}: damaged start weights (their hash differs); run encrypt again")
     try:
         arrays = safetensors.numpy.load(content)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: no readable start weights ({error})") from None
+        raise InputError(f"{path}: unreadable start weights ({error}); run encrypt again") from None
     for value in arrays.values():
         value.flags.writeable = False
     return arrays

@@ -1,14 +1,14 @@
-r"""A trust region around the weights of round 0: what honest training cannot reach is refused.
+r"""A trust region around the weights of round 0: weights that training cannot reach are refused.
 
-A coordinator that hands out weights of its own making has a node's update, or its counts, tell
-label maps. Such weights lie far from any that training makes. The owner knows the weights that
-training starts from, s, and the agreed settings say how far a round can move one. With C =
-`max_change`, a weight w of a request of round r is refused unless
+A coordinator that sends crafted weights can make a node's update, or its counts, reveal label maps.
+Such weights lie far from any that training produces. The owner knows the weights that training
+starts from, s, and the agreed settings bound how far a round can move one. With C = `max_change`, a
+weight w of a request of round r is refused unless
 
     |w - s| <= k C (1 + d |s|) + t,    k = r - 1 to train, r to evaluate,
 
-t a tolerance for other machines' floating point, so that round 1 takes s itself. Nothing is
-remembered: a repeated round and a restarted node mean the same.
+where t is a tolerance for the floating point of other machines, so that round 1 accepts s itself.
+The check is stateless: repeated rounds and restarted nodes make no difference.
 
 **A step of AdamW** (Loshchilov, Hutter 2019) without decay moves a weight by eta |m| / (sqrt v +
 eps), m = sum_i a_i g_i and v = sum_i c_i g_i^2 the bias-corrected moments after step n of a round,
@@ -17,12 +17,12 @@ eps), m = sum_i a_i g_i and v = sum_i c_i g_i^2 the bias-corrected moments after
 
 By Cauchy and Schwarz m^2 = (sum (a_i / sqrt c_i) (sqrt c_i g_i))^2 <= (sum a_i^2 / c_i) v, and
 gradients g_i = a_i / c_i reach it. So it moves at most eta sqrt(sum a_i^2 / c_i): eta in the first
-step, never less (sum a_i = sum c_i = 1), 7.3 eta after very many. The optimiser begins anew in each
-round, and its rate only falls: a round moves a weight by A = eta sum_n sqrt(...) at most.
+step, never less (sum a_i = sum c_i = 1), 7.3 eta after very many. The optimiser starts afresh in
+each round, and its rate only falls: a round moves a weight by at most A = eta sum_n sqrt(...).
 
 **A step of SGD** with momentum mu moves it by eta sum_i mu^(n-i) |g_i|, and clipped gradients of
 norm c have no entry beyond c: A = eta c M, M = sum_n (1 - mu^n) / (1 - mu). Without clipping there
-is no bound: then `max_change` is None, and `clients.policy.permission.MAX_WEIGHT` alone holds.
+is no bound: then `max_change` is None, and only `clients.policy.permission.MAX_WEIGHT` applies.
 
 **Weight decay** L adds eta L |w| a step (after SGD's clipping and through its momentum), which is
 D |w| a round, D = eta L N with N the number of steps (AdamW) or M (SGD). |w| <= |s| + |w - s|, and
@@ -33,11 +33,11 @@ D <= L A (AdamW) and D = (L / c) A (SGD): C = A exp(R D), d = L or L / c.
 cut short lie within the largest one. fedavgm moves by F = eta_s / (1 - mu_s) times as much over all
 rounds, fedavg by F = eta_s: C and D are F times as large. fedadam has no bias correction, and moves
 by eta_s sqrt(sum_j ((1 - b1) b1^j)^2 / ((1 - b2) b2^j)) whatever the updates are. Central noise
-adds `NOISE_DEVIATIONS` of its deviations. Who trains alone meets no server.
+adds `NOISE_DEVIATIONS` of its deviations. A client that trains alone has no server.
 
-Not bounded so: statistics of batch normalisation, which no optimiser moves; the patch embedding of
-arms that adapt it to a shared key (simulations only); and that of private arms, in whose place the
-node's own one stands. MAX_WEIGHT holds for them.
+Not bounded in this way: statistics of batch normalisation, which no optimiser moves; the patch
+embedding of arms that adapt it to a shared key (simulations only); and that of private arms, which
+the node replaces by its own. MAX_WEIGHT applies to them.
 """
 
 import math
@@ -59,10 +59,10 @@ if TYPE_CHECKING:
 BETAS: Final = (0.9, 0.999)
 """Decays of AdamW's moments, torch's default."""
 NOISE_DEVIATIONS: Final = 8
-"""Noise beyond so many deviations is not met: of 10^10 draws with a chance of 10^-5."""
+"""Noise beyond this many deviations does not occur: in 10^10 draws with probability 10^-5."""
 TOLERANCE: Final = 1e-4
 RELATIVE_TOLERANCE: Final = 1e-3
-"""Of a tensor's largest weight: the same weights made on another machine differ by less."""
+"""Relative to a tensor's largest weight; the same weights made on another machine differ less."""
 
 
 def round_change(
@@ -75,12 +75,12 @@ def round_change(
 
     Args:
         training: The local update.
-        federation: What the server does, and for how many rounds; None: one round of one client.
-        num_images: That the largest client trains on.
-        num_clients: That are expected, for the noise on their mean.
+        federation: The server's settings and number of rounds; None: one round of one client.
+        num_images: Images of the largest client.
+        num_clients: Expected number of clients, for the noise on their mean.
 
     Returns:
-        None where no bound can be given.
+        None if there is no bound.
     """
     num_steps = training.local_epochs * training.steps_a_pass(num_images)
     rate = training.learning_rate * max(1.0, training.head_multiplier)
@@ -97,29 +97,33 @@ def round_change(
     return _with_decay(factor * (change + noise), factor * decay, federation.num_rounds)
 
 
-def alone(training: TrainingConfig, federation: FederationConfig, num_images: int) -> float | None:
-    """C where a client trains without a server; arguments as in `round_change`."""
+def standalone_change(
+    training: TrainingConfig, federation: FederationConfig, num_images: int
+) -> float | None:
+    """C if a client trains without a server; arguments as in `round_change`."""
     own = FederationConfig(num_rounds=federation.num_rounds)
     return round_change(training, own, num_images)
 
 
 def check_region(arm: ArmPolicy, request: "Request") -> None:
-    """Find out whether honest training could have come to the weights of a request.
+    """Check that honest training could have produced the weights of a request.
 
     Args:
-        arm: What was agreed to; an arm without start weights takes any.
-        request: Of a seed that the arm knows.
+        arm: What was agreed to; an arm without start weights accepts any.
+        request: Its seed must be one of the arm's.
 
     Raises:
-        RefusedError: It could not, or they are of other names or shapes.
-        InputError: The start weights in the node folder are not as the owner wrote them.
+        RefusedError: It could not, or names or shapes differ.
+        InputError: The start weights in the node folder are damaged.
     """
     if arm.start is None or arm.max_change is None:
         return
     start = read_start(arm.start[request.seed])
     asked = {name: v for name, v in request.arrays.items() if not is_buffer(name)}
     if {n: v.shape for n, v in asked.items()} != {n: v.shape for n, v in start.items()}:
-        raise RefusedError("refused: weights of other names or shapes than the agreed start's")
+        raise RefusedError(
+            "refused: expected weights with the names and shapes of the agreed start"
+        )
     num_rounds = request.round - 1 if request.task == "train" else request.round
     for name, value in asked.items():
         if request.embedding in ("adapted", "private") and name in EMBEDDING_TENSORS:
@@ -130,13 +134,13 @@ def check_region(arm: ArmPolicy, request: "Request") -> None:
             worst = int(excess.argmax())
             raise RefusedError(
                 f"refused: weights in {name} lie {moved.flat[worst]:.3g} from the start that the "
-                f"owner agreed to, at most {(moved - excess).flat[worst]:.3g} is what training "
-                f"makes by this round"
+                f"owner agreed to, but training reaches at most "
+                f"{(moved - excess).flat[worst]:.3g} by this round"
             )
 
 
 def radius(start: np.ndarray, change: float, training: TrainingConfig) -> npt.NDArray[np.float64]:
-    """How far each weight of a tensor may lie from its start.
+    """Radius of the trust region: how far each weight of a tensor may lie from its start.
 
     Args:
         start: (...), the tensor of round 0.
@@ -148,12 +152,14 @@ def radius(start: np.ndarray, change: float, training: TrainingConfig) -> npt.ND
     return np.asarray(change * (1 + _decay_share(training) * size) + tolerance)
 
 
-def nearest(weights: Arrays, start: Arrays, change: float, training: TrainingConfig) -> Arrays:
-    """The weights of the region that are nearest to some: what an adversary is left with.
+def project_onto_region(
+    weights: Arrays, start: Arrays, change: float, training: TrainingConfig
+) -> Arrays:
+    """Project weights onto the trust region: the best that an adversary can send.
 
     Args:
-        weights: Wanted.
-        start: Of round 0; tensors that it lacks stay as wanted.
+        weights: The adversary's.
+        start: Of round 0; tensors that it lacks are returned unchanged.
         change: k C.
         training: The local update.
     """
@@ -166,7 +172,7 @@ def nearest(weights: Arrays, start: Arrays, change: float, training: TrainingCon
 
 
 def _local(training: TrainingConfig, rate: float, num_steps: int) -> tuple[float, float]:
-    """A and D of a local update; infinite A: no bound."""
+    """A and D of a local update; A is infinite if there is no bound."""
     decay = rate * training.weight_decay
     if training.optimizer == "adamw":
         corrected = _moments(*BETAS, num_steps) * _correction(*BETAS, num_steps)
@@ -185,19 +191,19 @@ def _moments(beta1: float, beta2: float, num_steps: int) -> npt.NDArray[np.float
 
 
 def _correction(beta1: float, beta2: float, num_steps: int) -> npt.NDArray[np.float64]:
-    """(n,) what bias correction makes of it."""
+    """(n,) factors of the bias correction."""
     steps = np.arange(1, num_steps + 1, dtype=np.float64)
     return np.asarray(np.sqrt(1 - beta2**steps) / (1 - beta1**steps))
 
 
 def _decay_share(training: TrainingConfig) -> float:
-    """d, what a weight decays beside what it moves, in units of its size."""
+    """d, the additional movement by weight decay, relative to the size of a weight."""
     is_clipped = training.optimizer == "sgd" and training.gradient_clip > 0
     return training.weight_decay / (training.gradient_clip if is_clipped else 1.0)
 
 
 def _deviation(federation: FederationConfig, num_clients: int) -> float:
-    """Of the noise on the mean, of no more cities than a quorum."""
+    """Standard deviation of the noise on the mean of a minimal quorum of clients."""
     privacy = federation.privacy
     if privacy is None:
         return 0.0

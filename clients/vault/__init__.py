@@ -2,23 +2,23 @@
 
     <vault>/<city>/master.key          0600, made once from the OS
     <vault>/<city>/next.key            the next one, while a rotation is under way
-    <vault>/<city>/destroyed.key       what is left of one, while a retirement is under way
-    <vault>/<city>/simulation.json     only where a simulation made the vault: `clear` may remove it
-    <vault>/<city>/manifests/          salts of derived keys, the owner's own
-    <vault>/<city>/retired/            master keys of earlier with their salts
-    <vault>/<city>/handed_over.json    what went into node folders, and the names of its salts
+    <vault>/<city>/destroyed.key       what is left of a key, while a retirement is under way
+    <vault>/<city>/simulation.json     only if a simulation made the vault: `clear` may remove it
+    <vault>/<city>/manifests/          salts of derived keys, never exported
+    <vault>/<city>/retired/            retired master keys with their salts
+    <vault>/<city>/handed_over.json    what was exported to node folders, and the names of its salts
     <vault>/<city>/drafts/<digest>/    a shard that is being encrypted
-    <vault>/<city>/decrypting          where images are being decrypted to, as long as they are
+    <vault>/<city>/decrypting          where images are being decrypted to, meanwhile
     <vault>/<city>/shards/<digest>/    what the training node gets: encrypted views, labels
     <vault>/<city>/private/<digest>/   what a node that its owner trusts also gets: the patch
                                        embedding adapted to the client's key
     <vault>/.shared/                   the key of arms whose owners share it, with a salt of its own
                                        for arms that publish it
 
-A shard is prepared once: `num_views` augmented views an image, each encrypted with its own key (or
-the client's), held-out images encrypted alike. Equal settings and images find it again; of several
-processes at once the first makes it. Folders are 0700: their owner's alone.
+A shard is prepared once: `num_views` augmented views per image, each encrypted with its own key (or
+the client's); held-out images are encrypted in the same way. A shard with equal settings and images
+is reused; if several processes need it at once, the first one makes it. Folders are 0700.
 
-`python -m clients.vault` is for an owner on a machine of its own: shards and private embeddings
-then go to a folder that is handed to the training node, and everything else stays.
+`python -m clients.vault` is for an owner on a machine of its own: shards and private embeddings are
+then exported to a folder for the training node, and everything else stays.
 """

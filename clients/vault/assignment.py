@@ -1,4 +1,4 @@
-"""What one owner is to encrypt and what becomes of it: plain values, without any key."""
+"""What one owner encrypts and what results from it: plain values, no keys."""
 
 import hashlib
 import json
@@ -20,10 +20,10 @@ PLAIN = ArmConfig(note="images as they are")
 
 @dataclass(frozen=True)
 class Assignment:
-    """What one owner is to encrypt: picklable, without any key."""
+    """What one owner encrypts: picklable, contains no key."""
 
     vault: Path
-    """This owner's folder; only the owner's processes touch it."""
+    """This owner's vault; only the owner's processes use it."""
     city: str
     train: tuple[Scene, ...]
     heldout: tuple[Scene, ...]
@@ -31,28 +31,28 @@ class Assignment:
     block_size: int
     """Side of a cipher block in pixels: the ViT's patch."""
     seed: int
-    """Seed of the augmented views; keys never come from it."""
+    """Seed of the augmented views; keys are never derived from it."""
     protections: Mapping[str, ArmConfig]
-    """How the images of each arm are to be protected."""
+    """How the images of each arm are protected."""
     public: Arrays = field(default_factory=dict, repr=False)
     """The public patch embedding of round 0, which private ones are adapted from."""
     run: str = ""
-    """Names the run: what its nodes train in private, no other run meets."""
+    """Name of the run; private embeddings that its nodes train are not shared with other runs."""
     out: Path | None = None
-    """The node folder, where shards and private embeddings go; none: into the vault."""
+    """The node folder, where shards and private embeddings go; None: into the vault."""
     readers: int | None = None
-    """Id of a group that may read the node folder; none: its owner alone."""
+    """Id of a group that may read the node folder; None: only its owner may."""
 
     def shard_folder(self, digest: str) -> Path:
-        """Where the shard with this digest of its settings lies."""
+        """Folder of the shard with this digest of its settings."""
         return (self.out or self.vault) / SHARDS / digest
 
     def private_folder(self, digest: str) -> Path:
-        """Where the private embedding with this digest of its settings lies."""
+        """Folder of the private embedding with this digest of its settings."""
         return (self.out or self.vault) / PRIVATE / digest
 
     def draft_folder(self, digest: str) -> Path:
-        """Where the shard with this digest of its settings is written."""
+        """Folder in which the shard with this digest of its settings is being written."""
         return self.vault / DRAFTS / digest
 
 
@@ -66,7 +66,7 @@ class Prepared(NamedTuple):
 
 
 def stored_as(protection: ArmConfig) -> ArmConfig:
-    """How an arm's images lie on the node: plain where only queries are encrypted."""
+    """The protection of an arm's images on the node: plain if only queries are encrypted."""
     return PLAIN if protection.encrypted == "queries" else protection
 
 
@@ -81,12 +81,12 @@ def file_mode(readers: int | None) -> int:
 
 
 def shard_digest(job: Assignment, protection: ArmConfig, key: str | None) -> str:
-    """Names everything a shard is made from and with, except its owner's own keys.
+    """Digest of everything that a shard depends on, except its owner's own keys.
 
     Args:
         job: Images and sizes.
         protection: Key mode, cipher, scope and lifetime.
-        key: Fingerprint of the key where it is shared with other owners.
+        key: Fingerprint of the key if it is shared with other owners, else None.
     """
     settings: dict[str, object] = {
         "schema": SCHEMA,
@@ -108,7 +108,7 @@ def shard_digest(job: Assignment, protection: ArmConfig, key: str | None) -> str
 
 
 def digest(settings: Mapping[str, object]) -> str:
-    """32 hex digits that name plain values."""
+    """SHA-256 of plain values, the first 32 hex digits."""
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -121,7 +121,7 @@ def _table_digest(job: Assignment) -> str:
 def _identity(scene: Scene) -> list[object]:
     """An image and its label map by name and content.
 
-    Not by size and time of their last change: the same data are staged anew with other times, and
-    a corrected label map may well have both of the old one.
+    Not by size and modification time: copies of the same data have other times, and a corrected
+    label map may keep both.
     """
     return [scene.scene_id, scene.content or scene.identified().content]

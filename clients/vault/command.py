@@ -1,6 +1,6 @@
-"""`python -m clients.vault VERB`: which verbs there are; their options lie in `commands`.
+"""`python -m clients.vault VERB`: the list of verbs; their options are defined in `commands`.
 
-A verb loads its own file of `commands` alone, and none is loaded to name them.
+A verb loads only its own module of `commands`, and listing the verbs loads none.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from fl_ppseg.system.verbs import Act, Verb, dispatch
 
 DESCRIPTION = """\
 For the owner of the images, on a machine of its own: make a key, encrypt images for a training
-node, look after both. Keys never leave the vault; the node gets a folder without any.
+node, and manage both. Keys never leave the vault; the node gets a folder that holds none.
 """
 
 
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises:
         InputError: For options, folders or images that do not fit.
-        RunError: If the disk is full, or a node folder is not as it should be.
+        RunError: If the disk is full, or a node folder fails verification.
     """
     log_to(None)
     verbs = {
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _later(group: Callable[[], Mapping[str, Act]], name: str) -> Act:
-    """A verb whose file is loaded when it is run."""
+    """A verb whose module is loaded when it is run."""
 
     def act(parser: Parser, argv: Sequence[str]) -> int:
         return group()[name](parser, argv)
@@ -71,26 +71,25 @@ def _simulations() -> Mapping[str, Act]:
 
 VERBS: Mapping[Callable[[], Mapping[str, Act]], Mapping[str, str]] = {
     _keys: {
-        "new": "make a master key; one that is there stays",
-        "backup": "seal all keys and salts in one file",
-        "restore": "bring a vault back from its backup",
-        "rotate": "make a new master key; the old one goes on decrypting what it encrypted",
-        "retire": "destroy retired keys, or all, for ever",
+        "new": "make a master key; an existing one is never replaced",
+        "backup": "write all keys and salts to one file, sealed with a passphrase",
+        "restore": "restore a vault from its backup",
+        "rotate": "make a new master key; the old one still decrypts what it encrypted",
+        "retire": "permanently destroy the retired keys, or all keys",
     },
-    _floor: {"floor": "show below what no config goes; make it where it is missing"},
+    _floor: {"floor": "show the least protection that you accept; write it if it is missing"},
     _images: {
         "encrypt": "encrypt images into a node folder",
-        "decrypt": "decrypt what has derived keys to PNGs",
+        "decrypt": "decrypt images that have derived keys to PNG files",
     },
     _nodes: {
-        "verify": "compare a node folder with its hashes, its policy and, given the vault, its "
-        "keys",
-        "show": "say what keys and shards there are, no secret",
-        "withdraw": "take a city out: its node refuses everything, what was handed over is removed",
+        "verify": "check a node folder against its hashes, its policy and, with --vault, its keys",
+        "show": "list keys and shards; shows no secret",
+        "withdraw": "leave the federation: the node refuses every request, its data is removed",
     },
     _simulations: {
-        "list": "list what simulations on this machine keep: runs, age, size",
-        "clear": "remove what past simulations keep; vaults of owners stay",
+        "list": "list what simulations store on this machine: runs, age, size",
+        "clear": "remove what past simulations stored; vaults of owners are kept",
     },
 }
-"""What the verbs do, by the file that they lie in."""
+"""What each verb does, grouped by the module that defines it."""

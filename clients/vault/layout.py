@@ -1,18 +1,18 @@
-"""Where everything lies in a city's vault: names, and how large what a backup keeps can be.
+"""Layout of a city's vault: file names, and size limits of what a backup contains.
 
-master.key                             the key of today
-next.key                               the key of tomorrow, while a rotation is under way
+master.key                             the current key
+next.key                               the new key, while a rotation is under way
 destroyed.key                          what is left of a key, while a retirement is under way
-manifests/<record>.json                salts of what the key of today encrypted
-retired/<fingerprint>/master.key       a key of earlier
+manifests/<record>.json                salts of what the current key encrypted
+retired/<fingerprint>/master.key       a retired key
 retired/<fingerprint>/manifests/...    and its salts
-handed_over.json                       digests of what node folders got
-floor.yaml                             what its owner never goes below
+handed_over.json                       digests of what was exported to node folders
+floor.yaml                             the least protection that its owner accepts
 drafts/<digest>/                       shards that are being encrypted
 decrypting                             where plain images are being written to, meanwhile
-simulation.json                        a simulation made this vault, and no `vault new`
-shards/<digest>/                       of a simulation: encrypted shards, as in a node folder
-private/<digest>/                      of a simulation: private embeddings, there too
+simulation.json                        marks a vault that a simulation made, not `vault new`
+shards/<digest>/                       in a simulation: encrypted shards, as in a node folder
+private/<digest>/                      in a simulation: private embeddings
 """
 
 import re
@@ -33,15 +33,15 @@ MARK: Final = "simulation.json"
 SHARDS: Final = "shards"
 PRIVATE: Final = "private"
 SHARED: Final = ".shared"
-"""In the folder of vaults: one of no city, with the key that all share in a comparison."""
+"""In the folder of vaults: belongs to no city, holds the key that all share in a comparison."""
 
 RECORD_NAME: Final = re.compile(r"[0-9a-f]{32}")
 FINGERPRINT: Final = re.compile(r"[0-9a-f]{16}")
 
 MAX_KEY_BYTES: Final = 4096
-"""Far more than a key file has; a larger one is none."""
+"""Far more than a key file has; a larger one is rejected."""
 MAX_RECORD_BYTES: Final = 2**28
-"""Salts of some two million views."""
+"""Room for the salts of some two million views."""
 
 _RECORD = rf"{RECORDS}/{RECORD_NAME.pattern}\.json"
 _RETIRED = rf"{RETIRED}/{FINGERPRINT.pattern}"
@@ -51,11 +51,11 @@ KEPT: Final = {
     re.compile(re.escape(HANDED_OVER)): 2**26,
     re.compile(re.escape(FLOOR)): 2**20,
 }
-"""What a backup holds, each with the most bytes that it has."""
+"""Files that a backup contains, with the maximum size of each."""
 
 
 def kept_size(name: str) -> int | None:
-    """The most bytes that a file of a backup has; None for a name that no backup of ours has.
+    """Maximum size of a file in a backup; None for a name that cannot be in a backup.
 
     >>> kept_size("retired/0123456789abcdef/master.key"), kept_size("../master.key")
     (4096, None)
@@ -64,10 +64,10 @@ def kept_size(name: str) -> int | None:
 
 
 def record_file(place: Path, name: str) -> Path:
-    """A record, or the salt of a shared key, beside the master key in a folder."""
+    """The path of a record, or of the salt of a shared key, in the folder of its master key."""
     return place / RECORDS / f"{name}.json"
 
 
 def record_files(place: Path) -> list[Path]:
-    """All of them, sorted."""
+    """The paths of all records and salts in a folder, sorted."""
     return sorted((place / RECORDS).glob("*.json"))

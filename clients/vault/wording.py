@@ -1,4 +1,4 @@
-"""Sizes and durations in a person's words."""
+"""Sizes, durations and counts as text for people."""
 
 import math
 
@@ -17,7 +17,7 @@ def size_text(num_bytes: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """A duration, rounded as estimates deserve it.
+    """A duration, rounded as an estimate.
 
     >>> duration_text(0.2), duration_text(200), duration_text(9000)
     ('1 s', '3 min', '2.5 h')
@@ -28,7 +28,7 @@ def duration_text(seconds: float) -> str:
 
 
 def age_text(seconds: float) -> str:
-    """How long ago something was, in one unit.
+    """An age in one unit.
 
     >>> age_text(20), age_text(7000), age_text(1.3e6)
     ('under 1 min', '2 h', '15 days')

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
 from clients.policy.start_weights import read_start
-from clients.policy.trust_region import nearest
+from clients.policy.trust_region import project_onto_region
 from fl_ppseg.audit.attacks.evaluation_oracle import Recovered, evaluation_oracle
 from fl_ppseg.audit.attacks.inputs import load
 from fl_ppseg.audit.attacks.label_map_reading import Counts, prior, usual
@@ -173,7 +173,9 @@ def moved_in(weights: Arrays, owner: Client, num_rounds: int) -> Arrays:
     if agreed.start is None or agreed.max_change is None:
         return weights
     (start,) = agreed.start.values()
-    return nearest(weights, read_start(start), num_rounds * agreed.max_change, agreed.training)
+    return project_onto_region(
+        weights, read_start(start), num_rounds * agreed.max_change, agreed.training
+    )
 
 
 class _Node:

@@ -22,9 +22,9 @@ from clients.policy.policy import ArmPolicy, NodePolicy, load_policy, save_polic
 from clients.policy.start_weights import START, write_start
 from clients.vault.assignment import Assignment
 from clients.vault.consent.terms import largest_elsewhere, terms_of
-from clients.vault.keys.keyring import shared_subkey
-from clients.vault.node_folders.node_folder import agreed
-from clients.vault.shards.shards import prepare_shards
+from clients.vault.keys.keyring import ensure_shared_subkey
+from clients.vault.node_folders.node_folder import arm_policy
+from clients.vault.shards.preparation import prepare_shards
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.audit.node import Node
 from fl_ppseg.config.arm import ArmConfig
@@ -220,7 +220,7 @@ class Client:
             terms = terms._replace(max_change=None)
         else:
             starts = {seed: write_start(private_folder(place / START), start)}
-        arms = {arm: agreed(self._protection, {seed: prepared[arm]}, terms, starts)}
+        arms = {arm: arm_policy(self._protection, {seed: prepared[arm]}, terms, starts)}
         policy = place / "policy.yaml"
         make_ledger(private_folder(place / "state"))
         save_policy(NodePolicy(city=job.city, role="train", arms=arms), policy)
@@ -270,6 +270,6 @@ def overhear(
 def _adapted(kernel: Arrays, protection: ArmConfig, vault_dir: Path) -> Arrays:
     """The embedding adapted to the shared key of these vaults."""
     public = {name: torch.from_numpy(value) for name, value in kernel.items()}
-    key = shared_subkey(vault_dir, protection)
+    key = ensure_shared_subkey(vault_dir, protection)
     adapted = adapted_embedding(public, protection.cipher, protection.block_scope, key)
     return {name: value.numpy() for name, value in adapted.items()}

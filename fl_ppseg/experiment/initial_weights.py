@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from clients.vault.keys.keyring import shared_subkey
+from clients.vault.keys.keyring import ensure_shared_subkey
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.cipher_versions import versions_of
 from fl_ppseg.config.loading import arms_of
@@ -91,7 +91,7 @@ def save_initial(
         weights = model.state_dict()
         if arm.embedding == "adapted":  # published as it is: the method trusts who has the weights
             assert vault_dir is not None
-            key = shared_subkey(vault_dir, arm)
+            key = ensure_shared_subkey(vault_dir, arm)
             weights |= adapted_embedding(weights, arm.cipher, arm.block_scope, key)
         description = {
             "arm": name,

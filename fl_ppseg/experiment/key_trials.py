@@ -11,7 +11,7 @@ from statistics import fmean
 import numpy as np
 
 from clients.query import KEYS
-from clients.vault.keys.keyring import shared_subkey
+from clients.vault.keys.keyring import ensure_shared_subkey
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.crypto.keys import SubKey
 from fl_ppseg.data.dataset import Scene
@@ -42,7 +42,7 @@ def key_trials(experiment: Experiment) -> dict[str, Trials]:
         found = [latest(experiment.folder, name, seed) for seed in config.seeds]
         checkpoints = [checkpoint for checkpoint in found if checkpoint is not None]
         if arm.key_mode == "shared" and checkpoints:
-            shared = shared_subkey(experiment.vault_dir, arm)
+            shared = ensure_shared_subkey(experiment.vault_dir, arm)
             of_seeds = [_trial(c, shared, cities, config.device) for c in checkpoints]
             trials[name] = {key: _mean([own[key] for own in of_seeds]) for key in KEYS}
     return trials

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from clients.query import KEYS, Query, shared_query, throwaway_query
-from clients.vault.keys.keyring import shared_subkey
+from clients.vault.keys.keyring import ensure_shared_subkey
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.sections import Config
 from fl_ppseg.crypto.ciphers.encryption import encrypt
@@ -123,7 +123,7 @@ def _queries(arm: _Arm, vault_dir: Path) -> dict[str, Query]:
     protection, block_size = arm.protection, arm.model.patch_size
     if protection.key_mode != "shared":
         return {"right": throwaway_query(protection, block_size, arm.weights)}
-    shared = shared_subkey(vault_dir, protection)
+    shared = ensure_shared_subkey(vault_dir, protection)
     return {key: shared_query(protection, key, shared, block_size, arm.weights) for key in KEYS}
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from clients.policy.policy import nodes_folder
 from clients.vault.assignment import Assignment
-from clients.vault.shards.shards import prepare_shards
-from clients.vault.simulations.simulations import preparing
+from clients.vault.shards.preparation import prepare_shards
+from clients.vault.simulations.inventory import lock_for_preparation
 from fl_ppseg.config.city_names import folder_city
 from fl_ppseg.config.loading import arms_of, dump_config
 from fl_ppseg.config.sections import Config, DataConfig
@@ -115,7 +115,7 @@ def prepare(
     dataset, about = examined(dataset, config.data, num_workers, progress, tell)
     partition = _partition(config, folder, dataset)
     nodes = _nodes(dataset, partition, config.data)
-    with preparing(vault_dir, folder.path):
+    with lock_for_preparation(vault_dir, folder.path):
         jobs = _assignments(config, nodes, vault_dir, models, folder)
         prepared = _encrypt(jobs, num_workers, progress)
         patch_size = next(iter(jobs.values())).block_size

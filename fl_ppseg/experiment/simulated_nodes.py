@@ -24,7 +24,7 @@ from clients.policy.start_weights import START, write_start
 from clients.private_state import set_aside_after, trained_folder
 from clients.vault.assignment import Prepared
 from clients.vault.consent.terms import terms_of
-from clients.vault.node_folders.node_folder import agreed
+from clients.vault.node_folders.node_folder import arm_policy
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config
@@ -80,7 +80,7 @@ def policies_of(
             together = _centralised(arm, node, training, prepared, name, config.seeds)
             largest = _largest(arm, nodes)
             terms = terms_of(config, name, arm, num_classes, patch_size, node.role, largest)
-            arms[name] = agreed(arm, found, terms, starts[name], together)
+            arms[name] = arm_policy(arm, found, terms, starts[name], together)
         policies.append(NodePolicy(city=node.city, role=node.role, device=config.device, arms=arms))
     return policies
 

@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.vault.keys.keyring import shared_subkey
+from clients.vault.keys.keyring import ensure_shared_subkey
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.data.dataset import Scene
 from fl_ppseg.experiment.data_notes import scored_scenes
@@ -122,7 +122,7 @@ def _table(
     """(M, N, C, C) counts by each model that the weights are."""
     protection = arms_of(experiment.config)[task.arm]
     is_shared = protection.key_mode == "shared"
-    shared = shared_subkey(experiment.vault_dir, protection) if is_shared else None
+    shared = ensure_shared_subkey(experiment.vault_dir, protection) if is_shared else None
     device = experiment.config.device
     return np.stack(
         [

@@ -1,1 +1,1 @@
-"""The verbs of `python -m clients.vault`, a file a group; what they do lies one folder up."""
+"""The verbs of `python -m clients.vault`: their options and output, one module per group."""

@@ -1,10 +1,10 @@
-"""The verb for the owner's floor: make it where it is missing, and show it."""
+"""The verb for the owner's floor: write it if it is missing, and show it."""
 
 from collections.abc import Sequence
 
 from clients.vault.commands.options import add_owner
 from clients.vault.consent.floor import make_floor, read_floor
-from clients.vault.keys.keyring import owners_vault
+from clients.vault.keys.keyring import open_vault
 from clients.vault.layout import FLOOR
 from fl_ppseg.system.command_line import Parser
 
@@ -12,12 +12,12 @@ from fl_ppseg.system.command_line import Parser
 def _floor(parser: Parser, argv: Sequence[str]) -> int:
     add_owner(parser)
     options = parser.parse_args(argv)
-    vault = owners_vault(options.vault, options.city)
+    vault = open_vault(options.vault, options.city)
     with vault.lock():
         made = make_floor(vault.folder)
     read_floor(vault.folder)
     path = vault.folder / FLOOR
-    print(f"# {path}{': made, with the defaults' if made else ''}")
+    print(f"# {path}{': written, with the defaults' if made else ''}")
     print(path.read_text("utf-8"), end="")
     return 0
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from clients.vault.commands.options import add_owner
 from clients.vault.consent.floor import make_floor
 from clients.vault.keys.backup import back_up, open_backup, restore
-from clients.vault.keys.keyring import Vault, owners_vault
-from clients.vault.keys.passphrases import Passphrase, from_file, typed
-from clients.vault.keys.retirement import Doomed, damages, destroy, doomed
+from clients.vault.keys.keyring import Vault, open_vault
+from clients.vault.keys.passphrases import Passphrase, ask_passphrase, read_passphrase
+from clients.vault.keys.retirement import DoomedKey, destroy, find_damage, keys_to_destroy
 from clients.vault.keys.rotation import is_rotating, rotate
 from clients.vault.layout import FLOOR, KEY_FILE
 from fl_ppseg.system.command_line import Parser
@@ -24,12 +24,14 @@ def _new(parser: Parser, argv: Sequence[str]) -> int:
     with vault.lock():
         if vault.has_key:
             raise InputError(
-                f"{vault.key_path}: exists and is never overwritten; `rotate` makes a new one"
+                f"{vault.key_path}: exists and is never overwritten; `rotate` replaces it safely"
             )
-        print(f"{vault.key_path}: new master key, fingerprint {vault.key.fingerprint}")
+        print(f"{vault.key_path}: new master key, fingerprint {vault.ensure_key().fingerprint}")
         make_floor(vault.folder)
-    print(f"{vault.folder / FLOOR}: your floor, below what no config goes; read it, and change it")
-    print("back it up: whoever loses it cannot decrypt, and nobody else can make it again")
+    print(
+        f"{vault.folder / FLOOR}: your floor, the least protection you accept; review and edit it"
+    )
+    print("back up the key: if it is lost, nobody can decrypt the images or recreate it")
     return 0
 
 
@@ -38,14 +40,14 @@ def _backup(parser: Parser, argv: Sequence[str]) -> int:
     parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="a new file")
     _add_passphrase(parser)
     options = parser.parse_args(argv)
-    vault = owners_vault(options.vault, options.city)
+    vault = open_vault(options.vault, options.city)
     passphrase = _passphrase(options.passphrase_file, seals=True)
     with vault.lock():
         names = back_up(vault, options.city, options.to, passphrase.text)
-        flaws = damages(vault)
+        flaws = find_damage(vault)
     print(f"{options.to}: {len(names)} files of {vault.folder}, sealed with the passphrase")
     for flaw in flaws:
-        print(f"WARNING: backed up as it is: {flaw}", file=sys.stderr)
+        print(f"WARNING: backed up unchanged: {flaw}", file=sys.stderr)
     return 0
 
 
@@ -59,19 +61,20 @@ def _restore(parser: Parser, argv: Sequence[str]) -> int:
     folder = options.vault / options.city
     if os.path.lexists(folder / KEY_FILE):
         raise InputError(
-            f"{folder}: holds a master key, and keys are never overwritten; choose another --vault"
+            f"{folder}: already holds a master key, and keys are never overwritten; choose another "
+            "--vault"
         )
     passphrase = _passphrase(options.passphrase_file, seals=False)
     backup = open_backup(options.source, options.city, passphrase)
     vault = Vault(folder)
     with vault.lock():
         restore(vault, backup)
-        key = vault.key
+        key = vault.ensure_key()
     print(f"{folder}: {len(backup.files)} files restored, master key {key.fingerprint}")
-    if backup.is_of_earlier_reading:
+    if backup.has_earlier_reading:
         print(
-            "this backup was sealed by a version that read the passphrase otherwise: make a new "
-            "one, and it opens with the passphrase as you type it",
+            "this backup was sealed by an earlier version, which read the passphrase differently; "
+            "make a new backup, which opens with the passphrase as you type it",
             file=sys.stderr,
         )
     return 0
@@ -80,55 +83,55 @@ def _restore(parser: Parser, argv: Sequence[str]) -> int:
 def _rotate(parser: Parser, argv: Sequence[str]) -> int:
     add_owner(parser)
     options = parser.parse_args(argv)
-    vault = owners_vault(options.vault, options.city)
+    vault = open_vault(options.vault, options.city)
     with vault.lock():
-        old = vault.key.fingerprint
+        old = vault.ensure_key().fingerprint
         key = rotate(vault)
     print(f"{vault.key_path}: new master key, fingerprint {key.fingerprint}; {old} is retired")
-    print("`encrypt` makes shards with derived keys anew; back the vault up again")
+    print("run `encrypt` again to re-encrypt shards with derived keys, then back up the vault")
     return 0
 
 
 def _retire(parser: Parser, argv: Sequence[str]) -> int:
     add_owner(parser)
-    parser.add_argument("--all", action="store_true", help="the master key too")
-    parser.add_argument("--confirm", metavar="NAME", help="the city's name: yes, destroy them")
+    parser.add_argument("--all", action="store_true", help="also destroy the master key")
+    parser.add_argument("--confirm", metavar="NAME", help="the city's name, to confirm destruction")
     options = parser.parse_args(argv)
     folder = options.vault / options.city
     if not folder.is_dir():
-        raise InputError(f"{folder}: no vault; check --vault and --city")
+        raise InputError(f"{folder}: no such vault; check --vault and --city")
     vault = Vault(folder)
     with vault.lock():
-        found = doomed(vault, all_keys=options.all)
+        found = keys_to_destroy(vault, all_keys=options.all)
         if not found:
-            raise InputError(f"{folder}: no retired key; --all destroys the master key too")
+            raise InputError(f"{folder}: no retired keys; add --all to destroy the master key too")
         if not options.all and is_rotating(vault):
             raise InputError(
-                f"{folder}: a rotation was cut short, and the key of today lies among the retired "
-                "ones; run `rotate` again, which finishes it, then this"
+                f"{folder}: a rotation was interrupted, and the current key is also among the "
+                "retired ones; run `rotate` again to finish it, then `retire`"
             )
         if options.confirm != options.city:
             raise InputError(
-                f"{_lost(found)} could never be decrypted again, and no key comes back; add "
-                f"--confirm {options.city} if that is what you want"
+                f"{_describe_loss(found)}; nobody can undo this; add --confirm {options.city} to "
+                "go ahead"
             )
         for each in found:
             destroy(vault, each)
-            _say_destroyed(each)
-    print("backups and copies of the vault still hold them; destroy these too")
-    print("a private embedding on a node is as good as its key; `withdraw` removes it")
+            _report_destroyed(each)
+    print("backups and copies of the vault still hold these keys; destroy them too")
+    print("a private embedding on a node reveals its key; `withdraw` removes it")
     return 0
 
 
-def _say_destroyed(each: Doomed) -> None:
-    about = ", which was begun earlier" if each.is_begun else ""
+def _report_destroyed(each: DoomedKey) -> None:
+    about = ", finishing an earlier call" if each.is_partly_destroyed else ""
     about += ", which could not be read" if each.flaw else ""
     print(f"destroyed key {each.name}{about}")
     for name, record in each.records.items():
-        images = "damaged already"
+        images = "already damaged"
         if record is not None:
-            images = f"{len(record.train)} images and {len(record.heldout)} held out"
-        print(f"  never to be decrypted again: record {name}, {images}")
+            images = f"{len(record.train)} training and {len(record.heldout)} held-out images"
+        print(f"  can never be decrypted again: record {name}, {images}")
 
 
 def _add_passphrase(parser: Parser) -> None:
@@ -136,20 +139,20 @@ def _add_passphrase(parser: Parser) -> None:
         "--passphrase-file",
         type=Path,
         metavar="FILE",
-        help="one line: the passphrase; without it, it is asked for",
+        help="file with the passphrase in one line; if left out, it is asked for",
     )
 
 
-def _lost(found: list[Doomed]) -> str:
+def _describe_loss(found: list[DoomedKey]) -> str:
     number = sum(len(each.records) for each in found)
-    return f"{len(found)} key(s) would be destroyed, {number} shard(s)"
+    return f"this destroys {len(found)} key(s), and {number} shard(s) can never be decrypted again"
 
 
 def _passphrase(path: Path | None, *, seals: bool) -> Passphrase:
-    """From a file that is its owner's alone, or from the terminal; never from an argument."""
+    """Read from a file that only its owner can read, or from the terminal; never an argument."""
     if path is None:
-        return typed(twice=seals)
-    passphrase = from_file(path, seals=seals)
+        return ask_passphrase(twice=seals)
+    passphrase = read_passphrase(path, seals=seals)
     if passphrase.remark is not None:
         print(passphrase.remark, file=sys.stderr)
     return passphrase

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from clients.vault.commands.options import add_city, add_node, add_owner, add_vault
-from clients.vault.handover.inspection import describe, summary, verify
-from clients.vault.keys.keyring import Vault, owners_vault
+from clients.vault.export.inspection import describe, summary, verify
+from clients.vault.keys.keyring import Vault, open_vault
 from clients.vault.keys.rotation import generations
 from clients.vault.node_folders.node_directory import NodeDirectory
-from clients.vault.node_folders.node_folder import policy_of, withdraw
-from clients.vault.shards.plain_tree import unfinished, warning
+from clients.vault.node_folders.node_folder import load_node_policy, withdraw
+from clients.vault.shards.plain_tree import unfinished_tree, unfinished_warning
 from fl_ppseg.system.command_line import Parser
 from fl_ppseg.system.errors import InputError, RunError
 
@@ -18,7 +18,7 @@ def _verify(parser: Parser, argv: Sequence[str]) -> int:
     add_vault(parser, required=False)
     options = parser.parse_args(argv)
     with NodeDirectory.open(options.node) as node:
-        vault = None if options.vault is None else owners_vault(options.vault, node.city)
+        vault = None if options.vault is None else open_vault(options.vault, node.city)
         found = verify(node, vault)
     for line in found.good:
         print(f"good: {line}")
@@ -36,14 +36,14 @@ def _show(parser: Parser, argv: Sequence[str]) -> int:
     add_city(parser, required=False)
     options = parser.parse_args(argv)
     if options.node is None and (options.vault is None or options.city is None):
-        raise InputError("nothing to show; give --vault and --city, or --node, or all three")
+        raise InputError("nothing to show: expected --vault and --city, or --node, or all three")
     if options.node is None:
-        _show_vault(owners_vault(options.vault, options.city))
+        _show_vault(open_vault(options.vault, options.city))
         return 0
     with NodeDirectory.open(options.node, options.city) as node:
         if options.vault is not None:
-            _show_vault(owners_vault(options.vault, node.city))
-        policy = policy_of(options.node, node.city)
+            _show_vault(open_vault(options.vault, node.city))
+        policy = load_node_policy(options.node, node.city)
         print(f"{options.node}: {describe(policy)}")
         for name, arm in policy.arms.items():
             print(f"  arm {name}: {arm.protection.note if arm.protection else arm.embedding}")
@@ -57,8 +57,8 @@ def _show_vault(vault: Vault) -> None:
     for generation in generations(vault):
         kind = "master key" if generation.is_current else "retired key"
         print(f"{kind} {generation.fingerprint}: salts of {len(generation.records)} shard(s)")
-    if (out := unfinished(vault)) is not None:
-        print(warning(out))
+    if (out := unfinished_tree(vault)) is not None:
+        print(unfinished_warning(out))
 
 
 def _withdraw(parser: Parser, argv: Sequence[str]) -> int:
@@ -66,8 +66,11 @@ def _withdraw(parser: Parser, argv: Sequence[str]) -> int:
     add_owner(parser)
     options = parser.parse_args(argv)
     folder = options.vault / options.city
-    if not folder.is_dir():  # a vault without keys still knows what it handed over
-        raise InputError(f"{folder}: no such vault; expected the one that {options.node} is of")
+    if not folder.is_dir():  # a vault without keys still knows what it exported
+        raise InputError(
+            f"{folder}: no such vault; expected the one that exported {options.node}; check "
+            "--vault and --city"
+        )
     vault = Vault(folder)
     with NodeDirectory.open(options.node, options.city) as node:
         removed, left = withdraw(node, vault)
@@ -76,13 +79,11 @@ def _withdraw(parser: Parser, argv: Sequence[str]) -> int:
         print(f"  {path}")
     for path in left:
         print(
-            f"  {path} stays: this vault did not hand it over; look at it, then remove it yourself"
+            f"  {path} is kept: this vault did not export it; inspect it, then remove it yourself"
         )
-    print(f"the keys in {vault.folder} stay; `retire` destroys them")
-    print("what the app trained of a private embedding it removes itself, when it is next started")
-    print(
-        "what was copied elsewhere is still there, and weights that were trained stay as they are"
-    )
+    print(f"the keys in {vault.folder} are kept; `retire` destroys them")
+    print("the app removes a private embedding that it trained when it is next started")
+    print("copies elsewhere are not removed, and trained weights cannot be taken back")
     return 0
 
 

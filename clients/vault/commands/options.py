@@ -1,4 +1,4 @@
-"""What the verbs' options have in common."""
+"""Options that several verbs share."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from fl_ppseg.system.command_line import Parser
 def add_vault(parser: Parser, required: bool = True) -> None:
     """The option that names the folder of vaults."""
     parser.add_argument(
-        "--vault", type=Path, required=required, metavar="DIR", help="folder of vaults, yours alone"
+        "--vault", type=Path, required=required, metavar="DIR", help="folder of vaults, private"
     )
 
 
@@ -19,15 +19,15 @@ def add_city(parser: Parser, required: bool = True, *, deployed: bool = False) -
     Args:
         parser: Of the verb.
         required: Whether the verb needs it.
-        deployed: Whether node and coordinator have to take the name too. Other verbs take what a
-            folder can be called: keys of earlier versions stay of use.
+        deployed: Whether node and coordinator must accept the name too. Other verbs accept any
+            name of a folder, so that keys of earlier versions stay usable.
     """
     parser.add_argument(
         "--city",
         type=deployed_city if deployed else folder_city,
         required=required,
         metavar="NAME",
-        help="whose images: your city",
+        help="your city, the owner of the images",
     )
 
 
@@ -45,5 +45,5 @@ def add_node(parser: Parser, required: bool = True) -> None:
 
 
 def absolute(text: str) -> Path:
-    """A path as it stays when somebody else reads it."""
+    """An absolute path, valid for other processes too."""
     return Path(text).absolute()

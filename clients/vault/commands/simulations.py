@@ -1,4 +1,4 @@
-"""Verbs for what simulations left on the owners' side of this machine: list, clear."""
+"""Verbs for what simulations stored in the vaults of this machine: list, clear."""
 
 import argparse
 import sys
@@ -6,8 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clients.vault.commands.options import absolute
-from clients.vault.simulations.clearance import Clearance, clear, planned
-from clients.vault.simulations.simulations import Kept, Run, cities_in, is_marked, kept_in, runs_in
+from clients.vault.simulations.clearance import Clearance, clear, plan_clearance
+from clients.vault.simulations.inventory import (
+    Run,
+    StoredFolder,
+    cities_in,
+    is_marked,
+    runs_in,
+    stored_folders,
+)
 from clients.vault.wording import age_text, counted, size_text
 from fl_ppseg.system.command_line import Parser
 from fl_ppseg.system.directory import Directory
@@ -18,8 +25,8 @@ from fl_ppseg.system.files import vaults_folder
 def _list(parser: Parser, argv: Sequence[str]) -> int:
     _add_vaults(parser)
     options = parser.parse_args(argv)
-    with _opened(options.vault) as vaults:
-        runs, sizes = runs_in(vaults), kept_in(vaults)
+    with _open_vaults(options.vault) as vaults:
+        runs, sizes = runs_in(vaults), stored_folders(vaults)
         total = size_text(sum(sizes.values()))
         print(
             f"{options.vault}: {counted(len(runs), 'simulated run')}, {total} of encrypted images"
@@ -34,23 +41,25 @@ def _list(parser: Parser, argv: Sequence[str]) -> int:
                 f"{size_text(own):>10}  {_place(run)}"
             )
     if runs:
-        print("own: what no other run shares, and `clear` frees; `clear -h` says how to choose")
+        print(
+            "own: not shared with other runs, so `clear` frees it; see `clear -h` for how to choose"
+        )
     return 0
 
 
 def _clear(parser: Parser, argv: Sequence[str]) -> int:
     _add_vaults(parser)
     add = parser.add_argument
-    add("--gone", action="store_true", help="runs whose run folder is gone")
-    add("--run", action="append", default=[], metavar="NAME", help="this one, as list names it")
-    add("--older-than", type=_days, metavar="DAYS", help="runs prepared longer ago")
+    add("--gone", action="store_true", help="runs whose run folder was deleted")
+    add("--run", action="append", default=[], metavar="NAME", help="a run, as `list` names it")
+    add("--older-than", type=_days, metavar="DAYS", help="runs prepared more than DAYS ago")
     add("--all", action="store_true", help="every run")
     add("--confirm", action="store_true", help="do not ask")
     options = parser.parse_args(argv)
-    with _opened(options.vault) as vaults:
+    with _open_vaults(options.vault) as vaults:
         names = _chosen(options, runs_in(vaults))
-        plan = planned(vaults, names)
-        if not plan.runs and not plan.kept:
+        plan = plan_clearance(vaults, names)
+        if not plan.runs and not plan.folders:
             clear(vaults, ())  # what an earlier call left
             print(f"{options.vault}: nothing to clear")
             return 0
@@ -61,22 +70,25 @@ def _clear(parser: Parser, argv: Sequence[str]) -> int:
     removed = f"{counted(len(plan.runs), 'run')} and {size_text(plan.num_bytes)} cleared"
     print(f"{options.vault}: {removed}, {counted(len(cities), 'vault')} removed with their keys")
     if left:
-        print(f"keys stay in {', '.join(left)}: not known to be a simulation's; see `retire --all`")
+        print(
+            f"keys kept in {', '.join(left)}: these vaults may not be a simulation's; `retire "
+            "--all` destroys their keys"
+        )
     return 0
 
 
 def _chosen(options: argparse.Namespace, runs: Sequence[Run]) -> set[str]:
-    """Names of the runs that the options mean."""
+    """Names of the runs that the options choose."""
     if not (options.gone or options.run or options.older_than is not None or options.all):
         raise InputError(
-            "which runs? give --gone (run folder deleted), --run NAME, --older-than DAYS or --all; "
-            "`python -m clients.vault list` shows them"
+            "expected a choice of runs: --gone (run folder deleted), --run NAME, --older-than DAYS "
+            "or --all; `python -m clients.vault list` lists them"
         )
     names = {run.name for run in runs}
     for name in options.run:
         if name not in names:
             raise InputError(
-                f"--run {name}: no such run; `python -m clients.vault list` names them"
+                f"--run {name}: no such run; `python -m clients.vault list` lists them"
             )
     limit = options.older_than
     return {
@@ -93,8 +105,8 @@ def _announce(plan: Clearance) -> None:
     for run in plan.runs:
         print(f"to clear: {run.name}, {age_text(run.seconds)} old, {_place(run)}")
     print(
-        f"in all {counted(len(plan.runs), 'run')}, {counted(len(plan.kept), 'folder')} of "
-        f"encrypted images, {size_text(plan.num_bytes)}; these runs cannot be resumed then",
+        f"total: {counted(len(plan.runs), 'run')}, {counted(len(plan.folders), 'folder')} of "
+        f"encrypted images, {size_text(plan.num_bytes)}; cleared runs cannot be resumed",
         flush=True,
     )
 
@@ -103,22 +115,24 @@ def _require_consent(is_given: bool) -> None:
     if is_given:
         return
     if not sys.stdin.isatty():
-        raise InputError("nothing was removed: add --confirm if that is what you want")
+        raise InputError("nothing was removed; add --confirm to go ahead")
     if input("remove them? (yes/no) ").strip() != "yes":
-        raise InputError("nothing was removed")
+        raise InputError("not confirmed: nothing was removed")
 
 
-def _sizes(run: Run, runs: Sequence[Run], sizes: Mapping[Kept, int]) -> tuple[int, int]:
-    """Bytes of what a run names, and of what only it names."""
+def _sizes(run: Run, runs: Sequence[Run], sizes: Mapping[StoredFolder, int]) -> tuple[int, int]:
+    """Bytes of what a run uses, and of what only it uses."""
     others = {each for other in runs if other is not run for each in other.named}
-    named = {kept: size for kept, size in sizes.items() if (kept.kind, kept.digest) in run.named}
-    own = sum(size for kept, size in named.items() if (kept.kind, kept.digest) not in others)
+    named = {
+        stored: size for stored, size in sizes.items() if (stored.kind, stored.digest) in run.named
+    }
+    own = sum(size for stored, size in named.items() if (stored.kind, stored.digest) not in others)
     return sum(named.values()), own
 
 
 def _place(run: Run) -> str:
     if run.path is None:
-        return "(unknown: of an earlier version)"
+        return "(unknown: made by an earlier version)"
     shown = "".join(each if each.isprintable() else "?" for each in str(run.path))
     return f"{shown} (gone)" if run.is_gone else shown
 
@@ -128,9 +142,11 @@ def _is_simulated(vaults: Directory, city: str) -> bool:
         return is_marked(vault)
 
 
-def _opened(path: Path) -> Directory:
+def _open_vaults(path: Path) -> Directory:
     if not path.is_dir():
-        raise InputError(f"{path}: no vaults of simulations; give --vault, as --vault-dir was")
+        raise InputError(
+            f"{path}: no vaults of simulations; give the simulations' --vault-dir as --vault"
+        )
     return Directory.open(path)
 
 
@@ -140,7 +156,7 @@ def _add_vaults(parser: Parser) -> None:
         type=absolute,
         default=vaults_folder(),
         metavar="DIR",
-        help="the --vault-dir of the simulations (default: theirs)",
+        help="the --vault-dir of the simulations (their default)",
     )
 
 
@@ -150,7 +166,7 @@ def _days(text: str) -> float:
     except ValueError:
         days = -1.0
     if not 0 <= days < 1e5:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of days; wanted 0 or more")
+        raise argparse.ArgumentTypeError(f"expected a number of days, 0 or more, got {text!r}")
     return days
 
 

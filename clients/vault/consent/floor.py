@@ -1,9 +1,9 @@
-"""The owner's floor: below what no config goes, whoever sent it.
+"""The owner's floor: the least protection that it accepts, whoever sent the config.
 
-    <vault>/<city>/floor.yaml    made by `new`; its owner's to change, and nobody else's
+    <vault>/<city>/floor.yaml    written by `new`; only its owner may change it
 
-A config comes from the coordinator. It may ask for more protection than the floor, never for less:
-what is below is refused in a line that names the field, the floor and this file.
+A config comes from the coordinator. It may ask for more protection than the floor, never for less;
+a config that does is refused with the name of the field, its limit and this file.
 """
 
 from collections.abc import Iterator
@@ -31,66 +31,67 @@ Positive = Annotated[int, Field(ge=1, le=10**6)]
 
 
 class Floor(Section):
-    """What an owner gives at most, in the owner's own words."""
+    """Limits that an owner sets on every config."""
 
     own_arms: bool = True
-    """Whether a config may bring arms of its own, beside those of fl_ppseg."""
+    """Whether a config may define arms of its own, in addition to those of fl_ppseg."""
     key_modes: tuple[Literal["plain", "per-client", "per-image"], ...] = (
         "plain",
         "per-client",
         "per-image",
     )
-    """Whose key; plain wants --allow-plain besides."""
+    """Key modes that are allowed; plain also requires --allow-plain."""
     ciphers: tuple[Annotated[str, Field(max_length=100)], ...] = (
         "shuffle",
         "shuffle+negative-positive",
         "shuffle-spatial",
         "shuffle-spatial+negative-positive",
     )
-    """Ciphers, whole names of products."""
+    """Ciphers that are allowed; products of several by their whole names."""
     block_scopes: tuple[Literal["common", "per-block"], ...] = ("common", "per-block")
-    """per-block alone: no block of an image is encrypted like another."""
+    """With per-block only, each block of an image is encrypted differently."""
     key_lifetimes: tuple[Literal["derived", "disposable"], ...] = ("derived", "disposable")
-    """disposable alone: keys are dropped at once, so that nobody ever decrypts, you neither."""
+    """With disposable only, keys are deleted at once: nobody can ever decrypt, not even you."""
     embeddings: tuple[Literal["uploaded", "frozen", "private", "invariant"], ...] = (
         "uploaded",
         "frozen",
         "private",
         "invariant",
     )
-    """How the patch embedding may be treated; uploaded ones show images of plain training best."""
+    """How the patch embedding may be treated; uploaded ones reveal plain training images best."""
     min_patch_size: Positive = 8
-    """Side of a patch in pixels: small ones read a ciphertext pixel by pixel."""
+    """Smallest side of a patch in pixels: small patches read a ciphertext pixel by pixel."""
     min_batch_size: Positive = 4
-    """Views a step: of one image and one step an update is that image's gradient."""
+    """Fewest views per step: with one image and one step an update is that image's gradient."""
     min_pass_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of your images that a pass sees: few of them are a small batch by another name."""
+    """Smallest share of your images that a pass uses: a small share works like a small batch."""
     max_rounds: Positive = 2000
-    """Rounds: late in many of them steps are so small that made weights show images exactly."""
+    """Most rounds: steps late in very many rounds are so small that crafted weights reveal images
+    exactly."""
     max_evaluations: Count = 200
-    """Rounds that are scored on the held-out images: counts of many models tell their labels."""
+    """Most evaluations on the held-out images: counts of many models reveal their labels."""
     min_heldout: Positive = 2
-    """Held-out images below which nothing is evaluated: counts of one image are that image's."""
+    """Fewest held-out images to evaluate on: counts of a single image describe that image."""
     evaluate: Literal["agreed", "never"] = "agreed"
-    """never: no counts of the held-out images leave the node, whatever is agreed."""
+    """With never, no counts of the held-out images leave the node, whatever was agreed to."""
 
     max_change: Annotated[float, Field(gt=0, le=1e9)] | None = None
-    """The most that honest training moves a weight in a round, in place of what is worked out from
-    the config: smaller, or larger where other owners add noise of their own; null: worked out."""
+    """The most that honest training moves a weight in a round; null: computed from the config. Set
+    it lower, or higher if other owners add noise."""
 
     @model_validator(mode="after")
     def _something_is_left(self) -> Self:
         for name in ("key_modes", "block_scopes", "key_lifetimes", "embeddings"):
             if not getattr(self, name):
-                raise ValueError(f"{name} allows nothing; name what may be, or delete the line")
+                raise ValueError(f"{name} allows nothing; list what is allowed, or delete the line")
         return self
 
 
 def make_floor(vault: Path) -> Path | None:
-    """Write the floor of a new vault, with what each field means; one that is there stays.
+    """Write the default floor of a new vault, with comments; an existing floor is kept.
 
     Returns:
-        Its file where it was made; None where it was there.
+        The file if it was written; None if it existed.
     """
     path = vault / FLOOR
     if path.is_symlink() or path.exists():
@@ -101,7 +102,9 @@ def make_floor(vault: Path) -> Path | None:
 
 def default_text() -> str:
     """The default floor as YAML, each field under its explanation."""
-    lines = ["# Your floor: below what no config goes, whoever sent it. `encrypt` reads it."]
+    lines = [
+        "# Your floor: the least protection that you accept. `encrypt` refuses configs below it."
+    ]
     values = Floor().model_dump(mode="json")
     for name, field in Floor.model_fields.items():
         words = " ".join((field.description or "").split())
@@ -114,21 +117,21 @@ def read_floor(vault: Path) -> Floor:
     """The owner's floor.
 
     Raises:
-        InputError: It is missing, of another form, a link, of somebody else, or open to others.
+        InputError: It is missing, malformed, a link, another user's, or open to others.
     """
     path = vault / FLOOR
     if not (path.is_symlink() or path.exists()):
         raise InputError(
-            f"{path}: missing, so nobody knows below what you will not go; put yours back, or make "
-            "one with the defaults: python -m clients.vault floor"
+            f"{path}: missing, so the least protection that you accept is unknown; restore it, or "
+            "write one with the defaults: python -m clients.vault floor"
         )
     return validate(Floor, parse_yaml(read_owned(path, MAX_BYTES, "floor"), str(path)), str(path))
 
 
-def check_above(
+def check_floor(
     floor: Floor, path: Path, name: str, arm: ArmConfig, terms: Terms, role: Role
 ) -> None:
-    """Find out whether an arm asks for no less protection than the floor.
+    """Check that an arm gives at least the protection of the floor.
 
     Args:
         floor: The owner's.
@@ -139,36 +142,37 @@ def check_above(
         role: Of the node.
 
     Raises:
-        InputError: It asks for less.
+        InputError: It gives less.
     """
-    for what, got, field in _below(floor, name, arm, terms, role):
-        wanted = getattr(floor, field)
-        text = ", ".join(wanted) if isinstance(wanted, tuple) else wanted
+    for what, got, field in _violations(floor, name, arm, terms, role):
+        limit = getattr(floor, field)
+        text = ", ".join(limit) if isinstance(limit, tuple) else limit
         raise InputError(
-            f"arm {name}: {what} {got}, but your floor says {field}: {text} ({path}); leave the "
+            f"arm {name}: {what} {got}, but your floor has {field}: {text} ({path}); leave the "
             "arm out of --arms, ask the coordinator for another config, or change your floor"
         )
 
 
 def check_heldout(floor: Floor, path: Path, num_heldout: int, role: Role) -> None:
-    """Find out whether a node that only evaluates could do so.
+    """Check that a node that only evaluates can do so under the floor.
 
     Raises:
-        InputError: It could not.
+        InputError: It cannot.
     """
     if role == "val" and floor.evaluate == "never":
         raise InputError(
-            f"a val city is there to be evaluated on, but your floor says evaluate: never ({path})"
+            f"a val city only evaluates, but your floor has evaluate: never ({path}); change your "
+            "floor, or do not take part as a val city"
         )
     if role == "val" and num_heldout < floor.min_heldout:
         raise InputError(
-            f"{num_heldout} held-out images, but your floor says min_heldout: {floor.min_heldout} "
-            f"({path}); a val city with fewer answers nothing"
+            f"{num_heldout} held-out images, but your floor has min_heldout: {floor.min_heldout} "
+            f"({path}), so the node would refuse every evaluation; add images, or change your floor"
         )
 
 
-def bound_by(floor: Floor, policy: NodePolicy) -> NodePolicy:
-    """A policy that is as strict as the floor, and stays so where its owner made it stricter."""
+def apply_floor(floor: Floor, policy: NodePolicy) -> NodePolicy:
+    """A policy that is at least as strict as the floor; stricter settings are kept."""
     is_never = "never" in (floor.evaluate, policy.evaluate)
     update = {
         "evaluate": "never" if is_never else "agreed",
@@ -177,12 +181,12 @@ def bound_by(floor: Floor, policy: NodePolicy) -> NodePolicy:
     return policy.model_copy(update=update)
 
 
-def _below(
+def _violations(
     floor: Floor, name: str, arm: ArmConfig, terms: Terms, role: Role
 ) -> Iterator[tuple[str, object, str]]:
-    """What is below the floor: in words, the value asked for, and the field of the floor."""
+    """What is below the floor: its name, the value asked for, and the field of the floor."""
     if not floor.own_arms and name not in builtin_arms():
-        yield "is", "of the config's own", "own_arms"
+        yield "is", "defined by the config", "own_arms"
     kinds = [
         ("key_mode", arm.key_mode, "key_modes"),
         ("cipher", arm.cipher, "ciphers"),

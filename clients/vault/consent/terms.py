@@ -1,9 +1,9 @@
-"""What an owner agrees to for an arm, as far as the run's config decides it."""
+"""The terms that a run's config asks an owner to agree to, per arm."""
 
 from typing import Final, NamedTuple
 
 from clients.policy.policy import architecture
-from clients.policy.trust_region import alone, round_change
+from clients.policy.trust_region import round_change, standalone_change
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import config_for
 from fl_ppseg.config.sections import Config, ModelConfig, TrainingConfig
@@ -12,13 +12,13 @@ from fl_ppseg.federation.roles import Role
 
 MIN_SPARE: Final = 3
 SPARE_SHARE: Final = 4
-"""One question more for each so many rounds."""
+"""Rounds per spare question."""
 LARGER: Final = 5
-"""How many times as many images as this city's another may train on: of Cityscapes' training cities
-the largest has 4.3 times as many as the smallest."""
+"""Assumed ratio between the images of the largest training city and this city's: in Cityscapes the
+largest training city has 4.3 times as many as the smallest."""
 UNKNOWN: Final = 500
-"""Images of the largest training city, where a city that trains on none has to assume a number: the
-largest of Cityscapes has 365."""
+"""Assumed images of the largest training city, for a city that trains on none: in Cityscapes the
+largest has 365."""
 
 
 class Terms(NamedTuple):
@@ -55,10 +55,10 @@ def terms_of(
         patch_size: Of the config's model, in pixels.
         role: Of the node.
         largest: Images that any client of the arm trains on, at most.
-        max_change: What the owner's floor says in place of what is worked out; None: nothing.
+        max_change: The owner's own bound from its floor; None: computed from the config.
 
     Raises:
-        InputError: The arm wants an embedding that its cipher does not allow.
+        InputError: The arm uses an embedding that its cipher does not allow.
     """
     config = config_for(config, arm)
     model = model_settings(config.model, name, arm).model_copy(update={"patch_size": patch_size})
@@ -72,20 +72,20 @@ def terms_of(
         evaluations=config.federation.num_evaluations,
         models=visitors,
         spare=max(MIN_SPARE, num_rounds // SPARE_SHARE),
-        max_change=max_change or change_of(config, arm, largest),
+        max_change=max_change or max_change_of(config, arm, largest),
     )
 
 
-def change_of(config: Config, arm: ArmConfig, largest: int) -> float | None:
-    """The most that a round of honest training moves a weight; None: there is no bound.
+def max_change_of(config: Config, arm: ArmConfig, largest: int) -> float | None:
+    """The most that a round of honest training moves a weight; None if there is no bound.
 
     Arguments as in `terms_of`.
     """
     if arm.training == "local-only":
-        return alone(config.training, config.federation, largest)
+        return standalone_change(config.training, config.federation, largest)
     return round_change(config.training, config.federation, largest, config.clients)
 
 
 def largest_elsewhere(num_train: int) -> int:
-    """Images that any city may train on, as an owner who knows its own number alone assumes it."""
+    """Images of the largest training city, as an owner assumes who knows only its own number."""
     return LARGER * num_train if num_train else UNKNOWN

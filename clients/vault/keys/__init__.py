@@ -1,1 +1,1 @@
-"""Keys in files, from the first day to the last: made, backed up, rotated, retired, erased."""
+"""Keys in files and their life cycle: generation, backup, rotation, retirement, erasure."""

@@ -8,7 +8,7 @@
 
 The passphrase is UTF-8, mapped as in `passphrases`.
 
-Whoever has file and passphrase has every key: the passphrase is as good as the vault.
+Whoever has the file and the passphrase has every key, so guard the passphrase like the vault.
 """
 
 import json
@@ -21,7 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from clients.vault.keys.keyring import Vault, half_retired
+from clients.vault.keys.keyring import Vault, unfinished_retirement
 from clients.vault.keys.passphrases import Passphrase, require_strength
 from clients.vault.layout import (
     DESTROYED_KEY,
@@ -43,36 +43,36 @@ HEADER: Final = b"fl_ppseg/v1/vault-backup\n"
 SALT_BYTES: Final = 16
 NONCE_BYTES: Final = 12
 SCRYPT: Final = {"n": 2**17, "r": 8, "p": 1}
-"""128 MB and some tenths of a second for each guess at a passphrase."""
+"""Each guess at a passphrase costs 128 MB and some tenths of a second."""
 MAX_BACKUP_BYTES: Final = 2**30
-"""Records of some four million views; a larger file is none of ours."""
+"""Room for the records of some four million views; a larger file is rejected."""
 
 
 class Backup(NamedTuple):
-    """What a backup was found to hold."""
+    """The content of a backup."""
 
     files: Mapping[str, str]
-    """Text of each file by its path in the vault; holds keys."""
-    is_of_earlier_reading: bool
-    """Whether it was sealed with what an earlier version made of the passphrase."""
+    """Text of each file by its path in the vault; contains keys."""
+    has_earlier_reading: bool
+    """Whether it was sealed with the passphrase as an earlier version read it."""
 
     def __repr__(self) -> str:
-        """No content."""
+        """Omits the content."""
         return f"Backup({len(self.files)} files)"
 
 
 def back_up(vault: Vault, city: str, path: Path, passphrase: str) -> list[str]:
     """Write a backup to a new file (0600). The caller holds the vault's lock.
 
-    A rotation or retirement that was cut short is no hindrance: what is there is backed up. Of
-    several keys one that is damaged is kept as it is.
+    An interrupted rotation or retirement does not prevent a backup: what exists is backed up. A
+    damaged retired key is backed up unchanged.
 
     Returns:
         Names of the files in it.
 
     Raises:
-        InputError: The file is there already, the passphrase is too simple, or the master key
-            cannot be read.
+        InputError: The file exists, the passphrase is too simple, or the master key cannot be
+            read.
     """
     if os.path.lexists(path):
         raise InputError(f"{path}: exists and is never overwritten; choose another file")
@@ -89,11 +89,11 @@ def back_up(vault: Vault, city: str, path: Path, passphrase: str) -> list[str]:
 
 
 def open_backup(path: Path, city: str, passphrase: Passphrase) -> Backup:
-    """Read a backup, without a look at the vault.
+    """Read a backup; the vault is not consulted.
 
     Raises:
-        InputError: The file is no backup of the city's, it is damaged, or the passphrase is
-            another.
+        InputError: The file is not a backup of the city's vault, it is damaged, or the passphrase
+            is wrong.
     """
     sealed = _read(path)
     for number, text in enumerate((passphrase.text, *passphrase.earlier)):
@@ -102,25 +102,27 @@ def open_backup(path: Path, city: str, passphrase: Passphrase) -> Backup:
         except InvalidTag:
             continue
         return Backup(_files_of(content, path, city), number > 0)
-    raise InputError(f"{path}: wrong passphrase, or a damaged file")
+    raise InputError(
+        f"{path}: wrong passphrase, or a damaged file; check the passphrase, or use another backup"
+    )
 
 
 def restore(vault: Vault, backup: Backup) -> None:
-    """Put the files of a backup into a vault without key, the master key last.
+    """Write the files of a backup into a vault that has no key, the master key last.
 
-    The caller holds the vault's lock. What is there already, of a call that was cut short, stays
-    if it is the same.
+    The caller holds the vault's lock. Files that an interrupted call left are kept if they are
+    identical.
 
     Raises:
-        InputError: The vault has a key, or another file of the same name.
+        InputError: The vault has a key, or a different file of the same name.
     """
     if os.path.lexists(vault.key_path):
         raise InputError(
-            f"{vault.folder}: holds a master key, and keys are never overwritten; choose another "
-            "--vault"
+            f"{vault.folder}: already holds a master key, and keys are never overwritten; choose "
+            "another --vault"
         )
     if os.path.lexists(vault.folder / DESTROYED_KEY):
-        raise InputError(half_retired(vault.folder))
+        raise InputError(unfinished_retirement(vault.folder))
     for name in sorted(backup.files, key=lambda name: name == KEY_FILE):
         target, content = vault.folder / name, backup.files[name].encode("utf-8", "surrogatepass")
         for closed in reversed(target.relative_to(vault.folder).parents):
@@ -130,7 +132,11 @@ def restore(vault: Vault, backup: Backup) -> None:
 
 
 def _write_new(path: Path, sealed: bytes) -> None:
-    """Write a file that is whole or absent, where nothing has its name."""
+    """Write a new file, whole or not at all.
+
+    Raises:
+        FileExistsError: Something has its name.
+    """
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         write_in(folder, path.name, sealed, 0o600, exclusive=True)
@@ -138,7 +144,7 @@ def _write_new(path: Path, sealed: bytes) -> None:
     except PermissionError:
         if os.path.lexists(path):
             raise FileExistsError from None
-        write_atomically(path, sealed, mode=0o600)  # memory sticks know no permissions
+        write_atomically(path, sealed, mode=0o600)  # FAT on memory sticks has no permissions
     except OSError as error:
         error.filename, error.filename2 = str(path), None
         raise
@@ -147,7 +153,7 @@ def _write_new(path: Path, sealed: bytes) -> None:
 
 
 def _put(path: Path, content: bytes) -> None:
-    """Write a file of a vault; one that is there stays, if it may be another."""
+    """Write a file of a vault; an existing one is kept if it is identical or may be newer."""
     with Directory.open(path.parent) as folder:
         try:
             folder.write(path.name, content, 0o600, exclusive=True)
@@ -155,8 +161,8 @@ def _put(path: Path, content: bytes) -> None:
             may_differ = path.name in (HANDED_OVER, FLOOR)  # newer than the backup's
             if not may_differ and folder.read(path.name, MAX_BACKUP_BYTES) != content:
                 raise InputError(
-                    f"{path}: is there already and is another than the backup's, and nothing is "
-                    "overwritten; choose another --vault"
+                    f"{path}: exists and differs from the backup's, and nothing is overwritten; "
+                    "choose another --vault"
                 ) from None
 
 
@@ -182,8 +188,8 @@ def _kept_files(vault: Vault) -> Iterator[tuple[str, str]]:
             yield name, content.decode("utf-8")
         except UnicodeDecodeError:
             raise InputError(
-                f"{path}: damaged, it is no text any more; put the one of an earlier backup in its "
-                "place, or remove it"
+                f"{path}: damaged, it is not text; replace it with the one of an earlier backup, "
+                "or remove it"
             ) from None
 
 
@@ -198,7 +204,7 @@ def unseal(sealed: bytes, passphrase: str) -> bytes:
     """The bytes of a backup file -> its content.
 
     Raises:
-        InvalidTag: The passphrase is another, or the bytes were changed.
+        InvalidTag: The passphrase is wrong, or the bytes were changed.
     """
     about, rest = sealed[: len(HEADER) + SALT_BYTES], sealed[len(HEADER) + SALT_BYTES :]
     salt = about[len(HEADER) :]
@@ -214,42 +220,58 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             sealed = file.read(MAX_BACKUP_BYTES + 1)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); name the backup") from None
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); give the file that `backup` wrote"
+        ) from None
     if len(sealed) > MAX_BACKUP_BYTES:
-        raise InputError(f"{path}: more than {MAX_BACKUP_BYTES} bytes; it is no backup of a vault")
+        raise InputError(
+            f"{path}: not a backup of a vault: expected at most {MAX_BACKUP_BYTES} bytes; give the "
+            "file that `backup` wrote"
+        )
     if not sealed.startswith(HEADER) or len(sealed) < len(HEADER) + SALT_BYTES + NONCE_BYTES:
-        raise InputError(f"{path}: no backup of a vault, or of another version")
+        raise InputError(
+            f"{path}: not a backup of a vault, or made by another version; give the file that "
+            "`backup` wrote"
+        )
     return sealed
 
 
 def _files_of(content: bytes, path: Path, city: str) -> Mapping[str, str]:
-    """The files in an opened backup, each of a name and size that a vault of ours has."""
+    """The files in an opened backup; names and sizes are checked.
+
+    Raises:
+        InputError: One of them cannot belong to a vault.
+    """
     values = parse_json(content, f"content of {path}", MAX_BACKUP_BYTES)
     if not isinstance(values, dict) or values.keys() != {"city", "files"}:
-        raise InputError(f"{path}: holds no files of a vault; expected city and files")
+        raise InputError(f"{path}: not a backup of a vault: expected city and files")
     owner, files = values["city"], values["files"]
     if not isinstance(owner, str) or not is_city(owner):
-        raise InputError(f"{path}: names no city")
+        raise InputError(f"{path}: not a backup of a vault: expected the name of a city")
     if owner != city:
-        raise InputError(f"{path}: is the backup of {owner}, not of {city}")
+        raise InputError(
+            f"{path}: is the backup of {owner}, not of {city}; check --city and --from"
+        )
     if not isinstance(files, dict):
-        raise InputError(f"{path}: holds no files of a vault; expected an object of texts")
+        raise InputError(f"{path}: not a backup of a vault: expected an object of texts")
     for name, text in files.items():
         size = kept_size(name)
         if size is None:
             raise InputError(
-                f"{path}: names a file that no vault has, {ascii(name)[:80]}; it is no backup of "
-                "ours"
+                f"{path}: not a backup of a vault: unexpected file name {ascii(name)[:80]}"
             )
         if not isinstance(text, str) or len(text.encode("utf-8", "surrogatepass")) > size:
-            raise InputError(f"{path}: {name} in it is no text of at most {size} bytes")
+            raise InputError(
+                f"{path}: not a backup of a vault: expected a text of at most {size} bytes as "
+                f"{name}"
+            )
     _check_master_key(path, files)
     return files
 
 
 def _check_master_key(path: Path, files: Mapping[str, str]) -> None:
     if KEY_FILE not in files:
-        raise InputError(f"{path}: holds no master key; it is no backup of ours")
+        raise InputError(f"{path}: not a backup of a vault: it has no master key")
     try:
         ClientKey.parse(files[KEY_FILE].encode("utf-8", "surrogatepass"), f"{KEY_FILE} in {path}")
     except InputError:

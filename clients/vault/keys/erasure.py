@@ -1,4 +1,4 @@
-"""The end of a file with secrets in it."""
+"""Erases files that contain secrets."""
 
 import os
 import stat
@@ -10,7 +10,7 @@ from fl_ppseg.system.files import write_all
 def erase(path: Path) -> None:
     """Overwrite a file of the vault with zeros, then remove it.
 
-    Of a symbolic link, or a second name of a file that has its own place, the name alone goes.
+    Of a symbolic link or a hard link only the name is removed.
     """
     found = path.lstat()
     if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
@@ -19,7 +19,7 @@ def erase(path: Path) -> None:
 
 
 def overwrite(path: Path) -> None:
-    """Write zeros over all of a file, in its place on the disk as far as its system does that."""
+    """Write zeros over a whole file, in place as far as its file system allows."""
     path.chmod(0o600)
     descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:

@@ -1,10 +1,10 @@
-"""Keys and their salts in files: one owner's, and those that all share in the papers' methods.
+"""Keys and their salts in files: one owner's, and those that all owners share in some methods.
 
 <vault>/<city>/master.key                  0600, from the OS; never overwritten
 <vault>/<city>/manifests/<record>.json     what the owner keeps of a shard with derived keys
-<vault>/<city>/retired/<fingerprint>/      a key of earlier, with the records that belong to it
+<vault>/<city>/retired/<fingerprint>/      a retired key with the records that belong to it
 
-`layout` names the rest. The vault and its keys are their owner's: another user's are refused.
+`layout` names the rest. A vault or key that belongs to another user is refused.
 """
 
 import json
@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -39,38 +38,44 @@ from fl_ppseg.system.files import locked, make_folders, private_folder
 
 SALT: Final = re.compile(rf"[0-9a-f]{{{2 * SALT_BYTES}}}")
 TEMPORARY: Final = ".*.tmp"
-"""What a process that was killed may leave: a file that was not whole."""
+"""Incomplete files that a killed process may leave."""
 
 
 class Vault:
-    """One owner's folder of keys and salts; a simulation's shards lie there too."""
+    """One owner's folder of keys and salts; in a simulation it also holds the shards."""
 
     def __init__(self, folder: Path) -> None:
         """Open a vault, or make one.
 
         Raises:
-            InputError: The folder is another user's, or others could put another in its place.
+            InputError: The folder belongs to another user, or others could replace it.
         """
         make_folders(folder.parent, 0o700)
         self.folder = private_folder(folder)
+        self._key: ClientKey | None = None
 
-    @cached_property
-    def key(self) -> ClientKey:
-        """The master key, made at its first use.
+    def ensure_key(self) -> ClientKey:
+        """The master key; generated and saved if the vault has none yet.
 
         Raises:
-            InputError: It is damaged, another user's, open to others, or gone though it was used.
+            InputError: It is damaged, another user's, open to others, or missing though it was
+                used.
         """
-        if not self.has_key:
-            if (self.folder / DESTROYED_KEY).exists():
-                raise InputError(half_retired(self.folder))
-            if record_files(self.folder):
-                raise InputError(
-                    f"{self.key_path}: gone, but images were encrypted with it; restore its "
-                    f"backup, or remove {self.folder} and begin a new run"
-                )
-            ClientKey.generate().save(self.key_path)
-        return ClientKey.load(self.key_path)
+        if self._key is None:
+            if not self.has_key:
+                self._generate_key()
+            self._key = ClientKey.load(self.key_path)
+        return self._key
+
+    def _generate_key(self) -> None:
+        if (self.folder / DESTROYED_KEY).exists():
+            raise InputError(unfinished_retirement(self.folder))
+        if record_files(self.folder):
+            raise InputError(
+                f"{self.key_path}: missing, but images were encrypted with it; restore its "
+                f"backup, or remove {self.folder} and start a new run"
+            )
+        ClientKey.generate().save(self.key_path)
 
     @property
     def key_path(self) -> Path:
@@ -79,18 +84,18 @@ class Vault:
 
     @property
     def has_key(self) -> bool:
-        """Whether the master key is there."""
+        """Whether the master key exists."""
         return self.key_path.exists()
 
     def forget_key(self) -> None:
-        """Read the master key anew at its next use."""
-        self.__dict__.pop("key", None)
+        """Drop the cached master key, so that its next use reads the file again."""
+        self._key = None
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Only one process at a time works in this vault; others wait.
+        """Lock this vault for one process; others wait.
 
-        What a process that was killed left half written goes first: it may hold secrets.
+        Incomplete files of a killed process are erased first: they may hold secrets.
         """
         with locked(self.folder / LOCK):
             for place in self.generations():
@@ -100,36 +105,36 @@ class Vault:
             yield
 
     def save_record(self, record: Record) -> str:
-        """Write what its owner keeps of a shard, before anything is encrypted with its salts.
+        """Save the record of a shard, before anything is encrypted with its salts.
 
         Returns:
             The record's name.
         """
-        _ = self.key  # made before its records, which tell that there was one
+        self.ensure_key()  # before its records, which show that there was a key
         text, name = record.to_json(), record.name
         _write_new(self._record_path(self.folder, name), text)
         return name
 
     def drop_record(self, name: str) -> None:
-        """Remove the record of a shard that came to nothing."""
+        """Remove the record of a shard that was abandoned."""
         self._record_path(self.folder, name).unlink(missing_ok=True)
 
     def has_record(self, name: str) -> bool:
-        """Whether there is a record of this name under the master key."""
+        """Whether a record of this name belongs to the master key."""
         return is_record_name(name) and self._record_path(self.folder, name).exists()
 
     def find(self, name: str) -> tuple[ClientKey, Record]:
         """A record, and the key that it belongs to: the master key or a retired one.
 
         Raises:
-            InputError: There is no such record, it is damaged, or its key is gone.
+            InputError: There is no such record, it is damaged, or its key is missing.
         """
         for place in self.generations():
             if (path := self._record_path(place, name)).exists():
                 return ClientKey.load(place / KEY_FILE), read_record(path)
         raise InputError(
-            f"{self.folder}: holds no salts of record {name}; restore the backup of the vault that "
-            "the images were encrypted with"
+            f"{self.folder}: no salts of record {name}; restore the backup of the vault that "
+            "encrypted the images"
         )
 
     def generations(self) -> Iterator[Path]:
@@ -142,27 +147,27 @@ class Vault:
     def _record_path(place: Path, name: str) -> Path:
         if not is_record_name(name):
             raise InputError(
-                f"{ascii(name)[:80]} names no record of a vault: expected 32 hex digits; the shard "
-                "was changed, so encrypt the images again"
+                f"{ascii(name)[:80]} is not the name of a record: expected 32 hex digits; the "
+                "shard was changed, so encrypt the images again"
             )
         return record_file(place, name)
 
 
 def is_record_name(name: str) -> bool:
-    """Whether a record can be called so: a name is part of a path, and others write shards."""
+    """Whether a name can be a record's; it becomes part of a path, and shards are untrusted."""
     return RECORD_NAME.fullmatch(name) is not None
 
 
-def half_retired(folder: Path) -> str:
-    """What to do where a retirement of the master key was cut short."""
+def unfinished_retirement(folder: Path) -> str:
+    """The message for a vault whose retirement was interrupted."""
     return (
-        f"{folder}: its keys were being destroyed when that was cut short; `retire --all` goes on "
-        "with it, and then `new` makes a key or `restore` brings a backup back"
+        f"{folder}: the destruction of its keys was interrupted; finish it with `retire --all`, "
+        "then make a key with `new` or restore a backup with `restore`"
     )
 
 
 def _write_new(path: Path, text: str) -> None:
-    """Write a file that is never changed; one that is there is the same."""
+    """Write a file that never changes; an existing one is identical and is kept."""
     path.parent.mkdir(exist_ok=True, mode=0o700)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -176,29 +181,29 @@ def _write_new(path: Path, text: str) -> None:
         os.close(folder)
 
 
-def owners_vault(vault_dir: Path, city: str) -> Vault:
-    """The vault of an owner who has made a key.
+def open_vault(vault_dir: Path, city: str) -> Vault:
+    """Open the vault of an owner who has a master key.
 
     Args:
         vault_dir: The folder of vaults.
         city: The owner's city.
 
     Raises:
-        InputError: There is none.
+        InputError: There is no such vault, or it has no key.
     """
     folder = vault_dir / city
     if not (folder / KEY_FILE).exists():
         if (folder / DESTROYED_KEY).exists():
-            raise InputError(half_retired(folder))
+            raise InputError(unfinished_retirement(folder))
         raise InputError(
             f"{folder}: no master key; make one with `python -m clients.vault new --vault "
-            f"{vault_dir} --city {city}`, or restore its backup"
+            f"{vault_dir} --city {city}`, or restore a backup"
         )
     return Vault(folder)
 
 
-def shared_subkey(vault_dir: Path, protection: ArmConfig) -> SubKey:
-    """The key of all owners and cities for an arm with key mode `shared`; made at its first use.
+def ensure_shared_subkey(vault_dir: Path, protection: ArmConfig) -> SubKey:
+    """The key that all owners share in an arm with key mode `shared`, made if it does not exist.
 
     Arms share it too, except those that publish it (see `shared_salt`).
 
@@ -207,22 +212,23 @@ def shared_subkey(vault_dir: Path, protection: ArmConfig) -> SubKey:
         protection: Of the arm.
 
     Raises:
-        InputError: The folder is open to others, the key is gone, or it or its salt is damaged.
+        InputError: The folder is open to others, the key is missing, or it or its salt is damaged.
     """
     vault = Vault(vault_dir / SHARED)
     path = record_file(vault.folder, shared_salt(protection))
     with vault.lock():
-        key = vault.key  # made before its salts, which tell that there was one
+        key = vault.ensure_key()  # before its salts, which show that there was a key
         if not path.exists():
             _write_new(path, json.dumps({CLIENT: new_salt().hex()}))
-        return key.client_subkey(read_salt(path, "remove the file, and all is encrypted again"))
+        remedy = "remove the file, and the images are encrypted again"
+        return key.client_subkey(read_salt(path, remedy))
 
 
 def shared_salt(protection: ArmConfig) -> str:
     """Name of the salt of a shared key.
 
-    An `adapted` embedding is published beside the weights that it was adapted from: whoever has
-    both has the key, so no other arm may have the same.
+    An `adapted` embedding is published with the weights that it was adapted from: whoever has both
+    has the key, so no other arm may use the same one.
     """
     return "salt-published" if protection.embedding == "adapted" else "salt"
 
@@ -232,7 +238,7 @@ def read_salt(path: Path, remedy: str) -> bytes:
 
     Args:
         path: The file that holds it.
-        remedy: What to do where it does not.
+        remedy: What to do if it cannot be read.
 
     Raises:
         InputError: The file is missing or damaged.
@@ -245,4 +251,4 @@ def read_salt(path: Path, remedy: str) -> bytes:
         reason = "expected an object with 32 hex digits"
     except InputError as error:
         reason = str(error)
-    raise InputError(f"{path}: no readable salt of the key ({reason}); {remedy}")
+    raise InputError(f"{path}: cannot read the salt of the shared key ({reason}); {remedy}")

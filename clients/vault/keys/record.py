@@ -1,8 +1,9 @@
-"""What an owner keeps of a shard whose keys are derived: enough to decrypt it, for nobody else.
+"""What an owner keeps of a shard with derived keys: with the master key, enough to decrypt it.
 
-A record lies in the vault, named by a hash of its content; the shard's manifest says that name and
-no more. It is written before the first image is encrypted, so that no salt is ever lost, and never
-changed: an image that was under way when a process died is encrypted again to the same ciphertext.
+A record lies in the vault, named by a hash of its content; the shard's manifest holds only that
+name. It is written before the first image is encrypted, so that no salt is ever lost, and it never
+changes: an image that was in progress when a process died is encrypted again to the same
+ciphertext.
 """
 
 import hashlib
@@ -25,11 +26,11 @@ CLIENT: Final = "client"
 """Name of the salt of a key that many images share."""
 
 _CIPHER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,40}(?:\+[a-z0-9][a-z0-9-]{0,40}){0,7}")
-"""A name, or a product of a few."""
+"""A cipher's name, or a product of a few."""
 _HEX: Final = re.compile(r"[0-9a-f]+")
 _VIEW: Final = re.compile(rf"(?:{'|'.join(get_args(Part))})/.+/(?:0|[1-9][0-9]{{0,8}})", re.DOTALL)
 _ADDED: Final = frozenset({"label_ids", "ciphers"})
-"""Fields that records of before do not have."""
+"""Fields that records of earlier versions lack."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -44,14 +45,14 @@ class Record:
     heldout: list[str]
     """The same of the held-out images."""
     salts: Mapping[str, str] = field(repr=False)
-    """In hex: one of the client's key, or one a view by `view_name`."""
+    """In hex: one for the client's key, or one per view by `view_name`."""
     samples: Mapping[str, str] = field(repr=False)
-    """By `view_name`: hex digest of some plain views, to tell whether decryption gives them."""
+    """By `view_name`: hex digests of some plain views, to check decryption against."""
     label_ids: list[int] = field(default_factory=list)
-    """A labelId for each of the 256 trainIds, to write label maps as they are read. None in records
-    of before they were kept."""
+    """A labelId for each of the 256 trainIds, to write label maps as they were read. Empty in
+    records of earlier versions."""
     ciphers: Mapping[str, int] = field(default_factory=dict)
-    """Version of each factor of the cipher. None in records of before they were kept."""
+    """Version of each factor of the cipher. Empty in records of earlier versions."""
 
     @classmethod
     def new(
@@ -86,12 +87,12 @@ class Record:
 
     @property
     def versions(self) -> dict[str, int]:
-        """Version of each factor of the cipher that was encrypted by."""
+        """Version of each factor of the cipher that encrypted the images."""
         return as_recorded(self.cipher, self.ciphers)
 
     @property
     def name(self) -> str:
-        """32 hex digits that name it and tell nothing of its salts."""
+        """32 hex digits that name it and reveal nothing about its salts."""
         return _name(self.to_json())
 
     def to_json(self) -> str:
@@ -99,7 +100,7 @@ class Record:
         return json.dumps(asdict(self))
 
     def of_scene(self, part: Part, scene_id: str, num_views: int) -> Self:
-        """The record with the salts of one scene alone, for whoever encrypts it."""
+        """The record with the salts of one scene only, for the worker that encrypts it."""
         names = [CLIENT, *(view_name(part, scene_id, view) for view in range(num_views))]
         found = {name: self.salts[name] for name in names if name in self.salts}
         return replace(self, train=[], heldout=[], salts=found, samples={}, label_ids=[])
@@ -114,7 +115,7 @@ class Record:
             view: Number of the view.
 
         Raises:
-            InputError: The images were encrypted by another version of a cipher.
+            InputError: The images were encrypted with another version of a cipher.
         """
         check_versions(self.versions, f"images of {scene_id or 'a client'}")
         if CLIENT in self.salts:
@@ -146,7 +147,7 @@ def read_record(path: Path) -> Record:
         return parse_record(content)
     except (OSError, ValueError, InputError) as error:
         raise InputError(
-            f"{path}: damaged salts of derived keys ({error}); restore the vault's backup"
+            f"{path}: the salts of derived keys are damaged ({error}); restore the vault's backup"
         ) from None
 
 
@@ -154,13 +155,13 @@ def parse_record(content: bytes) -> Record:
     """The record in a file's bytes.
 
     Raises:
-        InputError: It is no JSON, or too large or deep.
-        ValueError: It is no record; the message tells no salt.
+        InputError: It is not JSON, or too large or deep.
+        ValueError: It is not a record; the message contains no salt.
     """
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
-        raise ValueError("no UTF-8 text") from None
+        raise ValueError("not UTF-8 text") from None
     values = parse_json(text, "record", MAX_RECORD_BYTES)
     named = {each.name for each in fields(Record)}
     if not isinstance(values, dict) or not named - _ADDED <= values.keys() <= named:
@@ -172,9 +173,9 @@ def parse_record(content: bytes) -> Record:
     _check_digests("samples", record.samples, 64)
     for views in (record.salts.keys() - {CLIENT}, record.samples.keys()):
         if not all(_scene_of(view) in scenes for view in views):
-            raise ValueError("a salt or sample of an image that it does not name")
+            raise ValueError("expected salts and samples of its own images only")
     if CLIENT not in record.salts and {_scene_of(view) for view in record.salts} != scenes:
-        raise ValueError("an image without a salt")
+        raise ValueError("expected a salt for each image")
     return record
 
 
@@ -191,28 +192,32 @@ def _check_words(record: Record) -> None:
         raise ValueError("ciphers: expected a version for each factor of the cipher")
     ids = record.label_ids
     if not isinstance(ids, list) or len(ids) not in (0, 256):
-        raise ValueError("label_ids: expected none, or one for each of 256 trainIds")
+        raise ValueError("label_ids: expected none, or one for each of the 256 trainIds")
     if not all(type(each) is int and 0 <= each < 256 for each in ids):
         raise ValueError("label_ids: expected integers from 0 to 255")
 
 
 def _checked_scenes(record: Record) -> set[tuple[str, str]]:
-    """(part, scene id) of all images: each once, and with names that stay in their folder."""
+    """(part, scene id) of all images, each once and with names that stay in their folder.
+
+    Raises:
+        ValueError: They are not.
+    """
     found = set()
     for part, scenes in (("train", record.train), ("heldout", record.heldout)):
         if not isinstance(scenes, list):
             raise ValueError(f"{part}: expected a list")
         for scene in scenes:
             if not isinstance(scene, str) or not _is_scene_id(scene):
-                raise ValueError(f"{part}: expected ids split/city/stem, each a plain file name")
+                raise ValueError(f"{part}: expected ids split/city/stem of plain file names")
             found.add((part, scene))
     if not found or len(found) != len(record.train) + len(record.heldout):
-        raise ValueError("expected images, each named once")
+        raise ValueError("expected at least one image, each named once")
     return found
 
 
 def _is_scene_id(text: str) -> bool:
-    """Whether it is `split/city/stem`, each a file name that leads nowhere else."""
+    """Whether a text is `split/city/stem`, each part a plain file name."""
     names = text.split("/")
     return len(names) == 3 and all(
         name not in ("", ".", "..") and len(name) <= 255 and not _CONTROL.search(name)
@@ -222,12 +227,12 @@ def _is_scene_id(text: str) -> bool:
 
 def _check_digests(what: str, values: object, num_digits: int) -> None:
     if not isinstance(values, dict) or not values:
-        raise ValueError(f"{what}: expected an object that is not empty")
+        raise ValueError(f"{what}: expected a non-empty object")
     for name, value in values.items():
         if not (what == "salts" and name == CLIENT) and not _VIEW.fullmatch(name):
             raise ValueError(f"{what}: expected names part/split/city/stem/view")
         if not isinstance(value, str) or len(value) != num_digits or not _HEX.fullmatch(value):
-            raise ValueError(f"{what}: expected {num_digits} lower-case hex digits each")
+            raise ValueError(f"{what}: expected {num_digits} lower-case hex digits as each value")
 
 
 def _scene_of(view: str) -> tuple[str, str]:

@@ -1,11 +1,11 @@
-"""The end of keys: what they encrypted is lost for ever.
+"""Destruction of keys: what they encrypted can never be decrypted again.
 
-    master.key -> destroyed.key      from now on this key is being destroyed, whatever happens
-    zeros over destroyed.key         the key is gone
-    records go, then destroyed.key   and, of a retired key, its folder
+    1. master.key is renamed to destroyed.key: from here on the destruction is always completed
+    2. destroyed.key is overwritten with zeros: the key no longer exists
+    3. the records are removed, then destroyed.key, and the folder of a retired key
 
-The file that says so goes last: a retirement that was cut short is recognised, and gone on with. A
-key that is damaged or open to others can be destroyed like any other.
+destroyed.key is removed last, so that the next call recognises and completes an interrupted
+retirement. A key that is damaged or open to others can be destroyed like any other.
 """
 
 import os
@@ -30,39 +30,42 @@ from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import sync
 
 
-class Doomed(NamedTuple):
-    """A key, or what an earlier retirement left of one, and the records that go with it."""
+class DoomedKey(NamedTuple):
+    """A key to destroy, or what an earlier retirement left of one, with its records."""
 
     folder: Path
     name: str
-    """Its fingerprint, as far as that can be known."""
+    """Its fingerprint, if known."""
     is_current: bool
-    is_begun: bool
-    """Whether it was being destroyed already, or is gone."""
+    """Whether it is the master key."""
+    is_partly_destroyed: bool
+    """Whether its destruction has begun, or the key is missing."""
     flaw: str | None
-    """Why the key cannot be read; None for a whole one."""
+    """Why the key cannot be read; None for a readable one."""
     records: dict[str, Record | None]
     """By name; None for a damaged one."""
 
 
-def doomed(vault: Vault, *, all_keys: bool) -> list[Doomed]:
-    """What a retirement destroys, oldest first, the master key last.
+def keys_to_destroy(vault: Vault, *, all_keys: bool) -> list[DoomedKey]:
+    """The keys that a retirement destroys, oldest first, the master key last.
 
     Args:
         vault: The vault.
-        all_keys: The master key too.
+        all_keys: Whether to include the master key.
     """
     places = reversed(list(vault.generations()))
-    found = (_look(place, place == vault.folder) for place in places)
+    found = (_find_key(place, place == vault.folder) for place in places)
     return [each for each in found if each is not None and (all_keys or not each.is_current)]
 
 
-def damages(vault: Vault) -> list[str]:
-    """Keys and records that cannot be read, each in a line."""
-    found = [each for place in vault.generations() if (each := _look(place, place == vault.folder))]
+def find_damage(vault: Vault) -> list[str]:
+    """Keys and records that cannot be read, one line each."""
+    found = [
+        each for place in vault.generations() if (each := _find_key(place, place == vault.folder))
+    ]
     keys = [each.flaw for each in found if each.flaw is not None]
     records = [
-        f"{record_file(each.folder, name)}: damaged salts of derived keys"
+        f"{record_file(each.folder, name)}: the salts of derived keys are damaged"
         for each in found
         for name, record in each.records.items()
         if record is None
@@ -75,8 +78,8 @@ def damages(vault: Vault) -> list[str]:
     return keys + records + strange
 
 
-def destroy(vault: Vault, each: Doomed) -> None:
-    """Overwrite and remove a key and its records; cut short, it is gone on with by the next call.
+def destroy(vault: Vault, each: DoomedKey) -> None:
+    """Overwrite and remove a key and its records; the next call completes an interrupted one.
 
     Raises:
         OSError: A file cannot be written or removed.
@@ -102,23 +105,25 @@ def destroy(vault: Vault, each: Doomed) -> None:
     vault.forget_key()
 
 
-def _look(folder: Path, is_current: bool) -> Doomed | None:
-    """What there is to destroy in a folder; None: nothing, not even an empty folder of a key."""
-    records = {path.stem: _record(path) for path in record_files(folder)}
-    is_begun = os.path.lexists(folder / DESTROYED_KEY)
+def _find_key(folder: Path, is_current: bool) -> DoomedKey | None:
+    """The key, or its remains, in a folder; None if there is nothing to destroy."""
+    records = {path.stem: _read_if_whole(path) for path in record_files(folder)}
+    is_partly_destroyed = os.path.lexists(folder / DESTROYED_KEY)
     name = folder.name if FINGERPRINT.fullmatch(folder.name) else "of no known fingerprint"
     if not os.path.lexists(folder / KEY_FILE):
-        if is_current and not (records or is_begun or os.path.lexists(folder / NEXT_KEY)):
+        if is_current and not (
+            records or is_partly_destroyed or os.path.lexists(folder / NEXT_KEY)
+        ):
             return None
-        return Doomed(folder, name, is_current, True, None, records)
+        return DoomedKey(folder, name, is_current, True, None, records)
     try:
         key = ClientKey.load(folder / KEY_FILE)
-        return Doomed(folder, key.fingerprint, is_current, is_begun, None, records)
+        return DoomedKey(folder, key.fingerprint, is_current, is_partly_destroyed, None, records)
     except InputError as error:
-        return Doomed(folder, name, is_current, is_begun, str(error), records)
+        return DoomedKey(folder, name, is_current, is_partly_destroyed, str(error), records)
 
 
-def _record(path: Path) -> Record | None:
+def _read_if_whole(path: Path) -> Record | None:
     try:
         return read_record(path)
     except InputError:

@@ -1,9 +1,9 @@
-"""A new master key for an old one.
+"""Replaces the master key by a new one.
 
-A key of earlier lies with its records in `retired/<fingerprint>/`: it decrypts what it encrypted,
-and encrypts nothing any more. A rotation makes the new key first (`next.key`), puts the old one and
-its records aside, and lets the new one take its place last. Until then the old one is the master
-key, whatever ends the process, and the next `rotate` goes on with the same new key.
+A retired key and its records lie in `retired/<fingerprint>/`: it decrypts what it encrypted, and
+encrypts nothing more. A rotation makes the new key first (`next.key`), then copies the old one and
+moves its records there, and lets the new one take its place last. Until then the old one is the
+master key, whatever ends the process, and the next `rotate` continues with the same new key.
 """
 
 from pathlib import Path
@@ -47,7 +47,7 @@ def generations(vault: Vault) -> list[Generation]:
 
 
 def rotate(vault: Vault) -> ClientKey:
-    """Retire the master key and make a new one; cut short, it is gone on with by the next call.
+    """Retire the master key and make a new one; the next call completes an interrupted one.
 
     Returns:
         The new key.
@@ -56,8 +56,8 @@ def rotate(vault: Vault) -> ClientKey:
         InputError: The master key cannot be read, or a file cannot be made.
         OSError: The disk is full.
     """
-    old = vault.key
-    new = _next_key(vault)
+    old = vault.ensure_key()
+    new = _ensure_next_key(vault)
     place = vault.folder / RETIRED / old.fingerprint
     for closed in (place.parent, place, place / RECORDS):
         private_folder(closed)
@@ -73,18 +73,18 @@ def rotate(vault: Vault) -> ClientKey:
 
 
 def is_rotating(vault: Vault) -> bool:
-    """Whether a rotation was cut short: the key of today lies among the retired ones already."""
+    """Whether a rotation was interrupted: the current key is also among the retired ones."""
     if (vault.folder / NEXT_KEY).exists():
         return True
     try:
         place = vault.folder / RETIRED / ClientKey.load(vault.key_path).fingerprint
-    except InputError:  # gone or damaged: who needs it says so
+    except InputError:  # missing or damaged: whoever needs it reports that
         return False
     return (place / KEY_FILE).exists()
 
 
-def _next_key(vault: Vault) -> ClientKey:
-    """The key that a rotation before this one made, or a new one; it has encrypted nothing yet."""
+def _ensure_next_key(vault: Vault) -> ClientKey:
+    """The next key: of an interrupted rotation, or a new one; it has encrypted nothing yet."""
     path = vault.folder / NEXT_KEY
     if path.exists():
         try:
@@ -96,7 +96,7 @@ def _next_key(vault: Vault) -> ClientKey:
 
 
 def _keep(key: ClientKey, path: Path) -> None:
-    """Have a copy of a key in its place among the retired ones; a damaged one is made anew."""
+    """Keep a copy of a key among the retired ones; a damaged copy is replaced."""
     if path.exists():
         try:
             if ClientKey.load(path) == key:

@@ -1,9 +1,9 @@
-"""A node folder as its owner's commands enter it: their own, marked as such, without any link.
+"""Safe access to a node folder for its owner's commands: marked as theirs, and free of links.
 
     <node>/owner.json    {"schema": 1, "city": ...}, written first
 
-A node folder comes back from rented machines, and `--out` may name any folder. What has no marker
-is somebody's other folder, and is left alone; what the vault has not recorded is never removed.
+A node folder comes back from rented machines, and `--out` may name any folder. A folder without the
+marker is left alone; what the vault has not recorded is never removed.
 """
 
 import json
@@ -21,7 +21,7 @@ from pydantic import ConfigDict, TypeAdapter
 from clients.policy.start_weights import START
 from clients.vault.assignment import file_mode, folder_mode
 from clients.vault.layout import PRIVATE, SHARDS
-from clients.vault.node_folders.handed_over import HandedOver, Kind
+from clients.vault.node_folders.exports import ExportList, Kind
 from fl_ppseg.config.names import City
 from fl_ppseg.system.directory import Directory
 from fl_ppseg.system.errors import InputError
@@ -32,16 +32,16 @@ MAX_BYTES: Final = 4096
 SCHEMA: Final = 1
 CONTENT: Final[tuple[Kind, ...]] = (SHARDS, PRIVATE, START)
 LEFT: Final = re.compile(r"\..*\.tmp")
-"""What a command that was killed leaves: something that was not whole yet."""
+"""Incomplete files and folders that a killed command leaves."""
 
 
 HALF: Final = re.compile(r"\.[0-9a-f]{32}\.tmp")
-"""A file of ours that was not whole when its writer was killed."""
+"""Incomplete files that our own writer leaves when it is killed."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """What the marker of a node folder says."""
+    """The marker of a node folder."""
 
     __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid")
 
@@ -53,14 +53,14 @@ _FORM = TypeAdapter(Owner)
 
 
 def parse_owner(content: bytes, source: str) -> Owner:
-    """The marker in the bytes of a file.
+    """Parse the marker in the bytes of a file.
 
     Raises:
         InputError: It is damaged, or of another version.
     """
     found = read_as(_FORM, content, f"{source}: damaged marker of a node folder", MAX_BYTES)
     if found.schema != SCHEMA:
-        raise InputError(f"{source}: of version {found.schema}, expected {SCHEMA}")
+        raise InputError(f"{source}: expected version {SCHEMA}, got version {found.schema}")
     return found
 
 
@@ -74,36 +74,39 @@ class NodeDirectory:
     @classmethod
     @contextmanager
     def open(cls, path: Path, city: str | None = None) -> Iterator[Self]:
-        """A node folder that is there.
+        """Open an existing node folder.
 
         Args:
             path: The folder.
-            city: Whose it is to be; None: anybody's.
+            city: The city that it must belong to; None: any.
 
         Raises:
-            InputError: It is no node folder, of another city, somebody else's, or holds a link.
+            InputError: It is not a node folder, belongs to another city or user, or holds a link.
         """
-        with _opened(path) as folder:
+        with _open(path) as folder:
             found = _owner(folder)
             if found is None:
                 raise InputError(
-                    f"{path}: no node folder ({MARKER} is missing); expected what `encrypt --out` "
-                    "made"
+                    f"{path}: not a node folder ({MARKER} is missing); expected one that `encrypt "
+                    "--out` made"
                 )
             if city is not None and found.city != city:
-                raise InputError(f"{path}: is the node folder of {found.city}, not of {city}")
+                raise InputError(
+                    f"{path}: is the node folder of {found.city}, not of {city}; check --node and "
+                    "--city"
+                )
             refuse_links(folder)
             yield cls(folder, found.city)
 
     @classmethod
     @contextmanager
     def prepare(cls, path: Path, city: str, readers: int | None) -> Iterator[Self]:
-        """A node folder of a city, made where it is missing.
+        """Open the node folder of a city; make it if it is missing.
 
         Args:
             path: The folder.
-            city: Whose it is.
-            readers: Id of a group that may read it; None: nobody else may.
+            city: The city that it belongs to.
+            readers: Id of a group that may read it; None: only its owner may.
 
         Raises:
             InputError: As `check`.
@@ -120,22 +123,22 @@ class NodeDirectory:
             yield cls(folder, city)
 
     def unnamed(self, named: Collection[Path]) -> list[Path]:
-        """What lies where shards, private embeddings and start weights do, and is none of these.
+        """What lies among shards, private embeddings and start weights, but is not named.
 
         Args:
-            named: Folders by their kind and digest, from the node folder.
+            named: Known folders by kind and digest, relative to the node folder.
         """
         return [path for _, path in self._unnamed(named)]
 
-    def remove(self, recorded: HandedOver, kept: Collection[Path] = ()) -> list[Path]:
-        """Remove what the vault recorded, and what was not whole when a command was killed.
+    def remove(self, recorded: ExportList, kept: Collection[Path] = ()) -> list[Path]:
+        """Remove what the vault recorded, and what killed commands left incomplete.
 
         Args:
-            recorded: What the vault has handed over.
-            kept: What stays, by its kind and digest.
+            recorded: What the vault has exported.
+            kept: Folders to keep, by kind and digest.
 
         Returns:
-            What was recorded and went.
+            The recorded folders that were removed.
         """
         gone = []
         for kind, path in self._unnamed(kept):
@@ -151,7 +154,7 @@ class NodeDirectory:
         return gone
 
     def grant(self, readers: int | None) -> None:
-        """Give all of it to those who may read it."""
+        """Give the readers' group access to all of it."""
         grant(self.folder, readers)
 
     def _unnamed(self, named: Collection[Path]) -> list[tuple[Kind, Path]]:
@@ -166,24 +169,26 @@ class NodeDirectory:
 
 
 def check(path: Path, city: str) -> None:
-    """Find out, without a trace, whether a folder can be the node folder of a city.
+    """Check that a folder can be the node folder of a city; writes nothing.
 
     Raises:
-        InputError: It holds something and is no node folder of ours, is of another city, holds a
-            link, or somebody else could replace it.
+        InputError: It is not empty and not a node folder, belongs to another city, holds a link, or
+            somebody else could replace it.
     """
     there = next(place for place in (path, *path.parents) if os.path.lexists(place))
     if not there.is_dir():
-        raise InputError(f"{path}: nothing can be written there ({there} is no folder)")
+        raise InputError(
+            f"{path}: nothing can be written there ({there} is not a folder); choose another --out"
+        )
     if there != path:
         Directory.open(there).close()
         return
-    with _opened(path) as folder:
+    with _open(path) as folder:
         found = _owner(folder)
         if found is None and not _is_empty(folder):
             raise InputError(
-                f"{path}: holds something already and is no node folder ({MARKER} is missing); "
-                "choose a new or empty folder"
+                f"{path}: is not empty and not a node folder ({MARKER} is missing); choose a new "
+                "or empty folder"
             )
         if found is not None and found.city != city:
             raise InputError(
@@ -193,7 +198,7 @@ def check(path: Path, city: str) -> None:
 
 
 def readers_of(path: Path) -> int | None:
-    """Id of the group that may read a node folder; None: it has none, or is not there yet."""
+    """Id of the group that may read a node folder; None if it has none or does not exist yet."""
     if not (path / MARKER).is_file():
         return None
     found = path.stat()
@@ -201,7 +206,7 @@ def readers_of(path: Path) -> int | None:
 
 
 def refuse_links(folder: Directory) -> None:
-    """See that a folder holds files and folders of its owner's alone, however deep.
+    """Check recursively that a folder contains only files and folders that its owner controls.
 
     Raises:
         InputError: There is a link, something that is neither file nor folder, or a folder that
@@ -214,13 +219,13 @@ def refuse_links(folder: Directory) -> None:
         elif entry.kind != "file":
             what = "a link" if entry.kind == "link" else "neither file nor folder"
             raise InputError(
-                f"{folder.path / entry.name}: is {what}, and no node folder of ours holds any; "
-                "look who put it there, remove it, and check what else was changed"
+                f"{folder.path / entry.name}: is {what}, which does not belong in a node folder; "
+                "find out who put it there, remove it, and check what else was changed"
             )
 
 
 def grant(folder: Directory, readers: int | None) -> None:
-    """Give a folder and all that is in it to those who may read it, where it is not theirs yet."""
+    """Give the readers' group access to a folder and its content, unless it already has it."""
     found = os.fstat(folder.descriptor)
     _give(folder.descriptor, found, readers, folder_mode(readers))
     for entry in folder.entries():
@@ -239,16 +244,20 @@ def _give(descriptor: int, found: os.stat_result, readers: int | None, mode: int
         os.fchmod(descriptor, mode)
 
 
-def _opened(path: Path) -> Directory:
-    """The folder itself: whoever made a link of its name means another one."""
+def _open(path: Path) -> Directory:
+    """Open the folder itself, never through a link.
+
+    Raises:
+        InputError: It does not exist, or is not a folder that its owner controls.
+    """
     try:
         return Directory.open(path)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such folder; expected a node folder") from None
+        raise InputError(f"{path}: no such folder; expected an existing node folder") from None
 
 
 def _is_empty(folder: Directory) -> bool:
-    """Whether nothing lies in a folder, or no more than the half of a marker."""
+    """Whether a folder is empty, except for an incomplete marker."""
     entries = folder.entries()
     return all(entry.kind == "file" and HALF.fullmatch(entry.name) for entry in entries)
 

@@ -1,12 +1,12 @@
-"""What a training node gets from an owner on another machine: a folder without any key.
+"""The folder that a training node gets from an owner on another machine; it holds no key.
 
 <node>/owner.json              whose folder it is
 <node>/policy.yaml             what the node may do, its paths relative to this folder
 <node>/shards/<digest>/        encrypted shards
-<node>/private/<digest>/       private embeddings: key material, for a node that is trusted
-<node>/start/<digest>/         weights of round 0, which those of requests are compared with
+<node>/private/<digest>/       private embeddings: key material, only for a node that is trusted
+<node>/start/<digest>/         weights of round 0, which the weights of requests are compared with
 
-It belongs to its owner, and nobody else writes in it: what the node writes lies elsewhere.
+It belongs to its owner, and nobody else writes to it: the node's own files lie elsewhere.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from clients.policy.policy import ArmPolicy, NodePolicy, load_policy, save_polic
 from clients.vault.assignment import Prepared
 from clients.vault.consent.terms import Terms
 from clients.vault.keys.keyring import Vault
-from clients.vault.node_folders.handed_over import handed_over
+from clients.vault.node_folders.exports import read_exports
 from clients.vault.node_folders.node_directory import CONTENT, NodeDirectory, readers_of
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.data.manifest import is_digest
@@ -26,18 +26,18 @@ from fl_ppseg.system.errors import InputError
 POLICY: Final = "policy.yaml"
 
 
-def agreed(
+def arm_policy(
     arm: ArmConfig,
     prepared: Mapping[int, Prepared],
     terms: Terms,
     start: dict[int, Path],
     training_shards: dict[int, tuple[Path, ...]] | None = None,
 ) -> ArmPolicy:
-    """What an owner agrees to for an arm.
+    """The policy of an arm: what its owner agrees to.
 
     Args:
         arm: Its settings.
-        prepared: What the vault made, by seed.
+        prepared: What the vault prepared, by seed.
         terms: What the run's config asks for.
         start: Folders of the weights of round 0, by seed; not used without a bound on changes.
         training_shards: As in `ArmPolicy`.
@@ -55,26 +55,29 @@ def agreed(
     )
 
 
-def policy_of(node: Path, city: str) -> NodePolicy:
-    """The policy of a node folder of which is known that it is ours.
+def load_node_policy(node: Path, city: str) -> NodePolicy:
+    """Read the policy of a node folder that was opened with `NodeDirectory`.
 
     Raises:
-        InputError: There is none, it is damaged or of another city, or names what lies elsewhere.
+        InputError: It is missing, damaged, of another city, or names paths outside the folder.
     """
     policy = load_policy(node / POLICY)
     if policy.city != city:
-        raise InputError(f"{node / POLICY}: is of {policy.city}, the folder of {city}")
+        raise InputError(
+            f"{node / POLICY}: belongs to {policy.city}, but its folder to {city}; run `encrypt` "
+            "again"
+        )
     for path in named_folders(policy, node):
         if path.parent.as_posix() not in CONTENT or not is_digest(path.name):
             raise InputError(
-                f"{node / POLICY}: names {str(path)!a}, which is no shard, private "
-                "embedding or start of this folder; it is not as its owner wrote it"
+                f"{node / POLICY}: names {str(path)!a}, which is not a shard, private embedding or "
+                "start of this folder; it was changed, so run `encrypt` again into a new folder"
             )
     return policy
 
 
 def named_folders(policy: NodePolicy, node: Path) -> set[Path]:
-    """The shards, private embeddings and start weights that a policy names, from their folder."""
+    """The shards, private embeddings and start weights that a policy names, as relative paths."""
     shards = {
         path for arm in policy.arms.values() for paths in arm.shards.values() for path in paths
     }
@@ -91,23 +94,23 @@ def named_folders(policy: NodePolicy, node: Path) -> set[Path]:
 
 
 def write_policy(node: NodeDirectory, policy: NodePolicy) -> None:
-    """Write the policy of an open node folder, for those who may read the folder."""
+    """Write the policy of an open node folder, readable by its readers' group."""
     save_policy(policy, node.folder.path / POLICY)
     node.grant(readers_of(node.folder.path))
 
 
 def withdraw(node: NodeDirectory, vault: Vault) -> tuple[list[Path], list[Path]]:
-    """Take a city out: its policy refuses everything first, then all that it handed over goes.
+    """Withdraw a city: make its policy refuse everything, then remove all that it exported.
 
     Returns:
-        What was removed, and what is left as the vault has not recorded it.
+        What was removed, and what is kept because the vault has not recorded it.
 
     Raises:
         InputError: The policy is damaged.
     """
-    policy = policy_of(node.folder.path, node.city)
-    reason = f"{node.city} has withdrawn: its owner takes part in no training any more"
+    policy = load_node_policy(node.folder.path, node.city)
+    reason = f"{node.city} has withdrawn: its owner no longer takes part in training"
     write_policy(node, policy.model_copy(update={"withdrawn": reason, "arms": {}}))
     with vault.lock():
-        removed = node.remove(handed_over(vault.folder))
+        removed = node.remove(read_exports(vault.folder))
     return removed, node.unnamed(())

@@ -1,1 +1,1 @@
-"""From images to encrypted shards and the embedding that reads them, and back to images."""
+"""Encrypted shards and the embeddings that read them: made from images, and decrypted again."""

@@ -1,4 +1,4 @@
-"""Shards under way: begun with their salts on disk, gone on with, or abandoned without a trace."""
+"""Drafts of shards: begun once their salts are on disk, resumed, finished, or abandoned."""
 
 import logging
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from clients.vault.assignment import Assignment, folder_mode
 from clients.vault.keys.keyring import Vault
 from clients.vault.keys.record import CLIENT, Record, view_name
 from clients.vault.layout import DRAFTS
-from clients.vault.node_folders.handed_over import note_shard, other_record
+from clients.vault.node_folders.exports import record_mismatch, record_shard
 from clients.vault.node_folders.node_directory import grant
-from clients.vault.shards.sealing import Picture, Target, hashed
+from clients.vault.shards.encrypting import Picture, Target, view_digest
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.cipher_versions import versions_of
 from fl_ppseg.crypto.keys import Part
@@ -29,31 +29,31 @@ logger = logging.getLogger(__name__)
 
 
 class Work(NamedTuple):
-    """A shard under way."""
+    """A shard that is being encrypted."""
 
     draft: ShardDraft
     protection: ArmConfig
     record: Record | None
 
     def target(self, picture: Picture) -> Target:
-        """The shard as the place where one scene goes."""
+        """The shard as the target of one scene."""
         scene_id, num_views = picture.scene.scene_id, picture.data.num_views
         record = self.record and self.record.of_scene(picture.part, scene_id, num_views)
         return Target(self.draft.place, self.protection, record)
 
 
-def begun(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> Work:
-    """The draft that an interrupted call left, or a new one after its record.
+def begin_or_resume(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> Work:
+    """Resume the draft that an interrupted call left, or begin one; its record is saved first.
 
     Raises:
         InputError: For an image or label map that cannot be read, or a damaged vault.
         OSError: The disk is full.
     """
-    manifest = promised(job, digest, protection)
+    manifest = expected_manifest(job, digest, protection)
     place, size = job.draft_folder(digest), job.data.image_size
     if job.shard_folder(digest).exists():
-        logger.warning("%s; encrypting it anew", flaw(vault, job, digest, protection))
-    draft = resumed(vault, job, manifest, protection)
+        logger.warning("%s; encrypting it again", flaw(vault, job, digest, protection))
+    draft = find_draft(vault, job, manifest, protection)
     if draft is not None:
         name = draft.manifest.record
         return Work(draft, protection, None if name is None else vault.find(name)[1])
@@ -62,7 +62,7 @@ def begun(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> 
         return Work(ShardDraft.begin(place, manifest, size), protection, None)
     record = Record.new(protection, job.train, job.heldout, job.data.num_views, _samples(job))
     draft = ShardDraft.begin(place, replace(manifest, record=record.name), size)
-    try:  # from here on the draft names the record: whatever happens, both go or both stay
+    try:  # from here on the draft names the record: both are kept, or both are removed
         vault.save_record(record)
     except OSError:
         abandon(vault, place)
@@ -70,16 +70,16 @@ def begun(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> 
     return Work(draft, protection, record)
 
 
-def place(vault: Vault, job: Assignment, digest: str, work: Work) -> None:
-    """Finish the shard of a draft and move it to where it belongs; one that is there goes.
+def finish_shard(vault: Vault, job: Assignment, digest: str, work: Work) -> None:
+    """Finish the shard of a draft and move it to its folder; an existing one is replaced.
 
     Raises:
-        InputError: Somebody else could replace what lies there.
+        InputError: Somebody else could replace the folder.
         OSError: It cannot be moved.
     """
     shard, target = work.draft.finish(), job.shard_folder(digest)
     if job.out is not None:
-        note_shard(vault.folder, digest, work.draft.manifest.record)
+        record_shard(vault.folder, digest, work.draft.manifest.record)
     try:
         _move(shard, target, job.readers)
     except (InputError, OSError):
@@ -102,10 +102,10 @@ def _move(shard: Path, target: Path, readers: int | None) -> None:
         shards.move_in(draft, target.name)
 
 
-def resumed(
+def find_draft(
     vault: Vault, job: Assignment, manifest: Manifest, protection: ArmConfig
 ) -> ShardDraft | None:
-    """The draft of a shard, if it is to become the promised one and its salts are there."""
+    """The draft of the expected shard, if there is one and its salts exist."""
     draft = ShardDraft.resume(job.draft_folder(manifest.settings))
     if draft is None or replace(draft.manifest, record=None) != manifest:
         return None
@@ -113,29 +113,29 @@ def resumed(
 
 
 def abandon(vault: Vault, place: Path) -> None:
-    """Remove a draft, and its record: what that could decrypt is gone with it."""
+    """Remove a draft and its record."""
     if (name := record_of(place)) is not None:
         vault.drop_record(name)
     remove_draft(place)
 
 
 def abandon_all(vault: Vault) -> None:
-    """Remove all drafts of a vault: what no command goes on with any more."""
+    """Remove all drafts of a vault, which no command will resume."""
     for place in sorted((vault.folder / DRAFTS).glob("*")):
         abandon(vault, place)
-    with suppress(OSError):  # an empty one is left where the last removal was cut short
+    with suppress(OSError):  # not empty if a removal was interrupted
         (vault.folder / DRAFTS).rmdir()
 
 
 def flaw(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> str | None:
-    """Why a shard has to be encrypted (again); None for a whole one of these settings."""
+    """Why a shard must be encrypted (again); None for an intact one with these settings."""
     folder = job.shard_folder(digest)
     manifest = read_manifest(folder)
     if manifest is None or manifest.settings != digest:
-        return f"{folder}: no encrypted shard"
+        return f"{folder}: not an encrypted shard"
     if not _is_recorded(vault, job, manifest, protection):
-        return f"{folder}: the master key of today has no salts of it"
-    if job.out is not None and (why := other_record(vault.folder, digest, manifest.record)):
+        return f"{folder}: its salts do not belong to the current master key"
+    if job.out is not None and (why := record_mismatch(vault.folder, digest, manifest.record)):
         return f"{folder}: {why}"
     try:
         open_shard([folder])
@@ -144,8 +144,8 @@ def flaw(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> s
     return None
 
 
-def promised(job: Assignment, digest: str, protection: ArmConfig) -> Manifest:
-    """The manifest of a shard that is to be made, without what only its owner can know.
+def expected_manifest(job: Assignment, digest: str, protection: ArmConfig) -> Manifest:
+    """The manifest that a new shard will have, without its record of salts.
 
     Raises:
         InputError: For a label map that cannot be read.
@@ -169,7 +169,7 @@ def promised(job: Assignment, digest: str, protection: ArmConfig) -> Manifest:
 
 
 def pictures(job: Assignment) -> list[Picture]:
-    """What is to be made of each scene, in the order of a shard."""
+    """The scenes of a shard in its order, with the settings of their views."""
     parts: tuple[tuple[Part, Sequence[Scene]], ...] = (
         ("train", job.train),
         ("heldout", job.heldout),
@@ -182,12 +182,12 @@ def pictures(job: Assignment) -> list[Picture]:
 
 
 def _has_record(protection: ArmConfig) -> bool:
-    """Whether the owner keeps salts of its own for a shard."""
+    """Whether the owner keeps a record of salts for a shard."""
     return protection.key_lifetime == "derived" and protection.key_mode != "shared"
 
 
 def _is_recorded(vault: Vault, job: Assignment, manifest: Manifest, protection: ArmConfig) -> bool:
-    """Whether the salts that a shard names are there, under the master key of today, and its own.
+    """Whether the record that a shard names belongs to the current master key and to this job.
 
     Raises:
         InputError: They are damaged.
@@ -208,10 +208,10 @@ def _is_recorded(vault: Vault, job: Assignment, manifest: Manifest, protection: 
 
 
 def _samples(job: Assignment) -> dict[str, str]:
-    """Hashes of some plain first views: the first and the last training image, one held out."""
+    """Digests of the first views of the first and last training image, and a held-out one."""
     chosen = {*job.train[:1], *job.train[-1:], *job.heldout[:1]}
     return {
-        view_name(picture.part, picture.scene.scene_id, 0): hashed(next(picture.views())[0])
+        view_name(picture.part, picture.scene.scene_id, 0): view_digest(next(picture.views())[0])
         for picture in pictures(job)
         if picture.scene in chosen
     }

@@ -15,20 +15,20 @@ from fl_ppseg.system.arrays import Arrays
 
 
 def require_linear(cipher: str, block_size: int) -> None:
-    """Find out whether an embedding can be adapted to a cipher at all.
+    """Check that an embedding can be adapted to a cipher.
 
     Args:
         cipher: A name of `CIPHERS`, or a product of them.
         block_size: Side of a block in pixels.
 
     Raises:
-        InputError: It cannot: the cipher does more than permute values and invert them.
+        InputError: It cannot: the cipher does more than permute and invert values.
     """
     linear_form(cipher, SubKey.generate(), block_size)
 
 
-def adapted(public: Arrays, protection: ArmConfig, subkey: SubKey) -> Arrays:
-    """The embedding that reads ciphertexts under a key as the public one reads plain images.
+def adapt_embedding(public: Arrays, protection: ArmConfig, subkey: SubKey) -> Arrays:
+    """Adapt the public embedding, so that it reads ciphertexts as that reads plain images.
 
     Args:
         public: At least `EMBEDDING_TENSORS`.
@@ -42,8 +42,8 @@ def adapted(public: Arrays, protection: ArmConfig, subkey: SubKey) -> Arrays:
     return _arrays(adapted_embedding(_tensors(public), cipher, scope, subkey))
 
 
-def drawn(public: Arrays) -> Arrays:
-    """A patch embedding from the operating system's randomness, uniform on the public one's scale.
+def draw_embedding(public: Arrays) -> Arrays:
+    """Draw a random patch embedding, uniform on the scale of the public one, from the OS.
 
     Nothing in it depends on a key. The bias, which no key changes, is the public one.
 

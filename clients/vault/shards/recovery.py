@@ -1,4 +1,4 @@
-"""The owner's right: what has derived keys back to images, with the vault alone."""
+"""Decryption of shards with derived keys, for the owner of the vault."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -9,16 +9,16 @@ import numpy as np
 
 from clients.vault.keys.keyring import Vault
 from clients.vault.keys.record import CLIENT, Record, view_name
-from clients.vault.node_folders.handed_over import other_record
-from clients.vault.shards.sealing import hashed
+from clients.vault.node_folders.exports import record_mismatch
+from clients.vault.shards.encrypting import view_digest
 from fl_ppseg.crypto.ciphers.encryption import decrypt
 from fl_ppseg.crypto.keys import Part
 from fl_ppseg.data.shard import ShardPart, open_shard
 from fl_ppseg.system.errors import InputError
 
 
-class Plain(NamedTuple):
-    """A view as it was before it was encrypted."""
+class PlainView(NamedTuple):
+    """A view before encryption."""
 
     part: Part
     scene_id: str
@@ -27,21 +27,21 @@ class Plain(NamedTuple):
     image: np.ndarray
     """(3, H, W) uint8 RGB."""
     labels: np.ndarray
-    """(H, W) uint8 trainIds; of a held-out image at the label map's own size."""
+    """(H, W) uint8 trainIds; for a held-out image at the label map's own size."""
 
     @property
     def name(self) -> str:
-        """What a record's sample of this view is named."""
+        """Name of this view in a record's samples."""
         return view_name(self.part, self.scene_id, self.view)
 
 
-def decrypted(vault: Vault, folder: Path, samples_only: bool = False) -> Iterator[Plain]:
-    """The views of a shard as they were; those of each scene one after the other.
+def decrypt_shard(vault: Vault, folder: Path, samples_only: bool = False) -> Iterator[PlainView]:
+    """Decrypt the views of a shard; the views of a scene follow each other.
 
     Args:
         vault: The vault that it was encrypted in.
         folder: The shard.
-        samples_only: Give those alone of which the vault keeps a hash.
+        samples_only: Decrypt only the views of which the vault keeps a digest.
 
     Raises:
         InputError: Its keys are not derived, it is damaged, or the vault lacks its salts or key.
@@ -49,11 +49,11 @@ def decrypted(vault: Vault, folder: Path, samples_only: bool = False) -> Iterato
     (shard,) = open_shard([folder]).parts
     if shard.manifest.record is None:
         raise InputError(
-            f"{folder}: has no derived keys; its images are plain, or each was encrypted with a "
-            "disposable key that nobody has any more"
+            f"{folder}: cannot be decrypted: expected derived keys, but its images are plain, or "
+            "their disposable keys no longer exist"
         )
-    if why := other_record(vault.folder, folder.name, shard.manifest.record):
-        raise InputError(f"{folder}: {why}, so encrypt the images again")
+    if why := record_mismatch(vault.folder, folder.name, shard.manifest.record):
+        raise InputError(f"{folder}: {why}; encrypt the images again")
     key, record = vault.find(shard.manifest.record)
     _check(folder, shard, record)
     block_size = shard.manifest.block_size
@@ -75,24 +75,24 @@ def wrong_samples(vault: Vault, folder: Path) -> list[str]:
     """Names of the sampled views of a shard that do not decrypt to what was encrypted.
 
     Raises:
-        InputError: As `decrypted`, or the vault keeps no sample that could tell.
+        InputError: As `decrypt_shard`, or the vault keeps no samples of it.
     """
     (shard,) = open_shard([folder]).parts
     samples = vault.find(shard.manifest.record)[1].samples if shard.manifest.record else {}
-    views = {view.name: view for view in decrypted(vault, folder, samples_only=True)}
+    views = {view.name: view for view in decrypt_shard(vault, folder, samples_only=True)}
     if not samples or views.keys() != samples.keys():
         raise InputError(
-            f"{folder}: the vault keeps no samples that fit it, so nothing tells whether it "
-            "decrypts to what was encrypted; encrypt the images again"
+            f"{folder}: the vault has no matching samples, so its decryption cannot be checked; "
+            "encrypt the images again"
         )
-    return [name for name, view in views.items() if hashed(view.image) != samples[name]]
+    return [name for name, view in views.items() if view_digest(view.image) != samples[name]]
 
 
 def _check(folder: Path, shard: ShardPart, record: Record) -> None:
-    """See that a shard and the owner's record are of each other.
+    """Check that a shard and the owner's record belong together.
 
     Raises:
-        InputError: They are not.
+        InputError: They do not.
     """
     manifest = shard.manifest
     views = [
@@ -103,18 +103,18 @@ def _check(folder: Path, shard: ShardPart, record: Record) -> None:
     is_whole = CLIENT in record.salts or record.salts.keys() == set(views)
     if sizes != (manifest.num_images, manifest.num_heldout) or not is_whole:
         raise InputError(
-            f"{folder}: is not what the vault's record {manifest.record} was made for; the shard "
-            "or the vault was changed, so encrypt the images again"
+            f"{folder}: does not match the vault's record {manifest.record}; the shard or the "
+            "vault was changed, so encrypt the images again"
         )
 
 
-def _stored(shard: ShardPart, train: list[str], heldout: list[str]) -> Iterator[Plain]:
-    """The views of a shard as they lie there, by the names that the owner's record has."""
+def _stored(shard: ShardPart, train: list[str], heldout: list[str]) -> Iterator[PlainView]:
+    """The stored views of a shard, still encrypted, with their names from the owner's record."""
     training = (
-        Plain("train", scene_id, view, shard.images[number, view], shard.labels[number, view])
+        PlainView("train", scene_id, view, shard.images[number, view], shard.labels[number, view])
         for number, scene_id in enumerate(train)
         for view in range(shard.manifest.num_views)
     )
     pairs = zip(heldout, shard.heldout(), strict=True)
-    held = (Plain("heldout", scene_id, 0, image, labels) for scene_id, (image, labels) in pairs)
+    held = (PlainView("heldout", scene_id, 0, image, labels) for scene_id, (image, labels) in pairs)
     return chain(training, held)

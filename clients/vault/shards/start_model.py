@@ -1,4 +1,4 @@
-"""The model of round 0, which an owner makes by itself from the config; loads PyTorch."""
+"""The model of round 0, which an owner builds from the config; loads PyTorch."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from fl_ppseg.system.arrays import Arrays
 
 
 def patch_size_of(config: Config, num_classes: int) -> int:
-    """Side of a patch of the config's model in pixels, which is the ciphers' block.
+    """Side of a patch of the config's model in pixels, which is the block of the ciphers.
 
     Raises:
         InputError: The sizes do not fit each other.
@@ -42,7 +42,7 @@ def embedding_of(config: Config, num_classes: int, seed: int) -> Arrays:
 
 
 def start_file(path: Path) -> Path:
-    """The file of weights that a config's path stands for.
+    """The weights file that a config's path refers to.
 
     Raises:
         InputError: It is neither a weights file nor a checkpoint.

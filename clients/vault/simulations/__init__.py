@@ -1,1 +1,1 @@
-"""What simulations keep in the vaults of this machine."""
+"""What simulations store in the vaults of this machine."""

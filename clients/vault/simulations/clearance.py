@@ -1,9 +1,9 @@
-"""Past simulations cleared: what their policies name and no other run does, then the policies.
+"""Clears past simulations: what only their policies name, then the policies.
 
-Only what is recognised goes: folders named by 32 hex digits in `shards` and `private`, and whole
-vaults that a simulation made and marked. A vault that an owner made keeps its keys and records, so
-does one of earlier versions, which marked nothing. No link is followed, and what was cut short is
-cleared by the next call.
+Only what is recognised is removed: folders named by 32 hex digits in `shards` and `private`, and
+whole vaults that a simulation made and marked. A vault that an owner made keeps its keys and
+records, and so does an unmarked one of an earlier version. No link is followed, and the next call
+completes an interrupted one.
 """
 
 import fcntl
@@ -29,114 +29,114 @@ from clients.vault.layout import (
     RETIRED,
     SHARED,
 )
-from clients.vault.simulations.simulations import (
+from clients.vault.simulations.inventory import (
     KINDS,
-    Kept,
     Run,
+    StoredFolder,
     cities_in,
-    clearing,
     is_marked,
-    kept_in,
+    lock_for_clearing,
     runs_in,
+    stored_folders,
 )
 from fl_ppseg.data.manifest import read_manifest
 from fl_ppseg.system.directory import Directory
 from fl_ppseg.system.errors import InputError
 
 ORPHAN_SECONDS: Final = 86400
-"""How old a shard must be that no policy names: a preparation that was cut short left it."""
+"""Minimum age of a shard that no policy names, left by an interrupted preparation."""
 GONE: Final = re.compile(r"\.gone-[0-9a-f]{16}")
-"""What is being removed."""
+"""Folders that are being removed."""
 OURS: Final = {LOCK, MARK, KEY_FILE, RECORDS, *KINDS}
-"""What a simulation puts into a vault that it made; a vault with anything else stays."""
+"""What a simulation writes into a vault that it made; a vault with anything else is kept."""
 OWNERS: Final = (FLOOR, HANDED_OVER, RETIRED, NEXT_KEY)
-"""What no simulation makes."""
+"""What only an owner's commands write."""
 
 
 class Clearance(NamedTuple):
-    """What goes, and what stays though it may be missed."""
+    """What a clearance removes."""
 
     runs: list[Run]
-    kept: dict[Kept, int]
-    """Shards and private embeddings that go, with their bytes."""
+    folders: dict[StoredFolder, int]
+    """Shards and private embeddings, with their sizes in bytes."""
 
     @property
     def num_bytes(self) -> int:
-        """What is freed."""
-        return sum(self.kept.values())
+        """Bytes that are freed."""
+        return sum(self.folders.values())
 
 
-def planned(vaults: Directory, names: Collection[str]) -> Clearance:
+def plan_clearance(vaults: Directory, names: Collection[str]) -> Clearance:
     """What clearing some runs would remove.
 
     Args:
         vaults: The folder of vaults.
-        names: Of runs, as `runs_in` has them.
+        names: Names of runs, as in `runs_in`.
 
     Raises:
-        InputError: A process is at one of the runs.
+        InputError: One of the runs is in use.
     """
     runs = runs_in(vaults)
     chosen = [run for run in runs if run.name in names]
     for run in chosen:
         _refuse_running(run)
     needed = {each for run in runs if run.name not in names for each in run.named}
-    doomed = {each for run in chosen for each in run.named} - needed
+    to_remove = {each for run in chosen for each in run.named} - needed
     found = {
-        kept: size
-        for kept, size in kept_in(vaults).items()
-        if (kept.kind, kept.digest) in doomed
-        or ((kept.kind, kept.digest) not in needed and _is_orphan(vaults, kept))
+        stored: size
+        for stored, size in stored_folders(vaults).items()
+        if (stored.kind, stored.digest) in to_remove
+        or ((stored.kind, stored.digest) not in needed and _is_orphan(vaults, stored))
     }
     return Clearance(chosen, found)
 
 
 def clear(vaults: Directory, names: Collection[str]) -> tuple[Clearance, list[str]]:
-    """Remove what `planned` says, and vaults that simulations made and that are empty then.
+    """Remove what `plan_clearance` lists, and simulated vaults that are empty afterwards.
 
     Returns:
-        What was removed, and the cities whose vaults went.
+        What was removed, and the cities whose vaults were removed.
 
     Raises:
-        InputError: A simulation is being prepared, or a process is at one of the runs.
+        InputError: A simulation is being prepared, or one of the runs is in use.
     """
-    with clearing(vaults.path):
+    with lock_for_clearing(vaults.path):
         _sweep(vaults)
-        plan = planned(vaults, names)
-        for city in sorted({kept.city for kept in plan.kept}):
-            _clear_vault(vaults, city, [kept for kept in plan.kept if kept.city == city])
-        gone = [city for city in cities_in(vaults) if _end(vaults, city)]
+        plan = plan_clearance(vaults, names)
+        for city in sorted({stored.city for stored in plan.folders}):
+            _clear_vault(vaults, city, [stored for stored in plan.folders if stored.city == city])
+        gone = [city for city in cities_in(vaults) if _remove_empty_vault(vaults, city)]
         for run in plan.runs:
             with vaults.child(NODES) as nodes:
                 _discard(nodes, run.name)
-        if not runs_in(vaults) and not kept_in(vaults):
-            _end_shared(vaults)
+        if not runs_in(vaults) and not stored_folders(vaults):
+            _remove_shared_vault(vaults)
     return plan, gone
 
 
-def _clear_vault(vaults: Directory, city: str, doomed: list[Kept]) -> None:
+def _clear_vault(vaults: Directory, city: str, to_remove: list[StoredFolder]) -> None:
     vault = Vault(vaults.path / city)
     with vault.lock(), vaults.child(city) as folder:
         is_ours = is_marked(folder)
-        for kept in doomed:
-            with folder.child(kept.kind) as place:
-                if is_ours and kept.kind == "shards":
-                    _drop_record(vault, kept)
-                place.remove_tree(kept.digest)
+        for stored in to_remove:
+            with folder.child(stored.kind) as place:
+                if is_ours and stored.kind == "shards":
+                    _drop_record(vault, stored)
+                place.remove_tree(stored.digest)
 
 
-def _drop_record(vault: Vault, kept: Kept) -> None:
-    """Nothing is left that the salts of a shard could decrypt."""
+def _drop_record(vault: Vault, stored: StoredFolder) -> None:
+    """Remove the salts of a shard that is removed."""
     manifest = None
     with suppress(InputError):
-        manifest = read_manifest(vault.folder / kept.kind / kept.digest)
+        manifest = read_manifest(vault.folder / stored.kind / stored.digest)
     if manifest is not None and manifest.record is not None:
-        with suppress(InputError):  # of a name that is none
+        with suppress(InputError):  # not a valid name of a record
             vault.drop_record(manifest.record)
 
 
-def _end(vaults: Directory, city: str) -> bool:
-    """Remove a vault that a simulation made and that holds no shard any more."""
+def _remove_empty_vault(vaults: Directory, city: str) -> bool:
+    """Remove a vault that a simulation made and that has no shard left; returns whether it was."""
     with vaults.child(city) as folder:
         names = {entry.name for entry in folder.entries()}
         if not is_marked(folder) or names & set(OWNERS) or not names <= OURS:
@@ -156,8 +156,8 @@ def _end(vaults: Directory, city: str) -> bool:
     return True
 
 
-def _end_shared(vaults: Directory) -> None:
-    """Remove the key that simulated owners shared, once nothing is encrypted with it."""
+def _remove_shared_vault(vaults: Directory) -> None:
+    """Remove the key that simulated owners shared; nothing is encrypted with it any longer."""
     if vaults.find(SHARED) is None:
         return
     vault = Vault(vaults.path / SHARED)
@@ -168,14 +168,14 @@ def _end_shared(vaults: Directory) -> None:
 
 
 def _discard(folder: Directory, name: str) -> None:
-    """Remove a folder of which no part is to be taken for the whole, if this is cut short."""
+    """Rename a folder, then remove it, so that an interrupted removal leaves no partial folder."""
     gone = f".gone-{secrets.token_hex(8)}"
     os.rename(name, gone, src_dir_fd=folder.descriptor, dst_dir_fd=folder.descriptor)
     folder.remove_tree(gone)
 
 
 def _sweep(vaults: Directory) -> None:
-    """Remove what calls before this one discarded, when they were cut short."""
+    """Remove what interrupted calls have discarded."""
     for entry in vaults.entries():
         if entry.kind == "folder" and GONE.fullmatch(entry.name):
             vaults.remove_tree(entry.name)
@@ -186,17 +186,21 @@ def _sweep(vaults: Directory) -> None:
                     nodes.remove_tree(entry.name)
 
 
-def _is_orphan(vaults: Directory, kept: Kept) -> bool:
-    with vaults.child(kept.city) as vault:
+def _is_orphan(vaults: Directory, stored: StoredFolder) -> bool:
+    with vaults.child(stored.city) as vault:
         if not is_marked(vault):
             return False
-        with vault.child(kept.kind) as place:
-            entry = place.find(kept.digest)
+        with vault.child(stored.kind) as place:
+            entry = place.find(stored.digest)
     return entry is not None and time.time() - entry.status.st_mtime > ORPHAN_SECONDS
 
 
 def _refuse_running(run: Run) -> None:
-    """A process that is at a run holds its folder."""
+    """Refuse a run whose folder is locked by a process.
+
+    Raises:
+        InputError: It is.
+    """
     if run.path is None or not run.path.is_dir():
         return
     descriptor = os.open(run.path, os.O_RDONLY)
@@ -204,7 +208,7 @@ def _refuse_running(run: Run) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise InputError(
-            f"{run.path}: a process is at this run; wait for its end, or leave it out"
+            f"{run.path}: this run is in use by a process; wait until it ends, or leave it out"
         ) from None
     finally:
         os.close(descriptor)

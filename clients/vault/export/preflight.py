@@ -1,4 +1,4 @@
-"""Before the work: whether it can succeed, and what it will cost."""
+"""Preflight checks of an export: whether it can succeed, and what it will cost."""
 
 import shutil
 import time
@@ -11,8 +11,8 @@ from clients.vault.assignment import Assignment
 from clients.vault.keys.keyring import Vault
 from clients.vault.node_folders.node_directory import CONTENT, check
 from clients.vault.shards.drafts import pictures
-from clients.vault.shards.sealing import sealed_view
-from clients.vault.shards.shards import outlook
+from clients.vault.shards.encrypting import encrypt_view
+from clients.vault.shards.preparation import remaining_work
 from clients.vault.wording import size_text
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.crypto.keys import SubKey
@@ -24,21 +24,21 @@ from fl_ppseg.system.places import check_apart
 
 
 class Estimate(NamedTuple):
-    """What a hand-over will cost."""
+    """What an export will cost."""
 
     num_scenes: int
-    """Images to encrypt, counted once a seed."""
+    """Images to encrypt, counted once per seed."""
     num_bytes: int
-    """Space that it takes on disk."""
+    """Space needed on disk."""
     seconds: float
 
 
-def check_out(vault: Vault, node: Path, city: str) -> None:
-    """Find out before the work whether the node folder of a city can be where it is to be.
+def check_output(vault: Vault, node: Path, city: str) -> None:
+    """Check that a city's node folder can be written at a path.
 
     Raises:
-        InputError: It lies with the keys, holds something else already, somebody else could replace
-            it, or nothing can be written there.
+        InputError: It lies inside the vault or around it, holds something else, somebody else
+            could replace it, or it cannot be written.
     """
     check_apart(vault.folder, node, "--out")
     check(node, city)
@@ -46,21 +46,21 @@ def check_out(vault: Vault, node: Path, city: str) -> None:
         check_writable(place)
 
 
-def look_over(
+def survey_images(
     jobs: Mapping[int, Assignment], num_workers: int, progress: Progress = lambda done, total: None
 ) -> tuple[dict[int, Assignment], Survey]:
-    """Look at all images and label maps before the long work.
+    """Read all images and label maps once, before the long work.
 
     Args:
         jobs: Of `assignments`: the same scenes for each seed.
         num_workers: Threads.
-        progress: Called with (scenes looked at, scenes in all).
+        progress: Called with (scenes read, scenes in total).
 
     Returns:
-        The jobs, their scenes named by content, and what the scenes hold.
+        The jobs, their scenes identified by content, and the statistics of the scenes.
 
     Raises:
-        InputError: Names what cannot be read, the first file with the reason.
+        InputError: Files cannot be read; names the first one and the reason.
     """
     first = next(iter(jobs.values()))
     scenes = first.train + first.heldout
@@ -72,24 +72,24 @@ def look_over(
 
 
 def estimate(vault: Vault, jobs: Sequence[Assignment], num_workers: int) -> Estimate:
-    """Disk and time of what is left to do; the time is that of a first image under throw-away keys.
+    """Disk space and time of the remaining work; the time is measured on one image.
 
     Raises:
         InputError: For the first image, or a label map that cannot be read.
     """
-    left = [(job, outlook(vault, job)) for job in jobs]
+    left = [(job, remaining_work(vault, job)) for job in jobs]
     left = [(job, found) for job, found in left if found.num_scenes]
     seconds = 0.0
     if left:
         job, first = left[0]
-        seconds = _measured(job, first.protections)
+        seconds = _measure(job, first.protections)
     num_scenes = sum(found.num_scenes for _, found in left)
     num_bytes = sum(found.num_bytes for _, found in left)
     return Estimate(num_scenes, num_bytes, seconds * num_scenes / max(1, num_workers))
 
 
 def check_space(node: Path, num_bytes: int) -> int:
-    """Free bytes on the disk of a node folder that may not be there yet.
+    """Free bytes on the disk of a node folder, which need not exist yet.
 
     Raises:
         RunError: They are too few.
@@ -98,16 +98,16 @@ def check_space(node: Path, num_bytes: int) -> int:
     free = shutil.disk_usage(there).free
     if free < num_bytes:
         raise RunError(
-            f"no space left on the disk of {node}: {size_text(num_bytes)} are wanted and "
+            f"not enough space on the disk of {node}: {size_text(num_bytes)} needed, "
             f"{size_text(free)} free; free some, or choose another --out"
         )
     return free
 
 
-def _measured(job: Assignment, protections: Sequence[ArmConfig]) -> float:
-    """Seconds for the first image under throw-away keys; nothing is stored."""
+def _measure(job: Assignment, protections: Sequence[ArmConfig]) -> float:
+    """Seconds to encrypt the first image with throw-away keys; nothing is stored."""
     start = time.perf_counter()
     for view, (image, _) in enumerate(pictures(job)[0].views()):
         for protection in protections:
-            sealed_view(image, protection, job.block_size, lambda _: SubKey.generate(), view)
+            encrypt_view(image, protection, job.block_size, lambda _: SubKey.generate(), view)
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Encrypting one owner's images for all arms at once: the drafts, the work, the shards."""
+"""Encrypts one owner's images for all arms at once: drafts, tasks, finished shards."""
 
 import math
 import time
@@ -6,30 +6,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from clients.vault.assignment import Assignment, Prepared, shard_digest, stored_as
-from clients.vault.keys.keyring import Vault, shared_subkey
+from clients.vault.keys.keyring import Vault, ensure_shared_subkey
 from clients.vault.shards.drafts import (
     Work,
     abandon,
-    begun,
+    begin_or_resume,
+    expected_manifest,
+    find_draft,
+    finish_shard,
     flaw,
     pictures,
-    place,
-    promised,
-    resumed,
 )
-from clients.vault.shards.private import prepare_private
-from clients.vault.shards.sealing import SceneTask, seal_scene
-from clients.vault.simulations.simulations import mark
+from clients.vault.shards.encrypting import SceneTask, encrypt_scene
+from clients.vault.shards.private_embedding import prepare_private
+from clients.vault.simulations.inventory import mark_simulated
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import Progress
 from fl_ppseg.system.workers import work_at_once
 
 SYNC_SECONDS: Final = 1.0
-"""Work that a loss of power may undo."""
+"""Seconds of work that a loss of power may undo."""
 
 
-class Outlook(NamedTuple):
+class RemainingWork(NamedTuple):
     """What is left to encrypt."""
 
     protections: tuple[ArmConfig, ...]
@@ -37,24 +37,24 @@ class Outlook(NamedTuple):
     num_scenes: int
     """Scenes that at least one of them lacks."""
     num_bytes: int
-    """Space on disk that is not reserved yet."""
+    """Disk space that is not reserved yet."""
 
 
 def prepare_shards(
     assignment: Assignment, num_workers: int = 1, progress: Progress | None = None
 ) -> dict[str, Prepared]:
-    """Encrypt one owner's images for all arms at once; what is there already is kept.
+    """Encrypt one owner's images for all arms at once; intact shards are kept.
 
-    A call that was cut short, even by a loss of power, is gone on with by the next equal one. After
-    an error nothing of the shards that were under way is left.
+    The next equal call resumes an interrupted one, even after a loss of power. After an error
+    nothing of the unfinished shards is left.
 
     Args:
         assignment: Images, sizes and protections.
         num_workers: Processes that encrypt; 1: this one.
-        progress: Called with (scenes done, scenes in all) where there is something to encrypt.
+        progress: Called with (scenes done, scenes in total) if there is something to encrypt.
 
     Returns:
-        What the node gets for each arm; arms that protect alike share a shard.
+        What the node gets for each arm; arms with the same protection share a shard.
 
     Raises:
         InputError: For an image or label map that cannot be read or encrypted, a cipher to which
@@ -62,7 +62,7 @@ def prepare_shards(
     """
     vault = Vault(assignment.vault)
     with vault.lock():
-        mark(vault.folder)
+        mark_simulated(vault.folder)
         return prepare_locked(vault, assignment, num_workers, progress)
 
 
@@ -70,7 +70,7 @@ def prepare_locked(
     vault: Vault, job: Assignment, num_workers: int = 1, progress: Progress | None = None
 ) -> dict[str, Prepared]:
     """`prepare_shards` for a caller that holds the vault's lock."""
-    digests, missing = shards_of(vault, job)
+    digests, missing = plan_shards(vault, job)
     if missing:
         _encrypt(vault, job, missing, num_workers, progress or (lambda done, total: None))
     return {
@@ -79,8 +79,8 @@ def prepare_locked(
     }
 
 
-def shards_of(vault: Vault, job: Assignment) -> tuple[dict[str, str], dict[str, ArmConfig]]:
-    """The digest of each arm's shard, and the protections of those that are not there."""
+def plan_shards(vault: Vault, job: Assignment) -> tuple[dict[str, str], dict[str, ArmConfig]]:
+    """The digest of each arm's shard, and the protections of the missing ones by digest."""
     stored = {arm: stored_as(protection) for arm, protection in job.protections.items()}
     digests = {arm: shard_digest(job, p, _shared_key(vault, p)) for arm, p in stored.items()}
     missing = {
@@ -91,21 +91,21 @@ def shards_of(vault: Vault, job: Assignment) -> tuple[dict[str, str], dict[str, 
     return digests, missing
 
 
-def outlook(vault: Vault, job: Assignment) -> Outlook:
+def remaining_work(vault: Vault, job: Assignment) -> RemainingWork:
     """What is left to encrypt for one assignment.
 
     Raises:
         InputError: For a label map that cannot be read, or a vault that is open to others.
     """
-    _, missing = shards_of(vault, job)
+    _, missing = plan_shards(vault, job)
     num_bytes, scenes = 0, set[int]()
     for digest, protection in missing.items():
-        manifest = promised(job, digest, protection)
-        draft = resumed(vault, job, manifest, protection)
+        manifest = expected_manifest(job, digest, protection)
+        draft = find_draft(vault, job, manifest, protection)
         scenes.update(draft.missing if draft else range(len(job.train) + len(job.heldout)))
         shapes = manifest.shapes(job.data.image_size).values()
         num_bytes += 0 if draft else sum(map(math.prod, shapes))
-    return Outlook(tuple(missing.values()), len(scenes), num_bytes)
+    return RemainingWork(tuple(missing.values()), len(scenes), num_bytes)
 
 
 def _encrypt(
@@ -116,12 +116,12 @@ def _encrypt(
     progress: Progress,
 ) -> None:
     try:
-        works = [begun(vault, job, digest, p) for digest, p in missing.items()]
+        works = [begin_or_resume(vault, job, digest, p) for digest, p in missing.items()]
         total = len(job.train) + len(job.heldout)
-        for left in _carried_out(list(_tasks(job, works)), works, num_workers):
+        for left in _encrypt_and_mark(list(_tasks(job, works)), works, num_workers):
             progress(total - left, total)
         for digest, work in zip(missing, works, strict=True):
-            place(vault, job, digest, work)
+            finish_shard(vault, job, digest, work)
     except (InputError, OSError):
         for digest in missing:
             abandon(vault, job.draft_folder(digest))
@@ -137,43 +137,43 @@ def _tasks(job: Assignment, works: Sequence[Work]) -> Iterator[SceneTask]:
             yield SceneTask(job.vault, number, picture, job.block_size, targets)
 
 
-def _carried_out(
+def _encrypt_and_mark(
     tasks: Sequence[SceneTask], works: Sequence[Work], num_workers: int
 ) -> Iterator[int]:
-    """Do all tasks, and note them as done once they are on disk; yields how many are left."""
+    """Do all tasks, and mark them as done once they are on disk; yields how many are left."""
     left, unsaved, saved = len(tasks), [], time.monotonic()
     try:
         yield left
-        for number in _sealed(tasks, num_workers):
+        for number in _encrypt_scenes(tasks, num_workers):
             unsaved.append(number)
             left -= 1
             if time.monotonic() - saved >= SYNC_SECONDS:
-                _mark(works, unsaved)
+                _mark_done(works, unsaved)
                 saved = time.monotonic()
             yield left
     finally:
-        _mark(works, unsaved)
+        _mark_done(works, unsaved)
 
 
-def _mark(works: Sequence[Work], numbers: list[int]) -> None:
+def _mark_done(works: Sequence[Work], numbers: list[int]) -> None:
     for work in works:
         work.draft.mark(numbers)
     numbers.clear()
 
 
-def _sealed(tasks: Sequence[SceneTask], num_workers: int) -> Iterator[int]:
-    """Numbers of the scenes, as they are encrypted."""
+def _encrypt_scenes(tasks: Sequence[SceneTask], num_workers: int) -> Iterator[int]:
+    """Encrypt the scenes; yields their numbers as they are done."""
     if num_workers == 1:
         for task in tasks:
-            seal_scene(task)
+            encrypt_scene(task)
             yield task.number
     else:
-        for index, _ in work_at_once(seal_scene, tasks, num_workers, "encrypting"):
+        for index, _ in work_at_once(encrypt_scene, tasks, num_workers, "encrypting"):
             yield tasks[index].number
 
 
 def _shared_key(vault: Vault, protection: ArmConfig) -> str | None:
-    """Fingerprint of the key that this owner shares with the others, where it does."""
+    """Fingerprint of the key that this owner shares with others; None if it shares none."""
     if protection.key_mode != "shared":
         return None
-    return shared_subkey(vault.folder.parent, protection).fingerprint
+    return ensure_shared_subkey(vault.folder.parent, protection).fingerprint

@@ -1,10 +1,10 @@
-"""What simulations keep on the owners' side: for which runs, in whose vaults, and how large it is.
+"""Inventory of what simulations store in vaults: for which runs, in which cities, and how large.
 
-    <vaults>/.nodes/<run>/run.json          the run folder that the policies beside it belong to
-    <vaults>/.nodes/<run>/node_*.yaml       they name shards and private embeddings by their digest
-    <vaults>/<city>/simulation.json         a simulation made this vault, and no `vault new`
-    <vaults>/<city>/shards, private         of any run that names them
-    <vaults>/.preparing                     held by simulations while they prepare
+    <vaults>/.nodes/<run>/run.json          the run folder that the policies in this folder serve
+    <vaults>/.nodes/<run>/node_*.yaml       policies, which name shards and private embeddings
+    <vaults>/<city>/simulation.json         marks a vault that a simulation made, not `vault new`
+    <vaults>/<city>/shards, private         used by every run that names them
+    <vaults>/.preparing                     locked by simulations while they prepare
 
 A simulation's vaults are its own, but several runs share what they have in common.
 """
@@ -38,25 +38,25 @@ MAX_POLICY_BYTES: Final = 2**26
 
 
 class Run(NamedTuple):
-    """What is kept for one run."""
+    """What is stored for one run."""
 
     name: str
-    """Of its folder under `.nodes`."""
+    """Name of its folder under `.nodes`."""
     path: Path | None
-    """Its run folder; None: an earlier version made it, and did not write that down."""
+    """Its run folder; None if an earlier version made it, which did not record that."""
     seconds: float
-    """Since it was prepared last."""
+    """Time since it was last prepared."""
     named: frozenset[tuple[str, str]]
-    """Kind and digest of all that its policies name."""
+    """Kind and digest of everything that its policies name."""
 
     @property
     def is_gone(self) -> bool:
-        """Whether its run folder is known and there no more."""
+        """Whether its run folder is known and no longer exists."""
         return self.path is not None and not self.path.exists()
 
 
-class Kept(NamedTuple):
-    """An encrypted shard or a private embedding."""
+class StoredFolder(NamedTuple):
+    """The folder of an encrypted shard or a private embedding in a vault."""
 
     city: str
     kind: str
@@ -64,8 +64,8 @@ class Kept(NamedTuple):
 
 
 @contextmanager
-def preparing(vault_dir: Path, run: Path) -> Iterator[None]:
-    """While a simulation prepares, nothing is cleared that it may find; then its run is noted.
+def lock_for_preparation(vault_dir: Path, run: Path) -> Iterator[None]:
+    """Lock vaults against clearing while a simulation prepares, then record its run folder.
 
     Args:
         vault_dir: The folder of vaults.
@@ -74,7 +74,7 @@ def preparing(vault_dir: Path, run: Path) -> Iterator[None]:
     Raises:
         InputError: The folder of vaults cannot be written, or is another user's.
     """
-    with _held(vault_dir, fcntl.LOCK_SH):
+    with _lock(vault_dir, fcntl.LOCK_SH):
         yield
         nodes = nodes_folder(vault_dir, run)
         if nodes.is_dir():
@@ -83,23 +83,24 @@ def preparing(vault_dir: Path, run: Path) -> Iterator[None]:
 
 
 @contextmanager
-def clearing(vault_dir: Path) -> Iterator[None]:
-    """While things are cleared, no simulation prepares.
+def lock_for_clearing(vault_dir: Path) -> Iterator[None]:
+    """Lock vaults against preparation while they are cleared.
 
     Raises:
-        InputError: One does.
+        InputError: A simulation is being prepared.
     """
     try:
-        with _held(vault_dir, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        with _lock(vault_dir, fcntl.LOCK_EX | fcntl.LOCK_NB):
             yield
     except BlockingIOError:
         raise InputError(
-            f"{vault_dir}: a simulation is being prepared with these vaults; wait until it trains"
+            f"{vault_dir}: a simulation is being prepared with these vaults; wait until its "
+            "training starts"
         ) from None
 
 
-def mark(vault: Path) -> None:
-    """Note in a vault that is empty yet that a simulation makes it. The caller has its lock."""
+def mark_simulated(vault: Path) -> None:
+    """Mark an empty vault as made by a simulation. The caller holds its lock."""
     with Directory.open(vault) as folder:
         if {entry.name for entry in folder.entries()} <= {LOCK}:
             note = json.dumps({"schema": SCHEMA, "by": "fl_ppseg.simulate"})
@@ -107,7 +108,7 @@ def mark(vault: Path) -> None:
 
 
 def runs_in(vaults: Directory) -> list[Run]:
-    """Runs that something is kept for, newest first."""
+    """Runs that something is stored for, newest first."""
     nodes = vaults.find(NODES)
     if nodes is None:
         return []
@@ -121,8 +122,8 @@ def runs_in(vaults: Directory) -> list[Run]:
     return sorted(found, key=lambda run: run.seconds)
 
 
-def kept_in(vaults: Directory) -> dict[Kept, int]:
-    """Bytes of every shard and private embedding in the vaults."""
+def stored_folders(vaults: Directory) -> dict[StoredFolder, int]:
+    """Every shard and private embedding in the vaults, with its size in bytes."""
     found = {}
     for city in cities_in(vaults):
         with vaults.child(city) as vault:
@@ -133,7 +134,7 @@ def kept_in(vaults: Directory) -> dict[Kept, int]:
                     for entry in folder.entries():
                         if entry.kind == "folder" and DIGEST.fullmatch(entry.name):
                             with folder.child(entry.name) as one:
-                                found[Kept(city, kind, entry.name)] = num_bytes(one)
+                                found[StoredFolder(city, kind, entry.name)] = num_bytes(one)
     return found
 
 
@@ -147,7 +148,7 @@ def cities_in(vaults: Directory) -> list[str]:
 
 
 def is_marked(vault: Directory) -> bool:
-    """Whether a simulation made a vault, so that its keys are nobody's."""
+    """Whether a simulation made a vault, so that its keys belong to no owner."""
     with suppress(OSError, InputError):
         values = parse_json(vault.read(MARK, 4096), MARK)
         return isinstance(values, dict) and values.get("schema") == SCHEMA
@@ -167,7 +168,7 @@ def num_bytes(folder: Directory) -> int:
 
 
 def _run(place: Directory, seconds: float) -> Run | None:
-    """What a folder under `.nodes` says; None where it is none of ours."""
+    """The run of a folder under `.nodes`; None if the folder is not a run's."""
     names = [entry.name for entry in place.entries() if entry.kind == "file"]
     policies = [name for name in names if is_policy(name)]
     if not policies and NOTE not in names:
@@ -177,11 +178,11 @@ def _run(place: Directory, seconds: float) -> Run | None:
         for name in policies
         for kind, digest in _NAMED.findall(place.read(name, MAX_POLICY_BYTES))
     }
-    return Run(place.path.name, _noted(place), max(0.0, seconds), frozenset(named))
+    return Run(place.path.name, _read_note(place), max(0.0, seconds), frozenset(named))
 
 
-def _noted(place: Directory) -> Path | None:
-    """The run folder that was written down."""
+def _read_note(place: Directory) -> Path | None:
+    """The run folder that was recorded; None if it was not, or cannot be read."""
     try:
         values = parse_json(place.read(NOTE, 2**16), NOTE)
     except (OSError, InputError):
@@ -193,14 +194,14 @@ def _noted(place: Directory) -> Path | None:
 
 
 @contextmanager
-def _held(vault_dir: Path, how: int) -> Iterator[None]:
+def _lock(vault_dir: Path, how: int) -> Iterator[None]:
     try:
         path = private_folder(vault_dir) / PREPARING
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise InputError(
-            f"{vault_dir}: keys and encrypted images of a simulation go there, but it cannot be "
-            f"written ({error.strerror}); give another --vault-dir, or set XDG_STATE_HOME"
+            f"{vault_dir}: cannot be written ({error.strerror}), but keys and encrypted images of "
+            "a simulation go there; give another --vault-dir, or set XDG_STATE_HOME"
         ) from None
     try:
         fcntl.flock(descriptor, how)

@@ -1,11 +1,11 @@
-"""What a vault handed over: the folders of a node folder that its owner's commands may remove.
+"""What a vault exported: the folders in a node folder that its owner's commands may remove.
 
     <vault>/<city>/handed_over.json    {"schema": 1, "shards": {digest: [record, ...]},
                                         "private": [digest, ...], "start": [digest, ...]}
 
-A name stands there before the folder is made. What it does not name, no command removes: somebody
-else may have put it into the node folder. Nor does a node folder say which salts belong to a shard:
-the vault knows that itself.
+A name is recorded before the folder is made. What is not recorded is never removed: somebody else
+may have put it into the node folder. The vault itself knows which salts belong to a shard; it does
+not trust the node folder for that.
 """
 
 import json
@@ -30,9 +30,9 @@ Kind = Literal["shards", "private", "start"]
 
 
 @dataclass(frozen=True)
-class HandedOver:
-    """Digests of what lies, or lay, in node folders; of shards with their records of salts: one for
-    each time that it was encrypted, none where no key is derived."""
+class ExportList:
+    """Digests of what was exported to node folders. A shard has a list of its records of salts: one
+    for each time that it was encrypted, none if no key is derived."""
 
     __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid")
 
@@ -48,23 +48,23 @@ class HandedOver:
         )
 
 
-_FORM = TypeAdapter(HandedOver)
+_FORM = TypeAdapter(ExportList)
 
 
-def parse_handed_over(content: bytes, source: str) -> HandedOver:
-    """What the bytes of a file say.
+def parse_exports(content: bytes, source: str) -> ExportList:
+    """Parse the bytes of a file.
 
     Raises:
         InputError: It is damaged, or of another version.
     """
-    found = read_as(_FORM, content, f"{source}: damaged list of what was handed over", MAX_BYTES)
+    found = read_as(_FORM, content, f"{source}: damaged list of exports", MAX_BYTES)
     if found.schema != SCHEMA:
-        raise InputError(f"{source}: of version {found.schema}, expected {SCHEMA}")
+        raise InputError(f"{source}: expected version {SCHEMA}, got version {found.schema}")
     return found
 
 
-def handed_over(vault: Path) -> HandedOver:
-    """What a vault has handed over.
+def read_exports(vault: Path) -> ExportList:
+    """Read what a vault has exported.
 
     Args:
         vault: A city's vault.
@@ -74,53 +74,53 @@ def handed_over(vault: Path) -> HandedOver:
     """
     with Directory.open(vault) as folder:
         if folder.find(HANDED_OVER) is None:
-            return HandedOver(SCHEMA, {}, ())
+            return ExportList(SCHEMA, {}, ())
         content = folder.read(HANDED_OVER, MAX_BYTES, own=True)
-    return parse_handed_over(content, str(vault / HANDED_OVER))
+    return parse_exports(content, str(vault / HANDED_OVER))
 
 
-def note_shard(vault: Path, digest: str, record: str | None) -> None:
-    """Record a shard that is about to be handed over, with the name of its record of salts."""
-    before = handed_over(vault)
+def record_shard(vault: Path, digest: str, record: str | None) -> None:
+    """Record a shard that is about to be exported, with the name of its record of salts."""
+    before = read_exports(vault)
     known = before.shards.get(digest, ())
     if digest not in before.shards or (record is not None and record not in known):
         records = [*known, *([] if record is None else [record])]
         _write(vault, replace(before, shards={**before.shards, digest: records}))
 
 
-def note_private(vault: Path, digest: str) -> None:
-    """Record a private embedding that is about to be handed over."""
-    before = handed_over(vault)
+def record_private(vault: Path, digest: str) -> None:
+    """Record a private embedding that is about to be exported."""
+    before = read_exports(vault)
     if digest not in before.private:
         _write(vault, replace(before, private=[*before.private, digest]))
 
 
-def note_start(vault: Path, digest: str) -> None:
-    """Record start weights that are about to be handed over."""
-    before = handed_over(vault)
+def record_start(vault: Path, digest: str) -> None:
+    """Record start weights that are about to be exported."""
+    before = read_exports(vault)
     if digest not in before.start:
         _write(vault, replace(before, start=[*before.start, digest]))
 
 
-def other_record(vault: Path, digest: str, record: str | None) -> str | None:
-    """What is wrong where a shard names other salts than it was handed over with."""
-    known = handed_over(vault).shards.get(digest)
+def record_mismatch(vault: Path, digest: str, record: str | None) -> str | None:
+    """Why a shard is not the exported one, judged by its record of salts; None if it is."""
+    known = read_exports(vault).shards.get(digest)
     if known is None or (record in known if record is not None else not known):
         return None
-    wanted = ", ".join(known) or "none"
-    return f"names the salts {record}, and was handed over with {wanted}; it was changed"
+    expected = ", ".join(known) or "none"
+    return f"expected the salts {expected}, got {record}; the shard was changed after its export"
 
 
-def _write(vault: Path, content: HandedOver) -> None:
+def _write(vault: Path, content: ExportList) -> None:
     with Directory.open(vault) as folder:
         folder.write(HANDED_OVER, json.dumps(asdict(content)))
 
 
-def private_place(vault: Path, job: Assignment, digest: str) -> Path:
-    """The folder of a private embedding, recorded where it is handed over, then made."""
+def make_private_folder(vault: Path, job: Assignment, digest: str) -> Path:
+    """Make the folder of a private embedding; one that is exported is recorded first."""
     folder, mode = job.private_folder(digest), folder_mode(job.readers)
     if job.out is not None:
-        note_private(vault, digest)
+        record_private(vault, digest)
     with Directory.open(folder.parent, make=mode) as parent:
         parent.make_child(folder.name, mode, group=job.readers).close()
     return folder

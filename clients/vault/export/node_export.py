@@ -1,4 +1,4 @@
-"""From a config and a tree of images to a node folder, for an owner on a machine of its own."""
+"""Export of an owner's images to a node folder, for a config and a tree of images."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,21 +7,21 @@ from pathlib import Path
 
 from clients.policy.policy import NodePolicy
 from clients.vault.assignment import Assignment
-from clients.vault.consent.floor import Floor, bound_by
+from clients.vault.consent.floor import Floor, apply_floor
 from clients.vault.consent.terms import Terms, largest_elsewhere, terms_of
-from clients.vault.handover.start import hand_over_start
+from clients.vault.export.start_weights import export_start
 from clients.vault.keys.keyring import Vault
-from clients.vault.node_folders.handed_over import handed_over, note_shard
+from clients.vault.node_folders.exports import read_exports, record_shard
 from clients.vault.node_folders.node_directory import NodeDirectory
 from clients.vault.node_folders.node_folder import (
     POLICY,
-    agreed,
+    arm_policy,
+    load_node_policy,
     named_folders,
-    policy_of,
     write_policy,
 )
 from clients.vault.shards.drafts import abandon_all
-from clients.vault.shards.shards import prepare_locked
+from clients.vault.shards.preparation import prepare_locked
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.sections import Config
 from fl_ppseg.crypto.arm_models import embedding_reads
@@ -35,8 +35,8 @@ from fl_ppseg.system.errors import InputError
 
 
 @dataclass(frozen=True)
-class Handover:
-    """What an owner hands over, and to which folder."""
+class Export:
+    """What an owner exports, and to which folder."""
 
     city: str
     role: Role
@@ -47,11 +47,11 @@ class Handover:
     node: Path
     """The node folder, by its absolute path."""
     readers: int | None = None
-    """Id of a group that may read the node folder; none: its owner alone."""
+    """Id of a group that may read the node folder; None: only its owner may."""
 
 
 def refuse_plain(arms: Mapping[str, ArmConfig]) -> None:
-    """Refuse arms that would hand over images as they are.
+    """Refuse arms that would export unencrypted images.
 
     Raises:
         InputError: One does.
@@ -59,185 +59,185 @@ def refuse_plain(arms: Mapping[str, ArmConfig]) -> None:
     for name, arm in arms.items():
         if arm.key_mode == "plain":
             raise InputError(
-                f"arm {name}: stores images as they are; leave it out of --arms, or add "
-                "--allow-plain if whoever has the node may see them"
+                f"arm {name}: stores images unencrypted; leave it out of --arms, or add "
+                "--allow-plain if everybody with access to the node may see them"
             )
 
 
-def assignments(vault: Vault, handover: Handover) -> dict[int, Assignment]:
-    """What is to be encrypted, by seed.
+def assignments(vault: Vault, export: Export) -> dict[int, Assignment]:
+    """What to encrypt, by seed.
 
     Raises:
-        InputError: For a broken tree, a city that it lacks, weights that cannot be had, or a cipher
-            to which no embedding can be adapted.
+        InputError: For a broken tree, a city that it lacks, weights that cannot be loaded, or a
+            cipher to which no embedding can be adapted.
     """
     from clients.vault.shards.embedding import require_linear  # loads PyTorch
     from clients.vault.shards.start_model import patch_size_of
 
-    config = handover.config
+    config = export.config
     table = load_class_table(config.data.classes)
-    train, heldout = _split(handover, table)
+    train, heldout = _split(export, table)
     patch_size = patch_size_of(config, table.num_classes)
-    for arm in handover.arms.values():
+    for arm in export.arms.values():
         if arm.embedding == "private" and arm.cipher is not None:  # refused before the work
             require_linear(arm.cipher, patch_size)
     return {
         seed: Assignment(
             vault=vault.folder,
-            city=handover.city,
+            city=export.city,
             train=train,
             heldout=heldout,
             data=config.data,
             block_size=patch_size,
             seed=seed,
-            protections=handover.arms,
-            public=_public(handover, table, seed),
-            out=handover.node,
-            readers=handover.readers,
+            protections=export.arms,
+            public=_public(export, table, seed),
+            out=export.node,
+            readers=export.readers,
         )
         for seed in config.seeds
     }
 
 
-def terms(handover: Handover, job: Assignment, floor: Floor) -> dict[str, Terms]:
+def terms_by_arm(export: Export, job: Assignment, floor: Floor) -> dict[str, Terms]:
     """What the config asks the owner to agree to, by arm.
 
     Args:
-        handover: What is handed over.
+        export: What is exported.
         job: One of `assignments`.
         floor: The owner's.
 
     Raises:
         InputError: As `terms_of`.
     """
-    config, role = handover.config, handover.role
+    config, role = export.config, export.role
     num_classes = load_class_table(config.data.classes).num_classes
     size, largest = job.block_size, largest_elsewhere(len(job.train))
     return {
         name: terms_of(config, name, arm, num_classes, size, role, largest, floor.max_change)
-        for name, arm in handover.arms.items()
+        for name, arm in export.arms.items()
     }
 
 
-def hand_over(
+def export_node_folder(
     vault: Vault,
-    handover: Handover,
+    export: Export,
     jobs: Mapping[int, Assignment],
     agreement: Mapping[str, Terms],
     floor: Floor,
     num_workers: int,
     progress: Callable[[int, int, int], None],
 ) -> None:
-    """Encrypt what is missing, write the policy, remove what it does not name any more.
+    """Encrypt what is missing, write the policy, remove what it no longer names.
 
     Args:
         vault: The owner's vault.
-        handover: What is handed over.
+        export: What is exported.
         jobs: Of `assignments`.
         agreement: What the owner has agreed to, by arm.
         floor: The owner's.
         num_workers: Processes that encrypt.
-        progress: Called with (seed, scenes done, scenes in all).
+        progress: Called with (seed, scenes done, scenes in total).
 
     Raises:
         InputError: As `prepare_shards`, or the node folder is of another city or role.
     """
     with (
         vault.lock(),
-        NodeDirectory.prepare(handover.node, handover.city, handover.readers) as node,
+        NodeDirectory.prepare(export.node, export.city, export.readers) as node,
     ):
-        earlier = earlier_policy(handover)
+        earlier = earlier_policy(export)
         prepared = {
             seed: prepare_locked(vault, job, num_workers, partial(progress, seed))
             for seed, job in jobs.items()
         }
         for shard in {p.shard for found in prepared.values() for p in found.values()}:
             if (manifest := read_manifest(shard)) is not None:  # a vault that was restored
-                note_shard(vault.folder, shard.name, manifest.record)
-        starts = _starts(vault, handover, agreement, node)
+                record_shard(vault.folder, shard.name, manifest.record)
+        starts = _export_starts(vault, export, agreement, node)
         arms = {
-            name: agreed(
+            name: arm_policy(
                 arm,
                 {seed: found[name] for seed, found in prepared.items()},
                 agreement[name],
                 starts[name],
             )
-            for name, arm in handover.arms.items()
+            for name, arm in export.arms.items()
         }
         before = earlier or NodePolicy(
-            city=handover.city,
-            role=handover.role,
-            device=handover.config.device,
+            city=export.city,
+            role=export.role,
+            device=export.config.device,
             arms={},
         )
         update = {"withdrawn": None, "arms": {**before.arms, **arms}}
-        policy = bound_by(floor, before.model_copy(update=update))
+        policy = apply_floor(floor, before.model_copy(update=update))
         if policy != earlier:
             write_policy(node, policy)
         abandon_all(vault)
-        node.remove(handed_over(vault.folder), kept=named_folders(policy, handover.node))
-        node.grant(handover.readers)
+        node.remove(read_exports(vault.folder), kept=named_folders(policy, export.node))
+        node.grant(export.readers)
 
 
-def _starts(
-    vault: Vault, handover: Handover, agreement: Mapping[str, Terms], node: NodeDirectory
+def _export_starts(
+    vault: Vault, export: Export, agreement: Mapping[str, Terms], node: NodeDirectory
 ) -> dict[str, dict[int, Path]]:
     """Folders of the start weights by arm and seed, for arms whose weights are bounded."""
     from clients.vault.shards.start_model import start_of  # loads PyTorch
 
-    config = handover.config
+    config = export.config
     made: dict[tuple[int, str | None], Path] = {}
-    found: dict[str, dict[int, Path]] = {name: {} for name in handover.arms}
-    for name, arm in handover.arms.items():
+    found: dict[str, dict[int, Path]] = {name: {} for name in export.arms}
+    for name, arm in export.arms.items():
         if agreement[name].max_change is None:
             continue
         for seed in config.seeds:
             kind = seed, embedding_reads(agreement[name].model, arm)
             if kind not in made:
                 weights = start_of(config, name, arm, agreement[name].num_classes, seed)
-                made[kind] = hand_over_start(vault.folder, node, weights, handover.readers)
+                made[kind] = export_start(vault.folder, node, weights, export.readers)
             found[name][seed] = made[kind]
     return found
 
 
-def earlier_policy(handover: Handover) -> NodePolicy | None:
-    """The policy that lies in the node folder already: what its owner wrote into it stays.
+def earlier_policy(export: Export) -> NodePolicy | None:
+    """The policy of an existing node folder, whose owner's own settings are kept.
 
     Raises:
-        InputError: It is of another city or role, or damaged.
+        InputError: It belongs to another city or role, or is damaged.
     """
-    path = handover.node / POLICY
+    path = export.node / POLICY
     if not path.exists():
         return None
-    found = policy_of(handover.node, handover.city)
-    if found.role != handover.role:
+    found = load_node_policy(export.node, export.city)
+    if found.role != export.role:
         raise InputError(
-            f"{path}: is of {found.city} ({found.role}), not of {handover.city} ({handover.role}); "
-            "a node folder is of one city, so choose another --out"
+            f"{path}: expected the policy of {export.city} ({export.role}), got that of "
+            f"{found.city} ({found.role}); choose another --out"
         )
     return found
 
 
-def _split(handover: Handover, table: ClassTable) -> tuple[tuple[Scene, ...], tuple[Scene, ...]]:
+def _split(export: Export, table: ClassTable) -> tuple[tuple[Scene, ...], tuple[Scene, ...]]:
     """Images to train on and held-out ones; a val city holds out all of its images."""
-    cities = open_dataset(handover.root, table, (handover.role,)).split(handover.role)
-    city = handover.city
+    cities = open_dataset(export.root, table, (export.role,)).split(export.role)
+    city = export.city
     if city not in cities:
         raise InputError(
-            f"{handover.root}: no city {city!r} under {handover.role}; there are "
+            f"{export.root}: no city {city!r} under {export.role}; expected one of "
             f"{', '.join(cities)}; check --city, --split and --data-root"
         )
-    if handover.role == "val":
+    if export.role == "val":
         return (), cities[city]
     scenes = {(scene.city, scene.stem): scene for scene in cities[city]}
     train, heldout = make_partition({city: cities[city]}, 1).split(city)
     return tuple(scenes[ref] for ref in train), tuple(scenes[ref] for ref in heldout)
 
 
-def _public(handover: Handover, table: ClassTable, seed: int) -> Arrays:
-    """The public embedding of round 0, where an arm has a private one."""
-    if all(arm.embedding != "private" for arm in handover.arms.values()):
+def _public(export: Export, table: ClassTable, seed: int) -> Arrays:
+    """The public embedding of round 0 if an arm has a private one, else nothing."""
+    if all(arm.embedding != "private" for arm in export.arms.values()):
         return {}
     from clients.vault.shards.start_model import embedding_of  # loads PyTorch
 
-    return embedding_of(handover.config, table.num_classes, seed)
+    return embedding_of(export.config, table.num_classes, seed)

@@ -1,6 +1,6 @@
-"""One scene into the drafts of all shards that want it: views, keys, cipher.
+"""Encrypts one scene into the drafts of all shards that need it: views, keys, cipher.
 
-A task goes to any process of the owner's: it names the vault and holds salts, never a key.
+A task can go to any process of the owner: it names the vault and contains salts, never a key.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clients.vault.keys.keyring import Vault, shared_subkey
+from clients.vault.keys.keyring import Vault, ensure_shared_subkey
 from clients.vault.keys.record import Record
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.sections import DataConfig
@@ -26,7 +26,7 @@ Keys = Callable[[int], SubKey]
 
 @dataclass(frozen=True)
 class Picture:
-    """A scene and what is made of it."""
+    """A scene and the settings of its views."""
 
     part: Part
     scene: Scene
@@ -37,7 +37,7 @@ class Picture:
     """Side of a cipher block in pixels."""
 
     def views(self) -> Iterator[View]:
-        """Training views, or the one image to be scored with labels at their own size.
+        """Training views, or the one held-out image with labels at their own size.
 
         Raises:
             InputError: For an image or label map that cannot be read.
@@ -59,47 +59,47 @@ class Target:
     """Folder of its draft."""
     protection: ArmConfig
     record: Record | None = field(repr=False)
-    """The owner's record with this scene's salts; none where no key is derived."""
+    """The owner's record with this scene's salts; None if no key is derived."""
 
 
 @dataclass(frozen=True)
 class SceneTask:
-    """A scene to encrypt: picklable, without any key."""
+    """A scene to encrypt: picklable, contains no key."""
 
     vault: Path
     number: int
-    """Of the scene in the shards."""
+    """Number of the scene in the shards."""
     picture: Picture
     block_size: int
     targets: tuple[Target, ...]
 
 
-def seal_scene(task: SceneTask) -> None:
-    """Encrypt all views of a scene for all shards that want it, and write them into the drafts.
+def encrypt_scene(task: SceneTask) -> None:
+    """Encrypt all views of a scene for all shards that need it, and write them into the drafts.
 
     Raises:
         InputError: For an image or label map that cannot be read or encrypted, or a key that cannot
-            be had.
+            be loaded.
     """
     vault = Vault(task.vault)
     drafts = [ShardDraft(target.draft) for target in task.targets]
     keys = [_keys(vault, task.picture, target) for target in task.targets]
     for view, (image, labels) in enumerate(task.picture.views()):
         for draft, target, keys_of in zip(drafts, task.targets, keys, strict=True):
-            sealed = sealed_view(image, target.protection, task.block_size, keys_of, view)
-            draft.put(task.number, view, sealed, labels)
+            encrypted = encrypt_view(image, target.protection, task.block_size, keys_of, view)
+            draft.put(task.number, view, encrypted, labels)
 
 
-def sealed_view(
+def encrypt_view(
     image: np.ndarray, protection: ArmConfig, block_size: int, keys: Keys, view: int
 ) -> np.ndarray:
-    """(3, H, W) uint8 -> (3, H, W) uint8: a view as it is stored, plain where no cipher is named.
+    """(3, H, W) uint8 -> (3, H, W) uint8: encrypt a view; without a cipher it stays plain.
 
     Args:
         image: The view.
         protection: Of the arm.
         block_size: Side of a cipher block in pixels.
-        keys: Asked once where there is a cipher.
+        keys: Called once if there is a cipher.
         view: Number of the view.
     """
     if protection.cipher is None or protection.block_scope is None:
@@ -108,17 +108,17 @@ def sealed_view(
     return encrypt(image, keys(view), protection.cipher, block_size=block_size, scope=scope)
 
 
-def hashed(view: np.ndarray) -> str:
-    """Hex digest of a plain view."""
+def view_digest(view: np.ndarray) -> str:
+    """SHA-256 of a plain view in hex."""
     return hashlib.sha256(np.ascontiguousarray(view).tobytes()).hexdigest()
 
 
 def _keys(vault: Vault, picture: Picture, target: Target) -> Keys:
-    """Hands out the key of each view as key mode and lifetime want; no key is drawn twice."""
+    """Hands out the key of each view that key mode and lifetime ask for; no key is drawn twice."""
     if target.protection.key_mode == "shared":
-        shared = shared_subkey(vault.folder.parent, target.protection)
+        shared = ensure_shared_subkey(vault.folder.parent, target.protection)
         return lambda _: shared
     if target.record is None:
         return lambda _: SubKey.generate()
-    record, key, name = target.record, vault.key, picture.scene.scene_id
+    record, key, name = target.record, vault.ensure_key(), picture.scene.scene_id
     return lambda view: record.subkey(key, picture.part, name, view)

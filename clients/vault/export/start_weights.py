@@ -1,4 +1,4 @@
-"""The weights of round 0 as an owner hands them to its node, and in words where they come from."""
+"""Export of the weights of round 0 to a node folder, and a description of their source."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 from clients.policy.start_weights import START, WEIGHTS, packed_start, start_digest
 from clients.vault.assignment import file_mode, folder_mode
-from clients.vault.node_folders.handed_over import note_start
+from clients.vault.node_folders.exports import record_start
 from clients.vault.node_folders.node_directory import LEFT, NodeDirectory
 from fl_ppseg.config.sections import Config
 from fl_ppseg.system.files import sha256
@@ -16,23 +16,23 @@ from fl_ppseg.system.files import sha256
 _DIGITS: Final = 16
 
 
-def hand_over_start(
+def export_start(
     vault: Path, node: NodeDirectory, weights: Mapping[str, np.ndarray], readers: int | None
 ) -> Path:
-    """Put start weights into a node folder; those that are there are kept.
+    """Write start weights into a node folder; existing ones are kept if they are identical.
 
     Args:
-        vault: The owner's, which records them first.
+        vault: The owner's vault, which records them first.
         node: The node folder.
         weights: Of `clients.vault.shards.start_model.start_of`.
-        readers: Id of a group that may read them; None: their owner alone.
+        readers: Id of a group that may read them; None: only their owner may.
 
     Returns:
         Their folder.
     """
     content = packed_start(weights)
     digest, mode = start_digest(content), folder_mode(readers)
-    note_start(vault, digest)
+    record_start(vault, digest)
     with (
         node.folder.make_child(START, mode, group=readers) as starts,
         starts.make_child(digest, mode, group=readers) as folder,
@@ -46,19 +46,19 @@ def hand_over_start(
     return node.folder.path / START / digest
 
 
-def whence(config: Config) -> str:
-    """Where the weights of round 0 come from, in words; the same wherever a file lies.
+def start_source(config: Config) -> str:
+    """A description of where the weights of round 0 come from, without the path of a file.
 
     Raises:
-        InputError: The config names a file that is none of weights.
+        InputError: The config names a file that does not hold weights.
     """
     model = config.model
     if model.pretrained:
-        return "timm's published ones in the backbone, the rest drawn by the seed"
+        return "timm's published weights in the backbone, the rest drawn from the seed"
     if model.weights is None:
-        return "drawn by the seed"
+        return "drawn from the seed"
     if model.weights == "shipped":
-        return "the package's own"
+        return "shipped with the package"
     from clients.vault.shards.start_model import start_file  # loads PyTorch
 
     file = start_file(Path(model.weights))

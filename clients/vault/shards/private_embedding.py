@@ -1,4 +1,4 @@
-"""The owner's side of private embeddings: public weights and the client's key are all it takes."""
+"""Makes private embeddings from the public weights and the client's key."""
 
 import hashlib
 import logging
@@ -9,7 +9,7 @@ import numpy as np
 from clients.private_state import load_start, save_start
 from clients.vault.assignment import Assignment, digest
 from clients.vault.keys.keyring import Vault
-from clients.vault.node_folders.handed_over import private_place
+from clients.vault.node_folders.exports import make_private_folder
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.crypto.keys import SubKey
 from fl_ppseg.data.manifest import read_manifest
@@ -21,9 +21,9 @@ logger = logging.getLogger(__name__)
 
 
 def prepare_private(vault: Vault, job: Assignment, arm: str, shard: str) -> Path | None:
-    """Make the private embedding that belongs to a shard; one that is there is kept.
+    """Make the private embedding that belongs to a shard; an existing one is kept.
 
-    What the node made of it by training lies in the node's own state folder.
+    Versions that the node trains lie in the node's own state folder.
 
     Args:
         vault: The owner's vault.
@@ -32,7 +32,7 @@ def prepare_private(vault: Vault, job: Assignment, arm: str, shard: str) -> Path
         shard: Digest of the arm's shard.
 
     Returns:
-        Its folder; None for an arm without private embedding.
+        Its folder; None for an arm without a private embedding.
 
     Raises:
         InputError: The cipher is not linear, or the owner's record is damaged.
@@ -42,26 +42,26 @@ def prepare_private(vault: Vault, job: Assignment, arm: str, shard: str) -> Path
     if protection.embedding != "private" or manifest is None or manifest.record is None:
         return None
     key, record = vault.find(manifest.record)
-    subkey = record.subkey(key, "train", "", 0)  # the client's own: of any view
-    folder = private_place(vault.folder, job, _digest(job, arm, shard, subkey))
+    subkey = record.subkey(key, "train", "", 0)  # the client's own, the same for every view
+    folder = make_private_folder(vault.folder, job, _digest(job, arm, shard, subkey))
     if not _is_whole(folder):
         for left in folder.glob(".*.tmp"):  # of a process that was killed
             left.unlink()
-        save_start(folder, _start(job, protection, subkey))
+        save_start(folder, _make_start(job, protection, subkey))
     return folder
 
 
-def _start(job: Assignment, protection: ArmConfig, subkey: SubKey) -> Arrays:
-    """Adapted, or random; who does not train has nothing but the adapted one to read images."""
-    from clients.vault.shards.embedding import adapted, drawn  # loads PyTorch
+def _make_start(job: Assignment, protection: ArmConfig, subkey: SubKey) -> Arrays:
+    """The adapted embedding, or a random one; who does not train needs the adapted one."""
+    from clients.vault.shards.embedding import adapt_embedding, draw_embedding  # loads PyTorch
 
     if protection.private_start == "random" and job.train:
-        return drawn(job.public)
-    return adapted(job.public, protection, subkey)
+        return draw_embedding(job.public)
+    return adapt_embedding(job.public, protection, subkey)
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether the start is there; a damaged one is made again, and said."""
+    """Whether the start is intact; logs why a damaged one will be made again."""
     try:
         load_start(folder)
     except InputError as error:
@@ -72,7 +72,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _digest(job: Assignment, arm: str, shard: str, subkey: SubKey) -> str:
-    """Names everything a private embedding is made from; a trained one is of one run and arm."""
+    """Digest of everything that a private embedding depends on; if trained, also run and arm."""
     protection = job.protections[arm]
     settings = {
         "shard": shard,

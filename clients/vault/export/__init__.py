@@ -1,0 +1,1 @@
+"""Export of images to a node folder: preflight checks, consent, encryption, inspection."""

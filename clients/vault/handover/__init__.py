@@ -1,1 +1,0 @@
-"""From config and images to a node folder: forecast, consent, encryption, inspection."""

@@ -113,9 +113,9 @@ def test_fingerprint_is_that_of_ssh_keygen(home: Home) -> None:
         (["init", "--city", "a", "--node-user", "a b", "--app-user", "b"], "is no name of a user"),
         (
             ["init", "--city", "a", "--node-user", "nobody-0", "--app-user", "b"],
-            "no user 'nobody-0'",
+            "user 'nobody-0' does not exist",
         ),
-        (["start"], "no node lives here"),
+        (["start"], "is not a folder of a node"),
         (["start", "--coordinator", "nowhere"], "wanted HOST:PORT"),
         (["start", "--ca", "absent.crt"], "--ca absent.crt: no such file"),
         (["start", "--policy", "absent.yaml"], "--policy absent.yaml: no such file"),

@@ -304,8 +304,8 @@ def test_the_nearest_weights_of_the_region_are_taken_and_lie_at_its_edge(tmp_pat
 
 def test_start_and_bound_belong_together_in_a_policy(tmp_path: Path) -> None:
     for changes, error in (
-        ({"start": {0: tmp_path}}, "belong together"),
-        ({"max_change": 0.1}, "belong together"),
+        ({"start": {0: tmp_path}}, "must be given together"),
+        ({"max_change": 0.1}, "must be given together"),
         ({"start": {1: tmp_path}, "max_change": 0.1}, "a folder for each seed"),
     ):
         with pytest.raises(ValueError, match=error):

@@ -56,7 +56,7 @@ class Federation:
         Raises:
             RunError: If nodes are missing, a round fails, or another process works on this run.
         """
-        with self.folder.claimed():
+        with self.folder.lock():
             self._run(LazyGrid(grid, self.stop))
 
     def _run(self, grid: LazyGrid) -> None:

@@ -78,7 +78,7 @@ ENTRIES = {
     "another run": (put("settings", "run_id", "old"), "another run, round or city"),
     "another node": (metadata(src_node_id=77), "reply from another node"),
     "all examples": (put("figures", "num_examples", 2**48 - 2), "num_examples is not between"),
-    "endless loss": (put("figures", "loss", [1e300]), "loss is beyond all measure"),
+    "endless loss": (put("figures", "loss", [1e300]), "loss is not between"),
     "twice": (lambda message: [message, message], "unexpected reply: no task is outstanding"),
     "no reason": (lambda message: [_error(message)], "error 5"),
     "name": (

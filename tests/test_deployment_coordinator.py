@@ -224,7 +224,7 @@ def test_an_insecure_superlink_is_this_machines_own_unless_asked_for_more(
 
 @pytest.mark.parametrize("city", ["", ".hidden", "a/b", "x" * 64])
 def test_names_that_are_no_file_names_are_refused(city: str, home: Home, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no name of a city"):
+    with pytest.raises(InputError, match="not the name of a city"):
         enrol(home, city, public_key(tmp_path, "k"), replace=False)
 
 

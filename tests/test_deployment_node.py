@@ -107,7 +107,7 @@ def test_fingerprint_is_that_of_ssh_keygen(home: Home) -> None:
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["init", "--city", "a/b"], "'a/b' is no name of a city"),
+        (["init", "--city", "a/b"], "'a/b' is not the name of a city"),
         (["init", "--city", "a", "--app-user", "b"], "are given together"),
         (["init", "--city", "a", "--node-user", "b", "--app-user", "b"], "wants another user"),
         (["init", "--city", "a", "--node-user", "a b", "--app-user", "b"], "is no name of a user"),

@@ -168,10 +168,10 @@ def described(city: str, role: str) -> RecordDict:
 
 BAD_INTRODUCTIONS = {
     "error": (Error(500, "no policy"), "did not introduce itself: no policy"),
-    "empty": (RecordDict(), "wanted records"),
+    "empty": (RecordDict(), "expected records"),
     "role": (described("x", "spy"), "unknown role 'spy'"),
-    "path": (described("../x", "train"), "city could lead elsewhere"),
-    "terminal": (described("\x1b[2J", "train"), "city is no printable name"),
+    "path": (described("../x", "train"), "city must not hold a slash"),
+    "terminal": (described("\x1b[2J", "train"), "city is not a printable name"),
     "run": (pack_description(Description("old", "x", "train")), "introduced itself to another run"),
     "second": (
         pack_description(Description("run", "aachen", "train")),

@@ -84,7 +84,7 @@ def test_weights_that_several_cities_get_are_packed_once() -> None:
 
 BAD_REPLIES: dict[str, tuple[Answer, str]] = {
     "error": (lambda asked, city: Error(500, "the node failed"), "the node failed"),
-    "empty": (lambda asked, city: RecordDict(), "wanted records"),
+    "empty": (lambda asked, city: RecordDict(), "expected records"),
     "name": (
         lambda asked, city: reply(asked, city, arrays=asked.arrays | {"key": np.ones(1)}),
         "arrays that are not allowed: key",

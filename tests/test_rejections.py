@@ -30,7 +30,7 @@ def when_training(bad: Answer) -> Answer:
 
 BAD_UPDATES: dict[str, tuple[Answer, str]] = {
     "error": (lambda asked, city: Error(500, "the node failed"), "the node failed"),
-    "empty": (lambda asked, city: RecordDict(), "wanted records"),
+    "empty": (lambda asked, city: RecordDict(), "expected records"),
     "NaN": (altered("head.w", np.array([1, np.nan, 1], np.float32)), "head.w holds NaN"),
     "shape": (altered("head.w", np.ones(4, np.float32)), "head.w has another shape"),
     "dtype": (altered("head.w", np.ones(3)), "head.w has another shape or dtype"),

@@ -236,8 +236,8 @@ def test_krum_s_quorum_is_what_krum_needs(tmp_path: Path) -> None:
 def test_contradicting_options_are_refused() -> None:
     noise = {"noise_multiplier": 1.0, "clipping_norm": 1.0}
     for values, why in (
-        ({"aggregation": "norm-clipping"}, "wants clip_norm"),
-        ({"aggregation": "median", "privacy": noise}, "wants aggregation mean"),
+        ({"aggregation": "norm-clipping"}, "needs clip_norm"),
+        ({"aggregation": "median", "privacy": noise}, "needs aggregation mean"),
         ({"max_norm_ratio": 2.0, "privacy": noise}, "forbids max_norm_ratio"),
     ):
         with pytest.raises(ValueError, match=why):
@@ -264,7 +264,7 @@ def test_krum_with_too_few_clients_is_refused_with_the_config(
     if is_enough:
         Config.model_validate(values)
         return
-    with pytest.raises(ValidationError, match=r"wants \d clients or more, got \d; lower num_byz"):
+    with pytest.raises(ValidationError, match=r"needs \d clients or more, got \d; lower num_byz"):
         Config.model_validate(values)
 
 

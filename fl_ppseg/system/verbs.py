@@ -33,7 +33,7 @@ def dispatch(
         The exit status of the verb.
 
     Raises:
-        InputError: There is no such verb.
+        InputError: The verb does not exist.
     """
     width = max(map(len, verbs))
     table = "\n".join(f"  {name:{width}}  {verb.does}" for name, verb in verbs.items())

@@ -55,38 +55,13 @@ def _home(parser: Parser) -> None:
 def _init(parser: Parser, argv: Sequence[str]) -> int:
     add = parser.add_argument
     _home(parser)
-    add(
-        "--host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="host name that nodes connect to",
-    )
-    add(
-        "--ip", action="append", default=[], metavar="ADDRESS", help="address that nodes connect to"
-    )
+    add("--host", action="append", default=[], metavar="NAME", help="host name for nodes")
+    add("--ip", action="append", default=[], metavar="ADDRESS", help="address for nodes")
     add("--port", type=int, default=9443, metavar="N", help="port that nodes connect to (9443)")
-    add(
-        "--link-port",
-        type=int,
-        default=9092,
-        metavar="N",
-        help="loopback port of the SuperLink (9092)",
-    )
+    add("--link-port", type=int, default=9092, metavar="N", help="loopback port (9092)")
     add("--bind", default="", metavar="ADDRESS", help="address to listen on (all)")
-    add(
-        "--days",
-        type=int,
-        default=365,
-        metavar="N",
-        help="validity of new certificates in days (365)",
-    )
-    add(
-        "--certificate",
-        type=Path,
-        metavar="PEM",
-        help="use this certificate, followed by its chain",
-    )
+    add("--days", type=int, default=365, metavar="N", help="validity of new certificates (365)")
+    add("--certificate", type=Path, metavar="PEM", help="use this certificate with its chain")
     add("--key", type=Path, metavar="PEM", help="the key of --certificate")
     add("--ca", type=Path, metavar="PEM", help="the authority of --certificate, for the nodes")
     add("--renew", action="store_true", help="make new certificates in an existing folder")
@@ -94,9 +69,7 @@ def _init(parser: Parser, argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     home = Home(options.home)
     if home.settings_file.exists() and not options.renew:
-        raise InputError(
-            f"{home.folder} is a coordinator's folder already; add --renew for new certificates"
-        )
+        raise InputError(f"{home.folder}: exists already; add --renew for new certificates")
     settings = _settings(home, options)
     home.create(settings, options.days, _given(options))
     if settings.insecure:
@@ -135,9 +108,7 @@ def _enrol(parser: Parser, argv: Sequence[str]) -> int:
     _home(parser)
     parser.add_argument("city", metavar="CITY", help="city of the node")
     parser.add_argument("key", type=Path, metavar="NODE.PUB", help="the node's public key")
-    parser.add_argument(
-        "--replace", action="store_true", help="replace an earlier key of this city"
-    )
+    parser.add_argument("--replace", action="store_true", help="replace this city's key")
     options = parser.parse_args(argv)
     home = Home(options.home)
     if home.settings.insecure:
@@ -196,20 +167,8 @@ def _start(parser: Parser, argv: Sequence[str]) -> int:
 def _run(parser: Parser, argv: Sequence[str]) -> int:
     _home(parser)
     add = parser.add_argument
-    add(
-        "--run",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="run folder made by fl_ppseg.initialise",
-    )
-    add(
-        "--app",
-        type=Path,
-        default=CHECKOUT,
-        metavar="DIR",
-        help="checkout of fl_ppseg (default: this one)",
-    )
+    add("--run", type=Path, required=True, metavar="DIR", help="folder of fl_ppseg.initialise")
+    add("--app", type=Path, default=CHECKOUT, metavar="DIR", help="checkout of fl_ppseg (this)")
     add("--quiet", action="store_true", help="print the final table only")
     options = parser.parse_args(argv)
     home, run = Home(options.home), RunFolder(options.run.absolute())
@@ -267,11 +226,7 @@ def _status(parser: Parser, argv: Sequence[str]) -> int:
 
 def _bundle(parser: Parser, argv: Sequence[str]) -> int:
     parser.add_argument(
-        "--app",
-        type=Path,
-        default=CHECKOUT,
-        metavar="DIR",
-        help="checkout of fl_ppseg (default: this one)",
+        "--app", type=Path, default=CHECKOUT, metavar="DIR", help="checkout of fl_ppseg (this)"
     )
     options = parser.parse_args(argv)
     from fl_ppseg.flower.superlink import read_bundle
@@ -285,12 +240,7 @@ def _template(parser: Parser, argv: Sequence[str]) -> int:
     _home(parser)
     add = parser.add_argument
     add("--runs", type=Path, required=True, metavar="DIR", help="folder of the run folders")
-    add(
-        "--user",
-        default="fl-coordinator",
-        metavar="USER",
-        help="user that runs it (fl-coordinator)",
-    )
+    add("--user", default="fl-coordinator", metavar="USER", help="user to run as (fl-coordinator)")
     add(
         "--out",
         type=Path,

@@ -8,7 +8,7 @@ from pydantic import Field
 from fl_ppseg.config.section import Section
 from fl_ppseg.deployment.certificates import LOOPBACK, Pair, issue, make_authority, rehearse
 from fl_ppseg.deployment.settings import load_settings, save_settings
-from fl_ppseg.system.files import private_folder, write_atomically
+from fl_ppseg.system.files import make_private_folder, write_atomically
 
 Port = Annotated[int, Field(gt=0, lt=65536)]
 LINK_HOST = "127.0.0.1"
@@ -72,7 +72,7 @@ class Home:
         Raises:
             InputError: Nodes would refuse the given certificate.
         """
-        private_folder(self.folder)
+        make_private_folder(self.folder)
         if not settings.insecure:
             self._certify(settings, days, given)
         for folder in (self.nodes, self.revoked_nodes, self.flower, self.logs):

@@ -244,7 +244,7 @@ class CityStrategy(Strategy):
         privacy, request = self.run.federation.privacy, self.run.request
         if privacy is None:
             return
-        num = self._folder.note_release(request.arm, request.seed, self.log.round)
+        num = self._folder.record_release(request.arm, request.seed, self.log.round)
         spent = epsilon(num, privacy.noise_multiplier, privacy.delta)
         self.log.extra |= {"num_releases": num, "epsilon": spent, "delta": privacy.delta}
         self.log.notify(f"privacy per city: epsilon {spent:.3g} at delta {privacy.delta:g}")

@@ -29,9 +29,8 @@ from clients.vault.node_folders.node_directory import readers_of
 from clients.vault.wording import duration_text, size_text
 from fl_ppseg.config.arm import check_deployable
 from fl_ppseg.config.loading import arms_of, load_config
-from fl_ppseg.data.survey.rules import refuse as refuse_labels
-from fl_ppseg.data.survey.rules import warnings
-from fl_ppseg.data.survey.table import survey_table
+from fl_ppseg.data.preflight.rules import refuse_unusable, warnings
+from fl_ppseg.data.preflight.table import scan_table
 from fl_ppseg.progress.steps import steps
 from fl_ppseg.system.command_line import names, tree_of
 
@@ -54,8 +53,8 @@ def encrypt(options: argparse.Namespace) -> None:
     with steps(sys.stderr, options.quiet) as progress:
         look = partial(progress.update, f"looking at images of {handover.city}")
         jobs, found = look_over(jobs, options.workers, look)
-    print("\n".join([survey_table(found), *warnings(found)]), flush=True)
-    refuse_labels(found)
+    print("\n".join([scan_table(found), *warnings(found)]), flush=True)
+    refuse_unusable(found)
     cost = estimate(vault, list(jobs.values()), options.workers)
     _announce(handover, next(iter(jobs.values())), cost, options.workers)
     offer = _offer(vault, handover, next(iter(jobs.values())))

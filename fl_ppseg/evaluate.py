@@ -1,7 +1,7 @@
-"""`python -m fl_ppseg.evaluate`: score a checkpoint on a data set of one's own.
+"""`python -m fl_ppseg.evaluate`: score a checkpoint on your own data set.
 
-Images are encrypted with throw-away keys as the checkpoint's arm wants it (a key a city for
-`per-client`, a key an image for `per-image`): owners and keys that training never saw. A private
+Images are encrypted with throw-away keys as the checkpoint's arm asks for (one key per city for
+`per-client`, one key per image for `per-image`): owners and keys that training never saw. A private
 embedding is adapted to each new key. Only arms whose owners share a key need it: `--key`.
 
 Beside the score stand its intervals over other images and other places, the score of the weights
@@ -102,11 +102,11 @@ def evaluate_checkpoint(
     if list(table.names) != checkpoint.description["classes"]:
         raise InputError(f"{path}: was trained on other classes than {classes}; give --classes")
     if checkpoint.is_per_city:
-        raise InputError(f"{path}: holds a model of every city, and no common one to score")
+        raise InputError(f"{path}: holds one model per city, and no common one to score")
     new_query = _queries(checkpoint, key)  # a key that is wrong is refused before the work
     start = _start_of(file, checkpoint)
     dataset = open_dataset(root, table, required=(split,))
-    cities = _surveyed(dataset, split, quiet)
+    cities = _checked_scenes(dataset, split, quiet)
     counts = _confusions(checkpoint, cities, new_query, device, quiet)
     each = np.concatenate(list(counts.values()))
     total = score(each.sum(axis=0))
@@ -159,12 +159,12 @@ def _intervals(each: "np.ndarray", sizes: Sequence[int]) -> dict[str, list[float
     }
 
 
-def _surveyed(dataset: "Dataset", split: str, quiet: bool) -> dict[str, tuple["Scene", ...]]:
+def _checked_scenes(dataset: "Dataset", split: str, quiet: bool) -> dict[str, tuple["Scene", ...]]:
     """The scenes of a split, once it is clear that their label maps can be meant as they are."""
-    from fl_ppseg.data.survey.cache import SurveyCache
-    from fl_ppseg.data.survey.looking import survey
-    from fl_ppseg.data.survey.rules import refuse, warnings
-    from fl_ppseg.data.survey.table import survey_table
+    from fl_ppseg.data.preflight.cache import ScanCache
+    from fl_ppseg.data.preflight.rules import refuse_unusable, warnings
+    from fl_ppseg.data.preflight.scan import scan_data
+    from fl_ppseg.data.preflight.table import scan_table
     from fl_ppseg.learning.scores import MEAN_OF
     from fl_ppseg.progress.steps import steps
     from fl_ppseg.system.files import available_cpus
@@ -172,12 +172,12 @@ def _surveyed(dataset: "Dataset", split: str, quiet: bool) -> dict[str, tuple["S
     own = replace(dataset, splits={split: dataset.split(split)})
     with steps(sys.stderr, quiet) as progress:
         look = partial(progress.update, "looking at images and label maps")
-        cache = SurveyCache.of_table(dataset.classes)
-        found = survey(own.splits, available_cpus(), look, cache)
+        cache = ScanCache.of_table(dataset.classes)
+        found = scan_data(own.splits, available_cpus(), look, cache)
     if not quiet:
-        lines = [survey_table(found), *warnings(found), MEAN_OF]
+        lines = [scan_table(found), *warnings(found), MEAN_OF]
         print("\n".join(lines), file=sys.stderr)
-    refuse(found)
+    refuse_unusable(found)
     return own.replaced(found.scenes).split(split)
 
 
@@ -272,7 +272,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("checkpoint", type=Path, help="a run's or an arm's folder, or a round's file")
     add("--data-root", type=Path, metavar="DIR", help="the tree (or CITYSCAPES_DATASET)")
-    add("--split", default="val", metavar="NAME", help="which split of it")
+    add("--split", default="val", metavar="NAME", help="which split of the tree")
     add("--classes", default="cityscapes", metavar="TABLE", help="class table: name or YAML file")
     add("--key", metavar="KEY", help="where owners share it: FILE of master.key, wrong or none")
     add("--device", default="cpu", metavar="NAME", help="where to compute")

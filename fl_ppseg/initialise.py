@@ -1,4 +1,4 @@
-"""`python -m fl_ppseg.initialise`: the model creator's step of a federation of several machines.
+"""`python -m fl_ppseg.initialise`: prepares a run on separate machines.
 
 Writes a run folder that needs no image and no key: the config, the cities that take part, and for
 each arm and seed the model of round 0. The coordinator trains it; owners prepare their nodes by it.
@@ -27,7 +27,7 @@ UNREAD = {
     "clients": "--cities names who trains",
     "data.root": "each owner names images of its own (vault encrypt --data-root)",
     "device": "each node's policy says where it computes",
-    "engine": "nodes on machines of their own need none",
+    "engine": "nodes on separate machines need none",
     "num_workers": "each owner says how many processes encrypt (vault encrypt --workers)",
     "partition": "each owner brings the images of its city",
     "cells": "a comparison of cells is a simulation's; give the config of one run",
@@ -102,12 +102,12 @@ def _config(options: argparse.Namespace, cities: Cities) -> Config:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         "fl_ppseg.initialise",
-        "Make the run folder of a federation whose nodes run on machines of their own.",
+        "Make the run folder of a federation whose nodes run on separate machines.",
     )
     add = parser.add_argument
     add("--cities", required=True, metavar="A,B,...", help="cities that train")
     add("--val-cities", required=True, metavar="A,...", help="cities that only evaluate")
-    add("--out", type=Path, required=True, metavar="DIR", help="run folder to make")
+    add("--out", type=Path, required=True, metavar="DIR", help="run folder to create")
     add("--config", metavar="FILE", help="YAML file, or the name of one in configs/")
     add("--arms", metavar="A,B,...", help="arms to train (those of the config)")
     add_set(parser)

@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(argv)
     if options.out.suffix != ".safetensors":
-        raise InputError(f"--out {options.out}: wanted a file that ends with .safetensors")
+        raise InputError(f"--out {options.out}: expected a file name that ends with .safetensors")
     check_file(options.out)
     refuse_unread(options.set, UNREAD)
     num_scenes = options.num_scenes
@@ -247,7 +247,7 @@ def _public_shard(config: Config, scratch: Path, workers: int, progress: StepPro
 
 
 FORMS = get_args(CanonicalForm)
-_CIPHER_HELP = "train a linear embedding on ciphertexts, a new key for each view that is read"
+_CIPHER_HELP = "train a linear embedding on ciphertexts, a new key for each view"
 _EPOCHS_HELP = f"passes over them (default: 30; with --start {SECOND_EPOCHS})"
 
 

@@ -33,7 +33,7 @@ ON_RESUME = (
     "federation.num_rounds", "federation.round_timeout", "federation.wait_seconds",
     "federation.grace_seconds", "federation.max_retries", "federation.keep_checkpoints",
 )  # fmt: skip
-"""Settings that a run may go on with in another way: above all more rounds."""
+"""Settings that may change when a run is resumed, such as the number of rounds."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,17 +68,17 @@ def _check_places(out: Path, vault_dir: Path, is_resumed: bool) -> None:
 
 
 def _way_on(out: Path, options: argparse.Namespace) -> str:
-    """What an interrupted run has kept, and the command that goes on with it."""
+    """What an interrupted run has kept, and the command to resume it."""
     if not (out / CONFIG).exists():
         return (
-            "no round was begun; shards that were encrypted are kept, and the same command finds "
+            "no round was started; encrypted shards are kept, and the same command will use "
             "them again"
         )
     command = ["python", "-m", "fl_ppseg.simulate", "--resume", "--out", str(out)]
     for name in ("vault_dir", "data_root", "engine", "device"):
         if (value := getattr(options, name)) is not None:
             command += [f"--{name.replace('_', '-')}", str(value)]
-    return f"finished rounds are kept in {out}; to go on: {shlex.join(command)}"
+    return f"finished rounds are kept in {out}; to resume: {shlex.join(command)}"
 
 
 def _run(config: Config, out: Path, options: argparse.Namespace, is_cell: bool = False) -> None:
@@ -86,7 +86,7 @@ def _run(config: Config, out: Path, options: argparse.Namespace, is_cell: bool =
     nodes = nodes_folder(vault_dir, out)
     if (out / CONFIG).exists() and not nodes.is_dir():
         raise InputError(
-            f"{vault_dir} holds no vault of this run; give the --vault-dir of its start"
+            f"{vault_dir} holds no vault of this run; give the --vault-dir that it was started with"
         )
     os.environ[NODES_VARIABLE] = str(nodes)  # worker processes inherit it
     with ExitStack() as stack:
@@ -132,15 +132,15 @@ def _cluster(config: Config, out: Path, stack: ExitStack) -> RayCluster | None:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         "fl_ppseg.simulate",
-        "Federate SETR over city clients that encrypt their images with keys of their own, for "
+        "Federate SETR over city clients that encrypt their images with their own keys, for "
         "one or several arms, and compare them. Without options: 18 procedural cities.",
     )
     add = parser.add_argument
-    add("--clients", type=int, metavar="N", help="training clients (default: 18, one a city)")
+    add("--clients", type=int, metavar="N", help="training clients (default: 18, one per city)")
     add(
         "--arms", metavar="A,B,...", help="arms to compare (default: those of configs/default.yaml)"
     )
-    add("--quick", action="store_true", help="a one-minute look: configs/quick.yaml")
+    add("--quick", action="store_true", help="a one-minute trial: configs/quick.yaml")
     add(
         "--config",
         metavar="FILE",
@@ -152,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--resume",
         action="store_true",
-        help="go on with the run in --out; with --set federation.num_rounds=N to more rounds",
+        help="resume the run in --out; with --set federation.num_rounds=N for more rounds",
     )
     add("--seed", type=int, metavar="N", help="seed of the training (keys never come from it)")
     add("--engine", choices=["ray", "in-process"], help="what runs the clients (default: ray)")
@@ -164,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _values(options: argparse.Namespace) -> dict[str, Any]:
-    """All that was given, or the run's own config to go on with."""
+    """All given settings, or the run's own config when it is resumed."""
     root = None if options.data_root is None else options.data_root.absolute()
     overrides = {
         "engine": options.engine,
@@ -193,7 +193,7 @@ def _source(options: argparse.Namespace) -> str:
 
 
 def _check_resumable(options: argparse.Namespace) -> None:
-    """A run goes on with its own config, or not at all."""
+    """A run is resumed only with its own config."""
     if options.out is None or not (options.out / CONFIG).is_file():
         raise InputError("--resume needs --out with the folder of a run")
     fixed = ("clients", "arms", "quick", "config", "seed")
@@ -201,9 +201,9 @@ def _check_resumable(options: argparse.Namespace) -> None:
     for text in options.set:
         key = text.partition("=")[0].strip()
         if key not in ON_RESUME:
-            given.append(f"--set {key} (what may be set anew: {', '.join(ON_RESUME)})")
+            given.append(f"--set {key} (can be changed: {', '.join(ON_RESUME)})")
     if given:
-        raise InputError(f"--resume goes on with the run's own config; leave out {given[0]}")
+        raise InputError(f"--resume uses the run's own config; leave out {given[0]}")
 
 
 def _vault_dir(options: argparse.Namespace) -> Path:

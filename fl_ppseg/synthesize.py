@@ -19,7 +19,7 @@ def _parser() -> Parser:
         shows_defaults=True,
     )
     add = parser.add_argument
-    add("--out", type=Path, required=True, metavar="DIR", help="folder to make")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder to create")
     add("--num-train", type=int, default=600, metavar="N", help="training scenes in all cities")
     add("--num-val", type=int, default=60, metavar="N", help="validation scenes in all cities")
     add("--size", type=image_size, default="128x256", metavar="HxW", help="up to 1024x2048")

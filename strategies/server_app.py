@@ -1,7 +1,7 @@
 """The Flower ServerApp: trains all arms and seeds of a run folder, one after the other.
 
 A run folder holds everything that the server needs: config, partition and, for each arm and seed, a
-checkpoint (of round 0 at first). An interrupted run goes on from the newest ones.
+checkpoint (of round 0 at first). An interrupted run resumes from the newest ones.
 """
 
 import logging
@@ -26,15 +26,15 @@ from fl_ppseg.flower.grid import LazyGrid, StoppedError
 from fl_ppseg.progress.observer import RunObserver
 from fl_ppseg.progress.recorded import RecordedObserver
 from fl_ppseg.system.errors import RunError, describe
-from strategies.aggregation.aggregators import what_withstands_nothing
+from strategies.aggregation.aggregators import robustness_warning
 from strategies.rounds.arm_run import ArmRun
 from strategies.rounds.city_strategy import CityStrategy
-from strategies.rounds.claims import Claims
+from strategies.rounds.discovery import Discovery
 from strategies.rounds.local_only import LocalOnlyStrategy
-from strategies.rounds.resuming import tell_of_earlier
-from strategies.rounds.roll_call import RollCall
-from strategies.rounds.start import score_start
-from strategies.rounds.submitted import expected_roles, submission
+from strategies.rounds.reported_counts import ReportedCounts
+from strategies.rounds.resumption import report_earlier_rounds
+from strategies.rounds.run_config import expected_roles, parse_run_config
+from strategies.rounds.start_scores import score_start
 
 logger = logging.getLogger(__name__)
 
@@ -46,17 +46,17 @@ class Federation:
     folder: RunFolder
     observer: RunObserver
     num_nodes: int
-    """Nodes to wait for, evaluate-only ones included."""
+    """Number of nodes to wait for, evaluate-only ones included."""
     stop: threading.Event = field(default_factory=threading.Event)
-    """Set from outside to end the run between two replies."""
+    """Set by the caller to end the run between two replies."""
 
     def run(self, grid: Grid) -> None:
         """Train all arms and seeds that are not finished.
 
         Raises:
-            RunError: If nodes are missing, a round fails, or another process is at this run.
+            RunError: If nodes are missing, a round fails, or another process works on this run.
         """
-        with self.folder.claimed():
+        with self.folder.lock():
             self._run(LazyGrid(grid, self.stop))
 
     def _run(self, grid: LazyGrid) -> None:
@@ -65,22 +65,22 @@ class Federation:
         rounds = {job: self._start(*job).round for job in jobs}
         self._drop_unfinished(rounds)
         first = self._request(config, *jobs[0], self._start(*jobs[0]))
-        roll = RollCall(grid, first, self.observer, expected_roles(self.folder.path))
-        claims = self._claims(config)
+        discovery = Discovery(grid, first, self.observer, expected_roles(self.folder.path))
+        reported = self._reported_counts(config)
         quorum = math.ceil(config.federation.min_replies * self.num_nodes)
-        roll.wait(self.num_nodes, quorum, config.federation.wait_seconds)
+        discovery.wait(self.num_nodes, quorum, config.federation.wait_seconds)
         self.observer.run_started(
             config.arms,
             config.seeds,
             config.federation.num_rounds,
-            len(roll.roster.with_role("train")),
-            len(roll.roster.with_role("val")),
+            len(discovery.registry.with_role("train")),
+            len(discovery.registry.with_role("val")),
         )
-        self._say_what_is_not_robust(config, len(roll.roster.with_role("train")))
-        tell_of_earlier(rounds, self.folder.lines(), self.observer)
+        self._warn_if_not_robust(config, len(discovery.registry.with_role("train")))
+        report_earlier_rounds(rounds, self.folder.lines(), self.observer)
         for (arm, seed), round in rounds.items():
             if round < config.federation.num_rounds:
-                self._train(grid, roll, claims, config, arm, seed)
+                self._train(grid, discovery, reported, config, arm, seed)
         self.observer.run_finished()
 
     def _start(self, arm: str, seed: int) -> Checkpoint:
@@ -90,26 +90,32 @@ class Federation:
         return checkpoint
 
     def _drop_unfinished(self, rounds: Mapping[tuple[str, int], int]) -> None:
-        """Forget what came after the rounds to go on from: damaged checkpoints, and lines."""
+        """Delete checkpoints and lines of results after the rounds to resume from."""
         for (arm, seed), round in rounds.items():
             self.folder.discard_after(arm, seed, round)
         self.folder.keep_lines(lambda line: line["round"] <= rounds[line["arm"], line["seed"]])
 
-    def _claims(self, config: Config) -> Claims:
-        """What the cities have said in earlier rounds, and what the partition knows."""
+    def _reported_counts(self, config: Config) -> ReportedCounts:
+        """The counts that the cities reported in earlier rounds, and those of the partition."""
         arms = arms_of(config)
         pooled = (name for name, arm in arms.items() if arm.training == "centralised")
-        return Claims(self.folder.num_images(), self.folder.lines(), pooled)
+        return ReportedCounts(self.folder.num_images(), self.folder.lines(), pooled)
 
-    def _say_what_is_not_robust(self, config: Config, num_trainers: int) -> None:
+    def _warn_if_not_robust(self, config: Config, num_trainers: int) -> None:
         federation = config.federation
-        line = what_withstands_nothing(federation, federation.num_asked(num_trainers))
+        line = robustness_warning(federation, federation.num_asked(num_trainers))
         if line is not None:
             logger.warning("%s", line)
             self.observer.message(line)
 
     def _train(
-        self, grid: Grid, roll: RollCall, claims: Claims, config: Config, arm: str, seed: int
+        self,
+        grid: Grid,
+        discovery: Discovery,
+        reported: ReportedCounts,
+        config: Config,
+        arm: str,
+        seed: int,
     ) -> None:
         start = self._start(arm, seed)
         config = config_for(config, arms_of(config)[arm])
@@ -117,12 +123,12 @@ class Federation:
         run = ArmRun(
             self._request(config, arm, seed, start),
             config.federation,
-            roll,
+            discovery,
             start.description,
             is_centralised=training == "centralised",
             num_val=max(0, self.num_nodes - config.clients),
             num_examples=self._num_examples(),
-            claims=claims,
+            reported=reported,
         )
         kind = LocalOnlyStrategy if training == "local-only" else CityStrategy
         strategy = kind(run, self.folder, self.observer, start)
@@ -160,7 +166,7 @@ class Federation:
 
 
 def build_server_app(federation: Federation) -> ServerApp:
-    """A ServerApp that runs a federation, to its end or until its stop is set."""
+    """A ServerApp that runs a federation until it ends or its stop event is set."""
     server_app = ServerApp()
 
     @server_app.main()
@@ -179,7 +185,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Entry of `flwr run .`: run-config names the prepared run folder and the number of nodes."""
-    run = submission(context.run_config)
+    run = parse_run_config(context.run_config)
     folder = RunFolder(Path(run.run_dir))
     try:
         Federation(folder, RecordedObserver(folder.progress), run.num_nodes).run(grid)

@@ -17,8 +17,8 @@ from fl_ppseg.flower.in_process import InProcessGrid
 from fl_ppseg.progress.observer import RunObserver, SilentObserver
 from fl_ppseg.setr.names import withheld
 from fl_ppseg.system.arrays import Arrays
-from strategies.rounds.roll_call import RollCall
-from strategies.rounds.roster import Member, Roster
+from strategies.rounds.discovery import Discovery
+from strategies.rounds.registry import Member, Registry
 
 Answer = Callable[[Request, str], Reply | RecordDict | Error]
 
@@ -96,17 +96,17 @@ class FakeNodes:
         """A grid of these nodes; node ids count from 2."""
 
     @property
-    def roster(self) -> Roster:
-        """What the roll call of these nodes gives."""
-        return Roster(
+    def registry(self) -> Registry:
+        """The registry of these nodes."""
+        return Registry(
             Member(node_id, city, role) for node_id, (city, role) in enumerate(self._cities, 2)
         )
 
-    def roll(self, observer: RunObserver | None = None) -> RollCall:
-        """A roll call of these nodes, after its first look."""
-        roll = RollCall(LazyGrid(self.grid), request(), observer or SilentObserver())
-        roll.look()
-        return roll
+    def discovery(self, observer: RunObserver | None = None) -> Discovery:
+        """The discovery of these nodes, after its first poll."""
+        discovery = Discovery(LazyGrid(self.grid), request(), observer or SilentObserver())
+        discovery.poll()
+        return discovery
 
     def _city(self, context: Context) -> tuple[str, Role]:
         return self._cities[int(str(context.node_config["partition-id"]))]

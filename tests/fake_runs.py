@@ -47,8 +47,8 @@ class Run:
         **changes: Any,
     ) -> "Run":
         config = FederationConfig.model_validate(FREE | {"num_rounds": 2} | dict(federation or {}))
-        roll = self.fake.roll(self.listener)
-        run = ArmRun(request(**changes), config, roll, ABOUT, is_centralised)
+        discovery = self.fake.discovery(self.listener)
+        run = ArmRun(request(**changes), config, discovery, ABOUT, is_centralised)
         arrays = resumed.arrays if resumed else START
         self.result = kind(run, self.folder, self.listener, resumed).start(
             LazyGrid(self.fake.grid),

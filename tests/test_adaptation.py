@@ -132,6 +132,6 @@ def test_what_is_not_linear_is_refused_in_one_line(cipher: str) -> None:
 
 @pytest.mark.parametrize(("cipher", "scope"), [("shuffle", "per-block"), (None, None)])
 def test_one_embedding_cannot_serve_a_key_a_block(cipher: str | None, scope: str | None) -> None:
-    with pytest.raises(InputError, match="block scope common alone") as caught:
+    with pytest.raises(InputError, match="block scope common only") as caught:
         adapted_embedding(small.model().state_dict(), cipher, scope, KEY)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)

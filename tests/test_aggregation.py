@@ -131,8 +131,8 @@ BAD_UPDATES = {
     "dtype": (spoilt("b", np.ones(2, np.float64)), 1, "b has another shape or dtype"),
     "more": (spoilt("c", np.ones(2, np.float32)), 1, "other array names"),
     "fewer": (lambda: {"w": good()["w"]}, 1, "other array names"),
-    "zero examples": (good, 0, "must be positive"),
-    "negative examples": (good, -3, "must be positive"),
+    "zero examples": (good, 0, "expected num_examples above 0"),
+    "negative examples": (good, -3, "expected num_examples above 0"),
 }
 
 
@@ -151,7 +151,7 @@ def test_bad_updates_are_refused_and_leave_the_mean_as_it_was(case: str) -> None
 
 
 def test_the_mean_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="no replies"):
+    with pytest.raises(ValueError, match="expected at least one reply"):
         StreamingMean(good()).result()
 
 

@@ -27,7 +27,7 @@ ONE_FOR_EACH = KEY_IN_AN_ATTACK | {
     "fl_ppseg/system/errors.py": "fl_ppseg.config.names",
     "clients/policy/ledger.py": "clients.private_state",
     "clients/vault/layout.py": "clients.vault.keys.erasure",
-    "strategies/aggregation/robust.py": "strategies.rounds.roster",
+    "strategies/aggregation/robust.py": "strategies.rounds.registry",
     "strategies/aggregation/norms.py": "fl_ppseg.crypto.ciphers.registry",
     "fl_ppseg/federation/message_fields.py": "fl_ppseg.data.views",
     "fl_ppseg/learning/scores.py": "fl_ppseg.crypto.adaptation",

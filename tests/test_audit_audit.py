@@ -237,7 +237,7 @@ def test_the_audit_itself_gives_no_key_away(audited: Audited) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["nowhere"], "no run lies there"),
+        (["nowhere"], "not a run folder"),
         (["--arms", "plain", "--cipher", "shuffle"], "leave one of them out"),
         (["--arms", "no-such-arm"], "unknown arm"),
         (["--cipher", "no-such-cipher"], "unknown cipher"),

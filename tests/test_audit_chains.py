@@ -33,7 +33,7 @@ def test_a_published_embedding_decrypts_what_its_message_shows(
     public = public_embedding(images)
     found = decrypted_update(exchange, public, 8, Algorithm("values"))
     assert found is not None
-    assert score_images(truth.plain, found.restored, 8).ssim > 0.9
+    assert score_images(truth.plain, found.reconstructed, 8).ssim > 0.9
     assert score_images(truth.plain, truth.stored, 8).ssim < 0.6
 
 
@@ -54,5 +54,5 @@ def test_what_is_sent_is_handed_on(published: tuple[Exchange, Truth]) -> None:
 def test_only_targets_are_restored() -> None:
     shard = np.random.default_rng(0).integers(0, 256, (3, 3, 16, 32), np.uint8)
     found = of_many_images(shard, 2, shard, block_size=8, algorithm=Algorithm("pixels"))
-    assert found.restored.shape == (2, 3, 16, 32)
+    assert found.reconstructed.shape == (2, 3, 16, 32)
     assert found.undoing.index.shape == (1, 192)

@@ -38,7 +38,7 @@ def test_one_query_is_the_key(cipher: str, block_size: int, scope: Scope) -> Non
     )
     assert len(queries) == 1
     assert guess.confidence == 1
-    np.testing.assert_array_equal(guess.restored, IMAGES)
+    np.testing.assert_array_equal(guess.reconstructed, IMAGES)
     if scope == "common" and cipher in ALGORITHMS:
         assert share_right(guess.undoing, cipher, block_size) == 1
 
@@ -55,4 +55,4 @@ def test_keys_used_once_give_nothing(cipher: str) -> None:
 
     hidden = fresh(IMAGES)
     guess = match_chosen(hidden, fresh, block_size=8, algorithm=(ALGORITHMS | SUBSTITUTING)[cipher])
-    assert (guess.restored == IMAGES).mean() < 0.2
+    assert (guess.reconstructed == IMAGES).mean() < 0.2

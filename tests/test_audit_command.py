@@ -68,13 +68,19 @@ def test_a_cipher_has_a_key_an_image_and_a_draw_a_block_unless_told_otherwise(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--key-mode", "per-client"], "--key-mode belongs to --cipher; name a cipher too"),
+        (["--key-mode", "per-client"], "--key-mode belongs to --cipher; add --cipher"),
         (["--block-scope", "per-block"], "--block-scope belongs to --cipher"),
         (["--arms", "per-image", "--block-scope", "common"], "--block-scope belongs to --cipher"),
         (["--config", "quick", "--key-mode", "per-image"], "--key-mode belongs to --cipher"),
-        (["--arms", "plain", "--set", "arms=[per-image]"], "--arms and --set arms both say it"),
-        (["--cipher", "shuffle", "--set", "arms=[plain]"], "--cipher and --set arms both say it"),
-        (["--data-root", ".", "--set", "data.root=."], "--data-root and --set data.root both"),
+        (
+            ["--arms", "plain", "--set", "arms=[per-image]"],
+            "--arms and --set arms exclude each other",
+        ),
+        (
+            ["--cipher", "shuffle", "--set", "arms=[plain]"],
+            "--cipher and --set arms exclude each other",
+        ),
+        (["--data-root", ".", "--set", "data.root=."], "--data-root and --set data.root exclude"),
     ],
 )
 def test_what_would_be_ignored_is_refused(
@@ -108,7 +114,7 @@ def test_a_run_is_audited_with_its_own_settings(
 def test_a_run_without_a_vault_in_the_folder_named_is_refused_before_the_attacks(
     asked: Asked, finished: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="no vault lies there"):
+    with pytest.raises(InputError, match="no vault found"):
         command.main([str(finished), "--vault-dir", str(tmp_path)])
     assert asked.config is None
 
@@ -139,7 +145,7 @@ def test_no_report_is_written_among_keys(
     vaults = ["--vault-dir", str(tmp_path / "vaults")]
     out = ["--out", str(tmp_path / "vaults" / "audit")]
     assert run(command.main, [str(finished), *vaults, *out]) == 2
-    assert "keys must not lie with what others see" in capsys.readouterr().err
+    assert "keys must be kept apart from what others see" in capsys.readouterr().err
     assert asked.config is None
     assert run(command.main, [str(finished), *vaults]) == 0
     assert asked.config is not None

@@ -24,7 +24,7 @@ def test_an_adapted_embedding_is_the_key(cipher: str) -> None:
         block_size=SIZE,
         algorithm=ALGORITHMS[cipher],
     )
-    np.testing.assert_array_equal(guess.restored, IMAGES)
+    np.testing.assert_array_equal(guess.reconstructed, IMAGES)
     assert share_right(guess.undoing, cipher, SIZE) == 1
     assert guess.confidence == pytest.approx(1)
 

@@ -21,7 +21,7 @@ def test_one_known_image_is_the_key_of_all(cipher: str) -> None:
     )
     assert guess.confidence == 1
     assert share_right(guess.undoing, cipher, SIZE) == 1
-    np.testing.assert_array_equal(guess.restored, IMAGES[1:])
+    np.testing.assert_array_equal(guess.reconstructed, IMAGES[1:])
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_codebooks_are_read_off_as_far_as_their_values_were_met(
     guess = match_known(hidden[2:], IMAGES[:2], hidden[:2], block_size=SIZE, algorithm=algorithm)
     met = np.isin(IMAGES[2:], IMAGES[:2])
     assert 0.8 < guess.confidence <= 1
-    assert (guess.restored == IMAGES[2:])[met].mean() > 0.99
+    assert (guess.reconstructed == IMAGES[2:])[met].mean() > 0.99
     assert set(np.unique(guess.undoing.sign)) >= {0, 1}
 
 
@@ -57,7 +57,7 @@ def test_a_key_a_block_falls_to_a_few_images_when_it_is_reused(cipher: str) -> N
             algorithm=ALGORITHMS[cipher],
             per_block=True,
         )
-        shares.append((guess.restored == IMAGES[4:]).mean())
+        shares.append((guess.reconstructed == IMAGES[4:]).mean())
         assert guess.undoing.index.shape == (128, 192)
     assert shares[0] <= shares[1] <= shares[2]
     assert shares[1] > 0.9
@@ -70,7 +70,7 @@ def test_ties_are_shared_out_and_counted() -> None:
     plain[0, 1, 1, 1] = 255
     hidden = encrypted(plain, "shuffle", 2)
     guess = match_known(hidden, plain, hidden, block_size=2, algorithm=Algorithm("values"))
-    np.testing.assert_array_equal(guess.restored, plain)
+    np.testing.assert_array_equal(guess.reconstructed, plain)
     assert guess.confidence == pytest.approx((10 + 2 / 2) / 12)
 
     flat = np.full((1, 3, 2, 2), 9, np.uint8)
@@ -86,4 +86,4 @@ def test_another_key_is_not_found() -> None:
     guess = match_known(target, IMAGES[:1], hidden, block_size=SIZE, algorithm=Algorithm("values"))
     assert share_right(guess.undoing, "shuffle", SIZE, KEY) == 1
     assert share_right(guess.undoing, "shuffle", SIZE, other) < 0.05
-    assert (guess.restored == IMAGES[1:2]).mean() < 0.2
+    assert (guess.reconstructed == IMAGES[1:2]).mean() < 0.2

@@ -19,7 +19,7 @@ def test_a_reused_key_is_found_exactly(cipher: str) -> None:
     hidden = encrypted(OWN, cipher, SIZE)
     guess = correlate_positions(hidden, PUBLIC, block_size=SIZE, algorithm=ALGORITHMS[cipher])
     assert share_right(guess.undoing, cipher, SIZE) == 1
-    np.testing.assert_array_equal(guess.restored, OWN)
+    np.testing.assert_array_equal(guess.reconstructed, OWN)
     assert guess.confidence > 0.8
 
 
@@ -28,14 +28,16 @@ def test_one_large_image_is_enough() -> None:
     own, public = scenes(1, (256, 512), seed=1), scenes(3, (256, 512), seed=2)
     hidden = encrypted(own, "shuffle", SIZE)
     guess = correlate_positions(hidden, public, block_size=SIZE, algorithm=ALGORITHMS["shuffle"])
-    assert score_images(own, guess.restored, SIZE).ssim > 0.9
+    assert score_images(own, guess.reconstructed, SIZE).ssim > 0.9
 
 
 def test_an_order_a_block_leaves_no_trace() -> None:
     hidden = encrypted(OWN, "shuffle", SIZE, "per-block")
     guess = correlate_positions(hidden, PUBLIC, block_size=SIZE, algorithm=ALGORITHMS["shuffle"])
     assert share_right(guess.undoing, "shuffle", SIZE) < 0.04
-    gained = score_images(OWN, guess.restored, SIZE).ssim - score_images(OWN, hidden, SIZE).ssim
+    gained = (
+        score_images(OWN, guess.reconstructed, SIZE).ssim - score_images(OWN, hidden, SIZE).ssim
+    )
     assert gained < 0.03
     assert guess.confidence < 0.5
 

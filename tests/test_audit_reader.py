@@ -6,7 +6,7 @@ from audit_streets import BLOCK, SIZE, Encrypt, streets
 from skimage.metrics import structural_similarity
 
 from fl_ppseg.audit.attacks.network import Reader
-from fl_ppseg.audit.attacks.reader import Budget, restore, seen_of, to_bytes
+from fl_ppseg.audit.attacks.reader import Budget, reconstruct, seen_of, to_bytes
 from fl_ppseg.audit.attacks.similarity import ssim
 from fl_ppseg.data.pixels import to_input
 
@@ -65,7 +65,7 @@ def test_the_same_seed_gives_the_same_bytes_and_leaves_global_generators_alone()
 
     def learn(seed: int) -> np.ndarray:
         budget = Budget(3, seed, lambda done, total: steps.append((done, total)))
-        return restore(
+        return reconstruct(
             public,
             public[:2],
             lambda x: seen_of(x, "values", BLOCK, raw=False),

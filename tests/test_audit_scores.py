@@ -1,4 +1,4 @@
-"""Scores of restored images, by hand and by their laws."""
+"""Scores of reconstructed images, by hand and by their laws."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The task score: mIoU of a segmenter of plain images on what was restored."""
+"""The task score: mIoU of a segmenter of plain images on what was reconstructed."""
 
 import numpy as np
 import pytest

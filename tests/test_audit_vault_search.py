@@ -65,5 +65,5 @@ def test_the_audits_own_folder_is_left_out(run: Path, vault: Path) -> None:
 
 
 def test_without_a_vault_there_is_nothing_to_look_for(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no vault lies there"):
+    with pytest.raises(InputError, match="no vault found"):
         search_run(run, tmp_path / "empty", BLOCK)

@@ -91,9 +91,9 @@ def test_a_cells_name_is_one_folder_name(name: object, folder: str) -> None:
         ({"model.decoder": ["mla", "fcn"]}, "cell fcn: model.decoder: .*got 'fcn'"),
         ({"clients.many": [1]}, "clients is a value|clients: .*valid integer"),
         ({"arms": [["plain"], ["plian"]]}, "cell .*: unknown arm 'plian'; did you mean 'plain'"),
-        ({"model.decoder": ["mla", "mla"]}, "'mla' comes twice"),
-        ({"cells.x": [1]}, "'cells.x' is no setting of a cell"),
-        ({"name": ["a"]}, "'name' is no setting of a cell"),
+        ({"model.decoder": ["mla", "mla"]}, "'mla' is repeated"),
+        ({"cells.x": [1]}, "'cells.x' cannot vary between cells"),
+        ({"name": ["a"]}, "'name' cannot vary between cells"),
     ],
 )
 def test_cells_that_cannot_be_are_one_line(cells: Any, said: str) -> None:
@@ -393,7 +393,7 @@ def test_keys_do_not_lie_in_a_comparison(tmp_path: Path, compare: Simulate) -> N
     out = tmp_path / "out"
     status, _, err = compare("--quiet", "--out", str(out), "--vault-dir", str(out / "keys"))
     assert status == 2
-    assert "keys must not lie with what others see" in err
+    assert "keys must be kept apart from what others see" in err
     assert not out.exists()
 
 

@@ -95,10 +95,18 @@ def test_blocks_of_a_tensor_are_those_of_numpy() -> None:
 @pytest.mark.parametrize(
     ("images", "keys", "message"),
     [
-        (np.zeros((2, 3, 8, 8), np.uint8), [KEY], "2 images and 1 keys, wanted a key an image"),
-        (np.zeros((0, 3, 8, 8), np.uint8), [], "0 images and 0 keys, .* one at least"),
-        (np.zeros((3, 8, 8), np.uint8), KEYS, "wanted uint8 \\(batch, 3, height, width\\)"),
-        (torch.zeros(2, 3, 8, 8), KEYS[:2], "image of float32 \\(2, 3, 8, 8\\)"),
+        (
+            np.zeros((2, 3, 8, 8), np.uint8),
+            [KEY],
+            "expected one key per image and at least one, got 1 keys for 2",
+        ),
+        (np.zeros((0, 3, 8, 8), np.uint8), [], "got 0 keys for 0"),
+        (
+            np.zeros((3, 8, 8), np.uint8),
+            KEYS,
+            "expected an image of uint8 \\(batch, 3, height, width\\)",
+        ),
+        (torch.zeros(2, 3, 8, 8), KEYS[:2], "got float32 \\(2, 3, 8, 8\\)"),
         (torch.zeros(1, 3, 8, 9, dtype=torch.uint8), [KEY], "8x9 pixels does not divide"),
     ],
 )

@@ -285,11 +285,11 @@ def test_every_length_gives_permutations(length: int) -> None:
         ((3, 30, 32), 16, "30x32 pixels does not divide into blocks of 16x16; crop or resize"),
         ((3, 32, 30), 16, "32x30 pixels does not divide"),
         ((3, 8, 8), 16, "8x8 pixels does not divide"),
-        ((3, 16, 16), 0, "block_size 0, wanted 1 or more"),
-        ((3, 0, 16), 16, "wanted \\(channels, height, width\\)"),
-        ((1, 16, 16), 16, "wanted uint8 \\(3, height, width\\)"),
-        ((16, 16, 3), 16, "wanted uint8 \\(3, height, width\\)"),
-        ((2, 3, 16, 16), 16, "wanted uint8 \\(3, height, width\\)"),
+        ((3, 16, 16), 0, "expected block_size of 1 pixel or more, got 0"),
+        ((3, 0, 16), 16, "expected an image of shape \\(channels, height, width\\)"),
+        ((1, 16, 16), 16, "expected an image of uint8 \\(3, height, width\\)"),
+        ((16, 16, 3), 16, "expected an image of uint8 \\(3, height, width\\)"),
+        ((2, 3, 16, 16), 16, "expected an image of uint8 \\(3, height, width\\)"),
     ],
 )
 @pytest.mark.parametrize("function", [encryption.encrypt, encryption.decrypt])
@@ -303,7 +303,7 @@ def test_images_that_do_not_fit_are_refused(
 
 
 def test_images_of_floats_are_refused() -> None:
-    with pytest.raises(InputError, match="image of float32"):
+    with pytest.raises(InputError, match="got float32"):
         encryption.encrypt(
             np.zeros((3, 8, 8), np.float32),
             KEY,

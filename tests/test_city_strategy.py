@@ -224,8 +224,8 @@ def counted(num_examples: int) -> Answer:
 @pytest.mark.parametrize(
     ("says", "max_share", "step", "told"),
     [
-        (2**24, 0.5, (0.5 * 2 + 0.5 * (1 * 1 + 3 * 3) / 4), ["100%", "cut to 50%"]),
-        (2**24, 0.75, (0.75 * 2 + 0.25 * (1 * 1 + 3 * 3) / 4), ["100%", "cut to 75%"]),
+        (2**24, 0.5, (0.5 * 2 + 0.5 * (1 * 1 + 3 * 3) / 4), ["100%", "reduced to 50%"]),
+        (2**24, 0.75, (0.75 * 2 + 0.25 * (1 * 1 + 3 * 3) / 4), ["100%", "reduced to 75%"]),
         (12, 1.0, (12 * 2 + 1 * 1 + 3 * 3) / 16, ["75%"]),
         (12, 0.75, (12 * 2 + 1 * 1 + 3 * 3) / 16, ["75%"]),
         (4, 0.5, (4 * 2 + 1 * 1 + 3 * 3) / 8, []),
@@ -282,7 +282,7 @@ def test_a_city_without_labels_does_not_train_the_mean_and_its_loss_is_null(tmp_
     assert [line["loss"] for line in run.lines("round")] == [(0.25 + 3 * 0.75) / 4] * 2
     assert [line["rejected"] for line in run.lines("round")] == [[], []]
     told = [line for line in run.listener.messages if "labelled" in line]
-    assert told == ["round 1: bochum: no labelled pixel to train on; its weights do not count"]
+    assert told == ["round 1: bochum: no labelled pixel to train on; its update is left out"]
 
 
 def test_a_lonely_city_without_labels_stays_where_it_was(tmp_path: Path) -> None:
@@ -292,5 +292,5 @@ def test_a_lonely_city_without_labels_stays_where_it_was(tmp_path: Path) -> None
 
 
 def test_where_no_city_has_labels_the_run_ends_with_a_line(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no city has a labelled pixel to train on; look at"):
+    with pytest.raises(RunError, match="no city has a labelled pixel to train on; check"):
         Run(tmp_path, nodes(dict.fromkeys(TRAIN, unlabelled))).train()

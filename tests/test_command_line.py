@@ -96,7 +96,7 @@ def parser() -> Parser:
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["--size", "64"], "wanted HEIGHTxWIDTH"),
+        (["--size", "64"], "expected HEIGHTxWIDTH"),
         (["--engine", "spark"], "in-process"),
         (["--sise", "1x1"], "--sise"),
         (["--siz", "1x1"], "--siz"),
@@ -126,7 +126,7 @@ def test_help_shows_defaults_and_ends_with_0(capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize("text", ["128", "128x", "x128", "0x8", "8x0", "-8x8", "8.5x8", "axb"])
 def test_sizes_that_are_none_are_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="wanted HEIGHTxWIDTH"):
+    with pytest.raises(argparse.ArgumentTypeError, match="expected HEIGHTxWIDTH"):
         image_size(text)
     assert image_size("37x1024") == (37, 1024)
 

@@ -107,7 +107,7 @@ def test_places_that_cannot_be_written_are_refused_before_the_work(
         check_file(file / "w.safetensors")
     with pytest.raises(InputError, match="is a folder"):
         check_file(tmp_path)
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="exists already"):
         check_file(file)
     monkeypatch.setattr(simulation, "simulate", lambda *_, **__: pytest.fail("it began"))
     assert run(simulate.main, ["--out", str(file / "run"), "--engine", "in-process"]) == 2
@@ -121,7 +121,7 @@ def test_places_that_cannot_be_written_are_refused_before_the_work(
 
 @pytest.mark.parametrize(("keys", "others"), [("a", "a"), ("a/b", "a"), ("a", "a/b")])
 def test_keys_lie_in_no_folder_of_others(keys: str, others: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="keys must not lie") as refused:
+    with pytest.raises(InputError, match="keys must be kept apart") as refused:
         check_apart(tmp_path / keys, tmp_path / others, "--out")
     assert len(str(refused.value).splitlines()) == 1
     check_apart(tmp_path / "a", tmp_path / "ab", "--out")
@@ -260,7 +260,7 @@ def test_ctrl_c_names_the_folder_and_the_command_that_goes_on(
     begun = False
     assert run(simulate.main, options) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: interrupted; no round was begun")
+    assert error.startswith("error: interrupted; no round was started")
     begun = True
     assert run(simulate.main, options) == 1
     error = capsys.readouterr().err

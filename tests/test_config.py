@@ -138,8 +138,8 @@ def test_later_sources_win(tmp_path: Path) -> None:
         ("arms=[plain, per-clinet]", ["unknown arm 'per-clinet'", "did you mean 'per-client'?"]),
         ("arms=[zzz]", ["unknown arm 'zzz'", "possible: plain"]),
         ("arms=[]", ["arms", "at least 1"]),
-        ("arms=[plain, plain]", ["named once"]),
-        ("seeds=[1, 1]", ["named once"]),
+        ("arms=[plain, plain]", ["must not repeat"]),
+        ("seeds=[1, 1]", ["must not repeat"]),
         ("federation.fraction_train=1.5", ["federation.fraction_train", "less than", "got 1.5"]),
         ("arm_table.a={key_mode: plain}", ["arm_table.a.note", "required", "got {'key_mode'"]),
     ],
@@ -162,9 +162,9 @@ def test_the_file_is_named_in_its_errors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("- 1\n- 2\n", "wanted a mapping of keys, got list"),
-        ("just words\n", "wanted a mapping of keys, got str"),
-        ("", "wanted a mapping of keys, got NoneType"),
+        ("- 1\n- 2\n", "expected a mapping of keys, got list"),
+        ("just words\n", "expected a mapping of keys, got str"),
+        ("", "expected a mapping of keys, got NoneType"),
         ("a: [1\nb: }\n", "not YAML"),
         ("a: 2026-13-45\n", "not YAML"),
         ("1: 2\n", "1"),
@@ -195,15 +195,18 @@ IMAGE = COMMON | {"key_mode": "per-image", "key_lifetime": "disposable"}
 @pytest.mark.parametrize(
     ("arm", "said"),
     [
-        ({"cipher": "shuffle"}, "key_mode plain takes no cipher"),
-        ({"block_scope": "common"}, "key_mode plain takes no cipher"),
+        ({"cipher": "shuffle"}, "key_mode plain does not take cipher"),
+        ({"block_scope": "common"}, "key_mode plain does not take cipher"),
         ({"key_mode": "per-client"}, "key_mode per-client needs cipher"),
         ({"key_mode": "per-image", "cipher": "shuffle"}, "needs cipher, block_scope and key_"),
         (CLIENT | {"key_lifetime": "disposable"}, "cannot be disposable"),
         (SHARED | {"key_lifetime": "disposable"}, "cannot be disposable"),
         (CLIENT | {"training": "centralised"}, "centralised has no clients"),
         (IMAGE | {"embedding": "private"}, "cannot be adapted to a disposable key"),
-        (CLIENT | {"embedding": "private", "block_scope": "per-block"}, "adapted to a key a block"),
+        (
+            CLIENT | {"embedding": "private", "block_scope": "per-block"},
+            "adapted to one key per block",
+        ),
         (CLIENT | {"embedding": "adapted"}, "can serve one shared key only"),
         (SHARED | {"embedding": "private"}, "key_mode per-client"),
         ({"embedding": "invariant"}, "give key_mode and cipher"),
@@ -334,5 +337,5 @@ def test_the_last_rounds_are_evaluated_and_every_so_many(
 
 @pytest.mark.parametrize("name", [*sorted(TAKEN), "Nodes.json"])
 def test_no_arm_is_called_as_what_else_lies_in_a_run_folder(name: str) -> None:
-    with pytest.raises(ValueError, match="is what a run folder calls something else"):
+    with pytest.raises(ValueError, match="is reserved in a run folder"):
         TypeAdapter(ArmId).validate_python(name)

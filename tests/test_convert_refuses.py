@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from fl_ppseg.convert.draft import MARK
-from fl_ppseg.system.files import locked
+from fl_ppseg.system.files import hold_lock
 
 Change = Callable[[Path], object]
 
@@ -104,7 +104,7 @@ FILES: dict[str, tuple[Change, str]] = {
     "empty": (lambda r: (r / "images/ulm_1.png").write_bytes(b""), "an empty file"),
     "a pipe": (
         lambda r: ((r / "images/ulm_1.png").unlink(), os.mkfifo(r / "images/ulm_1.png")),
-        "no regular file",
+        "not a regular file",
     ),
     "broken mask": (lambda r: (r / "masks/ulm_1.png").write_bytes(b"GIF89a"), "unreadable mask"),
     "no mask": (lambda r: (r / "masks/ulm_1.png").unlink(), "1 photograph without a mask: ulm_1"),
@@ -171,13 +171,13 @@ def test_places_are_compared_as_a_person_reads_them(
 
 OPTIONS: dict[str, tuple[dict[str, str], tuple[str, ...], str]] = {
     "no such folder": ({"images": "nowhere"}, (), "nowhere: no such folder"),
-    "no pattern": ({"place": "(?P<place>["}, (), "no regular expression"),
+    "no pattern": ({"place": "(?P<place>["}, (), "not a regular expression"),
     "no group": ({"place": "^([^_]+)_"}, (), "has no group called place"),
     "an endless pattern": ({"place": 2_000 * "x"}, (), "at most 1000 are read"),
     "a place that is none": ({"place": "(?P<place>)"}, (), "finds no place"),
     "a place that leads elsewhere": ({"place": "(?P<place>.*)$", "val": "x"}, (), "no such place"),
     "a val place that is none": ({"val": "berlin"}, (), "no such place; there are bonn, jena, ulm"),
-    "no class table": ({"classes": "nowhere"}, (), "no such class table"),
+    "no class table": ({"classes": "nowhere"}, (), "unknown class table"),
     "no classes of masks": ({"masks-hold": "names"}, (), "invalid choice"),
     "colours of ids": ({"masks-hold": "ids"}, ("--ignore", "000000"), "--masks-hold ids"),
     "a class ignored": ({}, ("--ignore", "c80000"), "is the colour of a class"),
@@ -205,7 +205,7 @@ def test_a_place_with_a_slash_is_no_folder(
 ) -> None:
     renamed("a/ulm_1")(source)
     options = small.folder_options(source, place="^(?P<place>.+)_")
-    assert "'a/ulm' is no folder of a city" in refused(capsys, tmp_path / "tree", *options)
+    assert "'a/ulm' is not a city folder" in refused(capsys, tmp_path / "tree", *options)
 
 
 def test_two_classes_of_one_colour_cannot_be_told_apart(
@@ -268,7 +268,7 @@ def test_labelme_of_other_names_or_colours(
     small.save(small.photograph(9), root / "images/boston.jpg")
     small.save(small.halves((128, 64, 0), (0, 0, 0)), root / "labels/boston.png")
     line = refused(capsys, tmp_path / "tree", "labelme-facade", str(root))
-    assert "boston.jpg: no name of LabelMeFacade" in line
+    assert "boston.jpg: not a name of LabelMeFacade" in line
 
 
 def renumbered(root: Path) -> None:
@@ -287,13 +287,13 @@ def frame_twice(root: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "options", "words"),
     [
-        (renumbered, [], "test_00001.png: no name of a CamVid frame"),
+        (renumbered, [], "test_00001.png: not the name of a CamVid frame"),
         (frame_twice, [], "both would be"),
         (nothing("testannot"), [], "testannot: no picture in it"),
         (lambda r: small.save(small.halves(3, 12), r / "trainannot/0001TP_00000.png"), [],
          "1 value in 1 mask to which camvid gives no meaning: 12 (96 pixels)"),
-        (lambda r: None, ["--runs", "2"], "at least one run a drive"),
-        (lambda r: None, ["--runs", "17"], "one frame a run"),
+        (lambda r: None, ["--runs", "2"], "at least one run per drive"),
+        (lambda r: None, ["--runs", "17"], "one frame per run"),
         (lambda r: None, ["--val", "0007XX"], "no such drive"),
         (lambda r: None, ["--val", *small.DRIVES], "no photograph is left for train"),
     ],
@@ -324,12 +324,12 @@ def test_what_is_there_already_is_left_alone(
     (tmp_path / "link").symlink_to(tmp_path / "empty")
     (tmp_path / "empty").mkdir()
     for name in ("file", "folder", "link"):
-        assert "is there already" in refused(capsys, tmp_path / name, *options)
+        assert "exists already" in refused(capsys, tmp_path / name, *options)
     assert (tmp_path / "folder/note").read_text() == "mine"
     assert small.convert(tmp_path / "empty", *options) == 0
     before = dict(small.files(tmp_path / "empty"))
     capsys.readouterr()
-    assert "is there already" in refused(capsys, tmp_path / "empty", *options)
+    assert "exists already" in refused(capsys, tmp_path / "empty", *options)
     assert dict(small.files(tmp_path / "empty")) == before
 
 
@@ -339,7 +339,7 @@ def test_a_tree_does_not_lie_in_its_source(
 ) -> None:
     before = dict(small.files(source))
     assert small.convert(source / out, *small.folder_options(source)) == 2
-    assert "lie in one another" in capsys.readouterr().err
+    assert "must not contain each other" in capsys.readouterr().err
     assert dict(small.files(source)) == before
 
 
@@ -376,12 +376,12 @@ def test_what_came_meanwhile_is_not_replaced(
 
     @contextmanager
     def late(path: Path) -> Iterator[None]:
-        with locked(path):
+        with hold_lock(path):
             out.mkdir()
             (out / "theirs").write_text("")
             yield
 
-    monkeypatch.setattr("fl_ppseg.convert.draft.locked", late)
+    monkeypatch.setattr("fl_ppseg.convert.draft.hold_lock", late)
     assert small.convert(out, *small.folder_options(source)) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert [path.name for path in out.iterdir()] == ["theirs"]

@@ -17,9 +17,9 @@ from clients.policy.policy import load_policy, policy_path
 from fl_ppseg.config.sections import DataConfig
 from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.data.dataset import Dataset, open_dataset
+from fl_ppseg.data.preflight.scan import scan_data
 from fl_ppseg.data.shard import open_shard
-from fl_ppseg.data.survey.looking import survey
-from fl_ppseg.experiment.data_notes import examined, reserved_scene, scoring_notes
+from fl_ppseg.experiment.data_notes import examine, reserved_scene, scoring_notes
 from fl_ppseg.learning.scores import MEAN_OF
 from fl_ppseg.progress.steps import StepProgress
 from fl_ppseg.system.errors import InputError
@@ -38,7 +38,7 @@ def tree(scenes: Path, tmp_path: Path) -> Path:
 def notes(root: Path, **data: Any) -> str:
     settings = DataConfig(root=root, **{"image_size": (32, 64)} | data)
     dataset = open_dataset(root, load_class_table("cityscapes"))
-    return "\n".join(scoring_notes(survey(dataset.splits), dataset, settings))
+    return "\n".join(scoring_notes(scan_data(dataset.splits), dataset, settings))
 
 
 def label_maps(root: Path, height: int, width: int) -> None:
@@ -121,12 +121,14 @@ def quiet_steps() -> StepProgress:
     return StepProgress(Console(), quiet=True)
 
 
-def test_procedural_scenes_are_named_by_content_and_not_surveyed(
+def test_procedural_scenes_are_named_by_content_and_not_checked_scenes(
     scenes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = open_dataset(scenes, load_class_table("cityscapes"))
-    monkeypatch.setattr("fl_ppseg.experiment.data_notes.survey", lambda *_: pytest.fail("surveyed"))
-    found, about = examined(dataset, DataConfig(), 2, quiet_steps())
+    monkeypatch.setattr(
+        "fl_ppseg.experiment.data_notes.scan_data", lambda *_: pytest.fail("surveyed")
+    )
+    found, about = examine(dataset, DataConfig(), 2, quiet_steps())
     assert about.table == "" and about.notes == (MEAN_OF,)
     assert all(scene.content for scene in found.scenes())
 
@@ -201,7 +203,7 @@ def test_a_city_of_both_splits_is_refused_with_what_to_rename(
 ) -> None:
     """Also where its training node goes by another name, being merged or split."""
     both_splits(tree)
-    with pytest.raises(InputError, match="stands under train and val") as caught:
+    with pytest.raises(InputError, match="is under train and under val") as caught:
         small.prepared(small.config(tree, clients=clients), tmp_path / "place")
     line = str(caught.value)
     for part in ("leftImg8bit", "gtFine"):

@@ -166,7 +166,7 @@ def test_a_missing_file_is_named_on_loading(tree: Path) -> None:
 def test_labels_that_are_no_label_ids_are_refused(tree: Path, labels: Image.Image) -> None:
     labels.save(label_path(tree, "aachen"))
     for look in (only_scene(tree).load, only_scene(tree).check):
-        with pytest.raises(InputError, match="labelIds are wanted"):
+        with pytest.raises(InputError, match="labelIds are expected"):
             look()
 
 
@@ -193,7 +193,7 @@ def grey_png_of_four_bits(labels: np.ndarray) -> bytes:
 
 def test_grey_labels_of_four_bits_are_refused_rather_than_stretched(tree: Path) -> None:
     label_path(tree, "aachen").write_bytes(grey_png_of_four_bits(label_ids()))
-    with pytest.raises(InputError, match="labelIds are wanted"):
+    with pytest.raises(InputError, match="labelIds are expected"):
         only_scene(tree).load()
 
 

@@ -79,14 +79,14 @@ def test_keys_are_their_owners_alone(authority: Pair, server: Pair) -> None:
 def test_no_certificates_are_said_to_be_none(tmp_path: Path, server: Pair) -> None:
     nothing = tmp_path / "empty.pem"
     nothing.write_text("nothing\n")
-    with pytest.raises(InputError, match="no certificates in PEM"):
+    with pytest.raises(InputError, match="expected certificates in PEM"):
         rehearse(server, nothing, HOSTS[0])
-    with pytest.raises(InputError, match="no certificate in PEM"):
+    with pytest.raises(InputError, match="expected a certificate in PEM"):
         expiry(nothing)
 
 
 def test_a_name_that_is_none_is_refused(tmp_path: Path, authority: Pair) -> None:
-    with pytest.raises(InputError, match="no host name"):
+    with pytest.raises(InputError, match="is not a host name"):
         issue(authority, pair(tmp_path, "x"), ["größe"], days=1)
 
 

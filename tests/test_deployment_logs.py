@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_ppseg.deployment import logs
-from fl_ppseg.deployment.logs import MAX_LINE, Lines, Log, clean
+from fl_ppseg.deployment.logs import MAX_LINE, Lines, Log, sanitise
 from fl_ppseg.system.errors import InputError
 
 
@@ -34,25 +34,25 @@ def folder(tmp_path: Path) -> Path:
     ],
 )
 def test_what_a_terminal_would_obey_is_gone(foreign: str, kept: str) -> None:
-    assert clean(foreign) == kept
+    assert sanitise(foreign) == kept
 
 
 @given(st.binary(max_size=200), st.integers(1, 7))
 def test_any_bytes_become_clean_lines(data: bytes, step: int) -> None:
     lines = Lines()
     pieces = [data[start : start + step] for start in range(0, len(data), step)]
-    found = [line for piece in pieces for line in lines.take(piece)] + lines.end()
+    found = [line for piece in pieces for line in lines.add(piece)] + lines.end()
     for line in found:
         assert line.replace("\t", "").isprintable()
     whole = Lines()
-    assert found == whole.take(data) + whole.end()
+    assert found == whole.add(data) + whole.end()
 
 
 def test_a_line_without_end_is_one_line_and_the_next_one_is_whole() -> None:
     lines = Lines()
-    found = [line for _ in range(50) for line in lines.take(b"x" * 1000)]
+    found = [line for _ in range(50) for line in lines.add(b"x" * 1000)]
     assert found == ["x" * MAX_LINE + "..."]
-    assert lines.take(b"tail that would look like a line\nnext\n") == ["next"]
+    assert lines.add(b"tail that would look like a line\nnext\n") == ["next"]
 
 
 def test_a_log_that_is_large_is_turned_over_by_name(

@@ -107,7 +107,7 @@ def test_fingerprint_is_that_of_ssh_keygen(home: Home) -> None:
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["init", "--city", "a/b"], "'a/b' is no name of a city"),
+        (["init", "--city", "a/b"], "'a/b' is not the name of a city"),
         (["init", "--city", "a", "--app-user", "b"], "expected both node_user and app_user"),
         (["init", "--city", "a", "--node-user", "b", "--app-user", "b"], "must have another user"),
         (
@@ -116,9 +116,9 @@ def test_fingerprint_is_that_of_ssh_keygen(home: Home) -> None:
         ),
         (
             ["init", "--city", "a", "--node-user", "nobody-0", "--app-user", "b"],
-            "no user 'nobody-0'",
+            "user 'nobody-0' does not exist",
         ),
-        (["start"], "no node lives here"),
+        (["start"], "is not a folder of a node"),
         (["start", "--coordinator", "nowhere"], "expected HOST:PORT"),
         (["start", "--ca", "absent.crt"], "--ca absent.crt: no such file"),
         (["start", "--policy", "absent.yaml"], "--policy absent.yaml: no such file"),

@@ -36,7 +36,7 @@ def until(found: Callable[[], object], supervisor: Supervisor, seconds: float = 
     end = time.monotonic() + seconds
     while not found():
         assert time.monotonic() < end
-        supervisor.look()
+        supervisor.poll()
         time.sleep(0.05)
 
 
@@ -48,7 +48,7 @@ def test_who_dies_is_started_again_and_explained_once(tmp_path: Path) -> None:
         starts = tmp_path / "starts"
         until(lambda: starts.exists() and len(starts.read_text()) >= 3, supervisor)
     assert said == [
-        f"it ended (status 3); starting it again, its log is {tmp_path / 'logs' / 'it.log'}"
+        f"it ended (status 3); restarting it; its log is {tmp_path / 'logs' / 'it.log'}"
     ]
 
 
@@ -72,7 +72,7 @@ def test_news_are_told_while_it_runs(tmp_path: Path) -> None:
     with Supervisor(said.append) as supervisor:
         supervisor.start(service(tmp_path, code, news=("is here", "connected")))
         until(lambda: said, supervisor)
-        supervisor.look()
+        supervisor.poll()
     assert said == ["connected"]
 
 
@@ -136,7 +136,7 @@ def test_a_log_stays_small_while_it_is_written(
 
 
 def test_users_and_programs_that_are_not_there_are_named() -> None:
-    with pytest.raises(InputError, match="no user 'nobody-of-this-name'"):
+    with pytest.raises(InputError, match="user 'nobody-of-this-name' does not exist"):
         account("nobody-of-this-name")
     with pytest.raises(InputError, match="flower-nonsense is not installed"):
         program("flower-nonsense")
@@ -246,4 +246,4 @@ def test_who_loses_a_child_that_it_needs_is_started_again(tmp_path: Path) -> Non
         supervisor.start(service(tmp_path, code, needs_children=True))
         starts = tmp_path / "starts"
         until(lambda: starts.exists() and len(starts.read_text()) >= 2, supervisor, 60)
-    assert said == ["a part of it has died; starting it again"]
+    assert said == ["a child process of it has died; restarting it"]

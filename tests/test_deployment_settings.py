@@ -82,5 +82,5 @@ def test_where_nobody_lives_the_way_to_make_one_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         load_settings(NodeSettings, tmp_path / "node.yaml", "node", "clients.node init --home X")
     assert str(caught.value) == (
-        f"{tmp_path}: no node lives here; make one with python -m clients.node init --home X"
+        f"{tmp_path} is not a folder of a node; make one with python -m clients.node init --home X"
     )

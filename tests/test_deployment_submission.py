@@ -16,7 +16,7 @@ from fl_ppseg.system.errors import InputError, RunError
 from strategies.coordinator import submission
 from strategies.coordinator.enrolment import enrol
 from strategies.coordinator.home import Home
-from strategies.coordinator.submission import carry_out
+from strategies.coordinator.submission import follow_run
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 CITIES = Cities(train=("aachen",), val=("lindau",))
@@ -73,7 +73,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    for name in ("LOOK_SECONDS", "ASK_SECONDS"):
+    for name in ("POLL_SECONDS", "ASK_SECONDS"):
         monkeypatch.setattr(submission, name, 0.0)
     monkeypatch.setattr(submission, "read_bundle", lambda _: b"bundle")
     yield monkeypatch
@@ -87,7 +87,7 @@ def followed(
             enrol(home, city, public_key(tmp_path, city), replace=False)
     patch.setattr(submission, "connect", lambda _: link)
     said: list[str] = []
-    carry_out(home, run, CHECKOUT, quiet=False, say=said.append)
+    follow_run(home, run, CHECKOUT, quiet=False, say=said.append)
     return said
 
 
@@ -124,7 +124,7 @@ def test_a_failed_run_fails_with_the_servers_reason_in_one_line(
     with pytest.raises(RunError) as caught:
         followed(link, home, run, quick, tmp_path)
     assert str(caught.value) == (
-        "round 2: 0 of 2 cities; the same command goes on after its last finished round"
+        "round 2: 0 of 2 cities; repeat the command to resume after its last finished round"
     )
     assert len(link.submitted) == 1
 
@@ -174,7 +174,7 @@ def test_a_superlink_that_fails_or_is_away_for_a_while_ends_no_run(
     locked = "Server error '500 Internal Server Error' for url 'https://127.0.0.1:9092/v1/runtime'"
     link = Server([("finished", "failed", SERVER_APP_FAILED + locked)], [DONE])
     said = followed(link, home, run, quick, tmp_path)
-    assert said[-1] == f"the server was lost ({locked}); going on"
+    assert said[-1] == f"the server was lost ({locked}); resuming"
     assert link.away == -1
 
 
@@ -195,7 +195,7 @@ def test_a_run_under_way_is_followed_and_another_one_is_in_the_way(
     followed(link, home, run, quick, tmp_path)
     assert link.submitted == []
     link.active = [RunState(5, "running", "", "", "/other")]
-    with pytest.raises(InputError, match="a run of /other is under way") as caught:
+    with pytest.raises(InputError, match="a run of /other is active") as caught:
         followed(link, home, run, quick, tmp_path)
     assert str(caught.value).endswith(f"strategies.coordinator stop --home {home.folder}")
 
@@ -206,4 +206,4 @@ def test_who_is_not_enrolled_is_named_before_anything_starts(
     quick.setattr(submission, "connect", lambda _: FakeLink([DONE]))
     enrol(home, "aachen", public_key(tmp_path, "aachen"), replace=False)
     with pytest.raises(InputError, match="not enrolled: lindau; get each"):
-        carry_out(home, run, CHECKOUT, quiet=True, say=print)
+        follow_run(home, run, CHECKOUT, quiet=True, say=print)

@@ -439,7 +439,7 @@ def test_a_link_does_not_cross_file_systems(
     with (
         Directory.open(tmp_path / "from") as old,
         Directory.open(tmp_path / "to") as new,
-        pytest.raises(InputError, match="expected files and folders alone"),
+        pytest.raises(InputError, match="expected only files and folders"),
     ):
         new.move_in(old, "tree")
     assert names_in(tmp_path / "to") == []

@@ -79,7 +79,7 @@ def test_every_even_side_will_do(size: int, scope: Scope) -> None:
 def test_odd_sides_are_refused(size: int) -> None:
     image = make_image(Geometry(3, size, 1, 2))
     with pytest.raises(
-        InputError, match=f"cipher etc on blocks of {size}x{size} pixels, wanted an even"
+        InputError, match=f"cipher etc needs blocks with an even side, got {size}x{size} pixels"
     ) as caught:
         encrypt(image, KEY, "shuffle+etc", block_size=size, scope="common")
     assert "\n" not in str(caught.value)

@@ -247,10 +247,10 @@ def test_bad_input_is_one_line(
     broken.with_suffix(".json").write_bytes(Path(plain).with_suffix(".json").read_bytes())
     cases = {
         "hash differs": [str(broken), *root],
-        "no readable checkpoint": [str(tmp_path / "none.safetensors"), *root],
+        "not a readable checkpoint": [str(tmp_path / "none.safetensors"), *root],
         "--data-root": [plain],
         "other classes": [plain, *root, "--classes", "camvid"],
-        "model of every city": [checkpoint_of(finished, "local-only"), *root],
+        "model per city": [checkpoint_of(finished, "local-only"), *root],
         "no such folder": [plain, "--data-root", str(tmp_path / "nowhere")],
         "give --key FILE": [checkpoint_of(finished, "conventional-1"), *root],
         "leave out --key": [checkpoint_of(finished, "per-image"), *root, "--key", "none"],

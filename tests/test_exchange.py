@@ -13,8 +13,8 @@ from fl_ppseg.federation.message_content import Reply, Request
 from fl_ppseg.federation.summary import summarise
 from fl_ppseg.report.series import collect as series
 from fl_ppseg.system.arrays import Arrays
-from strategies.rounds.exchange import collect, requests
-from strategies.rounds.round_log import Ask, Phase, RoundLog
+from strategies.rounds.exchange import collect, open_phase
+from strategies.rounds.round_log import Phase, RoundLog, Task
 
 WEIGHTS = {"head.w": np.zeros((2, 3), np.float32), "head.b": np.zeros(2, np.float32)}
 BYTES = (6 + 2) * 4
@@ -25,8 +25,8 @@ def log() -> RoundLog:
     return RoundLog(request(), 3, Listener())
 
 
-def asks(fake: FakeNodes, arrays: Arrays = WEIGHTS) -> list[Ask]:
-    return [Ask(member, arrays) for member in fake.roster.with_role("train")]
+def tasks(fake: FakeNodes, arrays: Arrays = WEIGHTS) -> list[Task]:
+    return [Task(member, arrays) for member in fake.registry.with_role("train")]
 
 
 def answers(fake: FakeNodes, messages: Sequence[Message]) -> list[Message]:
@@ -36,17 +36,17 @@ def answers(fake: FakeNodes, messages: Sequence[Message]) -> list[Message]:
 def accepted(replies: Sequence[Message], log: RoundLog, allowed: Sequence[str]) -> list[str]:
     """Cities whose replies are good."""
     cities = []
-    for ask, found in collect(replies, log, allowed):
-        assert found.city == ask.member.city
-        log.accept(ask, found)
-        cities.append(ask.member.city)
+    for task, found in collect(replies, log, allowed):
+        assert found.city == task.member.city
+        log.accept(task, found)
+        cities.append(task.member.city)
     return cities
 
 
 def exchange(bad: Answer, phase: Phase = "train") -> RoundLog:
     """An exchange with three cities of which one, bochum, answers as given."""
     fake, round_log = nodes({"bochum": bad}), log()
-    replies = answers(fake, requests(phase, round_log, asks(fake), TTL))
+    replies = answers(fake, open_phase(phase, round_log, tasks(fake), TTL))
     good = accepted(replies, round_log, list(WEIGHTS) if phase == "train" else [])
     assert sorted(good) == ["aachen", "bremen"]
     return round_log
@@ -55,17 +55,17 @@ def exchange(bad: Answer, phase: Phase = "train") -> RoundLog:
 @pytest.mark.parametrize("seed", range(3))
 def test_good_replies_in_any_order(seed: int) -> None:
     fake, round_log = nodes(), log()
-    replies = answers(fake, requests("train", round_log, asks(fake), TTL))
+    replies = answers(fake, open_phase("train", round_log, tasks(fake), TTL))
     random.Random(seed).shuffle(replies)
     assert sorted(accepted(replies, round_log, list(WEIGHTS))) == list(TRAIN)
     assert round_log.rejected == []
     assert (round_log.num_asked, round_log.num_trained) == (3, 3)
-    assert round_log.why() == "no answers"
+    assert round_log.reasons() == "no replies"
 
 
 def test_a_request_is_the_arm_s_with_task_round_and_arrays() -> None:
     fake, round_log = nodes(), log()
-    answers(fake, requests("evaluate", round_log, asks(fake)[:1], TTL))
+    answers(fake, open_phase("evaluate", round_log, tasks(fake)[:1], TTL))
     assert fake.asked == [("evaluate", 3, "aachen")]
     ((city, arrays),) = fake.weights
     assert city == "aachen"
@@ -74,17 +74,17 @@ def test_a_request_is_the_arm_s_with_task_round_and_arrays() -> None:
 
 def test_weights_that_several_cities_get_are_packed_once() -> None:
     fake = nodes()
-    shared = requests("train", log(), asks(fake), TTL)
+    shared = open_phase("train", log(), tasks(fake), TTL)
     assert len({id(message.content) for message in shared}) == 1
-    own = [Ask(m, {"w": np.full(1, k)}) for k, m in enumerate(fake.roster.with_role("train"))]
-    answers(fake, requests("train", log(), own, TTL))
+    own = [Task(m, {"w": np.full(1, k)}) for k, m in enumerate(fake.registry.with_role("train"))]
+    answers(fake, open_phase("train", log(), own, TTL))
     found = {city: float(arrays["w"][0]) for city, arrays in fake.weights}
     assert found == {"aachen": 0, "bochum": 1, "bremen": 2}
 
 
 BAD_REPLIES: dict[str, tuple[Answer, str]] = {
     "error": (lambda asked, city: Error(500, "the node failed"), "the node failed"),
-    "empty": (lambda asked, city: RecordDict(), "wanted records"),
+    "empty": (lambda asked, city: RecordDict(), "expected records"),
     "name": (
         lambda asked, city: reply(asked, city, arrays=asked.arrays | {"key": np.ones(1)}),
         "arrays that are not allowed: key",
@@ -97,7 +97,7 @@ BAD_REPLIES: dict[str, tuple[Answer, str]] = {
     "city": (lambda asked, city: reply(asked, "aachen"), "another run, round or city"),
     "counts": (
         lambda asked, city: reply(asked, city, confusion=np.eye(3, dtype=np.int64)),
-        "another number of classes",
+        "expected confusion counts of 2 classes",
     ),
 }
 
@@ -109,13 +109,13 @@ def test_a_bad_reply_is_rejected_alone_and_named(case: str) -> None:
     (rejected,) = round_log.rejected
     assert rejected.startswith("bochum: ")
     assert why in rejected
-    assert round_log.why() == rejected
+    assert round_log.reasons() == rejected
     assert (round_log.num_asked, round_log.num_trained) == (3, 2)
 
 
 def test_an_evaluation_without_counts_is_rejected() -> None:
     round_log = exchange(lambda asked, city: reply(asked, city, confusion=None), "evaluate")
-    assert round_log.rejected == ["bochum: no confusion counts"]
+    assert round_log.rejected == ["bochum: expected confusion counts, got none"]
 
 
 def test_weights_sent_with_an_evaluation_are_rejected() -> None:
@@ -125,62 +125,65 @@ def test_weights_sent_with_an_evaluation_are_rejected() -> None:
 
 def test_a_replayed_reply_counts_once() -> None:
     fake, round_log = nodes(), log()
-    replies = answers(fake, requests("train", round_log, asks(fake), TTL))
+    replies = answers(fake, open_phase("train", round_log, tasks(fake), TTL))
     good = accepted([*replies, replies[0]], round_log, list(WEIGHTS))
     assert sorted(good) == list(TRAIN)
-    assert round_log.rejected == [f"{good[0]}: an answer that nobody waits for"]
+    assert round_log.rejected == [f"{good[0]}: unexpected reply: no task is outstanding"]
 
 
 def test_a_reply_of_the_round_before_is_not_taken_for_this_one() -> None:
     fake = nodes()
-    old = answers(fake, requests("train", RoundLog(request(), 2, Listener()), asks(fake), TTL))
+    old = answers(fake, open_phase("train", RoundLog(request(), 2, Listener()), tasks(fake), TTL))
     round_log = log()
-    requests("train", round_log, asks(fake), TTL)
+    open_phase("train", round_log, tasks(fake), TTL)
     assert accepted(old, round_log, list(WEIGHTS)) == []
-    nobody = [f"{city}: an answer that nobody waits for" for city in TRAIN]
-    silent = [f"{city}: no answer in time" for city in TRAIN]
+    nobody = [f"{city}: unexpected reply: no task is outstanding" for city in TRAIN]
+    silent = [f"{city}: no reply before the deadline" for city in TRAIN]
     assert round_log.rejected == nobody + silent
 
 
 def test_an_answer_of_a_stranger_is_named_as_such() -> None:
     fake = nodes()
-    old = answers(fake, requests("train", RoundLog(request(), 2, Listener()), asks(fake), TTL))
+    old = answers(fake, open_phase("train", RoundLog(request(), 2, Listener()), tasks(fake), TTL))
     round_log = log()
-    requests("train", round_log, asks(fake)[:1], TTL)
+    open_phase("train", round_log, tasks(fake)[:1], TTL)
     assert accepted(old[1:2], round_log, list(WEIGHTS)) == []
-    assert round_log.rejected[0] == "a node: an answer that nobody waits for"
+    assert round_log.rejected[0] == "a node: unexpected reply: no task is outstanding"
 
 
 def test_a_val_city_that_never_came_is_missed() -> None:
     """Two are expected; the one that is there cannot stand for both."""
     fake, round_log = nodes(), log()
-    munster = [Ask(member, WEIGHTS) for member in fake.roster.with_role("val")[1:]]
-    accepted(answers(fake, requests("evaluate", round_log, munster, TTL)), round_log, [])
-    round_log.check_scored(2)
-    assert round_log.rejected == ["val: no scores without 1 that never came"]
+    munster = [Task(member, WEIGHTS) for member in fake.registry.with_role("val")[1:]]
+    accepted(answers(fake, open_phase("evaluate", round_log, munster, TTL)), round_log, [])
+    round_log.reject_unscored(2)
+    assert round_log.rejected == ["val: no scores without 1 that never connected"]
     assert round_log.scores() is None
 
 
 def test_silent_cities_are_named_and_the_observer_hears_of_it() -> None:
     fake, listener = nodes(), Listener()
     round_log = RoundLog(request(), 3, listener)
-    replies = answers(fake, requests("train", round_log, asks(fake), TTL))
+    replies = answers(fake, open_phase("train", round_log, tasks(fake), TTL))
     assert len(accepted(replies[:1], round_log, list(WEIGHTS))) == 1
-    assert round_log.rejected == ["bochum: no answer in time", "bremen: no answer in time"]
+    assert round_log.rejected == [
+        "bochum: no reply before the deadline",
+        "bremen: no reply before the deadline",
+    ]
     assert listener.messages == [f"round 3: {line}" for line in round_log.rejected]
     assert listener.replies == [("aachen", "train", 1, 3)]
 
 
 def test_a_round_s_lines_are_sorted_and_complete() -> None:
     fake, round_log = nodes(), log()
-    members = fake.roster.members
-    train = answers(fake, requests("train", round_log, asks(fake), TTL))
+    members = fake.registry.members
+    train = answers(fake, open_phase("train", round_log, tasks(fake), TTL))
     accepted(train[::-1], round_log, list(WEIGHTS))
-    evaluate = [Ask(member, WEIGHTS, "aachen") for member in members]
-    scored = answers(fake, requests("evaluate", round_log, evaluate, TTL))
+    evaluate = [Task(member, WEIGHTS, "aachen") for member in members]
+    scored = answers(fake, open_phase("evaluate", round_log, evaluate, TTL))
     accepted(scored[::-1], round_log, [])
     round_log.reject("ulm", "a reason")
-    lines = round_log.finished()
+    lines = round_log.result_lines()
 
     assert [(line["role"], line["city"], line.get("model")) for line in lines] == [
         ("train", "aachen", None),
@@ -229,9 +232,9 @@ def counting(counts: Mapping[str, Sequence[Sequence[int]]]) -> FakeNodes:
 def evaluated(fake: FakeNodes, models: Sequence[str | None] = (None,)) -> RoundLog:
     """A round in which all cities were asked to score each of the models."""
     round_log = log()
-    asked = [Ask(member, WEIGHTS, model) for member in fake.roster.members for model in models]
-    accepted(answers(fake, requests("evaluate", round_log, asked, TTL)), round_log, [])
-    round_log.check_scored(len(VAL))
+    asked = [Task(member, WEIGHTS, model) for member in fake.registry.members for model in models]
+    accepted(answers(fake, open_phase("evaluate", round_log, asked, TTL)), round_log, [])
+    round_log.reject_unscored(len(VAL))
     return round_log
 
 
@@ -258,15 +261,15 @@ def test_models_of_their_own_are_scored_as_in_the_summary() -> None:
 
     fake, round_log = nodes(dict.fromkeys((*TRAIN, *VAL), answer)), log()
     perfect = WEIGHTS | {"head.b": np.ones(2, np.float32)}
-    val = fake.roster.with_role("val")
-    asked = [Ask(m, w, name) for m in val for w, name in ((WEIGHTS, "ulm"), (perfect, "bonn"))]
-    accepted(answers(fake, requests("evaluate", round_log, asked, TTL)), round_log, [])
+    val = fake.registry.with_role("val")
+    asked = [Task(m, w, name) for m in val for w, name in ((WEIGHTS, "ulm"), (perfect, "bonn"))]
+    accepted(answers(fake, open_phase("evaluate", round_log, asked, TTL)), round_log, [])
     expected = ((100 * 9 / 15 + 100 * 5 / 11) / 2 + 100) / 2
     scores = round_log.scores()
     assert scores is not None
     assert scores.mIoU == pytest.approx(expected)
-    lines = [line for line in round_log.finished() if line["role"] == "val"]
-    summary = summarise(round_log.finished(), ["plain"], ["road", "sky"], 1, 0, 0)
+    lines = [line for line in round_log.result_lines() if line["role"] == "val"]
+    summary = summarise(round_log.result_lines(), ["plain"], ["road", "sky"], 1, 0, 0)
     assert summary["arms"]["plain"]["mIoU"] == pytest.approx(expected)
     assert series(lines).val_miou["plain"] == {3: (pytest.approx(expected),)}
 
@@ -280,7 +283,7 @@ def test_a_round_without_all_val_cities_has_no_scores_and_no_counts(
     round_log = evaluated(counting(home | {"munster": VAL_COUNTS["munster"]}), models)
     assert round_log.scores() is None
     assert round_log.rejected[-1] == "val: no scores without lindau"
-    lines = round_log.finished()
+    lines = round_log.result_lines()
     assert {line["city"] for line in lines if line["confusion"] is not None} == set(TRAIN)
     val = [line for line in lines if line["role"] == "val"]
     assert [(line["city"], line["bytes_down"]) for line in val] == [("munster", BYTES)] * len(
@@ -291,7 +294,7 @@ def test_a_round_without_all_val_cities_has_no_scores_and_no_counts(
 def test_an_error_of_flower_s_own_is_the_city_s_that_it_is_about() -> None:
     """The SuperLink signs as node 1, in no group: only the id of the message tells the city."""
     fake, round_log = nodes(), log()
-    messages = requests("train", round_log, asks(fake), TTL)
+    messages = open_phase("train", round_log, tasks(fake), TTL)
     replies = answers(fake, messages)
     bochum = messages[1].metadata
     lost = create_message_error_unavailable_ins_message(bochum.message_id, bochum.run_id)
@@ -305,12 +308,12 @@ def test_an_error_of_flower_s_own_is_the_city_s_that_it_is_about() -> None:
 
 def test_an_answer_in_another_node_s_place_is_rejected() -> None:
     fake, round_log = nodes(), log()
-    replies = answers(fake, requests("train", round_log, asks(fake), TTL))
+    replies = answers(fake, open_phase("train", round_log, tasks(fake), TTL))
     replies[1].metadata.__dict__["_src_node_id"] = replies[0].metadata.src_node_id
     assert accepted(replies, round_log, list(WEIGHTS)) == ["aachen", "bremen"]
-    assert round_log.rejected == ["bochum: an answer from another node"]
+    assert round_log.rejected == ["bochum: reply from another node"]
 
 
 def test_a_message_lives_as_long_as_its_round() -> None:
     fake = nodes()
-    assert {m.metadata.ttl for m in requests("train", log(), asks(fake), 7.5)} == {7.5}
+    assert {m.metadata.ttl for m in open_phase("train", log(), tasks(fake), 7.5)} == {7.5}

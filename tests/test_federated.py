@@ -184,7 +184,7 @@ def test_too_few_good_updates_end_the_run(scenes: Path, tmp_path: Path) -> None:
     experiment = small.prepared(settings, tmp_path)
     (shard,) = load_policy(policy_path(experiment.nodes, 0)).arms["plain"].shards[0]
     (shard / "manifest.json").unlink()
-    with pytest.raises(RunError, match="round 1: 2 of 3 cities gave a good update, wanted 3"):
+    with pytest.raises(RunError, match="round 1: expected good updates from 3 of 3 cities, got 2"):
         small.federate(experiment)
 
 

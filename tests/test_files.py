@@ -16,9 +16,9 @@ from fl_ppseg.system import files
 from fl_ppseg.system.errors import InputError, describe
 from fl_ppseg.system.files import (
     check_writable,
-    locked,
+    hold_lock,
     make_folders,
-    private_folder,
+    make_private_folder,
     replacing,
     replacing_folder,
     sha256,
@@ -208,10 +208,10 @@ def test_user_folder_follows_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_private_folder_is_made_or_tightened(tmp_path: Path) -> None:
-    assert mode(private_folder(tmp_path / "new" / "folder")) == 0o700
+    assert mode(make_private_folder(tmp_path / "new" / "folder")) == 0o700
     (tmp_path / "old").mkdir()
     (tmp_path / "old").chmod(0o755)
-    assert mode(private_folder(tmp_path / "old")) == 0o700
+    assert mode(make_private_folder(tmp_path / "old")) == 0o700
 
 
 def test_a_folder_of_another_user_or_shared_by_all_is_refused(
@@ -220,14 +220,14 @@ def test_a_folder_of_another_user_or_shared_by_all_is_refused(
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared").chmod(0o1777)
     with pytest.raises(InputError, match="choose another folder"):
-        private_folder(tmp_path / "shared")
+        make_private_folder(tmp_path / "shared")
     for closed in (0o755, 0o700):  # closed to all but its owner, it is its owner's all the same
         (tmp_path / "other").mkdir(exist_ok=True)
         (tmp_path / "other").chmod(closed)
         with monkeypatch.context() as patch:
             patch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
             with pytest.raises(InputError, match="belongs to"):
-                private_folder(tmp_path / "other")
+                make_private_folder(tmp_path / "other")
         assert mode(tmp_path / "other") == closed
 
 
@@ -235,18 +235,18 @@ def test_a_private_folder_that_others_could_replace_is_refused(tmp_path: Path) -
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     with pytest.raises(InputError, match=r"anybody may write there \(mode 0777\)"):
-        private_folder(tmp_path / "open" / "vault")
+        make_private_folder(tmp_path / "open" / "vault")
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
 def test_no_folder_that_is_made_is_open_to_writers(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        private_folder(tmp_path / "a" / "b" / "c")
+        make_private_folder(tmp_path / "a" / "b" / "c")
         write_atomically(tmp_path / "d" / "e" / "public", "x")
         write_atomically(tmp_path / "f" / "g" / "secret", "x", mode=0o600)
         make_folders(tmp_path / "h" / "i")
-        with replacing_folder(tmp_path / "j" / "k"), locked(tmp_path / "l" / "lock"):
+        with replacing_folder(tmp_path / "j" / "k"), hold_lock(tmp_path / "l" / "lock"):
             pass
     finally:
         os.umask(before)
@@ -282,8 +282,8 @@ def test_temporary_names_cannot_be_foreseen_and_no_link_is_followed(
 HOLDER = """
 import sys, time
 from pathlib import Path
-from fl_ppseg.system.files import locked
-with locked(Path(sys.argv[1])):
+from fl_ppseg.system.files import hold_lock
+with hold_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))
     print("left", flush=True)
@@ -302,7 +302,7 @@ def holder(path: Path, seconds: float) -> "subprocess.Popen[str]":
 def test_a_lock_is_waited_for(tmp_path: Path) -> None:
     with holder(tmp_path / "new" / "lock", 2) as process:
         begin = time.monotonic()
-        with locked(tmp_path / "new" / "lock"):
+        with hold_lock(tmp_path / "new" / "lock"):
             assert time.monotonic() - begin > 0.5
         assert process.communicate()[0] == "left\n"
     assert list((tmp_path / "new").iterdir()) == []
@@ -313,7 +313,7 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
         process.kill()
         process.wait()
         assert (tmp_path / "lock").exists()
-        with locked(tmp_path / "lock"):
+        with hold_lock(tmp_path / "lock"):
             pass
     assert list(tmp_path.iterdir()) == []
 
@@ -323,7 +323,7 @@ def test_many_take_a_lock_that_its_holders_remove(tmp_path: Path) -> None:
 
     def work(number: int) -> None:
         for _ in range(100):
-            with locked(tmp_path / "lock"):
+            with hold_lock(tmp_path / "lock"):
                 inside.append(number)
                 assert inside == [number]
                 inside.clear()

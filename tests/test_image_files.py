@@ -104,8 +104,8 @@ def test_pipes_folders_and_lost_links_are_refused_at_once(tmp_path: Path) -> Non
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "lost.png").symlink_to(tmp_path / "nowhere")
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
-    assert "no regular file" in refusal(tmp_path / "pipe.png")
-    assert "no regular file" in refusal(tmp_path / "folder.png")
+    assert "not a regular file" in refusal(tmp_path / "pipe.png")
+    assert "not a regular file" in refusal(tmp_path / "folder.png")
     for name in ("lost.png", "loop.png", "none.png"):
         assert "unreadable image" in refusal(tmp_path / name)
 

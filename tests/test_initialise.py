@@ -77,8 +77,8 @@ def test_there_are_arms_with_a_shared_key_to_refuse() -> None:
     [
         (["--cities", "aachen,aachen"], "aachen is named twice"),
         (["--val-cities", "aachen"], "aachen is named twice"),
-        (["--cities", "a/b"], "'a/b' is no name of a city"),
-        (["--cities", ""], "'' is no name of a city"),
+        (["--cities", "a/b"], "'a/b' is not the name of a city"),
+        (["--cities", ""], "'' is not the name of a city"),
         (["--arms", "nonsense"], "unknown arm 'nonsense'"),
         (["--config", "sueyoshi-table1"], "a comparison of cells"),
     ],

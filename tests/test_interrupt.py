@@ -107,7 +107,7 @@ def test_interrupt_in_a_round_on_ray(scenes: Path, tmp_path: Path) -> None:
     assert process.returncode == 1
     vaults = tmp_path / "vaults"
     assert error == (
-        f"error: interrupted; finished rounds are kept in {out}; to go on: "
+        f"error: interrupted; finished rounds are kept in {out}; to resume: "
         f"python -m fl_ppseg.simulate --resume --out {out} --vault-dir {vaults}\n"
     )
     assert len(workers) > 2

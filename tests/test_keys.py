@@ -115,9 +115,9 @@ def test_file_names_that_are_no_utf_8_are_told_apart() -> None:
 @pytest.mark.parametrize("salt", [b"", SALT[:15], SALT + b"\0"])
 def test_salt_of_another_length_is_refused(salt: bytes) -> None:
     key = ClientKey.from_bytes(SECRET)
-    with pytest.raises(InputError, match=f"salt of {len(salt)} bytes, wanted 16"):
+    with pytest.raises(InputError, match=f"expected a salt of 16 bytes, got {len(salt)}"):
         view_subkey(key, salt=salt)
-    with pytest.raises(InputError, match="wanted 16"):
+    with pytest.raises(InputError, match="expected a salt of 16"):
         key.client_subkey(salt)
 
 
@@ -171,7 +171,7 @@ def test_two_processes_make_different_keys() -> None:
 @KINDS
 @pytest.mark.parametrize("num_bytes", [0, 16, 31, 33, 64])
 def test_key_of_another_length_is_refused(kind: type[ClientKey | SubKey], num_bytes: int) -> None:
-    with pytest.raises(InputError, match=f"got {num_bytes} bytes, wanted exactly 32"):
+    with pytest.raises(InputError, match=f"expected exactly 32 bytes, got {num_bytes}"):
         kind.from_bytes(SECRET[:1] * num_bytes)
 
 
@@ -315,7 +315,7 @@ def test_a_key_file_of_another_user_is_refused(path: Path) -> None:
 
 def test_a_pipe_in_the_place_of_a_key_file_does_not_wait_for_ever(path: Path) -> None:
     os.mkfifo(path, 0o600)
-    assert "holds 0 bytes" in refusal(lambda: ClientKey.load(path))
+    assert "got 0; restore" in refusal(lambda: ClientKey.load(path))
 
 
 def test_key_in_a_missing_folder_is_refused(path: Path) -> None:
@@ -329,7 +329,7 @@ def test_key_in_a_missing_folder_is_refused(path: Path) -> None:
 def test_key_file_open_to_others_is_refused(path: Path, mode: int) -> None:
     ClientKey.from_bytes(SECRET).save(path)
     path.chmod(mode)
-    assert f"mode {mode:04o}, wanted 0600" in refusal(lambda: ClientKey.load(path))
+    assert f"(expected mode 0600, got {mode:04o})" in refusal(lambda: ClientKey.load(path))
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400])
@@ -344,7 +344,7 @@ def test_key_file_of_another_length_is_refused(path: Path) -> None:
     whole = path.read_bytes()
     for content in (b"", SECRET, whole[:-1], whole + b"\n", whole * 2):
         path.write_bytes(content)
-        assert f"wanted {len(whole)}" in refusal(lambda: ClientKey.load(path))
+        assert f"expected {len(whole)}" in refusal(lambda: ClientKey.load(path))
 
 
 def test_every_changed_byte_of_a_key_file_is_noticed(path: Path) -> None:

@@ -114,7 +114,7 @@ def test_a_container_s_limit_is_the_memory_there_is(
     ids=["python", "torch", "torch on windows", "cuda"],
 )
 def test_running_out_of_memory_is_one_line_of_advice(error: Exception) -> None:
-    assert describe(error).startswith("out of memory; choose a smaller training.batch_size")
+    assert describe(error).startswith("out of memory; use a smaller training.batch_size")
     assert not describe(RunError("round 3")).startswith("out of memory")
 
 

@@ -101,7 +101,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Service]:
 
     monkeypatch.setattr(supernode, "Supervisor", Recorder)
     monkeypatch.setattr(supernode, "wait_for_coordinator", lambda *_: None)
-    monkeypatch.setattr(supernode, "keep_what_starting_needs", lambda: None)
+    monkeypatch.setattr(supernode, "drop_root_capabilities", lambda: None)
     return found
 
 
@@ -182,7 +182,7 @@ def test_a_program_that_plants_links_has_root_write_into_nothing(
     with Supervisor(print) as supervisor:
         supervisor.start(made)
         while not log.with_name("supernode.log.1").exists() or f"{FLOOD}" not in log.read_text():
-            supervisor.look()
+            supervisor.poll()
     assert log.with_name("supernode.log.1").read_text().count("Permission denied") >= 5
     assert target.read_text() == ""
     assert sorted(path.name for path in home.logs.iterdir()) == [log.name, f"{log.name}.1"]
@@ -214,8 +214,8 @@ def test_what_goes_wrong_as_another_user_is_said() -> None:
 
 SHOW = """
 import os, sys
-from fl_ppseg.deployment.accounts import account, as_user, keep_what_starting_needs
-keep_what_starting_needs()
+from fl_ppseg.deployment.accounts import account, as_user, drop_root_capabilities
+drop_root_capabilities()
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("CapEff")))
 try:
     open(sys.argv[1]).read()

@@ -293,7 +293,7 @@ def test_who_has_withdrawn_refuses_everything(task: str) -> None:
     [
         ("city: aachen\nrole: train\narms: {}\nkey: aa\n", "unknown key 'key'"),
         ("city: aachen\nrole: boss\narms: {}\n", "role: .*'train' or 'val'"),
-        ("[1, 2]\n", "wanted a mapping of keys, got list"),
+        ("[1, 2]\n", "expected a mapping of keys, got list"),
         ("a: [\n", "not YAML"),
         ("city: aachen\nrole: val\n", "arms"),
     ],

@@ -249,7 +249,7 @@ def test_two_runs_of_one_vault_share_shards_and_keep_their_policies_apart(
 )
 def test_vault_and_run_apart_or_refused(run: str, vault: str, scenes: Path, tmp_path: Path) -> None:
     quiet = StepProgress(Console(), quiet=True)
-    with pytest.raises(InputError, match="lie in one another") as caught:
+    with pytest.raises(InputError, match="must not contain each other") as caught:
         prepare(small.config(scenes), RunFolder(tmp_path / run), tmp_path / vault, 1, quiet)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -259,7 +259,7 @@ def test_a_vault_in_its_run_is_refused_before_anything_is_written(
     scenes: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    with pytest.raises(InputError, match="keys must not lie with what others see"):
+    with pytest.raises(InputError, match="keys must be kept apart from what others see"):
         simulate(small.config(scenes), run, run / "keys", None, prepare_only=False, quiet=True)
     assert list(tmp_path.iterdir()) == []
 
@@ -278,7 +278,7 @@ def test_city_of_both_splits_is_refused(scenes: Path, tmp_path: Path) -> None:
     root = small.tree_of_links(scenes, tmp_path / "tree")
     for kind in ("leftImg8bit", "gtFine"):
         (root / kind / "val" / "lindau").rename(root / kind / "val" / "aachen")
-    with pytest.raises(InputError, match="aachen stands under train and val"):
+    with pytest.raises(InputError, match="aachen is under train and under val"):
         small.prepared(small.config(root), tmp_path)
 
 

@@ -92,7 +92,7 @@ def test_a_round_says_what_privacy_costs_so_far(
     spent = [(x["num_releases"], x["epsilon"], x["delta"]) for x in run.lines("round")]
     assert spent == [(k, pytest.approx(epsilon(k, 2.0, 1e-4)), 1e-4) for k in (1, 2)]
     assert run.listener.messages == [
-        f"round {k}: privacy of a city: epsilon {epsilon(k, 2.0, 1e-4):.3g} at delta 0.0001"
+        f"round {k}: privacy per city: epsilon {epsilon(k, 2.0, 1e-4):.3g} at delta 0.0001"
         for k in (1, 2)
     ]
     assert np.isfinite(run.checkpoint().arrays["head.w"]).all()

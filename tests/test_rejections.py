@@ -30,7 +30,7 @@ def when_training(bad: Answer) -> Answer:
 
 BAD_UPDATES: dict[str, tuple[Answer, str]] = {
     "error": (lambda asked, city: Error(500, "the node failed"), "the node failed"),
-    "empty": (lambda asked, city: RecordDict(), "wanted records"),
+    "empty": (lambda asked, city: RecordDict(), "expected records"),
     "NaN": (altered("head.w", np.array([1, np.nan, 1], np.float32)), "head.w holds NaN"),
     "shape": (altered("head.w", np.ones(4, np.float32)), "head.w has another shape"),
     "dtype": (altered("head.w", np.ones(3)), "head.w has another shape or dtype"),
@@ -53,7 +53,7 @@ def test_a_bad_update_counts_for_nothing(tmp_path: Path, case: str) -> None:
     assert rejected.startswith("bochum: ")
     assert why in rejected
     assert [line["city"] for line in run.lines("train")] == ["aachen", "bremen"]
-    heavy = "round 1: bremen is 75% of the mean, 3 of 4 images"
+    heavy = "round 1: bremen weighs 75% of the mean, 3 of 4 images"
     assert run.listener.messages == [f"round 1: {rejected}", heavy]
 
 
@@ -79,7 +79,7 @@ def test_too_few_good_updates_end_the_run_and_leave_no_results(
     with pytest.raises(RunError) as failure:
         run.train({"max_retries": 0}, kind=kind)
     assert str(failure.value) == (
-        "arm plain, round 1: 1 of 3 cities gave a good update, wanted 2 "
+        "arm plain, round 1: expected good updates from 2 of 3 cities, got 1 "
         "(aachen: out of memory; bochum: out of memory)"
     )
     assert run.folder.lines() == []
@@ -90,7 +90,7 @@ def test_too_few_good_updates_end_the_run_and_leave_no_results(
 def test_the_quorum_is_the_config_s(tmp_path: Path, share: float, ends: bool) -> None:
     run = Run(tmp_path, nodes({"aachen": FAILS, "bochum": FAILS}))
     if ends:
-        with pytest.raises(RunError, match="1 of 3 cities"):
+        with pytest.raises(RunError, match="of 3 cities, got 1"):
             run.train({"min_replies": share})
     else:
         assert len(run.train({"min_replies": share}).lines("round")) == 2
@@ -107,7 +107,7 @@ def test_a_val_city_with_bad_counts_is_rejected_alone(tmp_path: Path) -> None:
     assert [line["city"] for line in run.lines("val")] == ["munster", *VAL]
     rejected = run.lines("round")[0]["rejected"]
     assert rejected == [
-        "lindau: confusion counts of another number of classes",
+        "lindau: expected confusion counts of 2 classes",
         "val: no scores without lindau",
     ]
 
@@ -136,7 +136,7 @@ def test_an_arm_whose_last_rounds_all_lack_scores_is_a_failed_run(tmp_path: Path
     with pytest.raises(RunError) as failure:
         run.train(rounds)
     assert str(failure.value) == (
-        "arm plain: none of the last 2 rounds has scores of all val cities "
+        "arm plain: expected scores of all val cities in one of the last 2 rounds, got none "
         "(lindau: out of memory; val: no scores without lindau)"
     )
     assert [line["round"] for line in run.lines("round")] == [1, 2]
@@ -175,7 +175,8 @@ def test_an_exploding_update_is_rejected_by_its_norm(
     assert run.lines("round")[0]["rejected"] == []
     ((rejected,),) = [line["rejected"] for line in run.lines("round")[1:]]
     assert rejected == (
-        "bochum: an update of norm 2.65e+06, more than 10 times the median 5.29 of the round before"
+        "bochum: expected an update of norm at most 10 times the median 5.29 of an "
+        "earlier round, got 2.65e+06"
     )
     norms = [(x["round"], x["city"], x["update_norm"]) for x in run.lines("train")]
     expected = [(1, c, s * 7**0.5) for c, s in TRAIN.items()]
@@ -189,7 +190,7 @@ def test_a_resumed_run_measures_norms_as_before(tmp_path: Path) -> None:
     half = Run(tmp_path).train(rounds, until=1)
     bad = nodes({"bochum": in_round(2, exploding)})
     rest = Run(tmp_path, bad).train(rounds, resumed=half.checkpoint())
-    assert "more than 10 times the median" in rest.lines("round")[1]["rejected"][0]
+    assert "at most 10 times the median" in rest.lines("round")[1]["rejected"][0]
 
 
 def test_norms_are_written_and_an_exploding_update_is_rejected_by_default(tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ def test_norms_are_written_and_an_exploding_update_is_rejected_by_default(tmp_pa
     run = Run(tmp_path, nodes({"bochum": in_round(2, exploding)})).train(default)
     assert all(line["update_norm"] > 0 for line in run.lines("train"))
     assert [line["city"] for line in run.lines("train")] == [*TRAIN, "aachen", "bremen"]
-    assert "federation.max_relative_norm allows 10 times" in run.lines("round")[1]["rejected"][0]
+    assert "(federation.max_relative_norm 10 of weights" in run.lines("round")[1]["rejected"][0]
 
 
 def test_the_norms_of_a_private_run_are_not_published(tmp_path: Path) -> None:
@@ -216,9 +217,9 @@ def test_a_city_that_moves_the_weights_much_further_than_the_others_is_said(
     run = Run(tmp_path, nodes({"bochum": when_training(far)})).train(
         {"aggregation": "norm-clipping", "clip_norm": 3.0}
     )
-    told = [line for line in run.listener.messages if "times as far" in line]
+    told = [line for line in run.listener.messages if "times as long" in line]
     assert told == [
-        "round 1: bochum moved the weights more than 10 times as far as the median city; see "
+        "round 1: the update of bochum is more than 10 times as long as the median; see "
         "update_norm in results.jsonl, and federation.max_norm_ratio"
     ]
 
@@ -257,7 +258,7 @@ def test_a_round_below_its_quorum_asks_the_others_again_to_the_same_bits(
         "bochum: out of memory",
     ]
     assert run.listener.messages[2:4] == [
-        "round 1: 1 of 3 cities gave a good update, wanted 3; asking aachen, bochum again "
+        "round 1: expected good updates from 3 of 3 cities, got 1; asking aachen, bochum again "
         "(retry 1 of 2)",
         "round 1: bochum: out of memory",
     ]
@@ -268,7 +269,7 @@ def test_retries_are_bounded_and_said_in_the_end(tmp_path: Path) -> None:
     with pytest.raises(RunError) as failure:
         Run(tmp_path, fake).train({"min_replies": 1.0, "max_retries": 2})
     assert str(failure.value) == (
-        "arm plain, round 1: 2 of 3 cities gave a good update, wanted 3 after 3 tries "
+        "arm plain, round 1: expected good updates from 3 of 3 cities, got 2 after 3 tries "
         "(bochum: out of memory; bochum: out of memory; bochum: out of memory)"
     )
     assert [city for _, _, city in fake.asked].count("bochum") == 3

@@ -70,5 +70,7 @@ def test_shares_do_not_read_the_same_random_bits() -> None:
 
 @pytest.mark.parametrize("fixed", [Fraction(-1, 3), Fraction(4, 3)])
 def test_shares_that_are_none_are_refused(fixed: Fraction) -> None:
-    with pytest.raises(InputError, match=f"share of fixed values {fixed}, wanted 0 to 1"):
+    with pytest.raises(
+        InputError, match=f"expected a share of fixed values from 0 to 1, got {fixed}"
+    ):
         RestrictedShuffle(fixed)

@@ -83,7 +83,7 @@ def test_two_servers_cannot_be_at_one_run(tmp_path: Path) -> None:
     """Their lines would stand twice; the second ends, and the first goes on."""
     folder = prepared(tmp_path)
     second = Federation(folder, Listener(), NUM_NODES)
-    with folder.claimed(), pytest.raises(RunError, match="another process is at this run"):
+    with folder.lock(), pytest.raises(RunError, match="another process works on this run"):
         second.run(nodes().grid)
     second.run(nodes().grid)
     assert folder.lines()[-1]["round"] == 10
@@ -94,13 +94,13 @@ def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
     script = (
         "import os, pathlib, signal, sys\n"
         "from fl_ppseg.federation.run_folder import RunFolder\n"
-        "with RunFolder(pathlib.Path(sys.argv[1])).claimed():\n"
+        "with RunFolder(pathlib.Path(sys.argv[1])).lock():\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     root = {"PYTHONPATH": str(TESTS.parent)}
     killed = subprocess.run([sys.executable, "-c", script, tmp_path], env=os.environ | root)
     assert killed.returncode == -signal.SIGKILL
-    with folder.claimed():
+    with folder.lock():
         pass
 
 

@@ -210,7 +210,7 @@ def test_checkpoints_after_the_one_to_go_on_from_are_removed_and_said(
     assert kept == [f"round_{k}.{e}" for k in ("0008", "0009") for e in ("json", "safetensors")]
     (said,) = caplog.messages
     assert "round_0010" in said
-    assert "going on after round 9" in said
+    assert "resuming after round 9" in said
     folder.discard_after("plain", 7, 0)
 
 
@@ -246,7 +246,7 @@ def test_a_damaged_checkpoint_is_skipped_for_the_one_before_and_said(
     assert found is not None
     assert_same(found, checkpoint(1))
     assert "round_0002" in caplog.text
-    assert "going back to the one before" in caplog.text
+    assert "using the one before" in caplog.text
 
 
 def test_a_checkpoint_of_another_schema_says_so(folder: RunFolder) -> None:
@@ -255,7 +255,7 @@ def test_a_checkpoint_of_another_schema_says_so(folder: RunFolder) -> None:
     description = path.with_suffix(".json")
     about = json.loads(description.read_text()) | {"schema": 99}
     description.write_text(json.dumps(about))
-    with pytest.raises(InputError, match="schema 99, wanted 1"):
+    with pytest.raises(InputError, match="expected a checkpoint of schema 1, got 99"):
         read_checkpoint(path)
 
 
@@ -281,7 +281,7 @@ def test_a_claim_sweeps_up_what_a_killed_process_left(folder: RunFolder) -> None
     left += [stem / "round_0002.safetensors"]
     for path in left:
         path.write_bytes(b"half")
-    with folder.claimed():
+    with folder.lock():
         assert [path for path in left if path.exists()] == []
     found = folder.latest("plain", 0)
     assert found is not None
@@ -289,5 +289,5 @@ def test_a_claim_sweeps_up_what_a_killed_process_left(folder: RunFolder) -> None
 
 
 def test_releases_are_counted_by_arm_and_seed(folder: RunFolder) -> None:
-    counts = [folder.note_release("plain", seed, 1) for seed in (0, 0, 1)]
+    counts = [folder.record_release("plain", seed, 1) for seed in (0, 0, 1)]
     assert counts == [1, 2, 1]

@@ -76,7 +76,7 @@ def test_the_controls_are_taken(tmp_path: Path) -> None:
         (other / f"round_0004{suffix}").write_bytes(path.with_suffix(suffix).read_bytes())
     with pytest.raises(InputError, match="several arms or seeds"):
         find_checkpoint(tmp_path / "run")
-    with pytest.raises(InputError, match="no checkpoint lies there"):
+    with pytest.raises(InputError, match="no checkpoint found"):
         find_checkpoint(CONTROL)
     assert set(Partition.from_json(control("run_folder")["partition.json"]).clients) == {"a", "b"}
 

@@ -214,7 +214,7 @@ def test_secrets_of_every_kind_were_noted(run: Run) -> None:
 
 def test_no_message_holds_a_secret(run: Run) -> None:
     messages = run.messages
-    # 2 directions, a roll call of 5; an arm has 5 that evaluate its start, and 2 rounds, in which 3
+    # 2 directions, a discovery of 5; an arm has 5 that evaluate its start, and 2 rounds, in which 3
     # train and 5 evaluate
     assert len(messages) == 2 * (5 + len(ARMS) * (5 + 2 * (3 + 5)))
     weights = small.final(run.folder, "plain")["decoder.classifier.conv.bias"].tobytes()

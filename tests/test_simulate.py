@@ -67,20 +67,20 @@ def test_unknown_arm_with_the_nearest(answer: Callable[..., str]) -> None:
 
 
 def test_arm_named_twice(answer: Callable[..., str]) -> None:
-    assert "named once" in answer("--arms", "plain,plain")
+    assert "must not repeat" in answer("--arms", "plain,plain")
 
 
 def test_unknown_config_keys(answer: Callable[..., str]) -> None:
     text = answer("--set", "training.learning_rat=1")
     assert "unknown key 'training.learning_rat'; did you mean 'learning_rate'?" in text
     assert "unknown key 'colour'" in answer(colour="red")
-    assert "wanted dotted.key=value" in answer("--set", "seeds")
+    assert "expected dotted.key=value" in answer("--set", "seeds")
 
 
 def test_yaml_of_the_wrong_type(tmp_path: Path, answer: Callable[..., str]) -> None:
     for text, reason in (
-        ("- a\n- b\n", "wanted a mapping of keys, got list"),
-        ("just text\n", "wanted a mapping of keys, got str"),
+        ("- a\n- b\n", "expected a mapping of keys, got list"),
+        ("just text\n", "expected a mapping of keys, got str"),
         ("a: [1\n", "not YAML"),
         ("federation: 3\n", "federation"),
         ("federation: {num_rounds: many}\n", "federation.num_rounds: .* got 'many'"),
@@ -102,7 +102,7 @@ def test_quick_with_a_config(answer: Callable[..., str]) -> None:
 
 
 def test_data_root_without_the_layout(tmp_path: Path, answer: Callable[..., str]) -> None:
-    assert "no such folder; give the one" in answer("--data-root", str(tmp_path / "nowhere"))
+    assert "no such folder; give the folder" in answer("--data-root", str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
     text = answer("--data-root", str(tmp_path / "empty"))
     assert "leftImg8bit: no such folder; a data set in Cityscapes layout" in text

@@ -21,7 +21,7 @@ from fl_ppseg.scenes.files import SceneFiles
 from fl_ppseg.scenes.tree import synthesize
 from fl_ppseg.synthesize import main
 from fl_ppseg.system.errors import InputError, RunError
-from fl_ppseg.system.files import locked
+from fl_ppseg.system.files import hold_lock
 
 SMALL = ({"jena": 3, "ulm": 1}, {"lindau": 1})
 
@@ -202,7 +202,7 @@ def test_of_two_processes_the_second_waits_and_finds_the_tree(tmp_path: Path) ->
     root = tmp_path / "tree"
     options = ["--num-train", "36", "--num-val", "6", "--size", "32x64", "--workers", "1"]
     command = [sys.executable, "-m", "fl_ppseg.synthesize", "--out", str(root), *options]
-    with locked(tmp_path / ".tree.lock"):
+    with hold_lock(tmp_path / ".tree.lock"):
         both = [subprocess.Popen([*command, "--quiet"]) for _ in range(2)]
         make(tmp_path / "other")  # time enough for them to come to the lock
         time.sleep(2)

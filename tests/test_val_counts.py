@@ -69,7 +69,7 @@ def test_what_is_no_file_of_counts_is_refused(
     (tmp_path / VAL_IMAGES).write_bytes(save(tensors, ABOUT | changes))
     with pytest.raises(InputError, match=wanted) as refused:
         load_counts(tmp_path)
-    assert "remove it, and have it made again (--resume)" in str(refused.value)
+    assert "remove it and make it again with --resume" in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
 
 

@@ -338,7 +338,10 @@ def test_hashes_are_looked_at_before_anything_is_decrypted(owner: Owner) -> None
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    fails(owner.decrypt("per-image-derived"), "gtFine/train/aachen.npy is not as it was written")
+    fails(
+        owner.decrypt("per-image-derived"),
+        "gtFine/train/aachen.npy was changed since it was written",
+    )
     with pytest.raises(InputError, match="damaged shard"):
         open_shard([owner.shard("per-image-derived")])
 

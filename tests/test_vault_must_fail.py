@@ -263,7 +263,7 @@ def test_a_simulation_takes_any_visible_folder(name: str) -> None:
     "name", ["", " ", ".", "..", ".shared", "a/b", "a\n", "a\0", "\ud800", "x" * 101, "\u5317" * 84]
 )
 def test_a_folder_that_leads_elsewhere_is_no_city(name: str) -> None:
-    with pytest.raises(InputError, match="is no folder of a city") as caught:
+    with pytest.raises(InputError, match="is not a city folder") as caught:
         folder_city(name)
     assert str(caught.value).isprintable()
 

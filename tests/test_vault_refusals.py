@@ -32,7 +32,7 @@ def test_an_arm_whose_embedding_cannot_be_adapted_is_refused_before_the_work(own
     ("arm", "reason"),
     [
         ("conventional-2", "share one key"),
-        ("domain-adaptation", "comparison in a simulation only"),
+        ("domain-adaptation", "can only be simulated"),
         ("centralised", "images of all owners in one place"),
         ("plain", "stores images unencrypted; leave it out of --arms, or add --allow-plain"),
         ("nothing", "unknown arm 'nothing'"),
@@ -109,7 +109,7 @@ def test_every_broken_file_is_named_before_the_first_image_is_encrypted(
         path.write_bytes(content)
     outcome = owner.encrypt(*options)
     fails(outcome, f"{image}: unreadable image")
-    assert f"1 more like it: {stems[4]}" in outcome[2] and stems[0] not in outcome[2]
+    assert f"and 1 more: {stems[4]}" in outcome[2] and stems[0] not in outcome[2]
     assert not owner.node.exists()
 
 
@@ -179,7 +179,7 @@ def test_a_node_folder_is_of_one_city(owner: Owner) -> None:
 @pytest.mark.parametrize("inside", ["aachen", "aachen/node"])
 def test_keys_never_lie_with_what_is_handed_over(inside: str, owner: Owner) -> None:
     owner.node = owner.vaults / inside
-    fails(owner.encrypt(), "lie in one another")
+    fails(owner.encrypt(), "must not contain each other")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
@@ -193,9 +193,9 @@ def test_a_node_folder_that_is_not_ours_and_open_is_refused(owner: Owner) -> Non
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--city", "../up"], "is no name of a city"),
-        (["--city", ".shared"], "is no name of a city"),
-        (["--workers", "0"], "is no number; expected 1 or more"),
+        (["--city", "../up"], "is not the name of a city"),
+        (["--city", ".shared"], "is not the name of a city"),
+        (["--workers", "0"], "is not a number; expected 1 or more"),
         (["--split", "test"], "invalid choice: 'test'"),
         (["--config", "nothing"], "no config 'nothing'"),
         (["--data-root", ""], "no such folder"),

@@ -105,7 +105,7 @@ def test_label_maps_that_change_under_way_are_refused(
     owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shard would not hold what its name says."""
-    survey = encryption.survey_images
+    survey = encryption.scan_images
 
     def and_then(*arguments: object) -> object:
         found = survey(*arguments)  # type: ignore[arg-type]
@@ -115,6 +115,6 @@ def test_label_maps_that_change_under_way_are_refused(
     swapped = np.arange(256, dtype=np.uint8)
     swapped[[7, 8]] = 8, 7
 
-    monkeypatch.setattr(encryption, "survey_images", and_then)
+    monkeypatch.setattr(encryption, "scan_images", and_then)
     fails(owner.encrypt(), "has changed since it was looked at")
     assert not [name for name in files_in(owner.node) if "policy" in name]

@@ -25,7 +25,7 @@ from clients.node.monitor import LOST, OUT_OF_MEMORY, Outcome, watch
 from clients.policy.policy import RefusedError
 from fl_ppseg import __version__
 from fl_ppseg.deployment.accounts import end_with_parent
-from fl_ppseg.deployment.logs import clean
+from fl_ppseg.deployment.logs import sanitise
 from fl_ppseg.flower.tasks import (
     Bundle,
     Task,
@@ -117,7 +117,7 @@ def answer(node: Node, token: str, receiver: Connection, sender: Connection) -> 
         raise SystemExit(OUT_OF_MEMORY) from None
     except (Exception, KeyboardInterrupt) as error:
         logger.error(
-            "a request could not be answered: %s", clean(f"{type(error).__name__}: {error}")
+            "a request could not be answered: %s", sanitise(f"{type(error).__name__}: {error}")
         )
         raise SystemExit(LOST) from None
 

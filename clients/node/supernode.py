@@ -11,7 +11,7 @@ from pathlib import Path
 from clients.node.home import AppHome, Home, Settings, Users
 from clients.node.limits import USUAL, Limits
 from clients.node.owners import check_owner
-from fl_ppseg.deployment.accounts import Account, as_user, keep_what_starting_needs
+from fl_ppseg.deployment.accounts import Account, as_user, drop_root_capabilities
 from fl_ppseg.deployment.certificates import reason, trusting
 from fl_ppseg.deployment.identity import fingerprint
 from fl_ppseg.deployment.services import Say, Service, Supervisor, environment
@@ -73,7 +73,7 @@ def serve(home: Home, start: Start, say: Say) -> None:
         services.append(_app(home, settings, start, app))
     as_user(node, lambda: wait_for_coordinator(start, say))
     if node is not None:
-        keep_what_starting_needs()
+        drop_root_capabilities()
     with Supervisor(say) as supervisor:
         for service in services:
             supervisor.start(service)

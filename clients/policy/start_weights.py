@@ -22,7 +22,7 @@ from fl_ppseg.federation.message_fields import MAX_ARRAY_BYTES
 from fl_ppseg.setr.names import is_buffer
 from fl_ppseg.system.arrays import Arrays
 from fl_ppseg.system.errors import InputError
-from fl_ppseg.system.files import private_folder, write_atomically
+from fl_ppseg.system.files import make_private_folder, write_atomically
 
 START: Final = "start"
 """Name of the folder of start weights, in a node folder or a simulation's folder."""
@@ -56,7 +56,7 @@ def write_start(place: Path, weights: Mapping[str, np.ndarray]) -> Path:
         Their folder in it.
     """
     content = packed_start(weights)
-    folder = private_folder(place / start_digest(content))
+    folder = make_private_folder(place / start_digest(content))
     if not (folder / WEIGHTS).exists():
         write_atomically(folder / WEIGHTS, content, mode=0o600)
     return folder

@@ -52,7 +52,7 @@ class Effort:
     """How hard the audit tries."""
 
     num_targets: int = 16
-    """Images to restore."""
+    """Number of images to reconstruct."""
     num_public: int = 400
     """The adversaries' own images, at most."""
     num_heard: int = 16
@@ -145,7 +145,7 @@ def audit(
     told = [f"searched for keys: {table.key_search}"] if table.key_search is not None else []
     told += [f"report: {report}"]
     if run is not None:
-        told += [_told_in_run(config, run, out, table, summary)]
+        told += [_update_run_report(config, run, out, table, summary)]
     for line in told:  # names of the user's own: nothing in them is markup
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     return table
@@ -249,10 +249,10 @@ def _summary_of(run: Path | None) -> dict[str, Any]:
     return read_summary(RunFolder(run).summary)
 
 
-def _told_in_run(
+def _update_run_report(
     config: Config, run: Path, out: Path, table: LeakTable, summary: Mapping[str, Any]
 ) -> str:
-    """Has the run's own report tell of the audit, and says whether it does."""
+    """Rewrite the run's own report with the audit's findings; returns a line that says so."""
     folder, audited = RunFolder(run), Audited(table, report_link(run, out))
     try:
         told = tell_of_audit(folder.report, summary, folder.lines(), described(config), audited)

@@ -103,11 +103,11 @@ def _check_options(options: argparse.Namespace) -> None:
         raise InputError("--arms names settings, --cipher gives one; leave one of them out")
     for name in ("key-mode", "block-scope"):
         if options.cipher is None and _given(options, name):
-            raise InputError(f"--{name} belongs to --cipher; name a cipher too, or leave it out")
+            raise InputError(f"--{name} belongs to --cipher; add --cipher, or leave it out")
     keys = [assignment.partition("=")[0].strip() for assignment in options.set]
     for name, key in SETS.items():
         if key in keys and _given(options, name):
-            raise InputError(f"--{name} and --set {key} both say it; leave one of them out")
+            raise InputError(f"--{name} and --set {key} exclude each other; leave one of them out")
 
 
 def _given(options: argparse.Namespace, name: str) -> bool:
@@ -118,7 +118,7 @@ def _given(options: argparse.Namespace, name: str) -> bool:
 def _config_of_run(options: argparse.Namespace) -> Config:
     file = options.run / CONFIG
     if not file.is_file():
-        raise InputError(f"{options.run}: no run lies there; name the folder that simulate wrote")
+        raise InputError(f"{options.run}: not a run folder; give the folder that simulate wrote")
     given = [f"--{name}" for name in NOT_OF_A_RUN if _given(options, name)]
     if given or options.set:
         raise InputError(f"a run is audited with its own config; leave out {[*given, '--set'][0]}")
@@ -126,7 +126,7 @@ def _config_of_run(options: argparse.Namespace) -> Config:
     values = read_values(file, (), {"data.root": root, "arms": _names(options.arms)})
     config = config_of(values, str(file))
     if config.cells:
-        raise InputError(f"{options.run}: holds a comparison of cells; name one cell's folder")
+        raise InputError(f"{options.run}: holds a comparison of cells; give one cell's folder")
     return config
 
 
@@ -154,7 +154,7 @@ def _vault_dir(options: argparse.Namespace) -> Path | None:
     """Where the keys of the run lie, if that is known."""
     if options.vault_dir is not None:
         if options.run is None:
-            raise InputError("--vault-dir belongs to a run; name its folder too")
+            raise InputError("--vault-dir belongs to a run; give its folder too")
         return Path(options.vault_dir).absolute()
     usual = user_folder("vaults", "XDG_STATE_HOME", ".local/state")
     is_there = options.run is not None and nodes_folder(usual, options.run).is_dir()
@@ -187,15 +187,15 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--block-scope",
         choices=["common", "per-block"],
-        help="with --cipher: one draw an image or one a block (default: per-block)",
+        help="with --cipher: one draw per image or per block (default: per-block)",
     )
     add("--config", metavar="FILE", help="without a run: YAML file, or the name of one in configs/")
     add_set(parser)
     add("--data-root", type=Path, metavar="DIR", help="images in Cityscapes layout")
     add("--out", type=Path, metavar="DIR", help="where to write (default: RUN/audit)")
     add("--vault-dir", type=Path, metavar="DIR", help="keys to search the run for (default: usual)")
-    add("--targets", type=count, metavar="N", help="images to restore (default: 16)")
-    add("--quick", action="store_true", help="weaker attacks, for a first look")
+    add("--targets", type=count, metavar="N", help="images to reconstruct (default: 16)")
+    add("--quick", action="store_true", help="weaker attacks, for a first impression")
     add("--pictures", action="store_true", help="show your own images in the report too")
     add("--quiet", action="store_true", help="print the final table only")
     return parser

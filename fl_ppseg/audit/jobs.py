@@ -29,9 +29,9 @@ class Attempt:
     attack: str
     adversary: Adversary
     arms: tuple[str, ...]
-    """The arms whose targets it restores."""
+    """The arms whose targets it reconstructs."""
     truth: Images = field(repr=False)
-    """(n, 3, H, W), what is to be restored."""
+    """(n, 3, H, W), what is to be reconstructed."""
     note: str
     """What it is run on."""
     is_in_order: bool = True

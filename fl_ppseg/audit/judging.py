@@ -1,4 +1,4 @@
-"""Compares what the attacks restored with the truth, and puts the findings together."""
+"""Compares what the attacks reconstructed with the truth, and puts the findings together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

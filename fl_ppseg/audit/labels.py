@@ -169,7 +169,7 @@ class LabelAttack:
 def moved_in(weights: Arrays, owner: Client, num_rounds: int) -> Arrays:
     """Weights moved to where a client's node answers after so many rounds; as they are where it
     does not compare them."""
-    agreed = owner.agreed
+    agreed = owner.agreed_policy
     if agreed.start is None or agreed.max_change is None:
         return weights
     (start,) = agreed.start.values()
@@ -210,7 +210,7 @@ class _Node:
             answer = self._owner.counts(weights, self._round, **self._other)
             if not isinstance(answer, str):
                 self._num_answers += 1
-                agreed = self._owner.agreed
+                agreed = self._owner.agreed_policy
                 if self._is_moved and self._num_answers % (agreed.models + agreed.spare) == 0:
                     self._round = next(self._rounds, None)
                 return answer

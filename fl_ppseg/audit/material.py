@@ -43,7 +43,7 @@ class Scenes:
     city: str
     """Whose images are attacked."""
     targets: Images
-    """(n, 3, H, W), what the attacks are to restore."""
+    """(n, 3, H, W), what the attacks are to reconstruct."""
     labels: Labels
     """Their label maps."""
     sources: tuple[Scene, ...]
@@ -131,7 +131,7 @@ def read_scenes(dataset: Dataset, data: DataConfig, num_targets: int, num_public
     Args:
         dataset: A tree with a split `train` of at least two cities.
         data: Size and fit of the images.
-        num_targets: Images to restore, evenly spaced among those of the city with the most.
+        num_targets: Images to reconstruct, evenly spaced among those of the city with the most.
         num_public: Images of other cities, evenly spaced.
 
     Raises:
@@ -143,7 +143,7 @@ def read_scenes(dataset: Dataset, data: DataConfig, num_targets: int, num_public
     elsewhere = [scene for name, scenes in cities.items() if name != city for scene in scenes]
     if len(own) < num_targets + NUM_PAIRS or not elsewhere:
         raise InputError(
-            f"{dataset.root}: an audit of {num_targets} images wants a training city of "
+            f"{dataset.root}: an audit of {num_targets} images needs a training city of "
             f"{num_targets + NUM_PAIRS} or more and another city; give fewer --targets or more data"
         )
     chosen = _evenly(len(own), num_targets)

@@ -192,7 +192,7 @@ def _of_pairs(scenes: Scenes, arm: Holdings) -> Iterator[Job]:
             algorithm=algorithm,
             per_block=per_block,
         )
-        note = "images of the attacker's making, encrypted by the owner"
+        note = "images of the adversary's making, encrypted by the owner"
         yield Job.of(Attempt("chosen-plaintext", adversary, (arm.arm,), scenes.targets, note), run)
 
 

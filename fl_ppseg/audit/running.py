@@ -36,8 +36,8 @@ class Attacked:
 
     @property
     def images(self) -> Images | None:
-        """What was restored."""
-        return self.guess.restored if isinstance(self.guess, KeyGuess) else self.guess
+        """The reconstructions."""
+        return self.guess.reconstructed if isinstance(self.guess, KeyGuess) else self.guess
 
 
 def attack(jobs: Sequence[Job], num_workers: int, progress: StepProgress) -> list[Attacked]:

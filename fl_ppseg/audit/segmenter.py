@@ -1,4 +1,4 @@
-"""The task score: what a segmenter of plain images tells apart in restored ones.
+"""The task score: what a segmenter of plain images tells apart in reconstructed ones.
 
 A number that people understand: of a picture from which a segmenter reads streets and cars, so can
 whoever holds it.
@@ -36,7 +36,7 @@ class Segmenter:
         """mIoU in percent, as `fl_ppseg.learning.evaluation.score` has it.
 
         Args:
-            images: (n, 3, H, W), plain or restored, of a size that the model takes.
+            images: (n, 3, H, W), plain or reconstructed, of a size that the model takes.
             labels: (n, h, w) trainIds, 255 ignored, of any size.
         """
         counts, _ = evaluate(self.model, zip(images, labels, strict=True), self.num_classes)

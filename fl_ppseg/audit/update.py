@@ -38,7 +38,7 @@ from fl_ppseg.federation.message_content import Request
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.system.arrays import Arrays
 from fl_ppseg.system.errors import RunError
-from fl_ppseg.system.files import private_folder
+from fl_ppseg.system.files import make_private_folder
 
 Images = npt.NDArray[np.uint8]
 
@@ -107,7 +107,7 @@ class Client:
         self._node = Node(self.policy)
 
     @property
-    def agreed(self) -> ArmPolicy:
+    def agreed_policy(self) -> ArmPolicy:
         """What the owner agreed to for the arm, which its coordinator knows."""
         return load_policy(self.policy).arms[self._arm]
 
@@ -219,10 +219,10 @@ class Client:
         if start is None:
             terms = terms._replace(max_change=None)
         else:
-            starts = {seed: write_start(private_folder(place / START), start)}
+            starts = {seed: write_start(make_private_folder(place / START), start)}
         arms = {arm: arm_policy(self._protection, {seed: prepared[arm]}, terms, starts)}
         policy = place / "policy.yaml"
-        make_ledger(private_folder(place / "state"))
+        make_ledger(make_private_folder(place / "state"))
         save_policy(NodePolicy(city=job.city, role="train", arms=arms), policy)
         everything = range(len(scenes)), [0] * len(scenes)
         plain, labels = open_shard([prepared[_TRUTH].shard]).batch(*everything)

@@ -52,11 +52,11 @@ def keys_of(vault_dir: Path) -> list[Path]:
     """The files of the master keys in a folder of vaults.
 
     Raises:
-        InputError: There is no vault.
+        InputError: The vault does not exist.
     """
     keys = sorted(vault_dir.glob(f"*/{KEY_FILE}"))
     if not keys:
-        raise InputError(f"{vault_dir}: no vault lies there; name the run's --vault-dir")
+        raise InputError(f"{vault_dir}: no vault found; give the run's --vault-dir")
     return keys
 
 
@@ -69,7 +69,7 @@ def search_run(run: Path, vault_dir: Path, block_size: int) -> Searched:
         block_size: Side of a cipher block in pixels.
 
     Raises:
-        InputError: There is no vault, one cannot be read, or another version of a cipher encrypted
+        InputError: A vault is missing or cannot be read, or another version of a cipher encrypted
             what is in it.
     """
     keys = keys_of(vault_dir)

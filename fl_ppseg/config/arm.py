@@ -13,15 +13,15 @@ class ArmConfig(Section):
     """One setting that a comparison trains."""
 
     note: Annotated[str, Field(max_length=1_000)]
-    """What the arm stands for, in a reader's words."""
+    """Description of the arm for readers."""
     training: Literal["federated", "centralised", "local-only"] = "federated"
     """federated; all images in one place; or every client alone."""
     key_mode: Literal["plain", "shared", "per-client", "per-image"] = "plain"
-    """Whose key: none, one of all together, one a client, or an independent one an image."""
+    """Whose key: none, one shared by all, one per client, or an independent one per image."""
     cipher: Annotated[str, Field(max_length=200)] | None = None
     """Name of the cipher, or a product such as shuffle+negative-positive; none for plain images."""
     block_scope: Literal["common", "per-block"] | None = None
-    """One parameter draw for all blocks of an image, or one a block."""
+    """One parameter draw for all blocks of an image, or one per block."""
     key_lifetime: Literal["derived", "disposable"] | None = None
     """Derived from the client's master key, or dropped as soon as the ciphertext is stored."""
     encrypted: Literal["all", "queries"] = "all"
@@ -33,13 +33,13 @@ class ArmConfig(Section):
     private_rate: Annotated[float, Field(ge=0)] = 0.0
     """Factor on the learning rate of a private embedding; 0 keeps it as adapted."""
     private_start: Literal["adapted", "random"] = "adapted"
-    """What a training client's private embedding starts from; random tells nothing of the key."""
+    """Start of a training client's private embedding; random reveals nothing of the key."""
 
     @property
     def only_simulated(self) -> str | None:
-        """Why owners on machines of their own cannot train it; None: they can."""
+        """Why owners on separate machines cannot train it; None if they can."""
         if self.key_mode == "shared":
-            return "its owners share one key, which each of them would have to show to the others"
+            return "its owners share one key, which each would have to reveal to the others"
         if self.training == "centralised":
             return "it trains on the images of all owners in one place"
         return None
@@ -57,7 +57,7 @@ class ArmConfig(Section):
         return [
             (
                 self.key_mode == "plain" and any(cipher_fields),
-                "key_mode plain takes no cipher, block_scope or key_lifetime",
+                "key_mode plain does not take cipher, block_scope or key_lifetime",
             ),
             (
                 self.key_mode != "plain" and not all(cipher_fields),
@@ -73,16 +73,16 @@ class ArmConfig(Section):
             ),
             (
                 self.key_lifetime == "disposable" and adapts,
-                "an embedding cannot be adapted to a disposable key, which nobody has any more",
+                "an embedding cannot be adapted to a disposable key, which is not kept",
             ),
             (
                 self.block_scope == "per-block" and adapts,
-                "one embedding serves all blocks: it cannot be adapted to a key a block",
+                "one embedding serves all blocks: it cannot be adapted to one key per block",
             ),
             (
                 self.embedding == "adapted" and self.key_mode != "shared",
                 "an adapted embedding is uploaded, so it can serve one shared key only; "
-                "for a key a client use private",
+                "for one key per client use private",
             ),
             (
                 self.embedding == "private" and self.key_mode != "per-client",
@@ -111,14 +111,13 @@ class ArmConfig(Section):
 
 
 def check_deployable(arms: Mapping[str, ArmConfig]) -> None:
-    """Find out whether owners on machines of their own can train all of these arms.
+    """Check that owners on separate machines can train all of these arms.
 
     Raises:
-        InputError: One wants what owners who share nothing do not have.
+        InputError: An arm needs a shared key or the images of all owners.
     """
     for name, arm in arms.items():
         if (reason := arm.only_simulated) is not None:
             raise InputError(
-                f"arm {name}: {reason}; it is for comparison in a simulation only, so leave it out "
-                "of --arms"
+                f"arm {name}: {reason}; it can only be simulated, so leave it out of --arms"
             )

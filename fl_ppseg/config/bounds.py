@@ -1,4 +1,4 @@
-"""The types of settings: each has bounds, above all that anybody means and below what hurts.
+"""The types of settings, each with bounds: wide enough for any use, and too small to do harm.
 
 A config may come from others, and a request's settings do. What is built of them (layers, threads,
 views) is bounded here, one by one; what they come to together by `fl_ppseg.setr.sizes`.

@@ -42,7 +42,7 @@ def as_recorded(cipher: str | None, found: Mapping[str, int]) -> dict[str, int]:
 
 
 def check_versions(found: Mapping[str, int], place: str, remedy: str = "encrypt again") -> None:
-    """Find out whether this program decrypts what was encrypted by these versions.
+    """Check that this program decrypts what was encrypted by these versions.
 
     Args:
         found: By the names of ciphers.

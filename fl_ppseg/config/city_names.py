@@ -32,7 +32,8 @@ def deployed_city(name: str) -> str:
     if _DEPLOYED.fullmatch(name):
         return name
     raise InputError(
-        f"{_shown(name)} is no name of a city: expected 1 to {MAX_LETTERS} ASCII letters, digits, "
+        f"{_shown(name)} is not the name of a city: expected 1 to {MAX_LETTERS} ASCII "
+        f"letters, digits, "
         f"dots, dashes and underscores, the first a letter or digit{_suggestion(name)}"
     )
 
@@ -46,7 +47,7 @@ def folder_city(name: str) -> str:
     if is_city(name):
         return name
     raise InputError(
-        f"{_shown(name)} is no folder of a city: expected a plain, visible name such as aachen, "
+        f"{_shown(name)} is not a city folder: expected a plain, visible name such as aachen, "
         f"without /, not beginning with a dot, of at most {MAX_CHARACTERS} characters and "
         f"{MAX_BYTES} bytes"
     )

@@ -29,18 +29,18 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
     """The content of a regular file, if it is not too large.
 
     Raises:
-        InputError: It cannot be read, is no file, or is larger.
+        InputError: It cannot be read, is not a file, or is larger.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe is not waited for
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise InputError(f"{path}: cannot be read (it is no regular file)")
+                raise InputError(f"{path}: cannot be read (not a regular file)")
             content = file.read(max_bytes + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     if len(content) > max_bytes:
-        raise InputError(f"{path}: larger than {max_bytes:,} bytes, which no such file is")
+        raise InputError(f"{path}: expected at most {max_bytes:,} bytes, got more")
     return content
 
 
@@ -48,7 +48,7 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
     """The content of a file as UTF-8.
 
     Raises:
-        InputError: As `read_bytes`, or it is no UTF-8.
+        InputError: As `read_bytes`, or is not UTF-8.
     """
     try:
         return read_bytes(path, max_bytes).decode("utf-8")
@@ -60,7 +60,7 @@ def read_yaml(path: Path, max_bytes: int = MAX_BYTES) -> object:
     """Parse a YAML file.
 
     Raises:
-        InputError: If it cannot be read, is no YAML, or is beyond a bound.
+        InputError: If it cannot be read, is not YAML, or is beyond a bound.
     """
     return parse_yaml(read_text(path, max_bytes), str(path))
 
@@ -69,10 +69,10 @@ def parse_yaml(text: str, source: str) -> object:
     """Plain values of YAML.
 
     Raises:
-        InputError: If it is no YAML, or is beyond a bound; the line names the source.
+        InputError: If it is not YAML, or is beyond a bound; the line names the source.
     """
     if len(text) > MAX_BYTES:
-        raise InputError(f"{source}: more than {MAX_BYTES:,} characters")
+        raise InputError(f"{source}: expected at most {MAX_BYTES:,} characters, got more")
     try:
         return yaml.load(text, _BoundedLoader)  # a child of SafeLoader
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-01
@@ -83,10 +83,10 @@ def parse_json(text: str | bytes, source: str, max_bytes: int = MAX_BYTES) -> An
     """Plain values of JSON.
 
     Raises:
-        InputError: If it is no JSON, or is beyond a bound; the line names the source.
+        InputError: If it is not JSON, or is beyond a bound; the line names the source.
     """
     if len(text) > max_bytes:
-        raise InputError(f"{source}: larger than {max_bytes:,} bytes, which no such file is")
+        raise InputError(f"{source}: expected at most {max_bytes:,} bytes, got more")
     try:
         return strict_json.parse_json(text, max_bytes=4 * max_bytes)  # UTF-8 of the text
     except ValueError as error:
@@ -109,21 +109,21 @@ class _BoundedLoader(yaml.SafeLoader):
         self._depth += 1
         self._num_nodes += 1
         if self._depth > MAX_DEPTH:
-            raise _refused(f"more than {MAX_DEPTH} values in one another", event)
+            raise _refused(f"expected values nested at most {MAX_DEPTH} deep, got more", event)
         node: Any = super().compose_node(parent, index)
         self._depth -= 1
         if id(node) not in self._sizes:
             self._sizes[id(node)] = self._size(node)
         if max(self._num_nodes, self._sizes[id(node)]) > MAX_VALUES:
-            raise _refused(f"more than {MAX_VALUES:,} values", event)
+            raise _refused(f"expected at most {MAX_VALUES:,} values, got more", event)
         return node
 
     def _check_alias(self, event: yaml.AliasEvent) -> None:
         self._num_aliases += 1
         if self._num_aliases > MAX_ALIASES:
-            raise _refused(f"more than {MAX_ALIASES:,} aliases", event)
+            raise _refused(f"expected at most {MAX_ALIASES:,} aliases, got more", event)
         if event.anchor in self.anchors and id(self.anchors[event.anchor]) not in self._sizes:
-            raise _refused(f"anchor {event.anchor!r} holds itself", event)
+            raise _refused(f"anchor {event.anchor!r} refers to itself", event)
 
     def _size(self, node: yaml.Node) -> int:
         inside: list[yaml.Node] = []
@@ -137,7 +137,7 @@ class _BoundedLoader(yaml.SafeLoader):
         seen: set[object] = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if not isinstance(key, yaml.ScalarNode) or key.tag not in _KEY_TAGS:
-                raise _refused("a key that is neither text nor a whole number", key)
+                raise _refused("expected keys that are text or whole numbers", key)
             name = key.tag if key.tag == _MERGE else self.construct_object(key)
             if name in seen and name != _MERGE:
                 raise _refused(f"key {name!r} is given twice", key)

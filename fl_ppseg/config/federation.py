@@ -32,7 +32,7 @@ class FederationConfig(Section):
     """Rounds, participation and aggregation."""
 
     num_rounds: Rounds = 10
-    """Communication rounds an arm."""
+    """Communication rounds per arm."""
     strategy: Literal["fedavg", "fedavgm", "fedadam"] = "fedavg"
     """How the server applies the mean update."""
     server_learning_rate: Annotated[float, Field(gt=0)] | None = None
@@ -45,27 +45,27 @@ class FederationConfig(Section):
     """How the updates of a round become one; mean and norm-clipping hold one of them at a time, the
     others, which give every city the same weight, hold all."""
     weighting: Literal["examples", "equal"] = "examples"
-    """Weight of a city in a mean: the number of images that it names itself, or one for all."""
+    """Weight of a city in a mean: the number of images that it reports, or one for all."""
     max_share: Annotated[float, Field(ge=0.5, le=1)] = 0.5
-    """The most that one of several cities is of a mean by examples, where only the cities know how
-    many images they have; 1: whatever they say. In a simulation the partition knows."""
+    """Largest share of a city in a mean by examples, if only the cities know how many images they
+    have; 1: no limit. In a simulation the partition knows."""
     trim_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
     """trimmed-mean: share of the updates that is cut off at each end, for each weight; of three or
     more it is one at least."""
     num_byzantine: Annotated[int, Field(ge=0, le=10_000)] = 1
-    """krum and multi-krum: how many cities may lie; they want 2 f + 3 good replies."""
+    """krum and multi-krum: how many cities may lie; they need 2 f + 3 good replies."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """norm-clipping: largest norm of an update; longer ones are scaled down to it."""
     max_relative_norm: Positive | None = 10.0
-    """Updates are rejected whose norm is more than so many times that of the weights that they
-    start from (honest ones: 0.04 to 0.3; with noise of a node's own, up to 8 were seen);
+    """Updates whose norm is more than this multiple of the norm of the weights that they start
+    from are rejected (honest ones: 0.04 to 0.3; with noise of a node's own, up to 8 were seen);
     results.jsonl names the norms (update_norm)."""
     max_update_norm: Annotated[float, Field(gt=0)] | None = None
     """Updates of a larger norm are rejected."""
     max_norm_ratio: Annotated[float, Field(gt=1)] | None = None
-    """Updates are rejected whose norm is so many times the median of the newest earlier round."""
+    """Updates whose norm is above this multiple of the median of the last round are rejected."""
     privacy: PrivacyConfig | None = None
-    """Central differential privacy; none: no noise."""
+    """Central differential privacy; null: no noise."""
     fraction_train: Fraction = 1.0
     """Share of the training clients asked in a round, drawn by the seed."""
     evaluate_every: Rounds = 1
@@ -73,26 +73,27 @@ class FederationConfig(Section):
     last_rounds: Rounds = 3
     """K: scores are the mean over the last K rounds."""
     min_replies: Fraction = 0.5
-    """Quorum: share of the asked clients whose good replies make a round count, and of the nodes
-    that must be there for a run to begin."""
+    """Quorum: share of the asked clients whose good replies a round needs, and of the nodes that
+    must be connected for a run to start."""
     max_retries: Annotated[int, Field(ge=0, le=100)] = 2
-    """How often a round that misses its quorum asks again those who gave no good update."""
+    """How often a round that misses its quorum asks the cities without a good update again."""
     round_timeout: Annotated[Seconds, Field(gt=0)] = 3600.0
     """Seconds that the server waits for the replies of a round."""
     grace_seconds: Seconds = 0.0
-    """How long a city whose node goes in a round is waited for, to be asked again; 0: not at all.
-    On separate machines more than 60 s, the time after which Flower notices that a node is gone."""
+    """Grace period: seconds that a node which disconnects during a round has to reconnect, to be
+    asked again; 0: none. On separate machines more than 60, the time after which Flower notices
+    that a node is gone."""
     wait_seconds: Annotated[Seconds, Field(gt=0)] = 120.0
-    """How long missing nodes are waited for: all of them at the start, the quorum later."""
+    """Seconds to wait for missing nodes: for all of them at the start, for the quorum later."""
     keep_checkpoints: Rounds = 2
     """Checkpoints kept for each arm and seed."""
 
     @model_validator(mode="after")
     def _options_that_belong_together(self) -> Self:
         if self.aggregation == "norm-clipping" and self.clip_norm is None:
-            raise ValueError("aggregation norm-clipping wants clip_norm, the largest norm")
+            raise ValueError("aggregation norm-clipping needs clip_norm, the largest norm")
         if self.privacy is not None and self.aggregation != "mean":
-            raise ValueError("privacy clips updates itself and wants aggregation mean")
+            raise ValueError("privacy clips updates itself and needs aggregation mean")
         if self.privacy is not None and self.max_norm_ratio is not None:
             raise ValueError("privacy forbids max_norm_ratio, which looks at other cities' updates")
         return self

@@ -25,10 +25,10 @@ def validate(section: type[SectionT], values: object, source: str) -> SectionT:
     """Build a section from plain values.
 
     Raises:
-        InputError: One line naming the first wrong key, the value got and what was wanted.
+        InputError: One line naming the first wrong key, the value got and what was expected.
     """
     if not isinstance(values, Mapping):
-        raise InputError(f"{source}: wanted a mapping of keys, got {type(values).__name__}")
+        raise InputError(f"{source}: expected a mapping of keys, got {type(values).__name__}")
     try:
         return section.model_validate(values)
     except ValidationError as error:
@@ -79,7 +79,7 @@ def read_values(
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals:
-            raise InputError(f"--set {text!r}: wanted dotted.key=value")
+            raise InputError(f"--set {text!r}: expected dotted.key=value")
         assign(values, key.strip(), parse_yaml(value, f"--set {text!r}"))
     for key, given in (overrides or {}).items():
         if given is not None:
@@ -128,7 +128,7 @@ def config_for(config: Config, arm: ArmConfig) -> Config:
 
     A centralised arm is one client that is asked in every round. So that it trains on as many
     images as the federation, a pass sees the share of them that a round asks for, and no server
-    step is applied to its weights, which are no mean of anything.
+    step is applied to its weights, which are not a mean of anything.
     """
     if arm.training != "centralised":
         return config
@@ -177,7 +177,7 @@ def configs_dir() -> Path:
 def _arms_in(path: Path) -> dict[str, ArmConfig]:
     values = read_yaml(path)
     if not isinstance(values, dict):
-        raise InputError(f"{path}: wanted a mapping of arm ids")
+        raise InputError(f"{path}: expected a mapping of arm ids")
     return {
         str(name): validate(ArmConfig, value, f"{path}: {name}") for name, value in values.items()
     }
@@ -196,10 +196,10 @@ def _find(file: str | Path) -> Path:
 
 def _mapping(values: object, source: object) -> dict[str, Any]:
     if not isinstance(values, dict):
-        raise InputError(f"{source}: wanted a mapping of keys, got {type(values).__name__}")
+        raise InputError(f"{source}: expected a mapping of keys, got {type(values).__name__}")
     for key in values:
         if not isinstance(key, str):
-            raise InputError(f"{source}: key {key!r} is no name of a setting")
+            raise InputError(f"{source}: key {key!r} is not the name of a setting")
     return values
 
 

@@ -21,7 +21,8 @@ def check_name(name: str) -> str:
     """
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"{name[:80]!r} is no name: up to 127 letters, digits, dots, dashes, underscores, + "
+            f"{name[:80]!r} is not a valid name: expected up to 127 letters, digits, dots, "
+            f"dashes, underscores, + "
             "and =, the first a letter or digit"
         )
     return name
@@ -29,7 +30,7 @@ def check_name(name: str) -> str:
 
 def _check_arm_id(name: str) -> str:
     if name.lower() in TAKEN:
-        raise ValueError(f"{name!r} is what a run folder calls something else; choose another name")
+        raise ValueError(f"{name!r} is reserved in a run folder; choose another name")
     return check_name(name)
 
 

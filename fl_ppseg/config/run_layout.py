@@ -65,7 +65,7 @@ def round_file(folder: Path, number: int) -> Path:
 
 
 def round_of(file: Path) -> int | None:
-    """The round that a file is called after; None: it is no round's.
+    """The round in the name of a file; None if it has none.
 
     >>> round_of(Path("plain/seed_0/round_0012.json")), round_of(Path("round_last.json"))
     (12, None)

@@ -1,7 +1,7 @@
-"""A last line that tells whether a YAML file is still what was written.
+"""A last line with a hash, which shows whether a YAML file was changed.
 
-A run goes on with the config that lies in its folder. A bit that flipped there, or a number that
-somebody changed, would train something else under the run's name; so what this program writes ends
+A run is resumed with the config in its folder. A flipped bit or an edited number there would train
+something else under the run's name; so what this program writes ends
 with the hash of the lines above. A file without that line is a person's own, and read as it is.
 """
 
@@ -24,7 +24,7 @@ def sealed(text: str) -> str:
 
 
 def read_sealed(path: Path) -> object:
-    """Parse a YAML file, and find out whether it is as this program wrote it, if it did.
+    """Parse a YAML file, and check that it is as this program wrote it, if it did.
 
     Raises:
         InputError: As `read_yaml`, or the file was changed since.
@@ -32,11 +32,11 @@ def read_sealed(path: Path) -> object:
     text = read_text(path)
     found = _SEAL.search(text)
     if found is None and _was_sealed(text):
-        raise InputError(f"{path}: damaged in its last line, the hash of the lines above")
+        raise InputError(f"{path}: the last line, the hash of the lines above, is damaged")
     if found is not None and found[1] != _hash(text[: found.start()]):
         raise InputError(
             f"{path}: was changed since it was written (its hash differs); restore it, or copy "
-            "it and remove its last line to begin another run with it"
+            "it and remove its last line to start another run with it"
         )
     return parse_yaml(text, str(path))
 

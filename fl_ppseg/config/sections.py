@@ -41,7 +41,7 @@ class DataConfig(Section):
     """Of one's own data: keep the middle image of each val city of three or more out of the scores,
     to show it in the report; false: all are scored, none is shown."""
     num_views: Annotated[int, up_to(1_000)] = 4
-    """Augmented copies an image that the vault encrypts ahead; the first is the image."""
+    """Augmented copies per image that the vault encrypts ahead; the first is the image itself."""
     scene_size: ImageSize = (128, 256)
     """Height and width of the procedural scenes and their label maps, in pixels."""
     num_train: Count = 600
@@ -123,7 +123,7 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _one_source_of_weights(self) -> Self:
         if self.pretrained and self.weights is not None:
-            raise ValueError("pretrained and weights name two sources; leave one out")
+            raise ValueError("pretrained and weights exclude each other; leave one out")
         return self
 
 
@@ -136,7 +136,7 @@ class TrainingConfig(Section):
     """Learning rate at the start of round 1; poly decay over all rounds."""
     head_multiplier: Positive = 1.0
     """Factor on the learning rate of decoder and auxiliary heads (mmsegmentation: 10 with SGD);
-    mla's neck is no part of them."""
+    mla's neck is not one of them."""
     poly_power: NonNegative = 0.9
     """Exponent of the poly schedule; 0 keeps the rate constant."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -144,9 +144,9 @@ class TrainingConfig(Section):
     weight_decay: NonNegative = 0.01
     """Weight decay, on tensors of two axes or more: not on norms and biases."""
     batch_size: Annotated[int, up_to(65_536)] = 8
-    """Views a step."""
+    """Batch size: views per step."""
     local_epochs: Annotated[int, up_to(10_000)] = 1
-    """Passes over the client's images a round; each pass sees one view of each image."""
+    """Passes over the client's images per round; each pass sees one view of each image."""
     pass_fraction: Fraction = 1.0
     """Share of the client's images that a pass sees, drawn anew for each pass."""
     gradient_clip: NonNegative = 1.0
@@ -193,13 +193,13 @@ class Config(Section):
     clients: Clients = 18
     """Training clients."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=1_000)] = (0,)
-    """Seeds of the training; each arm is trained once a seed. Keys never come from a seed."""
+    """Seeds of the training; each arm is trained once per seed. Keys never come from a seed."""
     engine: Literal["ray", "in-process"] = "ray"
     """What runs the clients: Flower's simulation on Ray, or this process."""
     device: Text = "cpu"
     """Where local updates run: cpu, cuda, cuda:0, ..."""
     num_workers: Annotated[int, up_to(1_024)] | None = None
-    """Client processes at the same time; none: one a CPU core."""
+    """Client processes at the same time; null: one per CPU core."""
     data: DataConfig = DataConfig()
     partition: PartitionConfig = PartitionConfig()
     model: ModelConfig = ModelConfig()
@@ -218,17 +218,17 @@ class Config(Section):
     @model_validator(mode="after")
     def _seeds_differ(self) -> Self:
         if len(set(self.seeds)) != len(self.seeds) or len(set(self.arms)) != len(self.arms):
-            raise ValueError("seeds and arms must each be named once")
+            raise ValueError("seeds and arms must not repeat")
         return self
 
     @model_validator(mode="after")
     def _enough_clients(self) -> Self:
         federation = self.federation
-        wanted, asked = federation.fewest_replies, federation.num_asked(self.clients)
-        if federation.aggregation in ("krum", "multi-krum") and asked < wanted:
+        needed, asked = federation.fewest_replies, federation.num_asked(self.clients)
+        if federation.aggregation in ("krum", "multi-krum") and asked < needed:
             raise ValueError(
                 f"federation.aggregation {federation.aggregation} with num_byzantine "
-                f"{federation.num_byzantine} wants {wanted} clients or more, got {asked}; "
-                "lower num_byzantine, or take another aggregation"
+                f"{federation.num_byzantine} needs {needed} clients or more, got {asked}; "
+                "lower num_byzantine, or use another aggregation"
             )
         return self

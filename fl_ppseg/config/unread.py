@@ -1,7 +1,7 @@
 """Settings that a command, or the other settings, leave unread: refused where they were asked for.
 
-A value that is given with `--set` and changes nothing is a wish that was not heard. Files are not
-held to this: one config serves several commands.
+A value that is given with `--set` and changes nothing is a mistake that should be reported. Files
+are exempt: one config serves several commands.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -80,8 +80,8 @@ def _drives(source: Path) -> dict[str, list[Frame]]:
             named = FRAME.fullmatch(name)
             if named is None:
                 raise InputError(
-                    f"{image}: no name of a CamVid frame; expected one such as 0016E5_08013.png, "
-                    "which says the drive (older copies of the tutorial have test_00001.png)"
+                    f"{image}: not the name of a CamVid frame; expected e.g. 0016E5_08013.png, "
+                    "which names the drive (older copies of the tutorial have test_00001.png)"
                 )
             frame = Frame(int(named["number"]), name, image, mask)
             drives.setdefault(named["drive"], []).append(frame)
@@ -100,8 +100,9 @@ def _shared_out(lengths: Mapping[str, int], num_runs: int) -> dict[str, int]:
     if lengths and not len(lengths) <= num_runs <= sum(lengths.values()):
         raise InputError(
             f"{counted(num_runs, 'run')} of {counted(len(lengths), 'drive')} with "
-            f"{counted(sum(lengths.values()), 'frame')}: expected at least one run a drive and one "
-            "frame a run; choose other --runs"
+            f"{counted(sum(lengths.values()), 'frame')}: expected at least one run per drive "
+            f"and one "
+            "frame per run; choose other --runs"
         )
     runs = dict.fromkeys(lengths, 1)
     for _ in range(num_runs - len(runs) if lengths else 0):

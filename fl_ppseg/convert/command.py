@@ -147,7 +147,7 @@ def _add_val(parser: Parser, what: str, default: Sequence[str] | None) -> None:
 def _parsed(parser: Parser, argv: Sequence[str]) -> Namespace:
     """With what all verbs have."""
     add = parser.add_argument
-    add("--out", type=Path, required=True, metavar="DIR", help="folder to make")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder to create")
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
         "--longest-side",
@@ -192,6 +192,6 @@ def _summary(plan: Plan, out: Path) -> str:
 
 def _colour(text: str) -> Colour:
     if not re.fullmatch("[0-9a-fA-F]{6}", text):
-        raise ArgumentTypeError(f"{text!a} is no colour; expected RRGGBB, e.g. 8040ff")
+        raise ArgumentTypeError(f"{text!a} is not a colour; expected RRGGBB, e.g. 8040ff")
     red, green, blue = bytes.fromhex(text)
     return red, green, blue

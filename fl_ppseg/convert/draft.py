@@ -9,28 +9,28 @@ from typing import Final
 
 from fl_ppseg.system.atomic_file import random_name
 from fl_ppseg.system.errors import InputError
-from fl_ppseg.system.files import check_writable, locked, make_folders, sync
+from fl_ppseg.system.files import check_writable, hold_lock, make_folders, sync
 
 MARK: Final = ".draft-of"
 """File of a draft that names what it was to become."""
 
 
 def require_free(out: Path) -> None:
-    """Find out whether a new folder can be made: nothing is there, or an empty folder.
+    """Check that a new folder can be made: nothing is there, or an empty folder.
 
     Raises:
         InputError: It cannot.
     """
     is_empty = out.is_dir() and not any(out.iterdir())
     if out.is_symlink() or (out.exists() and not is_empty):
-        raise InputError(f"{out}: is there already; remove it, or choose another --out")
+        raise InputError(f"{out}: exists already; remove it, or choose another --out")
     if not out.name:
-        raise InputError(f"{out}: expected a folder to make")
+        raise InputError(f"{out}: expected a new folder")
     check_writable(out.parent)
 
 
 @contextmanager
-def drafted(out: Path) -> Iterator[Path]:
+def draft_folder(out: Path) -> Iterator[Path]:
     """A draft that becomes `out` at the end, or leaves no trace; drafts of killed calls go.
 
     Of several calls for one folder at once the others wait, and are then refused.
@@ -39,7 +39,7 @@ def drafted(out: Path) -> Iterator[Path]:
         InputError: Something is there already.
     """
     make_folders(out.parent)
-    with locked(out.with_name(f".{out.name}.lock")):
+    with hold_lock(out.with_name(f".{out.name}.lock")):
         require_free(out)
         _remove_drafts(out)
         draft = out.with_name(random_name())
@@ -65,7 +65,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def _remove_drafts(out: Path) -> None:
-    """Nobody works on them any more: the lock is ours."""
+    """No process works on them any more: this one holds the lock."""
     for draft in out.parent.glob(".*.tmp"):
         mark = draft / MARK
         is_own = not draft.is_symlink() and draft.is_dir() and draft.stat().st_uid == os.geteuid()

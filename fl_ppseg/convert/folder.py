@@ -92,13 +92,13 @@ def _items(pairs: dict[str, tuple[Path, Path]], pattern: re.Pattern[str]) -> lis
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
-    """Raises InputError for what is no pattern with a group `place`."""
+    """Raises InputError for anything but a pattern with a group `place`."""
     if len(pattern) > MAX_PATTERN:
         raise InputError(f"--place: {len(pattern)} characters, at most {MAX_PATTERN} are read")
     try:
         expression = re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
-        raise InputError(f"--place {pattern!a}: no regular expression ({error})") from None
+        raise InputError(f"--place {pattern!a}: not a regular expression ({error})") from None
     if "place" not in expression.groupindex:
         raise InputError(
             f"--place {pattern!a}: has no group called place; expected for example "

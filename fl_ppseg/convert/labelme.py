@@ -28,7 +28,7 @@ NOTICE: Final = (
     "github.com/cvjena/labelmefacade, a part of LabelMe.",
     "Licence: its README allows non-commercial use and research experiments only; it holds for "
     "this tree too.",
-    "Photographs of `unknown` and `web-...` train, and nobody knows of which places they are.",
+    "Photographs of `unknown` and `web-...` train, of unknown places.",
 )
 ANYWHERE: Final = "unknown places"
 """Area of photographs that may be of any town, those of validation included."""
@@ -118,7 +118,8 @@ def _item(name: str, image: Path, mask: Path) -> Item:
     folder, parts, rest = name.partition("__")
     if not (folder and parts and rest) or "/" in name:
         raise InputError(
-            f"{image}: no name of LabelMeFacade; expected LabelMe's folder, two underscores and a "
+            f"{image}: not a name of LabelMeFacade; expected LabelMe's folder, two "
+            f"underscores and a "
             "name"
         )
     return Item(image, mask, name, *_place(folder.lower(), rest.lower()))

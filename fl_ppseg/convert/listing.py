@@ -1,4 +1,4 @@
-"""The pictures of a folder that somebody else packed: at any depth, never behind a link."""
+"""The pictures of a downloaded folder: at any depth, without following links."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ def pictures(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
 def paired(
     photographs: Mapping[str, Path], masks: Mapping[str, Path], suffix: str = ""
 ) -> dict[str, tuple[Path, Path]]:
-    """Name -> photograph and mask, of each photograph; masks without one are told of.
+    """Name -> photograph and mask, of each photograph; masks without one are logged.
 
     Args:
         photographs: By name.
@@ -59,7 +59,7 @@ def paired(
 
 
 def _files(folder: Path, before: str) -> Iterator[tuple[str, Path]]:
-    """What is no folder, with the way to it."""
+    """Everything but folders, with its path."""
     for name, path in listed(folder).items():
         if path.is_symlink():
             raise InputError(

@@ -71,14 +71,14 @@ def divide(items: Sequence[Item], is_val: Callable[[Item], bool]) -> dict[Split,
     return splits
 
 
-def chosen(wanted: Iterable[str], there: Iterable[str], what: str) -> frozenset[str]:
+def chosen(requested: Iterable[str], there: Iterable[str], what: str) -> frozenset[str]:
     """The names that were asked for, as they are there; capitals do not matter.
 
     Raises:
         InputError: One of them is not.
     """
     known = {folded(name): name for name in there}
-    names = {name: known.get(folded(name)) for name in wanted}
+    names = {name: known.get(folded(name)) for name in requested}
     if absent := [name for name, found in names.items() if found is None]:
         raise InputError(
             f"--val {absent[0]!a}: no such {what}; there are {bounded(sorted(known.values()), 30)}"

@@ -27,7 +27,7 @@ class Scaling:
             InputError: It cannot be done.
         """
         if self.longest_side is not None and self.size is not None:
-            raise InputError("--longest-side and --size say two things; leave one out")
+            raise InputError("--longest-side and --size exclude each other; leave one out")
         height, width = self.size or (1, 1)
         if height * width > MAX_PIXELS:
             raise InputError(f"--size {height}x{width}: at most {MAX_PIXELS} pixels can be read")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_ppseg.convert.draft import drafted, require_free, write
+from fl_ppseg.convert.draft import draft_folder, require_free, write
 from fl_ppseg.convert.masks import MOST
 from fl_ppseg.convert.pictures import Converted, converted
 from fl_ppseg.convert.plan import Item, Plan, Split
@@ -62,7 +62,7 @@ def convert(
     require_free(out)
     scaling.checked()
     found = Found()
-    with drafted(out) as draft:
+    with draft_folder(out) as draft:
         for folder in {path.parent for split, item in plan.items for path in _paths(split, item)}:
             make_folders(draft / folder)
         _write_pictures(plan, draft, scaling, num_workers, progress, found)

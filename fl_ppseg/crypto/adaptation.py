@@ -125,7 +125,7 @@ def adapted_embedding(
     if cipher is None or scope != "common":
         raise InputError(
             f"cipher {cipher!r} with block scope {scope}: one embedding serves all blocks, so it "
-            "can be adapted to a cipher with block scope common alone"
+            "can be adapted to a cipher with block scope common only"
         )
     weight, bias = (public[name] for name in EMBEDDING_TENSORS)
     form = linear_form(cipher, subkey, weight.shape[-1])

@@ -1,4 +1,4 @@
-"""Keys that an owner makes, keeps and never shows, and the random streams drawn from them.
+"""An owner's keys, which never leave the owner, and the random streams drawn from them.
 
     ClientKey --HKDF, label + part, city, file, view + salt--> SubKey --ChaCha20, label--> stream
 
@@ -60,7 +60,7 @@ def new_salt() -> bytes:
 
 
 class _Secret:
-    """32 secret bytes that no print, pickle, copy or hash can take along."""
+    """32 secret bytes that cannot be printed, pickled, copied or hashed."""
 
     __slots__ = ("_secret",)
 
@@ -71,7 +71,7 @@ class _Secret:
             )
         if len(secret) != KEY_BYTES:
             raise InputError(
-                f"{type(self).__name__}: got {len(secret)} bytes, wanted exactly {KEY_BYTES}; "
+                f"{type(self).__name__}: expected exactly {KEY_BYTES} bytes, got {len(secret)}; "
                 "give the whole key"
             )
         self._secret = secret
@@ -93,7 +93,7 @@ class _Secret:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits that name the key in logs; they tell nothing about its bytes."""
+        """16 hex digits that identify the key in logs; they reveal nothing about its bytes."""
         kind = type(self).__name__.encode()
         return hashlib.sha256(_fields(_FINGERPRINT_LABEL, kind, self._secret)).hexdigest()[:16]
 
@@ -184,7 +184,8 @@ class ClientKey(_Secret):
     def _derive(self, salt: bytes, info: bytes) -> SubKey:
         if len(salt) != SALT_BYTES:
             raise InputError(
-                f"salt of {len(salt)} bytes, wanted {SALT_BYTES}; take it from the owner's manifest"
+                f"expected a salt of {SALT_BYTES} bytes, got {len(salt)}; take it from the "
+                f"owner's manifest"
             )
         return SubKey(HKDF(SHA256(), KEY_BYTES, salt=salt, info=info).derive(self._secret))
 
@@ -254,7 +255,7 @@ class ClientKey(_Secret):
         if len(content) != _FILE_BYTES:
             found = f"more than {_FILE_BYTES}" if len(content) > _FILE_BYTES else len(content)
             raise InputError(
-                f"key file {place} holds {found} bytes, wanted {_FILE_BYTES}; restore its backup"
+                f"key file {place}: expected {_FILE_BYTES} bytes, got {found}; restore its backup"
             )
         try:
             key = cls(bytes.fromhex(content.split(b"\n")[1].decode()))
@@ -263,23 +264,23 @@ class ClientKey(_Secret):
             intact = False
         if not intact:
             raise InputError(
-                f"key file {place} is damaged, or of another version than "
+                f"key file {place} is damaged or not of version "
                 f"{_FILE_HEADER.decode()!r}; restore its backup"
             )
         return key
 
 
 def _check_closed(path: Path, found: os.stat_result) -> None:
-    """See that a key file is its owner's and nobody else's, as ssh and gpg do."""
+    """Check that only its owner can access a key file, as ssh and gpg do."""
     mode, user = stat.S_IMODE(found.st_mode), os.geteuid()
     if found.st_uid != user:
         raise InputError(
             f"key file {path} belongs to another user (uid {found.st_uid}, you are {user}), who "
-            "knows the key then; work as its owner, or use a key that you made"
+            "may know the key; work as its owner, or use a key that you made"
         )
     if mode & 0o077:
         raise InputError(
-            f"key file {path} is open to others (mode {mode:04o}, wanted 0600); "
+            f"key file {path} is open to others (expected mode 0600, got {mode:04o}); "
             "run chmod 600 on it, and make a new key if somebody may have read it"
         )
 

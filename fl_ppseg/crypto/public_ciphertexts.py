@@ -21,7 +21,7 @@ _LABEL: Final = "fl_ppseg/v1/public"
 
 
 class EncryptedScenes(Shard):
-    """Plain views that are encrypted as they are read: each time, each under another key.
+    """Plain views that are encrypted when they are read, every time under a new key.
 
     One key serves all blocks of an image, as in arm `per-image`. What is read depends on what was
     read before, and on nothing else.
@@ -60,6 +60,6 @@ class EncryptedScenes(Shard):
 
 
 def public_keys(seed: int) -> Iterator[SubKey]:
-    """The keys of a seed, which everybody can make: SHA-256 of label, seed and number."""
+    """The keys of a seed, which anybody can make: SHA-256 of label, seed and number."""
     for number in count():
         yield SubKey.from_bytes(hashlib.sha256(f"{_LABEL}/{seed}/{number}".encode()).digest())

@@ -39,13 +39,13 @@ class Geometry(NamedTuple):
         """Return the geometry of an image of this (channels, height, width).
 
         Raises:
-            InputError: the shape has not three positive sides, or height or width is no multiple of
-                `block_size`.
+            InputError: the shape does not have three positive sides, or height or width is not a
+                multiple of `block_size`.
         """
         if len(shape) != 3 or min(shape) < 1:
-            raise InputError(f"image of shape {shape}, wanted (channels, height, width)")
+            raise InputError(f"expected an image of shape (channels, height, width), got {shape}")
         if block_size < 1:
-            raise InputError(f"block_size {block_size}, wanted 1 or more pixels")
+            raise InputError(f"expected block_size of 1 pixel or more, got {block_size}")
         channels, height, width = shape
         if height % block_size or width % block_size:
             raise InputError(
@@ -59,7 +59,7 @@ def to_blocks(images: Array, block_size: int) -> Array:
     """(..., C, H, W) -> (..., N, L), the values of each block in order (C, y, x).
 
     Raises:
-        InputError: H or W is no multiple of `block_size`.
+        InputError: H or W is not a multiple of `block_size`.
     """
     lead = images.shape[:-3]
     geometry = Geometry.of_image(tuple(images.shape[-3:]), block_size)

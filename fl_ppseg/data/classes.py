@@ -26,7 +26,7 @@ MAX_BYTES = 2**17
 def _printable(name: str) -> str:
     """Names stand in tables, pages and logs."""
     if not name.isprintable() or name != name.strip():
-        raise ValueError("wanted printable characters, without blanks at the ends")
+        raise ValueError("expected printable characters, without blanks at the ends")
     return name
 
 
@@ -63,7 +63,7 @@ class ClassTable:
 
     @property
     def train_to_label(self) -> NDArray[np.uint8]:
-        """(256,) uint8, trainId -> the smallest labelId that means it; what is no trainId -> 0.
+        """(256,) uint8, trainId -> the smallest labelId that means it; what is not a trainId -> 0.
 
         >>> load_class_table("cityscapes").train_to_label[[0, 1, 18, IGNORE_INDEX]].tolist()
         [7, 8, 33, 0]
@@ -74,7 +74,7 @@ class ClassTable:
         return smallest
 
     def colourise(self, train_ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(H, W) uint8 trainIds -> (H, W, 3) uint8 RGB; what is no class is black."""
+        """(H, W) uint8 trainIds -> (H, W, 3) uint8 RGB; pixels of no class are black."""
         palette = np.zeros((256, 3), dtype=np.uint8)
         palette[: self.num_classes] = self.colours
         return palette[train_ids]
@@ -112,11 +112,11 @@ def load_class_table(name_or_path: str | Path) -> ClassTable:
             0, 1, 2, ... in any order; a labelId that no class lists is ignored.
 
     Raises:
-        InputError: There is no such table, or the file breaks the schema.
+        InputError: The table does not exist, or the file breaks the schema.
     """
     path = _locate(name_or_path)
     if path.is_file() and path.stat().st_size > MAX_BYTES:
-        raise InputError(f"{path}: of more than {MAX_BYTES} bytes, which is no class table")
+        raise InputError(f"{path}: expected a class table of at most {MAX_BYTES} bytes, got more")
     table = validate(_TableFile, read_yaml(path), str(path))
     _check_ids(table.classes, path)
     return _build(table)
@@ -128,7 +128,7 @@ def _locate(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if not path.exists():
         known = ", ".join(built_in_tables())
-        raise InputError(f"{path}: no such class table; wanted one of {known}, or a YAML file")
+        raise InputError(f"{path}: unknown class table; expected one of {known}, or a YAML file")
     return path
 
 
@@ -144,7 +144,7 @@ def _check_ids(classes: list[_ClassEntry], path: Path) -> None:
             raise InputError(f"{path}: {column} {repeated!r} is listed twice; each may occur once")
     if len(classes) == 1:
         raise InputError(
-            f"{path}: one class, {classes[0].name!r}, which every pixel would be right to be; list "
+            f"{path}: expected two classes or more, got only {classes[0].name!r}; list "
             "the background as a class of its own, with the labelIds that it has"
         )
     if len(columns["label_ids"]) == 256:

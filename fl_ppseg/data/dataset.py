@@ -140,8 +140,9 @@ class Scene:
         files = self._files()
         if self.content is not None and files.content != self.content:
             raise InputError(
-                f"{self.image_path} or its label map {self.label_path}: has changed since it was "
-                "looked at; run the command again"
+                f"{self.image_path} or its label map {self.label_path}: changed after the "
+                f"preflight "
+                "check; run the command again"
             )
         return files
 
@@ -232,8 +233,8 @@ def open_dataset(root: Path, classes: ClassTable, required: Sequence[str] = ("tr
     """
     root = Path(root)
     images, labels = find_parts(root)
-    wanted = dict.fromkeys(("train", "val", *required))
-    present = [name for name in wanted if (images / name).is_dir()]
+    names = dict.fromkeys(("train", "val", *required))
+    present = [name for name in names if (images / name).is_dir()]
     for name in required:
         if name not in present:
             raise missing_split(images, name)

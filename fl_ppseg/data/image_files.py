@@ -52,7 +52,7 @@ def read_file(path: Path, what: str) -> bytes:
         try:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
-                raise InputError(f"{path}: is no regular file; put the {what} itself there")
+                raise InputError(f"{path}: not a regular file; replace it by the {what} itself")
             if found.st_size > MAX_BYTES:
                 raise InputError(
                     f"{path}: {what} of {found.st_size} bytes, at most {MAX_BYTES} are read; "

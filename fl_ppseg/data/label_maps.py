@@ -50,7 +50,8 @@ def require_label_ids(data: bytes, picture: ImageFile, path: Path) -> None:
     whole_bytes = picture.mode == "L" and picture.tile[0].args == "L"
     if picture.format != "PNG" or not (whole_bytes or picture.mode == "P"):
         raise InputError(
-            f"{path}: {picture.format} of mode {picture.mode}, but labelIds are wanted as a PNG of "
+            f"{path}: {picture.format} of mode {picture.mode}, but labelIds are expected as a "
+            f"PNG of "
             "one channel and 8 bits (neither the colour map nor the instanceIds)"
         )
     if orientation(data, picture) != 1:
@@ -63,7 +64,7 @@ def require_label_ids(data: bytes, picture: ImageFile, path: Path) -> None:
 def require_same_size(
     label_map: tuple[int, ...], image: tuple[int, ...], data: bytes, image_path: Path, path: Path
 ) -> None:
-    """Find out whether a label map and its image are of one size.
+    """Check that a label map and its image are of one size.
 
     Args:
         label_map: (width, height).

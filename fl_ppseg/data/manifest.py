@@ -128,10 +128,11 @@ def parse_manifest(content: bytes, source: str, *, finished: bool) -> Manifest:
             "images again"
         )
     check_versions(manifest.ciphers, source)
-    wanted = set(manifest.files) if finished else set()
-    if manifest.sha256.keys() != wanted:
+    expected = set(manifest.files) if finished else set()
+    if manifest.sha256.keys() != expected:
         raise InputError(
-            f"{source}: damaged manifest of a shard (sha256: expected those of {len(wanted)} files "
+            f"{source}: damaged manifest of a shard (sha256: expected those of "
+            f"{len(expected)} files "
             "that are named after its city); encrypt the images again"
         )
     return manifest

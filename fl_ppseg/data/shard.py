@@ -1,4 +1,4 @@
-"""An encrypted shard: what the vault hands to a training node, memory-mapped.
+"""An encrypted shard, memory-mapped: the vault makes it for a training node.
 
     manifest.json
     leftImg8bit/train/<city>.npy   (num_images, num_views, 3, H, W) uint8, encrypted views
@@ -111,12 +111,12 @@ def damaged_files(folder: Path) -> list[Path]:
     """Files of a shard that are not as they were written: changed, missing or added. Reads it all.
 
     Raises:
-        InputError: There is no shard.
+        InputError: The shard is missing.
     """
-    wanted = load_manifest(folder / MANIFEST).sha256
+    expected = load_manifest(folder / MANIFEST).sha256
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    intact = {name for name in there & wanted.keys() if sha256(folder / name) == wanted[name]}
-    return [folder / name for name in sorted((there | wanted.keys()) - intact - {MANIFEST})]
+    intact = {name for name in there & expected.keys() if sha256(folder / name) == expected[name]}
+    return [folder / name for name in sorted((there | expected.keys()) - intact - {MANIFEST})]
 
 
 def _open(folder: Path) -> ShardPart:
@@ -136,7 +136,7 @@ def _open(folder: Path) -> ShardPart:
     return ShardPart(manifest, *arrays)
 
 
-def _check(path: Path, name: str, wanted: str | None) -> None:
+def _check(path: Path, name: str, expected: str | None) -> None:
     """Compare a file with its hash, where this process has not done so since it was changed.
 
     Raises:
@@ -145,15 +145,15 @@ def _check(path: Path, name: str, wanted: str | None) -> None:
     """
     found = path.stat()
     identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-    if (identity, wanted) in _intact:
+    if (identity, expected) in _intact:
         return
-    if sha256(path) != wanted:
-        raise ValueError(f"{name} is not as it was written")
-    _intact.add((identity, wanted))
+    if sha256(path) != expected:
+        raise ValueError(f"{name} was changed since it was written")
+    _intact.add((identity, expected))
 
 
 def _map(path: Path) -> np.ndarray:
     array: np.ndarray = np.load(path, mmap_mode=None if path.stat().st_size < SMALL else "r")
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
-        raise ValueError(f"{path.name} holds no bytes of images")
+        raise ValueError(f"{path.name} does not hold bytes of images")
     return array

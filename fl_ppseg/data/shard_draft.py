@@ -7,7 +7,7 @@
                             without it is none
 
 Scenes are numbered: training images first, then held-out ones. What is in a draft is as encrypted
-as the shard will be. Whatever ends its writers, the draft can be gone on with, and says which
+as the shard will be. However its writers end, the draft can be resumed, and records which
 record of salts belongs to it.
 """
 
@@ -114,7 +114,7 @@ class ShardDraft:
         self._maps[start:end] = labels.ravel()
 
     def mark(self, scenes: Iterable[int]) -> None:
-        """Note scenes as done, after they themselves are on disk, whoever wrote them."""
+        """Mark scenes as done, after their data are on disk."""
         for path in self._paths:
             sync(path)
         self._done[list(scenes)] = 1
@@ -158,9 +158,9 @@ class ShardDraft:
             ValueError: They are not.
         """
         height, width = arrays[0].shape[-2:]
-        wanted = self.manifest.shapes((height, width)).values()
+        expected = self.manifest.shapes((height, width)).values()
         num_scenes = self.manifest.num_images + self.manifest.num_heldout
-        if [array.shape for array in arrays] != list(wanted) or self._done.shape != (num_scenes,):
+        if [array.shape for array in arrays] != list(expected) or self._done.shape != (num_scenes,):
             raise ValueError("its arrays do not fit its manifest")
 
 
@@ -216,5 +216,5 @@ def _make(folder: Directory, names: list[str]) -> None:
 def _map(path: Path) -> np.ndarray:
     array: np.ndarray = np.lib.format.open_memmap(path, mode="r+")
     if array.dtype != np.uint8:
-        raise ValueError(f"{path.name} holds no bytes of images")
+        raise ValueError(f"{path.name} does not hold bytes of images")
     return array

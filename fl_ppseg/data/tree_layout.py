@@ -53,10 +53,12 @@ def find_parts(root: Path) -> tuple[Path, Path]:
     Those of the official archives, each unpacked into a folder of its own name, are found as well.
 
     Raises:
-        InputError: There is no such tree.
+        InputError: The tree does not exist.
     """
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; give the one that holds {IMAGES} and {LABELS}")
+        raise InputError(
+            f"{root}: no such folder; give the folder that holds {IMAGES} and {LABELS}"
+        )
     return _part(root, IMAGES), _part(root, LABELS)
 
 

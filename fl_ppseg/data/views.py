@@ -61,7 +61,7 @@ def fit(image: Pixels, labels: Pixels, image_size: Size, policy: SizePolicy) -> 
     Args:
         image: RGB of any size.
         labels: trainIds of the same size.
-        image_size: (height, width) wanted.
+        image_size: (height, width) of the views.
         policy: ``resize`` scales both axes to fit (bilinear with antialias; labels: nearest);
             ``crop`` cuts the centre, padded where the image is smaller (grey; labels: 255).
     """

@@ -1,4 +1,4 @@
-"""Users of this machine: who a program runs as, and what it may do then."""
+"""Users of this machine: as whom a program runs, and with which privileges."""
 
 import ctypes
 import os
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from fl_ppseg.system.errors import InputError
 
 USER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,30}\$?")
-"""What a user may be called; useradd makes no others."""
+"""Valid user names, as for useradd."""
 CAP_KILL, CAP_SETGID, CAP_SETUID = 5, 6, 7
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
 CAPSET, CAPABILITIES_VERSION = {"x86_64": 126, "aarch64": 91}, 0x20080522
@@ -31,27 +31,27 @@ def account(name: str) -> Account:
     """A user by name.
 
     Raises:
-        InputError: There is no such user.
+        InputError: The user does not exist.
     """
     try:
         found = pwd.getpwnam(name)
     except KeyError:
         raise InputError(
-            f"no user {name!r} on this machine; make one, e.g. useradd --system {name}"
+            f"user {name!r} does not exist on this machine; add it, e.g. useradd --system {name}"
         ) from None
     return Account(name, found.pw_uid, found.pw_gid)
 
 
 def as_user(user: Account | None, work: Callable[[], None]) -> None:
-    """Do something as another user, in a process of its own; None: as this one, here.
+    """Run a function as another user, in a separate process; None: as this user, in this process.
 
     Args:
-        user: Who does it; only root may name another.
-        work: Says what it has to say itself.
+        user: The user; only root may name another.
+        work: The function; its result is not passed back.
 
     Raises:
         InputError: As `work` raises it.
-        OSError: The process ended in another way.
+        OSError: The process failed in another way.
     """
     if user is None:
         work()
@@ -79,7 +79,7 @@ def as_user(user: Account | None, work: Callable[[], None]) -> None:
 def _done_as(user: Account, work: Callable[[], None], pipe: int) -> int:
     try:
         end_with_parent()
-        drop(user)
+        drop_privileges(user)
         work()
         return 0
     except InputError as error:
@@ -92,12 +92,12 @@ def _done_as(user: Account, work: Callable[[], None], pipe: int) -> int:
         return 1
 
 
-def drop(user: Account) -> None:
-    """Become another user for good."""
+def drop_privileges(user: Account) -> None:
+    """Become another user permanently."""
     os.initgroups(user.name, user.gid)
     os.setresgid(user.gid, user.gid, user.gid)
     os.setresuid(user.uid, user.uid, user.uid)
-    gain_nothing()
+    restrict_process()
 
 
 def end_with_parent() -> None:
@@ -105,17 +105,17 @@ def end_with_parent() -> None:
     _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def gain_nothing() -> None:
-    """Leave no core file that may hold keys, and gain no rights by a set-user-id program."""
+def restrict_process() -> None:
+    """Disable core files, which may hold keys, and privileges by set-user-id programs."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
-def keep_what_starting_needs() -> None:
-    """As root, give up all of its powers but those to start a program as another user and end it.
+def drop_root_capabilities() -> None:
+    """As root, drop all capabilities but those to start and stop programs as another user.
 
-    What is left of root owns root's files as any user owns its own. Where the system cannot do it,
-    nothing changes.
+    The process then has no more access to files than any other user. If the system does not support
+    it, nothing changes.
     """
     number = CAPSET.get(os.uname().machine)
     if os.geteuid() != 0 or sys.platform != "linux" or number is None:

@@ -1,7 +1,7 @@
-"""TLS for a federation: an authority of one's own for trials, or certificates that are there.
+"""TLS for a federation: certificates of a new authority, or existing ones.
 
-Whether a certificate serves is not guessed from its fields: the handshake that every node will make
-is made once in memory, with the same library.
+Whether a certificate is valid for the nodes is not derived from its fields: the handshake that
+every node will make is made once in memory, with the same library.
 """
 
 import datetime
@@ -22,9 +22,9 @@ from fl_ppseg.system.files import write_atomically
 CLOCK_SKEW = datetime.timedelta(hours=1)
 """A new certificate is valid from this long ago, for machines whose clock is behind."""
 LOOPBACK = ("localhost", "127.0.0.1")
-"""What the coordinator's own processes call their server."""
+"""Names of the server for the coordinator's own processes."""
 HANDSHAKE_STEPS = 6
-"""Turns of both sides that are more than enough for any TLS handshake."""
+"""Most turns of both sides: more than any TLS handshake needs."""
 
 
 class Pair(NamedTuple):
@@ -52,10 +52,10 @@ def issue(authority: Pair, pair: Pair, hosts: Sequence[str], days: float) -> Non
     """Write a server certificate (EC P-256) that an authority signs.
 
     Args:
-        authority: Of `make_authority`.
-        pair: Where to write.
-        hosts: Names and addresses that clients may call the server; `LOOPBACK` is added.
-        days: How long it is valid.
+        authority: Made by `make_authority`.
+        pair: Files to write.
+        hosts: Names and addresses of the server; `LOOPBACK` is added.
+        days: Validity in days.
     """
     issuer = x509.load_pem_x509_certificate(authority.certificate.read_bytes())
     signer = serialization.load_pem_private_key(authority.key.read_bytes(), password=None)
@@ -81,12 +81,12 @@ def rehearse(pair: Pair, authority: Path, host: str) -> None:
     """Make the handshake that a node will make, in memory.
 
     Args:
-        pair: The server's certificate, its chain behind it, and its key.
+        pair: The server's certificate, followed by its chain, and its key.
         authority: Certificates that the node trusts.
-        host: Name or address that the node will call.
+        host: Name or address that the node will connect to.
 
     Raises:
-        InputError: It would fail: another key, expired, of another authority or for other hosts.
+        InputError: It fails: another key, expired, of another authority or for other hosts.
     """
     try:
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -113,26 +113,28 @@ def trusting(authority: Path | None) -> ssl.SSLContext:
     try:
         context.load_verify_locations(authority)
     except ssl.SSLError:
-        raise InputError(f"{authority}: no certificates in PEM; give the coordinator's") from None
+        raise InputError(
+            f"{authority}: expected certificates in PEM; give the coordinator's ca.crt"
+        ) from None
     return context
 
 
 def reason(error: ssl.SSLError) -> str:
-    """What OpenSSL found wrong, in its own words."""
+    """OpenSSL's description of an error."""
     found = getattr(error, "verify_message", None) or error.reason or str(error)
     return str(found).rstrip(".").replace("_", " ").lower()
 
 
 def expiry(certificate: Path) -> datetime.datetime:
-    """When a certificate ends to be valid (UTC).
+    """End of the validity of a certificate (UTC).
 
     Raises:
-        InputError: The file holds none.
+        InputError: The file holds no certificate.
     """
     try:
         return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
     except ValueError:
-        raise InputError(f"{certificate}: no certificate in PEM") from None
+        raise InputError(f"{certificate}: expected a certificate in PEM") from None
 
 
 def _handshake(client: ssl.SSLContext, server: ssl.SSLContext, host: str) -> None:
@@ -175,7 +177,7 @@ def _alternative(host: str) -> x509.GeneralName:
     try:
         return x509.DNSName(host)
     except ValueError:
-        raise InputError(f"{host!r} is no host name or address") from None
+        raise InputError(f"{host!r} is not a host name or address") from None
 
 
 def _usage(*, signs_certificates: bool) -> x509.KeyUsage:

@@ -1,6 +1,6 @@
 """The cities of a deployed run: who trains and who only evaluates, in its folder's cities.json.
 
-Takes the place of a simulation's partition, which names images: the coordinator knows none.
+Replaces a simulation's partition, which names images: the coordinator knows no image.
 """
 
 import json
@@ -53,13 +53,13 @@ def load_cities(run: Path) -> Cities:
     """Read the cities of a run.
 
     Raises:
-        InputError: The folder holds no run that was initialised for nodes.
+        InputError: The folder is not a run folder that was initialised for nodes.
     """
     path = run / CITIES
     try:
         values = parse_json(read_text(path), str(path))
     except InputError as error:
         raise InputError(
-            f"{error}; no cities of a run: make the run folder with python -m fl_ppseg.initialise"
+            f"{error}; make the run folder with python -m fl_ppseg.initialise"
         ) from None
     return validate(Cities, values, str(path))

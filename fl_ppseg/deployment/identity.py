@@ -13,9 +13,9 @@ from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import write_atomically
 
 MAX_PUBLIC_BYTES = 4096
-"""Of node.pub, which has 250."""
+"""Largest node.pub in bytes; it has 250."""
 KIND = "ecdsa-sha2-nistp384 "
-"""How its line begins."""
+"""Start of its line."""
 
 
 def key_pair(comment: str) -> tuple[bytes, bytes]:
@@ -36,10 +36,12 @@ def make_key_pair(private: Path, public: Path, comment: str) -> None:
     """Write a new key pair; the private half 0600.
 
     Raises:
-        InputError: There is one already: another would be another node.
+        InputError: There is one already; a new key pair would make another node of it.
     """
     if private.exists():
-        raise InputError(f"{private}: there already; a node keeps its key")
+        raise InputError(
+            f"{private} exists already and is not replaced; for a new key give another --home"
+        )
     secret, shown = key_pair(comment)
     write_atomically(private, secret, mode=0o600)
     write_atomically(public, shown)
@@ -49,8 +51,7 @@ def read_public_key(path: Path) -> bytes:
     """A node's public key in PEM, as Flower's SuperLink knows it.
 
     Raises:
-        InputError: The file cannot be read, or holds another thing than one P-384 key in OpenSSH's
-            format.
+        InputError: The file cannot be read, or is not one P-384 public key in OpenSSH's format.
     """
     content = read_bytes(path, MAX_PUBLIC_BYTES)
     try:
@@ -59,21 +60,21 @@ def read_public_key(path: Path) -> bytes:
     except (ValueError, UnsupportedAlgorithm, NotImplementedError):  # e.g. a compressed point
         key = None
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp384r1":
-        raise InputError(f"{path}: no node's public key; wanted the node.pub of clients.node init")
+        raise InputError(f"{path}: expected a node's public key, the node.pub of clients.node init")
     return key.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
 
 
 def fingerprint(public: Path) -> str:
-    """What two people compare on the telephone, as `ssh-keygen -l` shows it.
+    """Fingerprint for people to compare, as `ssh-keygen -l` shows it.
 
     Raises:
-        InputError: The file holds no public key in OpenSSH's format.
+        InputError: The file is not a public key in OpenSSH's format.
     """
     try:
         blob = base64.b64decode(public.read_text("ascii").split()[1], validate=True)
     except (ValueError, IndexError):
-        raise InputError(f"{public}: no public key in OpenSSH's format") from None
+        raise InputError(f"{public}: expected a public key in OpenSSH's format") from None
     digest = base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
     return f"SHA256:{digest}"

@@ -1,4 +1,4 @@
-"""Programs that run until they are told to stop: started again when they die, stopped together."""
+"""Supervised programs: restarted when they end, stopped together."""
 
 import fcntl
 import os
@@ -16,25 +16,25 @@ from typing import Self
 
 import psutil
 
-from fl_ppseg.deployment.accounts import Account, end_with_parent, gain_nothing
+from fl_ppseg.deployment.accounts import Account, end_with_parent, restrict_process
 from fl_ppseg.deployment.logs import READ_BYTES, Log, Output
 from fl_ppseg.system.errors import InputError
 
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 STOP_SECONDS = 10.0
-"""How long a program may take to end before it is killed."""
+"""Time that a program has to end before it is killed."""
 END_SECONDS = 0.05
-"""Between two looks whether a program that was told to end has ended."""
+"""Time between two checks whether a stopped program has ended."""
 CHILDREN_SECONDS = 2.0
-"""Between two looks for children that have died."""
+"""Time between two checks for dead child processes."""
 SOUND_SECONDS = 60.0
-"""A program that ran this long had started well: what it says next is news again."""
+"""A program that ran this long started well: its messages are shown again."""
 PASSED_ON = re.compile(
     "LANG|LANGUAGE|LC_[A-Z]+|TZ|PYTHONPATH|LD_LIBRARY_PATH|SSL_CERT_(FILE|DIR)|FLWR_LOG_LEVEL|"
     "(OMP|MKL|OPENBLAS)_NUM_THREADS|CUDA_VISIBLE_DEVICES|CUDA_DEVICE_ORDER|NVIDIA_[A-Z_]+"
 )
-"""Variables that programs are given of the environment of who starts them. All others stay out:
-they may hold tokens of root's."""
+"""Environment variables that programs inherit. All others are left out: they may hold tokens of
+root."""
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 Say = Callable[[str], None]
@@ -47,24 +47,24 @@ class Service:
     name: str
     command: Sequence[str]
     log: Path
-    """Where its output goes: in a folder of who starts it, whoever it runs as."""
+    """Its log file, in a folder of the user who starts it, whichever account it runs as."""
     environment: Mapping[str, str] = field(repr=False)
     folder: Path
-    """Where it runs."""
+    """Working directory."""
     account: Account | None = None
-    """Who it runs as, which only root may choose; none: who starts it."""
+    """User that it runs as, which only root may choose; None: the user who starts it."""
     restart_seconds: float = 2.0
-    """Pause before it is started again."""
+    """Pause before it is restarted."""
     explain: Callable[[str], str | None] = lambda _: None
-    """From what it wrote before it died to a line for a person."""
+    """Maps its last output to a message for the user; None: a general one."""
     news: tuple[str, str] | None = None
-    """Words in its output, and what they mean to a person."""
+    """Text in its output, and the message that is shown when it appears."""
     astray: tuple[str, str] | None = None
-    """Pattern of a line after which it is ended and started again, and what a person is told."""
+    """Pattern of a line after which it is restarted, and the message that is shown."""
     also_read: tuple[str, ...] = ()
-    """Names of other services in whose output such a line may stand too."""
+    """Names of other services whose output may hold such a line too."""
     needs_children: bool = False
-    """Whether it is started again when a process that it has started itself has died."""
+    """Whether it is restarted when one of its child processes has died."""
 
 
 class Supervisor:
@@ -85,21 +85,21 @@ class Supervisor:
         """Start a service."""
         self._running.append(_Running(service))
 
-    def look(self) -> None:
-        """Take in what was written; start what has died again, and say why it did."""
-        heard = {running.service.name: running.listen() for running in self._running}
+    def poll(self) -> None:
+        """Read the output of all services; restart those that have ended, and say why."""
+        output = {running.service.name: running.read() for running in self._running}
         for running in self._running:
-            others = [line for name in running.service.also_read for line in heard.get(name, [])]
-            running.look(self._say, heard[running.service.name], others)
+            others = [line for name in running.service.also_read for line in output.get(name, [])]
+            running.poll(self._say, output[running.service.name], others)
 
     def watch(self) -> None:
-        """Look after all services until interrupted."""
+        """Poll all services until interrupted."""
         while True:
-            self.look()
-            time.sleep(LOOK_SECONDS)
+            self.poll()
+            time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
-        """End all services, the last one first, with all that they started."""
+        """Stop all services with their child processes, the last one first."""
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         while self._running:
             self._running.pop().stop()
@@ -107,7 +107,7 @@ class Supervisor:
 
 
 class _Running:
-    """A service's process, and what was said of it."""
+    """The process of a service, and the messages that were shown about it."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -119,17 +119,17 @@ class _Running:
         self._log = Log(service.log)
         self._start()
 
-    def listen(self) -> list[str]:
-        """The lines that the process has written since the last time."""
+    def read(self) -> list[str]:
+        """The lines that the process has written since the last call."""
         return [] if self._process is None else self._output.read()
 
-    def look(self, say: Say, lines: Sequence[str], others: Sequence[str]) -> None:
-        """Start the process again when it is due, or find out what has become of it.
+    def poll(self, say: Say, lines: Sequence[str], others: Sequence[str]) -> None:
+        """Restart the process when it is due, or check whether it still works.
 
         Args:
-            say: Takes lines for a person.
-            lines: Which it has written.
-            others: Which those of `also_read` have written.
+            say: Prints a line for the user.
+            lines: New lines of its output.
+            others: New lines of the services in `also_read`.
         """
         if self._process is None:
             if time.monotonic() >= self._due:
@@ -138,16 +138,18 @@ class _Running:
         self._announce(lines, say)
         if (status := self._process.poll()) is not None:
             self._output.end()
-            self._leave(self.service.explain(self._output.text()) or self._ended(status), say)
-        elif (why := self._is_astray([*lines, *others])) is not None:
+            self._schedule_restart(
+                self.service.explain(self._output.text()) or self._ended(status), say
+            )
+        elif (why := self._failure([*lines, *others])) is not None:
             self._end()
-            self._leave(why, say)
+            self._schedule_restart(why, say)
 
     def stop(self) -> None:
-        """End the process, and use its log no more."""
+        """Stop the process and close its log."""
         if self._process is not None:
             self._end()
-            self._let_go()
+            self._release()
         self._log.close()
 
     def _end(self) -> None:
@@ -158,7 +160,7 @@ class _Running:
         self._process.terminate()
         end = time.monotonic() + STOP_SECONDS
         while self._process.poll() is None and time.monotonic() < end:
-            self._output.read()  # who writes its last lines into a full pipe would wait
+            self._output.read()  # else it would block on a full pipe
             time.sleep(END_SECONDS)
         self._process.kill()
         self._process.wait()
@@ -173,17 +175,17 @@ class _Running:
             say(self._awaited[1])
             self._awaited = None
 
-    def _leave(self, why: str, say: Say) -> None:
-        """Say why the process has ended; it is due again after a pause."""
+    def _schedule_restart(self, why: str, say: Say) -> None:
+        """Show why the process has ended; it is restarted after a pause."""
         if time.monotonic() - self._since > SOUND_SECONDS:
             self._said.clear()
         if why not in self._said:
             self._said.add(why)
             say(why)
-        self._let_go()
+        self._release()
         self._due = time.monotonic() + self.service.restart_seconds
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if self._process is not None and self._process.stdout is not None:
             self._process.stdout.close()
         self._process = None
@@ -207,15 +209,15 @@ class _Running:
             extra_groups=_groups(service.account),
         )
         assert self._process.stdout is not None
-        self._output = Output(_wide(self._process.stdout.fileno()), self._log)
+        self._output = Output(_enlarge(self._process.stdout.fileno()), self._log)
 
-    def _is_astray(self, lines: Sequence[str]) -> str | None:
-        """Why a process that runs cannot do its work any more."""
+    def _failure(self, lines: Sequence[str]) -> str | None:
+        """Why a running process cannot do its work any more; None if it can."""
         service = self.service
         if service.astray is not None and any(re.search(service.astray[0], line) for line in lines):
             return service.astray[1]
         if service.needs_children and self._has_lost_a_child():
-            return f"a part of {service.name} has died; starting it again"
+            return f"a child process of {service.name} has died; restarting it"
         return None
 
     def _has_lost_a_child(self) -> bool:
@@ -229,13 +231,11 @@ class _Running:
 
     def _ended(self, status: int) -> str:
         how = f"signal {-status}" if status < 0 else f"status {status}"
-        return (
-            f"{self.service.name} ended ({how}); starting it again, its log is {self.service.log}"
-        )
+        return f"{self.service.name} ended ({how}); restarting it; its log is {self.service.log}"
 
 
 def program(name: str) -> str:
-    """Where a program of this Python environment lies.
+    """Path of a program of this Python environment.
 
     Raises:
         InputError: It is not installed.
@@ -248,12 +248,12 @@ def program(name: str) -> str:
 
 
 def environment(flower_home: Path) -> dict[str, str]:
-    """What Flower's programs are started with: no telemetry, nothing installed at run time.
+    """Environment of Flower's programs: no telemetry, nothing installed at run time.
 
-    Of the environment of who starts them they get what `PASSED_ON` names and nothing else.
+    Of this process's environment they inherit only the variables that `PASSED_ON` matches.
 
     Args:
-        flower_home: The folder that Flower keeps its files in.
+        flower_home: Folder of Flower's files.
     """
     passed_on = {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)}
     return passed_on | {
@@ -267,18 +267,18 @@ def environment(flower_home: Path) -> dict[str, str]:
     }
 
 
-def _groups(wanted: Account | None) -> list[int] | None:
-    return None if wanted is None else os.getgrouplist(wanted.name, wanted.gid)
+def _groups(account: Account | None) -> list[int] | None:
+    return None if account is None else os.getgrouplist(account.name, account.gid)
 
 
 def _prepare() -> None:
     end_with_parent()
-    gain_nothing()
+    restrict_process()
 
 
-def _wide(pipe: int) -> int:
-    """A pipe that holds much, so that who writes does not wait for the next look."""
+def _enlarge(pipe: int) -> int:
+    """Enlarge a pipe, so that its writer does not wait for the next poll."""
     if sys.platform == "linux":
-        with suppress(OSError):  # more than this user may
+        with suppress(OSError):  # beyond this user's limit
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, READ_BYTES)
     return pipe

@@ -1,4 +1,4 @@
-"""What `init` was told, in a file of the folder that it made."""
+"""The settings of `init`, in a file of the folder that it made."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -13,28 +13,28 @@ from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import write_atomically
 
 MAX_BYTES = 64 * 2**10
-"""Of a file of settings."""
+"""Largest file of settings, in bytes."""
 Settings = TypeVar("Settings", bound=Section)
 
 
 def load_settings(schema: type[Settings], path: Path, who: str, init: str) -> Settings:
-    """Read what `init` was told.
+    """Read the settings of `init`.
 
     Args:
         schema: Its fields.
         path: The file, in the folder that `init` made.
-        who: Lives in that folder.
-        init: What stands behind `python -m` to make one.
+        who: Kind of the folder, `coordinator` or `node`.
+        init: Arguments of `python -m` that make one.
 
     Raises:
-        InputError: Nobody lives there, the file is damaged, or others could have written it.
+        InputError: The file is missing or damaged, or others could have written it.
     """
     try:
         with Directory.open(path.parent) as folder:
             content = folder.read(path.name, MAX_BYTES, own=True)
     except FileNotFoundError:
         raise InputError(
-            f"{path.parent}: no {who} lives here; make one with python -m {init}"
+            f"{path.parent} is not a folder of a {who}; make one with python -m {init}"
         ) from None
     try:
         text = content.decode("utf-8")
@@ -44,10 +44,10 @@ def load_settings(schema: type[Settings], path: Path, who: str, init: str) -> Se
 
 
 def save_settings(settings: Section, path: Path) -> None:
-    """Write what `init` was told."""
+    """Write the settings of `init`."""
     write_atomically(path, text_of(settings))
 
 
 def text_of(settings: Section) -> str:
-    """What `init` was told, in YAML."""
+    """The settings of `init`, in YAML."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)

@@ -1,8 +1,8 @@
-r"""Files for real use, systemd units and compose files, to be filled in and written out.
+r"""Templates of systemd units and compose files, filled in and written out.
 
-In a template, `$name` becomes a word of that kind of file, quoted as it wants it, so that blanks,
-`%`, `$` and quotation marks in a path stay what they are; `$sh_name` becomes a word of a shell, for
-the commands in comments; `$raw_name` is written as it is, for numbers and names of users.
+In a template, `$name` becomes a word of that kind of file, quoted so that blanks, `%`, `$` and
+quotation marks in a path are kept; `$sh_name` becomes a word of a shell, for commands in comments;
+`$raw_name` is written as it is, for numbers and user names.
 
 >>> quoted("systemd", '/srv/my "100 %" $x'), quoted("compose", "/srv/$x: y")
 ('"/srv/my \\"100 %%\\" $$x"', '"/srv/$$x: y"')
@@ -26,7 +26,7 @@ DOCKERFILE = "Dockerfile"
 SOURCE = "source"
 """Folder that an image is built from where there is no checkout."""
 USERS = ("user", "app_user")
-"""Values that are names of users."""
+"""Values that are user names."""
 
 
 def write_templates(role: str, kind: str, out: Path, values: Mapping[str, object]) -> list[Path]:
@@ -35,15 +35,15 @@ def write_templates(role: str, kind: str, out: Path, values: Mapping[str, object
     Args:
         role: `coordinator` or `node`.
         kind: One of `KINDS`.
-        out: Folder to write into.
-        values: What the templates name, but for where Python, the sources and `out` are; of a
-            sequence each word is quoted. `name` stands for NAME in a template's own name.
+        out: Folder to write to.
+        values: Values of the names in the templates, except the paths of Python, this checkout and
+            `out`; each word of a sequence is quoted. `name` replaces NAME in a template's name.
 
     Returns:
         The written files, and the folder of the sources of an image where it is written too.
 
     Raises:
-        InputError: A value cannot be written down, or another file is there already.
+        InputError: A value cannot be written, or another file exists already.
     """
     folder = resources.files("fl_ppseg.deployment") / "templates" / kind
     own = {
@@ -61,7 +61,7 @@ def write_templates(role: str, kind: str, out: Path, values: Mapping[str, object
     }
     for path, text in texts.items():
         if path.exists() and path.read_text("utf-8") != text:
-            raise InputError(f"{path}: another file is there already; choose another --out")
+            raise InputError(f"{path}: another file exists already; choose another --out")
     for path, text in texts.items():
         write_atomically(path, text)
     if kind == "compose" and checkout() is None:
@@ -80,16 +80,16 @@ def quoted(kind: str, text: str) -> str:
 def _words(kind: str, values: Mapping[str, object]) -> dict[str, str]:
     for name in USERS:
         if not USER.fullmatch(str(values.get(name, "root"))):
-            raise InputError(f"{values[name]!r} is no name of a user")
+            raise InputError(f"{values[name]!r} is not a user name")
     if kind == "systemd" and "$" in sys.executable:
-        raise InputError(f"{sys.executable}: systemd takes no $ in the path of a program")
+        raise InputError(f"{sys.executable}: systemd does not accept $ in the path of a program")
     between = " " if kind == "systemd" else ", "
     words = {}
     for name, value in values.items():
         each = list(map(str, value)) if isinstance(value, (list, tuple)) else [str(value)]
         for text in each:
             if not text.isprintable():
-                raise InputError(f"{text!r}: expected printable characters alone; rename it")
+                raise InputError(f"{text!r}: expected only printable characters; rename it")
         words[name] = between.join(quoted(kind, text) for text in each)
         words[f"sh_{name}"] = shlex.join(each)
         words[f"raw_{name}"] = " ".join(each)

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from fl_ppseg.config.sections import DataConfig
 from fl_ppseg.data.dataset import Dataset, Scene
-from fl_ppseg.data.survey.cache import SurveyCache
-from fl_ppseg.data.survey.looking import Survey, survey
-from fl_ppseg.data.survey.rules import refuse, warnings
-from fl_ppseg.data.survey.table import survey_table
+from fl_ppseg.data.preflight.cache import ScanCache
+from fl_ppseg.data.preflight.rules import refuse_unusable, warnings
+from fl_ppseg.data.preflight.scan import Scan, scan_data
+from fl_ppseg.data.preflight.table import scan_table
 from fl_ppseg.data.tree_layout import bounded
 from fl_ppseg.learning.scores import MEAN_OF
 from fl_ppseg.progress.steps import StepProgress
@@ -24,14 +24,14 @@ class DataNotes(NamedTuple):
     """How they are scored, a sentence each."""
 
 
-def examined(
+def examine(
     dataset: Dataset,
     data: DataConfig,
     num_workers: int,
     progress: StepProgress,
     tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[Dataset, DataNotes]:
-    """Look at all files before anything is done with them.
+    """SceneScan at all files before anything is done with them.
 
     Procedural scenes are known: they are named by their content, and nothing else.
 
@@ -52,16 +52,16 @@ def examined(
         with ThreadPoolExecutor(num_workers) as pool:
             named = list(pool.map(Scene.identified, dataset.scenes()))
         return dataset.replaced(named), DataNotes("", (MEAN_OF,))
-    cache = SurveyCache.of_table(dataset.classes)
-    found = survey(
+    cache = ScanCache.of_table(dataset.classes)
+    found = scan_data(
         dataset.splits,
         num_workers,
         lambda done, total: progress.update("looking at images and label maps", done, total),
         cache,
     )
-    table = "\n".join([survey_table(found), *warnings(found)])
+    table = "\n".join([scan_table(found), *warnings(found)])
     tell(table)
-    refuse(found)
+    refuse_unusable(found)
     return dataset.replaced(found.scenes), DataNotes(table, scoring_notes(found, dataset, data))
 
 
@@ -83,7 +83,7 @@ def scored_scenes(dataset: Dataset, data: DataConfig) -> dict[str, tuple[Scene, 
     return {city: tuple(s for s in scenes if s != reserved[city]) for city, scenes in cities}
 
 
-def scoring_notes(found: Survey, dataset: Dataset, data: DataConfig) -> tuple[str, ...]:
+def scoring_notes(found: Scan, dataset: Dataset, data: DataConfig) -> tuple[str, ...]:
     """How one's own data are scored: which images are not, and how much of which.
 
     Args:

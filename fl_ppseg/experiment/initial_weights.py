@@ -52,7 +52,7 @@ def initial_models(config: Config, num_classes: int) -> Models:
 
 
 def check_arm(model: ModelConfig, name: str, arm: ArmConfig, block_size: int) -> None:
-    """Find out whether an arm can be trained at all.
+    """Check that an arm can be trained at all.
 
     Raises:
         InputError: As `model_settings`; there is no such cipher, it cannot encrypt such blocks, or

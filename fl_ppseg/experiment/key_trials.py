@@ -1,4 +1,4 @@
-"""Right, wrong and no key: what the models of the shared-key arms tell whom.
+"""Key trials: the shared-key arms scored with the right key, a wrong key and no key.
 
 Where owners share a key, it is also the licence to the model: a query under another key, or under
 none, should get nothing of use. Sources: Kiya et al., Journal of Imaging 8(9) 233, 2022; Ito et

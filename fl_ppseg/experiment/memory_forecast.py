@@ -1,4 +1,4 @@
-"""How much memory a run will need, told before it begins.
+"""Forecast of the memory that a run will need.
 
 What training keeps for the backward pass is counted tensor by tensor on torch's `meta` device, so
 it is right for every model and size; what a process takes before it computes is measured. Compared

@@ -61,7 +61,7 @@ def scene_panels(experiment: Experiment) -> list[ScenePanel]:
 
 
 def cipher_gallery(experiment: Experiment) -> CipherGallery | None:
-    """The scene of the first panel under every cipher, a key a block; None where none is shown."""
+    """The scene of the first panel under every cipher, one key per block; None if none is shown."""
     scene, config = next(iter(_shown(experiment)), None), experiment.config
     checkpoint = experiment.folder.latest(config.arms[0], config.seeds[0])
     if scene is None or checkpoint is None:

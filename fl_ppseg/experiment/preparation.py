@@ -1,4 +1,4 @@
-"""Everything before the first round: data, partition, vaults, policies, initial weights.
+"""Preparation of a run: data, partition, vaults, policies, initial weights.
 
 Used by commands only: it wires the owners' side and the coordinator's, which never meet elsewhere.
 """
@@ -24,15 +24,15 @@ from fl_ppseg.data.partition.partitioner import make_partition
 from fl_ppseg.data.partition.record import Partition
 from fl_ppseg.data.tree_layout import IMAGES, LABELS
 from fl_ppseg.data.views import scaled_labels
-from fl_ppseg.experiment.data_notes import DataNotes, examined, scored_scenes
+from fl_ppseg.experiment.data_notes import DataNotes, examine, scored_scenes
 from fl_ppseg.experiment.initial_weights import Models, initial_models, save_initial
-from fl_ppseg.experiment.resuming import check_resumed, note_resumed
+from fl_ppseg.experiment.resuming import check_resumed, record_resumption
 from fl_ppseg.experiment.simulated_nodes import (
     Node,
     PreparedShards,
     policies_of,
-    ready_nodes,
-    ready_starts,
+    write_node_folders,
+    write_start_weights,
 )
 from fl_ppseg.federation.checkpoint_file import OF_CITY, Checkpoint
 from fl_ppseg.federation.public_weights import public_embedding
@@ -94,7 +94,7 @@ def prepare(
 
     Args:
         config: The experiment.
-        folder: Its run folder; one that holds the run already is gone on with.
+        folder: Its run folder; an existing folder of the run is resumed.
         vault_dir: The owners' side: keys and encrypted shards.
         num_workers: Processes that draw and encrypt.
         progress: Shows the counted steps.
@@ -112,20 +112,20 @@ def prepare(
     root = data_root(config.data, num_workers, progress)
     dataset = open_dataset(root, classes, required=("train", "val"))
     _check_cities(dataset)
-    dataset, about = examined(dataset, config.data, num_workers, progress, tell)
+    dataset, about = examine(dataset, config.data, num_workers, progress, tell)
     partition = _partition(config, folder, dataset)
     nodes = _nodes(dataset, partition, config.data)
     with lock_for_preparation(vault_dir, folder.path):
         jobs = _assignments(config, nodes, vault_dir, models, folder)
         prepared = _encrypt(jobs, num_workers, progress)
         patch_size = next(iter(jobs.values())).block_size
-        starts = ready_starts(config, models, folder, vault_dir)
+        starts = write_start_weights(config, models, folder, vault_dir)
         policies = policies_of(config, nodes, prepared, classes.num_classes, patch_size, starts)
-        place, identity = ready_nodes(policies, folder, vault_dir)
+        place, identity = write_node_folders(policies, folder, vault_dir)
         if not folder.config.exists():
             folder.create(dump_config(config), partition.to_json())
         else:
-            note_resumed(config, folder)
+            record_resumption(config, folder)
         save_identity(folder.path, identity)
         save_initial(config, folder, classes, models, vault_dir)
     no_image = _without_image(config, folder, nodes, classes, num_workers, progress)
@@ -206,7 +206,7 @@ def _check_cities(dataset: Dataset) -> None:
         root, city = dataset.root, both[0]
         parts = " and ".join(str(root / part / "val" / city) for part in (IMAGES, LABELS))
         raise InputError(
-            f"{root}: {', '.join(both)} stands under train and val, and val cities must be other "
+            f"{root}: {', '.join(both)} is under train and under val, and val cities must be other "
             f"places, since scores are to be of such; if they are, rename {parts} to, say, "
             f"{city}-val"
         )

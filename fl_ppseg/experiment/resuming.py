@@ -1,4 +1,4 @@
-"""A run that goes on: with the settings that its checkpoints were trained with, or more rounds."""
+"""Resuming a run: with the settings that its checkpoints were trained with, or more rounds."""
 
 from itertools import product
 
@@ -13,13 +13,13 @@ from fl_ppseg.system.wording import counted
 
 
 def check_resumed(config: Config, folder: RunFolder) -> None:
-    """Find out whether a run can go on with a config.
+    """Check that a run can be resumed with a config.
 
     Raises:
         InputError: It was trained with other settings or versions of ciphers, or has more rounds
-            done than are wanted.
+            done than are expected.
     """
-    before, wanted, done = load_config(folder.config), settings_hash(config), 0
+    before, expected, done = load_config(folder.config), settings_hash(config), 0
     for (name, arm), seed in product(arms_of(config).items(), config.seeds):
         found = folder.latest(name, seed)
         if found is None:
@@ -27,10 +27,10 @@ def check_resumed(config: Config, folder: RunFolder) -> None:
         done = max(done, found.round)
         about, protection = found.description, arm.model_dump(mode="json")
         of_arm = about.get("protection", protection) | {"note": arm.note}
-        if about.get("settings", wanted) != wanted or of_arm != protection:
+        if about.get("settings", expected) != expected or of_arm != protection:
             raise InputError(
                 f"{folder.config}: arm {name}, seed {seed} was trained with other settings than "
-                "this file has; restore it, or begin another run"
+                "this file has; restore it, or start another run"
             )
         if "protection" in about:
             protection_of(found)
@@ -41,8 +41,8 @@ def check_resumed(config: Config, folder: RunFolder) -> None:
         )
 
 
-def note_resumed(config: Config, folder: RunFolder) -> None:
-    """Write down what a run was given anew, such as more rounds."""
+def record_resumption(config: Config, folder: RunFolder) -> None:
+    """Record the changed settings of a resumed run, such as more rounds."""
     before = load_config(folder.config)
     after = before.model_copy(update={"federation": config.federation})
     if after != before:

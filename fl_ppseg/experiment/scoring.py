@@ -1,8 +1,8 @@
 """A checkpoint's answers to images of owners that training never saw, counted image by image.
 
-Images are encrypted with throw-away keys as the checkpoint's arm wants it (a key a city for
-`per-client`, a key an image for `per-image`), and a private embedding is adapted to each new key.
-Arms whose owners share a key are asked under that one, or under another.
+Images are encrypted with throw-away keys as the checkpoint's arm asks for (one key per city for
+`per-client`, one key per image for `per-image`), and a private embedding is adapted to each new
+key. Arms whose owners share a key are asked under that key, or under another one.
 
 Only who has the images can count so: a simulation, and `fl_ppseg.evaluate`. Messages hold sums over
 a city's images, and the coordinator gets no other.

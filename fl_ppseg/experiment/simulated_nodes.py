@@ -1,4 +1,4 @@
-"""The nodes of a simulation: what each may do, and the folder that each writes.
+"""The nodes of a simulation: their policies and state folders.
 
 <vault>/.nodes/<run>/node_<nnnn>.yaml        policies, the owners'
 <vault>/.nodes/<run>/start/<digest>/         weights of round 0, which all nodes compare with
@@ -35,7 +35,7 @@ from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.federation.run_identity import Identity, new_name, read_identity
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.system.arrays import Arrays
-from fl_ppseg.system.files import private_folder
+from fl_ppseg.system.files import make_private_folder
 
 PreparedShards = Mapping[tuple[str, int], Mapping[str, Prepared]]
 """By city and seed, then by arm."""
@@ -69,7 +69,7 @@ def policies_of(
         prepared: What the vaults made.
         num_classes: Of the class table.
         patch_size: Of the model, in pixels.
-        starts: Of `ready_starts`.
+        starts: Of `write_start_weights`.
     """
     training = sorted(node.city for node in nodes if node.role == "train")
     policies = []
@@ -85,7 +85,9 @@ def policies_of(
     return policies
 
 
-def ready_starts(config: Config, models: Models, folder: RunFolder, vault_dir: Path) -> Starts:
+def write_start_weights(
+    config: Config, models: Models, folder: RunFolder, vault_dir: Path
+) -> Starts:
     """Write the weights that training starts from, once for all nodes.
 
     A run that has begun keeps those that it began with: the weights that its config names may be
@@ -99,7 +101,7 @@ def ready_starts(config: Config, models: Models, folder: RunFolder, vault_dir: P
     """
     place = nodes_folder(vault_dir, folder.path)
     for closed in (place.parent, place, place / START):
-        private_folder(closed)
+        make_private_folder(closed)
     earlier = _earlier_starts(folder, place)
     starts: dict[str, dict[int, Path]] = {}
     for name in arms_of(config):
@@ -112,10 +114,10 @@ def ready_starts(config: Config, models: Models, folder: RunFolder, vault_dir: P
     return starts
 
 
-def ready_nodes(
+def write_node_folders(
     policies: Sequence[NodePolicy], folder: RunFolder, vault_dir: Path
 ) -> tuple[Path, Identity]:
-    """Write the policies, bound to the run, and make the states that are missing.
+    """Write the policies of the run, and make missing state folders.
 
     Args:
         policies: Of `policies_of`.
@@ -130,13 +132,13 @@ def ready_nodes(
     if not folder.config.exists() and states.exists():
         shutil.rmtree(states)
     for closed in (place.parent, place, states):
-        private_folder(closed)
+        make_private_folder(closed)
     earlier = read_identity(folder.path)
     identity = Identity(earlier.run if earlier else new_name(), _hash(policies))
     for partition_id, policy in enumerate(policies):
         bound = policy.model_copy(update={"run": str(identity)})
         save_policy(bound, policy_path(place, partition_id))
-        _ready_state(folder, policy, state_path(place, partition_id))
+        _write_state_folder(folder, policy, state_path(place, partition_id))
     return place, identity
 
 
@@ -166,9 +168,9 @@ def _hash(policies: Iterable[NodePolicy]) -> str:
     return digest.hexdigest()
 
 
-def _ready_state(folder: RunFolder, policy: NodePolicy, state: Path) -> None:
+def _write_state_folder(folder: RunFolder, policy: NodePolicy, state: Path) -> None:
     """A node's state folder with its ledger, and no further than the coordinator has come."""
-    make_ledger(private_folder(state))
+    make_ledger(make_private_folder(state))
     for name, arm in policy.arms.items():
         for seed, start in (arm.private or {}).items():
             newest = folder.latest(name, seed)

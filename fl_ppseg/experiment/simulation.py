@@ -55,10 +55,10 @@ def simulate(
 
     Args:
         config: The experiment.
-        out: Its run folder; one that holds this run already is gone on with.
+        out: Its run folder; an existing folder of this run is resumed.
         vault_dir: The owners' side: keys and encrypted shards.
         cluster: Ray, where the clients run on it; none: they run in this process.
-        prepare_only: Stop before the first round and say how `flwr run` goes on.
+        prepare_only: Stop before the first round and print how to continue with `flwr run`.
         quiet: Print the final table only.
         show_table: Print the final table and where the report lies.
 
@@ -97,12 +97,12 @@ def simulate(
 
 
 def _tell(quiet: bool) -> Callable[[str], None]:
-    """Says what the images hold as soon as it is known."""
+    """Print what the images hold as soon as it is known."""
     return lambda text: None if quiet else print(text, file=sys.stderr, flush=True)
 
 
 def _log_data(experiment: Experiment) -> None:
-    """What the terminal said of the images, also for who comes later."""
+    """Log what was printed about the images."""
     if experiment.about.table:
         logger.info("images and label maps\n%s", experiment.about.table)
     for note in experiment.about.notes:
@@ -110,7 +110,7 @@ def _log_data(experiment: Experiment) -> None:
 
 
 def _say_memory(config: Config, quiet: bool) -> None:
-    """Before the work: what it will need, where that is more than there is.
+    """Warn before the work starts if it needs more memory than is free.
 
     Raises:
         InputError: The machine cannot carry it at all.
@@ -195,7 +195,7 @@ def _pictures(experiment: Experiment) -> Pictures:
 
 
 def _print_flwr_run(experiment: Experiment) -> None:
-    """Commands to copy: each path is one word of a shell, whatever is in it."""
+    """Print commands to copy; every path is quoted for the shell."""
     path, num_nodes = experiment.folder.path.absolute(), experiment.num_nodes
     run_config = quote(f"run-dir={toml_text(path)} num-nodes={num_nodes}")
     print(

@@ -129,7 +129,7 @@ def load_counts(run: Path) -> ValCounts | None:
     except (InputError, ValueError, KeyError, SafetensorError) as error:
         why = str(error).removeprefix(f"{path}: ")
         raise InputError(
-            f"{path}: is not a file of counts ({why}); remove it, and have it made again (--resume)"
+            f"{path}: is not a file of counts ({why}); remove it and make it again with --resume"
         ) from None
 
 
@@ -144,7 +144,7 @@ def _named(about: Mapping[str, str], name: str, kind: type[Value]) -> dict[str, 
 def _check(
     shapes: Mapping[str, Shape], cities: Mapping[str, int], weights: Mapping[str, str]
 ) -> None:
-    """Find out whether tables are of these images, and each is of known weights."""
+    """Check that tables are of these images, and each is of known weights."""
     if min(cities.values(), default=0) < 0 or shapes.keys() != weights.keys():
         raise ValueError("tables and what is said of them differ")
     num_images = sum(cities.values())

@@ -30,7 +30,7 @@ MAX_DESCRIPTION_BYTES: Final = 2**20
 FREE_SETTINGS: Final = frozenset(
     {"name", "engine", "device", "num_workers", "arms", "seeds", "cells", "arm_table"}
 )
-"""What a run may go on with in another way, or what each checkpoint says for itself."""
+"""Settings that may change when a run is resumed, or that each checkpoint holds itself."""
 FREE_OF_FEDERATION: Final = (
     "num_rounds", "round_timeout", "grace_seconds", "wait_seconds", "max_retries",
     "keep_checkpoints",
@@ -97,13 +97,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
         digest = about.pop("sha256")
         round_ = about.pop("round")
         if type(round_) is not int or round_ < 0:
-            raise InputError(f"{path}: no readable checkpoint (round {round_!r})")
+            raise InputError(f"{path}: not a readable checkpoint (round {round_!r})")
         if digest != sha256(path):
             raise InputError(f"{path}: damaged checkpoint (its hash differs)")
         read_header(path)
         tensors = load_file(path)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise InputError(f"{path}: no readable checkpoint ({error})") from None
+        raise InputError(f"{path}: not a readable checkpoint ({error})") from None
     optimizer: dict[str, Arrays] = {}
     model: Arrays = {}
     for key, value in tensors.items():
@@ -114,7 +114,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         elif kind == "optimizer" and of_moment:
             optimizer.setdefault(moment, {})[of_moment] = value
         else:
-            raise InputError(f"{path}: no readable checkpoint (tensor {key[:80]!r})")
+            raise InputError(f"{path}: not a readable checkpoint (tensor {key[:80]!r})")
     return Checkpoint(round_, model, optimizer, about)
 
 
@@ -124,11 +124,11 @@ def _description(path: Path) -> dict[str, Any]:
     try:
         about = parse_json(read_bytes(file, MAX_DESCRIPTION_BYTES), str(file))
     except InputError as error:
-        raise InputError(f"{path}: no readable checkpoint ({error})") from None
+        raise InputError(f"{path}: not a readable checkpoint ({error})") from None
     if not isinstance(about, dict):
-        raise InputError(f"{path}: no readable checkpoint (its .json holds no names and values)")
+        raise InputError(f"{path}: not a readable checkpoint (its .json is not an object)")
     if (schema := about.get("schema")) != SCHEMA:
-        raise InputError(f"{path}: a checkpoint of schema {schema!r}, wanted {SCHEMA}")
+        raise InputError(f"{path}: expected a checkpoint of schema {SCHEMA}, got {schema!r}")
     digest = about.pop("about_sha256", None)
     if digest is not None and digest != _hash_of(about):
         raise InputError(f"{path}: damaged checkpoint (the hash of its .json differs)")

@@ -62,11 +62,15 @@ def find_checkpoint(path: Path) -> Path:
         return path
     folders = sorted({file.parent for file in _files(path)})
     if not folders:
-        raise InputError(f"{path}: no checkpoint lies there; name a run, an arm or a round's file")
+        raise InputError(
+            f"{path}: no checkpoint found; give a run folder, an arm's folder or a round's file"
+        )
     if len(folders) > 1:
         names = ", ".join(str(folder.relative_to(path)) for folder in folders[:4])
         more = ", …" if len(folders) > 4 else ""
-        raise InputError(f"{path}: holds several arms or seeds ({names}{more}); name one of them")
+        raise InputError(
+            f"{path}: holds several arms or seeds ({names}{more}); give the folder of one of them"
+        )
     return max(_files(path), key=lambda file: round_of(file) or 0)
 
 
@@ -78,7 +82,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint from wherever it comes, and find out whether it describes its tensors.
+    """Read a checkpoint from wherever it comes, and check that it describes its tensors.
 
     Args:
         path: As in `find_checkpoint`.
@@ -155,7 +159,7 @@ def protection_of(checkpoint: Checkpoint) -> ArmConfig:
 
 
 def check_ciphers(checkpoint: Checkpoint, protection: ArmConfig) -> None:
-    """Find out whether an arm was trained on what this program encrypts.
+    """Check that an arm was trained on what this program encrypts.
 
     Raises:
         InputError: It was trained on what another version of its cipher encrypted.

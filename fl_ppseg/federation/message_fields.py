@@ -1,7 +1,7 @@
 """What the entries of messages are: each of one kind, bounded on both sides.
 
-A check returns the value, or raises `FieldError` with what was wanted; it never shows the value of
-a text, which may be anything.
+A check returns the value, or raises `FieldError` with what was expected; it never shows the value
+of a text, which may be anything.
 """
 
 import math
@@ -53,7 +53,7 @@ class Whole:
     def check(self, name: str, value: object) -> int:
         """The integer."""
         if type(value) is not int:
-            raise FieldError(f"{name} is no int")
+            raise FieldError(f"{name} is not an int")
         if value < self.low and self.low == 0:
             raise FieldError(f"{name} is negative")
         if not self.low <= value <= self.high:
@@ -71,11 +71,11 @@ class Real:
     def check(self, name: str, value: object) -> float:
         """The float."""
         if type(value) is not float:
-            raise FieldError(f"{name} is no float")
+            raise FieldError(f"{name} is not a float")
         if not math.isfinite(value):
             raise FieldError(f"{name} is not finite")
         if not self.low <= value <= self.high:
-            raise FieldError(f"{name} is beyond all measure, {self.low:g} to {self.high:g}")
+            raise FieldError(f"{name} is not between {self.low:g} and {self.high:g}")
         return value
 
 
@@ -88,7 +88,7 @@ class Maybe:
     def check(self, name: str, value: object) -> float | None:
         """The value, or None."""
         if type(value) is not list or len(value) > 1:
-            raise FieldError(f"{name} is no list of one or nothing")
+            raise FieldError(f"{name} is not a list of at most one value")
         return self.of.check(name, value[0]) if value else None
 
 
@@ -102,11 +102,11 @@ class Counts:
     def check(self, name: str, value: object) -> list[int]:
         """The list."""
         if type(value) is not list:
-            raise FieldError(f"{name} is no list")
+            raise FieldError(f"{name} is not a list")
         if len(value) > self.most:
             raise FieldError(f"{name} has {len(value)} entries, at most {self.most} are allowed")
         if not all(type(count) is int and 0 <= count <= self.high for count in value):
-            raise FieldError(f"{name}: no counts from 0 to {self.high}")
+            raise FieldError(f"{name}: expected counts from 0 to {self.high}")
         return value
 
 
@@ -119,7 +119,7 @@ class Text:
     def check(self, name: str, value: object) -> str:
         """The text."""
         if type(value) is not str:
-            raise FieldError(f"{name} is no str")
+            raise FieldError(f"{name} is not a str")
         if len(value) > self.most:
             raise FieldError(f"{name} has {len(value)} characters, at most {self.most} are allowed")
         return value
@@ -134,13 +134,13 @@ class Word:
     def check(self, name: str, value: object) -> str:
         """The name."""
         if type(value) is not str:
-            raise FieldError(f"{name} is no str")
+            raise FieldError(f"{name} is not a str")
         if not 0 < len(value) <= self.most:
             raise FieldError(f"{name} has {len(value)} characters, 1 to {self.most} are allowed")
         if not value.isprintable():
-            raise FieldError(f"{name} is no printable name")
+            raise FieldError(f"{name} is not a printable name")
         if "/" in value or value.startswith("."):
-            raise FieldError(f"{name} could lead elsewhere: no slash, no dot at its start")
+            raise FieldError(f"{name} must not hold a slash or start with a dot")
         return value
 
 
@@ -151,7 +151,7 @@ class CityName(Word):
         """The name."""
         city = super().check(name, value)
         if not is_city(city):
-            raise FieldError(f"{name} is no name of a city")
+            raise FieldError(f"{name} is not the name of a city")
         return city
 
 
@@ -164,22 +164,22 @@ class Choice:
     def check(self, name: str, value: object) -> str:
         """The word."""
         if type(value) is not str:
-            raise FieldError(f"{name} is no str")
+            raise FieldError(f"{name} is not a str")
         if value not in self.words:
             raise FieldError(f"unknown {name} {value[:40]!r}")
         return value
 
 
-def checked(record: Mapping[str, object], wanted: Mapping[str, Field]) -> dict[str, Any]:
-    """The entries of a record, exactly those that are wanted, each of its kind.
+def checked(record: Mapping[str, object], expected: Mapping[str, Field]) -> dict[str, Any]:
+    """The entries of a record, exactly the expected ones, each of its kind.
 
     Raises:
         FieldError: With the first that is not.
     """
-    if len(record) != len(wanted) or set(record) != set(wanted):
+    if len(record) != len(expected) or set(record) != set(expected):
         got = sorted(str(name)[:MAX_NAME] for name in list(record)[:20])
-        raise FieldError(f"wanted entries {sorted(wanted)}, got {got}")
-    return {name: kind.check(name, record[name]) for name, kind in wanted.items()}
+        raise FieldError(f"expected entries {sorted(expected)}, got {got}")
+    return {name: kind.check(name, record[name]) for name, kind in expected.items()}
 
 
 REQUEST: Final[dict[str, Field]] = {

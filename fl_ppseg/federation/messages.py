@@ -1,4 +1,4 @@
-"""The one door to the network: builds and reads every message, from an allow-list.
+"""The only module that builds and reads messages, from an allow-list.
 
 A request carries run id, round, arm id, seed, model and local-training settings and arrays; a reply
 carries run id, round, city, num_examples, loss, confusion counts, seconds and arrays. Nothing else:
@@ -66,7 +66,7 @@ def unpack_request(content: RecordDict) -> Request:
         settings["model"] = ModelConfig.model_validate_json(str(settings["model"]))
         settings["training"] = TrainingConfig.model_validate_json(str(settings["training"]))
     except (ValueError, RecursionError):
-        raise MessageError("model or training settings of another form") from None
+        raise MessageError("invalid model or training settings") from None
     return Request(arrays=arrays, **settings)
 
 
@@ -135,7 +135,7 @@ def unpack_description(content: RecordDict) -> Description:
     """
     settings, _, arrays = _read(content, DESCRIPTION, {}, HEADER_BYTES)
     if arrays:
-        raise MessageError("an introduction that holds arrays")
+        raise MessageError("expected an introduction without arrays")
     return Description(**settings)
 
 
@@ -159,16 +159,16 @@ def unpack_arrays(record: ArrayRecord, max_bytes: int = MAX_ARRAY_BYTES) -> Arra
     """Arrays out of Flower's form.
 
     Raises:
-        MessageError: If they are no safetensors, or larger or more than allowed.
+        MessageError: If they are not safetensors, or larger or more than allowed.
     """
     if not record:
         return {}
     if set(record) != {_PACKED}:
         got = sorted(str(name)[:MAX_TENSOR_NAME] for name in list(record)[:20])
-        raise MessageError(f"wanted an array {_PACKED}, got {got}")
+        raise MessageError(f"expected an array {_PACKED}, got {got}")
     packed = record[_PACKED]
     if (size := len(packed.data)) > max_bytes:  # before numpy and safetensors copy it
-        raise MessageError(f"arrays of {size} bytes, at most {max_bytes} are expected")
+        raise MessageError(f"expected arrays of at most {max_bytes} bytes, got {size}")
     try:
         found = load(packed.numpy().tobytes())
     except Exception as error:  # numpy and safetensors raise many kinds for other bytes
@@ -196,7 +196,7 @@ def _read(
 ) -> tuple[dict[str, Any], dict[str, Any], Arrays]:
     if set(content) != {_SETTINGS, _FIGURES, _ARRAYS}:
         got = sorted(str(name)[:MAX_TENSOR_NAME] for name in list(content)[:20])
-        raise MessageError(f"wanted records settings, figures, arrays, got {got}")
+        raise MessageError(f"expected records settings, figures, arrays, got {got}")
     kinds = (ConfigRecord, MetricRecord, ArrayRecord)
     records = content[_SETTINGS], content[_FIGURES], content[_ARRAYS]
     if not all(isinstance(record, kind) for record, kind in zip(records, kinds, strict=True)):
@@ -208,9 +208,9 @@ def _read(
     )
 
 
-def _typed(record: Mapping[str, object], wanted: Mapping[str, Field]) -> dict[str, Any]:
+def _typed(record: Mapping[str, object], expected: Mapping[str, Field]) -> dict[str, Any]:
     try:
-        return checked(record, wanted)
+        return checked(record, expected)
     except FieldError as error:
         raise MessageError(str(error)) from None
 
@@ -225,5 +225,5 @@ def _check_names(arrays: Arrays, allowed: Collection[str]) -> None:
 def _square(counts: list[int]) -> np.ndarray | None:
     side = math.isqrt(len(counts))
     if side * side != len(counts):
-        raise MessageError("the confusion counts are no square of counts")
+        raise MessageError("confusion counts are not a square matrix")
     return np.array(counts, dtype=np.int64).reshape(side, side) if side else None

@@ -1,4 +1,4 @@
-"""How a result was made: version, commit and config, for whoever wants to make it again."""
+"""Provenance of a result: version, commit and config, to reproduce it."""
 
 import hashlib
 import subprocess

@@ -79,7 +79,7 @@ def load_start(model: SETR, path: Path) -> None:
         return
     checkpoint = load_checkpoint(path)
     if checkpoint.is_per_city:
-        raise InputError(f"{path}: holds a model of every city, and no common one to start from")
+        raise InputError(f"{path}: holds one model per city, and no common one to start from")
     about = checkpoint.description
     side = about["model"]["patch_size"]
     height, width = about["image_size"]

@@ -1,4 +1,4 @@
-"""A line of results.jsonl: what it must say, so that a damaged one is named and not stumbled over.
+"""A line of results.jsonl, validated, so that a damaged line is reported by its number.
 
 Lines of roles `train`, `val` and `heldout` are about one city in one round; one of role `round` is
 about the round itself. Lines may say more than is asked for here.
@@ -22,14 +22,14 @@ def parse_line(text: bytes, source: str) -> Line:
 
     Raises:
         InputError: It is no JSON.
-        ValueError: It is no line of results; the text says why.
+        ValueError: It is not a line of results; the text says why.
     """
     line = parse_json(text, source, MAX_LINE_BYTES)
     if not isinstance(line, dict):
-        raise ValueError(f"a {type(line).__name__} in place of names and values")
+        raise ValueError(f"expected an object, got {type(line).__name__}")
     role = line.get("role")
     if role not in ROLES:
-        raise ValueError(f"role {role!r}, wanted one of {', '.join(ROLES)}")
+        raise ValueError(f"expected role {', '.join(ROLES)}, got {role!r}")
     _require(isinstance(line.get("arm"), str), line, "arm")
     for name in _COUNTS:
         _require(_is_count(line.get(name)), line, name)

@@ -1,4 +1,4 @@
-"""A run's folder: config, partition, results, checkpoints; atomic, readable at any time.
+"""A run folder: config, partition, results, checkpoints; written atomically, readable at any time.
 
 Its layout is that of `run_layout`.
 """
@@ -56,7 +56,7 @@ class RunFolder:
         write_atomically(self.config, config)
 
     def append(self, lines: Iterable[Line]) -> None:
-        """Add lines to results.jsonl, on disk before this returns."""
+        """Append lines to results.jsonl; they are on disk when this returns."""
         _append(self.results, _as_text(lines))
 
     def lines(self) -> list[Line]:
@@ -76,13 +76,13 @@ class RunFolder:
             except (InputError, ValueError) as error:
                 why = str(error).removeprefix(f"{source}: ")
                 raise InputError(
-                    f"{source}: damaged ({why}); restore the file, or begin anew"
+                    f"{source}: damaged ({why}); restore the file, or start a new run"
                 ) from None
         return lines
 
-    def keep_lines(self, wanted: Callable[[Line], bool]) -> None:
+    def keep_lines(self, is_kept: Callable[[Line], bool]) -> None:
         """Drop all other lines of results.jsonl."""
-        write_atomically(self.results, _as_text(line for line in self.lines() if wanted(line)))
+        write_atomically(self.results, _as_text(line for line in self.lines() if is_kept(line)))
 
     def num_images(self) -> dict[str, int]:
         """Images by training city as the partition dealt them out; none where it does not say."""
@@ -110,8 +110,8 @@ class RunFolder:
         for old in others[: max(0, len(others) - keep + 1)]:
             _remove(old)
 
-    def note_release(self, arm: str, seed: int, round: int) -> int:
-        """Write down, before it is done, that weights with noise leave; how often that was so far.
+    def record_release(self, arm: str, seed: int, round: int) -> int:
+        """Record a release of noisy weights before it happens; returns the number so far.
 
         A round that is repeated counts again: both of its results may have been seen.
         """
@@ -121,8 +121,8 @@ class RunFolder:
         return len(path.read_text(encoding="utf-8").splitlines())
 
     @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Keep this run to one process at a time; what an earlier one left half-written goes.
+    def lock(self) -> Iterator[None]:
+        """Lock this run for one process; unfinished files of an earlier process are removed.
 
         Raises:
             RunError: If another process is at it.
@@ -134,7 +134,7 @@ class RunFolder:
             yield
         except BlockingIOError:
             raise RunError(
-                f"{self.path}: another process is at this run; wait for its end, or stop it"
+                f"{self.path}: another process works on this run; wait for its end, or stop it"
             ) from None
         finally:
             os.close(descriptor)
@@ -147,23 +147,23 @@ class RunFolder:
                 tensors.unlink()
 
     def discard_after(self, arm: str, seed: int, round: int) -> None:
-        """Remove the checkpoints after a round, from which no run can go on, and say so."""
+        """Remove the checkpoints after a round, which cannot be resumed from, and log it."""
         for description in self._descriptions(arm, seed):
             if (layout.round_of(description) or 0) > round:
-                logger.warning("%s: damaged, removed; going on after round %d", description, round)
+                logger.warning("%s: damaged, removed; resuming after round %d", description, round)
                 _remove(description)
 
     def latest(self, arm: str, seed: int) -> Checkpoint | None:
-        """The newest whole checkpoint of an arm and seed; damaged ones are skipped, and said."""
+        """The newest whole checkpoint of an arm and seed; damaged ones are skipped and logged."""
         for description in reversed(self._descriptions(arm, seed)):
             try:
                 return read_checkpoint(description.with_suffix(".safetensors"))
             except InputError as error:
-                logger.warning("%s; going back to the one before", error)
+                logger.warning("%s; using the one before", error)
         return None
 
     def start(self, arm: str, seed: int) -> Checkpoint | None:
-        """What the training of an arm and seed began from; None where it lies there no more.
+        """The initial weights of an arm and seed; None if they are no longer there.
 
         Raises:
             InputError: It is damaged.

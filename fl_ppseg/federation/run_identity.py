@@ -56,9 +56,9 @@ def read_identity(run: Path) -> Identity | None:
         or values.keys() != {"schema", "run", "prepared"}
         or values["schema"] != SCHEMA
     ):
-        raise InputError(f"{path}: damaged (wanted schema {SCHEMA}, run and prepared); {REMEDY}")
+        raise InputError(f"{path}: damaged (expected schema {SCHEMA}, run and prepared); {REMEDY}")
     if not (_is_hex(values["run"], 32) and _is_hex(values["prepared"], 64)):
-        raise InputError(f"{path}: damaged (run and prepared are hex digits); {REMEDY}")
+        raise InputError(f"{path}: damaged (expected hex digits for run and prepared); {REMEDY}")
     return Identity(values["run"], values["prepared"])
 
 

@@ -25,9 +25,9 @@ from fl_ppseg.system.errors import RunError
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
-"""Pause between two looks for replies, at least."""
+"""Shortest pause between two polls for replies."""
 LONGEST_POLL_SECONDS = 1.0
-"""And at most: on separate machines each look is a request for each reply that is missing."""
+"""Longest pause: on separate machines each poll is a request for each missing reply."""
 POLL_SHARE = 0.05
 """The pause is this share of the time since the last reply came."""
 GONE: Final = (
@@ -36,7 +36,7 @@ GONE: Final = (
     ErrorCode.NODE_UNAVAILABLE,
     ErrorCode.CLIENT_APP_CRASHED,
 )
-"""Flower's errors that tell of a node or its process that is gone, not of what it said."""
+"""Flower's errors that say that a node or its process is gone, not what it replied."""
 UNREADABLE = (
     UnexpectedObjectContentError,
     DecodeError,
@@ -45,12 +45,12 @@ UNREADABLE = (
     LookupError,
     AttributeError,
 )
-"""What Flower raises over the bytes of a reply that is no message: it must not end the run."""
+"""What Flower raises for a reply whose bytes are not a message: it must not end the run."""
 UNREADABLE_CODE = 422
 
 
 class StoppedError(RunError):
-    """Waiting for replies was ended from outside."""
+    """The run was stopped while it waited for replies."""
 
 
 class LazyGrid(Grid):
@@ -109,22 +109,22 @@ class LazyGrid(Grid):
         """The reply to one message, if it is there; one that cannot be read is an error reply.
 
         Raises:
-            StoppedError: Waiting was ended from outside.
+            StoppedError: The run was stopped.
         """
         self._check()
         try:
             return next(iter(self._inner.pull_messages([message_id])), None)
         except UNREADABLE as error:
             logger.debug("reply to %s", message_id, exc_info=True)
-            reason = f"a reply that is no message ({type(error).__name__})"
+            reason = f"reply is not a message ({type(error).__name__})"
             metadata = Metadata(0, "", 0, 0, message_id, "", time.time(), 0, SYSTEM_MESSAGE_TYPE)
             return make_message(metadata, error=Error(UNREADABLE_CODE, reason))
 
     def pause(self, seconds: float | None = None) -> None:
-        """Wait a while, by default that between two looks.
+        """Wait a while, by default the shortest pause between two polls.
 
         Raises:
-            StoppedError: Waiting was ended from outside.
+            StoppedError: The run was stopped.
         """
         self._stop.wait(POLL_SECONDS if seconds is None else seconds)
         self._check()
@@ -135,10 +135,10 @@ class LazyGrid(Grid):
 
 
 class Replies(Iterator[Message]):
-    """The replies to messages, one at a time as they come; more may be sent meanwhile."""
+    """Iterates over the replies to messages as they come; more may be sent meanwhile."""
 
     def __init__(self, grid: LazyGrid, timeout: float | None) -> None:
-        """Begin to wait, for `timeout` seconds at most; none: until all have come."""
+        """Start to wait, for `timeout` seconds at most; None: until all have come."""
         self._grid = grid
         self._end = None if timeout is None else time.monotonic() + timeout
         self._pending: list[str] = []
@@ -148,7 +148,7 @@ class Replies(Iterator[Message]):
         self._coming = self._come()
 
     def send(self, messages: Iterable[Message]) -> None:
-        """Push messages, whose replies come too."""
+        """Push messages; their replies are waited for as well."""
         messages = list(messages)
         pushed = list(self._grid.push_messages(messages)) if messages else []
         self._came = time.monotonic()
@@ -161,21 +161,21 @@ class Replies(Iterator[Message]):
         return frozenset(self._pending)
 
     def forget(self, message_ids: Container[str]) -> None:
-        """Wait no longer for the replies to some messages."""
+        """Stop waiting for the replies to some messages."""
         self._pending = [known for known in self._pending if known not in message_ids]
 
     @property
     def seconds_quiet(self) -> float:
-        """Since the last reply came, or messages were sent."""
+        """Seconds since the last reply came or messages were sent."""
         return time.monotonic() - self._came
 
     @property
     def seconds_left(self) -> float:
-        """Until the timeout; never below 0."""
+        """Seconds until the timeout, 0 or more."""
         return max(0.0, self._end - time.monotonic()) if self._end is not None else float("inf")
 
-    def look(self) -> Iterator[Message]:
-        """The replies that are there now."""
+    def poll(self) -> Iterator[Message]:
+        """The replies that have come since the last poll."""
         for message_id in list(self._pending):
             reply = self._grid.pull_one(message_id)
             if reply is not None:
@@ -190,7 +190,7 @@ class Replies(Iterator[Message]):
         return not self._pending or not self.seconds_left
 
     def pause(self) -> None:
-        """Wait until the next look, the longer the longer nothing came."""
+        """Wait until the next poll; the longer no reply has come, the longer."""
         usual = POLL_SHARE * self.seconds_quiet
         seconds = min(max(usual, POLL_SECONDS), LONGEST_POLL_SECONDS, self.seconds_left)
         self._grid.pause(seconds)
@@ -201,7 +201,7 @@ class Replies(Iterator[Message]):
     def _come(self) -> Iterator[Message]:
         while self._pending:
             arrived = False
-            for reply in self.look():
+            for reply in self.poll():
                 arrived = True
                 yield reply
                 del reply

@@ -60,7 +60,7 @@ class RayCluster:
             num_gpus: GPUs that the client processes share.
 
         Raises:
-            InputError: There is no place for Ray's sockets.
+            InputError: There is no usable folder for Ray's sockets.
         """
         self.num_workers = num_workers
         self.num_gpus = num_gpus
@@ -90,7 +90,7 @@ class RayCluster:
             )
 
     def interrupt(self) -> None:
-        """End the actors in the middle of their work: whoever waits for them learns it at once.
+        """Kill the actors during their work; callers that wait for them get an error at once.
 
         Ray's own agents stay, without which its node manager would end too, and say so. Flower's
         threads must have left Ray before it is shut down: Ray ends the whole process, with a line

@@ -32,7 +32,7 @@ from fl_ppseg.system.installation import installed_files
 
 
 class NoAnswerError(RunError):
-    """The SuperLink is not there, or not able; ask again."""
+    """The SuperLink is unreachable or overloaded; try again."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Node:
 
 @dataclass(frozen=True)
 class RunState:
-    """How a submitted run stands."""
+    """State of a submitted run."""
 
     run_id: int
     status: str
@@ -62,7 +62,7 @@ class RunState:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing will come any more."""
+        """Whether it has ended."""
         return self.status == "finished"
 
     @property
@@ -73,7 +73,7 @@ class RunState:
 
     @property
     def reason(self) -> str:
-        """Why it failed, in one line; empty where nothing is said."""
+        """Why it failed, in one line; empty if no reason is known."""
         return " ".join(self.details.removeprefix(SERVER_APP_FAILED).split())
 
 
@@ -86,7 +86,7 @@ class SuperLink:
         Args:
             address: host:port.
             authority: Certificates to trust, PEM; None: without TLS.
-            remedy: What a person does where nothing answers.
+            remedy: What to do if it is unreachable, for the error message.
         """
         self._address = address
         self._remedy = remedy
@@ -114,12 +114,12 @@ class SuperLink:
         ]
 
     def register(self, city: str, public_key: bytes) -> None:
-        """Admit the node with a public key (PEM)."""
+        """Register the node with a public key (PEM)."""
         with self._asking():
             self._client.RegisterNode(RegisterNodeRequest(public_key=public_key, name=city))
 
     def unregister(self, node_id: int) -> None:
-        """Admit a node no longer."""
+        """Unregister a node."""
         with self._asking():
             self._client.UnregisterNode(UnregisterNodeRequest(node_id=node_id))
 
@@ -137,11 +137,13 @@ class SuperLink:
         with self._asking():
             answer = self._client.StartRun(request)
         if not answer.HasField("run_id"):
-            raise RunError(f"the SuperLink started no run ({answer.note or 'it says no reason'})")
+            raise RunError(
+                f"the SuperLink did not start the run ({answer.note or 'no reason given'})"
+            )
         return answer.run_id
 
     def run(self, run_id: int) -> RunState:
-        """How a run stands."""
+        """The state of a run."""
         with self._asking():
             return _state(self._client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict[run_id])
 
@@ -153,7 +155,7 @@ class SuperLink:
         return [_state(run) for run in newest]
 
     def stop(self, run_id: int) -> None:
-        """End a run."""
+        """Stop a run."""
         with self._asking():
             self._client.StopRun(StopRunRequest(run_id=run_id))
 

@@ -88,7 +88,7 @@ class BoundedFleetClient(FleetHttpClient):
 
 
 class Bundles:
-    """The way to runs and their bundles: a bundle that is not wanted comes empty."""
+    """The way to runs and their bundles: a bundle that is not the pinned one comes empty."""
 
     def __init__(
         self,

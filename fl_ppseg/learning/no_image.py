@@ -129,7 +129,7 @@ def load_answer(run: Path, num_classes: int) -> Pixels | None:
     """The answer in a run folder, (h, w) trainIds; None where there is none.
 
     Raises:
-        InputError: It is no label map of these classes.
+        InputError: It is not a label map of these classes.
     """
     path = run / NO_IMAGE
     if not path.is_file():
@@ -140,7 +140,7 @@ def load_answer(run: Path, num_classes: int) -> Pixels | None:
     if answer.ndim != 2 or answer.dtype != np.uint8 or int(answer.max()) >= num_classes:
         raise InputError(
             f"{path}: expected trainIds below {num_classes} as a PNG of one channel and 8 bits; "
-            "remove it, and have it made again (--resume)"
+            "remove it and make it again with --resume"
         )
     return answer
 

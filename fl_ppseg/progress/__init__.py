@@ -1,1 +1,1 @@
-"""What a person sees while a command runs: a live view, plain lines, or nothing."""
+"""Progress of a command: a live view, plain lines, or nothing."""

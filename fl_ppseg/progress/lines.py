@@ -1,4 +1,4 @@
-"""Lines for a person that hold what others named: paths, cities, classes. Never read as markup."""
+"""Lines that hold names given by others (paths, cities, classes), never parsed as markup."""
 
 from rich.console import Console
 from rich.text import Text

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class RunObserver:
-    """What a strategy reports: calls that are cheap and fail no run. Here none does a thing."""
+    """Events of a run; the calls are cheap and never fail a run. Here they do nothing."""
 
     def run_started(
         self,
@@ -53,14 +53,14 @@ class RunObserver:
         """Tells that this arm and seed are done."""
 
     def message(self, text: str) -> None:
-        """Takes a line that people must see, such as a rejected reply."""
+        """A line that the user must see, such as a rejected reply."""
 
     def run_finished(self) -> None:
         """Tells that no event follows."""
 
 
 class SilentObserver(RunObserver):
-    """Shows nothing; a message that people must see still reaches the log as a warning."""
+    """Shows nothing; messages are still logged as warnings."""
 
     def __enter__(self) -> Self:
         return self

@@ -30,7 +30,7 @@ class RecordedScores(NamedTuple):
 
 
 class RecordedObserver(SilentObserver):
-    """Appends every event to a file; a file that cannot be written fails no run."""
+    """Appends every event to a file; a file that cannot be written does not fail the run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -96,16 +96,16 @@ class RecordedObserver(SilentObserver):
 
 
 def _plain(value: object) -> object:
-    """A value as JSON has it: a loss that is no finite number is none."""
+    """A value for JSON: a loss that is not finite becomes null."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def replay(path: Path, observer: RunObserver, start: int = 0) -> int:
-    """Play the recorded events to an observer; call it again to follow a run that goes on.
+    """Play the recorded events to an observer; call it again to follow a run.
 
     Args:
         path: What a `RecordedObserver` writes; one that is not there yet has no events.
-        observer: Is told of every whole line; lines of another form are left out.
+        observer: Receives every complete event; invalid lines are skipped.
         start: Offset in bytes to begin at: what the call before has returned.
 
     Returns:
@@ -129,7 +129,7 @@ def _play(line: bytes, observer: RunObserver) -> None:
         event, *values = parse_json(line, "an event", MAX_EVENT_BYTES)
         _events(observer)[event](*values)
     except (InputError, ValueError, TypeError, KeyError, AttributeError) as error:
-        log.warning("an event of another form is left out (%s)", error)
+        log.warning("an invalid event is skipped (%s)", error)
 
 
 def _events(observer: RunObserver) -> dict[str, Any]:

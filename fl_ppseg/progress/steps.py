@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
-PLAIN_LINES = 4  # lines a step where there is no terminal
+PLAIN_LINES = 4  # lines per step if there is no terminal
 
 
 class StepProgress:
-    """A bar a step on a terminal, a few plain lines elsewhere, nothing if `quiet`."""
+    """A bar per step on a terminal, a few plain lines elsewhere, nothing if `quiet`."""
 
     def __init__(self, console: "Console", quiet: bool = False) -> None:
         from rich.progress import (

@@ -14,7 +14,7 @@ from typing import Any
 from fl_ppseg.scenes.cities import TRAIN_CITIES, VAL_CITIES, city_style, split_sizes
 from fl_ppseg.scenes.files import LABELS, PHOTOS, SceneFiles, write_scenes
 from fl_ppseg.system.errors import DISK_FULL, InputError, RunError
-from fl_ppseg.system.files import Progress, locked, replacing_folder
+from fl_ppseg.system.files import Progress, hold_lock, replacing_folder
 from fl_ppseg.system.workers import work_at_once
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def synthesize(
         log.info("%s is complete: nothing to do", root)
         return
     try:
-        with locked(root.with_name(f".{root.name}.lock")):
+        with hold_lock(root.with_name(f".{root.name}.lock")):
             if _is_complete(root, settings):
                 return
             with replacing_folder(root) as temporary:

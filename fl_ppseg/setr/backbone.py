@@ -46,7 +46,7 @@ def create_backbone(
             with antialias) or `bilinear` (mmsegmentation's, without).
 
     Raises:
-        InputError: The name is no plain ViT, the sizes do not fit, or weights cannot be had.
+        InputError: The name is not a plain ViT, the sizes do not fit, or weights cannot be had.
     """
     if name == "vit":
         backbone = _sized_vit(image_size, patch_size, embed_dim, depth, num_heads, pretrained)
@@ -119,7 +119,7 @@ def resampled_positions(
     Args:
         position: The embedding.
         old: Its grid.
-        new: The grid that is wanted.
+        new: The new grid.
         num_prefix_tokens: Entries before those of the grid, which stay.
         positions: `bicubic` with antialias as timm does, or `bilinear` without as mmsegmentation.
     """
@@ -167,8 +167,8 @@ def _sized_vit(
     """A ViT of any size, without class token."""
     if pretrained:
         raise InputError(
-            "model.pretrained: true, but nobody published weights for model.backbone 'vit'; "
-            "name a timm ViT, or set model.weights to a local .safetensors file"
+            "model.pretrained: true, but model.backbone 'vit' has no published weights; "
+            "use a timm ViT, or set model.weights to a local .safetensors file"
         )
     sizes = (patch_size, embed_dim, depth, num_heads)
     if patch_size is None or embed_dim is None or depth is None or num_heads is None:
@@ -177,7 +177,7 @@ def _sized_vit(
         )
     if embed_dim % num_heads:
         raise InputError(
-            f"model.embed_dim {embed_dim} is no multiple of model.num_heads {num_heads}; "
+            f"model.embed_dim {embed_dim} is not a multiple of model.num_heads {num_heads}; "
             f"try {embed_dim // num_heads * num_heads or num_heads}"
         )
     return VisionTransformer(
@@ -237,10 +237,12 @@ def _timm_vit(
 
 
 def _check_geometry(backbone: VisionTransformer, name: str, image_size: tuple[int, int]) -> None:
-    """Refuse patches that are no squares, and images that they do not tile."""
+    """Refuse patches that are not squares, and images that they do not tile."""
     side, other_side = backbone.patch_embed.patch_size
     if side != other_side:
-        raise InputError(f"model.backbone {name!r} has {side}x{other_side} patches; want squares")
+        raise InputError(
+            f"model.backbone {name!r} has {side}x{other_side} patches; expected squares"
+        )
     height, width = image_size
     if height < side or width < side or height % side or width % side:
         raise InputError(
@@ -251,7 +253,7 @@ def _check_geometry(backbone: VisionTransformer, name: str, image_size: tuple[in
 
 def _not_a_vit(name: str) -> InputError:
     return InputError(
-        f"model.backbone {name!r} is no plain vision transformer; use 'vit' or a timm ViT, "
+        f"model.backbone {name!r} is not a plain vision transformer; use 'vit' or a timm ViT, "
         "e.g. vit_base_patch16_384"
     )
 

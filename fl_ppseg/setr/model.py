@@ -214,11 +214,11 @@ def _taps(decoder: str, depth: int, num_auxiliary: int) -> tuple[int, ...]:
             f"model.num_auxiliary {num_auxiliary}: decoder {decoder!r} has at most {most} "
             "auxiliary heads"
         )
-    wanted = 4 if decoder == "mla" else num_auxiliary + 1
-    taps = scaled_taps(decoder, depth)[-wanted:]
-    if taps[0] < 0 or len(set(taps)) < wanted:
+    num_taps = 4 if decoder == "mla" else num_auxiliary + 1
+    taps = scaled_taps(decoder, depth)[-num_taps:]
+    if taps[0] < 0 or len(set(taps)) < num_taps:
         raise InputError(
-            f"a backbone of {depth} layers has no {wanted} different ones for decoder "
+            f"a backbone of {depth} layers has no {num_taps} different ones for decoder "
             f"{decoder!r} with model.num_auxiliary {num_auxiliary}; use a deeper backbone or "
             "another decoder"
         )

@@ -46,7 +46,7 @@ class Fit(NamedTuple):
 
 
 def ridge(batches: Iterable[tuple[Matrix, Matrix]]) -> Matrix:
-    """(N, F) seen and (N, K) wanted, in batches -> (F + 1, K) weights, the last row constants.
+    """(N, F) seen and (N, K) targets, in batches -> (F + 1, K) weights, the last row constants.
 
     >>> seen = np.array([[0.0], [1.0], [2.0]])
     >>> ridge([(seen, 2 * seen + 1)]).round(2).tolist()
@@ -57,17 +57,17 @@ def ridge(batches: Iterable[tuple[Matrix, Matrix]]) -> Matrix:
 
 def fit(batches: Iterable[tuple[Matrix, Matrix]]) -> Fit:
     """As `ridge`, and how well it fits."""
-    sums = _sums((with_one(seen), wanted) for seen, wanted in batches)
+    sums = _sums((with_one(seen), targets) for seen, targets in batches)
     return Fit(_solved(sums, RIDGE * (sums.squares.diagonal() + 1)), sums)  # no column is all 0
 
 
-def linear_map(seen: Matrix, wanted: Matrix) -> Matrix:
+def linear_map(seen: Matrix, targets: Matrix) -> Matrix:
     """(..., F) and (..., K), both about 0 -> (F, K) weights: no constants, one penalty for all.
 
     >>> linear_map(np.array([[-1.0], [1.0]]), np.array([[-2.0], [2.0]])).round(2).tolist()
     [[2.0]]
     """
-    rows = [values.reshape(-1, values.shape[-1]) for values in (seen, wanted)]
+    rows = [values.reshape(-1, values.shape[-1]) for values in (seen, targets)]
     sums = _sums([(rows[0], rows[1])])
     width = len(sums.squares)
     return _solved(sums, np.full(width, RIDGE * np.trace(sums.squares) / width))

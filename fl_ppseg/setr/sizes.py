@@ -42,7 +42,7 @@ def tensor_shapes(
         InputError: The settings do not fit each other, or make a model beyond the bounds.
     """
     if not 1 <= num_classes <= MAX_CLASSES:
-        raise InputError(f"{num_classes} classes: wanted 1 to {MAX_CLASSES}")
+        raise InputError(f"expected 1 to {MAX_CLASSES} classes, got {num_classes}")
     _check_width(config, image_size)
     bare = config.model_copy(update={"pretrained": False, "weights": None})
     with torch.random.fork_rng(devices=()), torch.device("meta"):

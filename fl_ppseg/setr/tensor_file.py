@@ -50,22 +50,22 @@ def read_header(path: Path) -> Header:
             total = os.fstat(file.fileno()).st_size
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(MAX_HEADER_BYTES, total - 8):
-                raise InputError(f"{path}: no .safetensors file (a header of {length:,} bytes)")
+                raise InputError(f"{path}: not a .safetensors file (a header of {length:,} bytes)")
             text = file.read(length)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     values = parse_json(text, str(path), MAX_HEADER_BYTES)
     if not isinstance(values, dict) or len(values) > MAX_TENSORS:
-        raise InputError(f"{path}: no .safetensors file (its header is no list of tensors)")
+        raise InputError(f"{path}: not a .safetensors file (its header is not a list of tensors)")
     metadata = values.pop(METADATA, {})
     try:
         shapes = _shapes(values, total - 8 - length)
         if not isinstance(metadata, dict) or not all(
             isinstance(value, str) for value in metadata.values()
         ):
-            raise ValueError("metadata that is no text")
+            raise ValueError("metadata is not text")
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: no .safetensors file ({error})") from None
+        raise InputError(f"{path}: not a .safetensors file ({error})") from None
     return Header(shapes, metadata)
 
 
@@ -76,7 +76,7 @@ def _shapes(entries: Mapping[str, Any], num_bytes: int) -> dict[str, Shape]:
         if len(name) > MAX_NAME:
             raise ValueError(f"a name of {len(name)} characters")
         if not isinstance(entry, dict) or entry.get("dtype") not in ITEM_BYTES:
-            raise ValueError(f"{name} is of no known type")
+            raise ValueError(f"{name} is of unknown type")
         shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
         if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
             raise ValueError(f"{name} has no size")

@@ -138,7 +138,7 @@ def check_weights_file(path: Path) -> Header:
         header = read_header(path)
     except InputError as error:
         raise InputError(
-            f"cannot read weights: {error}; model.weights wants a .safetensors file"
+            f"cannot read weights: {error}; model.weights must be a .safetensors file"
         ) from None
     if header.num_elements > MAX_PARAMETERS:
         raise InputError(
@@ -160,7 +160,7 @@ def _read(path: Path, model: SETR) -> tuple[State, tuple[int, int] | None, str |
             state = {name: file.get_tensor(name) for name in header.shapes}
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(
-            f"cannot read weights from {path} ({error}); model.weights wants a .safetensors file"
+            f"cannot read weights from {path} ({error}); model.weights must be a .safetensors file"
         ) from error
     found = re.fullmatch(r"(\d{1,6})x(\d{1,6})(?:/([\w-]+))?", header.metadata.get("grid", ""))
     return (state, (int(found[1]), int(found[2])), found[3]) if found else (state, None, None)
@@ -177,12 +177,12 @@ def _check_shapes(shapes: Shapes, model: SETR, path: Path) -> None:
         for name, shape in shapes.items()
         if name not in differing and not name.endswith(CLASSIFIER_SUFFIXES)
     }
-    wanted = {
+    expected = {
         name: shape
         for name, shape in own.items()
         if name not in differing and not name.endswith(CLASSIFIER_SUFFIXES)
     }
-    _refuse_misfits(fixed, wanted, set(), path)
+    _refuse_misfits(fixed, expected, set(), path)
 
 
 def _from_timm(state: State, model: SETR) -> tuple[State, tuple[int, int] | None]:
@@ -278,5 +278,5 @@ def _refuse_misfits(given: Shapes, own: Shapes, fresh: set[str], path: Path) -> 
 
 def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """A tensor as the file holds it: on the CPU, contiguous, counters left as they are."""
-    wanted = dtype if tensor.is_floating_point() else tensor.dtype
-    return tensor.detach().to("cpu", wanted).contiguous().clone()
+    target = dtype if tensor.is_floating_point() else tensor.dtype
+    return tensor.detach().to("cpu", target).contiguous().clone()

@@ -1,4 +1,4 @@
-"""The ground that everything stands on: errors, files and folders, processes, the command line.
+"""The base of all packages: errors, files and folders, processes, the command line.
 
-Knows nothing of images, keys or models, and imports no framework.
+It knows nothing about images, keys or models, and imports no framework.
 """

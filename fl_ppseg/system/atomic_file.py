@@ -1,4 +1,4 @@
-"""A file that is whole or absent, in a folder that is given by its descriptor."""
+"""Atomic file writes in a folder that is given by its descriptor."""
 
 import errno
 import os
@@ -87,7 +87,7 @@ def give(descriptor: int, mode: int, group: int | None = None) -> None:
 
 
 def _created(folder: int, exclusive: bool) -> tuple[str | None, int]:
-    """A new file, without a name where that is possible and wanted, else with a random one."""
+    """A new file, without a name where that is possible and asked for, else with a random one."""
     if exclusive and hasattr(os, "O_TMPFILE"):
         with suppress(OSError):
             flags = os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC

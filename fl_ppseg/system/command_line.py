@@ -1,4 +1,4 @@
-"""What every command shares: options with the same names, and one way to end.
+"""Shared by all commands: common options and exit statuses.
 
 Exit status 0 for success, 2 for bad arguments, config or data, 1 for a failed or interrupted run;
 failures print one line, never a traceback (`FL_PPSEG_TRACEBACK=1` shows it to developers).
@@ -62,7 +62,7 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
 
 
 def _leave_hanging_threads(status: int) -> None:
-    """End the process if a thread outlives its work: Python would wait for it for ever.
+    """End the process if a thread outlives its work: Python would wait for it indefinitely.
 
     Threads of Flower's simulation stay in `ray.get` when Ray is shut down under them.
     """
@@ -146,7 +146,7 @@ def names(text: str) -> tuple[str, ...]:
 def count(text: str) -> int:
     """Parse a number of things, of which there is one at least."""
     if not re.fullmatch("[1-9][0-9]{0,5}", text):
-        raise argparse.ArgumentTypeError(f"{text!a} is no number; expected 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!a} is not a number; expected 1 or more")
     return int(text)
 
 
@@ -179,7 +179,9 @@ def image_size(text: str) -> tuple[int, int]:
     """
     height, cross, width = text.partition("x")
     if not (cross and height.isdigit() and width.isdigit() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; wanted HEIGHTxWIDTH, e.g. 128x256")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a size; expected HEIGHTxWIDTH, e.g. 128x256"
+        )
     return int(height), int(width)
 
 

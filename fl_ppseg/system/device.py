@@ -1,16 +1,16 @@
-"""Where a command computes: found out at once, not after the data were read."""
+"""The device that a command computes on, checked before any data are read."""
 
 from fl_ppseg.system.errors import InputError
 
 
 def check_device(name: str) -> None:
-    """Find out whether torch can compute on a device.
+    """Check that torch can compute on a device.
 
     Args:
         name: `cpu`, `cuda`, `cuda:1`, ...
 
     Raises:
-        InputError: There is no such device here.
+        InputError: The device cannot be used.
     """
     import torch
 

@@ -36,7 +36,7 @@ class Directory:
 
     @classmethod
     def open(cls, path: Path, *, owners: Collection[int] = (), make: int | None = None) -> Self:
-        """Open a folder, if nobody but root and the caller could have replaced it.
+        """Open a folder, if only root and the caller could have replaced it.
 
         Args:
             path: The folder.
@@ -44,8 +44,8 @@ class Directory:
             make: Permissions of the folder where it is missing; None: it is not made.
 
         Raises:
-            InputError: Somebody else could replace it, or something on the way to it.
-            OSError: It is missing, or no folder.
+            InputError: Another user could replace it, or something on the way to it.
+            OSError: It is missing, or not a folder.
         """
         return cls(open_folder(path, owners=owners, make=make), path, trusted_users(owners))
 
@@ -65,8 +65,8 @@ class Directory:
         """Open a folder in this one.
 
         Raises:
-            InputError: It is a link, somebody else's, or others may write in it.
-            OSError: It is missing, or no folder.
+            InputError: It is a link, belongs to another user, or others may write to it.
+            OSError: It is missing, or not a folder.
         """
         self._refuse_link(name)
         with self._named(name):
@@ -122,11 +122,11 @@ class Directory:
         """A file of this folder, open for reading.
 
         Raises:
-            InputError: It is a link, or no file.
+            InputError: It is a link, or not a file.
             OSError: It is missing, or cannot be read.
         """
         self._refuse_link(name)
-        with self._named(name):  # a pipe would wait for its writer for ever
+        with self._named(name):  # a pipe would wait for its writer indefinitely
             descriptor = os.open(name, OPEN | os.O_NONBLOCK, dir_fd=self.descriptor)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -139,11 +139,11 @@ class Directory:
         Args:
             name: Of the file.
             max_bytes: What it has at most.
-            own: Refuse a file that is somebody else's than root's or the caller's, or that others
-                may write.
+            own: Refuse a file that does not belong to root or the caller, or that others may
+                write.
 
         Raises:
-            InputError: It is larger, a link or no file, or refused.
+            InputError: It is larger, a link or not a file, or refused.
             OSError: It is missing, or cannot be read.
         """
         with self.reading(name) as file:
@@ -153,7 +153,7 @@ class Directory:
         if len(content) > max_bytes:
             raise InputError(
                 f"{self.path / name}: expected at most {max_bytes} bytes, got more; it is damaged "
-                "or no file of this program"
+                "or not a file of this program"
             )
         return content
 
@@ -283,7 +283,7 @@ def _copy(source: Directory, target: Directory) -> None:
             with source.reading(entry.name) as file:
                 copy_in(file, target.descriptor, entry.name, mode, group)
         else:
-            raise InputError(f"{source.path / entry.name}: expected files and folders alone")
+            raise InputError(f"{source.path / entry.name}: expected only files and folders")
     status = os.fstat(source.descriptor)
     target.chown(group=status.st_gid, mode=stat.S_IMODE(status.st_mode))
     target.sync()

@@ -1,6 +1,6 @@
-"""The two ways a command can fail, each with one clear line for the person who ran it.
+"""The two ways a command can fail, each with one clear line for the user.
 
-Every message says what was found, what was wanted and what to do; it never holds key material.
+Every message says what was expected, what was found and what to do; it never holds key material.
 """
 
 import errno
@@ -23,11 +23,11 @@ class InputError(Exception):
 
 
 class RunError(Exception):
-    """A run that could not be carried to its end: exit status 1."""
+    """A run that failed: exit status 1."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, with what was kept and the command that goes on."""
+    """Ctrl-C, with what was kept and the command to resume."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -47,7 +47,7 @@ def describe(error: BaseException) -> str:
         return f"{error.filename}: {error.strerror}"
     if is_out_of_memory(error):
         return (
-            "out of memory; choose a smaller training.batch_size, data.image_size or model, or "
+            "out of memory; use a smaller training.batch_size, data.image_size or model, or "
             f"fewer processes (num_workers) ({type(error).__name__})"
         )
     line = " ".join(str(error).split()) or type(error).__name__

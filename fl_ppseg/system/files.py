@@ -1,6 +1,6 @@
-"""Files that are whole or absent: written under a random name, flushed, then renamed.
+"""Atomic file writes: under a random name, flushed, then renamed.
 
-And folders that are their owner's alone, and work that one process does at a time.
+Also private folders and lock files.
 """
 
 import fcntl
@@ -50,7 +50,7 @@ def replacing(path: Path, *, lasting: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def _replacing(path: Path, mode: int, lasting: bool) -> Iterator[tuple[Path, int]]:
-    """The temporary file and its descriptor: made here and now, under a name nobody can foresee."""
+    """The temporary file and its descriptor: made now, under an unpredictable name."""
     temporary = path.with_name(random_name())
     try:
         descriptor = os.open(temporary, CREATE, mode)
@@ -111,8 +111,8 @@ def make_folders(path: Path, mode: int = 0o755) -> Path:
     return path
 
 
-def private_folder(path: Path) -> Path:
-    """Make a folder that its owner alone may enter (0700); one that is there is tightened.
+def make_private_folder(path: Path) -> Path:
+    """Make a folder that only its owner can enter (0700), or restrict an existing one.
 
     Raises:
         InputError: It is not this user's own, or shared (sticky, as `/tmp` is), or others could put
@@ -132,7 +132,7 @@ def private_folder(path: Path) -> Path:
         if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             if found.st_mode & stat.S_ISVTX:
                 raise InputError(
-                    f"{path}: others may enter it and it is not yours alone; keys want a folder of "
+                    f"{path}: others may enter it and it is not yours alone; keys need a folder of "
                     "your own, so choose another folder"
                 )
             os.fchmod(descriptor, 0o700)
@@ -142,7 +142,7 @@ def private_folder(path: Path) -> Path:
 
 
 def check_own(path: Path, found: os.stat_result) -> None:
-    """Find out whether what was opened at a path belongs to this user and to nobody else.
+    """Check that what was opened at a path belongs to this user alone.
 
     Args:
         path: Its name.
@@ -160,10 +160,10 @@ def check_own(path: Path, found: os.stat_result) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file; other processes wait for it. It ends with its process, whatever ends that.
+def hold_lock(path: Path) -> Iterator[None]:
+    """Hold a lock file; other processes wait for it. It is released when its process ends.
 
-    The holder removes the file. Who waited for a removed one holds nothing and begins again.
+    The holder removes the file; a process that waited for a removed file tries again.
     """
     make_folders(path.parent)
     while True:
@@ -198,7 +198,7 @@ def sync(path: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Find out whether files can be made in a folder that need not be there yet; leaves no trace.
+    """Check that files can be written to a folder, which need not exist yet; leaves no trace.
 
     Raises:
         InputError: They cannot.
@@ -242,4 +242,4 @@ def available_cpus() -> int:
 
 
 Progress = Callable[[int, int], None]
-"""Called with (done, total) while something long goes on."""
+"""Progress callback: called with (done, total)."""

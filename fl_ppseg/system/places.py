@@ -1,4 +1,4 @@
-"""Where a command may write, found out before the work: apart from keys, writable, and free."""
+"""Checks of the folders that a command writes to: apart from keys, writable and not taken."""
 
 from pathlib import Path
 from typing import Final
@@ -6,12 +6,12 @@ from typing import Final
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import check_writable
 
-KEYS_APART: Final = "keys must not lie with what others see"
+KEYS_APART: Final = "keys must be kept apart from what others see"
 """Why vaults lie apart from results and from what is handed over."""
 
 
 def check_apart(one: Path, other: Path, options: str, why: str = KEYS_APART) -> None:
-    """Find out whether neither of two folders lies in the other.
+    """Check that neither of two folders contains the other.
 
     Args:
         one: Folder of the vaults, or whatever must lie apart.
@@ -25,12 +25,12 @@ def check_apart(one: Path, other: Path, options: str, why: str = KEYS_APART) -> 
     places = one.resolve(), other.resolve()
     if any(a.is_relative_to(b) for a, b in (places, places[::-1])):
         raise InputError(
-            f"{one} and {other} lie in one another, but {why}; choose another {options}"
+            f"{one} and {other} must not contain each other: {why}; choose another {options}"
         )
 
 
 def check_run(vault_dir: Path, run: Path) -> None:
-    """Find out whether a simulation can write its vaults and its run folder, before it does.
+    """Check that a simulation can write its vaults and its run folder, before it does.
 
     Raises:
         InputError: They do not lie apart, or one of them cannot be written.
@@ -47,7 +47,7 @@ def check_run(vault_dir: Path, run: Path) -> None:
 
 
 def check_file(path: Path) -> None:
-    """Find out whether a new file can be written, in a folder that need not be there yet.
+    """Check that a new file can be written, in a folder that need not be there yet.
 
     Raises:
         InputError: It cannot.
@@ -55,5 +55,5 @@ def check_file(path: Path) -> None:
     if path.is_dir():
         raise InputError(f"{path}: is a folder; name a file to write")
     if path.exists():
-        raise InputError(f"{path}: is there already; remove it, or choose another file")
+        raise InputError(f"{path}: exists already; remove it, or choose another file")
     check_writable(path.parent)

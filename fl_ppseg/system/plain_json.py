@@ -24,7 +24,7 @@ def read_as(form: TypeAdapter[Form], content: bytes, source: str, max_bytes: int
         max_bytes: How large it may be.
 
     Raises:
-        InputError: It is larger or no JSON, says something twice, or is of another form.
+        InputError: It is larger or not JSON, says something twice, or is of another form.
     """
     try:
         parse_json(content, max_bytes=max_bytes)
@@ -44,7 +44,7 @@ def _explained(error: ValidationError) -> str:
     if first["type"] == "missing" or first["type"] == "missing_argument":
         return f"{place} is missing"
     if first["type"].startswith("unexpected") or first["type"] == "extra_forbidden":
-        return f"{place[:SHOWN]} is no field of it"
+        return f"{place[:SHOWN]} is not a field of it"
     message = first["msg"].removeprefix("Value error, ")
     prefix = f"{place}: " if place else ""
     if first["type"] == "value_error":

@@ -23,23 +23,23 @@ def parse_json(text: str | bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH)
         max_depth: How many brackets may stand in one another.
 
     Raises:
-        ValueError: It is larger, deeper, or no JSON; the message says which, and nothing of the
+        ValueError: It is larger, deeper, or not JSON; the message says which, and nothing of the
             content.
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     if len(data) > max_bytes:
-        raise ValueError(f"larger than {max_bytes:,} bytes, which no such file is")
+        raise ValueError(f"expected at most {max_bytes:,} bytes, got more")
     _check_depth(data, max_depth)
     try:
         decoded = data.decode("utf-8")
     except UnicodeDecodeError:
-        raise ValueError("no JSON: no UTF-8 text") from None
+        raise ValueError("not JSON: not UTF-8 text") from None
     try:
         return json.loads(
             decoded, object_pairs_hook=_object, parse_constant=_no_constant, parse_int=_integer
         )
     except json.JSONDecodeError as error:
-        raise ValueError(f"no JSON: {error.msg} at character {error.pos}") from None
+        raise ValueError(f"not JSON: {error.msg} at character {error.pos}") from None
 
 
 def _check_depth(data: bytes, max_depth: int) -> None:
@@ -47,7 +47,7 @@ def _check_depth(data: bytes, max_depth: int) -> None:
     for token in _TEXT_OR_BRACKET.finditer(data):
         depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(token.group(), 0)
         if depth > max_depth:
-            raise ValueError(f"no JSON of ours: more than {max_depth} values in one another")
+            raise ValueError(f"expected values nested at most {max_depth} deep, got more")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -55,15 +55,15 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"no JSON of ours: key {twice!a} is given twice")
+        raise ValueError(f"key {twice!a} is given twice")
     return found
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"no JSON: {name} is no number of it")
+    raise ValueError(f"not JSON: {name} is not a number")
 
 
 def _integer(digits: str) -> int:
     if len(digits) > 20:
-        raise ValueError("no JSON of ours: an integer of more than 20 digits")
+        raise ValueError("expected integers of at most 20 digits, got more")
     return int(digits)

@@ -1,6 +1,6 @@
-"""The way to a folder, walked by descriptor: nobody but root and the caller can lead it elsewhere.
+"""The way to a folder, walked by descriptor: only root and the caller can redirect it.
 
-Every folder on the way has to belong to root or the caller, and nobody else may write in it (the
+Every folder on the way has to belong to root or the caller, and no other user may write in it (the
 sticky bit, as on `/tmp`, does: others can add names there, but neither replace nor remove ours). A
 link is followed where it belongs to root or the caller and lies in such a folder. OpenSSH's
 StrictModes and systemd's CHASE_SAFE ask for the same.
@@ -38,8 +38,8 @@ def open_folder(path: Path, *, owners: Collection[int] = (), make: int | None = 
         Its descriptor, which the caller closes.
 
     Raises:
-        InputError: Somebody else could replace it, or something on the way to it.
-        OSError: It is missing, or no folder.
+        InputError: Another user could replace it, or something on the way to it.
+        OSError: It is missing, or not a folder.
     """
     trusted = trusted_users(owners)
     todo = deque(str(Path.cwd() / path).split("/"))
@@ -80,10 +80,10 @@ def trusted_users(owners: Collection[int] = ()) -> frozenset[int]:
 
 
 def check_folder(found: os.stat_result, place: str, trusted: Collection[int]) -> None:
-    """See that nobody but trusted users can replace what lies in a folder.
+    """Check that only trusted users can replace what lies in a folder.
 
     Raises:
-        InputError: Somebody can.
+        InputError: Others can.
     """
     if found.st_uid not in trusted:
         raise InputError(
@@ -106,10 +106,10 @@ def check_folder(found: os.stat_result, place: str, trusted: Collection[int]) ->
 
 
 def check_file(found: os.stat_result, place: str, trusted: Collection[int]) -> None:
-    """See that nobody but trusted users can have written a file.
+    """Check that only trusted users can have written a file.
 
     Raises:
-        InputError: Somebody can.
+        InputError: Others can.
     """
     if found.st_uid not in trusted:
         raise InputError(
@@ -161,7 +161,7 @@ def _link(folder: int, name: str, place: str, trusted: Collection[int]) -> str |
     """What a link says; None where there is none.
 
     Raises:
-        InputError: It is somebody else's.
+        InputError: It belongs to another user.
     """
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -178,7 +178,7 @@ def _link(folder: int, name: str, place: str, trusted: Collection[int]) -> str |
 
 
 def _make_missing(folder: int, name: str, place: str, make: int | None, last: bool) -> None:
-    """Make a folder where it is missing and wanted."""
+    """Make a missing folder, if that is asked for."""
     if make is None:
         return
     try:

@@ -48,7 +48,7 @@ def dispatch(
         The exit status of the verb.
 
     Raises:
-        InputError: There is no such verb.
+        InputError: The verb does not exist.
     """
     given = VerbParser(module, description, verbs).parse_args(argv)
     verb = verbs[given.verb]

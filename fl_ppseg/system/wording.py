@@ -1,4 +1,4 @@
-"""Counts and notes in a person's words."""
+"""Counts and notes in words."""
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Several processes that share a list of tasks, and end together.
+"""A pool of processes that work on a list of tasks and end together.
 
 A worker ignores Ctrl-C: its parent notes it, and then stops the workers, each of which cleans up
 behind its task first. Nothing heavy is imported here: workers start with it.
@@ -31,7 +31,7 @@ CLEANING_UP = 30.0
 def work_at_once(
     work: Callable[[Task], Result], tasks: Sequence[Task], num_workers: int, doing: str
 ) -> Iterator[tuple[int, Result]]:
-    """Do all tasks in spawned processes.
+    """Run all tasks in spawned processes.
 
     Args:
         work: A function of a module, which workers import.
@@ -63,7 +63,7 @@ def work_at_once(
                     del pending[future]
         except BrokenProcessPool:
             raise RunError(
-                f"a worker was killed while {doing}: check the memory, or try fewer workers"
+                f"a worker process was killed while {doing}; free some memory, or use fewer workers"
             ) from None
         finally:
             _end(set(active_children()) - others if pending else set())
@@ -88,7 +88,7 @@ def _end(pool: Collection[BaseProcess]) -> None:
 
 
 def _begin_work() -> None:
-    """Ctrl-C is the parent's affair; its request to stop unwinds the task once."""
+    """Ignore Ctrl-C: the parent handles it, and stops the task by a request."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, _stop)
@@ -96,7 +96,7 @@ def _begin_work() -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed waits for nobody, and its next call may be at work already."""
+    """End with the parent: a killed parent does not wait, and may have been started again."""
     if (parent := parent_process()) is not None:
         parent.join()
         os._exit(1)

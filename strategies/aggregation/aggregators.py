@@ -1,4 +1,4 @@
-"""From the config to the aggregator of a round."""
+"""The aggregator that a config asks for."""
 
 from collections.abc import Mapping
 from typing import assert_never
@@ -25,10 +25,10 @@ def aggregator_of(
     """An empty aggregator.
 
     Args:
-        config: Says which.
-        reference: The weights that travel, as they were sent out.
-        num_asked: Cities that were asked in this round.
-        max_share: The most that one city is of a weighted mean.
+        config: Names the aggregation.
+        reference: The weights that are averaged, as they were sent out.
+        num_asked: Number of cities that were asked in this round.
+        max_share: Largest weight of a city in a weighted mean, 0 to 1.
     """
     if config.privacy is not None:
         return PrivateMean(reference, config.privacy, num_asked)
@@ -46,12 +46,12 @@ def aggregator_of(
     assert_never(config.aggregation)
 
 
-def what_withstands_nothing(config: FederationConfig, num_asked: int) -> str | None:
-    """Why a robust aggregation is none with so few cities; None where it is one, or wants none."""
+def robustness_warning(config: FederationConfig, num_asked: int) -> str | None:
+    """Why a robust aggregation withstands nothing with so few cities; None if it does."""
     if num_asked >= config.fewest_replies or config.aggregation not in ("median", "trimmed-mean"):
         return None
     cut = "cuts off no update" if config.aggregation == "trimmed-mean" else "has no middle"
     return (
-        f"federation.aggregation {config.aggregation} {cut} with {num_asked} cities a round: it is "
-        "their plain mean here, and withstands no city that lies; it wants 3 or more"
+        f"federation.aggregation {config.aggregation} {cut} with {num_asked} cities per round: "
+        "it is their plain mean and withstands no lying city; use 3 cities or more"
     )

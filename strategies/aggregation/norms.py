@@ -1,11 +1,11 @@
 """How far an update moves the weights, and how far is too far.
 
 The norm is Euclidean, over all trained weights together; counters of whole numbers are left out.
-One rule holds from the first round on: an update is no longer than `max_relative_norm` times the
+One rule applies from the first round on: an update is at most `max_relative_norm` times the
 weights that it starts from. Measured, honest updates have at most 0.04 times their norm (the quick
 config), 0.08 (the default), 0.1 (SGD from random weights) and 0.3 (five local epochs from random
 weights); noise that a node adds itself comes to about 8 (multiplier 1, clipping
-norm 1). Batch statistics are no weights: they are bounded one by one.
+norm 1). Batch statistics are not weights: they are bounded one by one.
 
 Two more rules may be on: a fixed limit, and a multiple of the median over the accepted updates of
 the newest earlier round of this arm and seed. None looks at other updates of the same round, so a
@@ -27,17 +27,17 @@ from fl_ppseg.learning.updates import squared_distances, squared_norms
 from fl_ppseg.setr.names import is_buffer
 
 MAX_STATISTIC: Final = 1e6
-"""Mean or variance of a batch: activations are of the order of 1."""
+"""Largest mean or variance of a batch: activations are of the order of 1."""
 MAX_COUNTER: Final = 2**48
-"""Batches that were counted."""
+"""Largest number of batches that a counter may hold."""
 
 
 class NormError(ValueError):
-    """An update that is too long."""
+    """The norm of an update is too large."""
 
 
 class NormRule:
-    """Decides on the norm of one update at a time."""
+    """Checks the norm of one update at a time."""
 
     def __init__(self, config: FederationConfig, lines: Iterable[Line] = ()) -> None:
         """Start with the lines of results of the arm and seed so far."""
@@ -49,10 +49,10 @@ class NormRule:
         self._earlier = [norm for round_, norm in norms if round_ == newest]
 
     def measure(self, arrays: Mapping[str, np.ndarray], start: Mapping[str, np.ndarray]) -> float:
-        """The norm of the update from `start` to `arrays`, which is accepted.
+        """Check the update from `start` to `arrays`; returns its norm.
 
         Raises:
-            NormError: It is beyond a limit, or a batch statistic is.
+            NormError: Its norm or a batch statistic is beyond a limit.
         """
         squares = squared_distances(arrays, start)
         length = math.sqrt(math.fsum(squares.values()))
@@ -68,28 +68,29 @@ class NormRule:
     def _check_relative(self, moved: float, size: float) -> None:
         if self._relative is not None and not moved <= self._relative * size:
             raise NormError(
-                f"an update of norm {moved:.3g} to weights of norm {size:.3g}; federation."
-                f"max_relative_norm allows {self._relative:g} times that"
+                f"expected an update of norm at most {self._relative * size:.3g} "
+                f"(federation.max_relative_norm {self._relative:g} of weights of norm {size:.3g}), "
+                f"got {moved:.3g}"
             )
 
     def check(self, norm: float) -> None:
-        """Accept a norm by the rules that may be on.
+        """Check a norm against the optional rules.
 
         Raises:
             NormError: If it is beyond a limit.
         """
         if self._limit is not None and norm > self._limit:
-            raise NormError(f"an update of norm {norm:.3g}, at most {self._limit:.3g} is allowed")
+            raise NormError(f"expected an update of norm at most {self._limit:.3g}, got {norm:.3g}")
         if self._ratio is not None and self._earlier:
             usual = median(self._earlier)
             if norm > self._ratio * usual:
                 raise NormError(
-                    f"an update of norm {norm:.3g}, more than {self._ratio:.3g} times the median "
-                    f"{usual:.3g} of the round before"
+                    f"expected an update of norm at most {self._ratio:.3g} times the median "
+                    f"{usual:.3g} of an earlier round, got {norm:.3g}"
                 )
 
     def end_round(self, norms: Iterable[float]) -> None:
-        """Take the norms that were accepted in a round as the measure of the next."""
+        """Use the norms that were accepted in a round for the next."""
         self._earlier = list(norms) or self._earlier
 
 
@@ -100,4 +101,6 @@ def _check_statistics(arrays: Mapping[str, np.ndarray]) -> None:
         most = MAX_STATISTIC if np.issubdtype(value.dtype, np.floating) else MAX_COUNTER
         least = -most if name.endswith("running_mean") else 0
         if value.min() < least or value.max() > most:
-            raise NormError(f"{name}: batch statistics beyond all measure")
+            raise NormError(
+                f"{name}: expected batch statistics of {least:g} to {most:g}, got others"
+            )

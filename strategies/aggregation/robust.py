@@ -1,7 +1,7 @@
-"""Aggregations that some lying cities cannot turn; what each withstands stands with it.
+"""Robust aggregations: each class says how many lying cities it withstands.
 
 All but `ClippedMean` hold every reply of a round: O(n) memory in the number of replies. They give
-every city the same weight, as their papers do: a number of examples is what a city says of itself.
+every city the same weight, as their papers do: a number of examples is only what a city reports.
 None depends on the order of the replies.
 """
 
@@ -62,7 +62,7 @@ class _Held:
     def _stacks(self) -> dict[str, np.ndarray]:
         """Each weight's values over the n replies, (n, ...) float64."""
         if not self._replies:
-            raise ValueError("an aggregate of no replies")
+            raise ValueError("expected at least one reply, got none")
         return {
             name: np.stack([reply[name] for reply in self._replies]).astype(np.float64)
             for name in self._reference
@@ -141,10 +141,10 @@ class Krum(_Held):
             RunError: If there are fewer than 2 f + 3 replies.
         """
         num, lying = len(self._replies), self._num_byzantine
-        if num < (wanted := 2 * lying + 3):
+        if num < (needed := 2 * lying + 3):
             raise RunError(
-                f"krum with num_byzantine {lying} wants {wanted} good replies, got {num}; "
-                "lower num_byzantine or take another aggregation"
+                f"krum with num_byzantine {lying} needs {needed} good replies, got {num}; "
+                "lower num_byzantine or use another aggregation"
             )
         self._replies.sort(key=_digest)  # so that ties do not depend on the order of arrival
         order = np.argsort(self._scores(), kind="stable")

@@ -18,10 +18,10 @@ from fl_ppseg.system.arrays import Arrays
 
 
 class Aggregator(Protocol):
-    """Makes the replies of a round into one."""
+    """Aggregates the replies of a round."""
 
     def add(self, arrays: Arrays, num_examples: int) -> None:
-        """Take one reply; ValueError where it is not of the global model's form."""
+        """Add one reply; ValueError if its arrays do not match the global model."""
 
     def result(self) -> Arrays:
         """The aggregate in the dtypes of the global model."""
@@ -31,7 +31,7 @@ def capped(num_examples: int, rest: int, max_share: float) -> int:
     """The weight of the largest reply, cut to its share of the mean; unchanged where it is alone.
 
     Args:
-        num_examples: What it says.
+        num_examples: Its number of examples.
         rest: The weights of all others together.
         max_share: From 0.5 on, so that no other reply can be above it.
 
@@ -51,13 +51,13 @@ class StreamingMean:
 
         Args:
             reference: Arrays whose names, shapes and dtypes every reply must have.
-            max_share: The most that one reply is of the mean, at least 0.5; below 1 the largest
+            max_share: Largest share of one reply in the mean, at least 0.5; below 1 the largest
                 reply is kept aside until the others' weights are known.
         """
         self._max_share = max_share
         self._largest: tuple[Arrays, int] | None = None
         self.reference = dict(reference)
-        """What every reply is measured by."""
+        """Names, shapes and dtypes of every reply."""
         # -0.0 is the neutral element of IEEE addition: a negative zero stays one.
         self._high = {name: np.full(value.shape, -0.0) for name, value in reference.items()}
         self._low = {name: np.zeros(value.shape) for name, value in reference.items()}
@@ -98,7 +98,7 @@ class StreamingMean:
             (arrays, num_examples), self._largest = self._largest, None
             self._fold(arrays, capped(num_examples, self.num_examples, self._max_share))
         if not self.num_examples:
-            raise ValueError("the mean of no replies")
+            raise ValueError("expected at least one reply, got none")
         return {
             name: np.asarray(self._sum(name) / self.num_examples, dtype=value.dtype)
             for name, value in self.reference.items()
@@ -113,13 +113,13 @@ class StreamingMean:
 def check_update(
     arrays: Mapping[str, np.ndarray], num_examples: int, reference: Mapping[str, np.ndarray]
 ) -> None:
-    """Refuse an update that is not of the global model's form.
+    """Refuse an update whose arrays do not match the global model.
 
     Raises:
         ValueError: For other names, shapes or dtypes, NaN or infinity, or no examples.
     """
     if num_examples <= 0:
-        raise ValueError("num_examples must be positive")
+        raise ValueError(f"expected num_examples above 0, got {num_examples}")
     if arrays.keys() != reference.keys():
         raise ValueError("other array names than the global model's")
     for name, value in arrays.items():

@@ -1,6 +1,6 @@
 """`python -m strategies.coordinator VERB`: the options of each verb, and what it prints.
 
-What loads Flower stands in the verbs that ask the SuperLink: help and options come at once.
+Only the verbs that talk to the SuperLink import Flower, so that help is printed at once.
 """
 
 import hashlib
@@ -30,16 +30,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     verbs = {
         "init": Verb("make the coordinator's folder and certificates", _init),
-        "enrol": Verb("admit a city's node by its public key", _enrol),
-        "revoke": Verb("admit a city's node no longer, at once", _revoke),
+        "enrol": Verb("enrol a city's node by its public key", _enrol),
+        "revoke": Verb("revoke a city's key; its node is refused at once", _revoke),
         "start": Verb("run SuperLink and proxy until Ctrl-C", _start),
-        "run": Verb("train a run folder with the enrolled nodes, or go on with it", _run),
-        "stop": Verb("stop the run that is under way", _stop),
-        "status": Verb("say who is connected and how the runs stand", _status),
-        "bundle": Verb("print the hash of the app that nodes are asked to run", _bundle),
+        "run": Verb("train a run folder with the enrolled nodes, or resume it", _run),
+        "stop": Verb("stop the current run", _stop),
+        "status": Verb("show the connected nodes and the state of the runs", _status),
+        "bundle": Verb("print the hash of the app bundle that nodes run", _bundle),
         "template": Verb("write systemd units or a compose file", _template),
     }
-    about = "Coordinate a federation of cities whose nodes run on machines of their own."
+    about = "Coordinate a federation of cities whose nodes run on separate machines."
     return dispatch("strategies.coordinator", about, verbs, argv)
 
 
@@ -62,29 +62,29 @@ def _app(parser: Parser) -> None:
 def _init(parser: Parser, argv: Sequence[str]) -> int:
     add = parser.add_argument
     _home(parser)
-    add("--host", action="append", default=[], metavar="NAME", help="name that nodes call")
-    add("--ip", action="append", default=[], metavar="ADDRESS", help="address that nodes call")
-    add("--port", type=int, default=9443, metavar="N", help="port that nodes call (9443)")
+    add("--host", action="append", default=[], metavar="NAME", help="host name for nodes")
+    add("--ip", action="append", default=[], metavar="ADDRESS", help="address for nodes")
+    add("--port", type=int, default=9443, metavar="N", help="port that nodes connect to (9443)")
     add("--link-port", type=int, default=9092, metavar="N", help="loopback port (9092)")
     add("--bind", default="", metavar="ADDRESS", help="address to listen on (all)")
     add("--days", type=int, default=365, metavar="N", help="validity of new certificates (365)")
-    add("--certificate", type=Path, metavar="PEM", help="use this certificate, its chain behind it")
+    add("--certificate", type=Path, metavar="PEM", help="use this certificate with its chain")
     add("--key", type=Path, metavar="PEM", help="the key of --certificate")
     add("--ca", type=Path, metavar="PEM", help="the authority of --certificate, for the nodes")
-    add("--renew", action="store_true", help="make new certificates in a folder that is there")
+    add("--renew", action="store_true", help="make new certificates in an existing folder")
     add("--insecure-for-tests", action="store_true", help="no TLS, enrolment, proxy; loopback only")
     options = parser.parse_args(argv)
     home = Home(options.home)
     if home.settings_file.exists() and not options.renew:
-        raise InputError(f"{home.folder}: a coordinator lives here; add --renew for certificates")
+        raise InputError(f"{home.folder}: exists already; add --renew for new certificates")
     settings = _settings(home, options)
     home.create(settings, options.days, _given(options))
     if settings.insecure:
-        _say("WARNING: insecure: whoever reaches this port can run code on every node")
+        _say("WARNING: insecure: anyone who can reach this port can run code on every node")
         return 0
     until = expiry(home.server.certificate)
     print(f"certificate for {', '.join(settings.hosts)}, valid until {until:%Y-%m-%d}")
-    print(f"give every node {home.authority.certificate}")
+    print(f"copy {home.authority.certificate} to every node")
     return 0
 
 
@@ -94,7 +94,7 @@ def _settings(home: Home, options: object) -> Settings:
         return home.settings
     hosts = (*given["host"], *given["ip"])
     if not hosts:
-        raise InputError("--host or --ip: how do nodes call this machine?")
+        raise InputError("--host or --ip is required: the name or address that nodes connect to")
     named = {name: given[name] for name in ("bind", "port", "link_port")}
     return validate(
         Settings, named | {"hosts": hosts, "insecure": given["insecure_for_tests"]}, "init"
@@ -106,54 +106,54 @@ def _given(options: object) -> tuple[Pair, Path] | None:
     if not any(values):
         return None
     if not all(values):
-        raise InputError("--certificate, --key and --ca belong together; give all three")
+        raise InputError("--certificate, --key and --ca must be given together")
     certificate, key, authority = values
     return Pair(certificate, key), authority
 
 
 def _enrol(parser: Parser, argv: Sequence[str]) -> int:
     _home(parser)
-    parser.add_argument("city", metavar="CITY", help="whose node it is")
+    parser.add_argument("city", metavar="CITY", help="city of the node")
     parser.add_argument("key", type=Path, metavar="NODE.PUB", help="the node's public key")
-    parser.add_argument("--replace", action="store_true", help="forget another key of this city")
+    parser.add_argument("--replace", action="store_true", help="replace this city's key")
     options = parser.parse_args(argv)
     home = Home(options.home)
     if home.settings.insecure:
-        raise InputError(f"{home.folder}: insecure, so nobody is enrolled")
+        raise InputError(f"{home.folder}: made with --insecure-for-tests, which has no enrolment")
     from strategies.coordinator.enrolment import enrol  # loads Flower
 
     print(f"{options.city} {enrol(home, options.city, options.key, replace=options.replace)}")
-    if not _tell_the_link(home):
-        _say("admitted at the next start")
+    if not _update_superlink(home):
+        _say("no SuperLink is running; the node is admitted from the next start on")
     return 0
 
 
 def _revoke(parser: Parser, argv: Sequence[str]) -> int:
     _home(parser)
-    parser.add_argument("city", metavar="CITY", help="whose node is admitted no longer")
+    parser.add_argument("city", metavar="CITY", help="city whose key is revoked")
     options = parser.parse_args(argv)
     home = Home(options.home)
     if home.settings.insecure:
-        raise InputError(f"{home.folder}: insecure, so nobody is enrolled")
+        raise InputError(f"{home.folder}: made with --insecure-for-tests, which has no enrolment")
     from strategies.coordinator.enrolment import revoke  # loads Flower
 
     print(f"{options.city} {revoke(home, options.city)} revoked")
-    if _tell_the_link(home):
-        _say("its next request is refused; a run that needs it waits, or goes on with a quorum")
+    if _update_superlink(home):
+        _say("its next request is refused; a run that needs it waits, or continues with a quorum")
     else:
-        _say("no SuperLink answers; if one runs, start it again, else it is refused from its start")
+        _say("no SuperLink answers; if one is running, restart it")
     return 0
 
 
-def _tell_the_link(home: Home) -> bool:
-    """Bring a SuperLink that runs in line with who is enrolled; False: none answers."""
+def _update_superlink(home: Home) -> bool:
+    """Register the enrolled nodes at a running SuperLink; False if none answers."""
     from fl_ppseg.flower.superlink import NoAnswerError
-    from strategies.coordinator.enrolment import bring_in_line
+    from strategies.coordinator.enrolment import register_enrolled
     from strategies.coordinator.link import connect
 
     try:
         with connect(home) as link:
-            bring_in_line(home, link)
+            register_enrolled(home, link)
     except NoAnswerError:
         return False
     return True
@@ -179,20 +179,20 @@ def _run(parser: Parser, argv: Sequence[str]) -> int:
     add("--quiet", action="store_true", help="print the final table only")
     options = parser.parse_args(argv)
     home, run = Home(options.home), RunFolder(options.run.absolute())
-    load_cities(run.path)  # a folder without is no run of several machines
+    load_cities(run.path)  # raises for a run folder that is not of a deployed run
     config = load_config(run.config)
     if not is_finished(config, run):
-        from strategies.coordinator.submission import carry_out  # loads Flower
+        from strategies.coordinator.submission import follow_run  # loads Flower
 
         try:
-            carry_out(home, run, options.app, quiet=options.quiet, say=_say)
+            follow_run(home, run, options.app, quiet=options.quiet, say=_say)
         except KeyboardInterrupt:
             raise RunError(
-                "stopped; finished rounds are kept, and the same command goes on after them"
+                "stopped; finished rounds are kept; repeat the command to resume after them"
             ) from None
-    from strategies.coordinator.conclusion import finish  # loads the plotting
+    from strategies.coordinator.conclusion import write_report  # loads the plotting
 
-    finish(config, run)
+    write_report(config, run)
     return 0
 
 
@@ -207,7 +207,7 @@ def _stop(parser: Parser, argv: Sequence[str]) -> int:
             link.stop(state.run_id)
             print(f"stopped the run of {state.run_dir}")
     if not active:
-        print("no run is under way")
+        print("no run is active")
     return 0
 
 
@@ -226,8 +226,8 @@ def _status(parser: Parser, argv: Sequence[str]) -> int:
         for city in home.enrolled():
             print(f"{city}: {'connected' if city in online else 'not connected'}")
         for state in link.runs():
-            told = " ".join(filter(None, (state.outcome or state.status, state.details)))
-            print(f"run of {state.run_dir}: {told}")
+            outcome = " ".join(filter(None, (state.outcome or state.status, state.details)))
+            print(f"run of {state.run_dir}: {outcome}")
     return 0
 
 
@@ -244,11 +244,17 @@ def _bundle(parser: Parser, argv: Sequence[str]) -> int:
 def _template(parser: Parser, argv: Sequence[str]) -> int:
     _home(parser)
     add = parser.add_argument
-    add("--runs", type=Path, required=True, metavar="DIR", help="where run folders lie")
-    add("--user", default="fl-coordinator", metavar="USER", help="who runs it (fl-coordinator)")
-    add("--out", type=Path, default=Path(), metavar="DIR", help="where to write (here)")
-    add("--max-memory", type=int, default=16, metavar="GIB", help="memory of all of it (16 GiB)")
-    add("kind", choices=KINDS, help="what to write")
+    add("--runs", type=Path, required=True, metavar="DIR", help="folder of the run folders")
+    add("--user", default="fl-coordinator", metavar="USER", help="user to run as (fl-coordinator)")
+    add(
+        "--out",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="folder to write to (current folder)",
+    )
+    add("--max-memory", type=int, default=16, metavar="GIB", help="memory limit in GiB (16)")
+    add("kind", choices=KINDS, help="kind of template")
     options = parser.parse_args(argv)
     home = Home(options.home)
     owner = home.folder.stat()

@@ -1,4 +1,4 @@
-"""The end of a deployed run: summary, table and report from what the nodes have answered.
+"""The end of a deployed run: summary, table and report from the nodes' replies.
 
 The coordinator holds no image, so the report has no pictures of scenes.
 """
@@ -10,18 +10,18 @@ from fl_ppseg.federation.summary import summarise
 from fl_ppseg.learning.scores import MEAN_OF
 from fl_ppseg.report.conclusion import conclude, show
 
-NOBODY_KNOWS = (
-    "no image: not known; it takes the training label maps of all cities, which stay on their nodes"
+NO_IMAGE_UNKNOWN = (
+    "no image: not known; it needs the training label maps of all cities, which stay on their nodes"
 )
-"""What takes the place of the score without an image."""
+"""Note in place of the score without an image."""
 
 
-def finish(config: Config, run: RunFolder) -> None:
+def write_report(config: Config, run: RunFolder) -> None:
     """Write summary.json and report.html of a finished run, and print its table."""
     classes = load_class_table(config.data.classes)
     lines = run.lines()
     seconds = sum(line["seconds"] for line in lines if line["role"] == "round")
     last = config.federation.last_rounds
     summary = summarise(lines, config.arms, classes.names, last, seconds, peak_rss_mb=None)
-    summary["notes"] = [MEAN_OF, NOBODY_KNOWS]
+    summary["notes"] = [MEAN_OF, NO_IMAGE_UNKNOWN]
     show(config, summary, conclude(config, run, summary, classes))

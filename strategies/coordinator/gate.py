@@ -1,9 +1,9 @@
-"""The gate: HAProxy asks it who sends a request, before a byte of the request's body is read.
+"""The gate: HAProxy asks it which node sends a request, before it reads the request's body.
 
-Flower's node signs the time of each request with its key, in headers. Flower itself looks at them
+Flower's node signs the time of each request with its key, in headers. Flower itself checks them
 after it has read the body; so the proxy sends the three headers here first, over a socket in the
-coordinator's folder, and is told the city, or nothing. The folder of enrolled keys is looked at for
-every request: who is enrolled or revoked is so at once.
+coordinator's folder, and gets the city, or nothing. The folder of enrolled keys is checked for
+every request: enrolment and revocation take effect at once.
 """
 
 import binascii
@@ -20,13 +20,13 @@ from fl_ppseg.system.errors import InputError
 from strategies.coordinator.home import Home
 
 MAX_LINE = 4096
-"""Bytes of a question: the headers of a P-384 key are 600."""
+"""Longest query in bytes: the headers of a P-384 key have 600."""
 ANSWER_SECONDS = 5.0
-"""How long the proxy may take to ask."""
+"""Time that the proxy may take to send its query."""
 
 
 class Gate:
-    """Answers HAProxy while it is entered."""
+    """Answers HAProxy; a context manager."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
@@ -53,11 +53,11 @@ class Gate:
         self._home.gate.unlink(missing_ok=True)
 
     def city_of(self, key: str, stamp: str, signature: str) -> str | None:
-        """The city whose enrolled node has signed now; None: nobody's.
+        """The city whose enrolled node has just signed; None if there is none.
 
         Args:
             key: The node's public key, PEM in base64.
-            stamp: When it signed, in ISO 8601.
+            stamp: Time of the signature, in ISO 8601.
             signature: Over the stamp, in base64.
         """
         try:
@@ -87,7 +87,7 @@ def _version(path: Path) -> tuple[int, ...]:
 
 
 def _keys(path: Path) -> tuple[bytes, ...]:
-    """The key in a file; none where it is gone or damaged, which must admit nobody."""
+    """The key in a file; none if it is missing or damaged, which must admit no node."""
     try:
         return (read_public_key(path),)
     except (OSError, InputError):
@@ -99,11 +99,11 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     request_queue_size = 128
 
     def __init__(self, path: str, gate: Gate) -> None:
-        super().__init__(path, _Question)
+        super().__init__(path, _Query)
         self.gate = gate
 
 
-class _Question(socketserver.StreamRequestHandler):
+class _Query(socketserver.StreamRequestHandler):
     timeout = ANSWER_SECONDS
     server: _Server
 
@@ -114,4 +114,4 @@ class _Question(socketserver.StreamRequestHandler):
             city = self.server.gate.city_of(*map(str.strip, asked)) if len(asked) == 3 else None
             self.wfile.write(f"{city or ''}\n".encode())
         except (OSError, UnicodeError):
-            return  # the proxy refuses what it gets no answer for
+            return  # without an answer the proxy refuses the request

@@ -1,4 +1,4 @@
-"""The coordinator's folder: where everything lies, and what its `init` was told."""
+"""The coordinator's folder: its files and its settings."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,22 +8,22 @@ from pydantic import Field
 from fl_ppseg.config.section import Section
 from fl_ppseg.deployment.certificates import LOOPBACK, Pair, issue, make_authority, rehearse
 from fl_ppseg.deployment.settings import load_settings, save_settings
-from fl_ppseg.system.files import private_folder, write_atomically
+from fl_ppseg.system.files import make_private_folder, write_atomically
 
 Port = Annotated[int, Field(gt=0, lt=65536)]
 LINK_HOST = "127.0.0.1"
-"""Where the SuperLink listens: no other machine reaches it."""
+"""Address of the SuperLink: other machines cannot reach it."""
 
 
 class Settings(Section):
-    """What `init` was told."""
+    """Settings of a coordinator, given to `init`."""
 
     hosts: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Names and addresses by which nodes call the coordinator."""
+    """Host names and addresses that nodes connect to."""
     bind: str = ""
-    """Address that the proxy listens on; empty: all of this machine."""
+    """Address that the proxy listens on; empty: all addresses of this machine."""
     port: Port = 9443
-    """Port that nodes call."""
+    """Port that nodes connect to."""
     link_port: Port = 9092
     """Port of the SuperLink on the loopback."""
     insecure: bool = False
@@ -55,32 +55,32 @@ class Home:
         """What `init` was told.
 
         Raises:
-            InputError: There was none, or its file is damaged.
+            InputError: The file is missing or damaged.
         """
         init = f"strategies.coordinator init --home {self.folder} --host NAME"
         return load_settings(Settings, self.settings_file, "coordinator", init)
 
     def create(self, settings: Settings, days: int, given: tuple[Pair, Path] | None) -> None:
-        """Make the folder with its certificates; what was enrolled in an earlier one stays.
+        """Make the folder with its certificates; enrolled keys of an earlier one stay.
 
         Args:
-            settings: What to remember.
+            settings: Written to the folder.
             days: How long new certificates are valid.
-            given: A certificate with its key and the authority that nodes trust, to be used in
-                place of new ones.
+            given: A certificate with its key and the authority that nodes trust, used in place of
+                new ones.
 
         Raises:
-            InputError: The given certificate would be refused by nodes.
+            InputError: Nodes would refuse the given certificate.
         """
-        private_folder(self.folder)
+        make_private_folder(self.folder)
         if not settings.insecure:
             self._certify(settings, days, given)
         for folder in (self.nodes, self.revoked_nodes, self.flower, self.logs):
             folder.mkdir(exist_ok=True, mode=0o700)
         save_settings(settings, self.settings_file)
 
-    def check(self) -> None:
-        """Find out before anything starts whether nodes will accept the certificates.
+    def check_certificates(self) -> None:
+        """Check that nodes will accept the certificates.
 
         Raises:
             InputError: They are expired, do not belong together, or are for another host.
@@ -94,7 +94,7 @@ class Home:
         return {path.stem: path for path in sorted(self.nodes.glob("*.pub"))}
 
     def revoked(self) -> list[tuple[str, Path]]:
-        """Keys that are admitted no longer, each with the city that had it."""
+        """Revoked keys, each with its city."""
         found = sorted(self.revoked_nodes.glob("*~*.pub"))
         return [(path.stem.rpartition("~")[0], path) for path in found]
 
@@ -113,4 +113,4 @@ class Home:
             issue(self.authority, self.server, settings.hosts, days)
         make_authority(self.link_authority, days)
         issue(self.link_authority, self.link, LOOPBACK, days)
-        self.link_authority.key.unlink()  # it signs nothing else
+        self.link_authority.key.unlink()  # it will sign nothing else

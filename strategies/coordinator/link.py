@@ -1,4 +1,4 @@
-"""The SuperLink of a coordinator's folder, over the loopback."""
+"""The connection to the SuperLink of a coordinator's folder, over the loopback."""
 
 from fl_ppseg.flower.superlink import SuperLink
 from strategies.coordinator.home import LINK_HOST, Home

@@ -1,14 +1,14 @@
-"""HAProxy before the SuperLink: what an enrolled node needs comes through, all else is refused.
+"""HAProxy before the SuperLink: requests that an enrolled node needs pass, all others are refused.
 
-The paths are matched whole and as they were sent, so that no `..` and no `%2e` leads elsewhere. The
-SuperLink reads bodies before it asks who sends them; so the proxy asks the gate first, from the
-headers alone, and forwards no byte of a body that is not an enrolled node's, has no length, or is
-longer than what Flower sends. HAProxy's integers have 32 bits: the number of digits is looked at
-before the number. What others can take is bounded by address, what a node can take by its city:
+Paths are matched whole and as they were sent, so that no `..` and no `%2e` leads elsewhere. The
+SuperLink reads bodies before it authenticates their sender; so the proxy asks the gate first, with
+the headers alone, and forwards no byte of a body that is not from an enrolled node, has no length,
+or is longer than what Flower sends. HAProxy's integers have 32 bits: the number of digits is
+checked before the number. Resources are limited by address for strangers and by city for nodes:
 
-    connections                     MAX_CONNECTIONS, of them PER_ADDRESS from one address
-    until all headers are there     10 s; TLS handshakes and pauses of a sender 20 s
-    bodies in the SuperLink         MAX_BODIES x MAX_REQUEST_BYTES = 512 MiB, PER_CITY of a city
+    connections                     MAX_CONNECTIONS, at most PER_ADDRESS from one address
+    until all headers have come      10 s; TLS handshakes and pauses of a sender 20 s
+    bodies in the SuperLink         MAX_BODIES x MAX_REQUEST_BYTES = 512 MiB, PER_CITY per city
 """
 
 import re
@@ -24,9 +24,9 @@ from fl_ppseg.system.files import write_atomically
 from strategies.coordinator.home import LINK_HOST, Home
 
 MAX_REQUEST_BYTES: Final = 8 * 2**20
-"""Flower sends objects in parts of 5 MiB."""
+"""Longest body: Flower sends objects in parts of 5 MiB."""
 MAX_CONNECTIONS: Final = 2048
-"""Of all addresses together."""
+"""Connections of all addresses together."""
 PER_ADDRESS: Final = 128
 """Connections of one address at a time: several nodes may share one, each has up to nine."""
 RATE_PER_ADDRESS: Final = 400
@@ -121,7 +121,7 @@ end)
 
 
 def write_proxy(home: Home) -> None:
-    """Write HAProxy's configuration, and certificate and key in the one file that it wants."""
+    """Write HAProxy's configuration, and certificate and key in the one file that it needs."""
     settings = home.settings
     config = CONFIG.substitute(
         bind=settings.bind,
@@ -153,7 +153,7 @@ def _quotable(path: Path) -> str:
 
 
 def haproxy() -> str:
-    """Where HAProxy lies.
+    """Path of the HAProxy program.
 
     Raises:
         InputError: It is not installed, or was built without Lua.
@@ -161,13 +161,13 @@ def haproxy() -> str:
     found = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
     if found is None:
         raise InputError(
-            "haproxy is not installed, and without it any node could give orders to all others; "
+            "haproxy is not installed; without it any node could send commands to all others; "
             "install it (Debian, Ubuntu: apt-get install haproxy; Fedora: dnf install haproxy)"
         )
     built = subprocess.run([found, "-vv"], capture_output=True, text=True, check=False).stdout
     if "+LUA" not in built and "USE_LUA=1" not in built:
         raise InputError(
-            f"{found} was built without Lua, by which it asks whose a request is; install your "
-            "distribution's (Debian, Ubuntu, Fedora build theirs with it)"
+            f"{found} was built without Lua, which authenticates requests; install the package "
+            "of your distribution (Debian, Ubuntu and Fedora build it with Lua)"
         )
     return found

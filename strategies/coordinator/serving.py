@@ -1,11 +1,11 @@
-"""`start`: the SuperLink and the proxy, until they are told to stop."""
+"""`start`: runs the SuperLink and the proxy until they are stopped."""
 
 import socket
 import subprocess
 import time
 
 from fl_ppseg.deployment.services import (
-    LOOK_SECONDS,
+    POLL_SECONDS,
     Say,
     Service,
     Supervisor,
@@ -14,14 +14,14 @@ from fl_ppseg.deployment.services import (
 )
 from fl_ppseg.flower.superlink import NoAnswerError, SuperLink
 from fl_ppseg.system.errors import InputError, RunError
-from strategies.coordinator.enrolment import bring_in_line
+from strategies.coordinator.enrolment import register_enrolled
 from strategies.coordinator.gate import Gate
 from strategies.coordinator.home import LINK_HOST, Home, Settings
 from strategies.coordinator.link import connect
 from strategies.coordinator.proxy import haproxy, write_proxy
 
 READY_SECONDS = 120.0
-"""How long the SuperLink may take to answer."""
+"""Time that the SuperLink may take to start."""
 
 
 def serve(home: Home, say: Say) -> None:
@@ -29,11 +29,11 @@ def serve(home: Home, say: Say) -> None:
 
     Args:
         home: The coordinator's folder.
-        say: Takes lines for a person.
+        say: Prints a line for the user.
 
     Raises:
-        InputError: HAProxy is missing, a certificate would be refused, a port is taken.
-        RunError: The SuperLink does not come up.
+        InputError: HAProxy is missing, nodes would refuse a certificate, or a port is in use.
+        RunError: The SuperLink does not start.
     """
     settings = home.settings
     proxy = None if settings.insecure else _proxy(home)
@@ -44,7 +44,7 @@ def serve(home: Home, say: Say) -> None:
         with connect(home) as link:
             _wait(link, supervisor, home)
             if not settings.insecure:
-                bring_in_line(home, link)
+                register_enrolled(home, link)
         if proxy is None:
             say(_welcome(home))
             supervisor.watch()
@@ -56,7 +56,7 @@ def serve(home: Home, say: Say) -> None:
 
 
 def superlink(home: Home) -> Service:
-    """The SuperLink, on the loopback; without TLS and enrolment where that was asked for."""
+    """The SuperLink, on the loopback; without TLS and enrolment if the settings are insecure."""
     settings = home.settings
     if settings.insecure:
         link = ["--insecure", "--host", settings.bind or LINK_HOST, "--port", str(settings.port)]
@@ -79,12 +79,12 @@ def superlink(home: Home) -> Service:
         log=home.logs / "superlink.log",
         environment=environment(home.flower),
         folder=home.folder,
-        needs_children=True,  # flower-superexec, without which runs stay pending for ever
+        needs_children=True,  # flower-superexec, without which runs stay pending indefinitely
     )
 
 
 def _proxy(home: Home) -> Service:
-    home.check()
+    home.check_certificates()
     write_proxy(home)
     checked = subprocess.run(
         [haproxy(), "-c", "-q", "-f", str(home.proxy_config)],
@@ -93,7 +93,7 @@ def _proxy(home: Home) -> Service:
         check=False,
     )
     if checked.returncode:
-        raise InputError(f"{home.proxy_config}: HAProxy refuses it ({checked.stderr.strip()})")
+        raise InputError(f"{home.proxy_config}: HAProxy rejects it ({checked.stderr.strip()})")
     return Service(
         name="the proxy",
         command=[haproxy(), "-db", "-f", str(home.proxy_config)],
@@ -108,8 +108,8 @@ def _check_free(settings: Settings, port: int) -> None:
         with socket.socket() as probe:
             if probe.connect_ex((host, port)) == 0:
                 raise InputError(
-                    f"port {port} of {host} is taken, perhaps by this coordinator started twice; "
-                    "stop the other, or give init --port and --link-port"
+                    f"port {port} of {host} is in use, perhaps by this coordinator started twice; "
+                    "stop the other process, or give init --port and --link-port"
                 )
 
 
@@ -125,8 +125,8 @@ def _wait(link: SuperLink, supervisor: Supervisor, home: Home) -> None:
                     f"the SuperLink did not answer within {READY_SECONDS:.0f} s; see "
                     f"{home.logs / 'superlink.log'}"
                 ) from None
-        supervisor.look()
-        time.sleep(LOOK_SECONDS)
+        supervisor.poll()
+        time.sleep(POLL_SECONDS)
 
 
 def _welcome(home: Home) -> str:
@@ -134,6 +134,6 @@ def _welcome(home: Home) -> str:
     address = f"{settings.hosts[0]}:{settings.port}"
     if settings.insecure:
         where = f"{settings.bind or LINK_HOST}:{settings.port}"
-        return f"WARNING: no TLS and no enrolment; anybody who reaches {where} gives orders"
-    cities = ", ".join(home.enrolled()) or "nobody yet"
-    return f"ready: nodes call {address}; enrolled: {cities}; Ctrl-C stops"
+        return f"WARNING: no TLS and no enrolment; anyone who can reach {where} controls the nodes"
+    cities = ", ".join(home.enrolled()) or "none yet"
+    return f"ready: nodes connect to {address}; enrolled: {cities}; press Ctrl-C to stop"

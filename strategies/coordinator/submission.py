@@ -1,4 +1,4 @@
-"""`run`: submit a run folder to the SuperLink, follow it, and tell how it truly ended."""
+"""`run`: submits a run folder to the SuperLink, follows it and reports its outcome."""
 
 import hashlib
 import sys
@@ -18,28 +18,28 @@ from fl_ppseg.system.errors import InputError, RunError
 from strategies.coordinator.home import Home
 from strategies.coordinator.link import connect
 
-LOOK_SECONDS = 0.25
+POLL_SECONDS = 0.25
 ASK_SECONDS = 2.0
 ABSENT_SECONDS = 120.0
-"""How long the SuperLink may be away, for instance while it is started again."""
+"""Time that the SuperLink may be unreachable, for instance during a restart."""
 ATTEMPTS = 3
-"""How often in one round a run whose processes were lost is submitted again."""
+"""How often a run whose processes were lost is submitted again within one round."""
 
 
-def carry_out(home: Home, run: RunFolder, app: Path | None, *, quiet: bool, say: Say) -> None:
-    """Train what a run folder describes, from where it stands, and follow it to its end.
+def follow_run(home: Home, run: RunFolder, app: Path | None, *, quiet: bool, say: Say) -> None:
+    """Submit a run folder, or join its current run, and follow it to its end.
 
     Args:
-        home: The coordinator's.
-        run: Of `python -m fl_ppseg.initialise`; half-trained ones are gone on with.
-        app: The checkout whose app nodes are asked to run; None: this program, from its wheel.
+        home: The coordinator's folder.
+        run: Run folder made by `python -m fl_ppseg.initialise`; a part-trained one is resumed.
+        app: The checkout whose app the nodes run; None: this program, from its wheel.
         quiet: Show no progress.
-        say: Takes lines for a person.
+        say: Prints a line for the user.
 
     Raises:
-        InputError: A city is not enrolled, or another run is under way.
-        RunError: The run failed, for the reason that is given.
-        KeyboardInterrupt: The user interrupted; the run is stopped.
+        InputError: A city is not enrolled, or another run is active.
+        RunError: The run failed; the message says why.
+        KeyboardInterrupt: The user interrupted it; the run is stopped.
     """
     cities = load_cities(run.path)
     with connect(home) as link:
@@ -55,19 +55,19 @@ def carry_out(home: Home, run: RunFolder, app: Path | None, *, quiet: bool, say:
             num_lost = num_lost + 1 if reached == before else 1
             if not state.is_lost or num_lost > ATTEMPTS:
                 raise RunError(_why(state))
-            say(f"the server was lost ({state.reason or 'no reason given'}); going on")
+            say(f"the server was lost ({state.reason or 'no reason given'}); resuming")
             patience = ABSENT_SECONDS
 
 
 def check_app(app: Path | None) -> Path | None:
-    """The checkout whose app is submitted; None: this program, from its wheel.
+    """Check that a folder is a checkout with an app; returns it. None: the wheel is the app.
 
     Raises:
-        InputError: There is no app.
+        InputError: It is not.
     """
     if app is not None and not (app / "pyproject.toml").is_file():
         raise InputError(
-            f"{app}: no pyproject.toml, so no app to submit; give --app with a checkout of fl_ppseg"
+            f"{app}: no app, pyproject.toml is missing; give --app a checkout of fl_ppseg"
         )
     return app
 
@@ -86,14 +86,14 @@ def _check_enrolled(home: Home, cities: Cities, link: SuperLink, say: Say) -> No
         say(f"not connected yet: {', '.join(away)}")
 
 
-def _under_way(home: Home, link: SuperLink, run: RunFolder) -> int | None:
-    """The run of this folder that goes on already, to be followed."""
+def _active_run(home: Home, link: SuperLink, run: RunFolder) -> int | None:
+    """Id of the active run of this folder; None if no run is active."""
     for state in link.runs():
         if not state.is_finished:
             if state.run_dir == str(run.path):
                 return state.run_id
             raise InputError(
-                f"a run of {state.run_dir or 'something else'} is under way; wait for its end, or "
+                f"a run of {state.run_dir or 'another app'} is active; wait for its end, or "
                 f"stop it: python -m strategies.coordinator stop --home {home.folder}"
             )
     return None
@@ -102,20 +102,20 @@ def _under_way(home: Home, link: SuperLink, run: RunFolder) -> int | None:
 def _join(
     home: Home, link: SuperLink, run: RunFolder, cities: Cities, app: Path | None, patience: float
 ) -> tuple[int, int]:
-    """Find or submit the run; the SuperLink may be away for some seconds of patience.
+    """Find or submit the run; the SuperLink may be unreachable for `patience` seconds.
 
     Returns:
-        From where on its events are new, and its id.
+        Offset of its first new event, and its id.
     """
     end = time.monotonic() + patience
     while True:
         try:
-            found = _under_way(home, link, run)
+            found = _active_run(home, link, run)
             return (_size(run), _submit(link, run, cities, app)) if found is None else (0, found)
         except NoAnswerError:
             if time.monotonic() >= end:
                 raise
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
 
 def _submit(link: SuperLink, run: RunFolder, cities: Cities, app: Path | None) -> int:
@@ -133,7 +133,7 @@ def _follow(
     try:
         while state is None or not state.is_finished:
             offset = replay(run.progress, observer, offset)
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
             if time.monotonic() - asked < ASK_SECONDS:
                 continue
             asked = time.monotonic()
@@ -160,6 +160,6 @@ def _num_rounds(run: RunFolder) -> int:
 
 def _why(state: RunState) -> str:
     if state.outcome == "stopped":
-        return "the run was stopped; the same command goes on after its last finished round"
+        return "the run was stopped; repeat the command to resume after its last finished round"
     reason = state.reason or "the run failed"
-    return f"{reason}; the same command goes on after its last finished round"
+    return f"{reason}; repeat the command to resume after its last finished round"

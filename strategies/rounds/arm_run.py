@@ -6,8 +6,8 @@ from typing import Any
 
 from fl_ppseg.config.federation import FederationConfig
 from fl_ppseg.federation.message_content import Request
-from strategies.rounds.claims import Claims
-from strategies.rounds.roll_call import RollCall
+from strategies.rounds.discovery import Discovery
+from strategies.rounds.reported_counts import ReportedCounts
 
 
 @dataclass(frozen=True)
@@ -17,15 +17,15 @@ class ArmRun:
     request: Request
     """What every request of this arm has in common; round, task and arrays are filled in."""
     federation: FederationConfig
-    roll: RollCall
-    """Who is there; looked at again before each exchange."""
+    discovery: Discovery
+    """The connected nodes; polled again before each exchange."""
     description: Mapping[str, Any]
-    """What its checkpoints say of the model."""
+    """Description of the model for its checkpoints."""
     is_centralised: bool = False
-    """One node trains on the images of all; all are scored."""
+    """One node trains on the images of all cities; all cities are scored."""
     num_val: int = 0
-    """Val cities that are expected: without all of them a round has no scores."""
+    """Number of expected val cities: a round is scored only if all of them replied."""
     num_examples: Mapping[str, int] = field(default_factory=dict)
-    """Images by city, as far as they are known at the start: who has most is asked first."""
-    claims: Claims = field(default_factory=lambda: Claims({}))
-    """What the cities have said of their images in this run."""
+    """Images by city, as far as known at the start: the city with most images is asked first."""
+    reported: ReportedCounts = field(default_factory=lambda: ReportedCounts({}))
+    """What the cities have reported of their images in this run."""

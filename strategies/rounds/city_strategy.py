@@ -1,6 +1,6 @@
-"""The strategies of one arm and seed: Flower's loop, our rounds.
+"""The strategy of one arm and seed.
 
-Flower's `Strategy.start` runs the rounds; the hooks below choose the cities, fold replies into an
+Flower's `Strategy.start` runs the rounds; the hooks below draw the cities, fold replies into an
 aggregate as they come, and write results and a checkpoint each round.
 """
 
@@ -29,15 +29,15 @@ from strategies.aggregation.norms import NormRule
 from strategies.aggregation.server_optimizer import ServerOptimizer
 from strategies.aggregation.streaming_mean import capped, check_update
 from strategies.rounds.arm_run import ArmRun
+from strategies.rounds.collector import ReplyCollector
 from strategies.rounds.flower_metrics import flower_metrics, percentages
-from strategies.rounds.gathering import Gathering
-from strategies.rounds.roster import Member
-from strategies.rounds.round_log import Ask, RoundLog, longest_first
+from strategies.rounds.registry import Member
+from strategies.rounds.round_log import RoundLog, Task, longest_first
 
 logger = logging.getLogger(__name__)
 
 FAR: Final = 10
-"""So many times the median city's update is worth a line: honest ones had up to 3."""
+"""Updates longer than this multiple of the median are reported; honest ones had up to 3."""
 
 
 class CityStrategy(Strategy):
@@ -57,22 +57,22 @@ class CityStrategy(Strategy):
         self.log = RoundLog(run.request, 0, observer)
         self._norms = NormRule(run.federation, self._own_lines())
         self._num_examples = dict(run.num_examples)
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self._lengths: dict[str, float] = {}
-        self.gathering: Gathering
+        self.collector: ReplyCollector
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Requests to the cities that the seed draws for this round."""
+        """Requests to the cities that are drawn for this round."""
         self.log = RoundLog(self.run.request, self._first_round + server_round, self._observer)
-        self.gathering = Gathering(self.run, grid, self.log)
+        self.collector = ReplyCollector(self.run, grid, self.log)
         self._lengths = {}
         self._observer.round_started(self.log.round)
-        self.gathering.look()
+        self.collector.poll_nodes()
         self.receive(unpack_arrays(arrays))
-        asks = [Ask(member, self.weights_for(member)) for member in self._drawn()]
-        return self.gathering.ask("train", longest_first(asks, self._num_examples))
+        tasks = [Task(member, self.weights_for(member)) for member in self._drawn()]
+        return self.collector.open_phase("train", longest_first(tasks, self._num_examples))
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -83,7 +83,7 @@ class CityStrategy(Strategy):
             The weights, and for Flower the mean loss of the local updates.
 
         Raises:
-            RunError: If fewer good replies came than the config asks for.
+            RunError: If fewer good replies came than the quorum asks for.
         """
         self.fold(replies)
         self._norms.end_round(self.log.update_norms.values())
@@ -93,9 +93,9 @@ class CityStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Requests to all cities, in the rounds that are evaluated."""
-        self.gathering.look()
-        asks = self.evaluations() if self.run.federation.is_evaluated(self.log.round) else []
-        return self.gathering.ask("evaluate", longest_first(asks, self._num_examples))
+        self.collector.poll_nodes()
+        tasks = self.evaluations() if self.run.federation.is_evaluated(self.log.round) else []
+        return self.collector.open_phase("evaluate", longest_first(tasks, self._num_examples))
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -108,11 +108,11 @@ class CityStrategy(Strategy):
         Raises:
             RunError: If the arm ends and none of its last rounds has scores.
         """
-        self.gathering.score(replies)
+        self.collector.collect_scores(replies)
         if self.run.federation.is_evaluated(self.log.round):
-            self.log.check_scored(self.run.num_val)
+            self.log.reject_unscored(self.run.num_val)
         scores = self.log.scores()
-        lines = self.log.finished()
+        lines = self.log.result_lines()
         self._check_scored(lines)
         self._folder.append(lines)
         self._folder.save(self.checkpoint(), self.run.federation.keep_checkpoints)
@@ -123,7 +123,7 @@ class CityStrategy(Strategy):
         """Log what is run."""
         logger.info("arm %s, seed %d", self.run.request.arm, self.run.request.seed)
 
-    # What another kind of training does otherwise.
+    # Overridden by other kinds of training.
 
     def receive(self, arrays: Arrays) -> None:
         """Take over the global weights that Flower's loop carries."""
@@ -131,7 +131,7 @@ class CityStrategy(Strategy):
 
     def trainers(self) -> Sequence[Member]:
         """The nodes that train in this arm, by city."""
-        members = self.run.roll.roster.with_role("train")
+        members = self.run.discovery.registry.with_role("train")
         return members[:1] if self.run.is_centralised else members
 
     def weights_for(self, member: Member) -> Arrays:
@@ -139,7 +139,7 @@ class CityStrategy(Strategy):
         return self.weights
 
     def fold(self, replies: Iterable[Message]) -> None:
-        """Take the local updates of a round, one reply in memory at a time."""
+        """Aggregate the local updates of a round, one reply in memory at a time."""
         federation = self.run.federation
         kept = withheld(self.run.request.embedding)
         travelling = {name: value for name, value in self.weights.items() if name not in kept}
@@ -148,63 +148,63 @@ class CityStrategy(Strategy):
         by_size = federation.weighting == "examples"
         weights: dict[str, int] = {}
 
-        def take(ask: Ask, reply: Reply) -> None:
+        def take(task: Task, reply: Reply) -> None:
             if not reply.num_examples:
-                self._leave_out(ask)
+                self._warn_left_out(task)
                 return
-            self.judge(ask, reply, travelling)
+            self.check_reply(task, reply, travelling)
             weight = reply.num_examples if by_size else 1
             aggregator.add(reply.arrays, weight)
-            weights[ask.member.city] = weight
+            weights[task.member.city] = weight
 
-        self.gathering.gather(replies, travelling, take)
+        self.collector.collect_updates(replies, travelling, take)
         if not weights:
             raise RunError(
                 f"arm {self.run.request.arm}, round {self.log.round}: no city has a labelled pixel "
-                "to train on; look at their label maps and at data.classes"
+                "to train on; check their label maps and data.classes"
             )
-        self._say_who_weighs_most(weights, max_share)
-        self._say_who_moves_most()
-        self._note_release()
+        self._warn_of_heavy_city(weights, max_share)
+        self._warn_of_long_updates()
+        self._spend_privacy()
         self.weights = self.weights | self._optimizer.apply(travelling, aggregator.result())
 
-    def evaluations(self) -> list[Ask]:
-        """Who scores which weights: every city its own images, whoever trained on them."""
-        return [Ask(member, self.weights) for member in self.run.roll.roster.members]
+    def evaluations(self) -> list[Task]:
+        """Evaluation tasks: every city scores the weights on its own images."""
+        return [Task(member, self.weights) for member in self.run.discovery.registry.members]
 
     def checkpoint(self) -> Checkpoint:
-        """All that is needed to go on after this round."""
+        """All that is needed to resume after this round."""
         return Checkpoint(self.log.round, self.weights, self._optimizer.state, self.run.description)
 
-    # What all kinds of training share.
+    # Shared by all kinds of training.
 
-    def judge(self, ask: Ask, reply: Reply, start: Arrays) -> None:
-        """Refuse an update that is not of the form of `start`, or moves too far from it.
+    def check_reply(self, task: Task, reply: Reply, start: Arrays) -> None:
+        """Refuse an update whose arrays do not match `start`, or that is too far from it.
 
         Raises:
             ValueError: With the reason.
         """
         check_update(reply.arrays, reply.num_examples, start)
         length = self._norms.measure(reply.arrays, start)
-        self.run.claims.check_training(self.run.request.arm, ask.member.city, reply)
-        self._lengths[ask.member.city] = length
+        self.run.reported.check_training(self.run.request.arm, task.member.city, reply)
+        self._lengths[task.member.city] = length
         federation = self.run.federation
         if federation.privacy is None or federation.max_update_norm is not None:
-            self.log.update_norms[ask.member.city] = length
-        self._num_examples[ask.member.city] = reply.num_examples
+            self.log.update_norms[task.member.city] = length
+        self._num_examples[task.member.city] = reply.num_examples
 
-    def _leave_out(self, ask: Ask) -> None:
-        city = ask.member.city
-        self._tell(f"{city}: no labelled pixel to train on; its weights do not count")
+    def _warn_left_out(self, task: Task) -> None:
+        city = task.member.city
+        self._warn_once(f"{city}: no labelled pixel to train on; its update is left out")
 
     def _max_share(self) -> float:
-        """The most that a city is of a mean by examples; 1 where it cannot say what it likes."""
+        """Largest weight of a city in the mean; 1 where its number of examples can be checked."""
         federation = self.run.federation
-        is_said = federation.weighting == "examples" and not self.run.claims.knows_sizes
-        return federation.max_share if is_said and self.log.num_asked > 1 else 1.0
+        is_unchecked = federation.weighting == "examples" and not self.run.reported.knows_sizes
+        return federation.max_share if is_unchecked and self.log.num_asked > 1 else 1.0
 
-    def _say_who_weighs_most(self, weights: Mapping[str, int], max_share: float) -> None:
-        """A line where one of several cities is more than half of a weighted mean."""
+    def _warn_of_heavy_city(self, weights: Mapping[str, int], max_share: float) -> None:
+        """Warn if one of several cities has more than half of the weight in the mean."""
         city = max(sorted(weights), key=weights.__getitem__)
         rest = sum(weights.values()) - weights[city]
         is_weighted = self.run.federation.aggregation in ("mean", "norm-clipping")
@@ -212,31 +212,32 @@ class CityStrategy(Strategy):
             return
         share = weights[city] / (weights[city] + rest)
         kept = capped(weights[city], rest, max_share)
-        cut = f", cut to {kept / (kept + rest):.0%} (federation.max_share)" if rest else ""
-        self._tell(
-            f"{city} is {share:.0%} of the mean, {weights[city]} of {weights[city] + rest} images"
+        cut = f", reduced to {kept / (kept + rest):.0%} (federation.max_share)" if rest else ""
+        total = weights[city] + rest
+        self._warn_once(
+            f"{city} weighs {share:.0%} of the mean, {weights[city]} of {total} images"
             + (cut if kept < weights[city] else "")
         )
 
-    def _say_who_moves_most(self) -> None:
-        """A line where a city moved the weights much further than the others."""
+    def _warn_of_long_updates(self) -> None:
+        """Warn of cities whose update is much longer than those of the others."""
         lengths = self._lengths
         if len(lengths) < 3:
             return
         usual = median(lengths.values())
         for city in sorted(lengths):
             if lengths[city] > FAR * usual:
-                self._tell(
-                    f"{city} moved the weights more than {FAR} times as far as the median city; "
-                    "see update_norm in results.jsonl, and federation.max_norm_ratio"
+                self._warn_once(
+                    f"the update of {city} is more than {FAR} times as long as the median; see "
+                    "update_norm in results.jsonl, and federation.max_norm_ratio"
                 )
 
-    def _tell(self, line: str) -> None:
-        """Say a line in the first round in which it is true."""
-        if line not in self._told:
-            self._told.add(line)
+    def _warn_once(self, line: str) -> None:
+        """Log and show a warning in the first round in which it is true."""
+        if line not in self._warned:
+            self._warned.add(line)
             logger.warning("arm %s, round %d: %s", self.run.request.arm, self.log.round, line)
-            self.log.say(line)
+            self.log.notify(line)
 
     def _drawn(self) -> list[Member]:
         """The training cities of a round: a draw from the sorted names by seed and round."""
@@ -245,22 +246,22 @@ class CityStrategy(Strategy):
         generator = random.Random(f"{self.run.request.seed}/{self.log.round}")
         return generator.sample(members, number)
 
-    def _note_release(self) -> None:
-        """Count what privacy costs before the weights leave; a repeated round costs again."""
+    def _spend_privacy(self) -> None:
+        """Count the release of noisy weights before it is made; a repeated round counts again."""
         privacy, request = self.run.federation.privacy, self.run.request
         if privacy is None:
             return
-        num = self._folder.note_release(request.arm, request.seed, self.log.round)
+        num = self._folder.record_release(request.arm, request.seed, self.log.round)
         spent = epsilon(num, privacy.noise_multiplier, privacy.delta)
-        self.log.about |= {"num_releases": num, "epsilon": spent, "delta": privacy.delta}
-        self.log.say(f"privacy of a city: epsilon {spent:.3g} at delta {privacy.delta:g}")
+        self.log.extra |= {"num_releases": num, "epsilon": spent, "delta": privacy.delta}
+        self.log.notify(f"privacy per city: epsilon {spent:.3g} at delta {privacy.delta:g}")
 
     def _own_lines(self) -> list[Line]:
         mine = (self.run.request.arm, self.run.request.seed)
         return [line for line in self._folder.lines() if (line["arm"], line["seed"]) == mine]
 
     def _check_scored(self, lines: list[Line]) -> None:
-        """Before its last round is written down, so that a resumed run tries this round again."""
+        """Called before the last round is written, so that a resumed run tries this round again."""
         federation = self.run.federation
         if self.log.round < federation.num_rounds:
             return
@@ -271,6 +272,6 @@ class CityStrategy(Strategy):
             for line in [*lines, *self._own_lines()]
         ):
             raise RunError(
-                f"arm {self.run.request.arm}: none of the last {federation.last_rounds} rounds has "
-                f"scores of all val cities ({self.log.why()})"
+                f"arm {self.run.request.arm}: expected scores of all val cities in one of the last "
+                f"{federation.last_rounds} rounds, got none ({self.log.reasons()})"
             )

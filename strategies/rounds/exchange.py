@@ -1,4 +1,4 @@
-"""One exchange of a round: requests out, replies in, each checked, or rejected alone."""
+"""One exchange of a round: tasks packed into messages, replies checked one at a time."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
@@ -9,28 +9,31 @@ from flwr.app import Message, MessageType, Metadata, RecordDict
 from fl_ppseg.federation.message_content import Reply
 from fl_ppseg.federation.message_fields import MAX_PIXELS
 from fl_ppseg.federation.messages import MessageError, pack_request, packed_size, unpack_reply
-from strategies.rounds.comebacks import Comebacks
-from strategies.rounds.round_log import Ask, Phase, RoundLog
+from strategies.rounds.reconnection import Reconnection
+from strategies.rounds.round_log import Phase, RoundLog, Task
 
 
-def requests(phase: Phase, log: RoundLog, asks: Iterable[Ask], ttl: float) -> list[Message]:
-    """The messages of an exchange; weights that several cities get are packed once.
+def open_phase(phase: Phase, log: RoundLog, tasks: Iterable[Task], ttl: float) -> list[Message]:
+    """Start a phase: its tasks are outstanding in the log from now on.
 
     Args:
-        phase: What to ask for.
-        log: The round's log, which from now on waits for the answers.
-        asks: Who is asked with which weights.
-        ttl: Seconds after which nobody needs an answer.
+        phase: What the nodes are asked to do.
+        log: The round's log.
+        tasks: Which cities are asked, with which weights.
+        ttl: Seconds after which a reply is of no use.
+
+    Returns:
+        The messages to send; weights that several cities get are packed once.
     """
-    messages, waiting = _packed(phase, log, asks, ttl)
-    log.open(phase, waiting)
+    messages, sent = _pack(phase, log, tasks, ttl)
+    log.open(phase, sent)
     return messages
 
 
-def repeated(log: RoundLog, asks: Iterable[Ask], ttl: float) -> list[Message]:
-    """The messages to cities that are asked again in the phase that is under way."""
-    messages, waiting = _packed(log.phase, log, asks, ttl)
-    log.open_again(waiting)
+def reopen(log: RoundLog, tasks: Iterable[Task], ttl: float) -> list[Message]:
+    """Make tasks of the current phase outstanding again; returns the messages to send."""
+    messages, sent = _pack(log.phase, log, tasks, ttl)
+    log.reopen(sent)
     return messages
 
 
@@ -38,62 +41,63 @@ def collect(
     replies: Iterable[Message],
     log: RoundLog,
     allowed: Collection[str],
-    comebacks: Comebacks | None = None,
-) -> Iterator[tuple[Ask, Reply]]:
-    """Replies that are what was asked for, one at a time; the others are rejected and said.
+    reconnection: Reconnection | None = None,
+) -> Iterator[tuple[Task, Reply]]:
+    """Yield the replies that fit their tasks, one at a time; reject the others with the reason.
 
-    Nothing that a node may answer ends the run: a bad message counts for nothing, alone.
+    No reply of a node ends the run: a bad one is rejected alone.
 
     Args:
         replies: Messages in any order.
-        log: The round's log; knows who was asked.
+        log: The round's log, with the outstanding tasks.
         allowed: Names of the arrays that a reply must hold.
-        comebacks: Cities whose node has gone get a second chance there; none: they have failed.
+        reconnection: Waits for nodes that disconnect; None: their tasks fail at once.
     """
-    for message in replies if comebacks is None else comebacks.arrivals():
-        ask = log.take(message.metadata)
-        if ask is None:
-            log.reject(log.name_of(message.metadata.src_node_id), "an answer that nobody waits for")
+    for message in replies if reconnection is None else reconnection.replies():
+        task = log.pop(message.metadata)
+        if task is None:
+            city = log.name_of(message.metadata.src_node_id)
+            log.reject(city, "unexpected reply: no task is outstanding")
             continue
-        if comebacks is not None and comebacks.takes(ask, message):
+        if reconnection is not None and reconnection.defer(task, message):
             continue
         try:
-            yield ask, _checked(message, ask, log, allowed)
+            yield task, _checked(message, task, log, allowed)
         except MessageError as error:
-            log.fail(ask, str(error))
+            log.fail(task, str(error))
         del message
     log.close()
 
 
-def _packed(
-    phase: Phase, log: RoundLog, asks: Iterable[Ask], ttl: float
-) -> tuple[list[Message], list[tuple[Metadata, Ask]]]:
+def _pack(
+    phase: Phase, log: RoundLog, tasks: Iterable[Task], ttl: float
+) -> tuple[list[Message], list[tuple[Metadata, Task]]]:
     kind = MessageType.TRAIN if phase == "train" else MessageType.EVALUATE
     packed: dict[int, RecordDict] = {}
-    messages, waiting = [], []
-    for ask in asks:
-        if id(ask.arrays) not in packed:
-            request = replace(log.request, task=phase, round=log.round, arrays=ask.arrays)
-            packed[id(ask.arrays)] = pack_request(request)
-        group = f"{log.round}/{phase}/{ask.model or ''}"
-        content = packed[id(ask.arrays)]
-        message = Message(content, ask.member.node_id, kind, ttl=ttl, group_id=group)
-        waiting.append((message.metadata, ask))
+    messages, sent = [], []
+    for task in tasks:
+        if id(task.arrays) not in packed:
+            request = replace(log.request, task=phase, round=log.round, arrays=task.arrays)
+            packed[id(task.arrays)] = pack_request(request)
+        group = f"{log.round}/{phase}/{task.model or ''}"
+        content = packed[id(task.arrays)]
+        message = Message(content, task.member.node_id, kind, ttl=ttl, group_id=group)
+        sent.append((message.metadata, task))
         messages.append(message)
-    return messages, waiting
+    return messages, sent
 
 
-def _checked(message: Message, ask: Ask, log: RoundLog, allowed: Collection[str]) -> Reply:
+def _checked(message: Message, task: Task, log: RoundLog, allowed: Collection[str]) -> Reply:
     if message.has_error():
         raise MessageError(message.error.reason or f"error {message.error.code}")
     if not message.has_content():
-        raise MessageError("an answer that holds nothing")
-    if message.metadata.src_node_id != ask.member.node_id:
-        raise MessageError("an answer from another node")
-    expected = packed_size({name: ask.arrays[name] for name in allowed})
+        raise MessageError("empty reply")
+    if message.metadata.src_node_id != task.member.node_id:
+        raise MessageError("reply from another node")
+    expected = packed_size({name: task.arrays[name] for name in allowed})
     reply = unpack_reply(message.content, allowed, expected)
-    if (reply.run_id, reply.round, reply.city) != (log.request.run_id, log.round, ask.member.city):
-        raise MessageError("an answer to another run, round or city")
+    if (reply.run_id, reply.round, reply.city) != (log.request.run_id, log.round, task.member.city):
+        raise MessageError("reply to another run, round or city")
     _check_counts(reply, log)
     return reply
 
@@ -102,12 +106,14 @@ def _check_counts(reply: Reply, log: RoundLog) -> None:
     size = log.request.num_classes
     if reply.confusion is None:
         if log.phase == "evaluate":
-            raise MessageError("no confusion counts")
+            raise MessageError("expected confusion counts, got none")
         return
     if reply.confusion.shape != (size, size):
-        raise MessageError("confusion counts of another number of classes")
+        raise MessageError(f"expected confusion counts of {size} classes")
     if log.phase == "train":
-        raise MessageError("confusion counts after training")
+        raise MessageError("expected no confusion counts after training")
     total, most = sum(map(int, np.ravel(reply.confusion))), reply.num_examples * MAX_PIXELS
     if total > most:
-        raise MessageError(f"{total} pixels in {reply.num_examples} images, at most {most} can be")
+        raise MessageError(
+            f"expected at most {most} pixels in {reply.num_examples} images, got {total}"
+        )

@@ -1,4 +1,4 @@
-"""Training without federation: the lower bound that a comparison needs."""
+"""Training without federation: the lower bound of a comparison."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,14 +9,14 @@ from fl_ppseg.federation.message_content import Reply
 from fl_ppseg.setr.names import withheld
 from fl_ppseg.system.arrays import Arrays
 from strategies.rounds.city_strategy import CityStrategy
-from strategies.rounds.roster import Member
-from strategies.rounds.round_log import Ask
+from strategies.rounds.registry import Member
+from strategies.rounds.round_log import Task
 
 
 class LocalOnlyStrategy(CityStrategy):
     """Every city trains alone; each model is scored at home and in all val cities.
 
-    Holds the weights of all cities: O(n) memory. Who comes after the first round has no model here.
+    Holds the weights of all cities: O(n) memory. Cities that connect after round 1 have no model.
     """
 
     def receive(self, arrays: Arrays) -> None:
@@ -40,24 +40,24 @@ class LocalOnlyStrategy(CityStrategy):
         return {k.removeprefix(start): v for k, v in self.weights.items() if k.startswith(start)}
 
     def fold(self, replies: Iterable[Message]) -> None:
-        """Keep each city's weights; a city whose reply is bad keeps those it had."""
+        """Replace each city's weights by its update; a city with a bad reply keeps those it had."""
         kept = withheld(self.run.request.embedding)
         allowed = self.weights_for(self.trainers()[0]).keys() - kept
 
-        def take(ask: Ask, reply: Reply) -> None:
+        def take(task: Task, reply: Reply) -> None:
             if not reply.num_examples:
-                self._leave_out(ask)
+                self._warn_left_out(task)
                 return
-            self.judge(ask, reply, {name: ask.arrays[name] for name in allowed})
-            start = f"{ask.member.city}{OF_CITY}"
+            self.check_reply(task, reply, {name: task.arrays[name] for name in allowed})
+            start = f"{task.member.city}{OF_CITY}"
             self.weights |= {f"{start}{name}": value for name, value in reply.arrays.items()}
 
-        self.gathering.gather(replies, allowed, take)
+        self.collector.collect_updates(replies, allowed, take)
 
-    def evaluations(self) -> list[Ask]:
+    def evaluations(self) -> list[Task]:
         """Each city's model at home and in every val city."""
-        trainers, val = self.trainers(), self.run.roll.roster.with_role("val")
+        trainers, val = self.trainers(), self.run.discovery.registry.with_role("val")
         weights = {member.city: self.weights_for(member) for member in trainers}
-        at_home = [Ask(member, weights[member.city], member.city) for member in trainers]
-        away = [Ask(member, weights[city], city) for member in val for city in weights]
+        at_home = [Task(member, weights[member.city], member.city) for member in trainers]
+        away = [Task(member, weights[city], city) for member in val for city in weights]
         return at_home + away

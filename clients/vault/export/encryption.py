@@ -27,7 +27,7 @@ from clients.vault.export.preflight import (
     check_output,
     check_space,
     estimate,
-    survey_images,
+    scan_images,
 )
 from clients.vault.export.start_weights import start_source
 from clients.vault.keys.keyring import Vault, open_vault
@@ -36,15 +36,14 @@ from clients.vault.node_folders.node_directory import readers_of
 from clients.vault.wording import duration_text, size_text
 from fl_ppseg.config.arm import check_deployable
 from fl_ppseg.config.loading import arms_of, load_config
-from fl_ppseg.data.survey.rules import refuse as refuse_labels
-from fl_ppseg.data.survey.rules import warnings
-from fl_ppseg.data.survey.table import survey_table
+from fl_ppseg.data.preflight.rules import refuse_unusable, warnings
+from fl_ppseg.data.preflight.table import scan_table
 from fl_ppseg.progress.steps import steps
 from fl_ppseg.system.command_line import names, tree_of
 
 
 def encrypt(options: argparse.Namespace) -> None:
-    """Survey an owner's images, ask for consent, encrypt them into a node folder; prints each step.
+    """Scan an owner's images, ask for consent, encrypt them into a node folder; prints each step.
 
     Args:
         options: Of `python -m clients.vault encrypt`.
@@ -60,9 +59,9 @@ def encrypt(options: argparse.Namespace) -> None:
     _offer(vault, export, next(iter(jobs.values())))  # below the floor: refused before the work
     with steps(sys.stderr, options.quiet) as progress:
         look = partial(progress.update, f"looking at images of {export.city}")
-        jobs, found = survey_images(jobs, options.workers, look)
-    print("\n".join([survey_table(found), *warnings(found)]), flush=True)
-    refuse_labels(found)
+        jobs, found = scan_images(jobs, options.workers, look)
+    print("\n".join([scan_table(found), *warnings(found)]), flush=True)
+    refuse_unusable(found)
     cost = estimate(vault, list(jobs.values()), options.workers)
     _announce(export, next(iter(jobs.values())), cost, options.workers)
     offer = _offer(vault, export, next(iter(jobs.values())))

@@ -16,8 +16,8 @@ from clients.vault.shards.preparation import remaining_work
 from clients.vault.wording import size_text
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.crypto.keys import SubKey
-from fl_ppseg.data.survey.cache import SurveyCache
-from fl_ppseg.data.survey.looking import Survey, survey
+from fl_ppseg.data.preflight.cache import ScanCache
+from fl_ppseg.data.preflight.scan import Scan, scan_data
 from fl_ppseg.system.errors import RunError
 from fl_ppseg.system.files import Progress, check_writable
 from fl_ppseg.system.places import check_apart
@@ -46,9 +46,9 @@ def check_output(vault: Vault, node: Path, city: str) -> None:
         check_writable(place)
 
 
-def survey_images(
+def scan_images(
     jobs: Mapping[int, Assignment], num_workers: int, progress: Progress = lambda done, total: None
-) -> tuple[dict[int, Assignment], Survey]:
+) -> tuple[dict[int, Assignment], Scan]:
     """Read all images and label maps once, before the long work.
 
     Args:
@@ -65,7 +65,7 @@ def survey_images(
     first = next(iter(jobs.values()))
     scenes = first.train + first.heldout
     splits = {scenes[0].split: {first.city: scenes}}
-    found = survey(splits, num_workers, progress, SurveyCache.of_table(scenes[0].classes))
+    found = scan_data(splits, num_workers, progress, ScanCache.of_table(scenes[0].classes))
     train, heldout = found.scenes[: len(first.train)], found.scenes[len(first.train) :]
     named = {seed: replace(job, train=train, heldout=heldout) for seed, job in jobs.items()}
     return named, found

@@ -37,7 +37,7 @@ from fl_ppseg.crypto.keys import ClientKey
 from fl_ppseg.system.atomic_file import write_in
 from fl_ppseg.system.directory import Directory
 from fl_ppseg.system.errors import InputError
-from fl_ppseg.system.files import private_folder, write_atomically
+from fl_ppseg.system.files import make_private_folder, write_atomically
 
 HEADER: Final = b"fl_ppseg/v1/vault-backup\n"
 SALT_BYTES: Final = 16
@@ -126,7 +126,7 @@ def restore(vault: Vault, backup: Backup) -> None:
     for name in sorted(backup.files, key=lambda name: name == KEY_FILE):
         target, content = vault.folder / name, backup.files[name].encode("utf-8", "surrogatepass")
         for closed in reversed(target.relative_to(vault.folder).parents):
-            private_folder(vault.folder / closed)
+            make_private_folder(vault.folder / closed)
         _put(target, content)
     vault.forget_key()
 

@@ -34,7 +34,7 @@ from fl_ppseg.config.documents import parse_json, read_text
 from fl_ppseg.crypto.keys import SALT_BYTES, ClientKey, SubKey, new_salt
 from fl_ppseg.system.atomic_file import write_in
 from fl_ppseg.system.errors import InputError
-from fl_ppseg.system.files import locked, make_folders, private_folder
+from fl_ppseg.system.files import hold_lock, make_folders, make_private_folder
 
 SALT: Final = re.compile(rf"[0-9a-f]{{{2 * SALT_BYTES}}}")
 TEMPORARY: Final = ".*.tmp"
@@ -51,7 +51,7 @@ class Vault:
             InputError: The folder belongs to another user, or others could replace it.
         """
         make_folders(folder.parent, 0o700)
-        self.folder = private_folder(folder)
+        self.folder = make_private_folder(folder)
         self._key: ClientKey | None = None
 
     def ensure_key(self) -> ClientKey:
@@ -97,7 +97,7 @@ class Vault:
 
         Incomplete files of a killed process are erased first: they may hold secrets.
         """
-        with locked(self.folder / LOCK):
+        with hold_lock(self.folder / LOCK):
             for place in self.generations():
                 for folder in (place, place / RECORDS):
                     for left in folder.glob(TEMPORARY):

@@ -15,7 +15,7 @@ from clients.vault.keys.record import Record, read_record
 from clients.vault.layout import KEY_FILE, NEXT_KEY, RECORDS, RETIRED, record_files
 from fl_ppseg.crypto.keys import ClientKey
 from fl_ppseg.system.errors import InputError
-from fl_ppseg.system.files import private_folder, sync
+from fl_ppseg.system.files import make_private_folder, sync
 
 
 class Generation(NamedTuple):
@@ -60,7 +60,7 @@ def rotate(vault: Vault) -> ClientKey:
     new = _ensure_next_key(vault)
     place = vault.folder / RETIRED / old.fingerprint
     for closed in (place.parent, place, place / RECORDS):
-        private_folder(closed)
+        make_private_folder(closed)
     _keep(old, place / KEY_FILE)
     for record in record_files(vault.folder):
         record.replace(place / RECORDS / record.name)

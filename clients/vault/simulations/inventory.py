@@ -24,7 +24,7 @@ from clients.vault.layout import LOCK, MARK, PRIVATE, SHARDS
 from fl_ppseg.config.documents import parse_json
 from fl_ppseg.system.directory import Directory
 from fl_ppseg.system.errors import InputError
-from fl_ppseg.system.files import private_folder, write_atomically
+from fl_ppseg.system.files import make_private_folder, write_atomically
 
 NOTE: Final = "run.json"
 PREPARING: Final = ".preparing"
@@ -196,7 +196,7 @@ def _read_note(place: Directory) -> Path | None:
 @contextmanager
 def _lock(vault_dir: Path, how: int) -> Iterator[None]:
     try:
-        path = private_folder(vault_dir) / PREPARING
+        path = make_private_folder(vault_dir) / PREPARING
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise InputError(

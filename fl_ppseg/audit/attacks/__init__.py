@@ -1,5 +1,5 @@
 """The attacks, a file each; every one says whose it is, what it is given, and where it must win.
 
-Images are (n, 3, H, W) uint8, plain, encrypted and restored alike; the values of a block stand in
-the order (C, y, x). Nothing here can import a key, a vault or the audit's own truth.
+Images are (n, 3, H, W) uint8, plain, encrypted and reconstructed alike; the values of a block stand
+in the order (C, y, x). Nothing here can import a key, a vault or the audit's own truth.
 """

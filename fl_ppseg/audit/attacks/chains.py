@@ -32,13 +32,13 @@ def of_many_images(
 
     Args:
         shard: (n, 3, H, W), ciphertexts under one key.
-        num_targets: How many of them are to be restored.
+        num_targets: How many of them are to be reconstructed.
         public: Images of the adversary's own.
         block_size: Side M of a block in pixels.
         algorithm: What the cipher may do.
     """
     found = correlate_positions(shard, public, block_size=block_size, algorithm=algorithm)
-    return KeyGuess(found.restored[:num_targets], found.undoing, found.confidence)
+    return KeyGuess(found.reconstructed[:num_targets], found.undoing, found.confidence)
 
 
 def of_single_images(
@@ -49,7 +49,7 @@ def of_single_images(
         correlate_positions(image[None], public, block_size=block_size, algorithm=algorithm)
         for image in images
     ]
-    return np.concatenate([each.restored for each in found])
+    return np.concatenate([each.reconstructed for each in found])
 
 
 def of_shown(show: Show, attack: Callable[[Images], Images]) -> Images | None:

@@ -1,4 +1,4 @@
-"""Chosen plaintext: images of the attacker's making go through the owner's encryption.
+"""Chosen plaintext: images of the adversary's making go through the owner's encryption.
 
 Adversary: whoever can have images encrypted under a reused key (a camera that may be shown a
 screen, an upload form in front of a vault) and holds ciphertexts of that key.
@@ -62,8 +62,8 @@ def match_chosen(
     named[named >= geometry.block_length] = -1
     index = np.stack([completed(row) for row in named])
     undoing = Undoing(index, np.stack(which), tables)
-    restored = undoing.restore(ciphertexts, block_size)
-    return KeyGuess(restored, undoing, float(np.mean(index == named)))
+    reconstructed = undoing.reconstruct(ciphertexts, block_size)
+    return KeyGuess(reconstructed, undoing, float(np.mean(index == named)))
 
 
 def _probes(length: int, num_levels: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.intp]]:

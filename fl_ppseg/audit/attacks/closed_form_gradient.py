@@ -1,4 +1,4 @@
-"""The coordinator restores an image from the gradients of patch and position embedding.
+"""The coordinator reconstructs an image from the gradients of patch and position embedding.
 
 Adversary: the coordinator, honest but curious, with one client's message of one round. It holds the
 weights that it sent and those that came back, and its own settings; no image, no key.

@@ -1,13 +1,13 @@
 """Embedding matching: an embedding adapted to a key, beside the public one, is the key.
 
-Adversary: whoever holds the public weights and an adapted patch embedding (the thief of a node that
-keeps a private one; the coordinator wherever an adapted one is uploaded), and ciphertexts.
+Adversary: whoever holds the public weights and an adapted patch embedding (an adversary with a node
+that keeps a private one; the coordinator wherever an adapted one is uploaded), and ciphertexts.
 Method: E'[:, l] = sign[l] E[:, index[l]], so the columns of E' are matched to those of E. The best
 one-to-one match maximises the sum of |<E'[:, l], E[:, i]>| (Hungarian method), which is the maximum
 likelihood under noise of equal variance; the sign of the product is the sign. After Kiya et al.,
-Journal of Imaging 8(9) 233, 2022, who adapt; the matching is ours.
-It must win exactly on an embedding as it was adapted, and while training has moved columns by less
-than they differ. It must not where the embedding was never adapted to a key, or withheld.
+Journal of Imaging 8(9) 233, 2022, who adapt; the matching is ours. It must win exactly on an
+embedding as it was adapted, and while training has moved columns by less than they differ. It must
+not where the embedding was never adapted to a key, or withheld.
 """
 
 import numpy as np
@@ -47,4 +47,4 @@ def match_embeddings(
     lengths = np.linalg.norm(own, axis=1) * np.linalg.norm(known[index], axis=1)
     cosines = sign * matched / np.maximum(lengths, np.finfo(np.float32).tiny)
     undoing = Undoing.signed(index, sign)
-    return KeyGuess(undoing.restore(ciphertexts, block_size), undoing, float(cosines.mean()))
+    return KeyGuess(undoing.reconstruct(ciphertexts, block_size), undoing, float(cosines.mean()))

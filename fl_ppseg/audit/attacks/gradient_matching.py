@@ -3,8 +3,8 @@
 Adversary: the coordinator, honest but curious, with one client's message of one round; no image, no
 key, no public images. The embedding may be frozen or private: the attack always works with the
 public one that the coordinator itself sent. Since a private embedding of an encrypted image equals
-the public one of the plain image, it restores the plain image there too, as well or badly as from
-`plain-frozen-embedding`.
+the public one of the plain image, it reconstructs the plain image there too, as well or badly as
+from `plain-frozen-embedding`.
 
 Method: Inverting Gradients (Geiping et al., NeurIPS 2020): cosine distances of gradients, Adam with
 a decaying rate, several starts, the best by its distance. Adapted to a ViT: its position embeddings

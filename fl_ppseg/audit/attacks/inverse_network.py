@@ -2,17 +2,23 @@
 
 Adversary: whoever holds ciphertexts, knows the cipher and has public images; no key of the targets.
 Method: encrypt public images with fresh keys at every step, train the network on (ciphertext,
-image), restore the targets. It sees the canonical form too, so that it has all that the survivor
-network has.
-Wins where one map undoes the ciphers of all images (a key that the adversary shares), or where
-little moves: what is equal under all keys, or can be told from a single ciphertext, is learned.
-Must not beat `survivor_network` where each block has a key of its own: all that its ciphertext
-holds beside the canonical form is chance.
+image), reconstruct the targets. It sees the canonical form too, so that it has all that the
+survivor network has. Wins where one map undoes the ciphers of all images (a key that the adversary
+shares), or where little moves: what is equal under all keys, or can be told from a single
+ciphertext, is learned. Must not beat `survivor_network` where each block has a key of its own: all
+that its ciphertext holds beside the canonical form is chance.
 """
 
 from torch import Tensor
 
-from fl_ppseg.audit.attacks.reader import DEFAULT_BUDGET, Budget, Encrypt, Planes, restore, seen_of
+from fl_ppseg.audit.attacks.reader import (
+    DEFAULT_BUDGET,
+    Budget,
+    Encrypt,
+    Planes,
+    reconstruct,
+    seen_of,
+)
 
 
 def inverse_network(
@@ -38,4 +44,4 @@ def inverse_network(
     def read(planes: Planes) -> Tensor:
         return seen_of(planes, form, block_size, raw=True)
 
-    return restore(public, ciphertexts, read, block_size, encrypt, budget=budget)
+    return reconstruct(public, ciphertexts, read, block_size, encrypt, budget=budget)

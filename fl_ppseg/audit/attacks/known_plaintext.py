@@ -1,6 +1,6 @@
 """Known plaintext: one or two images of which both the picture and the ciphertext are at hand.
 
-Adversary: a thief of ciphertexts who also found, photographed or guessed a few of the images.
+Adversary: holds the ciphertexts, and has found, photographed or guessed a few of the images.
 Method: a column is what one position of a block holds over all known blocks. Encryption moves
 columns; it leaves each as it is, inverts it whole, or puts every value through one codebook. So
 columns are compared by what that leaves: the bytes, the bytes up to inversion, or which of them are
@@ -63,7 +63,7 @@ def match_known(
     rows = [_solve(*pair, algorithm) for pair in zip(plain, encrypted, strict=True)]
     index, which, maps, settled = zip(*rows, strict=True)
     undoing = Undoing(np.stack(index), np.stack(which), stacked(maps))
-    return KeyGuess(undoing.restore(ciphertexts, block_size), undoing, float(np.mean(settled)))
+    return KeyGuess(undoing.reconstruct(ciphertexts, block_size), undoing, float(np.mean(settled)))
 
 
 def _columns(images: Images, block_size: int, per_block: bool) -> Columns:

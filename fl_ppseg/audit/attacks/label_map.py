@@ -1,6 +1,6 @@
 """Label maps: what whoever takes a training node has beside ciphertexts.
 
-Adversary: thief of a node: label maps and ciphertexts of the targets, and public images of the same
+Adversary: holds a node: label maps and ciphertexts of the targets, and public images of the same
 classes with label maps of their own; no key.
 Method: a label map shows outlines as it is, and `painted` gives each class its mean colour in
 public images. `labelled_network` is the survivor network, or with `encrypt` the inverse network,
@@ -21,7 +21,7 @@ from fl_ppseg.audit.attacks.reader import (
     Encrypt,
     Planes,
     as_input,
-    restore,
+    reconstruct,
     seen_of,
 )
 
@@ -95,7 +95,7 @@ def labelled_network(
         np.concatenate([images, maps[:, None]], axis=1)
         for images, maps in ((public, own_labels), (ciphertexts, their_labels))
     )
-    return restore(own, targets, read, block_size, encrypt, guides=num_classes, budget=budget)
+    return reconstruct(own, targets, read, block_size, encrypt, guides=num_classes, budget=budget)
 
 
 def one_hot(labels: Labels, num_classes: int) -> Tensor:

@@ -56,7 +56,7 @@ _PILOT: Final = 2.0
 _LEAST_CONTENT: Final = 4
 """Channels in which content is read."""
 _NEVER: Final = -1e6
-"""Constant of a class that is no answer: as large a weight as nodes take."""
+"""Constant of a class that is not an answer: as large a weight as nodes take."""
 _MOST_CODE: Final = 24
 """Channels of a code where there are more bins than these."""
 _NUM_FIXED: Final = 3

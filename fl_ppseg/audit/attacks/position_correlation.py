@@ -1,6 +1,6 @@
 """Position correlation: one order for all blocks is read off the ciphertexts themselves.
 
-Adversary: a thief of ciphertexts under one reused order of a block's values (block scope `common`),
+Adversary: holds ciphertexts under one reused order of a block's values (block scope `common`),
 with any public images; no plain image of the owner's, no key.
 Method: how often two positions hold nearly the same value depends on how far apart they are, in a
 block and from a block to its neighbour on the right or below (blocks stay in place). The order that
@@ -63,11 +63,11 @@ def correlate_positions(
         sign[inverted_positions(*grids)] = -1
     undoing, confidence = Undoing.signed(np.arange(len(sign)), sign), 1.0
     if algorithm.moves != "nothing":
-        upright = undoing.restore(ciphertexts, block_size)
+        upright = undoing.reconstruct(ciphertexts, block_size)
         generator = np.random.default_rng(seed)
         order, confidence = _order(upright, public, block_size, algorithm, num_starts, generator)
         undoing = Undoing.signed(order, sign)
-    return KeyGuess(undoing.restore(ciphertexts, block_size), undoing, confidence)
+    return KeyGuess(undoing.reconstruct(ciphertexts, block_size), undoing, confidence)
 
 
 def _order(
@@ -84,8 +84,8 @@ def _order(
     order = _solve(puzzle, block_size, num_starts, generator)
     if whole_pixels:  # their channels are where they were
         return values_of_pixels(order), puzzle.agreement(order)
-    straight = Undoing.signed(order, np.ones(len(order), np.int8)).restore(hidden, block_size)
-    # the channel that was restored as the one of number channels[c] is c
+    straight = Undoing.signed(order, np.ones(len(order), np.int8)).reconstruct(hidden, block_size)
+    # the channel that was reconstructed as the one of number channels[c] is c
     channels = list(channel_order(straight, public))
     places = np.arange(len(order)).reshape(3, -1)[channels].ravel()
     order = swap_nodes(puzzle, places.argsort()[order])

@@ -1,11 +1,11 @@
-"""Learning to restore images from what an adversary holds of them.
+"""Learning to reconstruct images from what an adversary holds of them.
 
 The attacks that learn (survivor network, inverse network, label-conditioned inverse network) differ
 only in what they read, so what they get can be compared: one network, one training, one number of
 steps. The adversary has images of its own and makes of each what it holds of a target. It trains on
-these pairs, then restores the targets. The network's linear map starts from least squares and its
-rest adds nothing at first, so training begins where regression ends. The loss is squared error and
-1 - SSIM, for SSIM is what attacks are scored by.
+these pairs, then reconstructs the targets. The network's linear map starts from least squares and
+its rest adds nothing at first, so training begins where regression ends. The loss is squared error
+and 1 - SSIM, for SSIM is what attacks are scored by.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,7 @@ SSIM_SHARE: Final = 0.5
 FITTED_BLOCKS: Final = 2**15
 """Blocks that are enough for a regression."""
 AT_ONCE: Final = 32
-"""Images restored, or fitted to, at a time."""
+"""Images reconstructed, or fitted to, at a time."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Budget:
 DEFAULT_BUDGET: Final = Budget()
 
 
-def restore(
+def reconstruct(
     own: Planes,
     targets: Planes,
     read: Read,
@@ -97,7 +97,7 @@ def train(
     guides: int,
     budget: Budget,
 ) -> Reader:
-    """A reader that has learned from what `read` makes of own images to restore them."""
+    """A reader that has learned from what `read` makes of own images to reconstruct them."""
     grid = own.shape[2] // block_size, own.shape[3] // block_size
     with torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(budget.seed)

@@ -1,17 +1,17 @@
-"""Survivor network: what one network restores from what provably survives a cipher.
+"""Survivor network: what one network reconstructs from what provably survives a cipher.
 
 Adversary: whoever holds ciphertexts and has public images; no key, not even keys of its own.
 Method: every ciphertext of an image has the canonical form of the image itself, so the network
 trains on the canonical forms of public images and reads those of the targets. Attacks on real
 ciphertexts are measured against it. It bounds what a cipher leaves from below, by as much as this
-network, its public images and its steps allow: with more of them it restores more.
+network, its public images and its steps allow: with more of them it reconstructs more.
 Wins over `nothing` wherever the form tells anything; with `nothing` the same network sees only
 zeros, and paints what such images have in common.
 """
 
 from torch import Tensor
 
-from fl_ppseg.audit.attacks.reader import DEFAULT_BUDGET, Budget, Planes, restore, seen_of
+from fl_ppseg.audit.attacks.reader import DEFAULT_BUDGET, Budget, Planes, reconstruct, seen_of
 
 
 def survivor_network(
@@ -35,7 +35,7 @@ def survivor_network(
     def read(planes: Planes) -> Tensor:
         return seen_of(planes, form, block_size, raw=False)
 
-    return restore(public, ciphertexts, read, block_size, budget=budget)
+    return reconstruct(public, ciphertexts, read, block_size, budget=budget)
 
 
 def nothing(public: Planes, *, block_size: int, budget: Budget = DEFAULT_BUDGET) -> Planes:
@@ -44,4 +44,4 @@ def nothing(public: Planes, *, block_size: int, budget: Budget = DEFAULT_BUDGET)
     def read(planes: Planes) -> Tensor:
         return seen_of(planes, None, block_size, raw=False)
 
-    return restore(public, public[:1], read, block_size, budget=budget)
+    return reconstruct(public, public[:1], read, block_size, budget=budget)

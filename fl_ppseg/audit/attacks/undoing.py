@@ -1,4 +1,4 @@
-"""What an attacker takes a keyed cipher to have done to a block, and how that is undone.
+"""What an adversary takes a keyed cipher to have done to a block, and how that is undone.
 
 A guess is written as the truth is: x'[l] = sign[l] x[index[l]] with x = (2v - 255)/255. Where the
 cipher substitutes values, there is a codebook beside it in place of the sign.
@@ -57,7 +57,7 @@ class Undoing:
         signs: npt.NDArray[np.int8] = np.array([1, -1, 0], np.int8)[np.minimum(self.which, 2)]
         return signs
 
-    def restore(self, images: Images, block_size: int) -> Images:
+    def reconstruct(self, images: Images, block_size: int) -> Images:
         """(n, 3, H, W) -> (n, 3, H, W), encrypted images as they were if the guess is right."""
         geometry = Geometry.of_image(images.shape[1:], block_size)
         encrypted = to_blocks(images, block_size)
@@ -73,7 +73,7 @@ class Undoing:
 class KeyGuess:
     """What an attack on a key returns."""
 
-    restored: Images
+    reconstructed: Images
     """(n, 3, H, W) the encrypted images, undone."""
     undoing: Undoing
     """What it takes the key to do."""

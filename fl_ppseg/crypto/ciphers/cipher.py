@@ -34,7 +34,7 @@ class Cipher(Protocol[Parameters]):
 
     Parameters are numpy arrays of shape (R, ...) with R = 1 for scope `common` and N for
     `per-block`. They serve images in numpy or, once moved, in torch; stacked along a first axis
-    they serve a batch, an image each.
+    they serve a batch, one per image.
     """
 
     @property

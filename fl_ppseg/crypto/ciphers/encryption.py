@@ -1,6 +1,6 @@
 """Whole images through a cipher: (3, H, W) uint8 -> (3, H, W) uint8, and back exactly.
 
-One image with its key, or a batch with a key an image, in numpy or torch. Parameters are always
+One image with its key, or a batch with one key per image, in numpy or torch. Parameters are always
 drawn on the CPU (that is the specification), then moved to where the batch is.
 """
 
@@ -39,7 +39,7 @@ def encrypt(
         scope: `common` draws once for all blocks, `per-block` once for each.
 
     Raises:
-        InputError: not such an image, sides that are no multiples of `block_size`, an unknown
+        InputError: not such an image, sides that are not multiples of `block_size`, an unknown
             cipher or an unknown scope, or a cipher that refuses this block size.
     """
     return _one("apply", image, subkey, cipher, block_size, scope)
@@ -128,7 +128,8 @@ def _each(
     found, geometry = _prepare(images, 4, cipher, block_size)
     if len(subkeys) != len(images) or not subkeys:
         raise InputError(
-            f"{len(images)} images and {len(subkeys)} keys, wanted a key an image, one at least; "
+            f"expected one key per image and at least one, got {len(subkeys)} keys for "
+            f"{len(images)}; "
             "repeat a key that several share"
         )
     parameters = stack([found.draw(subkey, geometry, scope) for subkey in subkeys], images)
@@ -143,7 +144,8 @@ def _prepare(
     dtype, shape = str(images.dtype).removeprefix("torch."), tuple(images.shape)
     if dtype != "uint8" or len(shape) != num_axes or shape[-3] != 3:
         raise InputError(
-            f"image of {dtype} {shape}, wanted uint8 {_SHAPES[num_axes]}; convert it to RGB bytes"
+            f"expected an image of uint8 {_SHAPES[num_axes]}, got {dtype} {shape}; convert it to "
+            "RGB bytes"
         )
     found = get_cipher(cipher) if isinstance(cipher, str) else cipher
     return found, Geometry.of_image(shape[-3:], block_size)

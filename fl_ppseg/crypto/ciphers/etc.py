@@ -64,7 +64,8 @@ class Etc:
         size, num_rows = geometry.block_size, num_draws(geometry, scope)
         if size % 2:
             raise InputError(
-                f"cipher etc on blocks of {size}x{size} pixels, wanted an even side (it parts them "
+                f"cipher etc needs blocks with an even side, got {size}x{size} pixels (it "
+                f"splits them "
                 "into four); choose another cipher or patch size"
             )
         scramble, colours, turns = (

@@ -34,7 +34,7 @@ def draw_permutations(stream: Stream, num_rows: int, length: int) -> Permutation
 
     Args:
         stream: source of random bytes, one stream an attempt.
-        num_rows: permutations wanted.
+        num_rows: number of permutations.
         length: values that each of them permutes.
     """
     word = np.dtype("<u4" if length <= _MAX_LENGTH_OF_32_BITS else "<u8")
@@ -63,7 +63,7 @@ def draw_subsets(stream: Stream, num_rows: int, length: int, size: int) -> Masks
 
     Args:
         stream: as for `draw_permutations`.
-        num_rows: subsets wanted.
+        num_rows: number of subsets.
         length: positions to choose from.
         size: positions to choose.
     """

@@ -34,7 +34,9 @@ class RestrictedShuffle(Shuffle):
 
     def __init__(self, fixed: Fraction = DEFAULT_FIXED) -> None:
         if not 0 <= fixed <= 1:
-            raise InputError(f"share of fixed values {fixed}, wanted 0 to 1; give e.g. 2/3")
+            raise InputError(
+                f"expected a share of fixed values from 0 to 1, got {fixed}; give e.g. 2/3"
+            )
         self.fixed = fixed
 
     def draw(

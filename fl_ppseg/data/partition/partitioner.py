@@ -75,11 +75,11 @@ def _reference(scene: HasReference | SceneRef) -> SceneRef:
 def _check(cities: Shards, num_clients: int, kind: PartitionKind, alpha: float) -> None:
     num_images = sum(map(len, cities.values()))
     if num_clients < 1:
-        raise InputError(f"{counted(num_clients, 'client')} asked for; wanted at least 1")
+        raise InputError(f"{counted(num_clients, 'client')} requested; expected at least 1")
     if num_images < MIN_IMAGES * num_clients:
         raise InputError(
             f"{counted(num_clients, 'client')} for {counted(num_images, 'image')}; each needs at "
             f"least {MIN_IMAGES} (one held out), so ask for at most {num_images // MIN_IMAGES}"
         )
     if kind == "dirichlet" and not 0 < alpha < math.inf:
-        raise InputError(f"alpha {alpha}; wanted a finite number above 0, such as 0.5")
+        raise InputError(f"alpha {alpha}; expected a finite number above 0, such as 0.5")

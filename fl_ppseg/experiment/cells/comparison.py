@@ -93,7 +93,7 @@ def _summary(folder: RunFolder) -> dict[str, Any]:
     """summary.json of a run.
 
     Raises:
-        InputError: It is missing, or no JSON.
+        InputError: It is missing, or not JSON.
     """
     text = read_text(folder.summary, MAX_BYTES)
     found: dict[str, Any] = parse_json(text, str(folder.summary), MAX_BYTES)

@@ -44,7 +44,7 @@ def cells_of(values: Mapping[str, Any], source: str) -> list[Cell]:
         source: What an error names.
 
     Raises:
-        InputError: If a cell is no valid config, or two are the same.
+        InputError: If a cell is not a valid config, or two are the same.
     """
     base = config_of(values, source)
     keys = list(base.cells)
@@ -55,7 +55,7 @@ def cells_of(values: Mapping[str, Any], source: str) -> list[Cell]:
     names = [cell.name for cell in cells]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"{source}: cells: {name!r} comes twice; name each value once")
+            raise InputError(f"{source}: cells: {name!r} is repeated; list each value once")
     return cells
 
 
@@ -69,7 +69,7 @@ def _cell(values: Mapping[str, Any], settings: dict[str, Any], prefix: str, sour
     own = copy.deepcopy({key: value for key, value in values.items() if key != "cells"})
     for key, value in settings.items():
         if key.partition(".")[0] in ("cells", "name"):
-            raise InputError(f"{source}: cells: {key!r} is no setting of a cell")
+            raise InputError(f"{source}: cells: {key!r} cannot vary between cells")
         assign(own, key, value)
     try:
         check_name(name)

@@ -1,8 +1,8 @@
-"""A survey as lines for a terminal and a log."""
+"""A scan as lines for a terminal and a log."""
 
 from typing import Final
 
-from fl_ppseg.data.survey.looking import CityLabels, Survey
+from fl_ppseg.data.preflight.scan import CityLabels, Scan
 from fl_ppseg.data.tree_layout import bounded
 
 MAX_CITIES: Final = 30
@@ -21,7 +21,7 @@ ON_THE_RIGHT: Final = (2, 3)
 """Columns of numbers."""
 
 
-def survey_table(found: Survey) -> str:
+def scan_table(found: Scan) -> str:
     """By city: images, share of labelled pixels, labelIds met, classes that never occur."""
     rows: list[tuple[str, ...]] = [HEADINGS]
     lines: list[str] = []

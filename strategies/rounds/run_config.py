@@ -1,4 +1,4 @@
-"""A run as it is submitted to the server: its folder, its nodes, and the roles of its cities."""
+"""The run config that a run is submitted with, and the roles of the run's cities."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,11 +19,11 @@ PREPARE = "python -m fl_ppseg.simulate --prepare"
 def _check_folder(path: str) -> str:
     folder = Path(path)
     if "\0" in path or not folder.is_absolute() or not (folder / CONFIG).is_file():
-        raise ValueError(f"wanted the absolute path of a prepared run folder: {PREPARE}")
+        raise ValueError(f"expected the absolute path of a run folder prepared with {PREPARE}")
     return path
 
 
-class Submission(Section):
+class RunConfig(Section):
     """The run config of `flwr run`, and of the coordinator's `run`."""
 
     run_dir: Annotated[str, Field(max_length=4096, strict=True), AfterValidator(_check_folder)] = (
@@ -31,16 +31,16 @@ class Submission(Section):
     )
     """The prepared run folder."""
     num_nodes: Annotated[int, Field(gt=0, le=MAX_NODES, strict=True)] = Field(alias="num-nodes")
-    """Nodes to wait for, evaluate-only ones included."""
+    """Number of nodes to wait for, evaluate-only ones included."""
 
 
-def submission(run_config: Mapping[str, Any]) -> Submission:
-    """What a run config asks for.
+def parse_run_config(run_config: Mapping[str, Any]) -> RunConfig:
+    """Parse the run config of Flower.
 
     Raises:
-        InputError: Something is missing, unknown or beyond its bounds.
+        InputError: A key is missing, unknown or out of bounds.
     """
-    return validate(Submission, dict(run_config), "run config")
+    return validate(RunConfig, dict(run_config), "run config")
 
 
 def expected_roles(run: Path) -> dict[str, Role] | None:

@@ -1,4 +1,4 @@
-"""What an interrupted run has behind it, told to whoever watches it go on."""
+"""The finished rounds of a resumed run, reported to its observer."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,13 +7,13 @@ from fl_ppseg.learning.scores import round_scores
 from fl_ppseg.progress.observer import RunObserver
 
 
-def tell_of_earlier(
+def report_earlier_rounds(
     rounds: Mapping[tuple[str, int], int], lines: Sequence[Line], observer: RunObserver
 ) -> None:
-    """Tell an observer which rounds of each arm and seed were finished before.
+    """Report the finished rounds of each arm and seed to an observer.
 
     Args:
-        rounds: The newest finished round by arm and seed; 0: none.
+        rounds: The newest finished round by arm and seed; 0 if there is none.
         lines: Lines of results.jsonl.
         observer: Is told of every arm and seed that has finished rounds.
     """

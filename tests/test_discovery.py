@@ -1,4 +1,4 @@
-"""The roll call: at the start of a run and while it goes on, over nodes that come and go."""
+"""Discovery: at the start of a run and during it, over nodes that connect and disconnect."""
 
 import threading
 import time
@@ -17,8 +17,7 @@ from fl_ppseg.federation.roles import Role
 from fl_ppseg.flower.grid import LazyGrid, StoppedError
 from fl_ppseg.flower.in_process import InProcessGrid
 from fl_ppseg.system.errors import RunError
-from strategies.rounds import roll_call
-from strategies.rounds.roll_call import RollCall
+from strategies.rounds.discovery import Discovery
 
 AACHEN, BREMEN, MUNSTER = 4, 2, 5
 """Node ids of `nodes()`, which run against the alphabet."""
@@ -50,30 +49,30 @@ def coming(fake: FakeNodes, there: Iterable[int] = range(2, 7)) -> Coming:
     return grid  # type: ignore[no-any-return]
 
 
-def call(fake: FakeNodes, listener: Listener | None = None) -> RollCall:
-    return RollCall(LazyGrid(fake.grid), request(), listener or Listener())
+def call(fake: FakeNodes, listener: Listener | None = None) -> Discovery:
+    return Discovery(LazyGrid(fake.grid), request(), listener or Listener())
 
 
-def cities(roll: RollCall) -> list[str]:
-    return [member.city for member in roll.roster.members]
+def cities(discovery: Discovery) -> list[str]:
+    return [member.city for member in discovery.registry.members]
 
 
 def test_all_nodes_are_called_by_name_at_the_first_look() -> None:
-    roll = call(nodes())
-    roll.wait(5, 5, seconds=5)
-    assert cities(roll) == [*TRAIN, *VAL]
-    assert [m.node_id for m in roll.roster.members] == [4, 3, 2, 6, 5]
-    assert roll.is_here("aachen")
+    discovery = call(nodes())
+    discovery.wait(5, 5, seconds=5)
+    assert cities(discovery) == [*TRAIN, *VAL]
+    assert [m.node_id for m in discovery.registry.members] == [4, 3, 2, 6, 5]
+    assert discovery.is_connected("aachen")
 
 
 def test_nodes_that_connect_late_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roll_call, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr("strategies.rounds.discovery.POLL_SECONDS", 0.001)
     fake = nodes()
     grid = coming(fake, there={2, 3})
     threading.Timer(0.1, lambda: grid.there.update({4, 5, 6})).start()
-    roll = call(fake)
-    roll.wait(5, 5, seconds=30)
-    assert len(cities(roll)) == 5
+    discovery = call(fake)
+    discovery.wait(5, 5, seconds=30)
+    assert len(cities(discovery)) == 5
 
 
 REFUSAL = Error(REFUSED, "refused: this node has pinned another bundle than abc")
@@ -82,13 +81,15 @@ REFUSAL = Error(REFUSED, "refused: this node has pinned another bundle than abc"
 def test_nobody_waits_for_nodes_that_refuse() -> None:
     everybody = nodes(introductions=dict.fromkeys((*TRAIN, *VAL), REFUSAL))
     begin = time.monotonic()
-    with pytest.raises(RunError, match=r"0 of 5 nodes came .* pinned another bundle than abc"):
+    with pytest.raises(
+        RunError, match=r"of 5 nodes within .* got 0 .*pinned another bundle than abc"
+    ):
         call(everybody).wait(5, 5, seconds=120)
     some, listener = nodes(introductions={"bochum": REFUSAL, "lindau": REFUSAL}), Listener()
-    roll = call(some, listener)
-    roll.wait(5, 3, seconds=120)
-    assert cities(roll) == ["aachen", "bremen", "munster"]
-    assert listener.messages[-1].startswith("beginning with 3 of 5 nodes")
+    discovery = call(some, listener)
+    discovery.wait(5, 3, seconds=120)
+    assert cities(discovery) == ["aachen", "bremen", "munster"]
+    assert listener.messages[-1].startswith("starting with 3 of 5 nodes")
     assert time.monotonic() - begin < 10
 
 
@@ -104,19 +105,19 @@ def test_a_node_that_failed_or_is_away_is_waited_for_beside_one_that_refused() -
 def test_a_run_begins_with_a_quorum_once_the_time_is_up_and_says_so() -> None:
     fake, listener = nodes(), Listener()
     coming(fake, there={2, 3, 6})
-    roll = call(fake, listener)
-    roll.wait(5, 3, seconds=0)
-    assert cities(roll) == ["bochum", "bremen", "lindau"]
-    assert listener.messages == ["beginning with 3 of 5 nodes; the others join when they come"]
+    discovery = call(fake, listener)
+    discovery.wait(5, 3, seconds=0)
+    assert cities(discovery) == ["bochum", "bremen", "lindau"]
+    assert listener.messages == ["starting with 3 of 5 nodes; the others join when they connect"]
 
 
 def test_waiting_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roll_call, "SAY_SECONDS", 0.05)
-    monkeypatch.setattr(roll_call, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("strategies.rounds.discovery.NOTIFY_SECONDS", 0.05)
+    monkeypatch.setattr("strategies.rounds.discovery.POLL_SECONDS", 0.01)
     fake, listener = nodes(), Listener()
     coming(fake, there={2, 3, 6})
     call(fake, listener).wait(5, 3, seconds=0.3)
-    assert listener.messages[0] == "3 of 5 nodes are here; waiting 0 s"
+    assert listener.messages[0] == "3 of 5 nodes are registered; waiting 0 s"
 
 
 @pytest.mark.parametrize(
@@ -127,8 +128,8 @@ def test_of_nodes_that_are_connected_it_is_not_said_that_they_are_away(
     deaf: set[int], line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a simulation, whose nodes are all there while its processes load."""
-    monkeypatch.setattr(roll_call, "SAY_SECONDS", 0.05)
-    monkeypatch.setattr(roll_call, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("strategies.rounds.discovery.NOTIFY_SECONDS", 0.05)
+    monkeypatch.setattr("strategies.rounds.discovery.POLL_SECONDS", 0.01)
     fake, listener = nodes(), Listener()
     coming(fake).deaf = deaf
     with suppress(RunError):
@@ -139,12 +140,12 @@ def test_of_nodes_that_are_connected_it_is_not_said_that_they_are_away(
 def test_who_is_of_the_run_is_a_matter_of_its_folder() -> None:
     fake, listener = nodes(), Listener()
     roles: dict[str, Role] = {"aachen": "train", "bochum": "val", "munster": "val"}
-    roll = RollCall(LazyGrid(fake.grid), request(), listener, roles)
-    roll.wait(5, 2, seconds=0)
-    assert cities(roll) == ["aachen", "munster"]
+    discovery = Discovery(LazyGrid(fake.grid), request(), listener, roles)
+    discovery.wait(5, 2, seconds=0)
+    assert cities(discovery) == ["aachen", "munster"]
     for city in ("bremen", "lindau"):
-        assert any(f"{city} is no city of this run" in line for line in listener.messages)
-    assert any("bochum only evaluates in this run" in line for line in listener.messages)
+        assert any(f"{city} is not one of the" in line for line in listener.messages)
+    assert any("bochum: expected a node with role val" in line for line in listener.messages)
 
 
 @pytest.mark.parametrize(("there", "quorum"), [({2, 3, 6}, 4), ({5, 6}, 2), (set(), 0)])
@@ -154,8 +155,8 @@ def test_without_a_quorum_or_anybody_who_trains_the_run_ends(there: set[int], qu
     with pytest.raises(RunError) as failure:
         call(fake).wait(5, quorum, seconds=0)
     assert str(failure.value) == (
-        f"{len(there)} of 5 nodes came within 0 s, wanted {max(quorum, 1)}, of which one trains; "
-        "start the others, or ask for fewer"
+        f"expected {max(quorum, 1)} of 5 nodes within 0 s, one of them for training, got "
+        f"{len(there)}; start the others, or lower federation.min_replies"
     )
 
 
@@ -167,14 +168,14 @@ def described(city: str, role: str) -> RecordDict:
 
 BAD_INTRODUCTIONS = {
     "error": (Error(500, "no policy"), "did not introduce itself: no policy"),
-    "empty": (RecordDict(), "wanted records"),
+    "empty": (RecordDict(), "expected records"),
     "role": (described("x", "spy"), "unknown role 'spy'"),
-    "path": (described("../x", "train"), "city could lead elsewhere"),
-    "terminal": (described("\x1b[2J", "train"), "city is no printable name"),
+    "path": (described("../x", "train"), "city must not hold a slash"),
+    "terminal": (described("\x1b[2J", "train"), "city is not a printable name"),
     "run": (pack_description(Description("old", "x", "train")), "introduced itself to another run"),
     "second": (
         pack_description(Description("run", "aachen", "train")),
-        "a second node claims aachen",
+        "a second node introduced itself as aachen",
     ),
 }
 
@@ -184,69 +185,71 @@ def test_a_node_that_says_something_else_is_left_out_alone_and_said_once(case: s
     introduction, why = BAD_INTRODUCTIONS[case]
     fake, listener = nodes(introductions={"bremen": introduction}), Listener()
     grid = coming(fake, there={3, 4, 5, 6})  # the others have come before
-    roll = call(fake, listener)
-    roll.wait(4, 4, seconds=5)
+    discovery = call(fake, listener)
+    discovery.wait(4, 4, seconds=5)
     grid.there.add(BREMEN)
-    (told,) = roll.look()
+    (told,) = discovery.poll()
     assert why in told
-    assert roll.look() == []
+    assert discovery.poll() == []
     assert listener.messages == [told]
-    assert cities(roll) == ["aachen", "bochum", *VAL]
-    assert roll.roster.of_city("aachen").node_id == AACHEN
+    assert cities(discovery) == ["aachen", "bochum", *VAL]
+    assert discovery.registry.of_city("aachen").node_id == AACHEN
 
 
 def test_the_reason_is_part_of_the_error_where_the_quorum_fails() -> None:
     fake = nodes(introductions={"bremen": Error(500, "no policy")})
-    with pytest.raises(RunError, match=r"4 of 5 nodes came.*did not introduce itself: no policy"):
+    with pytest.raises(
+        RunError, match=r"5 of 5 nodes within.*got 4.*did not introduce itself: no policy"
+    ):
         call(fake).wait(5, 5, seconds=0)
 
 
 def test_a_node_that_failed_is_called_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = nodes(introductions={"bremen": Error(500, "no policy")})
-    roll = call(fake)
-    roll.look()
+    discovery = call(fake)
+    discovery.poll()
     fake.introductions.clear()
-    roll.look()
-    assert "bremen" not in cities(roll)
-    monkeypatch.setattr(roll_call, "CALL_AGAIN_SECONDS", 0.0)
-    roll.look()
-    assert "bremen" in cities(roll)
+    discovery.poll()
+    assert "bremen" not in cities(discovery)
+    monkeypatch.setattr("strategies.rounds.discovery.QUERY_AGAIN_SECONDS", 0.0)
+    discovery.poll()
+    assert "bremen" in cities(discovery)
 
 
 def test_a_look_waits_for_nobody_and_hears_answers_that_come_later() -> None:
     fake = nodes()
     grid = coming(fake)
     grid.deaf = {BREMEN}
-    roll = call(fake)
+    discovery = call(fake)
     start = time.monotonic()
-    roll.look()
+    discovery.poll()
     assert time.monotonic() - start < 2
-    assert "bremen" not in cities(roll)
+    assert "bremen" not in cities(discovery)
     grid.deaf = set()
-    roll.look()
-    assert "bremen" in cities(roll)
+    discovery.poll()
+    assert "bremen" in cities(discovery)
 
 
 def test_a_city_that_comes_back_as_another_node_keeps_its_place() -> None:
     twin = pack_description(Description("run", "aachen", "train"))
     fake, listener = nodes(introductions={"bremen": twin}), Listener()
     grid = coming(fake, there={3, 4})
-    roll = call(fake, listener)
-    roll.look()
+    discovery = call(fake, listener)
+    discovery.poll()
     grid.there = {2, 3}
-    roll.look()
-    assert cities(roll) == ["aachen", "bochum"]
-    assert roll.roster.of_city("aachen").node_id == BREMEN
-    assert listener.messages == ["aachen is back as another node"]
+    discovery.poll()
+    assert cities(discovery) == ["aachen", "bochum"]
+    assert discovery.registry.of_city("aachen").node_id == BREMEN
+    assert listener.messages == ["aachen reconnected as another node"]
 
 
 def test_the_name_that_a_node_was_enrolled_under_must_be_its_city() -> None:
     fake = nodes()
     grid = coming(fake)
     grid.named = {AACHEN: "aachen", BREMEN: "bonn"}
-    roll = call(fake)
-    assert roll.look() == ["bonn: a node that was enrolled as bonn claims to be bremen"]
-    assert cities(roll) == ["aachen", "bochum", *VAL]
+    discovery = call(fake)
+    assert discovery.poll() == ["bonn: a node enrolled as bonn introduced itself as bremen"]
+    assert cities(discovery) == ["aachen", "bochum", *VAL]
 
 
 def test_a_stop_ends_the_waiting() -> None:
@@ -255,4 +258,4 @@ def test_a_stop_ends_the_waiting() -> None:
     coming(fake, there=set())
     threading.Timer(0.05, stop.set).start()
     with pytest.raises(StoppedError):
-        RollCall(LazyGrid(fake.grid, stop), request(), Listener()).wait(5, 5, seconds=60)
+        Discovery(LazyGrid(fake.grid, stop), request(), Listener()).wait(5, 5, seconds=60)

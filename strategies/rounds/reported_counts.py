@@ -1,9 +1,9 @@
-"""What a city says of its images, held to what it said first in the run.
+"""What a city reports of its images, compared with its first report in the run.
 
-Nobody but the city knows how many images it has and what is labelled in them. But neither changes
-while a run goes on: not over rounds, not over arms, not over a pause. So the first good answer of a
-city is the measure of all later ones, and where the coordinator dealt the images out itself (in a
-simulation), what it dealt is the measure of the first.
+Only the city knows how many images it has and what is labelled in them. But neither changes during
+a run: not over rounds, arms or a resumption. So all later replies of a city must agree with its
+first good one, and where the coordinator dealt the images out itself (in a simulation), the first
+must agree with that.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,21 +14,21 @@ from fl_ppseg.federation.message_content import Reply
 from fl_ppseg.federation.results import Line
 
 
-class ClaimError(ValueError):
-    """An answer that contradicts what its city said before."""
+class ReportedCountsError(ValueError):
+    """A reply contradicts an earlier one of its city."""
 
 
-class Claims:
-    """What the cities of a run have said; one for all its arms and seeds."""
+class ReportedCounts:
+    """The reports of the cities of a run; shared by all its arms and seeds."""
 
     def __init__(
         self, dealt: Mapping[str, int], lines: Iterable[Line] = (), pooled: Iterable[str] = ()
     ) -> None:
-        """Begin with what earlier rounds wrote down.
+        """Start with the results of earlier rounds.
 
         Args:
-            dealt: Images by training city where the coordinator knows; held-out ones included.
-            lines: Of results.jsonl so far.
+            dealt: Images by training city, if the coordinator knows them; held-out ones included.
+            lines: Lines of results.jsonl so far.
             pooled: Arms in which one node trains on the images of all.
         """
         self._dealt = dict(dealt)
@@ -49,28 +49,28 @@ class Claims:
         return bool(self._dealt)
 
     def check_training(self, arm: str, city: str, reply: Reply) -> None:
-        """Take an update's number of images.
+        """Record and check the number of images of an update.
 
         Raises:
-            ClaimError: The city said another, or the coordinator dealt it fewer.
+            ReportedCountsError: The city reported another, or the coordinator dealt it fewer.
         """
         is_pooled = arm in self._pooled
         dealt = sum(self._dealt.values()) if is_pooled else self._dealt.get(city, 0)
         if self.knows_sizes and reply.num_examples > dealt:
-            raise ClaimError(
-                f"says that it trained on {reply.num_examples} images, and was dealt {dealt}"
+            raise ReportedCountsError(
+                f"expected at most {dealt} training images as dealt, got {reply.num_examples}"
             )
-        self._hold(self._key(city, arm), "trained on", reply.num_examples)
+        self._check_unchanged(self._key(city, arm), "training", reply.num_examples)
 
     def check_scoring(self, city: str, reply: Reply) -> None:
-        """Take an evaluation's number of images, and of labelled pixels by class.
+        """Record and check an evaluation's number of images, and of labelled pixels by class.
 
         A node that adds noise to its counts keeps the sums of their rows, too.
 
         Raises:
-            ClaimError: The city said others.
+            ReportedCountsError: The city reported others.
         """
-        self._hold((city, "scored"), "scored", reply.num_examples)
+        self._check_unchanged((city, "scored"), "scored", reply.num_examples)
         assert reply.confusion is not None
         rows = _rows(reply.confusion)
         first = self._rows.setdefault(city, rows)
@@ -78,17 +78,17 @@ class Claims:
             other = next(
                 n for n, pair in enumerate(zip(rows, first, strict=True)) if len({*pair}) > 1
             )
-            raise ClaimError(
-                f"says that {rows[other]} pixels are labelled as class {other}, and said "
-                f"{first[other]} before; label maps stay the same for a run"
+            raise ReportedCountsError(
+                f"expected {first[other]} pixels labelled as class {other} as before, got "
+                f"{rows[other]}; label maps must not change during a run"
             )
 
-    def _hold(self, key: tuple[str, str], did: str, num_images: int) -> None:
+    def _check_unchanged(self, key: tuple[str, str], kind: str, num_images: int) -> None:
         first = self._images.setdefault(key, num_images)
         if num_images != first:
-            raise ClaimError(
-                f"says that it {did} {num_images} images, and said {first} before; a city's images "
-                "stay the same for a run"
+            raise ReportedCountsError(
+                f"expected {first} {kind} images as before, got {num_images}; a city's images must "
+                "not change during a run"
             )
 
     def _key(self, city: str, arm: str) -> tuple[str, str]:

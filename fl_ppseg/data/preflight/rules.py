@@ -1,11 +1,11 @@
-"""What a survey shows that cannot be meant, and what should be known before work begins."""
+"""Rules of the preflight check: data that cannot be used, and warnings."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from fl_ppseg.data.classes import IGNORE_INDEX
-from fl_ppseg.data.survey.looking import CityLabels, Survey
+from fl_ppseg.data.preflight.scan import CityLabels, Scan
 from fl_ppseg.data.tree_layout import bounded, counted
 from fl_ppseg.system.errors import InputError
 
@@ -13,12 +13,12 @@ TRAIN_IDS = "cityscapes-train-ids"
 """The class table of label maps that hold trainIds."""
 
 
-def refuse(found: Survey) -> None:
-    """Find out whether label maps can be meant as they are.
+def refuse_unusable(found: Scan) -> None:
+    """Refuse data that cannot be trained on or scored.
 
     Raises:
-        InputError: Label maps of a city hold trainIds; no training image, or no image of a city to
-            be scored on, has a labelled pixel.
+        InputError: The label maps of a city hold trainIds; or no training image, or no image of a
+            scored city, has a labelled pixel.
     """
     if others := [city for city in found.cities if holds_train_ids(city)]:
         raise _train_ids(others)
@@ -26,23 +26,23 @@ def refuse(found: Survey) -> None:
     if training and not any(city.labelled for city in training):
         raise InputError(
             f"{training[0].folder.parent}: no training image has a labelled pixel "
-            f"({_met(training)}); nothing can be learned from that, so check the label maps and "
+            f"({_met(training)}); check the label maps and "
             "the class table (data.classes)"
         )
     empty = [city for city in found.cities if city.split != "train" and not city.labelled]
     if empty:
         raise InputError(
-            f"{empty[0].folder}: no labelled pixel ({_met(empty)}), nothing can be scored on "
-            f"{bounded([f'{city.split}/{city.city}' for city in empty])}; add its labels, choose "
+            f"{empty[0].folder}: no labelled pixel ({_met(empty)}), so nothing can be scored on "
+            f"{bounded([f'{city.split}/{city.city}' for city in empty])}; add labels, choose "
             "the class table that its label maps are written with (data.classes), or remove it"
         )
 
 
-def warnings(found: Survey) -> list[str]:
-    """What is odd, a line each: training cities without labels, images that EXIF turns."""
+def warnings(found: Scan) -> list[str]:
+    """Warnings, one per line: training cities without labels, images that EXIF turns."""
     lines = [
         f"{city.folder}: no labelled pixel in {counted(city.num_images, 'label map')} of training "
-        f"city {city.city} ({_met([city])}), it has nothing to train on"
+        f"city {city.city} ({_met([city])}), so it cannot train"
         for city in found.of_split("train")
         if not city.labelled
     ]
@@ -51,7 +51,7 @@ def warnings(found: Survey) -> list[str]:
     if turned:
         lines.append(
             f"EXIF orientation applied to {counted(sum(turned.values()), 'image')}, as viewers "
-            f"show them ({bounded(list(turned))}); their label maps have to be drawn on that"
+            f"show them ({bounded(list(turned))}); their label maps must be drawn that way"
         )
     return lines
 

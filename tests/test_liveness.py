@@ -10,7 +10,7 @@ from fake_runs import Run, assert_same
 from flwr.app import Message
 
 from fl_ppseg.flower.in_process import InProcessGrid
-from strategies.rounds import comebacks, lost_answers
+from strategies.rounds import liveness, reconnection
 
 AACHEN = 4
 """Node id of a city."""
@@ -19,8 +19,8 @@ QUORUM = {"min_replies": 1.0, "max_retries": 0, "round_timeout": 20.0}
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lost_answers, "QUIET_SECONDS", 0.02)
-    monkeypatch.setattr(comebacks, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(liveness, "QUIET_SECONDS", 0.02)
+    monkeypatch.setattr(reconnection, "POLL_SECONDS", 0.01)
     monkeypatch.setattr("fl_ppseg.flower.grid.POLL_SECONDS", 0.001)
 
 
@@ -65,8 +65,8 @@ def test_a_city_whose_answer_is_lost_is_asked_again(tmp_path: Path) -> None:
     assert_same(run.checkpoint().arrays, whole.checkpoint().arrays)
     assert [line["city"] for line in run.lines("train")] == [*TRAIN, *TRAIN]
     assert run.listener.messages[:2] == [
-        "round 1: aachen: its answer was lost; waiting up to 60 s for it",
-        "round 1: aachen: is back and asked again",
+        "round 1: aachen: its reply was lost; waiting up to 60 s for it to return",
+        "round 1: aachen: reconnected; asked again",
     ]
 
 
@@ -81,5 +81,5 @@ def test_a_node_that_is_still_at_work_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_node_that_loses_each_answer_is_given_up(tmp_path: Path) -> None:
     run = Run(tmp_path, losing(lost=99)).train(QUORUM | {"min_replies": 0.5, "num_rounds": 1})
-    assert run.lines("round")[0]["rejected"] == ["aachen: its answer was lost"]
+    assert run.lines("round")[0]["rejected"] == ["aachen: its reply was lost"]
     assert [line["city"] for line in run.lines("train")] == ["bochum", "bremen"]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fl_ppseg.data.classes import IGNORE_INDEX, ClassTable
 from fl_ppseg.data.dataset import Scene
 from fl_ppseg.data.label_maps import count_values
-from fl_ppseg.data.survey.cache import Look, SurveyCache
+from fl_ppseg.data.preflight.cache import ScanCache, SceneScan
 from fl_ppseg.data.tree_layout import NAMED
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import Progress
@@ -65,62 +65,62 @@ class CityLabels:
         return [name for train_id, name in enumerate(self.classes.names) if train_id not in met]
 
 
-class Survey(NamedTuple):
-    """What a data set holds."""
+class Scan(NamedTuple):
+    """The result of a scan."""
 
     cities: tuple[CityLabels, ...]
     """By split and city."""
     scenes: tuple[Scene, ...]
-    """All scenes, each with the digest of what its files held when they were looked at."""
+    """All scenes, each with the digest of what its files held when they were scanned."""
 
     def of_split(self, split: str) -> list[CityLabels]:
         """The cities of one split."""
         return [city for city in self.cities if city.split == split]
 
 
-def survey(
+def scan_data(
     splits: Splits,
     num_workers: int = 1,
     progress: Progress = lambda done, total: None,
-    cache: SurveyCache | None = None,
-) -> Survey:
-    """Look at all images and label maps, of any number of splits.
+    cache: ScanCache | None = None,
+) -> Scan:
+    """SceneScan at all images and label maps, of any number of splits.
 
-    Files are read whole and named by their content, so that neither size nor time of a file that
-    was changed can hide it; what a content holds is looked up where it is known.
+    Files are read whole and identified by their content, so that a changed file is noticed whatever
+    its size and time; the result of known content is taken from the cache.
 
     Args:
         splits: Split -> city -> scenes.
         num_workers: Threads; decoding and hashing let others run.
-        progress: Called with (scenes looked at, scenes in all).
-        cache: What earlier surveys found, to be asked and added to.
+        progress: Called with (number of scanned scenes, number of scenes).
+        cache: Results of earlier scans; read and extended.
 
     Raises:
-        InputError: Names all that cannot be read, the first file with the reason.
+        InputError: Scenes cannot be read; names all of them, the first with the reason.
     """
-    known = cache or SurveyCache(None)
+    known = cache or ScanCache(None)
     scenes = [s for cities in splits.values() for own in cities.values() for s in own]
-    looks: list[Look] = []
+    scans: list[SceneScan] = []
     broken: dict[str, str] = {}
-    with closing(_at_once(lambda scene: _tried(scene, known), scenes, num_workers)) as found:
-        for number, (scene, look) in enumerate(zip(scenes, found, strict=True)):
+    with closing(_scan_all(lambda scene: _scan(scene, known), scenes, num_workers)) as found:
+        for number, (scene, scan) in enumerate(zip(scenes, found, strict=True)):
             progress(number, len(scenes))
-            if isinstance(look, Look):
-                looks.append(look)
+            if isinstance(scan, SceneScan):
+                scans.append(scan)
             else:
-                broken[scene.stem] = look
+                broken[scene.stem] = scan
     progress(len(scenes), len(scenes))
     if broken:
         raise _all_broken(broken)
-    known.save(looks)
-    named = [replace(s, content=look.content) for s, look in zip(scenes, looks, strict=True)]
-    pairs = zip(named, looks, strict=True)
+    known.save(scans)
+    named = [replace(s, content=scan.content) for s, scan in zip(scenes, scans, strict=True)]
+    pairs = zip(named, scans, strict=True)
     groups = groupby(pairs, key=lambda pair: (pair[0].split, pair[0].city))
-    return Survey(tuple(_city(list(group)) for _, group in groups), tuple(named))
+    return Scan(tuple(_city(list(group)) for _, group in groups), tuple(named))
 
 
-def _tried(scene: Scene, cache: SurveyCache) -> Look | str:
-    """What a scene holds, or why it cannot be read."""
+def _scan(scene: Scene, cache: ScanCache) -> SceneScan | str:
+    """The scan of a scene, or why it cannot be read."""
     try:
         files = scene.files()
         content = files.content
@@ -132,43 +132,43 @@ def _tried(scene: Scene, cache: SurveyCache) -> Look | str:
     counts = count_values(label_ids)
     size = int(label_ids.shape[0]), int(label_ids.shape[1])
     ids = {int(k): int(counts[k]) for k in np.flatnonzero(counts)}
-    return Look(content, size, orientation != 1, ids)
+    return SceneScan(content, size, orientation != 1, ids)
 
 
-def _at_once(
-    look: Callable[[Scene], Look | str], scenes: Sequence[Scene], num_workers: int
-) -> Generator[Look | str]:
-    """Looks in the order of the scenes; those that nobody waits for any more are not begun."""
+def _scan_all(
+    scan: Callable[[Scene], SceneScan | str], scenes: Sequence[Scene], num_workers: int
+) -> Generator[SceneScan | str]:
+    """Scan in the order of the scenes; pending scans are cancelled when the caller stops."""
     if num_workers == 1:
-        yield from map(look, scenes)
+        yield from map(scan, scenes)
         return
     pool = ThreadPoolExecutor(num_workers)
     try:
-        yield from pool.map(look, scenes)
+        yield from pool.map(scan, scenes)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _city(found: list[tuple[Scene, Look]]) -> CityLabels:
+def _city(found: list[tuple[Scene, SceneScan]]) -> CityLabels:
     scene = found[0][0]
     counts = np.zeros(256, dtype=np.int64)
-    for _, look in found:
-        counts[list(look.label_ids)] += list(look.label_ids.values())
+    for _, scan in found:
+        counts[list(scan.label_ids)] += list(scan.label_ids.values())
     return CityLabels(
         split=scene.split,
         city=scene.city,
         folder=scene.label_path.parent,
         num_images=len(found),
-        num_turned=sum(look.is_turned for _, look in found),
+        num_turned=sum(scan.is_turned for _, scan in found),
         counts=counts,
-        sizes=tuple(look.size for _, look in found),
+        sizes=tuple(scan.size for _, scan in found),
         classes=scene.classes,
     )
 
 
 def _all_broken(broken: Mapping[str, str]) -> InputError:
-    """None is left out on its own: which images are used would depend on the day's disk."""
+    """Broken scenes are not skipped: else the state of the disk would decide what is used."""
     first, *others = broken
     names = ", ".join([*others[:NAMED], *["..."] * (len(others) > NAMED)])
-    more = f"; {len(others)} more like it: {names}" if others else ""
+    more = f"; and {len(others)} more: {names}" if others else ""
     return InputError(f"{broken[first]}{more}")

@@ -1,4 +1,4 @@
-"""Who is there: Flower's random node ids, mapped to the cities that the nodes name themselves."""
+"""The registry: Flower's random node ids, mapped to the cities that the nodes introduce."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from fl_ppseg.federation.roles import Role
 from fl_ppseg.system.errors import RunError
 
 
-class TakenError(RunError):
-    """A node that names a city which it cannot have."""
+class RegistrationError(RunError):
+    """A node introduces itself as a city or role that it may not have."""
 
 
 @dataclass(frozen=True)
@@ -21,17 +21,17 @@ class Member:
     role: Role
 
 
-class Roster:
+class Registry:
     """The node of each city, sorted by city so that nothing depends on Flower's node ids."""
 
     def __init__(
         self, members: Iterable[Member] = (), expected: Mapping[str, Role] | None = None
     ) -> None:
-        """Begin with some members.
+        """Start with some members.
 
         Args:
-            members: Who is there.
-            expected: Role of each city of the run; none: whoever comes is of it.
+            members: Nodes that are registered already.
+            expected: Role of each city of the run; None: any city may register.
         """
         self._by_city = {member.city: member for member in members}
         self._expected = expected
@@ -43,7 +43,7 @@ class Roster:
 
     @property
     def node_ids(self) -> frozenset[int]:
-        """The nodes of all members."""
+        """Node ids of all members."""
         return frozenset(member.node_id for member in self._by_city.values())
 
     def with_role(self, role: Role) -> tuple[Member, ...]:
@@ -51,39 +51,41 @@ class Roster:
         return tuple(member for member in self.members if member.role == role)
 
     def of_city(self, city: str) -> Member:
-        """The member that a city has now: its node may be another than before."""
+        """The current member of a city: its node id may have changed."""
         return self._by_city[city]
 
-    def admit(
-        self, node_id: int, description: Description, present: Collection[int], enrolled: str = ""
+    def register(
+        self, node_id: int, description: Description, connected: Collection[int], enrolled: str = ""
     ) -> Member | None:
-        """Take a node that has introduced itself as that of its city.
+        """Register a node that has introduced itself as the node of its city.
 
-        A city whose node is gone may come back as another node; one whose node is there may not.
+        A city may register another node only after its earlier node has disconnected.
 
         Args:
             node_id: Flower's id of the node.
-            description: What it says of itself.
-            present: Ids of the nodes that are connected.
+            description: Its introduction.
+            connected: Ids of the nodes that are connected.
             enrolled: The name under which the coordinator enrolled the node's key; "": none.
 
         Returns:
-            The node that the city had before; None for a new city.
+            The earlier member of the city; None for a new city.
 
         Raises:
-            TakenError: If another node has the city, its name is not its own, or city or role are
-                not of this run.
+            RegistrationError: The city has another connected node, the node is enrolled under
+                another name, or city or role are not of this run.
         """
         city = description.city
         if enrolled and enrolled != city:
-            raise TakenError(f"a node that was enrolled as {enrolled} claims to be {city}")
+            raise RegistrationError(f"a node enrolled as {enrolled} introduced itself as {city}")
         if self._expected is not None:
             self._check_expected(description, self._expected)
         before = self._by_city.get(city)
-        if before is not None and before.node_id != node_id and before.node_id in present:
-            raise TakenError(f"a second node claims {city}; the first keeps it")
+        if before is not None and before.node_id != node_id and before.node_id in connected:
+            raise RegistrationError(
+                f"a second node introduced itself as {city}; the first one is kept"
+            )
         if before is not None and before.role != description.role:
-            raise TakenError(f"{city} was to {before.role} and comes back to {description.role}")
+            raise RegistrationError(f"{city}: expected role {before.role}, got {description.role}")
         self._by_city[city] = Member(node_id, city, description.role)
         return before
 
@@ -91,12 +93,11 @@ class Roster:
     def _check_expected(description: Description, expected: Mapping[str, Role]) -> None:
         city = description.city
         if city not in expected:
-            raise TakenError(
-                f"{city} is no city of this run, whose cities.json names {len(expected)}"
+            raise RegistrationError(
+                f"{city} is not one of the {len(expected)} cities in cities.json of this run"
             )
         if expected[city] != description.role:
-            does = {"train": "trains", "val": "only evaluates"}
-            raise TakenError(
-                f"{city} {does[expected[city]]} in this run, and its node was prepared as one that "
-                f"{does[description.role]}"
+            raise RegistrationError(
+                f"{city}: expected a node with role {expected[city]} as in cities.json, got one "
+                f"prepared with role {description.role}"
             )

@@ -11,7 +11,7 @@ from fl_ppseg.config.run_layout import CITIES
 from fl_ppseg.deployment.cities import Cities, load_cities, save_cities
 from fl_ppseg.deployment.identity import fingerprint, read_public_key
 from fl_ppseg.system.errors import InputError
-from strategies.rounds.submitted import expected_roles, submission
+from strategies.rounds.run_config import expected_roles, parse_run_config
 
 
 @pytest.fixture
@@ -32,12 +32,12 @@ def refused(error: pytest.ExceptionInfo[InputError], vector: must_fail.Vector) -
 def test_submissions_that_must_fail(vector: must_fail.Vector, run: Path) -> None:
     values = json.loads(vector.content.decode().replace("{run}", str(run)))
     with pytest.raises(InputError) as error:
-        submission(values)
+        parse_run_config(values)
     refused(error, vector)
 
 
 def test_a_submission_is_taken_as_it_is(run: Path) -> None:
-    found = submission({"run-dir": str(run), "num-nodes": 3})
+    found = parse_run_config({"run-dir": str(run), "num-nodes": 3})
     assert (found.run_dir, found.num_nodes) == (str(run), 3)
 
 

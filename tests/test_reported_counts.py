@@ -17,7 +17,7 @@ from fl_ppseg.federation.message_content import Request
 from fl_ppseg.federation.results import Line
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.system.errors import RunError
-from strategies.rounds.claims import ClaimError, Claims
+from strategies.rounds.reported_counts import ReportedCounts, ReportedCountsError
 from strategies.server_app import Federation
 
 COUNTS = np.array([[7, 3], [2, 8]])
@@ -33,45 +33,49 @@ def scored(counts: Any, num_examples: int = 2) -> Any:
 
 
 def test_the_first_answer_is_the_measure_of_all_later_ones() -> None:
-    claims = Claims({})
-    claims.check_training("plain", "aachen", trained(9))
-    claims.check_training("per-image", "aachen", trained(9))
-    claims.check_training("plain", "bochum", trained(5))
-    with pytest.raises(ClaimError, match=r"it trained on 10 images, and said 9 before"):
-        claims.check_training("plain", "aachen", trained(10))
-    claims.check_scoring("lindau", scored(COUNTS))
-    claims.check_scoring("lindau", scored([[10, 0], [10, 0]]))  # another model, the same labels
-    with pytest.raises(ClaimError, match=r"it scored 3 images, and said 2 before"):
-        claims.check_scoring("lindau", scored(COUNTS, 3))
+    reported = ReportedCounts({})
+    reported.check_training("plain", "aachen", trained(9))
+    reported.check_training("per-image", "aachen", trained(9))
+    reported.check_training("plain", "bochum", trained(5))
+    with pytest.raises(ReportedCountsError, match="expected 9 training images as before, got 10"):
+        reported.check_training("plain", "aachen", trained(10))
+    reported.check_scoring("lindau", scored(COUNTS))
+    reported.check_scoring("lindau", scored([[10, 0], [10, 0]]))  # another model, the same labels
+    with pytest.raises(ReportedCountsError, match="expected 2 scored images as before, got 3"):
+        reported.check_scoring("lindau", scored(COUNTS, 3))
 
 
 @pytest.mark.parametrize(
     ("counts", "why"),
     [
-        ([[7, 4], [2, 8]], "11 pixels are labelled as class 0, and said 10 before"),
-        ([[10, 0], [0, 11]], "11 pixels are labelled as class 1, and said 10 before"),
-        ([[0, 0], [0, 0]], "0 pixels are labelled as class 0"),
-        ([[9, 0], [0, 11]], "9 pixels are labelled as class 0"),
+        ([[7, 4], [2, 8]], "expected 10 pixels labelled as class 0 as before, got 11"),
+        ([[10, 0], [0, 11]], "expected 10 pixels labelled as class 1 as before, got 11"),
+        ([[0, 0], [0, 0]], "labelled as class 0 as before, got 0"),
+        ([[9, 0], [0, 11]], "labelled as class 0 as before, got 9"),
     ],
 )
 def test_label_maps_stay_the_same(counts: list[list[int]], why: str) -> None:
-    claims = Claims({})
-    claims.check_scoring("lindau", scored(COUNTS))
-    with pytest.raises(ClaimError, match=why):
-        claims.check_scoring("lindau", scored(counts))
+    reported = ReportedCounts({})
+    reported.check_scoring("lindau", scored(COUNTS))
+    with pytest.raises(ReportedCountsError, match=why):
+        reported.check_scoring("lindau", scored(counts))
 
 
 def test_what_was_dealt_is_the_measure_of_the_first_answer() -> None:
-    claims = Claims({"aachen": 9, "bochum": 4}, pooled=["centralised"])
-    assert claims.knows_sizes
-    with pytest.raises(ClaimError, match="trained on 10 images, and was dealt 9"):
-        claims.check_training("plain", "aachen", trained(10))
-    with pytest.raises(ClaimError, match="was dealt 0"):
-        claims.check_training("plain", "zurich", trained(1))
-    claims.check_training("plain", "aachen", trained(8))
-    claims.check_training("centralised", "aachen", trained(12))  # on the images of all
-    with pytest.raises(ClaimError, match="trained on 14 images, and was dealt 13"):
-        claims.check_training("centralised", "aachen", trained(14))
+    reported = ReportedCounts({"aachen": 9, "bochum": 4}, pooled=["centralised"])
+    assert reported.knows_sizes
+    with pytest.raises(
+        ReportedCountsError, match="expected at most 9 training images as dealt, got 10"
+    ):
+        reported.check_training("plain", "aachen", trained(10))
+    with pytest.raises(ReportedCountsError, match="expected at most 0 training images as dealt"):
+        reported.check_training("plain", "zurich", trained(1))
+    reported.check_training("plain", "aachen", trained(8))
+    reported.check_training("centralised", "aachen", trained(12))  # on the images of all
+    with pytest.raises(
+        ReportedCountsError, match="expected at most 13 training images as dealt, got 14"
+    ):
+        reported.check_training("centralised", "aachen", trained(14))
 
 
 LINES: list[Line] = [
@@ -89,12 +93,12 @@ LINES: list[Line] = [
 
 
 def test_a_run_that_goes_on_remembers() -> None:
-    claims = Claims({}, LINES)
-    with pytest.raises(ClaimError, match="said 9 before"):
-        claims.check_training("per-image", "aachen", trained(8))
-    with pytest.raises(ClaimError, match="said 10 before"):
-        claims.check_scoring("lindau", scored([[7, 4], [2, 8]]))
-    claims.check_scoring("ulm", scored([[1, 0], [0, 0]]))  # had no counts yet
+    reported = ReportedCounts({}, LINES)
+    with pytest.raises(ReportedCountsError, match="expected 9 training images as before"):
+        reported.check_training("per-image", "aachen", trained(8))
+    with pytest.raises(ReportedCountsError, match="expected 10 pixels labelled"):
+        reported.check_scoring("lindau", scored([[7, 4], [2, 8]]))
+    reported.check_scoring("ulm", scored([[1, 0], [0, 0]]))  # had no counts yet
 
 
 ABOUT = {"seed": 0, "model": {}, "classes": ["road", "sky"]}
@@ -128,10 +132,15 @@ def test_over_arms_a_val_city_keeps_its_label_maps_and_strangers_stay_out(tmp_pa
     """A stranger trained and scored, and label maps grew from arm to arm: not a line was said."""
     run, observer = prepared(tmp_path), Listener()
     fake = nodes({"munster": in_arm("per-image", more_road)})
-    with pytest.raises(RunError, match="munster: says that 13 pixels are labelled as class 0"):
+    with pytest.raises(
+        RunError, match="munster: expected 11 pixels labelled as class 0 as before, got 13"
+    ):
         Federation(run, observer, 4).run(fake.grid)
     assert {city for _, _, city in fake.asked} == {"aachen", "bochum", "lindau", "munster"}
-    assert any("bremen is no city of this run" in line for line in observer.messages)
+    assert any(
+        "bremen is not one of the 4 cities in cities.json of this run" in line
+        for line in observer.messages
+    )
     rounds = [line for line in run.lines() if line["role"] == "round"]
     assert [line["rejected"] for line in rounds if line["arm"] == "plain"] == [[], [], []]
     scored = [x for x in run.lines() if x["role"] == "val" and x["arm"] == "per-image"]
@@ -145,6 +154,6 @@ def test_over_a_pause_too(tmp_path: Path) -> None:
     fake = nodes({"aachen": lambda asked, city: reply(asked, city, num_examples=77)})
     Federation(run, Listener(), 4).run(fake.grid)
     (last,) = [x for x in run.lines() if x["role"] == "round" and x["arm"] == "per-image"][-1:]
-    assert "aachen: says that it trained on 77 images, and said 1 before" in last["rejected"][0]
+    assert "aachen: expected 1 training images as before, got 77" in last["rejected"][0]
     json.dumps(last, allow_nan=False)
     assert TRAIN["aachen"] == 1

@@ -15,11 +15,11 @@ from small_tree import CLASSES, add_scene, image_path, label_path, pixels, small
 
 from fl_ppseg.data.classes import ClassTable, load_class_table
 from fl_ppseg.data.dataset import Files, Scene, open_dataset
-from fl_ppseg.data.survey import cache
-from fl_ppseg.data.survey.cache import SurveyCache
-from fl_ppseg.data.survey.looking import Survey, survey
-from fl_ppseg.data.survey.rules import holds_train_ids, refuse, warnings
-from fl_ppseg.data.survey.table import survey_table
+from fl_ppseg.data.preflight import cache
+from fl_ppseg.data.preflight.cache import ScanCache
+from fl_ppseg.data.preflight.rules import holds_train_ids, refuse_unusable, warnings
+from fl_ppseg.data.preflight.scan import Scan, scan_data
+from fl_ppseg.data.preflight.table import scan_table
 from fl_ppseg.system.errors import InputError
 
 STREET = np.array([[23, 23, 11, 11], [0, 7, 7, 26], [7, 7, 7, 8]], np.uint8)
@@ -37,8 +37,8 @@ def with_labels(root: Path, city: str, ids: np.ndarray, split: str = "train") ->
     Image.fromarray(pixels(*ids.shape)).save(image_path(root, city, split))
 
 
-def looked(root: Path, classes: ClassTable = CLASSES, **options: object) -> Survey:
-    return survey(open_dataset(root, classes).splits, **options)  # type: ignore[arg-type]
+def looked(root: Path, classes: ClassTable = CLASSES, **options: object) -> Scan:
+    return scan_data(open_dataset(root, classes).splits, **options)  # type: ignore[arg-type]
 
 
 def street(root: Path) -> Path:
@@ -66,8 +66,8 @@ def test_any_number_of_workers_finds_the_same(
 ) -> None:
     splits = open_dataset(scenes, CLASSES).splits
     seen: list[tuple[int, int]] = []
-    found = survey(splits, num_workers, lambda done, total: seen.append((done, total)))
-    alone = survey(splits)
+    found = scan_data(splits, num_workers, lambda done, total: seen.append((done, total)))
+    alone = scan_data(splits)
     assert [city.counts.tolist() for city in found.cities] == [
         city.counts.tolist() for city in alone.cities
     ]
@@ -91,7 +91,7 @@ def test_an_interrupted_survey_begins_nothing_more(
     files_of = Scene.files
     monkeypatch.setattr(Scene, "files", slow)
     with pytest.raises(KeyboardInterrupt):
-        survey(open_dataset(scenes, CLASSES).splits, 2, interrupt)
+        scan_data(open_dataset(scenes, CLASSES).splits, 2, interrupt)
     number = len(begun)
     assert number <= 6
     time.sleep(0.3)
@@ -100,7 +100,7 @@ def test_an_interrupted_survey_begins_nothing_more(
 
 def test_counts_are_those_of_the_maps(scenes: Path) -> None:
     dataset = open_dataset(scenes, CLASSES)
-    for city in survey(dataset.splits, 2).cities:
+    for city in scan_data(dataset.splits, 2).cities:
         maps = [np.asarray(Image.open(s.label_path)) for s in dataset.split(city.split)[city.city]]
         np.testing.assert_array_equal(city.counts, np.bincount(np.ravel(maps), minlength=256))
 
@@ -112,7 +112,7 @@ def test_all_broken_files_are_named_at_once(tree: Path) -> None:
         looked(tree, num_workers=2)
     line = str(caught.value)
     assert line.startswith(str(image_path(tree, "aachen"))) and "\n" not in line
-    assert "1 more like it: lindau_000000_000019" in line
+    assert "and 1 more: lindau_000000_000019" in line
 
 
 def test_turned_images_are_counted_and_told(tree: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_file_that_changed_since_it_was_looked_at_is_refused(tree: Path) -> No
     scene.check()
     changed_under_the_same_time(scene.label_path)
     for read in (scene.load, scene.check):
-        with pytest.raises(InputError, match="has changed since it was looked at"):
+        with pytest.raises(InputError, match="changed after the preflight check"):
             read()
 
 
@@ -158,18 +158,18 @@ def test_what_is_known_is_not_decoded_again_and_what_changed_is(
 ) -> None:
     street(tree)
     file = tmp_path / "cache" / "surveys.json"
-    first = looked(tree, cache=SurveyCache(file))
+    first = looked(tree, cache=ScanCache(file))
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     text = file.read_text("utf-8")
     assert "aachen" not in text and str(tree) not in text
     with monkeypatch.context() as patch:
         patch.setattr(Scene, "look", lambda *_: pytest.fail("decoded"))
-        again = looked(tree, cache=SurveyCache(file))
-    assert survey_table(again) == survey_table(first)
+        again = looked(tree, cache=ScanCache(file))
+    assert scan_table(again) == scan_table(first)
     assert [s.content for s in again.scenes] == [s.content for s in first.scenes]
 
     changed_under_the_same_time(label_path(tree, "aachen"))
-    third = looked(tree, cache=SurveyCache(file))
+    third = looked(tree, cache=ScanCache(file))
     assert third.cities[0].label_ids == [0, 7, 8, 12, 23, 26]
     assert third.scenes[0].content != first.scenes[0].content
 
@@ -193,7 +193,7 @@ def test_a_cache_that_must_fail_is_as_if_it_were_not_there(
     (tmp_path / "cache").mkdir(mode=0o700)
     file = tmp_path / "cache" / "surveys.json"
     file.write_bytes(content)
-    kept = SurveyCache(file)
+    kept = ScanCache(file)
     assert kept.find("0" * 64) is None
     looked(street(tree), cache=kept)
     assert len(json.loads(file.read_text("utf-8"))) == 1  # all three scenes are alike
@@ -201,7 +201,7 @@ def test_a_cache_that_must_fail_is_as_if_it_were_not_there(
 
 def test_a_cache_that_cannot_be_written_is_no_matter(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    looked(tree, cache=SurveyCache(tmp_path / "file" / "surveys.json"))
+    looked(tree, cache=ScanCache(tmp_path / "file" / "surveys.json"))
 
 
 def test_a_user_without_a_home_has_no_cache(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,16 +209,16 @@ def test_a_user_without_a_home_has_no_cache(tree: Path, monkeypatch: pytest.Monk
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(cache, "user_folder", homeless)
-    looked(tree, cache=SurveyCache.of_table(CLASSES))
+    looked(tree, cache=ScanCache.of_table(CLASSES))
 
 
 def test_each_class_table_has_a_cache_of_its_own(tree: Path) -> None:
     """What a palette means depends on the table."""
-    looked(street(tree), cache=SurveyCache.of_table(CLASSES))
+    looked(street(tree), cache=ScanCache.of_table(CLASSES))
     content = looked(tree).scenes[0].content
     assert content is not None
-    assert SurveyCache.of_table(CLASSES).find(content) is not None
-    assert SurveyCache.of_table(load_class_table("camvid")).find(content) is None
+    assert ScanCache.of_table(CLASSES).find(content) is not None
+    assert ScanCache.of_table(load_class_table("camvid")).find(content) is None
 
 
 def test_a_cache_has_room_for_so_many(
@@ -228,7 +228,7 @@ def test_a_cache_has_room_for_so_many(
     for city in ("aachen", "bochum", "lindau"):
         split = "val" if city == "lindau" else "train"
         with_labels(tree, city, STREET + (city == "bochum") + 2 * (city == "lindau"), split)
-    found = looked(tree, cache=SurveyCache(tmp_path / "c" / "s.json"))
+    found = looked(tree, cache=ScanCache(tmp_path / "c" / "s.json"))
     kept = json.loads((tmp_path / "c" / "s.json").read_text("utf-8"))
     assert list(kept) == [scene.content for scene in found.scenes[1:]]
 
@@ -242,14 +242,14 @@ def as_train_ids(ids: np.ndarray) -> np.ndarray:
 
 def refusal(root: Path, classes: ClassTable = CLASSES) -> str:
     with pytest.raises(InputError) as caught:
-        refuse(looked(root, classes))
+        refuse_unusable(looked(root, classes))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_train_ids_under_the_name_of_label_ids_are_refused_by_folder(tree: Path) -> None:
     street(tree)
-    refuse(looked(tree))
+    refuse_unusable(looked(tree))
     with_labels(tree, "bochum", as_train_ids(STREET))
     line = refusal(tree)
     assert line.startswith(str(tree / "gtFine/train/bochum")) and "trainIds" in line
@@ -264,7 +264,7 @@ def test_train_ids_are_read_with_their_own_table(tree: Path) -> None:
     for city, split in (("aachen", "train"), ("bochum", "train"), ("lindau", "val")):
         with_labels(tree, city, as_train_ids(STREET), split)
     found = looked(tree, TRAIN_IDS)
-    refuse(found)
+    refuse_unusable(found)
     for scene, labels in zip(found.scenes, expected, strict=True):
         np.testing.assert_array_equal(scene.load()[1], labels)
 
@@ -281,7 +281,7 @@ def test_train_ids_are_read_with_their_own_table(tree: Path) -> None:
 def test_label_ids_are_not_taken_for_train_ids(ids: list[list[int]], tree: Path) -> None:
     street(tree)
     with_labels(tree, "aachen", np.array(ids))
-    refuse(looked(tree))
+    refuse_unusable(looked(tree))
 
 
 def bdd(rng: np.random.Generator) -> np.ndarray:
@@ -309,7 +309,7 @@ def test_ids_that_are_train_ids_and_one_more_are_label_ids(tree: Path, tmp_path:
     table.write_text(f"name: t\nclasses:\n{entries}")
     for city, split in (("aachen", "train"), ("bochum", "train"), ("lindau", "val")):
         with_labels(tree, city, np.array([[0, 1, 2, 3], [4, 5, 6, 7]]), split)
-    refuse(looked(tree, load_class_table(table)))
+    refuse_unusable(looked(tree, load_class_table(table)))
 
 
 def test_train_ids_with_people_signs_and_trees_are_recognised(tree: Path) -> None:
@@ -327,7 +327,7 @@ def test_a_training_city_without_labels_is_told_by_name(tree: Path) -> None:
     street(tree)
     unlabelled(tree, "bochum", "train")
     found = looked(tree)
-    refuse(found)
+    refuse_unusable(found)
     (line,) = warnings(found)
     assert "no labelled pixel in 1 label map of training city bochum" in line
     assert str(tree / "gtFine/train/bochum") in line and "values met: 255" in line
@@ -366,7 +366,7 @@ def test_the_classes_of_another_data_set_are_refused(tree: Path, tmp_path: Path)
 
 def test_the_table_says_what_each_city_holds(tree: Path) -> None:
     with_labels(tree, "aachen", STREET)
-    head, aachen, bochum, lindau = survey_table(looked(tree)).splitlines()
+    head, aachen, bochum, lindau = scan_table(looked(tree)).splitlines()
     assert head.split()[:4] == ["split", "city", "images", "labelled"]
     assert " ".join(aachen.split()).startswith("train aachen 1 91.7 % 0 7 8 11 23 26 14: wall")
     assert aachen.endswith("14: wall, fence, pole and 11 more")
@@ -377,13 +377,13 @@ def test_the_table_says_what_each_city_holds(tree: Path) -> None:
 def test_the_table_is_bounded(tree: Path) -> None:
     for number in range(100):
         add_scene(tree, f"city-{number:03}")
-    lines = survey_table(looked(tree)).splitlines()
+    lines = scan_table(looked(tree)).splitlines()
     assert len(lines) < 40 and max(map(len, lines)) < 200
     assert any("72 more" in line for line in lines)
 
 
 def test_classes_of_no_city_are_told_of_the_split(tree: Path) -> None:
-    table = survey_table(looked(street(tree)))
+    table = scan_table(looked(street(tree)))
     assert "no city of train has: wall, fence" in table
 
 
@@ -393,7 +393,7 @@ def test_photographs_are_meant_as_they_are(name: str) -> None:
     num_train, num_val, num_classes = photographs.SIZES[name]
     classes = load_class_table(photographs.TABLES[name])
     found = looked(photographs.tree(name), classes, num_workers=2)
-    refuse(found)
+    refuse_unusable(found)
     assert warnings(found) == []
     train, val = found.of_split("train"), found.of_split("val")
     assert (sum(c.num_images for c in train), sum(c.num_images for c in val)) == (

@@ -11,7 +11,7 @@ from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 
 from fl_ppseg.flower.in_process import COORDINATOR, InProcessGrid
-from strategies.rounds import comebacks
+from strategies.rounds import reconnection
 
 AACHEN, SPARE = 4, 2
 """Node ids: that of a city, and one that is not there at first."""
@@ -20,7 +20,7 @@ GRACE = {"grace_seconds": 30.0, "round_timeout": 60.0, "max_retries": 0, "min_re
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comebacks, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(reconnection, "POLL_SECONDS", 0.01)
     monkeypatch.setattr("fl_ppseg.flower.grid.POLL_SECONDS", 0.001)
 
 
@@ -81,8 +81,8 @@ def test_a_city_whose_node_comes_back_is_asked_again_in_the_same_round(tmp_path:
     assert [line["rejected"] for line in run.lines("round")] == [[], []]
     assert [line["city"] for line in run.lines("train")] == [*TRAIN, *TRAIN]
     assert run.listener.messages == [
-        "round 1: aachen: its node is gone; waiting up to 30 s for it",
-        "round 1: aachen: is back and asked again",
+        "round 1: aachen: its node disconnected; waiting up to 30 s for it to return",
+        "round 1: aachen: reconnected; asked again",
     ]
 
 
@@ -97,7 +97,7 @@ def test_who_does_not_come_back_in_time_is_said(tmp_path: Path) -> None:
     short = GRACE | {"grace_seconds": 0.1, "min_replies": 0.5, "num_rounds": 1}
     run = Run(tmp_path, fake).train(short)
     assert run.lines("round")[0]["rejected"][0] == (
-        "aachen: its node is gone and did not come back in time"
+        "aachen: its node did not reconnect within the grace period"
     )
     assert [line["city"] for line in run.lines("train")] == ["bochum", "bremen"]
 
@@ -107,8 +107,8 @@ def test_a_node_that_goes_over_each_answer_is_given_up(tmp_path: Path) -> None:
     run = Run(tmp_path, leaving(nodes(), times=99, returns_after=0))
     run.train(GRACE | {"min_replies": 0.5, "num_rounds": 1})
     assert run.lines("round")[0]["rejected"] == ["aachen: Node Unavailable"]
-    back = [line for line in run.listener.messages if line.endswith("is back and asked again")]
-    assert len(back) == comebacks.MAX_TIMES
+    back = [line for line in run.listener.messages if line.endswith("reconnected; asked again")]
+    assert len(back) == reconnection.MAX_ATTEMPTS
 
 
 def test_a_refusal_is_no_absence(tmp_path: Path) -> None:
@@ -163,12 +163,12 @@ def test_a_city_that_comes_back_under_another_node_id_is_asked_there(tmp_path: P
     run = Run(tmp_path, removed()).train(GRACE | {"num_rounds": 1})
     assert [line["city"] for line in run.lines("train")] == ["aachen", "bochum"]
     assert run.lines("round")[0]["rejected"] == []
-    assert "aachen is back as another node" in run.listener.messages
+    assert "aachen reconnected as another node" in run.listener.messages
 
 
 def test_a_question_that_cannot_be_sent_is_said_and_not_waited_for(tmp_path: Path) -> None:
     run = Run(tmp_path, removed()).train({"num_rounds": 1})
-    assert run.lines("round")[0]["rejected"][0] == "aachen: its node is gone"
+    assert run.lines("round")[0]["rejected"][0] == "aachen: its node disconnected"
     assert [line["city"] for line in run.lines("train")] == ["bochum"]
 
 
@@ -179,4 +179,4 @@ def test_a_retry_waits_for_the_nodes_of_the_quorum(tmp_path: Path) -> None:
     run = Run(tmp_path, fake).train(again | {"num_rounds": 1})
     assert [line["city"] for line in run.lines("train")] == list(TRAIN)
     assert run.lines("round")[0]["rejected"] == ["aachen: Node Unavailable"]
-    assert "round 1: waiting up to 30 s for nodes of aachen" in run.listener.messages
+    assert "round 1: waiting up to 30 s for the nodes of aachen" in run.listener.messages

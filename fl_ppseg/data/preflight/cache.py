@@ -1,7 +1,7 @@
-"""What earlier surveys found, by content: label maps that have not changed are not decoded again.
+"""Cache of earlier scans by content: unchanged label maps are not decoded again.
 
-A file of the user's cache for each class table, closed to others: it says how many pixels of which
-labelId a content has. It names no file, and whatever is wrong with it is as if it were not there.
+One private file in the user's cache per class table: by content it holds the pixels of each
+labelId. It names no file, and a damaged one is ignored.
 """
 
 import hashlib
@@ -16,20 +16,20 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from fl_ppseg.data.classes import ClassTable
 from fl_ppseg.system.errors import InputError
-from fl_ppseg.system.files import private_folder, user_folder, write_atomically
+from fl_ppseg.system.files import make_private_folder, user_folder, write_atomically
 
 logger = logging.getLogger(__name__)
 
 MAX_ENTRIES: Final = 20_000
-"""Of a file; the oldest go. Cityscapes has 3,475 scenes."""
+"""Most entries of a file; the oldest are removed. Cityscapes has 3,475 scenes."""
 MAX_BYTES: Final = 2**25
 _Content = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Count = Annotated[int, Field(ge=0, lt=2**40)]
 _LabelId = Annotated[int, Field(ge=0, le=255)]
 
 
-class Look(NamedTuple):
-    """What one pass over the two files of a scene finds."""
+class SceneScan(NamedTuple):
+    """The result of scanning the two files of a scene."""
 
     content: str
     """Digest of both."""
@@ -45,8 +45,8 @@ _Entry = tuple[_Count, _Count, bool, dict[_LabelId, _Count]]
 _ENTRIES: Final = TypeAdapter(dict[_Content, _Entry], config=ConfigDict(allow_inf_nan=False))
 
 
-class SurveyCache:
-    """Looks by content; see the module's docstring."""
+class ScanCache:
+    """Scans by content; see the module's docstring."""
 
     def __init__(self, path: Path | None) -> None:
         """Read a file, if there is a whole one.
@@ -67,11 +67,11 @@ class SurveyCache:
         except RuntimeError:  # a user without a home
             return cls(None)
 
-    def find(self, content: str) -> Look | None:
+    def find(self, content: str) -> SceneScan | None:
         """What a content holds, where it is known."""
         return self._looks.get(content)
 
-    def save(self, looks: Iterable[Look]) -> None:
+    def save(self, looks: Iterable[SceneScan]) -> None:
         """Keep what was found, where the user's cache can be written."""
         new = {look.content: look for look in looks}
         if self._path is None or new.keys() <= self._looks.keys():
@@ -81,11 +81,11 @@ class SurveyCache:
         self._looks = {look.content: look for look in kept}
         document = {k: [*v.size, v.is_turned, v.label_ids] for k, v in self._looks.items()}
         with suppress(OSError, InputError):  # a cache is a convenience
-            private_folder(self._path.parent)
+            make_private_folder(self._path.parent)
             write_atomically(self._path, json.dumps(document), mode=0o600, lasting=False)
 
 
-def _read(path: Path) -> dict[str, Look]:
+def _read(path: Path) -> dict[str, SceneScan]:
     try:
         if path.stat().st_size > MAX_BYTES:
             return {}
@@ -95,6 +95,6 @@ def _read(path: Path) -> dict[str, Look]:
             logger.info("%s: not used, %s", path, type(error).__name__)
         return {}
     return {
-        content: Look(content, (height, width), is_turned, label_ids)
+        content: SceneScan(content, (height, width), is_turned, label_ids)
         for content, (height, width, is_turned, label_ids) in found.items()
     }

@@ -1,0 +1,1 @@
+"""Preflight: images and label maps are scanned and checked before any work starts."""

@@ -1,1 +1,0 @@
-"""What images and label maps hold, found out before anything is encrypted, trained or scored."""

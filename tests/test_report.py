@@ -126,6 +126,28 @@ def test_scene_panels_are_labelled_and_scored(tmp_path):
     assert words.count("100 % of pixels right") == 1 + 3  # of the first screen, and of the scene
 
 
+def first_screen(text):
+    return text[text.index("<header>") : text.index("At a glance")]
+
+
+def test_the_first_screen_has_a_scene_of_the_arm_that_it_is_about(tmp_path):
+    arms = summary(plain=arm(31.4, 31.4), per_image=arm(20.0, 31.4), per_client=arm(22.2, 31.4))
+    shown = first_screen(report(tmp_path, arms))
+    kinds = re.findall(r'<figure class="(\w+)">', shown)
+    assert kinds == ["plain", "encrypted", "truth", "prediction"]
+    assert "<h1>per\u2011client keeps" in shown
+    assert Page(shown.split("</header>")[1].rsplit("<!--told-->")[0]).text.endswith(
+        "per-client 100 % of pixels right"
+    )
+
+
+def test_without_a_scene_the_first_screen_has_the_curves_which_stand_there_alone(tmp_path):
+    text = report(tmp_path, THREE, panels=[])
+    assert 'aria-label="miou curves"' in first_screen(text)
+    assert text.count('aria-label="miou curves"') == 1
+    assert_ids_resolve(text)
+
+
 def test_hostile_names_are_text(tmp_path):
     """Names of arms, cities and classes, and notes: whoever wrote them, they are no markup."""
     arms = {

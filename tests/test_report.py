@@ -172,6 +172,16 @@ def test_hostile_names_are_text(tmp_path):
     assert_ids_resolve(text)
 
 
+def test_markup_that_no_template_escapes_is_made_in_one_module():
+    package = Path(findings.__file__).parents[1]
+    makers = [path.relative_to(package).as_posix() for path in sorted(package.rglob("*.py"))
+              if re.search(r"\bMarkup\(|</\w+>", path.read_text("utf-8"))]  # fmt: skip
+    assert makers == ["pages/inline.py"]
+    templates = [path.read_text("utf-8") for path in package.rglob("*.html")]
+    assert len(templates) >= 7
+    assert not any(re.search(r"\bsafe\b|autoescape", text) for text in templates)
+
+
 def test_a_template_escapes_and_misses_no_name():
     with pytest.raises(UndefinedError):
         render("report/headline.html")

@@ -80,7 +80,8 @@ def test_what_was_read_of_label_maps_stands_beside_what_needs_no_request(tmp_pat
     told = " ".join(findings(leaks))
     assert "asks with a model of its own reads nothing of held-out label maps" in told
     assert "73.2\u00a0% of the labelled pixels of 2 held-out label maps right, 12.2" in told
-    assert "13 evaluations of an arm; the most frequent class of each place has 45.8" in told
+    assert "13 evaluations of an arm (1 of 1 arms answer); the most frequent class of " in told
+    assert "place has 45.8\u00a0% right without any request." in told
     text = write_audit(tmp_path, leaks).read_text("utf-8")
     matrix = text[text.index('<table class="leaks">') : text.index("</table>")] + "</table>"
     words = Page(matrix).text

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from made_leaks import BLIND, arm, found, invariant, plain, private, scores, table, usual
 
 from fl_ppseg.audit.page.frontier import Point, frontiers, pareto, plot_frontiers, spread
-from fl_ppseg.report.styles import arm_styles
+from fl_ppseg.pages.styles import arm_styles
 
 points = st.lists(
     st.builds(Point, st.just(""), st.floats(0, 1), st.floats(0, 1.1)), min_size=1, max_size=12

@@ -7,8 +7,8 @@ from pathlib import Path
 import must_fail
 import pytest
 
-from fl_ppseg.audit.run_summary import parse_summary, ratios_in, read_summary
 from fl_ppseg.leaks.file import MAX_BYTES, parse_leaks, read_leaks
+from fl_ppseg.report.run_summary import parse_summary, read_summary
 from fl_ppseg.system.errors import InputError
 
 CONTROL = must_fail.FOLDER.parent / "control"
@@ -35,7 +35,7 @@ def test_summaries_that_must_fail_fail_in_one_line(vector: must_fail.Vector) -> 
 
 def test_the_controls_are_read() -> None:
     assert read_leaks(CONTROL / "leaks.json").num_targets == 8
-    assert read_summary(CONTROL / "summary.json")["arms"]["plain"]["mIoU"] == 48.0
+    assert read_summary(CONTROL / "summary.json").arms["plain"].mIoU == 48.0
 
 
 def test_what_is_no_file_or_too_large_is_refused(tmp_path: Path) -> None:
@@ -59,4 +59,4 @@ def test_what_is_no_file_or_too_large_is_refused(tmp_path: Path) -> None:
 def test_ratios_are_those_that_are_known() -> None:
     arms = {"a": {"ratio_to_plain": 0.5, "new": 1}, "b": {"error": "x"}, "c": {}}
     text = json.dumps({"schema": 2, "arms": arms})
-    assert ratios_in(parse_summary(text, "summary.json")) == {"a": 0.5}
+    assert parse_summary(text, "summary.json").ratios == {"a": 0.5}

@@ -207,7 +207,7 @@ def test_report_is_written_last_and_whole(tmp_path, monkeypatch):
     def fails(*arguments):
         raise OSError("full")
 
-    monkeypatch.setattr(html, "panels_html", fails)
+    monkeypatch.setattr(html, "panels", fails)
     with pytest.raises(OSError, match="full"):
         write_audit(tmp_path, usual())
     assert not (tmp_path / "report.html").exists()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import small_federation as small
 import yaml
+from html_page import assert_self_contained
 from rich.console import Console
 
 from fl_ppseg.config.loading import load_config, read_values
@@ -18,6 +19,7 @@ from fl_ppseg.experiment.cells.page import index_page
 from fl_ppseg.experiment.cells.table import cells_json, cells_sheet, cells_table
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.progress.observer import SilentObserver
+from fl_ppseg.report.run_summary import RunSummary, parse_summary
 from fl_ppseg.simulate import main
 from fl_ppseg.system.command_line import run
 from fl_ppseg.system.errors import InputError, RunError
@@ -105,20 +107,19 @@ def test_cells_that_cannot_be_are_one_line(cells: Any, said: str) -> None:
 # The table.
 
 
-def summary(**arms: float) -> dict[str, Any]:
-    """A summary.json as a run leaves it, with these mIoU."""
-    return {
-        "arms": {
-            arm.replace("_", "-"): {
-                "aAcc": 90.0, "mIoU": score, "mAcc": 60.5, "ratio_to_plain": score / arms["plain"],
-            }
-            for arm, score in arms.items()
+def summary(**arms: float) -> RunSummary:
+    """The summary of a run with these mIoU."""
+    entries = {
+        arm.replace("_", "-"): {
+            "aAcc": 90.0, "mIoU": score, "mAcc": 60.5, "ratio_to_plain": score / arms["plain"],
         }
+        for arm, score in arms.items()
     }  # fmt: skip
+    return parse_summary(json.dumps({"schema": 2, "arms": entries}), "summary.json")
 
 
 @pytest.fixture
-def table1() -> list[tuple[Cell, dict[str, Any]]]:
+def table1() -> list[tuple[Cell, RunSummary]]:
     values = {
         "name": "table-1",
         "cells": {"model.backbone": ["vit_base_patch16_384"], "model.decoder": ["mla", "naive"]},
@@ -129,7 +130,7 @@ def table1() -> list[tuple[Cell, dict[str, Any]]]:
 
 
 def test_published_figures_stand_in_columns_of_their_own(
-    table1: list[tuple[Cell, dict[str, Any]]],
+    table1: list[tuple[Cell, RunSummary]],
 ) -> None:
     """Figures of arXiv 2507.12730, table 1: ViT-B MLA and Naive."""
     sheet = cells_sheet(table1)
@@ -151,7 +152,7 @@ def test_published_figures_stand_in_columns_of_their_own(
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_terminal_of_any_width_shows_every_name_and_number(
-    width: int, table1: list[tuple[Cell, dict[str, Any]]]
+    width: int, table1: list[tuple[Cell, RunSummary]]
 ) -> None:
     sheet = cells_sheet(table1)
     console = Console(width=width, file=io.StringIO())
@@ -165,7 +166,7 @@ def test_a_terminal_of_any_width_shows_every_name_and_number(
         assert "".join(scores) in text
 
 
-def test_cells_json_keeps_them_apart(table1: list[tuple[Cell, dict[str, Any]]]) -> None:
+def test_cells_json_keeps_them_apart(table1: list[tuple[Cell, RunSummary]]) -> None:
     cells = cells_json(cells_sheet(table1).rows)["cells"]
     mla = cells["vit_base_patch16_384-mla"]
     assert mla["settings"] == {"model.backbone": "vit_base_patch16_384", "model.decoder": "mla"}
@@ -197,15 +198,16 @@ def test_what_nobody_published_has_no_such_columns(
 
 
 def test_the_page_links_each_cells_report_and_escapes(
-    table1: list[tuple[Cell, dict[str, Any]]],
+    table1: list[tuple[Cell, RunSummary]],
 ) -> None:
     page = index_page("table <1>", cells_sheet(table1))
     for decoder in ("mla", "naive"):
-        assert page.count(f'href="vit_base_patch16_384-{decoder}/report.html"') == 1
+        assert page.count(f'href="./vit_base_patch16_384-{decoder}/report.html"') == 1
     assert page.count('<th scope="row">') == 4
     assert "table &lt;1&gt;: 2 cells" in page
     assert "<1>" not in page
     assert "arXiv:2507.12730" in page
+    assert_self_contained(page)
 
 
 # The command.
@@ -267,7 +269,7 @@ def test_each_cell_is_an_ordinary_run_and_a_row_of_the_table(
         folder = RunFolder(out / name)
         config = load_config(folder.config)
         assert (config.model.decoder, config.cells) == (name, {})
-        assert f'href="{name}/report.html"' in (out / "index.html").read_text("utf-8")
+        assert f'href="./{name}/report.html"' in (out / "index.html").read_text("utf-8")
         assert folder.report.exists()
         plain = json.loads(folder.summary.read_text("utf-8"))["arms"]["plain"]
         assert table["cells"][name]["arms"]["plain"]["mIoU"]["mean"] == plain["mIoU"]

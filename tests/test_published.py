@@ -1,6 +1,7 @@
 """Published figures stand apart: found for what was published, absent for all else."""
 
 import io
+import json
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from fl_ppseg.report.published import (
     published_table,
     reference_model,
 )
+from fl_ppseg.report.run_summary import RunSummary, parse_summary
 from fl_ppseg.report.sheets import comparison_sheet, elsewhere_sheet
 from fl_ppseg.report.tables import comparison_table
 
@@ -21,15 +23,16 @@ BASE, LARGE = "vit_base_patch16_384", "vit_large_patch16_384"
 DECODERS = ("naive", "pup", "mla")
 
 
-def config(**model: Any) -> dict[str, Any]:
-    """Of a run on somebody's images with the classes of Cityscapes."""
-    values = {"model": model, "data": {"root": "/data/cityscapes"}}
-    return Config.model_validate(values).model_dump(mode="json")
+def config(data: dict[str, str] | None = None, **model: Any) -> Config:
+    """Of a run on somebody's images with the classes of Cityscapes, or on other data."""
+    images = {"root": "/data/cityscapes"} if data is None else data
+    return Config.model_validate({"model": model, "data": images})
 
 
-def run(*arms: str, miou: float = 30.0) -> dict[str, Any]:
+def run(*arms: str, miou: float = 30.0, failed: str | None = None) -> RunSummary:
     entry = {"aAcc": 80.0, "mIoU": miou, "mAcc": 40.0, "ratio_to_plain": miou / 30.0}
-    return {"arms": {arm: dict(entry) for arm in arms}}
+    entries = {arm: {} if arm == failed else entry for arm in arms}
+    return parse_summary(json.dumps({"schema": 2, "arms": entries}), "summary.json")
 
 
 @pytest.mark.parametrize(
@@ -94,8 +97,7 @@ def test_a_published_model_has_published_columns() -> None:
 
 
 def test_procedural_scenes_are_nobodys_published_data() -> None:
-    settings = config(backbone=BASE, decoder="mla")
-    settings["data"]["root"] = None
+    settings = config({}, backbone=BASE, decoder="mla")
     headings = [c.heading for c in comparison_sheet(run("plain"), settings).columns if c.published]
     assert "published mIoU" not in headings
 
@@ -111,7 +113,8 @@ def test_a_model_that_nobody_published_has_the_published_ratio_alone() -> None:
 
 
 def test_other_classes_are_not_comparable() -> None:
-    camvid = config(backbone=BASE, decoder="pup") | {"data": {"classes": "camvid"}}
+    data = {"root": "/data/camvid", "classes": "camvid"}
+    camvid = config(data, backbone=BASE, decoder="pup")
     sheet = comparison_sheet(run("plain", "conventional-2"), camvid)
     assert [c.heading for c in sheet.columns if c.published] == ["published of baseline"]
 
@@ -124,8 +127,7 @@ def test_runs_without_a_published_method_have_no_such_column(arms: tuple[str, ..
 
 
 def test_a_failed_arm_is_not_filled_from_the_published_figure() -> None:
-    summary = run("plain") | {}
-    summary["arms"]["conventional-2"] = {"error": "stopped"}
+    summary = run("plain", "conventional-2", failed="conventional-2")
     sheet = comparison_sheet(summary, config(backbone=BASE, decoder="pup"))
     ours = [
         text

@@ -10,7 +10,8 @@ from test_report import arm as scored
 
 from fl_ppseg.audit.page.html import write_audit
 from fl_ppseg.report.audited import Audited, audit_of
-from fl_ppseg.report.findings import findings, headline
+from fl_ppseg.report.findings import headline
+from fl_ppseg.report.glance import glance_sheet
 from fl_ppseg.report.html import tell_of_audit, write_report
 
 SUMMARY = summary(
@@ -38,7 +39,8 @@ def words_of(path):
 def test_a_report_without_an_audit_says_so_in_its_headline(tmp_path):
     words = words_of(report(tmp_path))
     assert "No attack was run for this report" in words
-    assert words.count("no attack was run, so what this protects is not known") >= 2
+    assert "no attack was run, so what else it gives away is not known" in words
+    assert words.count("no attack was run") == 2  # of the headline, and beside the arm
 
 
 @pytest.mark.parametrize("budget", ["full", "quick"])
@@ -63,13 +65,13 @@ def test_the_report_of_an_audited_run_tells_of_it_whichever_came_first(tmp_path,
 
 
 def test_a_headline_has_what_attacks_got_and_no_broken_arm_wins():
-    text = headline(SUMMARY, CONFIG, Audited(audit()))
-    assert text.startswith("Per-image keys drawn for each block")
-    assert "attacks got light and dark at most" not in text
-    assert "attacks got" in text and "full audit" in text
-    told = findings(SUMMARY, CONFIG, None, Audited(audit("quick")))
-    (broken,) = [each for each in told if each.startswith("Per-client keys")]
-    assert "the ciphertexts are broken" in broken
+    told = headline(SUMMARY, CONFIG, Audited(audit()))
+    assert told.reaches.startswith("per-image-invariant keeps")
+    assert "attacks got a thumbnail at most (SSIM\u00a00.33, " in told.protects
+    assert "full audit" in told.protects
+    sheet = glance_sheet(SUMMARY, CONFIG, Audited(audit("quick")))
+    (broken,) = [cells[-1] for cells in sheet.cells if cells[0] == "per-client-private"]
+    assert "ciphertexts are broken" in broken
     assert "attacks got the image itself at most (SSIM\u00a01.00, " in broken
     assert "quick audit, weaker attacks" in broken
 
@@ -82,9 +84,9 @@ def test_an_arm_that_attacks_broke_is_no_winner_whatever_its_settings():
         per_image_per_block=scored(15.0, 30.0),
     )
     held = arm("per-image-per-block")
-    assert "keep 96" in headline(given, CONFIG)
-    text = headline(given, CONFIG, Audited(table(plain(), fallen, held)))
-    assert "keep 50" in text and "96" not in text
+    assert "per-image-invariant keeps 96" in headline(given, CONFIG).reaches
+    text = headline(given, CONFIG, Audited(table(plain(), fallen, held))).reaches
+    assert "per-image-per-block keeps 50" in text and "96" not in text
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[" * 100_000, '{"schema": 2}'])
@@ -106,7 +108,7 @@ def test_a_page_of_another_version_stays_as_it_is(tmp_path):
 
 
 def test_hostile_words_of_an_audit_are_text(tmp_path):
-    mark = "<!--/attacks--></ul></h1></title>"
+    mark = "<!--/told--><!--/headline--></ul></h1></title>"
     hostile = arm(
         "per-image-invariant", found(HOSTILE, "coordinator", scores(0.4)), note=HOSTILE + mark
     )
@@ -116,5 +118,17 @@ def test_hostile_words_of_an_audit_are_text(tmp_path):
     for _ in range(2):
         assert tell_of_audit(path, SUMMARY, [], CONFIG, Audited(given, '"><script>'))
     text = path.read_text("utf-8")
-    assert "<script" not in text and text.count("<!--/attacks-->") == 1
+    assert "<script" not in text
+    assert text.count("<!--/told-->") == text.count("<!--/headline-->") == 1
     assert HOSTILE in Page(text).text
+
+
+def test_the_run_and_its_audit_link_each_other(tmp_path):
+    page = write_audit(tmp_path / "audit", audit())
+    assert "report.html" not in page.read_text("utf-8"), "there is no run to link"
+    run = report(tmp_path)
+    page = write_audit(tmp_path / "audit", audit())
+    assert 'href="../report.html"' in page.read_text("utf-8")
+    assert 'href="./audit/report.html"' in run.read_text("utf-8")
+    elsewhere = write_audit(tmp_path / "elsewhere", audit())
+    assert "report.html" not in elsewhere.read_text("utf-8")

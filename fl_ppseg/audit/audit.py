@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from rich.console import Console
@@ -24,12 +24,11 @@ from fl_ppseg.audit.page.html import write_audit
 from fl_ppseg.audit.page.terminal import leak_table_text
 from fl_ppseg.audit.plan import planned
 from fl_ppseg.audit.rounds import Overheard, rounds
-from fl_ppseg.audit.run_summary import ratios_in, read_summary
 from fl_ppseg.audit.running import Attacked, attack
 from fl_ppseg.audit.segmenter import Segmenter, shipped_segmenter
 from fl_ppseg.audit.training_labels import UpdateAttack
 from fl_ppseg.audit.vault_search import search_run
-from fl_ppseg.config.loading import arms_of, described
+from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config
 from fl_ppseg.data.classes import ClassTable, load_class_table
 from fl_ppseg.data.dataset import open_dataset
@@ -43,6 +42,7 @@ from fl_ppseg.leaks.table import Budget, LabelFinding, LeakTable
 from fl_ppseg.progress.steps import StepProgress, steps
 from fl_ppseg.report.audited import Audited, report_link
 from fl_ppseg.report.html import tell_of_audit
+from fl_ppseg.report.run_summary import RunSummary, read_summary
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import available_cpus, check_writable
 
@@ -127,7 +127,9 @@ def audit(
         jobs = [blind, *planned(scenes, arms, heard, classes.num_classes, training)]
         attacked = attack(jobs, num_workers, progress)
     judge = Judge(scenes, arms[0].block_size, _segmenter(config, run, classes))
-    table = _table(config, ratios_in(summary), judge, arms, attacked, labels, pictures)
+    table = _table(
+        config, {} if summary is None else summary.ratios, judge, arms, attacked, labels, pictures
+    )
     table = replace(
         table,
         budget=effort.budget,
@@ -242,24 +244,24 @@ def _table(
     )
 
 
-def _summary_of(run: Path | None) -> dict[str, Any]:
-    """What a run's arms reached, where it is known."""
+def _summary_of(run: Path | None) -> RunSummary | None:
+    """What a run's arms reached; None where nobody knows."""
     if run is None or not RunFolder(run).summary.exists():
-        return {"arms": {}}
+        return None
     return read_summary(RunFolder(run).summary)
 
 
 def _update_run_report(
-    config: Config, run: Path, out: Path, table: LeakTable, summary: Mapping[str, Any]
+    config: Config, run: Path, out: Path, table: LeakTable, summary: RunSummary | None
 ) -> str:
     """Rewrite the run's own report with the audit's findings; returns a line that says so."""
     folder, audited = RunFolder(run), Audited(table, report_link(run, out))
+    why = f"{folder.report} is missing or of another version"
     try:
-        told = tell_of_audit(folder.report, summary, folder.lines(), described(config), audited)
+        if summary is None:
+            why = f"{folder.summary} is missing"
+        elif tell_of_audit(folder.report, summary, folder.lines(), config, audited):
+            return f"the run's report tells of it: {folder.report}"
     except (InputError, LookupError, TypeError, ValueError) as error:  # the audit itself is done
         why = f"{folder.results} cannot be read ({error})"
-    else:
-        if told:
-            return f"the run's report tells of it: {folder.report}"
-        why = f"{folder.report} is missing or of another version"
     return f"the run's report does not tell of it: {why}"

@@ -118,6 +118,11 @@ def spent(table: LeakTable) -> str:
     return SPENT[table.budget]
 
 
+def effort(table: LeakTable) -> str:
+    """The numbers behind the budget, in a line."""
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in table.effort.items())
+
+
 def network(table: LeakTable) -> str:
     """What the survivor network is, with its budget.
 

@@ -1,99 +1,75 @@
-"""How a reader's sentence names an arm, told from the arm's settings; an arm is data here too."""
+"""What an arm's settings say of its protection; an arm is data here too."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Final
 
+from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import builtin_arms
+from fl_ppseg.config.sections import Config
 
-_TRAINING = {
-    "centralised": "Training images in one place",
-    "local-only": "Clients that train alone",
+LEFT_BY_CIPHER: Final[Mapping[str, str]] = {
+    "shuffle": "the set of its values",
+    "shuffle-spatial": "the set of its pixels",
+    "negative-positive": "how far each value is from mid-grey",
+    "ffx": "half of its values, in place",
+    "restricted-shuffle": "two thirds of its values, in place",
+    "etc": "the texture of its quarters",
+    "shuffle+negative-positive": "the set of distances of its values from mid-grey",
+    "shuffle-spatial+negative-positive": "the set of distances of its pixels from mid-grey",
 }
-_KEYS = {
-    "shared": "Images under one shared key",
-    "per-client": "Per-client keys",
-    "per-image": "Per-image keys",
-}
-_QUERIES = "Plain training images with queries under one shared key"
-_EMBEDDINGS = {
-    "frozen": "a frozen embedding",
-    "adapted": "an adapted embedding",
-    "private": "a private embedding",
-    "invariant": "an invariant embedding",
-}
-_USUAL_CIPHER = "shuffle"
+"""What a ciphertext leaves of a block where each block has a key of its own."""
+LEFT: Final = "what its cipher leaves"
+SETTINGS: Final = ("training", "key_mode", "cipher", "block_scope", "key_lifetime", "embedding")
 
 
 @dataclass(frozen=True)
 class ArmText:
-    """An arm in words.
+    """An arm as a report tells of it.
 
     Attributes:
-        subject: Begins a sentence, plural.
         note: What the arm stands for, as its config says.
         settings: Key mode, cipher and so on, a few words each.
         encrypted: Whether the model is trained on encrypted images.
         shared: Whether the parties share a key.
-        tailored: Whether the embedding is made for keys that nobody shares: private or invariant.
         common: Whether one permutation serves all blocks of an image, which is found from
             ciphertexts alone: such an arm hides nothing from somebody who tries.
-        reconstruction: Whether the note says that it rebuilds a published method.
+        leaves: What its ciphertexts leave of a block; empty where nothing is encrypted.
+        picture: The name of its ciphertexts among the pictures of a scene.
     """
 
-    subject: str
-    note: str
-    settings: tuple[str, ...]
-    encrypted: bool
-    shared: bool
-    tailored: bool
-    common: bool
-    reconstruction: bool
+    note: str = ""
+    settings: tuple[str, ...] = ()
+    encrypted: bool = False
+    shared: bool = False
+    common: bool = False
+    leaves: str = ""
+    picture: str = ""
+
+    @property
+    def reconstruction(self) -> bool:
+        """Whether the note says that it rebuilds a published method."""
+        return "reconstruction" in self.note.lower()
 
 
-def arm_texts(arms: Sequence[str], config: Mapping[str, Any]) -> dict[str, ArmText]:
-    """The words for each arm id; arms that would read alike are told apart by their ids."""
-    table = {name: arm.model_dump() for name, arm in builtin_arms().items()}
-    table |= config.get("arm_table") or {}
-    texts = {arm: _arm_text(arm, table.get(arm) or {}) for arm in arms}
-    subjects = [text.subject for text in texts.values()]
-    return {
-        arm: text
-        if subjects.count(text.subject) == 1
-        else replace(text, subject=f"{text.subject} [{arm}]")
-        for arm, text in texts.items()
-    }
+def arm_texts(arms: Sequence[str], config: Config) -> dict[str, ArmText]:
+    """The words for each arm id; an arm that the config does not know has none."""
+    table = builtin_arms() | config.arm_table
+    return {name: _arm_text(table[name]) if name in table else ArmText() for name in arms}
 
 
-def _arm_text(arm: str, entry: Mapping[str, Any]) -> ArmText:
-    note = str(entry.get("note") or "")
-    fields = ("training", "key_mode", "cipher", "block_scope", "key_lifetime", "embedding")
-    named = {name: str(entry[name]) for name in fields if entry.get(name)}
-    mode = named.get("key_mode", "plain")
-    if entry.get("encrypted") == "queries":
+def _arm_text(arm: ArmConfig) -> ArmText:
+    named = {name: getattr(arm, name) for name in SETTINGS}
+    if arm.encrypted == "queries":
         named["encrypted"] = "queries"
-    if entry.get("private_rate"):
-        named["private_rate"] = str(entry["private_rate"])
+    if arm.private_rate:
+        named["private_rate"] = arm.private_rate
     return ArmText(
-        subject=_subject(arm, named) if entry else f"Arm {arm}",
-        note=note,
-        settings=tuple(f"{name.replace('_', ' ')}: {value}" for name, value in named.items()),
-        encrypted=mode != "plain" and "encrypted" not in named,
-        shared=mode == "shared",
-        tailored=named.get("embedding") in ("private", "invariant"),
-        common=mode != "plain" and named.get("block_scope") == "common",
-        reconstruction="reconstruction" in note.lower(),
+        note=arm.note,
+        settings=tuple(f"{name.replace('_', ' ')}: {v}" for name, v in named.items() if v),
+        encrypted=arm.key_mode != "plain" and arm.encrypted == "all",
+        shared=arm.key_mode == "shared",
+        common=arm.key_mode != "plain" and arm.block_scope == "common",
+        leaves="" if arm.cipher is None else LEFT_BY_CIPHER.get(arm.cipher, LEFT),
+        picture="" if arm.cipher is None else f"{arm.cipher}, {arm.block_scope}",
     )
-
-
-def _subject(arm: str, named: Mapping[str, str]) -> str:
-    mode = named.get("key_mode", "plain")
-    words = _TRAINING.get(named.get("training", ""), "Plain images")
-    if mode != "plain":
-        words = _QUERIES if "encrypted" in named else _KEYS.get(mode, f"Arm {arm}")
-    if named.get("block_scope") == "per-block":
-        words += " drawn for each block"
-    if named.get("cipher", _USUAL_CIPHER) != _USUAL_CIPHER:
-        words += f" ({named['cipher']})"
-    embedding = _EMBEDDINGS.get(named.get("embedding", ""))
-    return f"{words} with {embedding}" if embedding else words

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from fl_ppseg.config.loading import described
 from fl_ppseg.config.sections import Config
 from fl_ppseg.data.classes import ClassTable
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.federation.summary import Summary
 from fl_ppseg.progress.lines import say
 from fl_ppseg.report.html import write_report
+from fl_ppseg.report.run_summary import parse_summary
 from fl_ppseg.report.scenes import CipherGallery, ScenePanel
 from fl_ppseg.report.tables import comparison_table, comparison_text
 from fl_ppseg.system.files import write_atomically
@@ -50,16 +50,18 @@ def conclude(
     Returns:
         Path of the report.
     """
-    write_atomically(folder.summary, json.dumps(summary, indent=1) + "\n")
-    shown = described(config)
-    logger.info("result\n%s", comparison_text(summary, shown))
+    content = json.dumps(summary, indent=1) + "\n"
+    write_atomically(folder.summary, content)
+    shown = parse_summary(content, str(folder.summary))
+    logger.info("result\n%s", comparison_text(shown, config))
     panels, gallery = pictures()
-    return write_report(folder.path, summary, folder.lines(), shown, panels, classes, gallery)
+    return write_report(folder.path, shown, folder.lines(), config, panels, classes, gallery)
 
 
 def show(config: Config, summary: Summary, report: Path, notes: Iterable[str] = ()) -> None:
     """Print the final table, what else there is to say, and where the report lies."""
     console = Console()
-    console.print(comparison_table(summary, described(config)))
+    shown = parse_summary(json.dumps(summary), "summary")
+    console.print(comparison_table(shown, config))
     for line in (*notes, f"report: {report}"):
         say(console, line)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -11,9 +10,10 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fl_ppseg.report.rows import MISSING, number
+from fl_ppseg.pages.styles import ARM_COLOURS, INK, STYLE, ArmStyle
+from fl_ppseg.report.rows import MISSING
+from fl_ppseg.report.run_summary import RunSummary
 from fl_ppseg.report.series import Curve, Series
-from fl_ppseg.report.styles import ARM_COLOURS, INK, STYLE, ArmStyle
 from fl_ppseg.system.files import replacing
 
 MANY_ARMS = 9
@@ -21,6 +21,8 @@ MANY_ARMS = 9
 WIDTH, WIDE = 5.6, 10.5  # inch; a phone shows WIDTH at about two thirds and scrolls WIDE
 BAR = 0.085  # inch
 CELL = 0.3  # inch
+ByKey = Mapping[str, float | None]
+"""Scores by city or class, in percent; None where nothing was labelled."""
 
 
 def plot_curves(series: Series, styles: Mapping[str, ArmStyle], directory: Path) -> list[Path]:
@@ -38,13 +40,13 @@ def plot_curves(series: Series, styles: Mapping[str, ArmStyle], directory: Path)
 
 
 def plot_cities(
-    summary: Mapping[str, Any],
+    summary: RunSummary,
     val_cities: Sequence[str],
     styles: Mapping[str, ArmStyle],
     directory: Path,
 ) -> list[Path]:
     """Writes bars of mIoU for each city, the unseen ones first."""
-    scores = {arm: values.get("per_city_mIoU") or {} for arm, values in _arms(summary)}
+    scores = {name: arm.per_city_mIoU for name, arm in summary.arms.items()}
     cities = sorted({city for by_city in scores.values() for city in by_city})
     seen = [city for city in cities if city not in val_cities]
     groups = [(f"{city} (unseen)", city) for city in cities if city in val_cities]
@@ -53,21 +55,17 @@ def plot_cities(
 
 
 def plot_classes(
-    summary: Mapping[str, Any],
+    summary: RunSummary,
     class_names: Sequence[str],
     styles: Mapping[str, ArmStyle],
     directory: Path,
 ) -> list[Path]:
     """Writes bars of IoU for each class on the val cities; a class without pixels has none."""
-    scores = {arm: values.get("per_class_iou") or {} for arm, values in _arms(summary)}
-    present = {key for by in scores.values() for key, v in by.items() if number(v) is not None}
+    scores = {name: arm.per_class_iou for name, arm in summary.arms.items()}
+    present = {key for by in scores.values() for key, score in by.items() if score is not None}
     groups = [(n if n in present else f"{n} (no pixels)", n) for n in class_names]
     title = "IoU of each class on unseen val cities, %"
     return _plot_groups(directory / "per_class.svg", title, groups, scores, styles)
-
-
-def _arms(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    return [(arm, values or {}) for arm, values in summary["arms"].items()]
 
 
 def _plot_curves(
@@ -110,11 +108,11 @@ def _plot_groups(
     path: Path,
     title: str,
     groups: Sequence[tuple[str, str]],
-    scores: Mapping[str, Mapping[str, Any]],
+    scores: Mapping[str, ByKey],
     styles: Mapping[str, ArmStyle],
 ) -> list[Path]:
     """Bars, or of many arms a grid of numbers; `groups` are (label, key into the scores)."""
-    known = [number(by_key.get(key)) for by_key in scores.values() for _, key in groups]
+    known = (by_key.get(key) for by_key in scores.values() for _, key in groups)
     if all(value is None for value in known):
         return []
     with matplotlib.rc_context(STYLE):
@@ -128,7 +126,7 @@ def _plot_groups(
 
 def _bars(
     groups: Sequence[tuple[str, str]],
-    scores: Mapping[str, Mapping[str, Any]],
+    scores: Mapping[str, ByKey],
     styles: Mapping[str, ArmStyle],
 ) -> Figure:
     """Horizontal bars, a group a row."""
@@ -136,7 +134,7 @@ def _bars(
     figure = Figure(figsize=(WIDTH, pitch * len(groups) + 1.1), layout="constrained")
     axes = figure.subplots()
     for position, (arm, by_key) in enumerate(scores.items()):
-        lengths = [number(by_key.get(key)) or 0.0 for _, key in groups]
+        lengths = [by_key.get(key) or 0.0 for _, key in groups]
         offsets = np.arange(len(groups)) * pitch + position * BAR
         axes.barh(offsets, lengths, BAR * 0.86, color=styles[arm].colour, label=_literal(arm))
     middle = (len(scores) - 1) * BAR / 2
@@ -150,10 +148,10 @@ def _bars(
     return figure
 
 
-def _grid(groups: Sequence[tuple[str, str]], scores: Mapping[str, Mapping[str, Any]]) -> Figure:
+def _grid(groups: Sequence[tuple[str, str]], scores: Mapping[str, ByKey]) -> Figure:
     """A row a group, a column an arm; the shade repeats the number."""
     values = np.array(
-        [[number(by.get(key)) for by in scores.values()] for _, key in groups], dtype=np.float64
+        [[by.get(key) for by in scores.values()] for _, key in groups], dtype=np.float64
     )
     figure = Figure(figsize=(WIDE, CELL * len(groups) + 2.8), layout="constrained")
     axes = figure.subplots()

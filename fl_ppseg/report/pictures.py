@@ -3,14 +3,15 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from html import escape
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
-from fl_ppseg.report.inline import data_uri, png, swatch
-from fl_ppseg.report.styles import ArmStyle
+from fl_ppseg.pages.inline import data_uri, png
+from fl_ppseg.pages.styles import ArmStyle
 from fl_ppseg.system.files import write_atomically
 
 Image8 = NDArray[np.uint8]
@@ -26,6 +27,7 @@ class Picture:
         note: More about it, in a sentence or a score.
         pixels: (H, W, 3) uint8 RGB.
         detail: Figures in a line of their own.
+        style: Of the arm that it is of, for a swatch before the caption.
     """
 
     kind: str
@@ -33,34 +35,35 @@ class Picture:
     note: str
     pixels: Image8
     detail: str = ""
+    style: ArmStyle | None = None
+
+    @cached_property
+    def content(self) -> bytes:
+        """Its PNG file."""
+        return png(self.pixels)
+
+    @property
+    def uri(self) -> Markup:
+        """The picture itself, for a page."""
+        return data_uri(self.content)
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return int(self.pixels.shape[1])
 
 
-def figure(picture: Picture, name: str, directory: Path, style: ArmStyle | None = None) -> str:
-    """The markup of a picture, which is also written to `directory`.
-
-    Args:
-        picture: What to show.
-        name: Begins the name of its file.
-        directory: Folder of the file.
-        style: Of the arm that it is of, for a swatch before the caption.
-    """
-    content = png(picture.pixels)
-    file = f"{name}_{picture.kind}_{slug(picture.caption)}.png"
-    write_atomically(directory / file, content)
-    height, width = picture.pixels.shape[:2]
-    caption, note = escape(picture.caption), escape(picture.note)
-    detail = f"<small>{escape(picture.detail)}</small>" if picture.detail else ""
-    return (
-        f'<figure class="{picture.kind}"><img src="{data_uri(content)}" width="{width}" '
-        f'height="{height}" alt="{caption}, {note}">'
-        f"<figcaption>{swatch(style)}<b>{caption}</b> <span>{note}</span>{detail}</figcaption>"
-        "</figure>"
-    )
-
-
-def strip(figures: Iterable[str]) -> str:
-    """Pictures side by side, as many as fit the page."""
-    return f'<div class="strip">{"".join(figures)}</div>'
+def written(pictures: Iterable[Picture], name: str, directory: Path) -> list[Picture]:
+    """The pictures, which are also written to `directory`, each to a file whose name begins so."""
+    shown = list(pictures)
+    for each in shown:
+        write_atomically(directory / f"{name}_{each.kind}_{slug(each.caption)}.png", each.content)
+    return shown
 
 
 def slug(text: str) -> str:

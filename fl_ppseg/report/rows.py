@@ -1,11 +1,11 @@
-"""summary.json -> one row an arm: means over seeds, their spread, and what an arm cost."""
+"""A run's summary -> one row per arm: means over seeds, their spread, and what an arm cost."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fl_ppseg.learning.intervals import KINDS
+from fl_ppseg.report.run_summary import ArmSummary, RunSummary, TwoScores
 
 PLAIN = "plain"
 """The arm that ratios are taken to."""
@@ -86,7 +86,6 @@ class ArmRow:
     megabytes_up: float | None
     megabytes_down: float | None
     num_seeds: int
-    error: str | None
 
     @property
     def failed(self) -> bool:
@@ -106,33 +105,31 @@ class KeyRow(NamedTuple):
     no_key_aacc: float | None
 
 
-def arm_rows(summary: Mapping[str, Any]) -> tuple[ArmRow, ...]:
-    """Rows in the order of the summary; missing, null and not finite numbers become None."""
-    return tuple(_row(arm, values or {}) for arm, values in summary["arms"].items())
+def arm_rows(summary: RunSummary) -> tuple[ArmRow, ...]:
+    """Rows in the order of the summary."""
+    return tuple(_row(name, arm) for name, arm in summary.arms.items())
 
 
-def interval_rows(summary: Mapping[str, Any]) -> tuple[IntervalRow, ...]:
+def interval_rows(summary: RunSummary) -> tuple[IntervalRow, ...]:
     """The intervals of all arms that have any, arm by arm."""
     return tuple(entry for row in arm_rows(summary) for entry in row.intervals)
 
 
-def no_image_row(summary: Mapping[str, Any]) -> ArmRow | None:
+def no_image_row(summary: RunSummary) -> ArmRow | None:
     """The answer without an image, as a row beside those of arms; None where nobody has it."""
-    values = summary.get("no_image")
-    return None if values is None else _row(NO_IMAGE, values)
-
-
-def key_rows(summary: Mapping[str, Any]) -> tuple[KeyRow, ...]:
-    """Rows of the arms whose key was put to the test, in the order of the summary."""
-    trials = {arm: (values or {}).get("key_trials") for arm, values in summary["arms"].items()}
-    return tuple(_key_row(arm, by_key) for arm, by_key in trials.items() if by_key)
-
-
-def number(value: object) -> float | None:
-    """A finite number as float, all else as None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    scores = summary.no_image
+    if scores is None:
         return None
-    return float(value)
+    return _row(NO_IMAGE, ArmSummary(mIoU=scores.mIoU, aAcc=scores.aAcc))
+
+
+def key_rows(summary: RunSummary) -> tuple[KeyRow, ...]:
+    """Rows of the arms whose key was put to the test, in the order of the summary."""
+    return tuple(
+        _key_row(name, [arm.key_trials.get(key, TwoScores()) for key in ("right", "wrong", "none")])
+        for name, arm in summary.arms.items()
+        if arm.key_trials
+    )
 
 
 def amount(value: float | None) -> str:
@@ -154,55 +151,39 @@ def fixed(value: float | None, decimals: int) -> str:
     return MISSING if value is None else f"{value:,.{decimals}f}"
 
 
-def _row(arm: str, values: Mapping[str, Any]) -> ArmRow:
-    rounds = number(values.get("rounds"))
-    error = values.get("error")
+def _row(name: str, arm: ArmSummary) -> ArmRow:
     return ArmRow(
-        arm=arm,
-        aAcc=_measured(values, "aAcc"),
-        mIoU=_measured(values, "mIoU"),
-        mAcc=_measured(values, "mAcc"),
-        own_mIoU=_measured(values, "own_mIoU"),
-        start=number(values.get("start_mIoU")),
-        gain=_measured(values, "gain"),
-        ratio=number(values.get("ratio_to_plain")),
-        above=number(values.get("of_plain_above_no_image")),
-        intervals=tuple(_intervals(arm, values)),
-        rounds=None if rounds is None else int(rounds),
-        seconds=number(values.get("seconds")),
-        megabytes_up=_megabytes(values.get("bytes_up")),
-        megabytes_down=_megabytes(values.get("bytes_down")),
-        num_seeds=len(values.get("per_seed") or ()) or 1,
-        error=None if error is None else str(error),
+        arm=name,
+        aAcc=Measured(arm.aAcc, arm.aAcc_std),
+        mIoU=Measured(arm.mIoU, arm.mIoU_std),
+        mAcc=Measured(arm.mAcc, arm.mAcc_std),
+        own_mIoU=Measured(arm.own_mIoU, arm.own_mIoU_std),
+        start=arm.start_mIoU,
+        gain=Measured(arm.gain, arm.gain_std),
+        ratio=arm.ratio_to_plain,
+        above=arm.of_plain_above_no_image,
+        intervals=tuple(_intervals(name, arm)),
+        rounds=arm.rounds,
+        seconds=arm.seconds,
+        megabytes_up=_megabytes(arm.bytes_up),
+        megabytes_down=_megabytes(arm.bytes_down),
+        num_seeds=len(arm.per_seed) or 1,
     )
 
 
-def _intervals(arm: str, values: Mapping[str, Any]) -> Iterator[IntervalRow]:
+def _intervals(name: str, arm: ArmSummary) -> Iterator[IntervalRow]:
     for kind in KINDS:
         suffix = "ci95" if kind == "seeds" else f"ci95_{kind}"
-        names = ("mIoU", "gain", "ratio", "of_plain_above_no_image")
-        miou, gain, *shares = (_interval(values.get(f"{name}_{suffix}")) for name in names)
-        ratio, above = (None, None) if arm == PLAIN else shares
+        scores = ("mIoU", "gain", "ratio", "of_plain_above_no_image")
+        miou, gain, *shares = (getattr(arm, f"{score}_{suffix}") for score in scores)
+        ratio, above = (None, None) if name == PLAIN else shares
         if (miou, gain, ratio, above) != (None,) * 4:
-            yield IntervalRow(arm, kind, miou, gain, ratio, above)
+            yield IntervalRow(name, kind, miou, gain, ratio, above)
 
 
-def _key_row(arm: str, by_key: Mapping[str, Mapping[str, object]]) -> KeyRow:
-    def of(score: str) -> list[float | None]:
-        return [number((by_key.get(key) or {}).get(score)) for key in ("right", "wrong", "none")]
-
-    return KeyRow(arm, *of("mIoU"), *of("aAcc"))
+def _key_row(name: str, trials: list[TwoScores]) -> KeyRow:
+    return KeyRow(name, *(each.mIoU for each in trials), *(each.aAcc for each in trials))
 
 
-def _measured(values: Mapping[str, Any], score: str) -> Measured:
-    return Measured(number(values.get(score)), number(values.get(f"{score}_std")))
-
-
-def _interval(pair: Sequence[object] | None) -> Ends:
-    low, high = map(number, pair or (None, None))
-    return None if low is None or high is None else (low, high)
-
-
-def _megabytes(value: object) -> float | None:
-    num_bytes = number(value)
+def _megabytes(num_bytes: float | None) -> float | None:
     return None if num_bytes is None else num_bytes / BYTES_PER_MB

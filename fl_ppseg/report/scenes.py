@@ -2,16 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from fl_ppseg.data.classes import IGNORE_INDEX, ClassTable
-from fl_ppseg.report.inline import swatch
-from fl_ppseg.report.pictures import Image8, Picture, figure, slug, strip
-from fl_ppseg.report.styles import ArmStyle
+from fl_ppseg.pages.styles import ArmStyle
+from fl_ppseg.report.pictures import Image8, Picture, slug, written
 
 DEMO_KEY = "throw-away demonstration key"
 
@@ -58,51 +56,93 @@ KEYS = {"right": "right key", "wrong": "wrong key", "none": "no key"}
 """The keys of `key_predictions` in the order to show, and in words."""
 
 
-def scenes_html(
+class Scene(NamedTuple):
+    """A panel as the page has it."""
+
+    city: str
+    inputs: list[Picture]
+    """The image plain and encrypted, and its label map."""
+    answers: list[Picture]
+    """What each arm makes of it."""
+    by_key: dict[str, list[Picture]]
+    """What arms with a shared key make of queries under several keys."""
+
+
+class Chip(NamedTuple):
+    """A class of the legend."""
+
+    name: str
+    colour: str
+    """As CSS has it."""
+
+
+def scenes_of(
     panels: Sequence[ScenePanel],
     classes: ClassTable,
     styles: Mapping[str, ArmStyle],
     directory: Path,
-) -> str:
-    """Panels and their legend; each picture is also written to `directory`."""
-    shown = "".join(
-        _panel(f"scene_{index}", panel, classes, styles, directory)
+) -> list[Scene]:
+    """Panels as the page has them; each picture is also written to `directory`."""
+    return [
+        _scene(f"scene_{index}", panel, classes, styles, directory)
         for index, panel in enumerate(panels)
-    )
-    return f"{_legend(panels, classes)}{shown}" if panels else ""
+    ]
 
 
-def gallery_html(gallery: CipherGallery, directory: Path) -> str:
+def hero_of(scene: Scene, arm: str, picture: str) -> list[Picture]:
+    """One scene of the first screen: plain, encrypted, labelled, and segmented by an arm.
+
+    Args:
+        scene: Where to take the pictures from.
+        arm: Whose answer is shown.
+        picture: Caption of the encrypted picture; where there is none of it, the first is shown.
+    """
+    encrypted = [each for each in scene.inputs if each.kind == "encrypted"]
+    shown = next((each for each in encrypted if each.caption == picture), None)
+    return [
+        *(each for each in scene.inputs if each.kind == "plain"),
+        *([shown] if shown is not None else encrypted[:1]),
+        *(each for each in scene.inputs if each.kind == "truth"),
+        *(each for each in scene.answers if each.caption == arm),
+    ]
+
+
+def gallery_of(gallery: CipherGallery, directory: Path) -> list[Picture]:
     """One image under every cipher; each picture is also written to `directory`."""
     pictures = [Picture("plain", "plain image", gallery.note, gallery.plain)]
     pictures += [
         Picture("encrypted", cipher, "encrypted", pixels)
         for cipher, pixels in gallery.encrypted.items()
     ]
-    figures = (figure(picture, "gallery", directory) for picture in pictures)
-    return f'<div class="scene">{strip(figures)}</div>'
+    return written(pictures, "gallery", directory)
 
 
-def _panel(
+def legend_of(panels: Sequence[ScenePanel], classes: ClassTable) -> list[Chip]:
+    """The classes that the panels show."""
+    maps = [m for panel in panels for m in _maps(panel)]
+    shown = sorted({int(i) for train_ids in maps for i in np.unique(train_ids)})
+    chips = [_chip(classes.names[i], classes.colours[i]) for i in shown if i < classes.num_classes]
+    if IGNORE_INDEX in shown:
+        chips.append(_chip("not labelled", np.zeros(3, dtype=np.uint8)))
+    return chips
+
+
+def _scene(
     name: str,
     panel: ScenePanel,
     classes: ClassTable,
     styles: Mapping[str, ArmStyle],
     directory: Path,
-) -> str:
-    inputs = [figure(picture, name, directory) for picture in _inputs(panel, classes)]
-    answers = [
-        figure(picture, name, directory, styles.get(picture.caption))
-        for picture in _answers(panel, classes, list(styles))
-    ]
-    keys = [
-        _keys(f"{name}_{slug(arm)}", arm, panel, classes, styles, directory)
-        for arm in _in_order(panel.key_predictions, list(styles))
-    ]
-    by_key = f'<div class="keys">{"".join(keys)}</div>' if keys else ""
-    return (
-        f'<div class="scene"><h3>{escape(panel.city)}</h3>'
-        f"{strip(inputs)}{strip(answers)}{by_key}</div>"
+) -> Scene:
+    arms = list(styles)
+    return Scene(
+        panel.city,
+        written(_inputs(panel, classes), name, directory),
+        written(_answers(panel, classes, styles), name, directory),
+        {
+            arm: written(_by_key(panel, arm, classes), f"{name}_{slug(arm)}", directory)
+            for arm in _in_order(panel.key_predictions, arms)
+        },
     )
 
 
@@ -113,31 +153,22 @@ def _inputs(panel: ScenePanel, classes: ClassTable) -> Iterator[Picture]:
     yield Picture("truth", "label map", "ground truth", classes.colourise(panel.label_map))
 
 
-def _answers(panel: ScenePanel, classes: ClassTable, arms: Sequence[str]) -> Iterator[Picture]:
-    for arm in _in_order(panel.predictions, arms):
+def _answers(
+    panel: ScenePanel, classes: ClassTable, styles: Mapping[str, ArmStyle]
+) -> Iterator[Picture]:
+    for arm in _in_order(panel.predictions, list(styles)):
         answer = panel.predictions[arm]
         note = _agreement(answer, panel.label_map)
-        yield Picture("prediction", arm, note, classes.colourise(answer))
+        yield Picture("prediction", arm, note, classes.colourise(answer), style=styles.get(arm))
 
 
-def _keys(
-    name: str,
-    arm: str,
-    panel: ScenePanel,
-    classes: ClassTable,
-    styles: Mapping[str, ArmStyle],
-    directory: Path,
-) -> str:
+def _by_key(panel: ScenePanel, arm: str, classes: ClassTable) -> Iterator[Picture]:
     """What an arm answers to queries under the right key, a wrong one and none."""
     answers = panel.key_predictions[arm]
-    pictures = [
-        Picture("key", words, _agreement(answers[key], panel.label_map), shown)
-        for key, words in KEYS.items()
-        if key in answers
-        for shown in [classes.colourise(answers[key])]
-    ]
-    figures = (figure(picture, name, directory) for picture in pictures)
-    return f"<div><h4>{swatch(styles.get(arm))}{escape(arm)}</h4>{strip(figures)}</div>"
+    for key, words in KEYS.items():
+        if key in answers:
+            note = _agreement(answers[key], panel.label_map)
+            yield Picture("key", words, note, classes.colourise(answers[key]))
 
 
 def _in_order(shown: Iterable[str], arms: Sequence[str]) -> list[str]:
@@ -153,15 +184,6 @@ def _agreement(answer: Image8, truth: Image8) -> str:
     return f"{100 * float((answer == truth)[labelled].mean()):.0f} % of pixels right"
 
 
-def _legend(panels: Sequence[ScenePanel], classes: ClassTable) -> str:
-    maps = [m for panel in panels for m in _maps(panel)]
-    shown = sorted({int(i) for train_ids in maps for i in np.unique(train_ids)})
-    chips = [_chip(classes.names[i], classes.colours[i]) for i in shown if i < classes.num_classes]
-    if IGNORE_INDEX in shown:
-        chips.append(_chip("not labelled", np.zeros(3, dtype=np.uint8)))
-    return f'<ul class="legend">{"".join(chips)}</ul>'
-
-
 def _maps(panel: ScenePanel) -> Iterator[Image8]:
     yield panel.label_map
     yield from panel.predictions.values()
@@ -169,6 +191,6 @@ def _maps(panel: ScenePanel) -> Iterator[Image8]:
         yield from answers.values()
 
 
-def _chip(name: str, colour: Image8) -> str:
+def _chip(name: str, colour: Image8) -> Chip:
     red, green, blue = (int(value) for value in colour)
-    return f'<li><i style="--c:rgb({red},{green},{blue})"></i>{escape(name)}</li>'
+    return Chip(name, f"rgb({red},{green},{blue})")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fl_ppseg.learning.intervals import paired_above
 from fl_ppseg.learning.scores import counts_by_model, round_scores
-from fl_ppseg.report.rows import PLAIN, number
+from fl_ppseg.report.rows import PLAIN
 
 Curve = dict[int, tuple[float, ...]]
 """round -> one value a seed."""
@@ -61,7 +61,7 @@ def collect(results: Iterable[Mapping[str, Any]], no_image: float | None = None)
         key = (str(line["arm"]), int(line["round"]), int(line["seed"]))
         if line["role"] == "val" and line.get("confusion") is not None:
             val[key].append(line)
-        loss = number(line.get("loss"))
+        loss = line.get("loss")
         if line["role"] == "train" and loss is not None:
             losses[key].append((loss, float(line.get("num_examples") or 0)))
     scored = {key: scores.mIoU for key, own in val.items() if (scores := round_scores(own))}

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
+from fl_ppseg.config.sections import Config
 from fl_ppseg.learning.intervals import covers
 from fl_ppseg.report.published import (
     Published,
@@ -25,6 +26,7 @@ from fl_ppseg.report.rows import (
     key_rows,
     no_image_row,
 )
+from fl_ppseg.report.run_summary import RunSummary
 from fl_ppseg.system.wording import counted
 
 RowT = TypeVar("RowT")
@@ -34,13 +36,16 @@ RowT = TypeVar("RowT")
 class Column(Generic[RowT]):
     """A heading, the sentence that explains it (unit included), and the text of a row.
 
-    `published` marks figures of others, which never stand in a column of ours.
+    `published` marks figures of others, which never stand in a column of ours; `bar` gives the
+    percentage that a page draws under the text; `is_text` marks sentences, which a page folds.
     """
 
     heading: str
     meaning: str
     text: Callable[[RowT], str]
     published: bool = False
+    bar: Callable[[RowT], float | None] | None = None
+    is_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,18 @@ class Sheet(Generic[RowT]):
     def cells(self) -> tuple[tuple[str, ...], ...]:
         """Texts, a tuple a row."""
         return tuple(tuple(column.text(row) for column in self.columns) for row in self.rows)
+
+    @property
+    def lines(self) -> tuple[tuple[RowT, tuple[str, ...]], ...]:
+        """Each row with its texts."""
+        return tuple(zip(self.rows, self.cells, strict=True))
+
+    @property
+    def published_span(self) -> tuple[int, int, int]:
+        """How many columns stand before the published ones, how many are, and stand behind."""
+        marks = [column.published for column in self.columns]
+        before, num_published = marks.index(True), sum(marks)
+        return before, num_published, len(marks) - before - num_published
 
 
 ARM = Column[ArmRow](
@@ -101,6 +118,7 @@ SCORES: tuple[Column[ArmRow], ...] = (
         "mIoU",
         "Mean intersection over union on val cities that no client holds, in percent.",
         lambda row: row.mIoU.text(),
+        bar=lambda row: row.mIoU.mean,
     ),
     Column(
         "mAcc",
@@ -169,7 +187,7 @@ ELSEWHERE: tuple[Column[Published], ...] = (
 )
 
 
-def comparison_sheet(summary: Mapping[str, Any], config: Mapping[str, Any]) -> Sheet[ArmRow]:
+def comparison_sheet(summary: RunSummary, config: Config) -> Sheet[ArmRow]:
     """All arms of a run, with published figures in columns of their own where there are any."""
     rows, prior = arm_rows(summary), no_image_row(summary)
     above = () if prior is None else (ABOVE,)
@@ -195,7 +213,7 @@ def costs(sheet: Sheet[ArmRow]) -> Sheet[ArmRow] | None:
     return Sheet((ARM, *COSTS), tuple(row for row in sheet.rows if row.arm != NO_IMAGE))
 
 
-def interval_sheet(summary: Mapping[str, Any]) -> Sheet[IntervalRow] | None:
+def interval_sheet(summary: RunSummary) -> Sheet[IntervalRow] | None:
     """How sure the scores are, a row for each kind of interval of an arm; None where there is none.
 
     One seed has none over seeds; a run on separate machines none over images, which nobody has.
@@ -204,28 +222,28 @@ def interval_sheet(summary: Mapping[str, Any]) -> Sheet[IntervalRow] | None:
     return Sheet(INTERVALS, rows) if rows else None
 
 
-def drawn(summary: Mapping[str, Any]) -> str:
+def drawn(summary: RunSummary) -> str:
     """What the intervals of a summary cover, in words."""
-    about = summary.get("val_images")
+    about = summary.val_images
     kinds = dict.fromkeys(row.kind for row in interval_rows(summary))
-    places = None if about is None else int(about["num_places"])
+    places = None if about is None else about.num_places
     told = "; ".join(f"{_over(kind)}: {covers(kind, places)}" for kind in kinds)
     drawn_anew = [_over(kind) for kind in kinds if kind != "seeds"]
     if about is None or places is None or not drawn_anew:
         return told
     return (
-        f"{told}; {' and '.join(drawn_anew)}: of the newest weights, {about['resamples']:,} draws "
-        f"of {counted(about['num_images'], 'val image')} of {counted(places, 'place')}"
+        f"{told}; {' and '.join(drawn_anew)}: of the newest weights, {about.resamples:,} draws "
+        f"of {counted(about.num_images, 'val image')} of {counted(places, 'place')}"
     )
 
 
-def key_sheet(summary: Mapping[str, Any]) -> Sheet[KeyRow] | None:
+def key_sheet(summary: RunSummary) -> Sheet[KeyRow] | None:
     """Right, wrong and no key for the arms with a shared key; None if there are none."""
     rows = key_rows(summary)
     return Sheet(KEYS, rows) if rows else None
 
 
-def elsewhere_sheet(config: Mapping[str, Any]) -> Sheet[Published]:
+def elsewhere_sheet(config: Config) -> Sheet[Published]:
     """Published figures that cannot be compared with this run.
 
     Those of the reference model are among them if nobody published this run's model.
@@ -239,7 +257,7 @@ def _over(kind: str) -> str:
 
 
 def _published_columns(
-    rows: tuple[ArmRow, ...], config: Mapping[str, Any]
+    rows: tuple[ArmRow, ...], config: Config
 ) -> tuple[tuple[Column[ArmRow], ...], str]:
     """Published columns and their source; none if no encrypted arm of the run was published."""
     comparable = _is_published(config)
@@ -266,13 +284,11 @@ def _published_column(name: str, source: str, found: Mapping[str, Published]) ->
     return Column(f"published {name}", meaning, text, published=True)
 
 
-def _is_published(config: Mapping[str, Any]) -> bool:
+def _is_published(config: Config) -> bool:
     """Whether somebody published this run's model on as many classes of other images."""
-    data = config.get("data") or {}
-    is_theirs = bool(data.get("root")) and data.get("classes") == "cityscapes"
+    is_theirs = config.data.root is not None and config.data.classes == "cityscapes"
     return is_theirs and bool(published_table(*_model(config)))
 
 
-def _model(config: Mapping[str, Any]) -> tuple[str, str]:
-    model = config.get("model") or {}
-    return str(model.get("backbone")), str(model.get("decoder"))
+def _model(config: Config) -> tuple[str, str]:
+    return config.model.backbone, config.model.decoder

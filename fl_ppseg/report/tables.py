@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from rich import box
@@ -11,8 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from fl_ppseg.config.sections import Config
 from fl_ppseg.report.arms import ArmText, arm_texts
 from fl_ppseg.report.rows import ArmRow, arm_rows
+from fl_ppseg.report.run_summary import RunSummary
 from fl_ppseg.report.sheets import (
     COSTS,
     RowT,
@@ -41,12 +43,12 @@ class RunTables:
     """The tables that end a run; scores of several seeds read `mean±deviation`.
 
     Attributes:
-        summary: As in summary.json.
+        summary: Of the run.
         config: The run's config, which says what published figures may stand beside it.
     """
 
-    summary: Mapping[str, Any]
-    config: Mapping[str, Any] = field(default_factory=dict)
+    summary: RunSummary
+    config: Config
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Names of arms fold where the console is narrow, numbers never."""
@@ -55,16 +57,14 @@ class RunTables:
             yield _table(sheet, note, failed, options.max_width)
 
 
-def comparison_table(
-    summary: Mapping[str, Any], config: Mapping[str, Any] | None = None
-) -> RunTables:
+def comparison_table(summary: RunSummary, config: Config) -> RunTables:
     """What a console prints at the end of a run."""
-    return RunTables(summary, config or {})
+    return RunTables(summary, config)
 
 
-def comparison_text(summary: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> str:
+def comparison_text(summary: RunSummary, config: Config) -> str:
     """The tables that end a run as aligned plain text, for logs and files."""
-    return "\n\n".join(sheet_text(*entry) for entry in _sheets(summary, config or {}))
+    return "\n\n".join(sheet_text(*entry) for entry in _sheets(summary, config))
 
 
 def caption(rows: Sequence[ArmRow], texts: Mapping[str, ArmText]) -> str:
@@ -87,7 +87,7 @@ def _caption(rows: Sequence[ArmRow]) -> str:
     return f"{text}; no result: {failed}" if failed else text
 
 
-def _sheets(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[Sheet[Any], str]]:
+def _sheets(summary: RunSummary, config: Config) -> list[tuple[Sheet[Any], str]]:
     """The sheets to show, each with its caption."""
     whole = comparison_sheet(summary, config)
     extra, spent = against_plain(whole), costs(whole)
@@ -95,7 +95,7 @@ def _sheets(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple
     narrow = tuple(c for c in whole.columns if c not in wide and not c.published)
     rows = arm_rows(summary)
     told = caption(rows, _texts(rows, config))
-    prior = "" if summary.get("no_image") is None else f"; {NO_IMAGE_SHORT}"
+    prior = "" if summary.no_image is None else f"; {NO_IMAGE_SHORT}"
     shown: list[tuple[Sheet[Any], str]] = [(Sheet(narrow, whole.rows), f"{told}{prior}")]
     if extra is not None:
         published = f"; published: {extra.source}" if extra.source else ""
@@ -109,7 +109,7 @@ def _sheets(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple
     return shown
 
 
-def _texts(rows: Sequence[ArmRow], config: Mapping[str, Any]) -> Mapping[str, ArmText]:
+def _texts(rows: Sequence[ArmRow], config: Config) -> Mapping[str, ArmText]:
     return arm_texts([row.arm for row in rows], config)
 
 

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from fl_ppseg.leaks.cells import Cell, column
 from fl_ppseg.leaks.table import ADVERSARIES, Adversary, LeakTable
 from fl_ppseg.leaks.words import NAMES
+from fl_ppseg.pages.styles import INK, MUTED, PAPER, STYLE, ArmStyle
 from fl_ppseg.report.figures import save_svg
-from fl_ppseg.report.styles import INK, MUTED, PAPER, STYLE, ArmStyle
 
 LABEL: Final = 0.19  # inch from a name to the next one
 NAME_SIZE: Final = 8.0  # points

@@ -3,33 +3,24 @@
 leaks.json has the same as data; figures/ holds the frontiers and the pictures.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fl_ppseg.audit.page.frontier import Frontier, frontiers, plot_frontiers
-from fl_ppseg.audit.page.matrix import matrix_html
-from fl_ppseg.audit.page.panels import panels_html
-from fl_ppseg.config.run_layout import FIGURES, LEAKS, REPORT
+from fl_ppseg.audit.page.frontier import frontiers, plot_frontiers
+from fl_ppseg.audit.page.matrix import BASES, LABELS, matrix
+from fl_ppseg.audit.page.panels import panels
+from fl_ppseg.config.run_layout import AUDIT, FIGURES, LEAKS, REPORT, SUMMARY
 from fl_ppseg.leaks.findings import findings, gets, headline
-from fl_ppseg.leaks.table import (
-    ADVERSARIES,
-    Adversary,
-    ArmLeaks,
-    Finding,
-    LabelFinding,
-    LeakTable,
-)
-from fl_ppseg.leaks.words import HOLDS, NAMES, network, share, spent
+from fl_ppseg.leaks.table import ADVERSARIES, Finding, LabelFinding, LeakTable
+from fl_ppseg.leaks.words import HOLDS, NAMES, effort, network, share, spent
+from fl_ppseg.pages.inline import inline_svg
+from fl_ppseg.pages.rendering import render
+from fl_ppseg.pages.styles import arm_styles
 from fl_ppseg.progress.state import duration
-from fl_ppseg.report.inline import chart
-from fl_ppseg.report.markup import definitions, items, page, section, text
-from fl_ppseg.report.markup import table as sheet_html
 from fl_ppseg.report.rows import MISSING, amount, fixed
 from fl_ppseg.report.sheets import Column, Sheet
-from fl_ppseg.report.styles import ArmStyle, arm_styles
 from fl_ppseg.system.files import write_atomically
-from fl_ppseg.system.wording import sentence
+from fl_ppseg.system.wording import counted, sentence
 
 LIMITS: Final = (
     "A low score is no proof: it says what these attacks got, not what the next one will. Read "
@@ -59,30 +50,6 @@ LIMITS: Final = (
     "whatever the cipher.",
     "What an arm keeps of plain's mIoU is taken from the run that was audited.",
 )
-MATRIX_LEAD: Final = (
-    "The best attack of each adversary on each arm; the deeper the colour, the more it gets. "
-    "Beside it what costs no attack: the ciphertext taken for the image, the thumbnail that "
-    "anybody can make of it, and the best survivor network found, which restores images from what "
-    "provably survives: a lower bound of what leaks. "
-    "mIoU is what a segmenter tells apart on a guess, of what it does on the images themselves."
-)
-FRONTIER_LEAD: Final = (
-    "To the left less is given away, upwards more of plain's mIoU is kept: upper left is better. "
-    "The line joins the arms that no other beats at both; their dots are filled. Anybody can make "
-    "the blind guess (dotted), so an attack that does no better counts as one."
-)
-PANELS_LEAD: Final = (
-    "One street, arm by arm: what was encrypted, what it is measured against, and the best that "
-    "each adversary restored."
-)
-LABELS_LEAD: Final = (
-    "What a coordinator reads of one client's label maps by weights of its own making: of held-out "
-    "ones in the confusion counts of evaluations, of training ones in updates. Nodes refuse "
-    "weights that training could not have made (their trust region); beside them stand such "
-    "weights moved to where nodes answer, and a node that compares nothing. Labelled pixels that "
-    "are right, beside what the most frequent class of each place has right without any request."
-)
-HIDDEN: Final = " The images are not public, so neither they nor guesses at them are shown."
 
 
 class _Attack(NamedTuple):
@@ -106,7 +73,7 @@ ATTACKS: Final[tuple[Column[_Attack], ...]] = (
     Column("key", "Share that was found.", lambda row: _key(row.found)),
     Column("time, s", "Wall time.", lambda row: amount(row.found.seconds)),
     Column("budget", "What it was given.", lambda row: row.found.budget),
-    Column("note", "On what, and what came of it.", lambda row: row.found.note),
+    Column("note", "On what, and what came of it.", lambda row: row.found.note, is_text=True),
 )
 
 
@@ -129,108 +96,80 @@ LABEL_ATTACKS: Final[tuple[Column[_LabelAttack], ...]] = (
     Column("certain, %", "Those without doubt.", lambda row: _percent(row.found.certain)),
     Column("without, %", "Without a request.", lambda row: _percent(row.found.without)),
     Column("time, s", "Wall time.", lambda row: amount(row.found.seconds)),
-    Column("the node says", "Why it answers no more.", lambda row: row.found.note or MISSING),
+    Column(
+        "the node says",
+        "Why it answers no more.",
+        lambda row: row.found.note or MISSING,
+        is_text=True,
+    ),
 )
+
+
+class _Adversary(NamedTuple):
+    """Who attacks, what it holds, and the most that it got."""
+
+    name: str
+    holds: str
+    gets: str
 
 
 def write_audit(out: Path, table: LeakTable) -> Path:
     """Writes leaks.json, the pictures under figures/, and report.html last.
 
     Args:
-        out: Folder of the audit.
+        out: Folder of the audit; the page links the report of a run whose folder it lies in.
         table: What the attacks found.
 
     Returns:
         Path of report.html, which is whole or absent.
     """
     write_atomically(out / LEAKS, table.to_json())
-    styles = arm_styles([arm.arm for arm in table.arms])
-    figures = out / FIGURES
-    hidden = "" if table.targets else HIDDEN
-    whole = page(
-        headline(table),
-        text(_subtitle(table)),
-        f'<ul class="findings">{items(findings(table))}</ul>',
-        section("Who gets what", matrix_html(table, styles), f"{MATRIX_LEAD} {_network(table)}"),
-        section("The adversaries", _adversaries(table)),
-        section("Privacy against use", _frontier(table, styles, figures), FRONTIER_LEAD),
-        section(
-            "What each sees of your street",
-            panels_html(table, styles, figures),
-            f"{PANELS_LEAD}{hidden}",
-        ),
-        section("Label maps", _label_maps(table.arms), LABELS_LEAD),
-        section("Every attack", _attacks(table.arms)),
-        section("Limits", f"<ul>{items(LIMITS)}</ul>"),
-        section("How it was made", _made(table)),
+    styles, figures = arm_styles([arm.arm for arm in table.arms]), out / FIGURES
+    found, (height, width) = frontiers(table), table.image_size
+    plots = plot_frontiers(found, table.nothing.ssim, styles, figures, spent(table))
+    attacks = tuple(_Attack(arm.arm, each) for arm in table.arms for each in arm.findings)
+    of_labels = tuple(_LabelAttack(arm.arm, each) for arm in table.arms for each in arm.labels)
+    page = render(
+        "audit/page/audit.html",
+        headline=headline(table),
+        subtitle=_subtitle(table),
+        run_href=_run_link(out),
+        findings=findings(table),
+        network=sentence(f"here: {network(table)}"),
+        columns=(*BASES, *(NAMES[who] for who in ADVERSARIES), LABELS),
+        matrix=matrix(table),
+        styles=styles,
+        adversaries=[_Adversary(NAMES[w], HOLDS[w], gets(w, table)) for w in ADVERSARIES],
+        frontiers=[(inline_svg(p), f.left_out) for p, f in zip(plots, found, strict=True)],
+        panels=panels(table, figures),
+        shows=bool(table.targets),
+        height=height,
+        width=width,
+        label_attacks=Sheet(LABEL_ATTACKS, of_labels),
+        attacks=Sheet(ATTACKS, attacks),
+        limits=LIMITS,
+        made=[("budget", spent(table)), ("numbers", effort(table)), *table.made.items()],
     )
-    path = out / REPORT
-    write_atomically(path, whole)
-    return path
+    write_atomically(out / REPORT, page)
+    return out / REPORT
 
 
-def _subtitle(table: LeakTable) -> str:
+def _run_link(out: Path) -> str:
+    """The report of the run that an audit lies in, relative to the audit; empty if in none."""
+    run = out.absolute().parent
+    is_inside = out.name == AUDIT and any((run / name).is_file() for name in (SUMMARY, REPORT))
+    return f"../{REPORT}" if is_inside else ""
+
+
+def _subtitle(table: LeakTable) -> list[str]:
     height, width = table.image_size
-    parts = (
-        f"Leak audit of {len(table.arms)} arm{'' if len(table.arms) == 1 else 's'}",
+    return [
+        f"Leak audit of {counted(len(table.arms), 'arm')}",
         f"{table.source}, {table.num_targets} images of {height} x {width} attacked",
         f"blocks of {table.block_size} x {table.block_size}",
         f"took {duration(table.seconds)}",
         spent(table),
-    )
-    return " · ".join(parts)
-
-
-def _adversaries(table: LeakTable) -> str:
-    """What each holds, and what it gets of which arms."""
-    described = "".join(_adversary(name, table) for name in ADVERSARIES)
-    return f'<dl class="meanings adversaries">{described}</dl>'
-
-
-def _adversary(adversary: Adversary, table: LeakTable) -> str:
-    return (
-        f"<div><dt>{text(NAMES[adversary])}</dt><dd>{text(HOLDS[adversary])}"
-        f'<ul class="gets">{items(gets(adversary, table))}</ul></dd></div>'
-    )
-
-
-def _frontier(table: LeakTable, styles: Mapping[str, ArmStyle], figures: Path) -> str:
-    found = frontiers(table)
-    paths = plot_frontiers(found, table.nothing.ssim, styles, figures, spent(table))
-    charts = (chart(path, _left_out(f)) for path, f in zip(paths, found, strict=True))
-    return f'<div class="charts">{"".join(charts)}</div>' if found else ""
-
-
-def _left_out(frontier: Frontier) -> str:
-    """Who has no dot, and why."""
-    if not frontier.left_out:
-        return ""
-    return f"<span>Without a ratio to plain: {text(', '.join(frontier.left_out))}.</span>"
-
-
-def _attacks(arms: tuple[ArmLeaks, ...]) -> str:
-    rows = tuple(_Attack(arm.arm, found) for arm in arms for found in arm.findings)
-    if not rows:
-        return ""
-    return (
-        f'<details class="attacks"><summary>All {len(rows)} that were run</summary>'
-        f"{sheet_html(Sheet(ATTACKS, rows), {})}</details>"
-    )
-
-
-def _label_maps(arms: tuple[ArmLeaks, ...]) -> str:
-    rows = tuple(_LabelAttack(arm.arm, found) for arm in arms for found in arm.labels)
-    return sheet_html(Sheet(LABEL_ATTACKS, rows), {}) if rows else ""
-
-
-def _made(table: LeakTable) -> str:
-    numbers = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in table.effort.items())
-    facts = {"budget": spent(table), "numbers": numbers, **table.made}
-    return f'<dl class="facts">{definitions((k, v) for k, v in facts.items() if v)}</dl>'
-
-
-def _network(table: LeakTable) -> str:
-    return sentence(f"here: {network(table)}")
+    ]
 
 
 def _percent(part: float | None) -> str:

@@ -1,33 +1,50 @@
 """The leak matrix of the page: arm x adversary, every number written, coloured by SSIM."""
 
-from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from fl_ppseg.leaks.cells import Cell, row, thumbnail
 from fl_ppseg.leaks.scores import Scores
-from fl_ppseg.leaks.table import ADVERSARIES, UNCHECKED, ArmLeaks, LabelFinding, LeakTable
+from fl_ppseg.leaks.table import UNCHECKED, ArmLeaks, LabelFinding, LeakTable
 from fl_ppseg.leaks.words import NAMES, share, sight
-from fl_ppseg.report.inline import swatch
-from fl_ppseg.report.markup import text
 from fl_ppseg.report.rows import MISSING, fixed
-from fl_ppseg.report.styles import ArmStyle
 
-DEEPEST = 0.55
+DEEPEST: Final = 0.55
 """Opacity of the colour of an image restored whole; text stays readable on it."""
-BASES = ("as it is", "thumbnail", "survivor network")
-LABELS = "label maps of an active coordinator"
+BASES: Final = ("as it is", "thumbnail", "survivor network")
+LABELS: Final = "label maps of an active coordinator"
 
 
-def matrix_html(table: LeakTable, styles: Mapping[str, ArmStyle]) -> str:
-    """A row an arm: the three scores to compare with, then a cell an adversary."""
-    heads = "".join(
-        f'<th scope="col">{text(name)}</th>'
-        for name in ("arm", *BASES, *(NAMES[adversary] for adversary in ADVERSARIES), LABELS)
-    )
-    rows = "".join(_row(arm, table, styles.get(arm.arm)) for arm in table.arms)
-    return (
-        f'<div class="wide"><table class="leaks"><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
-    )
+class Reading(NamedTuple):
+    """A number of the matrix, what it says in words, and how it came about."""
+
+    number: str
+    words: str
+    details: tuple[str, ...] = ()
+
+
+class MatrixCell(NamedTuple):
+    """A cell: what was read, and how deep its colour is, from 0 to 1."""
+
+    label: str
+    """The heading of its column, which a phone shows in the cell."""
+    readings: tuple[Reading, ...]
+    depth: float = 0.0
+    is_base: bool = False
+    """Whether it is a score to compare with, which takes no attack."""
+
+
+class MatrixRow(NamedTuple):
+    """An arm of the matrix."""
+
+    arm: str
+    ratio: str
+    """Of its mIoU to plain's, in words."""
+    cells: tuple[MatrixCell, ...]
+
+
+def matrix(table: LeakTable) -> list[MatrixRow]:
+    """A row per arm: the three scores to compare with, a cell per adversary, and label maps."""
+    return [_row(arm, table) for arm in table.arms]
 
 
 def shade(scores: Scores, table: LeakTable) -> float:
@@ -36,38 +53,33 @@ def shade(scores: Scores, table: LeakTable) -> float:
     return DEEPEST * min(1.0, max(0.0, (scores.ssim - blind) / (1 - blind)))
 
 
-def _row(arm: ArmLeaks, table: LeakTable, style: ArmStyle | None) -> str:
+def _row(arm: ArmLeaks, table: LeakTable) -> MatrixRow:
     compared = zip(BASES, (arm.ciphertext, thumbnail(arm), arm.survivors), strict=True)
-    bases = "".join(_base(name, scores) for name, scores in compared)
-    cells = "".join(_cell(cell, table) for cell in row(arm))
+    bases = (_base(name, scores) for name, scores in compared)
+    cells = (_cell(cell, table) for cell in row(arm))
     ratio = "" if arm.ratio_to_plain is None else f"{arm.ratio_to_plain:.3f} of plain's mIoU"
-    return (
-        f'<tr><th scope="row">{swatch(style)}{text(arm.arm)}<small>{ratio}</small></th>'
-        f"{bases}{cells}{_labels(arm)}</tr>"
-    )
+    return MatrixRow(arm.arm, ratio, (*bases, *cells, _labels(arm)))
 
 
-def _labels(arm: ArmLeaks) -> str:
+def _labels(arm: ArmLeaks) -> MatrixCell:
     """What an active coordinator reads of label maps of nodes as they are; deeper is more right."""
     nodes = [found for found in arm.labels if found.model != UNCHECKED]
     answered = [found for found in nodes if found.right is not None]
     if not answered:
         why = "no request was answered" if arm.labels else "not attacked"
-        return f'<td data-label="{LABELS}"><b>{MISSING}</b><span>{why}</span></td>'
+        return MatrixCell(LABELS, (Reading(MISSING, why),))
     kinds = dict.fromkeys(found.maps for found in answered)
     best = [max((f for f in answered if f.maps == kind), key=_right) for kind in kinds]
-    shown = "".join(_read_of(found) for found in best)
     depth = DEEPEST * max(map(_gained, best))
-    return f'<td data-label="{LABELS}" style="--v:{depth:.3f}">{shown}</td>'
+    return MatrixCell(LABELS, tuple(map(_read_of, best)), depth)
 
 
-def _read_of(found: LabelFinding) -> str:
+def _read_of(found: LabelFinding) -> Reading:
     """The best reading of one kind of label maps."""
-    return (
-        f"<b>{100 * _right(found):.1f} %</b>"
-        f"<span>of {found.maps} pixels right; without a request {100 * found.without:.1f} %</span>"
-        f"<small>{text(found.attack)}, {text(found.model)}</small>"
-        f"<small>{found.num_requests} requests</small>"
+    return Reading(
+        f"{100 * _right(found):.1f} %",
+        f"of {found.maps} pixels right; without a request {100 * found.without:.1f} %",
+        (f"{found.attack}, {found.model}", f"{found.num_requests} requests"),
     )
 
 
@@ -80,36 +92,22 @@ def _gained(found: LabelFinding) -> float:
     return max(0.0, (_right(found) - found.without) / max(1 - found.without, 1e-9))
 
 
-def _base(name: str, scores: Scores | None) -> str:
-    value = fixed(None if scores is None else scores.ssim, 3)
-    task = "" if scores is None or scores.miou is None else f"<small>mIoU {scores.miou:.1f}</small>"
-    return f'<td class="base" data-label="{name}">{value}{task}</td>'
+def _base(name: str, scores: Scores | None) -> MatrixCell:
+    number = fixed(None if scores is None else scores.ssim, 3)
+    task = () if scores is None or scores.miou is None else (f"mIoU {scores.miou:.1f}",)
+    return MatrixCell(name, (Reading(number, "", task),), is_base=True)
 
 
-def _cell(cell: Cell, table: LeakTable) -> str:
+def _cell(cell: Cell, table: LeakTable) -> MatrixCell:
     best, label = cell.best, NAMES[cell.adversary]
+    key = () if cell.key is None else (f"key found: {share(cell.key)}",)
     if best is None or best.scores is None:
         why = "no picture" if cell.reached else "not attacked"
-        body = f"<b>{MISSING}</b><span>{why}</span>{_key(cell)}"
-        return f'<td data-label="{label}">{body}</td>'
+        return MatrixCell(label, (Reading(MISSING, why, key),))
     scores = best.scores
-    return (
-        f'<td data-label="{label}" style="--v:{shade(scores, table):.3f}">'
-        f"<b>{scores.ssim:.3f}</b><span>{sight(scores, table).short}</span>"
-        f"<small>{text(best.attack)}</small>"
-        f"<small>{scores.psnr:.1f} dB · corr. {scores.correlation:.2f}</small>"
-        f"{_recognised(cell, table)}{_key(cell)}</td>"
-    )
-
-
-def _recognised(cell: Cell, table: LeakTable) -> str:
-    """mIoU of the guess, of that on the images themselves; the thumbnail's has its column."""
-    best = cell.best
-    if best is None or best.scores is None or best.scores.miou is None:
-        return ""
     of = "" if table.plain_miou is None else f" of {table.plain_miou:.1f}"
-    return f"<small>mIoU {best.scores.miou:.1f}{of}</small>"
-
-
-def _key(cell: Cell) -> str:
-    return "" if cell.key is None else f"<small>key found: {share(cell.key)}</small>"
+    task = () if scores.miou is None else (f"mIoU {scores.miou:.1f}{of}",)
+    likeness = f"{scores.psnr:.1f} dB · corr. {scores.correlation:.2f}"
+    details = (best.attack, likeness, *task, *key)
+    shown = Reading(f"{scores.ssim:.3f}", sight(scores, table).short, details)
+    return MatrixCell(label, (shown,), shade(scores, table))

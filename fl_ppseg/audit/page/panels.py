@@ -1,31 +1,44 @@
 """The same street as it is, encrypted, and as each adversary restores it, arm by arm."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import NamedTuple
 
 from fl_ppseg.leaks.cells import Cell, finding, is_encrypted, row
 from fl_ppseg.leaks.scores import Scores
 from fl_ppseg.leaks.table import SURVIVORS, THUMBNAIL, ArmLeaks, LeakTable
 from fl_ppseg.leaks.table import Picture as Pixels
 from fl_ppseg.leaks.words import NAMES, told
-from fl_ppseg.report.inline import swatch
-from fl_ppseg.report.markup import text
-from fl_ppseg.report.pictures import Picture, figure, slug, strip
-from fl_ppseg.report.rows import MISSING
-from fl_ppseg.report.styles import ArmStyle
-from fl_ppseg.system.wording import sentence
-
-IN_THE_CLEAR: Final = "Nothing is encrypted; these have the image itself, without an attack: "
+from fl_ppseg.report.pictures import Picture, slug, written
 
 
-def panels_html(table: LeakTable, styles: Mapping[str, ArmStyle], directory: Path) -> str:
+class Guess(NamedTuple):
+    """The best attack of an adversary, in words and where it may be as a picture."""
+
+    adversary: str
+    words: str
+    detail: str
+    picture: Picture | None
+
+
+class Panel(NamedTuple):
+    """An arm's street."""
+
+    arm: ArmLeaks
+    bases: list[Picture]
+    """The target, its ciphertext, and what the guesses are measured against."""
+    has_it: list[str]
+    """Adversaries that hold the image itself, for nobody encrypted it."""
+    guesses: list[Guess]
+
+
+def panels(table: LeakTable, directory: Path) -> list[Panel]:
     """Words for every arm and adversary, with pictures where the target may be shown.
 
     Without it no guess is shown either: a good one is as telling as the target. Each picture is
     also written to `directory`.
     """
-    return "".join(_panel(arm, table, styles.get(arm.arm), directory) for arm in table.arms)
+    return [_panel(arm, table, directory) for arm in table.arms]
 
 
 def scores_text(scores: Scores) -> str:
@@ -37,17 +50,15 @@ def scores_text(scores: Scores) -> str:
     )
 
 
-def _panel(arm: ArmLeaks, table: LeakTable, style: ArmStyle | None, directory: Path) -> str:
+def _panel(arm: ArmLeaks, table: LeakTable, directory: Path) -> Panel:
     name, cells = f"leak_{slug(arm.arm)}", row(arm)
-    has_it = [NAMES[cell.adversary] for cell in cells if _needs_no_attack(cell)]
-    bases = [figure(picture, name, directory) for picture in _bases(arm, table)]
-    guesses = [_guess(cell, table, name, directory) for cell in cells if not _needs_no_attack(cell)]
-    strips = [[*bases, *guesses]] if has_it else [bases, guesses]
-    words = f"<p>{text(sentence(IN_THE_CLEAR + ', '.join(has_it)))}</p>" if has_it else ""
-    return (
-        f'<div class="scene street"><h3>{swatch(style)}{text(arm.arm)}</h3>'
-        f'<p class="note">{text(sentence(arm.note))} {text(sentence(arm.protection))}</p>'
-        f"{words}{''.join(strip(figures) for figures in strips if figures)}</div>"
+    guesses = [_guess(cell, table) for cell in cells if not _needs_no_attack(cell)]
+    written((guess.picture for guess in guesses if guess.picture), name, directory)
+    return Panel(
+        arm,
+        written(_bases(arm, table), name, directory),
+        [NAMES[cell.adversary] for cell in cells if _needs_no_attack(cell)],
+        guesses,
     )
 
 
@@ -74,21 +85,14 @@ def _shown(kind: str, caption: str, pixels: Pixels, scores: Scores) -> Picture:
     return Picture(kind, caption, "", _upright(pixels), scores_text(scores))
 
 
-def _guess(cell: Cell, table: LeakTable, name: str, directory: Path) -> str:
-    """The best attack of an adversary, in words and where it may be as a picture."""
+def _guess(cell: Cell, table: LeakTable) -> Guess:
     best, adversary = cell.best, NAMES[cell.adversary]
-    words, detail = told(cell, table), ""
+    words, detail, picture = told(cell, table), "", None
     if best is not None and best.scores is not None:
         detail = f"{best.attack}: {scores_text(best.scores)}"
     if table.targets and best is not None and best.picture is not None:
-        shown = Picture("guess", adversary, words, _upright(best.picture), detail)
-        return figure(shown, name, directory)
-    height, width = table.image_size
-    blank = f'<div class="blank" style="aspect-ratio:{width}/{height}">{MISSING}</div>'
-    return (
-        f'<figure class="guess">{blank if table.targets else ""}<figcaption><b>{text(adversary)}'
-        f"</b> <span>{text(words)}</span><small>{text(detail)}</small></figcaption></figure>"
-    )
+        picture = Picture("guess", adversary, words, _upright(best.picture), detail)
+    return Guess(adversary, words, detail, picture)
 
 
 def _upright(pixels: Pixels) -> Pixels:

@@ -22,12 +22,10 @@ from fl_ppseg.federation.public_weights import check_start
 from fl_ppseg.federation.run_folder import RunFolder, is_finished
 from fl_ppseg.federation.summary import SCHEMA
 from fl_ppseg.progress.lines import say
+from fl_ppseg.report.run_summary import MAX_BYTES, read_summary
 from fl_ppseg.setr.build import build_architecture
 from fl_ppseg.system.errors import InputError, RunError
 from fl_ppseg.system.files import write_atomically
-
-MAX_BYTES = 64 * 2**20
-"""Of the summary of a cell."""
 
 
 def check(cells: Sequence[Cell]) -> None:
@@ -79,7 +77,7 @@ def conclude(name: str, cells: Sequence[Cell], out: Path) -> None:
         cells: In the order to show.
         out: Folder of the comparison.
     """
-    summaries = [_summary(RunFolder(out / cell.name)) for cell in cells]
+    summaries = [read_summary(RunFolder(out / cell.name).summary) for cell in cells]
     sheet = cells_sheet(list(zip(cells, summaries, strict=True)))
     content = json.dumps({"name": name} | cells_json(sheet.rows), indent=1) + "\n"
     write_atomically(out / CELLS, content)
@@ -89,20 +87,13 @@ def conclude(name: str, cells: Sequence[Cell], out: Path) -> None:
     say(console, f"reports: {out / INDEX}")
 
 
-def _summary(folder: RunFolder) -> dict[str, Any]:
-    """summary.json of a run.
-
-    Raises:
-        InputError: It is missing, or not JSON.
-    """
-    text = read_text(folder.summary, MAX_BYTES)
-    found: dict[str, Any] = parse_json(text, str(folder.summary), MAX_BYTES)
-    return found
-
-
 def _is_current(folder: RunFolder) -> bool:
     """Whether this version wrote the summary; an earlier one's is written anew from the results."""
-    return folder.summary.exists() and _summary(folder).get("schema") == SCHEMA
+    if not folder.summary.exists():
+        return False
+    text = read_text(folder.summary, MAX_BYTES)
+    found: dict[str, Any] = parse_json(text, str(folder.summary), MAX_BYTES)
+    return found.get("schema") == SCHEMA
 
 
 def _check(config: Config) -> None:

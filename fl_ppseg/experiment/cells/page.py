@@ -3,7 +3,7 @@
 from urllib.parse import quote
 
 from fl_ppseg.experiment.cells.table import CAPTION, CellRow
-from fl_ppseg.report.markup import items, meanings, page, section, table, text
+from fl_ppseg.pages.rendering import render
 from fl_ppseg.report.sheets import Sheet
 from fl_ppseg.system.wording import counted
 
@@ -15,18 +15,13 @@ def index_page(name: str, sheet: Sheet[CellRow]) -> str:
         name: Of the comparison.
         sheet: A row for each arm of each cell.
     """
-    cells = {row.cell.name: row.cell for row in sheet.rows}
+    cells = {row.cell.name: f"./{quote(row.cell.name)}/report.html" for row in sheet.rows}
     sources = {row.published.source for row in sheet.rows if row.published is not None}
-    links = "".join(
-        f'<li><a href="{quote(cell)}/report.html">{text(cell)}</a></li>' for cell in cells
-    )
-    notes = f'<p class="note">{text(CAPTION)}.</p><ul>' + items(
-        f"Published: {s.name} ({s.where}), {s.data}; {s.setting}."
-        for s in sorted(sources, key=lambda source: source.where)
-    )
-    return page(
-        f"{name}: {counted(len(cells), 'cell')}",
-        "",
-        section("Comparison", f"{table(sheet, {})}{notes}</ul>{meanings(sheet)}"),
-        section("Reports", f"<ul>{links}</ul>"),
+    return render(
+        "experiment/cells/index.html",
+        headline=f"{name}: {counted(len(cells), 'cell')}",
+        sheet=sheet,
+        caption=CAPTION,
+        sources=sorted(sources, key=lambda source: source.where),
+        cells=cells,
     )

@@ -1,6 +1,6 @@
 """One table over all cells: what each arm of each cell reached, and what others published of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
 from typing import Any, Final, NamedTuple
@@ -11,6 +11,7 @@ from rich.table import Table
 from fl_ppseg.experiment.cells.grid import Cell
 from fl_ppseg.report.published import Published, published_for
 from fl_ppseg.report.rows import ArmRow, arm_rows, fixed
+from fl_ppseg.report.run_summary import RunSummary, TwoScores
 from fl_ppseg.report.sheets import Column, Sheet
 from fl_ppseg.report.tables import bare_table
 
@@ -27,7 +28,7 @@ class CellRow(NamedTuple):
     cell: Cell
     measured: ArmRow
     published: Published | None
-    no_image: Mapping[str, Any] | None = None
+    no_image: TwoScores | None = None
     """What the cell scores without an image."""
 
 
@@ -58,14 +59,14 @@ PUBLISHED: tuple[Column[CellRow], ...] = (
 )  # fmt: skip
 
 
-def cells_sheet(summaries: Sequence[tuple[Cell, Mapping[str, Any]]]) -> Sheet[CellRow]:
+def cells_sheet(summaries: Sequence[tuple[Cell, RunSummary]]) -> Sheet[CellRow]:
     """A row for each arm of each cell, with published figures where a cell's model has them.
 
     Args:
-        summaries: Each cell with the summary.json of its run.
+        summaries: Each cell with the summary of its run.
     """
     rows = tuple(
-        CellRow(cell, row, _published(cell, row.arm), summary.get("no_image"))
+        CellRow(cell, row, _published(cell, row.arm), summary.no_image)
         for cell, summary in summaries
         for row in arm_rows(summary)
     )
@@ -81,7 +82,8 @@ def cells_json(rows: Sequence[CellRow]) -> dict[str, Any]:
     """What cells.json holds: measured and published figures apart, null where there are none."""
     cells: dict[str, Any] = {}
     for row in rows:
-        start = {"settings": dict(row.cell.settings), "no_image": row.no_image, "arms": {}}
+        no_image = None if row.no_image is None else row.no_image.model_dump()
+        start = {"settings": dict(row.cell.settings), "no_image": no_image, "arms": {}}
         entry = cells.setdefault(row.cell.name, start)
         entry["arms"][row.measured.arm] = _figures(row)
     return {"schema": SCHEMA, "cells": cells}

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from fl_ppseg.report.rows import PLAIN
-
 INK, MUTED, RULE, PAPER = "#1c2024", "#60646c", "#dfe1e6", "#fffffe"
+CSS_COLOURS = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", PAPER: "none"}
+"""Colours of figures that are those of the page around them, light or dark."""
 ARM_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1")
 """Okabe and Ito's palette without yellow (too pale on white), and a violet."""
 LINES: tuple[Literal["solid", "dashed", "dotted"], ...] = ("solid", "dashed", "dotted")
@@ -38,12 +38,17 @@ class ArmStyle(NamedTuple):
     colour: str
     line: Literal["solid", "dashed", "dotted"] = "solid"
 
+    @property
+    def css(self) -> str:
+        """The colour as a page has it."""
+        return CSS_COLOURS.get(self.colour, self.colour)
 
-def arm_styles(arms: Sequence[str]) -> dict[str, ArmStyle]:
-    """A style an arm: `plain` is ink, the others take the palette in their order, then again
+
+def arm_styles(arms: Sequence[str], baseline: str = "plain") -> dict[str, ArmStyle]:
+    """A style per arm: the baseline is ink, the others take the palette in their order, then again
     with dashed and with dotted lines.
     """
-    others = [arm for arm in arms if arm != PLAIN]
+    others = [arm for arm in arms if arm != baseline]
     styles = {arm: _style(position) for position, arm in enumerate(others)}
     return {arm: styles.get(arm, ArmStyle(INK)) for arm in arms}
 

@@ -1,0 +1,60 @@
+"""The table of a report's first screen: what each arm reaches beside what it protects."""
+
+from typing import NamedTuple
+
+from fl_ppseg.config.sections import Config
+from fl_ppseg.report.arms import arm_texts
+from fl_ppseg.report.audited import Audited
+from fl_ppseg.report.findings import protection, sure
+from fl_ppseg.report.rows import MISSING, ArmRow, arm_rows, ends, fixed
+from fl_ppseg.report.run_summary import RunSummary
+from fl_ppseg.report.sheets import Column, Sheet
+from fl_ppseg.system.wording import sentence
+
+OVER = {"seeds": "seeds", "images": "val images"}
+
+
+class Glance(NamedTuple):
+    """An arm: its scores, and what it protects in a sentence."""
+
+    row: ArmRow
+    protection: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended without a score."""
+        return self.row.failed
+
+
+COLUMNS: tuple[Column[Glance], ...] = (
+    Column("arm", "One setting that was trained.", lambda each: each.row.arm),
+    Column(
+        "mIoU",
+        "On val cities that no client holds, in percent.",
+        lambda each: each.row.mIoU.text(),
+        bar=lambda each: each.row.mIoU.mean,
+    ),
+    Column("of plain", "mIoU over that of `plain`.", lambda each: fixed(each.row.ratio, 3)),
+    Column("95\u00a0% interval", "Of `of plain`.", lambda each: _interval(each.row)),
+    Column(
+        "what it protects",
+        "What its settings leave, and what attacks got.",
+        lambda each: each.protection,
+        is_text=True,
+    ),
+)
+
+
+def glance_sheet(summary: RunSummary, config: Config, audited: Audited | None) -> Sheet[Glance]:
+    """A row for each arm of a run."""
+    texts = arm_texts(list(summary.arms), config)
+    rows = (
+        Glance(row, sentence(protection(row.arm, texts[row.arm], audited)))
+        for row in arm_rows(summary)
+    )
+    return Sheet(COLUMNS, tuple(rows))
+
+
+def _interval(row: ArmRow) -> str:
+    known = sure(row, "ratio").items()
+    return "; ".join(f"{ends(pair)} ({OVER[kind]})" for kind, pair in known) or MISSING

@@ -2,7 +2,8 @@
 
 What training keeps for the backward pass is counted tensor by tensor on torch's `meta` device, so
 it is right for every model and size; what a process takes before it computes is measured. Compared
-with real runs in tests/test_memory_forecast.py: within TOLERANCE of the peak of a local update.
+with real runs in tests/experiment/test_memory_forecast.py: within TOLERANCE of the peak of a local
+update.
 """
 
 import math

@@ -1,6 +1,6 @@
 """What Flower 1.41 writes into its logs, where nothing else tells what has happened.
 
-`tests/test_flower.py` looks for each of these in the source of the installed Flower.
+`tests/flower/test_flower.py` looks for each of these in the source of the installed Flower.
 """
 
 from typing import Final

@@ -5,19 +5,22 @@ rules from pyproject.toml. Nothing of them is written by hand, so nothing of the
 """
 
 import argparse
-import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
+from itertools import groupby
 from pathlib import Path
 from textwrap import dedent
 from typing import Any, NoReturn
 from unittest.mock import patch
 
+from fl_ppseg.config.reference import Setting, settings
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 LAYERS_MARK, RULES_MARK = "<!-- layers -->", "<!-- import rules -->"
-MACHINE = 2**53
+ARM = "arm_table.<id>."
+"""Before the name of each field of an arm."""
 EVERYWHERE = {"-h", "--version"}
 """Options of every command and verb, not worth a row each."""
 FIRST = ("fl_ppseg.simulate", "fl_ppseg.audit", "fl_ppseg.evaluate", "fl_ppseg.convert")
@@ -135,82 +138,32 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 def config_page() -> str:
     """Each setting with what it may be, what it is by default, and its line of doc."""
-    from fl_ppseg.config.sections import Config
-
-    whole = Config.model_json_schema()
     lines = [
         "# Config",
         "",
-        "Made from the sections of `fl_ppseg/config`. A config is their defaults, then a YAML file "
+        "Made from the sections of `fl_ppseg/config`, as `python -m fl_ppseg.describe config` "
+        "lists them. A config is their defaults, then a YAML file "
         "(`--config FILE`, or the name of one below), then `--set dotted.key=value`, then the "
         "command's own options. A key that does not exist, a value out of its bounds and a setting "
         "that the command would not read are refused in one line. [Arms](arms.md) have a page.",
         "",
     ]
-    for path, schema in _sections(whole, whole["$defs"]):
-        about = schema.get("description", "").partition("\n\n")[0]
-        fields = schema["properties"].items()
-        plain = dict(field for field in fields if not _section_of(field[1], whole["$defs"]))
-        lines += [f"## {path or 'The experiment'}", "", _escaped(about), ""]
-        lines += [*_settings(path, plain, schema.get("required", ())), ""]
+    sections = groupby((s for s in settings() if not s.key.startswith(ARM)), _section_of)
+    for section, found in sections:
+        lines += [f"## {section or 'The experiment'}", "", *_table(found), ""]
     return "\n".join([*lines, *_named_configs()])
 
 
-def _sections(
-    schema: Mapping[str, Any], defs: Mapping[str, Any], path: str = ""
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """A section by its dotted path, then those inside it."""
-    yield path, schema
-    for name, field in schema["properties"].items():
-        if section := _section_of(field, defs):
-            yield from _sections(section, defs, f"{path}.{name}" if path else name)
+def _section_of(setting: Setting) -> str:
+    return setting.key.rpartition(".")[0]
 
 
-def _section_of(field: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The section that a field is; None where it is a plain value, a list or a table of others."""
-    for each in (field, *field.get("anyOf", ()), *field.get("allOf", ())):
-        if "$ref" in each:
-            found: Mapping[str, Any] = defs[each["$ref"].rpartition("/")[2]]
-            return found if "properties" in found else None
-    return None
-
-
-def _settings(
-    path: str, fields: Mapping[str, Mapping[str, Any]], required: Sequence[str]
-) -> Iterator[str]:
-    """The settings of a section as a table."""
+def _table(found: Iterable[Setting]) -> Iterator[str]:
+    """Settings as a table."""
     yield from ("| setting | values | default | meaning |", "|---|---|---|---|")
-    for name, field in fields.items():
-        default = "*needed*" if name in required else f"`{_value(field.get('default', {}))}`"
-        key, about = (f"{path}.{name}" if path else name), _escaped(field.get("description", ""))
-        yield f"| `{key}` | {_values(field)} | {default} | {about} |"
-
-
-def _values(field: Mapping[str, Any]) -> str:
-    """What a setting may be, in words."""
-    if "enum" in field or "const" in field:
-        return ", ".join(f"`{_value(each)}`" for each in field.get("enum", [field.get("const")]))
-    if "anyOf" in field:
-        return " or ".join(dict.fromkeys(_values(each) for each in field["anyOf"]))
-    kind = field.get("type", "value")
-    if kind == "array":
-        items = field.get("prefixItems") or [field.get("items", {})]
-        return "list of " + ", ".join(dict.fromkeys(_values(each) for each in items))
-    words = {"null": "none", "boolean": "`true`, `false`", "string": "text", "object": "table"}
-    return f"{words.get(kind, kind)} {', '.join(_bounds(field))}".strip()
-
-
-def _bounds(field: Mapping[str, Any]) -> Iterator[str]:
-    """Least and largest value; bounds that only keep a number in 64 bits are left out."""
-    for name, sign in (
-        ("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"),
-    ):  # fmt: skip
-        if name in field and abs(field[name]) < MACHINE:
-            yield f"{sign} {field[name]:,}"
-
-
-def _value(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value).replace("null", "none")
+    for each in found:
+        values = _escaped(f"{each.type} {each.bounds}".strip())
+        yield f"| `{each.key}` | {values} | `{_escaped(each.default)}` | {_escaped(each.doc)} |"
 
 
 def _named_configs() -> Iterator[str]:
@@ -229,7 +182,6 @@ def _named_configs() -> Iterator[str]:
 
 def arms_page() -> str:
     """Each arm that ships, and each field of an arm."""
-    from fl_ppseg.config.arm import ArmConfig
     from fl_ppseg.config.loading import builtin_arms
 
     columns = ("training", "key_mode", "cipher", "block_scope", "key_lifetime", "embedding")
@@ -249,9 +201,9 @@ def arms_page() -> str:
     for name, arm in builtin_arms().items():
         cells = [getattr(arm, column) or "-" for column in columns]
         lines.append(f"| `{name}` | {' | '.join(cells)} | {_escaped(arm.note)} |")
-    schema = ArmConfig.model_json_schema()
-    lines += ["", "## Fields of an arm", ""]
-    lines += _settings("", schema["properties"], schema["required"])
+    fields = [each for each in settings() if each.key.startswith(ARM)]
+    named = (each._replace(key=each.key.removeprefix(ARM)) for each in fields)
+    lines += ["", "## Fields of an arm", "", *_table(named)]
     return "\n".join([*lines, ""])
 
 

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from clients.vault.keys.keyring import is_record_name
 from clients.vault.keys.record import CLIENT, read_record
-from clients.vault.layout import KEY_FILE, PRIVATE, record_files
+from clients.vault.layout import KEY_FILE, MARK, PRIVATE, record_files
 from fl_ppseg.audit.containers import artefacts
 from fl_ppseg.audit.key_search import (
     needles_of_embedding,
@@ -42,6 +42,8 @@ class Searched(NamedTuple):
         if self.found:
             more = f" and {len(self.found) - 3} more" if len(self.found) > 3 else ""
             return f"KEY MATERIAL FOUND in {', '.join(self.found[:3])}{more}"
+        if not self.num_keys:
+            return "the vaults keep no key: every key of the run's arms was dropped after use"
         return (
             f"no key material of {self.num_keys} vaults in {self.num_artefacts:,} files of the run "
             "and what is inside them"
@@ -49,13 +51,13 @@ class Searched(NamedTuple):
 
 
 def keys_of(vault_dir: Path) -> list[Path]:
-    """The files of the master keys in a folder of vaults.
+    """The files of the master keys in a folder of vaults; arms with disposable keys leave none.
 
     Raises:
-        InputError: The vault does not exist.
+        InputError: There is no vault.
     """
     keys = sorted(vault_dir.glob(f"*/{KEY_FILE}"))
-    if not keys:
+    if not keys and not any(vault_dir.glob(f"*/{MARK}")):
         raise InputError(f"{vault_dir}: no vault found; give the run's --vault-dir")
     return keys
 

@@ -156,10 +156,16 @@ def _reached(row: ArmRow, plain: ArmRow | None) -> str:
     seeds = " (one seed)" if row.num_seeds == 1 else ""
     if plain is None or row.arm == PLAIN or row.ratio is None:
         return f"{row.arm} reaches {_miou(row):.1f} mIoU on unseen cities{seeds}"
-    share = f"{math.floor(100 * row.ratio + 1e-9)}\u00a0% of plain's mIoU on unseen cities{seeds}"
+    above = "" if row.above is None else f", {_percent(row.above)} of it above no image"
+    share = f"{_percent(row.ratio)} of plain's mIoU on unseen cities{above}{seeds}"
     if _is_chance(row, plain):
         return f"{row.arm} reaches {share}: no difference is shown"
     return f"{row.arm} {'reaches' if row.ratio >= 1 else 'keeps'} {share}"
+
+
+def _percent(share: float) -> str:
+    """A share in percent, rounded down."""
+    return f"{math.floor(100 * share + 1e-9)}\u00a0%"
 
 
 def _is_chance(row: ArmRow, plain: ArmRow) -> bool:

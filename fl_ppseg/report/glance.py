@@ -37,6 +37,11 @@ COLUMNS: tuple[Column[Glance], ...] = (
     Column("of plain", "mIoU over that of `plain`.", lambda each: fixed(each.row.ratio, 3)),
     Column("95\u00a0% interval", "Of `of plain`.", lambda each: _interval(each.row)),
     Column(
+        "above no image",
+        "What it has above no image, over what `plain` has above it.",
+        lambda each: fixed(each.row.above, 3),
+    ),
+    Column(
         "what it protects",
         "What its settings leave, and what attacks got.",
         lambda each: each.protection,

@@ -7,6 +7,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from clients.vault.keys.keyring import Vault
+from clients.vault.layout import MARK
 from fl_ppseg.audit.vault_search import search_run
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.system.errors import InputError
@@ -18,7 +19,7 @@ BLOCK = 8
 def vault(tmp_path: Path) -> Path:
     """The folder of one owner's vault, with a key and a private embedding."""
     own = Vault(tmp_path / "vaults" / "aachen")
-    assert own.key.fingerprint
+    assert own.ensure_key().fingerprint
     private = own.folder / "private" / "digest"
     private.mkdir(parents=True)
     weight = np.random.default_rng(0).normal(size=(5, 3, BLOCK, BLOCK)).astype(np.float32)
@@ -54,6 +55,15 @@ def test_a_private_embedding_in_a_checkpoint_is_found(run: Path, vault: Path) ->
     (file,) = vault.glob("*/private/*/*.safetensors")
     (run / "checkpoint.safetensors").write_bytes(file.read_bytes())
     assert search_run(run, vault, BLOCK).found == ("checkpoint.safetensors",)
+
+
+def test_vaults_that_keep_no_key_have_none_to_look_for(run: Path, tmp_path: Path) -> None:
+    """Those of a simulation whose arms drop every key after use."""
+    (tmp_path / "vaults" / "aachen").mkdir(parents=True)
+    (tmp_path / "vaults" / "aachen" / MARK).write_text("{}")
+    found = search_run(run, tmp_path / "vaults", BLOCK)
+    assert (found.num_keys, found.found) == (0, ())
+    assert str(found).startswith("the vaults keep no key")
 
 
 def test_the_audits_own_folder_is_left_out(run: Path, vault: Path) -> None:

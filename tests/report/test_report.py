@@ -271,6 +271,10 @@ def test_the_headline_names_what_an_arm_protects_beside_what_it_reaches():
             told = headline(arms, CONFIG)
             share = "83\u00a0% of plain's mIoU on unseen cities (one seed)"
             assert told.reaches == f"{name} keeps {share}"
+            above = arm(25.0, 30.0) | {"of_plain_above_no_image": 0.749}
+            arms = of({"plain": arm(30.0, 30.0), name: above})
+            of_it = share.replace(" (one", ", 74\u00a0% of it above no image (one")
+            assert headline(arms, CONFIG).reaches == f"{name} keeps {of_it}"
             assert told.protects == (
                 f"Of each block its ciphertexts leave {LEFT_BY_CIPHER[settings_of.cipher]}; "
                 "no attack was run, so what else it gives away is not known."

@@ -26,7 +26,7 @@ import re, sys
 import numpy as np
 import clients.client_app
 from fl_ppseg.config.loading import load_config
-from fl_ppseg.setr.model import build_architecture
+from fl_ppseg.setr.build import build_architecture
 from fl_ppseg.learning.training import Position, local_update
 config = load_config(None, sys.argv[1:])
 size, batch = config.data.image_size, config.training.batch_size

@@ -44,7 +44,7 @@ def test_every_task_is_done_once() -> None:
 
 
 def test_a_killed_worker_is_said() -> None:
-    with pytest.raises(RunError, match="killed while leaving: check the memory"):
+    with pytest.raises(RunError, match="killed while leaving; free some memory"):
         list(work_at_once(os._exit, [1], 1, "leaving"))
 
 

@@ -32,6 +32,7 @@ from clients.policy.policy import NODES_VARIABLE
 from fl_ppseg.flower.in_process import InProcessGrid
 from fl_ppseg.federation.messages import unpack_reply
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
+sys.path.append("tests/vault")
 from test_vault_node import ask, request_of
 
 node, vault, config, warm = map(Path, sys.argv[1:])

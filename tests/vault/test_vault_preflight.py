@@ -116,5 +116,5 @@ def test_label_maps_that_change_under_way_are_refused(
     swapped[[7, 8]] = 8, 7
 
     monkeypatch.setattr(encryption, "scan_images", and_then)
-    fails(owner.encrypt(), "has changed since it was looked at")
+    fails(owner.encrypt(), "changed after the preflight check")
     assert not [name for name in files_in(owner.node) if "policy" in name]

@@ -10,8 +10,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.checksum import read_checked, with_checksum
 from fl_ppseg.config.documents import parse_yaml, read_yaml
-from fl_ppseg.config.sealing import read_sealed, sealed
 from fl_ppseg.config.sections import Config
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.installation import of_root
@@ -75,7 +75,7 @@ def read_values(
         if value is not None:
             assign(values, key, value)
     if file is not None:
-        _overlay(values, _mapping(read_sealed(_find(file)), file))
+        _overlay(values, _mapping(read_checked(_find(file)), file))
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals:
@@ -106,8 +106,8 @@ def config_of(values: Mapping[str, Any], source: str) -> Config:
 
 
 def dump_config(config: Config) -> str:
-    """The whole config as YAML that `load_config` reads back to the same, sealed."""
-    return sealed(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    """The whole config as YAML that `load_config` reads back to the same, with a checksum."""
+    return with_checksum(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
 def arms_of(config: Config) -> dict[str, ArmConfig]:

@@ -72,11 +72,11 @@ def cipher_gallery(experiment: Experiment) -> CipherGallery | None:
     for cipher in (*CIPHERS, *PRODUCTS):
         try:
             key = SubKey.generate()
-            sealed = encrypt(image, key, cipher, block_size=block_size, scope="per-block")
+            ciphertext = encrypt(image, key, cipher, block_size=block_size, scope="per-block")
         except InputError as error:  # some ciphers want blocks with an even side
             logger.info("no picture of cipher %s: %s", cipher, error)
             continue
-        encrypted[cipher] = sealed.transpose(1, 2, 0)
+        encrypted[cipher] = ciphertext.transpose(1, 2, 0)
     return CipherGallery(image.transpose(1, 2, 0), _note(config), encrypted)
 
 

@@ -117,9 +117,9 @@ def test_of_one_image_any_model_shows_it(
 def test_of_an_uploaded_embedding_the_ciphertext_comes_back(
     cities: dict[str, tuple[Scene, ...]], public: np.ndarray
 ) -> None:
-    seal = partial(encrypt, cipher="shuffle", block_size=8, scope="common")
+    encrypted = partial(encrypt, cipher="shuffle", block_size=8, scope="common")
     keys = [SubKey.from_bytes(bytes([k] * 32)) for k in range(len(public))]
-    as_read = np.stack([seal(image, key) for image, key in zip(public, keys, strict=True)])
+    as_read = np.stack([encrypted(image, key) for image, key in zip(public, keys, strict=True)])
     exchanges, truth = played("per-image", cities["aachen"][:1], as_read, rounds=1)
     guesses = imprint(exchanges, as_read)
     shown, plain = (likeness(images, guesses)[0] for images in (truth.stored, truth.plain))

@@ -120,10 +120,10 @@ def test_the_form_survives_every_key(
         assert "ffx" in name.split("+")
         return
     np.testing.assert_array_equal(survivors(secret, form, size), survivors(image, form, size))
-    plain, sealed = (
+    plain, ciphertext = (
         canonical(to_input(torch.from_numpy(each)[None]), form, size) for each in (image, secret)
     )
-    assert torch.equal(plain, sealed)
+    assert torch.equal(plain, ciphertext)
 
 
 @pytest.mark.parametrize("scope", ["common", "per-block"])

@@ -43,8 +43,8 @@ def drawn() -> np.ndarray:
     known, grid = makings(block), (30, 50)
     secret = encrypt(tiled(block, *grid), KEY, "etc", block_size=SIZE, scope="per-block")
     rows = (strip for strip in np.split(secret, grid[0], axis=1))
-    blocks = [sealed for row in rows for sealed in np.split(row, grid[1], axis=2)]
-    return np.array([[known[q.tobytes()] for q in quarters(sealed)] for sealed in blocks])
+    blocks = [ciphertext for row in rows for ciphertext in np.split(row, grid[1], axis=2)]
+    return np.array([[known[q.tobytes()] for q in quarters(ciphertext)] for ciphertext in blocks])
 
 
 def test_sub_blocks_are_scrambled_and_none_is_lost(drawn: np.ndarray) -> None:
@@ -67,11 +67,13 @@ def test_sub_blocks_of_a_block_draw_independently(drawn: np.ndarray) -> None:
 def test_every_even_side_will_do(size: int, scope: Scope) -> None:
     image = make_image(Geometry(3, size, 1, 2))
     secret = encrypt(image, KEY, "etc", block_size=size, scope=scope)
-    for plain, sealed in zip(np.split(image, 2, axis=2), np.split(secret, 2, axis=2), strict=True):
+    for plain, ciphertext in zip(
+        np.split(image, 2, axis=2), np.split(secret, 2, axis=2), strict=True
+    ):
         if size > 2:  # a sub-block of one pixel has no turns: they all look alike
-            assert all(quarter.tobytes() in makings(plain) for quarter in quarters(sealed))
+            assert all(quarter.tobytes() in makings(plain) for quarter in quarters(ciphertext))
         assert (
-            np.sort(abs(2.0 * plain - 255), None) == np.sort(abs(2.0 * sealed - 255), None)
+            np.sort(abs(2.0 * plain - 255), None) == np.sort(abs(2.0 * ciphertext - 255), None)
         ).all()
 
 

@@ -35,9 +35,9 @@ def test_values_are_inverted_or_left_as_they_are(
 def test_inversion_is_a_change_of_sign_to_the_model() -> None:
     image = make_image(Geometry(3, 8, 2, 3))
     secret = encrypt(image, KEY, "negative-positive", block_size=8, scope="per-block")
-    plain, sealed = (to_input(torch.from_numpy(each)[None])[0] for each in (image, secret))
+    plain, ciphertext = (to_input(torch.from_numpy(each)[None])[0] for each in (image, secret))
     sign = torch.from_numpy(np.where(secret == image, 1, -1))
-    assert torch.equal(sealed, sign * plain)
+    assert torch.equal(ciphertext, sign * plain)
 
 
 def test_all_subsets_are_equally_likely() -> None:

@@ -28,8 +28,8 @@ def test_the_pixels_of_every_block_survive(
     image = make_image(geometry)
     size = geometry.block_size
     secret = encrypt(image, subkey, "shuffle-spatial", block_size=size, scope=scope)
-    for plain, sealed in zip(pixels_of(image, size), pixels_of(secret, size), strict=True):
-        assert sorted(map(tuple, plain)) == sorted(map(tuple, sealed))
+    for plain, ciphertext in zip(pixels_of(image, size), pixels_of(secret, size), strict=True):
+        assert sorted(map(tuple, plain)) == sorted(map(tuple, ciphertext))
 
 
 @laws

@@ -116,9 +116,9 @@ def test_ciphertexts_are_read_better_from_the_start_made_for_them(tmp_path: Path
     cities = open_dataset(root, load_class_table("cityscapes"), ("val",)).split("val")
     pairs = [scene.load() for city in cities.values() for scene in city]
     encrypt = throwaway_query(builtin_arms()["per-image"], 8, {}).encrypt
-    sealed = [(encrypt(image), labels) for image, labels in pairs]
+    ciphertext = [(encrypt(image), labels) for image, labels in pairs]
     plain, own = (
-        score(evaluate(initial_model(load_config(), 19, 0, reads).eval(), sealed, 19)[0]).mIoU
+        score(evaluate(initial_model(load_config(), 19, 0, reads).eval(), ciphertext, 19)[0]).mIoU
         for reads in (None, SHUFFLED)
     )
     assert own > plain + MARGIN

@@ -95,9 +95,9 @@ def test_an_encrypted_frame_is_answered_as_a_plain_one_by_an_invariant_embedding
     labels[FRAME[0] - padding :] = 255
     plain = counted(model, frame, labels)
     key = SubKey.generate()
-    sealed = encrypt(frame, key, "shuffle", block_size=8, scope="per-block")
-    assert (sealed != frame).any()
-    assert torch.equal(counted(model, sealed, labels), plain)
+    ciphertext = encrypt(frame, key, "shuffle", block_size=8, scope="per-block")
+    assert (ciphertext != frame).any()
+    assert torch.equal(counted(model, ciphertext, labels), plain)
     assert int(plain.sum()) == (FRAME[0] - padding) * FRAME[1]
 
 

@@ -99,8 +99,8 @@ def test_no_picture_is_made_with_the_shared_key(
 ) -> None:
     for panel in panels:
         for label, picture in panel.encrypted.items():
-            sealed = with_the_shared_key(experiment, panel.plain, label.split(",")[0])
-            assert not np.array_equal(picture, sealed)
+            ciphertext = with_the_shared_key(experiment, panel.plain, label.split(",")[0])
+            assert not np.array_equal(picture, ciphertext)
 
 
 def answer(experiment: Experiment, arm: str, image: np.ndarray) -> np.ndarray:
@@ -123,8 +123,8 @@ def test_predictions_are_the_arms_own(experiment: Experiment, panels: list[Scene
         for arm in READS_PLAIN:
             expected = answer(experiment, arm, panel.plain)
             assert (panel.predictions[arm] == expected).mean() > 0.999
-        sealed = panel.encrypted["shuffle, per-block"]
-        expected = answer(experiment, "per-image-invariant-shuffle", sealed)
+        ciphertext = panel.encrypted["shuffle, per-block"]
+        expected = answer(experiment, "per-image-invariant-shuffle", ciphertext)
         np.testing.assert_array_equal(panel.predictions["per-image-invariant-shuffle"], expected)
 
 
@@ -142,8 +142,8 @@ def test_shared_arms_show_right_wrong_and_no_key(
         for arm in ("conventional-2", "access-control-np"):
             guesses, cipher = panel.key_predictions[arm], arms[arm].cipher
             assert cipher is not None
-            sealed = with_the_shared_key(experiment, panel.plain, cipher)
-            expected = answer(experiment, arm, sealed)
+            ciphertext = with_the_shared_key(experiment, panel.plain, cipher)
+            expected = answer(experiment, arm, ciphertext)
             np.testing.assert_array_equal(guesses["right"], expected)
             np.testing.assert_array_equal(guesses["none"], answer(experiment, arm, panel.plain))
 

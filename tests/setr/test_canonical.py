@@ -128,11 +128,12 @@ def test_a_model_gives_the_same_bits_under_every_key(
 ) -> None:
     image = picture(11)
     draw = subkeys()[lifetime]
-    sealed = [encrypt(image, draw(), cipher, block_size=BLOCK, scope=scope) for _ in range(2)]
-    assert all((each != image).any() for each in sealed)
+    ciphertext = [encrypt(image, draw(), cipher, block_size=BLOCK, scope=scope) for _ in range(2)]
+    assert all((each != image).any() for each in ciphertext)
     with torch.inference_mode():
         plain, *encrypted = (
-            models[form](to_input(torch.from_numpy(each)[None])).main for each in (image, *sealed)
+            models[form](to_input(torch.from_numpy(each)[None])).main
+            for each in (image, *ciphertext)
         )
     assert all(torch.equal(plain, each) for each in encrypted)
 
@@ -143,8 +144,8 @@ def test_a_model_gives_the_same_bits_under_every_key(
 )
 def test_a_finer_form_does_not_stand_a_stronger_cipher(form: str, cipher: str) -> None:
     image = picture(13)
-    sealed = encrypt(image, SubKey.generate(), cipher, block_size=BLOCK, scope="common")
-    assert not torch.equal(applied(image, form), applied(sealed, form))
+    ciphertext = encrypt(image, SubKey.generate(), cipher, block_size=BLOCK, scope="common")
+    assert not torch.equal(applied(image, form), applied(ciphertext, form))
 
 
 def test_ciphers_name_forms_that_exist() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
+from fl_ppseg.config.checksum import with_checksum
 from fl_ppseg.config.loading import assign, config_of
 from fl_ppseg.config.names import check_name
-from fl_ppseg.config.sealing import sealed
 from fl_ppseg.config.sections import Config
 from fl_ppseg.system.errors import InputError
 
@@ -61,7 +61,9 @@ def cells_of(values: Mapping[str, Any], source: str) -> list[Cell]:
 
 def dump_values(values: Mapping[str, Any]) -> str:
     """Values by section as YAML that `read_values` reads back to the same; paths become texts."""
-    return sealed(yaml.safe_dump(json.loads(json.dumps(values, default=str)), sort_keys=False))
+    return with_checksum(
+        yaml.safe_dump(json.loads(json.dumps(values, default=str)), sort_keys=False)
+    )
 
 
 def _cell(values: Mapping[str, Any], settings: dict[str, Any], prefix: str, source: str) -> Cell:

@@ -28,7 +28,7 @@ from clients.vault.shards.preparation import prepare_shards
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.audit.node import Node
 from fl_ppseg.config.arm import ArmConfig
-from fl_ppseg.config.loading import arms_of
+from fl_ppseg.config.loading import arms_of, config_for
 from fl_ppseg.config.sections import Config
 from fl_ppseg.crypto.adaptation import adapted_embedding
 from fl_ppseg.crypto.arm_models import model_settings
@@ -185,7 +185,7 @@ class Client:
             embedding=self._protection.embedding,
             num_classes=self._classes.num_classes,
             model=self._model,
-            training=self._config.training,
+            training=config_for(self._config, self._protection).training,
             arrays=weights,
         )
 

@@ -99,6 +99,16 @@ def test_steps_are_counted_as_the_client_takes_them(images: tuple[Scene, ...]) -
     assert (exchange.steps_an_epoch, exchange.num_steps) == (2, 6)
 
 
+def test_a_centralised_arm_is_asked_for_what_its_owner_agreed_to(
+    images: tuple[Scene, ...],
+) -> None:
+    some = {"federation": {"num_rounds": 1, "fraction_train": 0.34}, "clients": 3}
+    settings = small.config(None, arms=["centralised"], training=attacked.ONE_STEP, **some)
+    exchange, _ = overhear(settings, "centralised", weights("plain"), images)
+    assert exchange.training.pass_fraction == pytest.approx(1 / 3)
+    assert exchange.num_steps == 1
+
+
 def test_nothing_is_left_of_the_owner(
     images: tuple[Scene, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ messages meanwhile.
 import logging
 import threading
 import time
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from flwr.app import Error, Message, Metadata, RecordDict
@@ -97,9 +97,7 @@ class LazyGrid(Grid):
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> "Replies":
         """Push all messages now; the replies come as they are asked for, until the timeout."""
-        replies = Replies(self, timeout)
-        replies.send(messages)
-        return replies
+        return Replies(self, messages, timeout)
 
     def names(self) -> dict[int, str]:
         """The names under which nodes are enrolled, by node id; nameless ones are left out."""
@@ -134,35 +132,25 @@ class LazyGrid(Grid):
             raise StoppedError("stopped")
 
 
-class Replies(Iterator[Message]):
-    """Iterates over the replies to messages as they come; more may be sent meanwhile."""
+class Replies(Iterable[Message]):
+    """The replies to messages, each fetched when it is asked for; more may be sent meanwhile."""
 
-    def __init__(self, grid: LazyGrid, timeout: float | None) -> None:
-        """Start to wait, for `timeout` seconds at most; None: until all have come."""
+    def __init__(self, grid: LazyGrid, messages: Iterable[Message], timeout: float | None) -> None:
+        """Push messages and wait, for `timeout` seconds at most; None: until all have come."""
         self._grid = grid
         self._end = None if timeout is None else time.monotonic() + timeout
-        self._pending: list[str] = []
         self._came = time.monotonic()
         self.unsent: set[str] = set()
         """Ids of the messages that Flower refused: their node is no longer enrolled."""
-        self._coming = self._come()
+        self._first = self.send(messages)
 
-    def send(self, messages: Iterable[Message]) -> None:
-        """Push messages; their replies are waited for as well."""
+    def send(self, messages: Iterable[Message]) -> list[str]:
+        """Push messages; returns the ids of those that were sent."""
         messages = list(messages)
         pushed = list(self._grid.push_messages(messages)) if messages else []
         self._came = time.monotonic()
-        self._pending += [message_id for message_id in pushed if message_id]  # None: not sent
         self.unsent = {message.metadata.message_id for message in messages} - set(pushed)
-
-    @property
-    def pending(self) -> frozenset[str]:
-        """Ids of the messages whose replies are waited for."""
-        return frozenset(self._pending)
-
-    def forget(self, message_ids: Container[str]) -> None:
-        """Stop waiting for the replies to some messages."""
-        self._pending = [known for known in self._pending if known not in message_ids]
+        return [message_id for message_id in pushed if message_id]  # None: not sent
 
     @property
     def seconds_quiet(self) -> float:
@@ -174,20 +162,14 @@ class Replies(Iterator[Message]):
         """Seconds until the timeout, 0 or more."""
         return max(0.0, self._end - time.monotonic()) if self._end is not None else float("inf")
 
-    def poll(self) -> Iterator[Message]:
-        """The replies that have come since the last poll."""
-        for message_id in list(self._pending):
+    def poll(self, message_ids: Iterable[str]) -> Iterator[tuple[str, Message]]:
+        """The replies to some messages, as far as they have come: (id of the message, reply)."""
+        for message_id in message_ids:
             reply = self._grid.pull_one(message_id)
             if reply is not None:
-                self._pending.remove(message_id)
                 self._came = time.monotonic()
-                yield reply
+                yield message_id, reply
             del reply
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more will come."""
-        return not self._pending or not self.seconds_left
 
     def pause(self) -> None:
         """Wait until the next poll; the longer no reply has come, the longer."""
@@ -195,17 +177,17 @@ class Replies(Iterator[Message]):
         seconds = min(max(usual, POLL_SECONDS), LONGEST_POLL_SECONDS, self.seconds_left)
         self._grid.pause(seconds)
 
-    def __next__(self) -> Message:
-        return next(self._coming)
-
-    def _come(self) -> Iterator[Message]:
-        while self._pending:
-            arrived = False
-            for reply in self.poll():
-                arrived = True
+    def __iter__(self) -> Iterator[Message]:
+        """The replies to the first messages, as any strategy of Flower's takes them."""
+        pending = self._first
+        while pending:
+            came = []
+            for message_id, reply in self.poll(pending):
+                came.append(message_id)
                 yield reply
                 del reply
-            if self.is_over:
+            if not self.seconds_left:
                 return
-            if not arrived:
+            pending = [known for known in pending if known not in came]
+            if pending and not came:
                 self.pause()

@@ -29,10 +29,11 @@ from strategies.aggregation.norms import NormRule
 from strategies.aggregation.server_optimizer import ServerOptimizer
 from strategies.aggregation.streaming_mean import capped, check_update
 from strategies.rounds.arm_run import ArmRun
-from strategies.rounds.collector import ReplyCollector
+from strategies.rounds.exchange import Exchange
 from strategies.rounds.flower_metrics import flower_metrics, percentages
 from strategies.rounds.registry import Member
-from strategies.rounds.round_log import RoundLog, Task, longest_first
+from strategies.rounds.round_log import RoundLog
+from strategies.rounds.tasks import Task, longest_first
 
 logger = logging.getLogger(__name__)
 
@@ -59,20 +60,20 @@ class CityStrategy(Strategy):
         self._num_examples = dict(run.num_examples)
         self._warned: set[str] = set()
         self._lengths: dict[str, float] = {}
-        self.collector: ReplyCollector
+        self.exchange: Exchange
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Requests to the cities that are drawn for this round."""
         self.log = RoundLog(self.run.request, self._first_round + server_round, self._observer)
-        self.collector = ReplyCollector(self.run, grid, self.log)
+        self.exchange = Exchange(self.run, grid, self.log)
         self._lengths = {}
         self._observer.round_started(self.log.round)
-        self.collector.poll_nodes()
+        self.exchange.poll_nodes()
         self.receive(unpack_arrays(arrays))
         tasks = [Task(member, self.weights_for(member)) for member in self._drawn()]
-        return self.collector.open_phase("train", longest_first(tasks, self._num_examples))
+        return self.exchange.open_phase("train", longest_first(tasks, self._num_examples))
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -93,9 +94,9 @@ class CityStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Requests to all cities, in the rounds that are evaluated."""
-        self.collector.poll_nodes()
+        self.exchange.poll_nodes()
         tasks = self.evaluations() if self.run.federation.is_evaluated(self.log.round) else []
-        return self.collector.open_phase("evaluate", longest_first(tasks, self._num_examples))
+        return self.exchange.open_phase("evaluate", longest_first(tasks, self._num_examples))
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -108,7 +109,7 @@ class CityStrategy(Strategy):
         Raises:
             RunError: If the arm ends and none of its last rounds has scores.
         """
-        self.collector.collect_scores(replies)
+        self.exchange.collect_scores(replies)
         if self.run.federation.is_evaluated(self.log.round):
             self.log.reject_unscored(self.run.num_val)
         scores = self.log.scores()
@@ -144,7 +145,7 @@ class CityStrategy(Strategy):
         kept = withheld(self.run.request.embedding)
         travelling = {name: value for name, value in self.weights.items() if name not in kept}
         max_share = self._max_share()
-        aggregator = aggregator_of(federation, travelling, self.log.num_asked, max_share)
+        aggregator = aggregator_of(federation, travelling, self.log.tasks.num_asked, max_share)
         by_size = federation.weighting == "examples"
         weights: dict[str, int] = {}
 
@@ -157,7 +158,7 @@ class CityStrategy(Strategy):
             aggregator.add(reply.arrays, weight)
             weights[task.member.city] = weight
 
-        self.collector.collect_updates(replies, travelling, take)
+        self.exchange.collect_updates(replies, travelling, take)
         if not weights:
             raise RunError(
                 f"arm {self.run.request.arm}, round {self.log.round}: no city has a labelled pixel "
@@ -201,14 +202,14 @@ class CityStrategy(Strategy):
         """Largest weight of a city in the mean; 1 where its number of examples can be checked."""
         federation = self.run.federation
         is_unchecked = federation.weighting == "examples" and not self.run.reported.knows_sizes
-        return federation.max_share if is_unchecked and self.log.num_asked > 1 else 1.0
+        return federation.max_share if is_unchecked and self.log.tasks.num_asked > 1 else 1.0
 
     def _warn_of_heavy_city(self, weights: Mapping[str, int], max_share: float) -> None:
         """Warn if one of several cities has more than half of the weight in the mean."""
         city = max(sorted(weights), key=weights.__getitem__)
         rest = sum(weights.values()) - weights[city]
         is_weighted = self.run.federation.aggregation in ("mean", "norm-clipping")
-        if not is_weighted or self.log.num_asked == 1 or weights[city] <= rest:
+        if not is_weighted or self.log.tasks.num_asked == 1 or weights[city] <= rest:
             return
         share = weights[city] / (weights[city] + rest)
         kept = capped(weights[city], rest, max_share)

@@ -1,80 +1,93 @@
-"""One exchange of a round: tasks packed into messages, replies checked one at a time."""
+"""The exchanges of a round: tasks packed into messages, replies checked one at a time."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
-from flwr.app import Message, MessageType, Metadata, RecordDict
+from flwr.app import Message, MessageType, RecordDict
+from flwr.serverapp import Grid
 
 from fl_ppseg.federation.message_content import Reply
 from fl_ppseg.federation.message_fields import MAX_PIXELS
 from fl_ppseg.federation.messages import MessageError, pack_request, packed_size, unpack_reply
-from strategies.rounds.reconnection import Reconnection
-from strategies.rounds.round_log import Phase, RoundLog, Task
+from fl_ppseg.flower.grid import Replies
+from strategies.rounds.arm_run import ArmRun
+from strategies.rounds.monitor import Monitor
+from strategies.rounds.round_log import RoundLog
+from strategies.rounds.tasks import Phase, Task
+
+Take = Callable[[Task, Reply], None]
+"""Uses a good reply; raises ValueError with the reason if it turns out not to be good."""
 
 
-def open_phase(phase: Phase, log: RoundLog, tasks: Iterable[Task], ttl: float) -> list[Message]:
-    """Start a phase: its tasks are outstanding in the log from now on.
+class Exchange:
+    """Sends the tasks of one round and collects their replies."""
+
+    def __init__(self, run: ArmRun, grid: Grid, log: RoundLog) -> None:
+        self._run = run
+        self._grid = grid
+        self._log = log
+        self._monitor = Monitor(run, log, self._messages)
+
+    def poll_nodes(self) -> None:
+        """Update the registry; nodes that were refused are named in the round's results."""
+        self._monitor.poll_nodes()
+
+    def open_phase(self, phase: Phase, tasks: Iterable[Task]) -> list[Message]:
+        """Start a phase: its tasks are outstanding from now on. Returns their messages."""
+        self._log.tasks.open(phase)
+        return self._messages(tasks, self._run.federation.round_timeout)
+
+    def collect_updates(
+        self, replies: Iterable[Message], allowed: Collection[str], take: Take
+    ) -> None:
+        """Take good updates until all cities have replied and the quorum is reached.
+
+        Raises:
+            RunError: If the quorum is not reached within the retries that the config allows.
+        """
+        self._collect(replies, allowed, take)
+        while self._monitor.num_missing > 0:
+            timeout = self._run.federation.round_timeout
+            replies = self._grid.send_and_receive(self._monitor.retry(), timeout=timeout)
+            self._collect(replies, allowed, take)
+
+    def collect_scores(self, replies: Iterable[Message]) -> None:
+        """Record the counts of an evaluation, if they fit what their cities reported before."""
+        self._collect(replies, (), self._check_scoring)
+
+    def _check_scoring(self, task: Task, reply: Reply) -> None:
+        self._run.reported.check_scoring(task.member.city, reply)
+
+    def _collect(self, replies: Iterable[Message], allowed: Collection[str], take: Take) -> None:
+        assert isinstance(replies, Replies), "expected the replies of a LazyGrid"
+        for task, reply in collect(self._monitor.watch(replies), self._log, allowed):
+            try:
+                take(task, reply)
+            except ValueError as error:
+                self._log.fail(task, str(error))
+                continue
+            self._log.accept(task, reply)
+
+    def _messages(self, tasks: Iterable[Task], ttl: float) -> list[Message]:
+        return pack(self._log, tasks, ttl)
+
+
+def pack(log: RoundLog, tasks: Iterable[Task], ttl: float) -> list[Message]:
+    """Tasks of the current phase as messages, outstanding from now on.
 
     Args:
-        phase: What the nodes are asked to do.
-        log: The round's log.
-        tasks: Which cities are asked, with which weights.
+        log: The round's log, with its tasks.
+        tasks: New ones, or ones to be sent again.
         ttl: Seconds after which a reply is of no use.
 
     Returns:
         The messages to send; weights that several cities get are packed once.
     """
-    messages, sent = _pack(phase, log, tasks, ttl)
-    log.open(phase, sent)
-    return messages
-
-
-def reopen(log: RoundLog, tasks: Iterable[Task], ttl: float) -> list[Message]:
-    """Make tasks of the current phase outstanding again; returns the messages to send."""
-    messages, sent = _pack(log.phase, log, tasks, ttl)
-    log.reopen(sent)
-    return messages
-
-
-def collect(
-    replies: Iterable[Message],
-    log: RoundLog,
-    allowed: Collection[str],
-    reconnection: Reconnection | None = None,
-) -> Iterator[tuple[Task, Reply]]:
-    """Yield the replies that fit their tasks, one at a time; reject the others with the reason.
-
-    No reply of a node ends the run: a bad one is rejected alone.
-
-    Args:
-        replies: Messages in any order.
-        log: The round's log, with the outstanding tasks.
-        allowed: Names of the arrays that a reply must hold.
-        reconnection: Waits for nodes that disconnect; None: their tasks fail at once.
-    """
-    for message in replies if reconnection is None else reconnection.replies():
-        task = log.pop(message.metadata)
-        if task is None:
-            city = log.name_of(message.metadata.src_node_id)
-            log.reject(city, "unexpected reply: no task is outstanding")
-            continue
-        if reconnection is not None and reconnection.defer(task, message):
-            continue
-        try:
-            yield task, _checked(message, task, log, allowed)
-        except MessageError as error:
-            log.fail(task, str(error))
-        del message
-    log.close()
-
-
-def _pack(
-    phase: Phase, log: RoundLog, tasks: Iterable[Task], ttl: float
-) -> tuple[list[Message], list[tuple[Metadata, Task]]]:
+    phase = log.tasks.phase
     kind = MessageType.TRAIN if phase == "train" else MessageType.EVALUATE
     packed: dict[int, RecordDict] = {}
-    messages, sent = [], []
+    messages = []
     for task in tasks:
         if id(task.arrays) not in packed:
             request = replace(log.request, task=phase, round=log.round, arrays=task.arrays)
@@ -82,9 +95,39 @@ def _pack(
         group = f"{log.round}/{phase}/{task.model or ''}"
         content = packed[id(task.arrays)]
         message = Message(content, task.member.node_id, kind, ttl=ttl, group_id=group)
-        sent.append((message.metadata, task))
+        log.tasks.send(task, message.metadata)
         messages.append(message)
-    return messages, sent
+    return messages
+
+
+def collect(
+    replies: Iterable[Message], log: RoundLog, allowed: Collection[str]
+) -> Iterator[tuple[Task, Reply]]:
+    """Yield the replies that fit their tasks, one at a time; reject the others with the reason.
+
+    No reply of a node ends the run: a bad one is rejected alone. The caller tells the log of each
+    reply whether it is accepted or has failed.
+
+    Args:
+        replies: Messages in any order.
+        log: The round's log, with the outstanding tasks.
+        allowed: Names of the arrays that a reply must hold.
+    """
+    for message in replies:
+        task = log.tasks.answered_by(message.metadata.reply_to_message_id)
+        if task is None:
+            city = log.name_of(message.metadata.src_node_id)
+            log.reject(city, "unexpected reply: no task is outstanding")
+            continue
+        try:
+            reply = _checked(message, task, log, allowed)
+        except MessageError as error:
+            log.fail(task, str(error))
+            continue
+        del message
+        yield task, reply
+        del reply
+    log.close()
 
 
 def _checked(message: Message, task: Task, log: RoundLog, allowed: Collection[str]) -> Reply:
@@ -105,12 +148,12 @@ def _checked(message: Message, task: Task, log: RoundLog, allowed: Collection[st
 def _check_counts(reply: Reply, log: RoundLog) -> None:
     size = log.request.num_classes
     if reply.confusion is None:
-        if log.phase == "evaluate":
+        if log.tasks.phase == "evaluate":
             raise MessageError("expected confusion counts, got none")
         return
     if reply.confusion.shape != (size, size):
         raise MessageError(f"expected confusion counts of {size} classes")
-    if log.phase == "train":
+    if log.tasks.phase == "train":
         raise MessageError("expected no confusion counts after training")
     total, most = sum(map(int, np.ravel(reply.confusion))), reply.num_examples * MAX_PIXELS
     if total > most:

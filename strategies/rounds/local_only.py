@@ -10,7 +10,7 @@ from fl_ppseg.setr.names import withheld
 from fl_ppseg.system.arrays import Arrays
 from strategies.rounds.city_strategy import CityStrategy
 from strategies.rounds.registry import Member
-from strategies.rounds.round_log import Task
+from strategies.rounds.tasks import Task
 
 
 class LocalOnlyStrategy(CityStrategy):
@@ -52,7 +52,7 @@ class LocalOnlyStrategy(CityStrategy):
             start = f"{task.member.city}{OF_CITY}"
             self.weights |= {f"{start}{name}": value for name, value in reply.arrays.items()}
 
-        self.collector.collect_updates(replies, allowed, take)
+        self.exchange.collect_updates(replies, allowed, take)
 
     def evaluations(self) -> list[Task]:
         """Each city's model at home and in every val city."""

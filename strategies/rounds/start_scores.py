@@ -6,8 +6,9 @@ from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.progress.observer import RunObserver
 from fl_ppseg.system.arrays import Arrays
 from strategies.rounds.arm_run import ArmRun
-from strategies.rounds.collector import ReplyCollector
-from strategies.rounds.round_log import RoundLog, Task, longest_first
+from strategies.rounds.exchange import Exchange
+from strategies.rounds.round_log import RoundLog
+from strategies.rounds.tasks import Task, longest_first
 
 
 def score_start(
@@ -29,12 +30,12 @@ def score_start(
     if any((line["arm"], line["seed"], line["round"]) == mine for line in folder.lines()):
         return
     log = RoundLog(run.request, 0, observer)
-    collector = ReplyCollector(run, grid, log)
+    exchange = Exchange(run, grid, log)
     observer.round_started(0)
-    collector.poll_nodes()
+    exchange.poll_nodes()
     tasks = [Task(member, arrays) for member in run.discovery.registry.members]
-    messages = collector.open_phase("evaluate", longest_first(tasks, dict(run.num_examples)))
-    collector.collect_scores(grid.send_and_receive(messages, timeout=run.federation.round_timeout))
+    messages = exchange.open_phase("evaluate", longest_first(tasks, dict(run.num_examples)))
+    exchange.collect_scores(grid.send_and_receive(messages, timeout=run.federation.round_timeout))
     log.reject_unscored(run.num_val)
     scores = log.scores()
     folder.append(log.result_lines())

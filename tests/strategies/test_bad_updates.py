@@ -20,8 +20,9 @@ from fl_ppseg.flower.in_process import InProcessGrid
 from fl_ppseg.system.arrays import Arrays
 from strategies.aggregation.norms import NormError, NormRule
 from strategies.aggregation.streaming_mean import StreamingMean
-from strategies.rounds.exchange import collect, open_phase
-from strategies.rounds.round_log import RoundLog, Task
+from strategies.rounds.exchange import collect, pack
+from strategies.rounds.round_log import RoundLog
+from strategies.rounds.tasks import State, Task
 
 WEIGHTS: Arrays = {"head.w": np.array([1, 2, 3], np.float32), "steps": np.array(4)}
 WITHOUT_BOCHUM = np.float32([3.5, 4.5, 5.5])
@@ -34,7 +35,7 @@ def exchanged(change: Mutation) -> tuple[RoundLog, StreamingMean]:
     fake, log = nodes(), RoundLog(request(), 3, Listener())
     tasks = [Task(member, WEIGHTS) for member in fake.registry.with_role("train")]
     replies: list[Message] = []
-    for message in fake.grid.send_and_receive(open_phase("train", log, tasks, 60)):
+    for message in fake.grid.send_and_receive(pack(log, tasks, 60)):
         is_bochum = message.metadata.src_node_id == tasks[1].member.node_id
         replies += change(message) if is_bochum else [message]
     return log, folded(replies, log)
@@ -59,8 +60,8 @@ def test_malformed_messages_are_rejected_alone_and_leave_the_mean_as_it_was(
 ) -> None:
     log, mean = exchanged(change)
     assert mean.result()["head.w"].tobytes() == WITHOUT_BOCHUM.tobytes()
-    assert log.num_trained == 2
-    assert [task.member.city for task in log.failed] == ["bochum"]
+    assert len(log.tasks.in_state(State.DONE)) == 2
+    assert [task.member.city for task in log.tasks.in_state(State.FAILED)] == ["bochum"]
     assert all(line.isprintable() and len(line) < 400 for line in log.rejected)
     json.loads(json.dumps(log.result_lines(), allow_nan=False))
 
@@ -68,7 +69,8 @@ def test_malformed_messages_are_rejected_alone_and_leave_the_mean_as_it_was(
 def test_the_same_reply_unchanged_counts() -> None:
     """Else the test above could reject everything."""
     log, mean = exchanged(lambda message: [message])
-    assert (log.num_trained, log.rejected) == (3, [])
+    assert len(log.tasks.in_state(State.DONE)) == 3
+    assert log.rejected == []
     assert mean.num_examples == 6
 
 
@@ -101,7 +103,7 @@ def test_what_is_wrong_is_said_by_city(case: str) -> None:
             RoundLog(request(), 3, Listener()),
         )
         tasks = [Task(member, WEIGHTS) for member in fake.registry.with_role("train")]
-        folded(list(fake.grid.send_and_receive(open_phase("train", log, tasks, 60))), log)
+        folded(list(fake.grid.send_and_receive(pack(log, tasks, 60))), log)
     else:
         log, _ = exchanged(change)
     (line,) = log.rejected
@@ -141,9 +143,7 @@ def test_garbled_bytes_are_one_bad_reply(place: int, junk: bytes, cuts: bool, wh
     grid: Any = fake.grid
     tasks = [Task(member, WEIGHTS) for member in fake.registry.with_role("train")]
     grid.__class__, grid.spoil, grid.victim = Garbling, spoil, tasks[1].member.node_id
-    mean = folded(
-        LazyGrid(grid).send_and_receive(open_phase("train", log, tasks, 60), timeout=5), log
-    )
+    mean = folded(LazyGrid(grid).send_and_receive(pack(log, tasks, 60), timeout=5), log)
     counted = {line["city"] for line in log.result_lines() if line["role"] == "train"}
     assert {"aachen", "bremen"} <= counted
     assert np.isfinite(mean.result()["head.w"]).all()

@@ -10,7 +10,7 @@ from fake_runs import Run, assert_same
 from flwr.app import Message
 
 from fl_ppseg.flower.in_process import InProcessGrid
-from strategies.rounds import liveness, reconnection
+from strategies.rounds import monitor
 
 AACHEN = 4
 """Node id of a city."""
@@ -19,8 +19,8 @@ QUORUM = {"min_replies": 1.0, "max_retries": 0, "round_timeout": 20.0}
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(liveness, "QUIET_SECONDS", 0.02)
-    monkeypatch.setattr(reconnection, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(monitor, "QUIET_SECONDS", 0.02)
+    monkeypatch.setattr(monitor, "POLL_SECONDS", 0.01)
     monkeypatch.setattr("fl_ppseg.flower.grid.POLL_SECONDS", 0.001)
 
 

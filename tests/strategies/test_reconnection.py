@@ -11,7 +11,7 @@ from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 
 from fl_ppseg.flower.in_process import COORDINATOR, InProcessGrid
-from strategies.rounds import reconnection
+from strategies.rounds import monitor
 
 AACHEN, SPARE = 4, 2
 """Node ids: that of a city, and one that is not there at first."""
@@ -20,7 +20,7 @@ GRACE = {"grace_seconds": 30.0, "round_timeout": 60.0, "max_retries": 0, "min_re
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconnection, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(monitor, "POLL_SECONDS", 0.01)
     monkeypatch.setattr("fl_ppseg.flower.grid.POLL_SECONDS", 0.001)
 
 
@@ -108,7 +108,7 @@ def test_a_node_that_goes_over_each_answer_is_given_up(tmp_path: Path) -> None:
     run.train(GRACE | {"min_replies": 0.5, "num_rounds": 1})
     assert run.lines("round")[0]["rejected"] == ["aachen: Node Unavailable"]
     back = [line for line in run.listener.messages if line.endswith("reconnected; asked again")]
-    assert len(back) == reconnection.MAX_ATTEMPTS
+    assert len(back) == monitor.MAX_ATTEMPTS
 
 
 def test_a_refusal_is_no_absence(tmp_path: Path) -> None:
@@ -180,3 +180,26 @@ def test_a_retry_waits_for_the_nodes_of_the_quorum(tmp_path: Path) -> None:
     assert [line["city"] for line in run.lines("train")] == list(TRAIN)
     assert run.lines("round")[0]["rejected"] == ["aachen: Node Unavailable"]
     assert "round 1: waiting up to 30 s for the nodes of aachen" in run.listener.messages
+
+
+class Mismatching(InProcessGrid):
+    """Hands over aachen's reply as one to a message that nobody sent."""
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
+        for message in super().pull_messages(message_ids):
+            is_work = message.metadata.message_type == "train"
+            if is_work and message.metadata.src_node_id == AACHEN:
+                message.metadata.__dict__["_reply_to_message_id"] = "other"
+            yield message
+
+
+def test_a_reply_to_another_message_is_said_and_not_fetched_again(tmp_path: Path) -> None:
+    """There is no second reply to a message; the city is asked again in a retry at most."""
+    fake = nodes()
+    fake.grid.__class__ = Mismatching
+    run = Run(tmp_path, fake).train(GRACE | {"min_replies": 0.5, "num_rounds": 1})
+    assert run.lines("round")[0]["rejected"] == [
+        "aachen: unexpected reply: no task is outstanding",
+        "aachen: no reply before the deadline",
+    ]
+    assert [city for task, _, city in fake.asked if task == "train"].count("aachen") == 1

@@ -44,15 +44,20 @@ class MessageError(Exception):
     """A message that is not of the agreed form."""
 
 
-def pack_request(request: Request) -> RecordDict:
-    """A request as Flower records."""
+def pack_request(request: Request, record: ArrayRecord | None = None) -> RecordDict:
+    """A request as Flower records.
+
+    Args:
+        request: The request.
+        record: Its arrays, where `pack_arrays` has packed them already.
+    """
     settings = {
         name: getattr(request, name) for name in REQUEST if name not in {"model", "training"}
     }
     settings["model"] = request.model.model_dump_json()
     settings["training"] = request.training.model_dump_json()
     _typed(settings, REQUEST)
-    return _records(settings, {}, request.arrays)
+    return _records(settings, {}, pack_arrays(request.arrays) if record is None else record)
 
 
 def unpack_request(content: RecordDict) -> Request:
@@ -91,7 +96,7 @@ def pack_reply(reply: Reply, allowed: Collection[str]) -> RecordDict:
     settings = {name: getattr(reply, name) for name in REPLY_SETTINGS}
     _typed(settings, REPLY_SETTINGS)
     _typed(figures, REPLY_FIGURES)
-    return _records(settings, figures, reply.arrays)
+    return _records(settings, figures, pack_arrays(reply.arrays))
 
 
 def unpack_reply(
@@ -124,7 +129,7 @@ def pack_description(description: Description) -> RecordDict:
     """
     settings = {name: getattr(description, name) for name in DESCRIPTION}
     _typed(settings, DESCRIPTION)
-    return _records(settings, {}, {})
+    return _records(settings, {}, ArrayRecord())
 
 
 def unpack_description(content: RecordDict) -> Description:
@@ -178,12 +183,14 @@ def unpack_arrays(record: ArrayRecord, max_bytes: int = MAX_ARRAY_BYTES) -> Arra
     return found
 
 
-def _records(settings: Mapping[str, Any], figures: Mapping[str, Any], arrays: Arrays) -> RecordDict:
+def _records(
+    settings: Mapping[str, Any], figures: Mapping[str, Any], arrays: ArrayRecord
+) -> RecordDict:
     return RecordDict(
         {
             _SETTINGS: ConfigRecord(dict(settings)),
             _FIGURES: MetricRecord(dict(figures)),
-            _ARRAYS: pack_arrays(arrays),
+            _ARRAYS: arrays,
         }
     )
 

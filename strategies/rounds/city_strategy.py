@@ -8,7 +8,7 @@ import logging
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
-from typing import Final
+from typing import ClassVar, Final
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
@@ -16,7 +16,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fl_ppseg.federation.checkpoint_file import Checkpoint
 from fl_ppseg.federation.message_content import Reply
-from fl_ppseg.federation.messages import pack_arrays, unpack_arrays
+from fl_ppseg.federation.messages import pack_arrays
 from fl_ppseg.federation.results import Line
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.learning.privacy import epsilon
@@ -33,7 +33,7 @@ from strategies.rounds.exchange import Exchange
 from strategies.rounds.flower_metrics import flower_metrics, percentages
 from strategies.rounds.registry import Member
 from strategies.rounds.round_log import RoundLog
-from strategies.rounds.tasks import Task, longest_first
+from strategies.rounds.tasks import Phase, Task, longest_first
 
 logger = logging.getLogger(__name__)
 
@@ -44,17 +44,20 @@ FAR: Final = 10
 class CityStrategy(Strategy):
     """Federated rounds over cities with order-independent aggregation."""
 
+    are_weights_common: ClassVar = True
+    """All cities get the same weights: packed once a round, and carried by Flower's loop."""
+
     def __init__(
-        self, run: ArmRun, folder: RunFolder, observer: RunObserver, resumed: Checkpoint | None
+        self, run: ArmRun, folder: RunFolder, observer: RunObserver, start: Checkpoint
     ) -> None:
+        """Start from a checkpoint, whose weights Flower's loop is given as well, packed."""
         self.run = run
         self._folder = folder
         self._observer = observer
-        self._first_round = resumed.round if resumed else 0
+        self._first_round = start.round
         self._optimizer = ServerOptimizer(run.federation)
-        if resumed:
-            self._optimizer.state = {name: dict(a) for name, a in resumed.optimizer.items()}
-        self.weights: Arrays = {}
+        self._optimizer.state = {name: dict(a) for name, a in start.optimizer.items()}
+        self.weights: Arrays = dict(start.arrays)
         self.log = RoundLog(run.request, 0, observer)
         self._norms = NormRule(run.federation, self._own_lines())
         self._num_examples = dict(run.num_examples)
@@ -71,9 +74,9 @@ class CityStrategy(Strategy):
         self._lengths = {}
         self._observer.round_started(self.log.round)
         self.exchange.poll_nodes()
-        self.receive(unpack_arrays(arrays))
+        self.begin_round()
         tasks = [Task(member, self.weights_for(member)) for member in self._drawn()]
-        return self.exchange.open_phase("train", longest_first(tasks, self._num_examples))
+        return self._open_phase("train", tasks, arrays)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -88,7 +91,8 @@ class CityStrategy(Strategy):
         """
         self.fold(replies)
         self._norms.end_round(self.log.update_norms.values())
-        return pack_arrays(self.weights), flower_metrics({"train_loss": self.log.train_loss})
+        packed = pack_arrays(self.weights) if self.are_weights_common else None
+        return packed, flower_metrics({"train_loss": self.log.train_loss})
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -96,7 +100,7 @@ class CityStrategy(Strategy):
         """Requests to all cities, in the rounds that are evaluated."""
         self.exchange.poll_nodes()
         tasks = self.evaluations() if self.run.federation.is_evaluated(self.log.round) else []
-        return self.exchange.open_phase("evaluate", longest_first(tasks, self._num_examples))
+        return self._open_phase("evaluate", tasks, arrays)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -126,9 +130,8 @@ class CityStrategy(Strategy):
 
     # Overridden by other kinds of training.
 
-    def receive(self, arrays: Arrays) -> None:
-        """Take over the global weights that Flower's loop carries."""
-        self.weights = arrays
+    def begin_round(self) -> None:
+        """Called when the nodes of a round are known, before any of them is drawn."""
 
     def trainers(self) -> Sequence[Member]:
         """The nodes that train in this arm, by city."""
@@ -193,6 +196,13 @@ class CityStrategy(Strategy):
         if federation.privacy is None or federation.max_update_norm is not None:
             self.log.update_norms[task.member.city] = length
         self._num_examples[task.member.city] = reply.num_examples
+
+    def _open_phase(
+        self, phase: Phase, tasks: Iterable[Task], carried: ArrayRecord
+    ) -> list[Message]:
+        ordered = longest_first(tasks, self._num_examples)
+        record = carried if self.are_weights_common else None
+        return self.exchange.open_phase(phase, ordered, record)
 
     def _warn_left_out(self, task: Task) -> None:
         city = task.member.city

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
-from flwr.app import Message, MessageType, RecordDict
+from flwr.app import ArrayRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fl_ppseg.federation.message_content import Reply
@@ -27,14 +27,24 @@ class Exchange:
         self._run = run
         self._grid = grid
         self._log = log
+        self._record: ArrayRecord | None = None
         self._monitor = Monitor(run, log, self._messages)
 
     def poll_nodes(self) -> None:
         """Update the registry; nodes that were refused are named in the round's results."""
         self._monitor.poll_nodes()
 
-    def open_phase(self, phase: Phase, tasks: Iterable[Task]) -> list[Message]:
-        """Start a phase: its tasks are outstanding from now on. Returns their messages."""
+    def open_phase(
+        self, phase: Phase, tasks: Iterable[Task], record: ArrayRecord | None = None
+    ) -> list[Message]:
+        """Start a phase: its tasks are outstanding from now on. Returns their messages.
+
+        Args:
+            phase: What the nodes are asked to do.
+            tasks: Which cities are asked, with which weights.
+            record: Those weights as they are packed; None: they are not the same for all.
+        """
+        self._record = record
         self._log.tasks.open(phase)
         return self._messages(tasks, self._run.federation.round_timeout)
 
@@ -70,16 +80,19 @@ class Exchange:
             self._log.accept(task, reply)
 
     def _messages(self, tasks: Iterable[Task], ttl: float) -> list[Message]:
-        return pack(self._log, tasks, ttl)
+        return pack(self._log, tasks, ttl, self._record)
 
 
-def pack(log: RoundLog, tasks: Iterable[Task], ttl: float) -> list[Message]:
+def pack(
+    log: RoundLog, tasks: Iterable[Task], ttl: float, record: ArrayRecord | None = None
+) -> list[Message]:
     """Tasks of the current phase as messages, outstanding from now on.
 
     Args:
         log: The round's log, with its tasks.
         tasks: New ones, or ones to be sent again.
         ttl: Seconds after which a reply is of no use.
+        record: The weights of all tasks, if they are packed already.
 
     Returns:
         The messages to send; weights that several cities get are packed once.
@@ -91,7 +104,7 @@ def pack(log: RoundLog, tasks: Iterable[Task], ttl: float) -> list[Message]:
     for task in tasks:
         if id(task.arrays) not in packed:
             request = replace(log.request, task=phase, round=log.round, arrays=task.arrays)
-            packed[id(task.arrays)] = pack_request(request)
+            packed[id(task.arrays)] = pack_request(request, record)
         group = f"{log.round}/{phase}/{task.model or ''}"
         content = packed[id(task.arrays)]
         message = Message(content, task.member.node_id, kind, ttl=ttl, group_id=group)

@@ -1,6 +1,7 @@
 """Training without federation: the lower bound of a comparison."""
 
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 from flwr.app import Message
 
@@ -19,14 +20,15 @@ class LocalOnlyStrategy(CityStrategy):
     Holds the weights of all cities: O(n) memory. Cities that connect after round 1 have no model.
     """
 
-    def receive(self, arrays: Arrays) -> None:
+    are_weights_common: ClassVar = False
+
+    def begin_round(self) -> None:
         """Give every city the initial weights in round 1; later each has its own."""
-        self.weights = arrays
         if not self.checkpoint().is_per_city:
             self.weights = {
                 f"{member.city}{OF_CITY}{name}": value
                 for member in super().trainers()
-                for name, value in arrays.items()
+                for name, value in self.weights.items()
             }
 
     def trainers(self) -> Sequence[Member]:

@@ -32,6 +32,29 @@ def test_two_rounds_by_hand(tmp_path: Path) -> None:
     }
 
 
+def test_weights_are_packed_once_a_round(tmp_path: Path) -> None:
+    """What scores them in one round and trains them in the next is the same record."""
+    fake = nodes()
+    sent: dict[tuple[str, str], list[object]] = {}
+
+    class Watching(type(fake.grid)):  # type: ignore[misc]
+        def push_messages(self, messages: Any) -> Any:
+            messages = list(messages)
+            for message in messages:
+                group, kind = message.metadata.group_id, message.metadata.message_type
+                if "arrays" in message.content and group:
+                    sent.setdefault((group, kind), []).append(message.content["arrays"])
+            return super().push_messages(messages)
+
+    fake.grid.__class__ = Watching
+    run = Run(tmp_path, fake).train({"num_rounds": 3})
+    for group, following in (("1/evaluate/", "2/train/"), ("2/evaluate/", "3/train/")):
+        records = sent[group, "evaluate"] + sent[following, "train"]
+        assert len(records) == 5 + 3
+        assert all(record is records[0] for record in records)
+    assert sent["3/evaluate/", "evaluate"][0] is run.result.arrays
+
+
 def test_results_are_sorted_and_complete(tmp_path: Path) -> None:
     run = Run(tmp_path).train()
     one_round = [*(("train", c) for c in TRAIN), *(("heldout", c) for c in TRAIN)]

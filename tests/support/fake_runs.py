@@ -49,11 +49,11 @@ class Run:
         config = FederationConfig.model_validate(FREE | {"num_rounds": 2} | dict(federation or {}))
         discovery = self.fake.discovery(self.listener)
         run = ArmRun(request(**changes), config, discovery, ABOUT, is_centralised)
-        arrays = resumed.arrays if resumed else START
-        self.result = kind(run, self.folder, self.listener, resumed).start(
+        start = resumed or Checkpoint(0, START, {}, ABOUT)
+        self.result = kind(run, self.folder, self.listener, start).start(
             LazyGrid(self.fake.grid),
-            pack_arrays(arrays),
-            num_rounds=(until or config.num_rounds) - (resumed.round if resumed else 0),
+            pack_arrays(start.arrays),
+            num_rounds=(until or config.num_rounds) - start.round,
             timeout=60,
         )
         return self

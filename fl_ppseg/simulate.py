@@ -22,6 +22,7 @@ from fl_ppseg.config.unread import refuse_unread, unread_settings
 from fl_ppseg.experiment.cells.grid import Cell, cells_of, dump_values
 from fl_ppseg.federation.run_folder import RunFolder, is_finished
 from fl_ppseg.flower.ray_cluster import RayCluster
+from fl_ppseg.progress.plug_ins import PlugIn, add_observer, load_plug_ins
 from fl_ppseg.system.command_line import Parser, add_set, names, run, usual_tree
 from fl_ppseg.system.errors import InputError, Interrupted
 from fl_ppseg.system.files import available_cpus, vaults_folder, write_atomically
@@ -49,12 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     refuse_unread(options.set, unread_settings(config))
     out = _out(options, config)
     _check_places(out, _vault_dir(options), options.resume)
+    plug_ins = load_plug_ins(options.observer)
     try:
         if config.cells:
             cells = cells_of(values, _source(options))
-            _compare(cells, config.name, dump_values(values), out, options)
+            _compare(cells, config.name, dump_values(values), out, options, plug_ins)
         else:
-            _run(config, out, options)
+            _run(config, out, options, plug_ins)
     except KeyboardInterrupt:
         raise Interrupted(_way_on(out, options)) from None
     return 0
@@ -78,10 +80,18 @@ def _way_on(out: Path, options: argparse.Namespace) -> str:
     for name in ("vault_dir", "data_root", "engine", "device"):
         if (value := getattr(options, name)) is not None:
             command += [f"--{name.replace('_', '-')}", str(value)]
+    for name in options.observer:
+        command += ["--observer", name]
     return f"finished rounds are kept in {out}; to resume: {shlex.join(command)}"
 
 
-def _run(config: Config, out: Path, options: argparse.Namespace, is_cell: bool = False) -> None:
+def _run(
+    config: Config,
+    out: Path,
+    options: argparse.Namespace,
+    plug_ins: Sequence[PlugIn],
+    is_cell: bool = False,
+) -> None:
     vault_dir = _vault_dir(options)
     nodes = nodes_folder(vault_dir, out)
     if (out / CONFIG).exists() and not nodes.is_dir():
@@ -101,11 +111,17 @@ def _run(config: Config, out: Path, options: argparse.Namespace, is_cell: bool =
             prepare_only=options.prepare,
             quiet=options.quiet,
             show_table=not (options.quiet and is_cell),
+            plug_ins=plug_ins,
         )
 
 
 def _compare(
-    cells: Sequence[Cell], name: str, given: str, out: Path, options: argparse.Namespace
+    cells: Sequence[Cell],
+    name: str,
+    given: str,
+    out: Path,
+    options: argparse.Namespace,
+    plug_ins: Sequence[PlugIn],
 ) -> None:
     """A run of each cell, each with a Ray of its own, and the table over all of them."""
     from fl_ppseg.experiment.cells.comparison import check, compare, conclude
@@ -113,7 +129,11 @@ def _compare(
     check(cells)
     if not options.resume:
         write_atomically(out / CONFIG, given)
-    compare(cells, out, lambda config, own: _run(config, own, options, is_cell=True), options.quiet)
+
+    def run_cell(config: Config, own: Path) -> None:
+        _run(config, own, options, plug_ins, is_cell=True)
+
+    compare(cells, out, run_cell, options.quiet)
     if not options.prepare:
         conclude(name, cells, out)
 
@@ -160,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--vault-dir", type=Path, metavar="DIR", help="the owners' side: keys, encrypted shards")
     add("--prepare", action="store_true", help="stop before the first round, for `flwr run .`")
     add("--quiet", action="store_true", help="print the final table only")
+    add_observer(parser)
     return parser
 
 

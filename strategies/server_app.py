@@ -23,7 +23,8 @@ from fl_ppseg.federation.messages import pack_arrays
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.federation.run_identity import read_identity
 from fl_ppseg.flower.grid import LazyGrid, StoppedError
-from fl_ppseg.progress.observer import RunObserver
+from fl_ppseg.progress.events import ArmFinished, ArmStarted, Notice, RunFinished, RunStarted
+from fl_ppseg.progress.observer import Observer
 from fl_ppseg.progress.recorded import RecordedObserver
 from fl_ppseg.system.errors import RunError, describe
 from strategies.aggregation.aggregators import robustness_warning
@@ -44,7 +45,7 @@ class Federation:
     """Trains what a run folder describes."""
 
     folder: RunFolder
-    observer: RunObserver
+    observer: Observer
     num_nodes: int
     """Number of nodes to wait for, evaluate-only ones included."""
     stop: threading.Event = field(default_factory=threading.Event)
@@ -69,19 +70,21 @@ class Federation:
         reported = self._reported_counts(config)
         quorum = math.ceil(config.federation.min_replies * self.num_nodes)
         discovery.wait(self.num_nodes, quorum, config.federation.wait_seconds)
-        self.observer.run_started(
-            config.arms,
-            config.seeds,
-            config.federation.num_rounds,
-            len(discovery.registry.with_role("train")),
-            len(discovery.registry.with_role("val")),
+        self.observer.on_event(
+            RunStarted(
+                tuple(config.arms),
+                tuple(config.seeds),
+                config.federation.num_rounds,
+                len(discovery.registry.with_role("train")),
+                len(discovery.registry.with_role("val")),
+            )
         )
         self._warn_if_not_robust(config, len(discovery.registry.with_role("train")))
         report_earlier_rounds(rounds, self.folder.lines(), self.observer)
         for (arm, seed), round in rounds.items():
             if round < config.federation.num_rounds:
                 self._train(grid, discovery, reported, config, arm, seed)
-        self.observer.run_finished()
+        self.observer.on_event(RunFinished())
 
     def _start(self, arm: str, seed: int) -> Checkpoint:
         checkpoint = self.folder.latest(arm, seed)
@@ -106,7 +109,7 @@ class Federation:
         line = robustness_warning(federation, federation.num_asked(num_trainers))
         if line is not None:
             logger.warning("%s", line)
-            self.observer.message(line)
+            self.observer.on_event(Notice(line))
 
     def _train(
         self,
@@ -132,7 +135,7 @@ class Federation:
         )
         kind = LocalOnlyStrategy if training == "local-only" else CityStrategy
         strategy = kind(run, self.folder, self.observer, start)
-        self.observer.arm_started(arm, seed)
+        self.observer.on_event(ArmStarted(arm, seed))
         if not start.round:
             score_start(run, self.folder, self.observer, start.arrays, grid)
         strategy.start(
@@ -141,7 +144,7 @@ class Federation:
             num_rounds=config.federation.num_rounds - start.round,
             timeout=config.federation.round_timeout,
         )
-        self.observer.arm_finished(arm, seed)
+        self.observer.on_event(ArmFinished(arm, seed))
 
     def _request(self, config: Config, arm: str, seed: int, start: Checkpoint) -> Request:
         identity = read_identity(self.folder.path)

@@ -7,7 +7,8 @@ from benchmarks.faults.federation import COORDINATOR, LOOK_SECONDS, Federation
 from benchmarks.faults.outcome import Outcome, read
 from benchmarks.faults.programs import Program, python
 from fl_ppseg.federation.run_folder import RunFolder
-from fl_ppseg.progress.observer import SilentObserver
+from fl_ppseg.progress.events import Event, RoundStarted
+from fl_ppseg.progress.observer import Observer
 from fl_ppseg.progress.recorded import replay
 
 RUN_SECONDS = 1800.0
@@ -64,13 +65,11 @@ def pause(seconds: float) -> Steps:
         yield
 
 
-class _Rounds(SilentObserver):
+class _Rounds(Observer):
     """Remembers the newest round."""
 
     round = 0
 
-    def round_started(self, round: int) -> None:
-        self.round = round
-
-    def message(self, text: str) -> None:
-        """Say nothing: it is read again at each look."""
+    def on_event(self, event: Event) -> None:
+        if isinstance(event, RoundStarted):
+            self.round = event.round

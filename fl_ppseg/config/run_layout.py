@@ -5,6 +5,7 @@ nodes.json                                 (name of the run: see fl_ppseg.federa
 no_image.png                               (simulations: see fl_ppseg.learning.no_image)
 val_images.safetensors                     (simulations: see fl_ppseg.experiment.val_counts)
 progress.jsonl                             (deployed runs: events of the live view)
+tensorboard/<arm>/seed_<s>/                (with --observer tensorboard: event files)
 cities.json                                (deployed runs: see fl_ppseg.deployment.cities)
 <arm>/seed_<s>/round_<nnnn>.safetensors + .json      (rotated, hashed)
 <arm>/seed_<s>/releases.txt                          (private runs: a round a line)
@@ -23,6 +24,7 @@ CONFIG: Final = "config.yaml"
 PARTITION: Final = "partition.json"
 LOG: Final = "log.txt"
 PROGRESS: Final = "progress.jsonl"
+TENSORBOARD: Final = "tensorboard"
 RESULTS: Final = "results.jsonl"
 SUMMARY: Final = "summary.json"
 REPORT: Final = "report.html"
@@ -38,7 +40,7 @@ INDEX: Final = "index.html"
 TAKEN: Final = frozenset(
     {
         CONFIG, PARTITION, LOG, PROGRESS, RESULTS, SUMMARY, REPORT, FIGURES, NODES, NO_IMAGE,
-        VAL_IMAGES, CITIES, AUDIT, CELLS, INDEX,
+        VAL_IMAGES, CITIES, AUDIT, CELLS, INDEX, TENSORBOARD,
     }
 )  # fmt: skip
 """What lies beside the folders of arms or cells, which can have none of these names."""

@@ -4,7 +4,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -27,7 +27,8 @@ from fl_ppseg.federation.run_folder import RunFolder, is_finished
 from fl_ppseg.federation.summary import KeyTrials, Summary, summarise
 from fl_ppseg.flower.in_process import run_in_process
 from fl_ppseg.flower.ray_cluster import LOST_WORKER, RayCluster, names_lost_worker, run_on_ray
-from fl_ppseg.progress.live import choose_observer
+from fl_ppseg.progress.live import choose_view
+from fl_ppseg.progress.plug_ins import Observers, PlugIn
 from fl_ppseg.progress.steps import steps
 from fl_ppseg.report.conclusion import Pictures, conclude, show
 from fl_ppseg.system.command_line import log_to
@@ -50,6 +51,7 @@ def simulate(
     prepare_only: bool,
     quiet: bool,
     show_table: bool = True,
+    plug_ins: Sequence[PlugIn] = (),
 ) -> None:
     """Run an experiment to its report.
 
@@ -61,6 +63,7 @@ def simulate(
         prepare_only: Stop before the first round and print how to continue with `flwr run`.
         quiet: Print the final table only.
         show_table: Print the final table and where the report lies.
+        plug_ins: Observers of the rounds beside the view.
 
     Raises:
         InputError: For data or a config that do not fit.
@@ -86,7 +89,7 @@ def simulate(
             _print_flwr_run(experiment)
             return
         if not is_finished(config, folder):
-            _federate(experiment, cluster, quiet)
+            _federate(experiment, cluster, quiet, plug_ins)
         trials = _key_trials(experiment)
         counts = _val_counts(experiment, quiet)
         summary = _summarise(experiment, time.monotonic() - started, memory.mb, trials, counts)
@@ -126,8 +129,13 @@ def _seconds_before(folder: RunFolder) -> float:
     return float(sum(line["seconds"] for line in folder.lines() if line["role"] == "round"))
 
 
-def _federate(experiment: Experiment, cluster: RayCluster | None, quiet: bool) -> None:
-    with choose_observer(quiet, sys.stderr) as observer:
+def _federate(
+    experiment: Experiment,
+    cluster: RayCluster | None,
+    quiet: bool,
+    plug_ins: Sequence[PlugIn],
+) -> None:
+    with Observers(choose_view(quiet, sys.stderr), plug_ins, experiment.folder.path) as observer:
         federation = Federation(experiment.folder, observer, experiment.num_nodes)
         server_app = build_server_app(federation)
 

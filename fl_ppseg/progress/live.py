@@ -2,7 +2,6 @@
 
 import math
 import time
-from contextlib import AbstractContextManager
 from typing import Self, TextIO
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -13,10 +12,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fl_ppseg.progress.events import Event, Notice
 from fl_ppseg.progress.observer import (
     Clock,
     LogObserver,
-    RunObserver,
+    Observer,
     SilentObserver,
     TrackingObserver,
 )
@@ -54,9 +54,11 @@ class LiveView(TrackingObserver):
         self.progress.stopped = error is not None
         self._live.stop()
 
-    def message(self, text: str) -> None:
-        """Prints the line above the view, where it stays."""
-        self.console.print(f"[bold yellow]![/] {escape(text)}", highlight=False)
+    def on_event(self, event: Event) -> None:
+        """Prints a message above the view, where it stays; the view shows all else."""
+        super().on_event(event)
+        if isinstance(event, Notice):
+            self.console.print(f"[bold yellow]![/] {escape(event.text)}", highlight=False)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield picture(
@@ -68,7 +70,7 @@ class LiveView(TrackingObserver):
         )
 
 
-def choose_observer(quiet: bool, stream: TextIO) -> AbstractContextManager[RunObserver]:
+def choose_view(quiet: bool, stream: TextIO) -> Observer:
     """Live view on a terminal, plain lines elsewhere, nothing if `quiet`; use it in a `with`."""
     if quiet:
         return SilentObserver()

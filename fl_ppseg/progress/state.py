@@ -2,26 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+
+from fl_ppseg.progress.events import (
+    ArmFinished,
+    ArmResumed,
+    ArmStarted,
+    Event,
+    Replied,
+    RoundFinished,
+    RoundStarted,
+)
 
 LEVELS = "▁▂▃▄▅▆▇█"
 ASCII_LEVELS = "_.-=+*#@"
-
-
-class ScoresLike(Protocol):
-    """Scores in percent, as `fl_ppseg.learning.evaluation.score` gives them."""
-
-    @property
-    def aAcc(self) -> float:  # noqa: N802
-        """Share of pixels that are right."""
-
-    @property
-    def mIoU(self) -> float:  # noqa: N802
-        """Mean intersection over union of the classes that are true or predicted."""
-
-    @property
-    def mAcc(self) -> float:  # noqa: N802
-        """Mean recall of the classes present."""
 
 
 @dataclass
@@ -46,6 +39,13 @@ class JobProgress:
     def num_rounds_done(self) -> int:
         """Rounds that have ended."""
         return self.num_before + len(self.round_seconds)
+
+    def note(self, done: RoundFinished) -> None:
+        """Append the loss and mIoU of a round, where it has them."""
+        if done.train_loss is not None:
+            self.losses.append(done.train_loss)
+        if done.scores is not None:
+            self.mious.append(done.scores.mIoU)
 
     def round_began_at(self) -> float:
         """Clock time at which the round now under way began."""
@@ -78,51 +78,49 @@ class RunProgress:
             for seed in self.seeds
         }
 
-    def start_arm(self, arm: str, seed: int, now: float) -> None:
-        """Makes (arm, seed) the job under way."""
-        new = JobProgress(arm, seed, self.num_rounds)
-        self.current = self.jobs.setdefault((arm, seed), new)
-        self.current.started_at = now
-        self.start_round(0)
+    def note(self, event: Event, now: float) -> None:
+        """Take an event into account that happened at clock time `now`."""
+        match event:
+            case ArmResumed():
+                self._resume_arm(event)
+            case ArmStarted(arm, seed):
+                self.current = self._job(arm, seed)
+                self.current.started_at = now
+                self._start_round(0)
+            case RoundStarted():
+                self._start_round(event.round)
+            case Replied():
+                if event.phase != self.phase:
+                    self._start_phase(event.phase, event.num_expected)
+                self.num_done, self.num_expected = event.num_done, event.num_expected
+                self.cities.append(event.city)
+            case RoundFinished():
+                self._finish_round(event, now)
+            case ArmFinished(arm, seed):
+                self._job(arm, seed).finished = True
 
-    def resume_arm(
-        self, arm: str, seed: int, num_done: int, losses: Sequence[float], mious: Sequence[float]
-    ) -> None:
-        """Notes the rounds of a job that an earlier start has done."""
-        job = self.jobs.setdefault((arm, seed), JobProgress(arm, seed, self.num_rounds))
-        job.num_before, job.losses, job.mious = num_done, list(losses), list(mious)
-        job.finished = num_done >= job.num_rounds
+    def _job(self, arm: str, seed: int) -> JobProgress:
+        return self.jobs.setdefault((arm, seed), JobProgress(arm, seed, self.num_rounds))
 
-    def start_round(self, number: int) -> None:
-        """Clears the replies of the round before."""
+    def _resume_arm(self, event: ArmResumed) -> None:
+        job = self._job(event.arm, event.seed)
+        job.num_before, job.losses, job.mious = event.num_done, [], []
+        job.finished = event.num_done >= job.num_rounds
+        for done in event.rounds:
+            job.note(done)
+
+    def _start_round(self, number: int) -> None:
         self.round = number
         self._start_phase("train", self.num_train_clients)
 
-    def reply(self, city: str, phase: str, num_done: int, num_expected: int) -> None:
-        """Counts one reply of the phase `train` or `evaluate`."""
-        if phase != self.phase:
-            self._start_phase(phase, num_expected)
-        self.num_done, self.num_expected = num_done, num_expected
-        self.cities.append(city)
-
-    def finish_round(
-        self, number: int, train_loss: float | None, scores: ScoresLike | None, now: float
-    ) -> None:
-        """Notes what the round took and gave."""
+    def _finish_round(self, done: RoundFinished, now: float) -> None:
         job = self.current
         if job is None:
             return
-        self.round = number
-        if number:
+        self.round = done.round
+        if done.round:
             job.round_seconds.append(now - job.round_began_at())
-        if train_loss is not None:
-            job.losses.append(train_loss)
-        if scores is not None:
-            job.mious.append(scores.mIoU)
-
-    def finish_arm(self, arm: str, seed: int) -> None:
-        """Marks a job as done."""
-        self.jobs[arm, seed].finished = True
+        job.note(done)
 
     def seconds_left(self, now: float) -> tuple[float, float] | None:
         """(arm, whole run) seconds still to go; None before one round has been measured."""

@@ -14,6 +14,7 @@ from fl_ppseg.deployment.cities import load_cities
 from fl_ppseg.deployment.identity import fingerprint
 from fl_ppseg.deployment.templates import KINDS, write_templates
 from fl_ppseg.federation.run_folder import RunFolder, is_finished
+from fl_ppseg.progress.plug_ins import add_observer, load_plug_ins
 from fl_ppseg.system.command_line import Parser
 from fl_ppseg.system.errors import InputError, RunError
 from fl_ppseg.system.installation import checkout
@@ -177,7 +178,9 @@ def _run(parser: Parser, argv: Sequence[str]) -> int:
     add("--run", type=Path, required=True, metavar="DIR", help="folder of fl_ppseg.initialise")
     _app(parser)
     add("--quiet", action="store_true", help="print the final table only")
+    add_observer(parser)
     options = parser.parse_args(argv)
+    plug_ins = load_plug_ins(options.observer)
     home, run = Home(options.home), RunFolder(options.run.absolute())
     load_cities(run.path)  # raises for a run folder that is not of a deployed run
     config = load_config(run.config)
@@ -185,7 +188,7 @@ def _run(parser: Parser, argv: Sequence[str]) -> int:
         from strategies.coordinator.submission import follow_run  # loads Flower
 
         try:
-            follow_run(home, run, options.app, quiet=options.quiet, say=_say)
+            follow_run(home, run, options.app, quiet=options.quiet, plug_ins=plug_ins, say=_say)
         except KeyboardInterrupt:
             raise RunError(
                 "stopped; finished rounds are kept; repeat the command to resume after them"

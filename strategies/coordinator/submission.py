@@ -3,6 +3,7 @@
 import hashlib
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from flwr.app import UserConfig
@@ -11,8 +12,9 @@ from fl_ppseg.deployment.cities import Cities, load_cities
 from fl_ppseg.deployment.services import Say
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.flower.superlink import NoAnswerError, RunState, SuperLink, read_bundle
-from fl_ppseg.progress.live import choose_observer
-from fl_ppseg.progress.observer import RunObserver
+from fl_ppseg.progress.live import choose_view
+from fl_ppseg.progress.observer import Observer
+from fl_ppseg.progress.plug_ins import Observers, PlugIn
 from fl_ppseg.progress.recorded import replay
 from fl_ppseg.system.errors import InputError, RunError
 from strategies.coordinator.home import Home
@@ -26,7 +28,15 @@ ATTEMPTS = 3
 """How often a run whose processes were lost is submitted again within one round."""
 
 
-def follow_run(home: Home, run: RunFolder, app: Path | None, *, quiet: bool, say: Say) -> None:
+def follow_run(
+    home: Home,
+    run: RunFolder,
+    app: Path | None,
+    *,
+    quiet: bool,
+    plug_ins: Sequence[PlugIn],
+    say: Say,
+) -> None:
     """Submit a run folder, or join its current run, and follow it to its end.
 
     Args:
@@ -34,6 +44,7 @@ def follow_run(home: Home, run: RunFolder, app: Path | None, *, quiet: bool, say
         run: Run folder made by `python -m fl_ppseg.initialise`; a part-trained one is resumed.
         app: The checkout whose app the nodes run; None: this program, from its wheel.
         quiet: Show no progress.
+        plug_ins: Observers of the rounds beside the view.
         say: Prints a line for the user.
 
     Raises:
@@ -47,7 +58,7 @@ def follow_run(home: Home, run: RunFolder, app: Path | None, *, quiet: bool, say
         patience, num_lost, reached = 0.0, 0, -1
         while True:
             offset, run_id = _join(home, link, run, cities, app, patience)
-            with choose_observer(quiet, sys.stderr) as observer:
+            with Observers(choose_view(quiet, sys.stderr), plug_ins, run.path) as observer:
                 state = _follow(link, run_id, run, observer, offset)
             if state.outcome == "completed":
                 return
@@ -125,7 +136,7 @@ def _submit(link: SuperLink, run: RunFolder, cities: Cities, app: Path | None) -
 
 
 def _follow(
-    link: SuperLink, run_id: int, run: RunFolder, observer: RunObserver, offset: int
+    link: SuperLink, run_id: int, run: RunFolder, observer: Observer, offset: int
 ) -> RunState:
     """Show a run until it is finished; an interrupt stops it."""
     state: RunState | None = None

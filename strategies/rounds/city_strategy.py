@@ -20,7 +20,8 @@ from fl_ppseg.federation.messages import pack_arrays
 from fl_ppseg.federation.results import Line
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.learning.privacy import epsilon
-from fl_ppseg.progress.observer import RunObserver
+from fl_ppseg.progress.events import Phase, RoundStarted
+from fl_ppseg.progress.observer import Observer
 from fl_ppseg.setr.names import withheld
 from fl_ppseg.system.arrays import Arrays
 from fl_ppseg.system.errors import RunError
@@ -33,7 +34,7 @@ from strategies.rounds.exchange import Exchange
 from strategies.rounds.flower_metrics import flower_metrics, percentages
 from strategies.rounds.registry import Member
 from strategies.rounds.round_log import RoundLog
-from strategies.rounds.tasks import Phase, Task, longest_first
+from strategies.rounds.tasks import Task, longest_first
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class CityStrategy(Strategy):
     """All cities get the same weights: packed once a round, and carried by Flower's loop."""
 
     def __init__(
-        self, run: ArmRun, folder: RunFolder, observer: RunObserver, start: Checkpoint
+        self, run: ArmRun, folder: RunFolder, observer: Observer, start: Checkpoint
     ) -> None:
         """Start from a checkpoint, whose weights Flower's loop is given as well, packed."""
         self.run = run
@@ -72,7 +73,8 @@ class CityStrategy(Strategy):
         self.log = RoundLog(self.run.request, self._first_round + server_round, self._observer)
         self.exchange = Exchange(self.run, grid, self.log)
         self._lengths = {}
-        self._observer.round_started(self.log.round)
+        request = self.run.request
+        self._observer.on_event(RoundStarted(request.arm, request.seed, self.log.round))
         self.exchange.poll_nodes()
         self.begin_round()
         tasks = [Task(member, self.weights_for(member)) for member in self._drawn()]
@@ -121,7 +123,7 @@ class CityStrategy(Strategy):
         self._check_scored(lines)
         self._folder.append(lines)
         self._folder.save(self.checkpoint(), self.run.federation.keep_checkpoints)
-        self._observer.round_finished(self.log.round, self.log.train_loss, scores)
+        self._observer.on_event(self.log.finished())
         return flower_metrics(percentages(scores))
 
     def summary(self) -> None:

@@ -15,7 +15,8 @@ from fl_ppseg.federation.message_content import Request
 from fl_ppseg.federation.messages import REFUSED, MessageError, pack_request, unpack_description
 from fl_ppseg.federation.roles import Role
 from fl_ppseg.flower.grid import LazyGrid
-from fl_ppseg.progress.observer import RunObserver
+from fl_ppseg.progress.events import Notice
+from fl_ppseg.progress.observer import Observer
 from fl_ppseg.system.errors import RunError
 from strategies.rounds.registry import RegistrationError, Registry
 from strategies.rounds.sanitising import sanitise
@@ -35,7 +36,7 @@ class Discovery:
         self,
         grid: LazyGrid,
         request: Request,
-        observer: RunObserver,
+        observer: Observer,
         expected: Mapping[str, Role] | None = None,
     ) -> None:
         """Query no node yet.
@@ -99,7 +100,8 @@ class Discovery:
             if now - notified >= NOTIFY_SECONDS:
                 notified = now
                 left = seconds - (now - start)
-                self._observer.message(f"{self._progress(found, num_nodes)}; waiting {left:.0f} s")
+                waiting = f"{self._progress(found, num_nodes)}; waiting {left:.0f} s"
+                self._observer.on_event(Notice(waiting))
             self.pause()
 
     def send_probe(self, node_id: int, seconds: float) -> str | None:
@@ -148,9 +150,8 @@ class Discovery:
                 f"one of them for training, got {found}{why}; start the others, or lower "
                 "federation.min_replies"
             )
-        self._observer.message(
-            f"starting with {found} of {num_nodes} nodes; the others join when they connect"
-        )
+        starting = f"starting with {found} of {num_nodes} nodes; the others join when they connect"
+        self._observer.on_event(Notice(starting))
 
     def _is_due(self, node_id: int) -> bool:
         queried = self._queried.get(node_id)
@@ -188,9 +189,9 @@ class Discovery:
             self._reject(sanitise(f"{name}: {error}" if name else str(error)))
             return
         if before is not None:
-            self._observer.message(f"{description.city} reconnected as another node")
+            self._observer.on_event(Notice(f"{description.city} reconnected as another node"))
 
     def _reject(self, why: str) -> None:
         if why not in self.rejected:
             self.rejected.append(why)
-            self._observer.message(why)
+            self._observer.on_event(Notice(why))

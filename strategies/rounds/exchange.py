@@ -11,10 +11,11 @@ from fl_ppseg.federation.message_content import Reply
 from fl_ppseg.federation.message_fields import MAX_PIXELS
 from fl_ppseg.federation.messages import MessageError, pack_request, packed_size, unpack_reply
 from fl_ppseg.flower.grid import Replies
+from fl_ppseg.progress.events import Phase
 from strategies.rounds.arm_run import ArmRun
 from strategies.rounds.monitor import Monitor
 from strategies.rounds.round_log import RoundLog
-from strategies.rounds.tasks import Phase, Task
+from strategies.rounds.tasks import Task
 
 Take = Callable[[Task, Reply], None]
 """Uses a good reply; raises ValueError with the reason if it turns out not to be good."""

@@ -7,7 +7,8 @@ from fl_ppseg.federation.message_content import Reply, Request
 from fl_ppseg.federation.results import Line
 from fl_ppseg.learning.evaluation import Scores
 from fl_ppseg.learning.scores import round_scores
-from fl_ppseg.progress.observer import RunObserver
+from fl_ppseg.progress.events import Notice, Replied, RoundFinished, RoundScores
+from fl_ppseg.progress.observer import Observer
 from strategies.rounds.sanitising import sanitise
 from strategies.rounds.tasks import State, Task, TaskTable
 
@@ -17,7 +18,7 @@ logger = logging.getLogger(__name__)
 class RoundLog:
     """The record of one round, from its first task to its lines of results."""
 
-    def __init__(self, request: Request, round: int, observer: RunObserver) -> None:
+    def __init__(self, request: Request, round: int, observer: Observer) -> None:
         self.request = request
         self.round = round
         self.tasks = TaskTable()
@@ -51,8 +52,18 @@ class RoundLog:
             self._losses.append((reply.loss, reply.num_examples))
         self._lines.append(self._line(task, reply))
         self.tasks.finish(task)
-        num_done = num_asked - len(self.tasks.in_state(State.SENT))
-        self._observer.replied(task.member.city, phase, num_done, num_asked, reply.loss)
+        self._observer.on_event(
+            Replied(
+                self.request.arm,
+                self.request.seed,
+                self.round,
+                task.member.city,
+                phase,
+                num_asked - len(self.tasks.in_state(State.SENT)),
+                num_asked,
+                reply.loss,
+            )
+        )
 
     def fail(self, task: Task, why: str) -> None:
         """Record that a task got no good reply."""
@@ -68,7 +79,7 @@ class RoundLog:
 
     def notify(self, text: str) -> None:
         """Show the user a line about this round."""
-        self._observer.message(f"round {self.round}: {text}")
+        self._observer.on_event(Notice(f"round {self.round}: {text}"))
 
     def reasons(self) -> str:
         """The first reasons of rejection, for an error message."""
@@ -93,6 +104,11 @@ class RoundLog:
     def scores(self) -> Scores | None:
         """Scores over the val cities of this round; None unless all of them answered."""
         return round_scores(line for line in self._counted() if line["role"] == "val")
+
+    def finished(self) -> RoundFinished:
+        """What the observers are told of the round."""
+        arm, seed = self.request.arm, self.request.seed
+        return RoundFinished(arm, seed, self.round, self.train_loss, shown(self.scores()))
 
     def result_lines(self) -> list[Line]:
         """The round's lines of results, sorted; the last one is about the round itself.
@@ -152,3 +168,8 @@ class RoundLog:
             "bytes_up": 0,
             "bytes_down": 0,
         }
+
+
+def shown(scores: Scores | None) -> RoundScores | None:
+    """What of the scores of a round observers are told."""
+    return None if scores is None else RoundScores(scores.aAcc, scores.mIoU, scores.mAcc)

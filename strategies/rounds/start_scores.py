@@ -3,7 +3,8 @@
 from flwr.serverapp import Grid
 
 from fl_ppseg.federation.run_folder import RunFolder
-from fl_ppseg.progress.observer import RunObserver
+from fl_ppseg.progress.events import RoundStarted
+from fl_ppseg.progress.observer import Observer
 from fl_ppseg.system.arrays import Arrays
 from strategies.rounds.arm_run import ArmRun
 from strategies.rounds.exchange import Exchange
@@ -12,7 +13,7 @@ from strategies.rounds.tasks import Task, longest_first
 
 
 def score_start(
-    run: ArmRun, folder: RunFolder, observer: RunObserver, arrays: Arrays, grid: Grid
+    run: ArmRun, folder: RunFolder, observer: Observer, arrays: Arrays, grid: Grid
 ) -> None:
     """Score the weights of round 0, as those of a later round are scored, and write the lines.
 
@@ -31,12 +32,11 @@ def score_start(
         return
     log = RoundLog(run.request, 0, observer)
     exchange = Exchange(run, grid, log)
-    observer.round_started(0)
+    observer.on_event(RoundStarted(*mine))
     exchange.poll_nodes()
     tasks = [Task(member, arrays) for member in run.discovery.registry.members]
     messages = exchange.open_phase("evaluate", longest_first(tasks, dict(run.num_examples)))
     exchange.collect_scores(grid.send_and_receive(messages, timeout=run.federation.round_timeout))
     log.reject_unscored(run.num_val)
-    scores = log.scores()
     folder.append(log.result_lines())
-    observer.round_finished(0, None, scores)
+    observer.on_event(log.finished())

@@ -7,12 +7,11 @@ for it, to be sent again or to fail. Who is asked again in a retry had failed.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
+from fl_ppseg.progress.events import Phase
 from fl_ppseg.system.arrays import Arrays
 from strategies.rounds.registry import Member
-
-Phase = Literal["train", "evaluate"]
 
 
 class State(Enum):

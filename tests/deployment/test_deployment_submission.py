@@ -12,6 +12,7 @@ from fl_ppseg.deployment.cities import Cities, save_cities
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.flower.log_lines import SERVER_APP_FAILED
 from fl_ppseg.flower.superlink import NoAnswerError, RunState
+from fl_ppseg.progress.events import Notice
 from fl_ppseg.progress.recorded import RecordedObserver
 from fl_ppseg.system.errors import InputError, RunError
 from strategies.coordinator import submission
@@ -87,7 +88,7 @@ def followed(
             enrol(home, city, public_key(tmp_path, city), replace=False)
     patch.setattr(submission, "connect", lambda _: link)
     said: list[str] = []
-    follow_run(home, run, CHECKOUT, quiet=False, say=said.append)
+    follow_run(home, run, CHECKOUT, quiet=False, plug_ins=[], say=said.append)
     return said
 
 
@@ -100,10 +101,12 @@ def test_a_run_is_followed_to_its_end(
 ) -> None:
     class Server(FakeLink):
         def run(self, run_id: int) -> RunState:
-            RecordedObserver(run.path / "progress.jsonl").message(f"look {len(self.stories[0])}")
+            RecordedObserver(run.path / "progress.jsonl").on_event(
+                Notice(f"look {len(self.stories[0])}")
+            )
             return super().run(run_id)
 
-    RecordedObserver(run.path / "progress.jsonl").message("of an earlier start")
+    RecordedObserver(run.path / "progress.jsonl").on_event(Notice("of an earlier start"))
     said = followed(Server([RUNNING, RUNNING, DONE]), home, run, quick, tmp_path)
     assert said == ["not connected yet: aachen, lindau"]
     assert capsys.readouterr().err == "! look 3\n! look 2\n! look 1\n"
@@ -206,4 +209,4 @@ def test_who_is_not_enrolled_is_named_before_anything_starts(
     quick.setattr(submission, "connect", lambda _: FakeLink([DONE]))
     enrol(home, "aachen", public_key(tmp_path, "aachen"), replace=False)
     with pytest.raises(InputError, match="not enrolled: lindau; get each"):
-        follow_run(home, run, CHECKOUT, quiet=True, say=print)
+        follow_run(home, run, CHECKOUT, quiet=True, plug_ins=[], say=print)

@@ -23,7 +23,8 @@ from fl_ppseg.federation.messages import unpack_arrays
 from fl_ppseg.flower import in_process
 from fl_ppseg.flower.in_process import InProcessGrid
 from fl_ppseg.learning.training import Position, local_update
-from fl_ppseg.progress.observer import SilentObserver
+from fl_ppseg.progress.events import Event, Replied
+from fl_ppseg.progress.observer import Observer
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.system.errors import RunError
 
@@ -72,9 +73,10 @@ def test_replies_in_any_order_give_the_same_weights(
     settings = small.config(scenes, arms=["plain"], federation={"strategy": "fedadam"})
     found, orders = set(), set()
 
-    class Watch(SilentObserver):
-        def replied(self, city: str, *_: object) -> None:
-            self.cities = [*getattr(self, "cities", []), city]
+    class Watch(Observer):
+        def on_event(self, event: Event) -> None:
+            if isinstance(event, Replied):
+                self.cities = [*getattr(self, "cities", []), event.city]
 
     monkeypatch.setattr(in_process, "InProcessGrid", ShuffledGrid)
     monkeypatch.setattr("fl_ppseg.flower.grid.POLL_SECONDS", 0.001)

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import small_federation as small
+from event_files import curves
 
 from fl_ppseg.config.loading import load_config
 from fl_ppseg.config.run_layout import TAKEN
 from fl_ppseg.federation.checkpoint_file import Checkpoint
 from fl_ppseg.federation.run_folder import RunFolder
-from fl_ppseg.progress.observer import SilentObserver
+from fl_ppseg.learning.scores import round_scores
+from fl_ppseg.progress.events import Event
+from fl_ppseg.progress.observer import Observer
 from fl_ppseg.simulate import main
 from fl_ppseg.system import workers
 from fl_ppseg.system.errors import RunError
@@ -374,20 +377,14 @@ def test_nineteen_clients_split_one_of_eighteen_procedural_cities(
 # Going on.
 
 
-class Interrupting(SilentObserver):
+class Interrupting(Observer):
     """Ends the run at one of its events."""
 
     def __init__(self, error: BaseException, event: str, count: int) -> None:
         self.error, self.event, self.left = error, event, count
 
-    def replied(self, *_: object) -> None:
-        self._count("replied")
-
-    def round_finished(self, *_: object) -> None:
-        self._count("round_finished")
-
-    def _count(self, event: str) -> None:
-        self.left -= event == self.event
+    def on_event(self, event: Event) -> None:
+        self.left -= event.event == self.event
         if self.left == 0:
             raise self.error
 
@@ -418,7 +415,7 @@ def test_interrupted_run_goes_on_to_the_same_bits(
     assert simulate("--quiet", "--out", whole, **changes)[0] == 0
     with pytest.MonkeyPatch.context() as patch:
         observer = Interrupting(error, event, count)
-        patch.setattr("fl_ppseg.experiment.simulation.choose_observer", lambda *_: observer)
+        patch.setattr("fl_ppseg.experiment.simulation.choose_view", lambda *_: observer)
         status, _, err = simulate("--quiet", "--out", broken, **changes)
     assert status == 1
     assert said in err and err.count("\n") == 1
@@ -430,6 +427,42 @@ def test_interrupted_run_goes_on_to_the_same_bits(
         file = f"{arm}/seed_0/round_0003.safetensors"
         assert (Path(broken) / file).read_bytes() == (Path(whole) / file).read_bytes()
     assert (Path(broken) / "report.html").exists()
+
+
+def test_tensorboard_shows_each_round_of_a_resumed_run_once(
+    tmp_path: Path, simulate: Simulate
+) -> None:
+    pytest.importorskip("tensorboard")
+    out = tmp_path / "out"
+    options = ("--quiet", "--observer", "tensorboard", "--out", str(out))
+    with pytest.MonkeyPatch.context() as patch:
+        observer = Interrupting(KeyboardInterrupt(), "replied", 12)
+        patch.setattr("fl_ppseg.experiment.simulation.choose_view", lambda *_: observer)
+        _, _, err = simulate(*options, arms=["plain"], federation={"num_rounds": 2})
+    assert "--resume" in err and "--observer tensorboard" in err
+    assert simulate(*options, "--resume")[0] == 0
+    lines = RunFolder(out).lines()
+    scores = [
+        round_scores(x for x in lines if x["round"] == n and x["role"] == "val") for n in range(3)
+    ]
+    drawn = curves(out, "plain")
+    assert [n for n, _ in drawn["val/mIoU"]] == [0, 1, 2]
+    assert [v for _, v in drawn["val/mIoU"]] == pytest.approx(
+        [s.mIoU for s in scores if s], abs=1e-3
+    )
+    losses = [x["loss"] for x in lines if x["role"] == "round" and x["round"]]
+    assert [n for n, _ in drawn["train/loss"]] == [1, 2]
+    assert [v for _, v in drawn["train/loss"]] == pytest.approx(losses, abs=1e-3)
+    assert "tensorboard" not in (out / "config.yaml").read_text("utf-8")
+
+
+def test_an_observer_that_cannot_be_imported_is_refused_before_the_work(
+    tmp_path: Path, simulate: Simulate
+) -> None:
+    status, _, err = simulate("--observer", "wandb", "--out", str(tmp_path / "out"))
+    assert status == 2
+    assert "expected tensorboard or an import string" in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_results_without_their_checkpoint_are_forgotten(tmp_path: Path, simulate: Simulate) -> None:

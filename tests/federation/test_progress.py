@@ -2,19 +2,30 @@
 
 import io
 import logging
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from fl_ppseg.progress.live import LiveView, choose_observer, picture
+from fl_ppseg.progress.events import (
+    ArmFinished,
+    ArmResumed,
+    ArmStarted,
+    Notice,
+    Replied,
+    RoundFinished,
+    RoundScores,
+    RoundStarted,
+    RunFinished,
+    RunStarted,
+)
+from fl_ppseg.progress.live import LiveView, choose_view, picture
 from fl_ppseg.progress.observer import LogObserver, SilentObserver
 from fl_ppseg.progress.state import RunProgress, sparkline
 from fl_ppseg.progress.steps import steps
 
-SCORES = SimpleNamespace(aAcc=81.26, mIoU=33.33, mAcc=44.44)
+SCORES = RoundScores(aAcc=81.26, mIoU=33.33, mAcc=44.44)
 ARMS = ("plain", "per-client", "per-image")
 CITIES = tuple(f"city{i:02}" for i in range(18))
 
@@ -34,20 +45,21 @@ class Terminal(io.StringIO):
 
 def play(observer, clock, num_rounds=4, seconds=(10.0, 2.0), stop_after=None):
     """Runs all arms: the first round takes seconds[0], each later one seconds[1]."""
-    observer.run_started(ARMS, (0,), num_rounds, 18, 3)
+    tell = observer.on_event
+    tell(RunStarted(ARMS, (0,), num_rounds, 18, 3))
     for arm in ARMS:
-        observer.arm_started(arm, 0)
+        tell(ArmStarted(arm, 0))
         for number in range(1, num_rounds + 1):
-            observer.round_started(number)
+            tell(RoundStarted(arm, 0, number))
             for i, city in enumerate(CITIES):
-                observer.replied(city, "train", i + 1, 18, 1.0)
+                tell(Replied(arm, 0, number, city, "train", i + 1, 18, 1.0))
             clock.now += seconds[number > 1]
-            observer.replied(CITIES[0], "evaluate", 1, 21, None)
-            observer.round_finished(number, 3.0 / number, SCORES)
+            tell(Replied(arm, 0, number, CITIES[0], "evaluate", 1, 21, None))
+            tell(RoundFinished(arm, 0, number, 3.0 / number, SCORES))
             if (arm, number) == stop_after:
                 return
-        observer.arm_finished(arm, 0)
-    observer.run_finished()
+        tell(ArmFinished(arm, 0))
+    tell(RunFinished())
 
 
 def drawn(progress, clock, width, height, **options):
@@ -71,7 +83,7 @@ def test_picture_fits_the_terminal(width, height, stop_after):
 def test_many_arms_are_cropped_around_the_one_under_way():
     arms = tuple(f"arm{i:02}" for i in range(40))
     progress = RunProgress(arms, (0,), 4, 18, 3, started_at=100.0)
-    progress.start_arm("arm23", 0, 100.0)
+    progress.note(ArmStarted("arm23", 0), 100.0)
     shown = drawn(progress, Clock(), 80, 24)
     assert len(shown.splitlines()) < 24
     assert shown.count("arm23") == 2  # headline and row
@@ -105,7 +117,7 @@ def test_time_left_counts_first_rounds_apart():
 
 def test_no_time_is_guessed_before_a_round_was_measured():
     progress = RunProgress(ARMS, (0,), 4, 18, 3, started_at=0.0)
-    progress.start_arm("plain", 0, 0.0)
+    progress.note(ArmStarted("plain", 0), 0.0)
     assert progress.seconds_left(5.0) is None
 
 
@@ -138,11 +150,11 @@ def test_log_has_a_line_a_round_and_no_control_codes():
 def test_messages_survive_in_every_observer(caplog):
     text = "ulm: reply rejected [red]NaN[/red]"
     log, terminal = io.StringIO(), Terminal()
-    LogObserver(log).message(text)
+    LogObserver(log).on_event(Notice(text))
     with LiveView(Console(file=terminal, force_terminal=True, width=80)) as view:
-        view.message(text)
+        view.on_event(Notice(text))
     with caplog.at_level(logging.WARNING):
-        SilentObserver().message(text)
+        SilentObserver().on_event(Notice(text))
     assert text in log.getvalue()
     assert text in terminal.getvalue()
     assert text in caplog.text
@@ -160,9 +172,9 @@ def test_interrupt_gives_the_cursor_back():
 
 def test_observer_follows_the_stream(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
-    assert isinstance(choose_observer(False, Terminal()), LiveView)
-    assert isinstance(choose_observer(False, io.StringIO()), LogObserver)
-    assert type(choose_observer(True, Terminal())) is SilentObserver
+    assert isinstance(choose_view(False, Terminal()), LiveView)
+    assert isinstance(choose_view(False, io.StringIO()), LogObserver)
+    assert type(choose_view(True, Terminal())) is SilentObserver
 
 
 def test_steps_without_a_terminal_are_a_few_lines():
@@ -200,9 +212,18 @@ def test_a_resumed_run_knows_what_was_finished_before():
     clock = Clock()
     stream = io.StringIO()
     observer = LogObserver(stream, clock)
-    observer.run_started(ARMS, (0,), 4, 18, 3)
-    observer.arm_resumed(ARMS[0], 0, 4, [3.0, 2.0, 1.0, 0.5], [30.0, 41.5])
-    observer.arm_resumed(ARMS[1], 0, 2, [3.0, 2.0], [30.0])
+    observer.on_event(RunStarted(ARMS, (0,), 4, 18, 3))
+    scores = RoundScores(aAcc=80.0, mIoU=41.5, mAcc=50.0)
+    rounds = [
+        tuple(
+            RoundFinished(arm, 0, n, 3.0 / n, scores if n == last else None)
+            for n in range(1, last + 1)
+        )
+        for arm, last in zip(ARMS, (4, 2), strict=False)
+    ]
+    observer.on_event(ArmResumed(ARMS[0], 0, 4, rounds[0]))
+    observer.on_event(ArmResumed(ARMS[1], 0, 2, rounds[1]))
+    observer.on_event(ArmResumed(ARMS[2], 0, 0, (RoundFinished(ARMS[2], 0, 0, None, scores),)))
     assert stream.getvalue().splitlines() == [
         f"{ARMS[0]}: 4 of 4 rounds done before",
         f"{ARMS[1]}: 2 of 4 rounds done before",
@@ -212,10 +233,10 @@ def test_a_resumed_run_knows_what_was_finished_before():
     assert [row.split()[2] for row in first.splitlines() if ARMS[0] in row] == ["done"]
     assert "41.5" in first
     assert "2/4" in first
-    observer.arm_started(ARMS[1], 0)
-    observer.round_started(3)
+    observer.on_event(ArmStarted(ARMS[1], 0))
+    observer.on_event(RoundStarted(ARMS[1], 0, 3))
     clock.now += 10
-    observer.round_finished(3, 1.5, SCORES)
+    observer.on_event(RoundFinished(ARMS[1], 0, 3, 1.5, SCORES))
     assert progress.current.num_rounds_done == 3
     left = progress.seconds_left(clock.now)
     others = len(ARMS) - 2  # arms that wait, of four rounds of 10 s each

@@ -18,7 +18,8 @@ from fl_ppseg.experiment.cells.grid import Cell, cells_of, dump_values
 from fl_ppseg.experiment.cells.page import index_page
 from fl_ppseg.experiment.cells.table import cells_json, cells_sheet, cells_table
 from fl_ppseg.federation.run_folder import RunFolder
-from fl_ppseg.progress.observer import SilentObserver
+from fl_ppseg.progress.events import Event
+from fl_ppseg.progress.observer import Observer
 from fl_ppseg.report.run_summary import RunSummary, parse_summary
 from fl_ppseg.simulate import main
 from fl_ppseg.system.command_line import run
@@ -242,14 +243,14 @@ def results(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
 
 
-class Interrupting(SilentObserver):
+class Interrupting(Observer):
     """Ends the run at the end of one of its rounds, of which the start is the first."""
 
     def __init__(self, error: BaseException, count: int) -> None:
         self.error, self.left = error, count
 
-    def round_finished(self, *_: object) -> None:
-        self.left -= 1
+    def on_event(self, event: Event) -> None:
+        self.left -= event.event == "round_finished"
         if self.left == 0:
             raise self.error
 
@@ -305,7 +306,7 @@ def test_a_comparison_stopped_inside_a_cell_goes_on_to_the_same_bits(
     assert compare("--quiet", "--out", str(whole))[0] == 0
     with pytest.MonkeyPatch.context() as patch:
         observer = Interrupting(error, count)
-        patch.setattr("fl_ppseg.experiment.simulation.choose_observer", lambda *_: observer)
+        patch.setattr("fl_ppseg.experiment.simulation.choose_view", lambda *_: observer)
         status, _, err = compare("--quiet", "--out", str(broken))
     assert status == 1
     assert said in err and err.count("\n") == 1

@@ -11,6 +11,7 @@ from fake_runs import EMBEDDING, START, Run, assert_same
 
 from fl_ppseg.federation.message_content import Reply, Request
 from fl_ppseg.federation.roles import Role
+from fl_ppseg.progress.events import Event, RoundFinished
 from fl_ppseg.system.arrays import Arrays
 from fl_ppseg.system.errors import RunError
 from strategies.rounds.city_strategy import CityStrategy
@@ -227,9 +228,9 @@ def test_a_city_that_joins_trains_from_the_next_round(tmp_path: Path) -> None:
     grid.__class__ = Joining
 
     class Door(Listener):
-        def round_finished(self, round: int, *rest: Any) -> None:
-            super().round_finished(round, *rest)
-            if round == 2:
+        def on_event(self, event: Event) -> None:
+            super().on_event(event)
+            if isinstance(event, RoundFinished) and event.round == 2:
                 hidden.clear()
 
     run = Run(tmp_path, fake)

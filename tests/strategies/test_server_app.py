@@ -16,7 +16,8 @@ from fl_ppseg.config.sections import Config
 from fl_ppseg.federation.checkpoint_file import Checkpoint
 from fl_ppseg.federation.message_content import Reply, Request
 from fl_ppseg.federation.run_folder import RunFolder
-from fl_ppseg.progress.observer import RunObserver
+from fl_ppseg.progress.events import Event, RoundStarted, RunStarted
+from fl_ppseg.progress.observer import Observer
 from fl_ppseg.system.errors import RunError
 from strategies import server_app
 from strategies.server_app import Federation
@@ -62,7 +63,7 @@ def folder(tmp_path: Path) -> WatchedFolder:
     return run
 
 
-def federate(folder: RunFolder, observer: RunObserver | None = None) -> FakeNodes:
+def federate(folder: RunFolder, observer: Observer | None = None) -> FakeNodes:
     fake = nodes()
     Federation(folder, observer or Listener(), NUM_NODES).run(fake.grid)
     return fake
@@ -103,8 +104,8 @@ def test_every_arm_is_scored_before_its_first_round_and_each_city_is_asked_once(
 
 def test_a_run_that_goes_on_does_not_score_its_start_again(folder: RunFolder) -> None:
     class Killed(Listener):
-        def round_started(self, round: int) -> None:
-            if round == 1:
+        def on_event(self, event: Event) -> None:
+            if isinstance(event, RoundStarted) and event.round == 1:
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -137,8 +138,10 @@ def test_a_run_goes_on_before_its_damaged_checkpoints_which_are_removed(folder: 
     folder.append([about | {"confusion": None, "bytes_up": 0, "bytes_down": 0, "seconds": 0.1}])
 
     class AtStart(Listener):
-        def run_started(self, *_: object) -> None:
-            self.found = sorted(path.stem for path in damaged.parent.glob("*.json"))
+        def on_event(self, event: Event) -> None:
+            if isinstance(event, RunStarted):
+                self.found = sorted(path.stem for path in damaged.parent.glob("*.json"))
+            super().on_event(event)
 
     observer = AtStart()
     fake = federate(folder, observer)

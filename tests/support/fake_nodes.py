@@ -14,7 +14,8 @@ from fl_ppseg.federation.messages import pack_description, pack_reply, unpack_re
 from fl_ppseg.federation.roles import Role
 from fl_ppseg.flower.grid import LazyGrid
 from fl_ppseg.flower.in_process import InProcessGrid
-from fl_ppseg.progress.observer import RunObserver, SilentObserver
+from fl_ppseg.progress.events import Event, Notice, Replied, RoundFinished
+from fl_ppseg.progress.observer import Observer, SilentObserver
 from fl_ppseg.setr.names import withheld
 from fl_ppseg.system.arrays import Arrays
 from strategies.rounds.discovery import Discovery
@@ -102,7 +103,7 @@ class FakeNodes:
             Member(node_id, city, role) for node_id, (city, role) in enumerate(self._cities, 2)
         )
 
-    def discovery(self, observer: RunObserver | None = None) -> Discovery:
+    def discovery(self, observer: Observer | None = None) -> Discovery:
         """The discovery of these nodes, after its first poll."""
         discovery = Discovery(LazyGrid(self.grid), request(), observer or SilentObserver())
         discovery.poll()
@@ -145,7 +146,7 @@ def nodes(
     return FakeNodes(dict(reversed(roles.items())), answers or {}, introductions)
 
 
-class Listener(SilentObserver):
+class Listener(Observer):
     """Remembers what an observer is told."""
 
     def __init__(self) -> None:
@@ -153,13 +154,12 @@ class Listener(SilentObserver):
         self.replies: list[tuple[str, str, int, int]] = []
         self.rounds: list[tuple[int, float | None, float | None]] = []
 
-    def replied(
-        self, city: str, phase: str, num_done: int, num_expected: int, loss: float | None
-    ) -> None:
-        self.replies.append((city, phase, num_done, num_expected))
-
-    def round_finished(self, round: int, train_loss: float | None, scores: Any) -> None:
-        self.rounds.append((round, train_loss, scores.mIoU if scores else None))
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
+    def on_event(self, event: Event) -> None:
+        match event:
+            case Replied():
+                self.replies.append((event.city, event.phase, event.num_done, event.num_expected))
+            case RoundFinished():
+                scores = event.scores
+                self.rounds.append((event.round, event.train_loss, scores.mIoU if scores else None))
+            case Notice():
+                self.messages.append(event.text)

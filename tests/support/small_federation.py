@@ -20,7 +20,7 @@ from fl_ppseg.config.sections import Config, ModelConfig
 from fl_ppseg.experiment.preparation import Experiment, prepare
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.flower.in_process import run_in_process
-from fl_ppseg.progress.observer import RunObserver, SilentObserver
+from fl_ppseg.progress.observer import Observer, SilentObserver
 from fl_ppseg.progress.steps import StepProgress
 from fl_ppseg.setr.build import build_setr
 from fl_ppseg.setr.model import SETR
@@ -105,7 +105,7 @@ def prepared(settings: Config, place: Path, num_workers: int = 1) -> Experiment:
 
 def federate(
     experiment: Experiment,
-    observer: RunObserver | None = None,
+    observer: Observer | None = None,
     client_app: Callable[..., Message] | None = None,
 ) -> RunFolder:
     """Train all arms of an experiment; returns its run folder."""

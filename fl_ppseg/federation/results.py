@@ -1,71 +1,103 @@
-"""A line of results.jsonl, validated, so that a damaged line is reported by its number.
+"""A line of results.jsonl as a type, validated, so that a damaged line is reported by its number.
 
 Lines of roles `train`, `val` and `heldout` are about one city in one round; one of role `round` is
-about the round itself. Lines may say more than is asked for here.
+about the round itself. Lines may say more than is asked for here, and keep it.
 """
 
-import math
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Final, Literal, NotRequired, cast
+
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic reads no other before Python 3.12
 
 from fl_ppseg.config.documents import parse_json
 
-Line = dict[str, Any]
+MAX_LINE_BYTES: Final = 8 * 2**20
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _square(rows: list[list[int]]) -> list[list[int]]:
+    if any(len(row) != len(rows) for row in rows):
+        raise ValueError("expected a square of counts")
+    return rows
+
+
+Confusion = Annotated[list[list[Count]], AfterValidator(_square)]
+"""(C, C) counts; rows are the truth."""
+
+
+class _Line(TypedDict):
+    """What every line says."""
+
+    arm: str
+    seed: Count
+    round: Count
+    confusion: Confusion | None
+    """None where nothing was scored."""
+    bytes_up: Count
+    bytes_down: Count
+    seconds: Number
+    loss: NotRequired[Number | None]
+
+
+class CityLine(_Line):
+    """One city's local update or evaluation."""
+
+    role: Literal["train", "val", "heldout"]
+    city: str
+    num_examples: Count
+    model: NotRequired[str]
+    """City that the model belongs to, where every city has its own."""
+    update_norm: NotRequired[Number]
+
+
+class Release(TypedDict, total=False):
+    """Central privacy: the release of the round's noisy weights, and what all so far have cost."""
+
+    num_releases: Count
+    epsilon: Number
+    delta: Number
+
+
+class RoundLine(_Line, Release):
+    """The round itself: `loss` is the mean over its local updates."""
+
+    role: Literal["round"]
+    city: NotRequired[None]
+    rejected: NotRequired[list[str]]
+    """Names and reasons."""
+
+
+Line = CityLine | RoundLine
 """A line of results.jsonl."""
 ROLES: Final = ("train", "val", "heldout", "round")
-MAX_LINE_BYTES: Final = 8 * 2**20
-_COUNTS: Final = ("seed", "round", "bytes_up", "bytes_down")
+_LINE: Final[TypeAdapter[Line]] = TypeAdapter(Annotated[Line, Field(discriminator="role")])
 
 
 def parse_line(text: bytes, source: str) -> Line:
-    """The values of a line.
+    """The values of a line, as they stand there.
 
     Raises:
         InputError: It is no JSON.
         ValueError: It is not a line of results; the text says why.
     """
     line = parse_json(text, source, MAX_LINE_BYTES)
-    if not isinstance(line, dict):
-        raise ValueError(f"expected an object, got {type(line).__name__}")
-    role = line.get("role")
-    if role not in ROLES:
-        raise ValueError(f"expected role {', '.join(ROLES)}, got {role!r}")
-    _require(isinstance(line.get("arm"), str), line, "arm")
-    for name in _COUNTS:
-        _require(_is_count(line.get(name)), line, name)
-    _require(_is_number(line.get("seconds")), line, "seconds")
-    _require(line.get("loss", 0) is None or _is_number(line.get("loss", 0)), line, "loss")
-    _require("confusion" in line and _is_confusion(line["confusion"]), line, "confusion")
-    if role == "round":
-        _require(line.get("city") is None, line, "city")
-        rejected = line.get("rejected", [])
-        is_texts = isinstance(rejected, list) and all(isinstance(why, str) for why in rejected)
-        _require(is_texts, line, "rejected")
-    else:
-        _require(isinstance(line.get("city"), str), line, "city")
-        _require(_is_count(line.get("num_examples")), line, "num_examples")
-    return line
+    try:
+        _LINE.validate_python(line, strict=True)
+    except ValidationError as error:
+        raise ValueError(_why(error)) from None
+    return cast(Line, line)  # as written: pydantic would make 1.0 of 1
 
 
-def _require(is_right: bool, line: Mapping[str, Any], name: str) -> None:
-    if not is_right:
-        got = repr(line[name])[:80] if name in line else "nothing"
-        raise ValueError(f"no {name} of a {line['role']} line: {got}")
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 2**63
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
-
-
-def _is_confusion(value: object) -> bool:
-    """None, or a square of counts: rows are the truth."""
-    if value is None:
-        return True
-    return isinstance(value, list) and all(
-        isinstance(row, list) and len(row) == len(value) and all(map(_is_count, row))
-        for row in value
-    )
+def _why(error: ValidationError) -> str:
+    """The first reason, in one short line."""
+    first = error.errors(include_url=False)[0]
+    role, *path = first["loc"] or ("",)
+    name = ".".join(map(str, path))
+    if first["type"] == "missing":
+        return f"no {name} of a {role} line"
+    if path:
+        return f"{name} of a {role} line: {first['msg']}, got {first['input']!r:.80}"
+    got = first["input"].get("role") if isinstance(first["input"], dict) else first["input"]
+    return f"expected role {', '.join(ROLES)}, got {got!r:.80}"

@@ -24,7 +24,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fl_ppseg.federation.results import Line
+from fl_ppseg.federation.results import CityLine, Line
 from fl_ppseg.learning.evaluation import Scores
 from fl_ppseg.learning.intervals import deviation, paired_above, paired_ratios, t_interval
 from fl_ppseg.learning.scores import mean, pooled_scores, round_scores
@@ -153,8 +153,12 @@ def _with_gain(scores: dict[str, float | None], start: float | None) -> dict[str
     return scores | {"start_mIoU": start, "gain": gain}
 
 
-def _of_role(lines: Iterable[Line], *roles: str) -> list[Line]:
-    return [line for line in lines if line["role"] in roles and line["confusion"] is not None]
+def _of_role(lines: Iterable[Line], *roles: str) -> list[CityLine]:
+    return [
+        line
+        for line in lines
+        if line["role"] != "round" and line["role"] in roles and line["confusion"] is not None
+    ]
 
 
 def _seed_scores(rounds: list[list[Line]]) -> dict[str, float | None]:
@@ -164,12 +168,12 @@ def _seed_scores(rounds: list[list[Line]]) -> dict[str, float | None]:
     return scores | {"own_mIoU": mean(entry.mIoU for entry in own)}
 
 
-def _per_class(rounds: list[list[Line]], names: Sequence[str]) -> dict[str, float | None]:
+def _per_class(rounds: list[list[CityLine]], names: Sequence[str]) -> dict[str, float | None]:
     scores = _known(map(round_scores, rounds))
     return {name: mean(entry.per_class_iou[k] for entry in scores) for k, name in enumerate(names)}
 
 
-def _per_city(rounds: list[list[Line]]) -> dict[str, float | None]:
+def _per_city(rounds: list[list[CityLine]]) -> dict[str, float | None]:
     cities = sorted({line["city"] for lines in rounds for line in lines})
     return {
         city: mean(

@@ -13,6 +13,7 @@ from fl_ppseg.config.run_layout import FIGURES, REPORT
 from fl_ppseg.config.sections import Config
 from fl_ppseg.data.classes import ClassTable
 from fl_ppseg.federation.provenance import commit
+from fl_ppseg.federation.results import Line
 from fl_ppseg.pages.inline import inline_svg
 from fl_ppseg.pages.rendering import render
 from fl_ppseg.pages.styles import arm_styles
@@ -67,7 +68,7 @@ TOLD: Final = ("headline", "told")
 def write_report(
     run_dir: Path,
     summary: RunSummary,
-    results: Iterable[Mapping[str, Any]],
+    results: Iterable[Line],
     config: Config,
     panels: Sequence[ScenePanel],
     classes: ClassTable,
@@ -88,7 +89,7 @@ def write_report(
         Path of report.html, which is whole or absent.
     """
     lines = list(results)
-    val_cities = sorted({str(line["city"]) for line in lines if line["role"] == "val"})
+    val_cities = sorted({line["city"] for line in lines if line["role"] == "val"})
     figures, styles = run_dir / FIGURES, arm_styles(list(summary.arms))
     no_image = None if summary.no_image is None else summary.no_image.mIoU
     series = collect(lines, no_image)
@@ -131,7 +132,7 @@ def write_report(
 def tell_of_audit(
     report: Path,
     summary: RunSummary,
-    results: Iterable[Mapping[str, Any]],
+    results: Iterable[Line],
     config: Config,
     audited: Audited,
 ) -> bool:
@@ -183,11 +184,9 @@ def _told(
     }
 
 
-def _subtitle(
-    lines: Sequence[Mapping[str, Any]], val_cities: Sequence[str], config: Config
-) -> list[str]:
-    clients = {str(line["city"]) for line in lines if line["role"] == "train"}
-    rounds = max((int(line["round"]) for line in lines), default=0)
+def _subtitle(lines: Sequence[Line], val_cities: Sequence[str], config: Config) -> list[str]:
+    clients = {line["city"] for line in lines if line["role"] == "train"}
+    rounds = max((line["round"] for line in lines), default=0)
     parts = [f"Run “{config.name}”"]
     parts += [counted(len(clients), "training client")] if clients else []
     parts += [f"unseen: {', '.join(val_cities)}"] if val_cities else []
@@ -207,15 +206,15 @@ def _last_rounds(config: Config) -> str:
     return "scores of the last round" if num == 1 else f"mean of the last {num} rounds"
 
 
-def _facts(summary: RunSummary, lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, object]]:
+def _facts(summary: RunSummary, lines: Sequence[Line]) -> list[tuple[str, object]]:
     seconds, memory = summary.total_seconds, summary.peak_rss_mb
     whole = "" if seconds is None else f"{duration(seconds)} ({seconds:,.1f} seconds)"
     peak = "" if memory is None else f"{memory:,.0f} MB, last start, all processes"
     return [
         ("whole run", whole),
         ("peak memory", peak),
-        ("seeds", ", ".join(map(str, sorted({int(line["seed"]) for line in lines})))),
-        ("rounds", max((int(line["round"]) for line in lines), default="")),
+        ("seeds", ", ".join(map(str, sorted({line["seed"] for line in lines})))),
+        ("rounds", max((line["round"] for line in lines), default="")),
         ("fl_ppseg", __version__),
         ("commit", commit()),
         ("Python", platform.python_version()),

@@ -4,11 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_ppseg.federation.results import CityLine, Line
 from fl_ppseg.learning.intervals import paired_above
 from fl_ppseg.learning.scores import counts_by_model, round_scores
 from fl_ppseg.report.rows import PLAIN
@@ -48,22 +48,21 @@ class Series:
         return float(100 * common / np.count_nonzero(self.val_pixels))
 
 
-def collect(results: Iterable[Mapping[str, Any]], no_image: float | None = None) -> Series:
+def collect(results: Iterable[Line], no_image: float | None = None) -> Series:
     """Reads the lines once; a round's score is that of the summary and of the live view.
 
     Args:
         results: Lines of results.jsonl.
         no_image: mIoU in percent of the answer without an image; None where nobody knows it.
     """
-    val: dict[tuple[str, int, int], list[Mapping[str, Any]]] = defaultdict(list)
+    val: dict[tuple[str, int, int], list[CityLine]] = defaultdict(list)
     losses: dict[tuple[str, int, int], list[tuple[float, float]]] = defaultdict(list)
     for line in results:
-        key = (str(line["arm"]), int(line["round"]), int(line["seed"]))
-        if line["role"] == "val" and line.get("confusion") is not None:
+        key = (line["arm"], line["round"], line["seed"])
+        if line["role"] == "val" and line["confusion"] is not None:
             val[key].append(line)
-        loss = line.get("loss")
-        if line["role"] == "train" and loss is not None:
-            losses[key].append((loss, float(line.get("num_examples") or 0)))
+        if line["role"] == "train" and (loss := line.get("loss")) is not None:
+            losses[key].append((loss, line["num_examples"]))
     scored = {key: scores.mIoU for key, own in val.items() if (scores := round_scores(own))}
     return Series(
         val_miou=_by_arm(scored),
@@ -94,7 +93,7 @@ def _above(
     return found
 
 
-def _pixels(lines: Iterable[Mapping[str, Any]]) -> NDArray[np.int64]:
+def _pixels(lines: Iterable[CityLine]) -> NDArray[np.int64]:
     """(C,) labelled pixels of each class; the same whichever model is looked at."""
     counts = next(iter(counts_by_model(lines).values()))
     return np.asarray(counts.sum(axis=1), dtype=np.int64)

@@ -44,7 +44,11 @@ class NormRule:
         self._limit = config.max_update_norm
         self._ratio = config.max_norm_ratio
         self._relative = config.max_relative_norm
-        norms = [(x["round"], x["update_norm"]) for x in lines if "update_norm" in x]
+        norms = [
+            (line["round"], line["update_norm"])
+            for line in lines
+            if line["role"] == "train" and "update_norm" in line
+        ]
         newest = max((round_ for round_, _ in norms), default=0)
         self._earlier = [norm for round_, norm in norms if round_ == newest]
 

@@ -266,7 +266,7 @@ class CityStrategy(Strategy):
             return
         num = self._folder.record_release(request.arm, request.seed, self.log.round)
         spent = epsilon(num, privacy.noise_multiplier, privacy.delta)
-        self.log.extra |= {"num_releases": num, "epsilon": spent, "delta": privacy.delta}
+        self.log.release = {"num_releases": num, "epsilon": spent, "delta": privacy.delta}
         self.log.notify(f"privacy per city: epsilon {spent:.3g} at delta {privacy.delta:g}")
 
     def _own_lines(self) -> list[Line]:

@@ -2,9 +2,10 @@
 
 import logging
 import time
+from typing import Literal, cast
 
 from fl_ppseg.federation.message_content import Reply, Request
-from fl_ppseg.federation.results import Line
+from fl_ppseg.federation.results import CityLine, Line, Release, RoundLine
 from fl_ppseg.learning.evaluation import Scores
 from fl_ppseg.learning.scores import round_scores
 from fl_ppseg.progress.events import Notice, Replied, RoundFinished, RoundScores
@@ -25,11 +26,11 @@ class RoundLog:
         self.rejected: list[str] = []
         self.update_norms: dict[str, float] = {}
         """Norm of each accepted update by city, where it is measured."""
-        self.extra: Line = {}
-        """Further entries of the round's own line."""
+        self.release: Release = {}
+        """What the round's own line says of central privacy."""
         self._observer = observer
         self._started = time.monotonic()
-        self._lines: list[Line] = []
+        self._lines: list[CityLine] = []
         self._losses: list[tuple[float, int]] = []
         self._num_absent = 0
         """Val cities that were not asked."""
@@ -119,16 +120,21 @@ class RoundLog:
         lines = sorted(
             self._counted(), key=lambda x: (x["role"] != "train", x["role"], x["city"], x["model"])
         )
-        return [
-            *({k: v for k, v in line.items() if k != "model" or v} for line in lines),
-            self._base(None, "round")
-            | {
-                "loss": self.train_loss,
-                "seconds": round(time.monotonic() - self._started, 3),
-                "rejected": self.rejected,
-            }
-            | self.extra,
-        ]
+        own: RoundLine = {
+            "arm": self.request.arm,
+            "seed": self.request.seed,
+            "round": self.round,
+            "city": None,
+            "role": "round",
+            "confusion": None,
+            "bytes_up": 0,
+            "bytes_down": 0,
+            "loss": self.train_loss,
+            "seconds": round(time.monotonic() - self._started, 3),
+            "rejected": self.rejected,
+            **self.release,
+        }
+        return [*map(_without_empty_model, lines), own]
 
     def _unscored(self) -> list[str]:
         """The val cities without a good reply to each of their tasks."""
@@ -137,37 +143,36 @@ class RoundLog:
         absent = {f"{self._num_absent} that never connected"} if self._num_absent else set[str]()
         return sorted(missing | absent)
 
-    def _counted(self) -> list[Line]:
+    def _counted(self) -> list[CityLine]:
         """The lines; without val counts if val cities are missing."""
         if not self._unscored():
             return self._lines
-        return [x | {"confusion": None} if x["role"] == "val" else x for x in self._lines]
+        return [{**x, "confusion": None} if x["role"] == "val" else x for x in self._lines]
 
-    def _line(self, task: Task, reply: Reply) -> Line:
-        role = "val" if task.member.role == "val" else "heldout"
-        norm = self.update_norms.get(task.member.city) if self.tasks.phase == "train" else None
-        return self._base(task.member.city, "train" if self.tasks.phase == "train" else role) | {
-            "model": task.model or "",
-            "loss": reply.loss,
-            "num_examples": reply.num_examples,
-            "confusion": None if reply.confusion is None else reply.confusion.tolist(),
-            "bytes_up": sum(value.nbytes for value in reply.arrays.values()),
-            "bytes_down": sum(value.nbytes for value in task.arrays.values()),
-            "seconds": round(reply.seconds, 4),
-            **({} if norm is None else {"update_norm": norm}),
-        }
-
-    def _base(self, city: str | None, role: str) -> Line:
-        return {
+    def _line(self, task: Task, reply: Reply) -> CityLine:
+        scored: Literal["val", "heldout"] = "val" if task.member.role == "val" else "heldout"
+        line: CityLine = {
             "arm": self.request.arm,
             "seed": self.request.seed,
             "round": self.round,
-            "city": city,
-            "role": role,
-            "confusion": None,
-            "bytes_up": 0,
-            "bytes_down": 0,
+            "city": task.member.city,
+            "role": "train" if self.tasks.phase == "train" else scored,
+            "confusion": None if reply.confusion is None else reply.confusion.tolist(),
+            "bytes_up": sum(value.nbytes for value in reply.arrays.values()),
+            "bytes_down": sum(value.nbytes for value in task.arrays.values()),
+            "model": task.model or "",
+            "loss": reply.loss,
+            "num_examples": reply.num_examples,
+            "seconds": round(reply.seconds, 4),
         }
+        if self.tasks.phase == "train" and task.member.city in self.update_norms:
+            line["update_norm"] = self.update_norms[task.member.city]
+        return line
+
+
+def _without_empty_model(line: CityLine) -> CityLine:
+    """As it is written: a model that is everybody's has no name."""
+    return cast(CityLine, {k: v for k, v in line.items() if k != "model" or v})
 
 
 def shown(scores: Scores | None) -> RoundScores | None:

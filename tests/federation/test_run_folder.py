@@ -291,3 +291,18 @@ def test_a_claim_sweeps_up_what_a_killed_process_left(folder: RunFolder) -> None
 def test_releases_are_counted_by_arm_and_seed(folder: RunFolder) -> None:
     counts = [folder.record_release("plain", seed, 1) for seed in (0, 0, 1)]
     assert counts == [1, 2, 1]
+
+
+def test_lines_that_are_read_are_written_to_the_same_bytes(tmp_path: Path) -> None:
+    """Also what this version does not know, and whole numbers where it would write others."""
+    costs = '"confusion":[[3,0],[1,2]],"bytes_up":0,"bytes_down":9'
+    text = (
+        f'{{"arm":"plain","seed":0,"round":1,"city":"köln","role":"val",{costs},"model":"ulm",'
+        '"loss":null,"num_examples":2,"seconds":1,"update_norm":0.1,"later":[1,{"a":null}]}\n'
+        f'{{"arm":"plain","seed":0,"round":1,"city":null,"role":"round",{costs},"loss":1e-07,'
+        '"seconds":0.25,"rejected":["ulm: late"],"num_releases":1,"epsilon":2.5,"delta":1e-05}\n'
+    ).replace("ö", "\\u00f6")
+    folder = RunFolder(tmp_path)
+    folder.results.write_text(text, "utf-8")
+    folder.keep_lines(lambda line: True)
+    assert folder.results.read_text("utf-8") == text

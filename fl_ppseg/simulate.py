@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     refuse_unread(options.set, unread_settings(config))
     out = _out(options, config)
     _check_places(out, _vault_dir(options), options.resume)
+    if options.prepare and options.observer:
+        raise InputError("--prepare stops before the rounds that --observer shows; leave one out")
     plug_ins = load_plug_ins(options.observer)
     try:
         if config.cells:

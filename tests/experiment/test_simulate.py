@@ -456,12 +456,19 @@ def test_tensorboard_shows_each_round_of_a_resumed_run_once(
     assert "tensorboard" not in (out / "config.yaml").read_text("utf-8")
 
 
-def test_an_observer_that_cannot_be_imported_is_refused_before_the_work(
-    tmp_path: Path, simulate: Simulate
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--observer", "wandb"), "expected tensorboard or an import string"),
+        (("--observer", "tensorboard", "--prepare"), "leave one out"),
+    ],
+)
+def test_an_observer_that_cannot_be_told_is_refused_before_the_work(
+    options: tuple[str, ...], said: str, tmp_path: Path, simulate: Simulate
 ) -> None:
-    status, _, err = simulate("--observer", "wandb", "--out", str(tmp_path / "out"))
+    status, _, err = simulate(*options, "--out", str(tmp_path / "out"))
     assert status == 2
-    assert "expected tensorboard or an import string" in err and err.count("\n") == 1
+    assert said in err and err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 

@@ -1,6 +1,6 @@
-"""Attacks made of others: one opens the door, another goes through it.
+"""Chained attacks: the output of one is the input of another.
 
-Each is given what the adversary of its first part holds, and public images; nothing more.
+Each is given what the adversary of its first attack holds, and public images; nothing more.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,20 +22,23 @@ from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 
 Show = Callable[[], Images | None]
-"""An attack on messages with what its adversary holds, bound: the ciphertexts that they show."""
+"""An attack on messages, its arguments bound: returns the ciphertexts that the messages reveal."""
 
 
 def of_many_images(
     shard: Images, num_targets: int, public: Images, *, block_size: int, algorithm: Algorithm
 ) -> KeyGuess:
-    """Position correlation over all images of a shard that share a key; the targets come first.
+    """Run position correlation over all images of a shard under one key; the targets come first.
 
     Args:
         shard: (n, 3, H, W), ciphertexts under one key.
-        num_targets: How many of them are to be reconstructed.
-        public: Images of the adversary's own.
+        num_targets: How many of them to reconstruct.
+        public: (m, 3, H', W'), public images, the prior.
         block_size: Side M of a block in pixels.
         algorithm: What the cipher may do.
+
+    Returns:
+        (num_targets, 3, H, W), the reconstructions.
     """
     found = correlate_positions(shard, public, block_size=block_size, algorithm=algorithm)
     return KeyGuess(found.reconstructed[:num_targets], found.undoing, found.confidence)
@@ -44,7 +47,7 @@ def of_many_images(
 def of_single_images(
     public: Images, images: Images, *, block_size: int, algorithm: Algorithm
 ) -> Images:
-    """Position correlation of images that have a key each; arguments as in `of_many_images`."""
+    """Run position correlation on each image by itself; arguments as in `of_many_images`."""
     found = [
         correlate_positions(image[None], public, block_size=block_size, algorithm=algorithm)
         for image in images
@@ -53,14 +56,14 @@ def of_single_images(
 
 
 def of_shown(show: Show, attack: Callable[[Images], Images]) -> Images | None:
-    """What an attack makes of the ciphertexts that messages show.
+    """Run an attack on the ciphertexts that messages reveal.
 
     Args:
         show: An attack on messages, bound.
-        attack: From ciphertexts to guesses.
+        attack: From ciphertexts to reconstructions.
 
     Returns:
-        (n, 3, H, W); None where the messages show none.
+        (n, 3, H, W); None if the messages reveal no ciphertexts.
     """
     ciphertexts = show()
     return None if ciphertexts is None else attack(ciphertexts)
@@ -74,17 +77,17 @@ def of_survivors(
     block_size: int,
     budget: Budget,
 ) -> tuple[Images | None, ...]:
-    """`survivor_network`, trained once, of ciphertexts that were stolen or that messages show.
+    """Train `survivor_network` once; run it on stolen ciphertexts or on those that messages reveal.
 
     Args:
-        public: (n, 3, H, W), images of the adversary's own.
-        shows: What gives the ciphertexts, e.g. attacks on messages, bound.
+        public: (n, 3, H, W), public images.
+        shows: Functions that return ciphertexts, e.g. attacks on messages, bound.
         form: The canonical form that the cipher leaves.
         block_size: Side M of a block in pixels.
         budget: Of the training.
 
     Returns:
-        Guesses for each of `shows`; None where it gives no ciphertexts.
+        Reconstructions for each of `shows`; None where it returns no ciphertexts.
     """
     given = [show() for show in shows]
     told = [images for images in given if images is not None]
@@ -98,7 +101,7 @@ def of_survivors(
 
 
 def small_copies(public: Images, form: str | None, block_size: int, images: Images) -> Images:
-    """`thumbnail` with what is attacked last."""
+    """`thumbnail` with the ciphertexts as its last argument, to be bound by `partial`."""
     return thumbnail(public, images, form, block_size=block_size)
 
 
@@ -108,10 +111,10 @@ def decrypted_update(
     block_size: int,
     algorithm: Algorithm,
 ) -> KeyGuess | None:
-    """The ciphertext that a message shows, undone with the key that its embedding shows.
+    """Decrypt the ciphertext that a message reveals with the key that its embedding reveals.
 
     Args:
-        exchange: What the coordinator sent and got; its embedding is adapted to the owners' key.
+        exchange: What the coordinator sent and received; the embedding is adapted to a key.
         public: (D, 3, M, M), the embedding before it was adapted.
         block_size: Side M of a block in pixels.
         algorithm: What the cipher may do.
@@ -124,12 +127,15 @@ def decrypted_update(
 
 
 def spanned_gradient(exchange: Exchange, images: Images, labels: Images) -> Images | None:
-    """`mlp_gradient` of what `token_span` leaves; arguments as there. None: the span tells nothing,
-    or the gradient does."""
+    """Refine the reconstruction of `token_span` by `mlp_gradient`; arguments as there.
+
+    Returns:
+        (1, 3, H, W); None if either attack returns None.
+    """
     first = token_span(exchange, images)
     return None if first is None else mlp_gradient(exchange, images, labels, first)
 
 
 def searched(exchange: Exchange) -> Images:
-    """`gradient_matching` from one start, without labels."""
+    """Run `gradient_matching` from one start, without labels."""
     return gradient_matching(exchange, num_restarts=1).images

@@ -1,12 +1,11 @@
-"""Chosen plaintext: images of the adversary's making go through the owner's encryption.
+"""Chosen plaintext: the adversary has images of its choice encrypted under the owner's key.
 
-Adversary: whoever can have images encrypted under a reused key (a camera that may be shown a
-screen, an upload form in front of a vault) and holds ciphertexts of that key.
-Method: images of one value show what becomes of that value at every position; images whose pixels
-spell the positions in base 256 show where each came from (the probes of differential
+Adversary: can have images encrypted under a reused key (a camera pointed at a screen, an upload
+form in front of a vault) and holds ciphertexts of that key.
+Method: images of one value show what that value becomes at every position; images whose pixels
+encode their position in base 256 show where each came from (the probes of differential
 cryptanalysis of permutation ciphers, Li et al. 2008). All probes go in one query.
-It must win exactly under a reused key, whatever the block scope, and must not where every image has
-a key of its own.
+Must succeed exactly under a reused key, whatever the block scope. Must fail with one key per image.
 """
 
 from collections.abc import Callable
@@ -35,17 +34,18 @@ def match_chosen(
     algorithm: Algorithm,
     per_block: bool = False,
 ) -> KeyGuess:
-    """Read a reused key off the encryption of images made for it, and decrypt others.
+    """Recover a reused key from the encryption of probe images, and decrypt other images.
 
     Args:
         ciphertexts: (n, 3, H, W) under that key.
         oracle: Encrypts (k, 3, H, W) under that key; called once.
         block_size: Side M of a block in pixels.
         algorithm: What the cipher may do.
-        per_block: Whether each block of an image has a draw of its own, reused in all images.
+        per_block: Whether the block scope is `per-block`, with the draws reused in all images.
 
     Returns:
-        The confidence is the share of positions that the probes name exactly once.
+        The reconstructions and the key; the confidence is the share of positions that the probes
+        identify exactly once.
     """
     geometry = Geometry.of_image(ciphertexts.shape[1:], block_size)
     num_levels = 256 if algorithm.substitutes else 1
@@ -77,7 +77,7 @@ def _probes(length: int, num_levels: int) -> tuple[npt.NDArray[np.uint8], npt.ND
 def _maps(
     levels: npt.NDArray[np.uint8], algorithm: Algorithm
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.uint8]]:
-    """(V, L) what the values 0..V-1 became -> (L,) the map of each position, (K, 256) the maps."""
+    """(V, L) encrypted values of 0..V-1 -> (L,) the map of each position, (K, 256) the maps."""
     tables = np.stack([IDENTITY, INVERSION])
     if not algorithm.substitutes:
         return ((levels[0] >= 128) & algorithm.inverts).astype(np.intp), tables

@@ -1,23 +1,23 @@
 """The coordinator reconstructs an image from the gradients of patch and position embedding.
 
 Adversary: the coordinator, honest but curious, with one client's message of one round. It holds the
-weights that it sent and those that came back, and its own settings; no image, no key.
+weights that it sent, those that it received, and the training settings; no image, no key.
 
 Method (APRIL, Lu et al., CVPR 2022, section 4; here by least squares over tokens): the token of
 block n is z_n = E x_n + b + p_n, so that with g_n the gradient of its position embedding p_n
 
     dL/dE = sum_n g_n x_n^T,     a linear system for the blocks x_n.
 
-Three things stand between that and the image, and are all modelled: weights are float32 (see
-`gradients`), tokens may outnumber the independent equations (LayerNorm takes one of the D), and
-several images or steps give only sums. So the blocks are the posterior mean of a Gaussian process
-(see `gaussian_process`): near blocks resemble each other, rounding has a known size, and what else
-disturbs the equations has the size that makes the message most likely.
+Three sources of error are modelled: weights are float32 (see `gradients`), tokens may outnumber the
+independent equations (LayerNorm removes one of the D), and several images or steps give only sums.
+The reconstruction is the posterior mean of a Gaussian process (see `gaussian_process`): the prior
+is that near blocks resemble each other, the variance of rounding is known, and the variance of all
+other noise is the one that maximises the likelihood of the message.
 
-Must win: images as they are, E uploaded, one image, SGD: the image itself. Must not: E frozen or
-private, for then dL/dE does not travel. Of encrypted training with E uploaded it returns the
-ciphertext; of an invariant E, which reads canonical forms, an image of the same canonical form as
-the ciphertext. Of a batch it returns one image, a mixture of all.
+Must succeed: plain images, E uploaded, one image, SGD: returns the image itself. Must fail: E
+frozen or private, for then dL/dE is not sent. From encrypted training with E uploaded it returns
+the ciphertext; with an invariant E, which reads canonical forms, an image of the same canonical
+form as the ciphertext. From a batch it returns one image, a mixture of all.
 """
 
 from typing import Final
@@ -34,19 +34,19 @@ from fl_ppseg.setr.names import EMBEDDING_TENSORS
 _SPREAD: Final = 0.3
 """Variance of a value of a model's input, in [-1, 1]: that of street scenes."""
 _FLOOR: Final = 0.01
-"""Least square of a value that is counted on."""
+"""Lower bound of the expected square of a value."""
 _DISTURBANCES: Final = (0.0, *np.logspace(-9, 0, 10))
-"""Variances tried for what is no rounding, in units of the mean square of dL/dE."""
+"""Variances tried for noise other than rounding, in units of the mean square of dL/dE."""
 
 
 def closed_form_gradient(exchange: Exchange) -> Images | None:
-    """What the message of one client shows of its images, one image for all of them.
+    """Reconstruct one image from the message of one client, a mixture if it trained on several.
 
     Args:
-        exchange: What the coordinator sent and got.
+        exchange: What the coordinator sent and received.
 
     Returns:
-        (1, 3, H, W); None where the gradient of the patch embedding did not travel.
+        (1, 3, H, W); None if the gradient of the patch embedding was not sent.
     """
     if EMBEDDING_TENSORS[0] not in exchange.returned:
         return None
@@ -59,7 +59,7 @@ def closed_form_gradient(exchange: Exchange) -> Images | None:
 
 
 def _blocks(exchange: Exchange, geometry: Geometry) -> Floats:
-    """(N, C M²), the most plausible blocks in [-1, 1]."""
+    """(N, C M²), the posterior mean of the blocks in [-1, 1]."""
     prior = _SPREAD * resemblance(geometry)
     tokens, embedding = token_gradients(exchange), _embedding(exchange)
     if exchange.training.optimizer == "adamw" and exchange.num_steps > 1:  # signs have no size

@@ -1,13 +1,13 @@
-"""Embedding matching: an embedding adapted to a key, beside the public one, is the key.
+"""Embedding matching: an adapted embedding and the public one together reveal the key.
 
-Adversary: whoever holds the public weights and an adapted patch embedding (an adversary with a node
-that keeps a private one; the coordinator wherever an adapted one is uploaded), and ciphertexts.
+Adversary: holds the public weights, an adapted patch embedding (the thief of a node that keeps a
+private one; the coordinator if an adapted one is uploaded), and ciphertexts.
 Method: E'[:, l] = sign[l] E[:, index[l]], so the columns of E' are matched to those of E. The best
-one-to-one match maximises the sum of |<E'[:, l], E[:, i]>| (Hungarian method), which is the maximum
-likelihood under noise of equal variance; the sign of the product is the sign. After Kiya et al.,
-Journal of Imaging 8(9) 233, 2022, who adapt; the matching is ours. It must win exactly on an
-embedding as it was adapted, and while training has moved columns by less than they differ. It must
-not where the embedding was never adapted to a key, or withheld.
+one-to-one match maximises the sum of |<E'[:, l], E[:, i]>| (Hungarian method), the maximum
+likelihood under noise of equal variance; the sign of the product is sign[l]. The adaptation is that
+of Kiya et al., Journal of Imaging 8(9) 233, 2022; the matching is this project's.
+Must succeed exactly on an embedding as it was adapted, and as long as training has moved columns by
+less than they differ. Must fail if the embedding is not adapted to a key, or is withheld.
 """
 
 import numpy as np
@@ -26,17 +26,18 @@ def match_embeddings(
     block_size: int,
     algorithm: Algorithm,
 ) -> KeyGuess:
-    """Read the key of a client off its patch embedding, and decrypt.
+    """Recover the key of a client from its patch embedding, and decrypt.
 
     Args:
         ciphertexts: (n, 3, H, W), encrypted under the key that the embedding was adapted to.
-        adapted: (D, L) or (D, 3, M, M), perhaps trained since.
-        public: The same shape, as it was before it was adapted.
+        adapted: (D, L) or (D, 3, M, M), possibly trained since.
+        public: The same shape, before the adaptation.
         block_size: Side M of a block in pixels.
         algorithm: What the cipher may do.
 
     Returns:
-        The confidence is the mean cosine of a column with its match, 1 as it was adapted.
+        The reconstructions and the key; the confidence is the mean cosine of a column with its
+        match, 1 for an embedding that was not trained since.
     """
     own, known = (matrix.reshape(len(matrix), -1).T for matrix in (adapted, public))  # L D
     products = own @ known.T

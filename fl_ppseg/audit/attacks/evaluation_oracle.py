@@ -1,12 +1,13 @@
-"""Evaluation oracle: held-out label maps out of the confusion counts of weights made to tell them.
+"""Evaluation oracle: held-out label maps recovered from the confusion counts of crafted weights.
 
-Adversary: a coordinator that has a node score weights of its own making, as often as the node lets
-it, and has label maps of other streets; no key, no image of the client's.
-Method: requests of `label_oracle`. The first tell the images apart; each later one parts the cells
-of one image's map that hold the most of other classes than their own (all of the image at first)
-until every cell is of one class, no cell can be parted, or the node answers no more.
-Must win: to the pixel, where patches may be small and classes many. Must not: without an answer it
-gets what the most frequent class of each place gives, which anybody has.
+Adversary: an active coordinator that has a node evaluate crafted weights, as often as the node
+answers, and has public label maps as a prior; no key, no image of the client.
+Method: requests of `label_oracle`. The first requests separate the images; each later one splits
+those cells of one image's map that hold the most pixels of other classes than their most frequent
+one (at first one cell, the whole image), until every cell is of one class, no cell can be split, or
+the node stops answering.
+Must succeed: to the pixel, if patches may be small and classes many. Must fail: without an answer
+it returns the prior alone, the most frequent class of each place.
 """
 
 from collections.abc import Callable
@@ -28,46 +29,45 @@ from fl_ppseg.audit.attacks.label_oracle import Oracle, Question
 from fl_ppseg.system.arrays import Arrays
 
 Limit = Callable[[Arrays], Arrays]
-"""Weights -> the nearest ones that the node still answers to."""
+"""Weights -> the nearest weights that the node accepts."""
 Ask = Callable[[Arrays], Counts | None]
-"""Weights -> the node's (C, C) counts, rows = truth; None: it does not answer."""
+"""Weights -> the node's (C, C) confusion counts, rows = truth; None: the node refused."""
 Cell = tuple[int, int, int, int]
-"""Rows from and to, columns from and to, of tokens."""
+"""First row, end row, first column, end column, in tokens."""
 
 _COUNTS: Final = 3
-"""Requests that tell images apart, at most."""
+"""Most requests spent on separating the images."""
 _FURTHEST: Final = 20.0
-"""Numbers beyond are of no image: public ones have deviation 1."""
+"""Numbers of images lie within this: those of public images have deviation 1."""
 
 
 @dataclass(frozen=True, eq=False)
 class Recovered:
-    """What came of it."""
+    """Result of the attack."""
 
     maps: npt.NDArray[np.uint8] = field(repr=False)
-    """(n, h, w), a guess at each label map, in no order; those without an answer are `usual`."""
+    """(n, h, w), reconstructed label maps in arbitrary order; `usual` where none was recovered."""
     certain: npt.NDArray[np.uint8] = field(repr=False)
-    """The same where the counts leave no doubt, else 255."""
+    """(n, h, w), the same where the counts determine the class, else 255."""
     num_requests: int
-    """That were answered."""
+    """Requests that the node answered."""
 
 
 @dataclass(eq=False)
 class _Group:
-    """Images whose numbers lie between two: one, or several that were not told apart."""
+    """Images whose numbers lie in one interval: one image, or several not yet separated."""
 
     low: float
     high: float
     num_images: int
     whole: Counts
-    """(C,), all their labelled pixels by class."""
+    """(C,), their labelled pixels per class."""
     readings: dict[Cell, Reading] = field(default_factory=dict)
     parted: set[Cell] = field(default_factory=set)
-    """Cells whose parts were asked for."""
+    """Cells that were split by a request."""
 
     def impure(self) -> list[tuple[int, Cell]]:
-        """Cells to part, those first that hold the most of other classes than their most frequent
-        one, with the pixels of these."""
+        """Cells to split with their pixels outside the most frequent class, most pixels first."""
         told = ((int(r.counts.sum() - r.counts.max()), cell) for cell, r in self.readings.items())
         found = [(num, c) for num, c in told if num and c not in self.parted and _area(c) > 1]
         return sorted(found, reverse=True)
@@ -81,15 +81,15 @@ def evaluation_oracle(
     num_requests: int,
     limit: Limit = lambda made: made,
 ) -> Recovered:
-    """Ask, and read.
+    """Recover the label maps of a node's held-out images.
 
     Args:
         ask: The node.
         oracle: Makes the weights, for the model that the node accepts.
-        likely: (C, h, w), `prior` of other streets; h, w is the size of the client's label maps.
-        num_images: Held-out images of the client, as its replies say.
-        num_requests: How many requests to make at most.
-        limit: Moves weights to where the node answers.
+        likely: (C, h, w), the prior, of `prior`; h, w is the size of the client's label maps.
+        num_images: Held-out images of the client, as its replies report.
+        num_requests: Most requests to make.
+        limit: Moves weights to the nearest that the node accepts.
     """
     node = _Node(ask, num_requests, limit)
     groups = _told_apart(node, oracle, likely, num_images)
@@ -110,7 +110,7 @@ def evaluation_oracle(
 
 
 class _Node:
-    """Counts the requests."""
+    """The node under attack, with a count of the requests."""
 
     def __init__(self, ask: Ask, num_requests: int, limit: Limit) -> None:
         self._ask, self.left, self.num_answers, self.limit = ask, num_requests, 0, limit
@@ -125,7 +125,7 @@ class _Node:
 
 
 def _told_apart(node: _Node, oracle: Oracle, likely: Floats, num_images: int) -> list[_Group]:
-    """Groups of images by their numbers, of one image each as far as a few requests allow."""
+    """Separate images by their numbers into groups, of one image each if the requests suffice."""
     num_places, num_classes = likely[0].size, len(likely)
     least, most = float(oracle.numbers.min()), float(oracle.numbers.max())
     margin = most - least
@@ -150,7 +150,7 @@ def _told_apart(node: _Node, oracle: Oracle, likely: Floats, num_images: int) ->
 
 
 def _widened(groups: list[_Group]) -> list[_Group]:
-    """Groups, by rising number, with ends halfway to the next: numbers are read with an error."""
+    """Groups by rising number, ends moved halfway to the next to allow for error."""
     for lower, higher in pairwise(groups):
         lower.high = higher.low = (lower.high + higher.low) / 2
     if groups:
@@ -159,7 +159,7 @@ def _widened(groups: list[_Group]) -> list[_Group]:
 
 
 def _edges(groups: list[_Group], number: int) -> Floats:
-    """(E,) rising numbers, E at most `number`, that part the groups and what lies within them."""
+    """(E,) rising numbers, E at most `number`, that separate the groups and divide each."""
     parts = max(number // len(groups), 2)
     within = [
         np.linspace(max(group.low, -_FURTHEST), min(group.high, _FURTHEST), parts)
@@ -169,7 +169,7 @@ def _edges(groups: list[_Group], number: int) -> Floats:
 
 
 def _num_images(pixels: list[int], num_places: int, num_images: int) -> list[int]:
-    """How many images make these numbers of labelled pixels, all together `num_images`."""
+    """Estimate the images in each group from its labelled pixels; they sum to `num_images`."""
     numbers = [-(-each // num_places) for each in pixels]
     while sum(numbers) < num_images:  # an image with hardly a label hides behind others
         numbers[int(np.argmax(np.array(pixels) / np.array(numbers)))] += 1
@@ -183,7 +183,7 @@ def _impurity(group: _Group) -> int:
 
 
 def _refine(node: _Node, oracle: Oracle, group: _Group, likely: Floats) -> bool:
-    """Ask for parts of the worst cells; whether there was an answer."""
+    """Split the cells of most other pixels by one request; False if the node refused."""
     grid_h, grid_w = oracle.grid
     worst = [cell for _, cell in group.impure()] or [(0, grid_h, 0, grid_w)]
     worst = worst[: max(oracle.num_bins // 2, 1)]
@@ -204,7 +204,7 @@ def _refine(node: _Node, oracle: Oracle, group: _Group, likely: Floats) -> bool:
 
 
 def _parted(cells: list[Cell], number: int) -> list[Cell]:
-    """Parts of cells, as many as there are bins."""
+    """Split cells into as many parts as there are bins."""
     parts = [half for cell in cells for half in _halves(cell)]
     while len(parts) < number:
         open_cells = [cell for cell in parts if _area(cell) > 1]

@@ -1,9 +1,9 @@
-"""Sums over the blocks of an image, undone: the most plausible blocks of a linear system.
+"""The blocks of an image, recovered from sums over them by a Gaussian process.
 
-A gradient of a layer that all blocks go through is a sum over them, S = G^T X + noise, with the
-rows g_n of G known and the rows x_n of X wanted. Near blocks resemble each other: the columns of X
-are drawn independently from a Gaussian process over the grid, whose posterior mean is the answer
-(Rasmussen and Williams 2006, equations 2.23 and 2.30).
+The gradient of a layer that all blocks pass through is a sum over them, S = G^T X + noise, with the
+rows g_n of G known and the rows x_n of X unknown. The prior is that near blocks resemble each
+other: the columns of X are independent draws from a Gaussian process over the grid, and the result
+is its posterior mean (Rasmussen and Williams 2006, equations 2.23 and 2.30).
 """
 
 from collections.abc import Iterable
@@ -15,9 +15,9 @@ from fl_ppseg.audit.attacks.gradients import Floats, Gradient
 from fl_ppseg.data.blocks import Geometry
 
 _SHARED: Final = 0.3
-"""Share of the variance that all blocks of an image have in common."""
+"""Share of the prior variance that all blocks of an image have in common."""
 _REACH: Final = 1.5
-"""Blocks after which the rest of the resemblance has fallen to 1/e."""
+"""Length scale in blocks: distance at which the rest of the correlation has fallen to 1/e."""
 
 
 def resemblance(geometry: Geometry) -> Floats:
@@ -31,13 +31,13 @@ def resemblance(geometry: Geometry) -> Floats:
 def most_plausible(
     factors: Floats, sums: Floats, prior: Floats, noises: Iterable[Floats]
 ) -> Floats:
-    """The posterior mean under the noise that makes the sums most likely.
+    """The posterior mean under the noise variance of maximum likelihood.
 
     Args:
         factors: G, (N, R).
         sums: S, (R, C).
         prior: (N, N), covariance of each column of X.
-        noises: Variances of the sums to choose among, (R, C) each.
+        noises: Variances of the sums to choose from, (R, C) each.
 
     Returns:
         X, (N, C).
@@ -47,7 +47,7 @@ def most_plausible(
 
 
 def error_of_sums(factors: Gradient, sums: Gradient, squares: Floats) -> Floats:
-    """(R, C), variance of the sums by what is not known of them and of the factors.
+    """(R, C), variance of the sums that follows from the errors of the sums and of the factors.
 
     Args:
         factors: G, (N, R).
@@ -58,7 +58,7 @@ def error_of_sums(factors: Gradient, sums: Gradient, squares: Floats) -> Floats:
 
 
 def _posterior(factors: Floats, sums: Floats, prior: Floats, noise: Floats) -> tuple[float, Floats]:
-    """Log evidence, but for a constant, and posterior mean."""
+    """Log evidence up to a constant, and posterior mean."""
     resembling = prior @ factors
     signal = factors.T @ resembling
     scale = np.sqrt(np.diag(signal).mean() + noise.mean())

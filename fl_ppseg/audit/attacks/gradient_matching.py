@@ -1,22 +1,23 @@
-"""The coordinator looks for images whose gradients are those that it got.
+"""The coordinator searches for images whose gradients match those that it received.
 
 Adversary: the coordinator, honest but curious, with one client's message of one round; no image, no
 key, no public images. The embedding may be frozen or private: the attack always works with the
-public one that the coordinator itself sent. Since a private embedding of an encrypted image equals
-the public one of the plain image, it reconstructs the plain image there too, as well or badly as
-from `plain-frozen-embedding`.
+public one that the coordinator itself sent. A private embedding of an encrypted image equals the
+public embedding of the plain image, so the attack reconstructs the plain image there too, as well
+as from `plain-frozen-embedding`.
 
-Method: Inverting Gradients (Geiping et al., NeurIPS 2020): cosine distances of gradients, Adam with
-a decaying rate, several starts, the best by its distance. Adapted to a ViT: its position embeddings
-give the gradient of every token (Lu et al., CVPR 2022), each of which is matched for itself; of the
-rest only the first block's, which costs least and sees the tokens. The prior is on amplitudes
-instead of total variation: the image is the inverse cosine transform of unknowns that are scaled as
-photographs are, small at high frequencies and between colours. Labels are unknown: soft labels are
-unknowns like the image, or they are given.
+Method: Inverting Gradients (Geiping et al., NeurIPS 2020): cosine distance of gradients, Adam with
+a decaying rate, several starts, the best by its distance. Adapted to a ViT: the position embeddings
+give the gradient of every token (Lu et al., CVPR 2022), and each token is matched by itself; of the
+other tensors only those of the first encoder block, which cost least and read the tokens. The prior
+is on amplitudes instead of total variation: the image is the inverse cosine transform of unknowns
+scaled like the spectrum of photographs, small at high frequencies and between colours. Labels are
+either given, or soft labels are optimised with the image.
 
-Must win: one image of few tokens, one step of SGD, labels given: its layout. It is a weak attack on
-whole scenes: the search ends in other images with nearly the same gradients, and `mlp_gradient`
-sees more. Must not: gradients of no image. Expect less of unknown labels, batches, several steps.
+Must succeed: one image of few tokens, one step of SGD, labels given: recovers its layout. It is a
+weak attack on whole scenes: the search ends in other images with nearly the same gradients, and
+`mlp_gradient` recovers more. Must fail: gradients of no image. Weaker with unknown labels, batches
+and several steps.
 """
 
 import math
@@ -40,25 +41,25 @@ Images = npt.NDArray[np.uint8]
 
 _FIRST_BLOCK: Final = "backbone.blocks.0."
 _RATE: Final = 0.1
-"""Learning rate of Adam at its start."""
+"""Initial learning rate of Adam."""
 _STEEPNESS: Final = 1.5
 """Amplitudes of photographs fall with about this power of the frequency."""
 _CONTRAST: Final = 0.55
 """Standard deviation of a street scene's values in [-1, 1]."""
 _COLOURS: Final = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))
-"""Directions in RGB that photographs' values nearly vary independently in."""
+"""Directions in RGB along which the values of photographs are nearly independent."""
 _COLOUR_SPREAD: Final = (1.6, 0.35, 0.2)
 _PRIOR: Final = 0.01
 """Weight of the mean square of the unknowns."""
 
 
 class Match(NamedTuple):
-    """What the search ended with."""
+    """Result of the search."""
 
     images: Images
-    """(B, 3, H, W), a guess for each image that the client's steps saw."""
+    """(B, 3, H, W), a reconstruction of each image that the client's steps used."""
     distance: float
-    """Of the gradients: 0 where all agree, about 2 for gradients of something else."""
+    """Distance of the gradients: 0 if all agree, about 2 for gradients of unrelated images."""
 
 
 class _Target(NamedTuple):
@@ -78,12 +79,12 @@ def gradient_matching(
     num_restarts: int = 2,
     seed: int = 0,
 ) -> Match:
-    """The images whose gradients at the sent weights are nearest to what came back.
+    """Find the images whose gradients at the sent weights are nearest to the received ones.
 
     Args:
-        exchange: What the coordinator sent and got.
-        labels: (B, H, W) trainIds, if it somehow knows them.
-        num_iterations: Steps of Adam of each start.
+        exchange: What the coordinator sent and received.
+        labels: (B, H, W) trainIds, if the adversary knows them.
+        num_iterations: Steps of Adam per start.
         num_restarts: Starts; the first is from grey, the others from random images.
         seed: Of the random starts.
     """
@@ -143,7 +144,7 @@ def _search(
 
 
 def _answers(model: SETR, exchange: Exchange, labels: Images | None) -> Tensor:
-    """(B, num_classes, h, w), probabilities of the labels given, or free scores to be found."""
+    """(B, num_classes, h, w), one-hot labels if given, else soft labels to optimise."""
     probe = torch.zeros(exchange.num_examples, 3, *exchange.image_size)
     with torch.no_grad():
         scores = model(probe).main
@@ -172,7 +173,7 @@ def _distance(model: SETR, target: _Target, images: Tensor, answers: Tensor) -> 
 
 
 class _Photographs:
-    """Unknowns of unit size to images as photographs are: (B, 3, H, W) -> (B, 3, H, W).
+    """Unknowns of unit variance -> images with the spectrum of photographs; (B, 3, H, W) both.
 
     Args:
         size: (height, width) in pixels.
@@ -189,7 +190,7 @@ class _Photographs:
         self.colours = torch.tensor(_COLOUR_SPREAD)[:, None] * directions
 
     def image(self, unknown: Tensor) -> Tensor:
-        """The image of these unknowns, about in [-1, 1]."""
+        """The image of these unknowns, roughly in [-1, 1]."""
         coloured = torch.einsum("bkhw,kc->bchw", unknown * self.amplitude, self.colours)
         return self.rows.T @ coloured @ self.columns
 

@@ -1,14 +1,14 @@
-"""What a client's weights tell its coordinator of the gradients, and how exactly.
+"""The gradients that a coordinator can infer from a client's weights, and their error.
 
-The coordinator chose the optimiser, its rate and its schedule; the weights come as float32, so each
+The coordinator chose the optimiser, its rate and its schedule; the weights are float32, so each
 change of a weight is known to within half a unit in its last place.
 
 SGD: the change is the sum of the gradients times known factors (momentum and decay included). A
 clipped norm scales all gradients of a step alike.
 
-AdamW, one step: u = g / (|g| + eps), nearly the sign of g. But not quite: 1 - |u| is about
-eps / |g|, float32 keeps seven digits of u, and so |g| = eps |u| / (1 - |u|) can be read wherever it
-is below about 1e-2. More steps: only how consistently the sign stood.
+AdamW, one step: u = g / (|g| + eps) is nearly the sign of g. But 1 - |u| is about eps / |g|,
+float32 keeps seven digits of u, and so |g| = eps |u| / (1 - |u|) is recovered wherever it is below
+about 1e-2. After more steps only the consistency of the sign can be recovered.
 """
 
 from typing import Final, NamedTuple
@@ -32,17 +32,17 @@ class Gradient(NamedTuple):
     """One tensor's gradient as the coordinator infers it."""
 
     value: Floats
-    """Mean over the steps; after several steps of AdamW only in proportion, entry by entry."""
+    """Mean over the steps; after several steps of AdamW the mean of its steps instead."""
     deviation: Floats
-    """Standard deviation of its error by rounding alone."""
+    """Standard deviation of its error from rounding alone."""
 
 
 def gradient_of(exchange: Exchange, name: str) -> Gradient:
-    """The gradient of one tensor, from its values before and after.
+    """Infer the gradient of one tensor from its values before and after.
 
     Args:
         exchange: What the coordinator holds.
-        name: A tensor that came back.
+        name: A tensor that the client returned.
     """
     before, after = exchange.sent[name], exchange.returned[name]
     rates = _rates(exchange, name)
@@ -53,7 +53,7 @@ def gradient_of(exchange: Exchange, name: str) -> Gradient:
 
 
 def token_gradients(exchange: Exchange) -> Gradient:
-    """(N, D), the gradient of each token where it enters the encoder: that of its position."""
+    """(N, D), the gradient of each token at the encoder's input: that of its position embedding."""
     size = exchange.sent[EMBEDDING_TENSORS[0]].shape[-1]
     num_blocks = exchange.image_size[0] // size * (exchange.image_size[1] // size)
     return Gradient(*(part[0, -num_blocks:] for part in gradient_of(exchange, POSITION_TENSOR)))
@@ -76,7 +76,7 @@ def _of_sgd(
     decay: float,
     momentum: float,
 ) -> Gradient:
-    """Step j moves the weights by sum_k>=j rate_k momentum^(k-j) times its gradient and decay."""
+    """Step j moves the weights by sum_k>=j rate_k momentum^(k-j) times (gradient + decay)."""
     num_steps = len(rates)
     factors = np.array(
         [(rates[j:] * momentum ** np.arange(num_steps - j)).sum() for j in range(num_steps)]

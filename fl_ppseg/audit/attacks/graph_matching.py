@@ -1,8 +1,8 @@
-"""Quadratic assignment: put nodes in the order in which their graph looks most like another.
+"""Quadratic assignment: the order of nodes in which their graph is most like another graph.
 
 Frank-Wolfe over doubly stochastic matrices with Hungarian steps (FAQ: Vogelstein et al., PLoS ONE
 10(4), 2015), for several weighted graphs on the same nodes at once, directed or not; then swaps of
-two nodes as long as one gains (2-opt), all swaps weighed in a few matrix products.
+two nodes as long as one gains (2-opt), with the gains of all swaps from a few matrix products.
 """
 
 from typing import NamedTuple
@@ -16,9 +16,9 @@ Order = npt.NDArray[np.intp]
 
 
 class Puzzle(NamedTuple):
-    """K graphs on U nodes whose names are unknown, the same K graphs with names, or nearly.
+    """K graphs on U unknown nodes, and nearly the same K graphs on U known nodes.
 
-    An order says that unknown node l is node order[l].
+    An order maps unknown node l to known node order[l].
     """
 
     unknown: Matrix
@@ -26,7 +26,7 @@ class Puzzle(NamedTuple):
     known: Matrix
     """(K, U, U)."""
     bonus: Matrix
-    """(U, U) gain of calling unknown node l node i, beside that of the edges."""
+    """(U, U) gain of mapping unknown node l to known node i, added to that of the edges."""
 
     def gain(self, order: Order) -> float:
         """sum_k <A_k, B_k[order, order]> + sum_l bonus[l, order[l]]."""
@@ -34,19 +34,19 @@ class Puzzle(NamedTuple):
         return edges + float(self.bonus[np.arange(len(order)), order].sum())
 
     def agreement(self, order: Order) -> float:
-        """Cosine of the weights of all edges, 1 where the graphs are equal; 0 where negative."""
+        """Cosine of the weights of all edges, at least 0; 1 if the graphs are equal."""
         lengths = float(np.linalg.norm(self.unknown) * np.linalg.norm(self.known))
         edges = float(np.vdot(self.unknown, self.known[:, order[:, None], order]))
         return max(0.0, edges) / lengths if lengths else 0.0
 
 
 def climb(puzzle: Puzzle, start: Matrix, num_steps: int = 60) -> Order:
-    """(U, U) doubly stochastic -> (U,), by Frank-Wolfe steps to an order, and on by swaps.
+    """(U, U) doubly stochastic -> (U,) order, by Frank-Wolfe steps and then by swaps.
 
     Args:
         puzzle: What to match.
-        start: Where to begin, e.g. `barycentre`.
-        num_steps: Frank-Wolfe steps at most.
+        start: Initial matrix, e.g. of `barycentre`.
+        num_steps: Most Frank-Wolfe steps.
     """
     share, slope = start, _slope(puzzle, start)
     for _ in range(num_steps):
@@ -63,11 +63,11 @@ def climb(puzzle: Puzzle, start: Matrix, num_steps: int = 60) -> Order:
 
 
 def swap_nodes(puzzle: Puzzle, order: Order, num_sweeps: int = 50) -> Order:
-    """Swap pairs of nodes, the best that share no node at once, until none gains."""
+    """Swap the best disjoint pairs of nodes in each sweep, until no swap gains."""
     best, gain = order, puzzle.gain(order)
     for _ in range(num_sweeps):
         gains = swap_gains(puzzle, best)
-        # swaps at once can get in each other's way: then the best alone
+        # simultaneous swaps can interfere: then only the best one
         tries = (_swapped(best, gains, at_most) for at_most in (None, 1))
         reached = next(
             (found for found in tries if puzzle.gain(found) > gain + 1e-6 * abs(gain)), None
@@ -79,16 +79,16 @@ def swap_nodes(puzzle: Puzzle, order: Order, num_sweeps: int = 50) -> Order:
 
 
 def swap_gains(puzzle: Puzzle, order: Order) -> Matrix:
-    """(U,) -> (U, U), what swapping what nodes r and s are called would gain, for every pair."""
+    """(U,) -> (U, U), the gain of swapping the known nodes of r and s, for every pair."""
     gains = _mixed(puzzle.bonus[:, order])
     for a, b in zip(puzzle.unknown, puzzle.known[:, order[:, None], order], strict=True):
-        # each as if all others stayed, and then what r and s, both moved, mean to each other
+        # first as if each moved alone, then the edges between r and s, which both moved
         gains += _mixed(a @ b.T + a.T @ b) + _mixed(a) * _mixed(b)
     return gains
 
 
 def barycentre(num_nodes: int, noise: float, generator: np.random.Generator) -> Matrix:
-    """(U, U) doubly stochastic, all alike but for noise (Sinkhorn-Knopp), 0 for none."""
+    """(U, U) doubly stochastic, uniform but for noise (Sinkhorn-Knopp); noise 0: uniform."""
     share = np.exp(noise * generator.standard_normal((num_nodes, num_nodes)))
     for _ in range(20):
         share /= share.sum(axis=0)

@@ -1,29 +1,29 @@
-"""An active coordinator hands out weights that make a client's update hold its images.
+"""An active coordinator sends crafted weights under which a client's update reveals its images.
 
-Adversary: a coordinator that does not average, but sends weights of its own making; the settings of
-the training stay those that the owner of the node agreed to. It holds its exchanges with one client
-and public images, no key. It sees what the patch embedding reads: it works with the public one, and
-a private one gives the same tokens (E'x' = Ex).
+Adversary: a coordinator that does not average, but sends crafted weights; the training settings
+stay those that the owner of the node agreed to. It holds its exchanges with one client and public
+images, no key. It reconstructs the input of the public patch embedding; a private one gives the
+same tokens (E'x' = Ex).
 
-Method (Fowl et al., "Robbing the Fed", ICLR 2022, whose neurons each keep one block; the design for
-a ViT that learns dense labels with AdamW is ours):
+Method (Fowl et al., "Robbing the Fed", ICLR 2022, where each neuron stores one block; the design
+for a ViT that learns dense labels with AdamW is this project's):
 
-- Position embeddings are long, and each has its own direction in a few channels: LayerNorm leaves
-  of a token the direction of its block, and its content in the other channels.
-- No layer attends but the first, and this to all alike: it writes one number into every token of an
-  image, the mean of their content along a direction in which public images differ.
+- Position embeddings have a large norm, and each has its own direction in a few channels: after
+  LayerNorm a token holds the direction of its block, and its content in the other channels.
+- Only the first layer attends, and to all tokens equally: it writes one number into every token of
+  an image, the mean of their content along a direction in which public images differ.
 - Neuron (j, n) of the MLPs fires for block n of those images whose number exceeds threshold j. Its
   weight moves by the sum of (gradient at its output) x (token) over them, its bias by that of the
   gradients alone. Neighbours j and j + 1 differ by the images in the gap between them; if that is
-  one, the quotient of the differences is the token. Gaps that held images are divided in a second
-  round; a third and fourth number the images along another direction.
-- Weights that read content are zero at first, where float32 keeps every digit of a small change.
-  The end of each head is so quiet that gradients stay far below AdamW's epsilon, where its steps
-  are proportional to them, and for several steps nothing moves by itself.
+  one image, the quotient of the differences is the token. Gaps that held images are divided in a
+  second round; a third and fourth number the images along another direction.
+- Weights that read content start at zero, where float32 keeps every digit of a small change. The
+  last layers of each head are scaled down so far that gradients stay far below AdamW's epsilon:
+  its steps are then proportional to them, and for several steps no other weight moves.
 
-Must win: plain images, a frozen or a private embedding, rounds as they are trained. Must not: where
-weights moved for other reasons, such as the noise of local differential privacy. Of an uploaded
-linear embedding it returns ciphertexts, of an invariant one images of the same canonical form.
+Must succeed: plain images, a frozen or a private embedding, training as configured. Must fail: if
+weights moved for other reasons, such as the noise of local differential privacy. With an uploaded
+linear embedding it returns ciphertexts, with an invariant one images of the same canonical form.
 Images that share a gap come as a mixture.
 """
 
@@ -41,20 +41,20 @@ from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.ridge import ridge, with_one
 
 _BEYOND: Final = 1.2
-"""Values further out are of no image."""
+"""Values of images lie within this, in absolute value."""
 _FEW: Final = 0.02
-"""Share of such values above which a guess is none."""
+"""Share of values outside above which a reconstruction is dropped."""
 
 
 def imprint(exchanges: Sequence[Exchange], public: Images) -> Images | None:
-    """What a client's replies to imprinted weights show.
+    """Reconstruct images from a client's replies to imprinted weights.
 
     Args:
-        exchanges: What the coordinator sent, of `imprinted`, and got.
-        public: (k, 3, H, W), images of its own, as the model reads them.
+        exchanges: What the coordinator sent, made by `imprinted`, and received.
+        public: (k, 3, H, W), public images as the model reads them.
 
     Returns:
-        (n, 3, H, W), what the model read, an image a gap and round; None: nothing came.
+        (n, 3, H, W), the inputs of the embedding, one per gap and round; None if there are none.
     """
     if not exchanges:
         return None
@@ -65,7 +65,7 @@ def imprint(exchanges: Sequence[Exchange], public: Images) -> Images | None:
 
 
 def _shown(exchange: Exchange, network: SETR, public: Images) -> Iterator[Images]:
-    """(3, H, W) each."""
+    """Yield the reconstructions of one exchange, (3, H, W) each."""
     load(network, exchange.sent)
     form, size = exchange.model.invariant, network.patch_size
     geometry = Geometry.of_image(public.shape[1:], size)
@@ -73,7 +73,7 @@ def _shown(exchange: Exchange, network: SETR, public: Images) -> Iterator[Images
     laid = rows(exchange.sent, "weight", num_blocks)
     content = np.flatnonzero(~laid.any(axis=(0, 1)))
     if not len(laid) or not len(content):
-        return  # fewer neurons than blocks, or no weights of `imprinted`
+        return  # fewer neurons than blocks, or weights not made by `imprinted`
     seen = first_layer(network, public, "mlp")[..., content]
     scale = seen.std(axis=(0, 1))
     answer = ridge(zip(seen / scale, read_blocks(public, form, size), strict=True))

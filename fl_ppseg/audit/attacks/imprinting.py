@@ -1,4 +1,4 @@
-"""Weights that make a client's update hold its images; see `imprint` for the method."""
+"""Weights under which a client's update reveals its images; see `imprint` for the method."""
 
 import copy
 import re
@@ -17,21 +17,21 @@ from fl_ppseg.setr.names import POSITION_TENSOR
 from fl_ppseg.system.arrays import Arrays
 
 _LENGTH: Final = 1e5
-"""Of a position embedding: content is so short beside it that no block is taken for another."""
+"""Norm of a position embedding: far above that of content, so that blocks stay distinct."""
 _CODE: Final = 24
-"""Channels whose direction names the block, at most."""
+"""Most channels whose direction identifies the block."""
 _LEAST_WIDTH: Final = 16
-"""Channels that leave some for content."""
+"""Width from which some channels are left for content."""
 _SPREAD: Final = 0.03
-"""Deviation of the number among public images, in units of _LENGTH: LayerNorm hardly sees it."""
+"""Deviation of the number over public images, in _LENGTH: small enough for LayerNorm to ignore."""
 _STEEP: Final = 1e4
-"""How sharply a neuron tells blocks and numbers apart."""
+"""Scale of a neuron's input: how sharply it separates blocks and numbers."""
 _LOUD: Final = 1e5
-"""Weight of what the first layer attends to; steps of AdamW are small beside it."""
+"""Weight of the first attention's output; steps of AdamW are small relative to it."""
 _QUIET: Final = 1e-8
 """Factor on the last normalisation and on the classifier of every head."""
 _OUT: Final = 1e-6
-"""What a neuron that fires adds to its token."""
+"""Output weight of a neuron that fires."""
 _LAST_NORMS: Final = re.compile(r"(.*(?:stages\.conv|branches\.\d+\.))(\d+)\.norm\.(?:weight|bias)")
 
 
@@ -39,18 +39,18 @@ class _Channels(NamedTuple):
     """What each channel of a token is used for."""
 
     code: npt.NDArray[np.intp]
-    """They name the block; what they hold sums to 0."""
+    """Channels that identify the block; their values sum to 0."""
     length: npt.NDArray[np.intp]
-    """Two that hold _LENGTH and its opposite: thresholds are weights of these."""
+    """Two channels that hold _LENGTH and -_LENGTH: thresholds are weights on these."""
     number: npt.NDArray[np.intp]
-    """Two that hold the image's number and its opposite."""
+    """Two channels that hold the image's number and its negative."""
     content: npt.NDArray[np.intp]
-    """All others."""
+    """All other channels."""
 
 
 def is_plain(network: SETR) -> bool:
-    """Whether the model is of the form that such weights are made for: wide enough, with one matrix
-    for queries, keys and values, MLPs of two, and nothing between tokens and the first layer."""
+    """Whether the attack applies to the model: wide enough, with one matrix for queries, keys and
+    values, MLPs of two layers, and no layer between the tokens and the first encoder layer."""
     names = network.state_dict()
     blocks = (f"backbone.blocks.{k}." for k in range(len(network.backbone.blocks)))
     return (
@@ -69,12 +69,12 @@ def _is_plain_block(block: str, tensors: Mapping[str, Tensor]) -> bool:
 
 
 def imprinted(network: SETR, public: Images, earlier: Sequence[Exchange] = ()) -> Arrays:
-    """Weights that show their client's images; the patch embedding stays as it is.
+    """Craft weights under which an update reveals images; the patch embedding is unchanged.
 
     Args:
         network: A model with the weights of the round.
-        public: (k, 3, H, W), images of its own, as the model reads them.
-        earlier: What the same client replied to such weights.
+        public: (k, 3, H, W), public images as the model reads them.
+        earlier: Exchanges with the same client over such weights.
     """
     made = {name: value.numpy().copy() for name, value in network.state_dict().items()}
     tokens = embedded(network, public)
@@ -93,7 +93,7 @@ def imprinted(network: SETR, public: Images, earlier: Sequence[Exchange] = ()) -
 
 
 def _channels(tokens: Floats) -> _Channels:
-    """Names and numbers take the channels in which content is the least."""
+    """Assign block codes and numbers to the channels in which content varies least."""
     order = np.argsort(tokens.std(axis=(0, 1)))
     num_code = min(_CODE, len(order) // 4)
     code, length, number, content = np.split(order, np.cumsum([num_code, 2, 2]))
@@ -101,7 +101,7 @@ def _channels(tokens: Floats) -> _Channels:
 
 
 def silence(made: Arrays) -> None:
-    """No layer does anything, and gradients are small; normalisations only normalise."""
+    """Zero all layers and scale the heads down; normalisations get weight 1 and bias 0."""
     for name, value in made.items():
         if re.search(r"blocks\.\d+\.(attn|mlp)\.|_token$|blocks\.\d+\.norm\d\.bias", name):
             value[...] = 0
@@ -119,7 +119,7 @@ def _last_norms(names: Iterable[str]) -> list[str]:
 
 
 def _name_blocks(made: Arrays, channels: _Channels, num_blocks: int) -> None:
-    """Give every block a direction, and tokens of no block none; all are as long."""
+    """Give the position embedding of every block its own direction; all have the same norm."""
     positions = made[POSITION_TENSOR]
     positions[...] = 0
     positions[0, :, channels.length] = np.array([[_LENGTH], [-_LENGTH]])
@@ -135,13 +135,13 @@ def _directions(num_blocks: int, channels: _Channels) -> Floats:
 
 
 def _number_images(made: Arrays, channels: _Channels, tokens: Floats, rank: int) -> None:
-    """The first layer writes the image's number into every token.
+    """Make the first layer write the image's number into every token.
 
     Args:
         made: Weights.
-        channels: Of the tokens.
+        channels: Use of the tokens' channels.
         tokens: (k, N, D) of public images.
-        rank: Of the direction, by how much public images differ along it.
+        rank: Rank of the direction by the variance of public images along it.
     """
     width = tokens.shape[-1]
     means = tokens.mean(axis=1)[:, channels.content]
@@ -159,14 +159,14 @@ def _number_images(made: Arrays, channels: _Channels, tokens: Floats, rank: int)
 
 
 def _quantiles(numbers: Floats, num_thresholds: int) -> Floats:
-    """(T,), thresholds at the numbers of public images; the first is far below all of theirs."""
+    """(T,), thresholds at quantiles of the public images' numbers; the first far below all."""
     ordered = np.quantile(numbers, np.arange(num_thresholds) / num_thresholds)
     ordered[:1] -= np.ptp(numbers)
     return ordered
 
 
 def _finer(earlier: Exchange, channels: _Channels, num_blocks: int) -> Floats:
-    """(T,), thresholds within the gaps that held images."""
+    """(T,), thresholds that divide the gaps that held images."""
     constant = rows(earlier.sent, "weight", num_blocks)[:, 0, channels.length[1]]
     edges = (2 * constant / _STEEP - 1) * _LENGTH
     if not len(edges):
@@ -182,7 +182,7 @@ def _finer(earlier: Exchange, channels: _Channels, num_blocks: int) -> Floats:
 
 
 def _lay(made: Arrays, channels: _Channels, num_blocks: int, thresholds: Floats) -> None:
-    """Set the neurons over the MLPs of all layers: by threshold, then by block."""
+    """Write the neurons into the MLPs of all layers, by threshold, then by block."""
     directions = _directions(num_blocks, channels)
     layers, outs = ([made[name] for name in mlps(made, f"fc{k}.weight")] for k in (1, 2))
     signs = np.sign(np.random.default_rng(1).normal(size=len(outs[0])))

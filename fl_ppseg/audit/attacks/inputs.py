@@ -1,4 +1,4 @@
-"""What a model makes of images on their way into the encoder, and images that it can have read."""
+"""From images to a model's tokens, and from blocks that it read back to an image."""
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,8 @@ def read_blocks(images: Images, form: str | None, block_size: int) -> Floats:
     """(n, 3, H, W) -> (n, N, C M²) in [-1, 1], the blocks in the order that the embedding reads.
 
     Args:
-        images: What the model is given.
-        form: Canonical form of an invariant embedding, its gaps left out; None: blocks as they are.
+        images: (n, 3, H, W), the model's input.
+        form: Canonical form of an invariant embedding, its gaps left out; None: plain blocks.
         block_size: Side M of a block in pixels.
     """
     shown = to_input(torch.from_numpy(images))
@@ -31,10 +31,10 @@ def read_blocks(images: Images, form: str | None, block_size: int) -> Floats:
 
 
 def image_of(blocks: Floats, form: str | None, geometry: Geometry) -> Images:
-    """(N, C M²) in [-1, 1], as `read_blocks` -> (1, 3, H, W), an image that reads like this."""
+    """(N, C M²) in [-1, 1], of `read_blocks` -> (1, 3, H, W), an image with these blocks."""
     levels = np.clip(np.rint((blocks + 1) * 127.5), 0, 255)
     if form in ("magnitudes", "pixel-magnitudes"):
-        levels = (255 + levels) // 2  # whose distance from mid-grey the form holds
+        levels = (255 + levels) // 2  # the form holds the distance from mid-grey
     return from_blocks(levels.astype(np.uint8), geometry)[None]
 
 
@@ -46,7 +46,7 @@ def embedded(network: SETR, images: Images) -> Floats:
 
 
 def first_layer(network: SETR, images: Images, part: str) -> Floats:
-    """(k, 3, H, W) -> (k, N, D), what reaches a part of the first layer, e.g. `mlp`."""
+    """(k, 3, H, W) -> (k, N, D), the input of a part of the first layer, e.g. `mlp`."""
     caught: list[Tensor] = []
 
     def catch(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
@@ -63,6 +63,6 @@ def first_layer(network: SETR, images: Images, part: str) -> Floats:
 
 
 def load(network: SETR, arrays: Arrays) -> None:
-    """Give a model these weights, all of its own or some of them."""
+    """Load all or some of a model's weights."""
     tensors = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
     network.load_state_dict(tensors, strict=False)

@@ -1,12 +1,12 @@
-"""Inverse network: learn to decrypt from pairs of one's own, made with keys of one's own.
+"""Inverse network: learn to decrypt from public images encrypted with the adversary's own keys.
 
-Adversary: whoever holds ciphertexts, knows the cipher and has public images; no key of the targets.
+Adversary: holds ciphertexts, knows the cipher and has public images; no key of the targets.
 Method: encrypt public images with fresh keys at every step, train the network on (ciphertext,
-image), reconstruct the targets. It sees the canonical form too, so that it has all that the
-survivor network has. Wins where one map undoes the ciphers of all images (a key that the adversary
-shares), or where little moves: what is equal under all keys, or can be told from a single
-ciphertext, is learned. Must not beat `survivor_network` where each block has a key of its own: all
-that its ciphertext holds beside the canonical form is chance.
+image) pairs, reconstruct the targets. It reads the canonical form too, so it has all that the
+survivor network has.
+Must succeed if one map decrypts all images (a key that the adversary shares), or if little changes:
+it learns what is equal under all keys, or can be inferred from a single ciphertext. Must not beat
+`survivor_network` with one key per block: beside the canonical form a ciphertext is then random.
 """
 
 from torch import Tensor
@@ -30,13 +30,13 @@ def inverse_network(
     block_size: int,
     budget: Budget = DEFAULT_BUDGET,
 ) -> Planes:
-    """(m, 3, H, W) uint8 ciphertexts -> (m, 3, H, W) uint8 guesses at their images.
+    """(m, 3, H, W) uint8 ciphertexts -> (m, 3, H, W) uint8 reconstructions.
 
     Args:
-        public: (n, 3, H, W) uint8, images of the adversary's own.
+        public: (n, 3, H, W) uint8, public images.
         ciphertexts: Of the targets.
-        encrypt: The scheme with keys of the adversary's own, drawn anew in each call.
-        form: The canonical form that the cipher leaves; None where it names none.
+        encrypt: The cipher with the adversary's own keys, drawn anew in each call.
+        form: The canonical form that the cipher leaves; None if it has none.
         block_size: Side M of a block in pixels.
         budget: Of the training.
     """

@@ -1,15 +1,15 @@
-"""Known plaintext: one or two images of which both the picture and the ciphertext are at hand.
+"""Known plaintext: the plain image of one or two ciphertexts is known.
 
 Adversary: holds the ciphertexts, and has found, photographed or guessed a few of the images.
-Method: a column is what one position of a block holds over all known blocks. Encryption moves
-columns; it leaves each as it is, inverts it whole, or puts every value through one codebook. So
-columns are compared by what that leaves: the bytes, the bytes up to inversion, or which of them are
-equal. Columns that agree in it are matched; the maps of values are then read off the pairs.
-Permutations alone fall to ceil(log_256 L) known plaintexts (Li et al., Signal Processing: Image
-Communication 23, 2008). Columns that are equal tie, and are shared out in order of position.
-It must win exactly under a reused key with block scope `common`, from one image of some hundred
-blocks; with scope `per-block`, where a column has a byte an image, from two or three images. It
-must not where no other image has the key of the known one.
+Method: a column holds the values of one position of a block over all known blocks. Encryption
+permutes columns; it keeps each column, inverts all of it, or substitutes its values by one
+codebook. So columns are compared by what is invariant to that: the bytes, the bytes up to
+inversion, or which of them are equal. Columns that agree are matched, and the maps of values follow
+from the pairs. Permutations alone fall to ceil(log_256 L) known plaintexts (Li et al., Signal
+Processing: Image Communication 23, 2008). Equal columns tie, and are matched in order of position.
+Must succeed exactly under a reused key: with block scope `common` from one image of about a hundred
+blocks; with scope `per-block`, where a column has one byte per image, from two or three images.
+Must fail if no other image has the key of the known one.
 """
 
 from collections import defaultdict
@@ -31,7 +31,7 @@ from fl_ppseg.audit.attacks.undoing import (
 from fl_ppseg.data.blocks import to_blocks
 
 Columns = npt.NDArray[np.uint8]
-"""(S, L) uint8, what the L positions of a block hold in S blocks under one draw of the key."""
+"""(S, L) uint8, the values at the L positions of S blocks under one draw of the key."""
 
 
 def match_known(
@@ -43,7 +43,7 @@ def match_known(
     algorithm: Algorithm,
     per_block: bool = False,
 ) -> KeyGuess:
-    """Read a reused key off known pairs, and decrypt further images.
+    """Recover a reused key from known pairs, and decrypt further images.
 
     Args:
         ciphertexts: (n, 3, H, W), further images under the key of the known ones.
@@ -51,11 +51,12 @@ def match_known(
         known_encrypted: The same images, encrypted.
         block_size: Side M of a block in pixels.
         algorithm: What the cipher may do.
-        per_block: Whether each block of an image has a draw of its own, reused in all images.
+        per_block: Whether the block scope is `per-block`, with the draws reused in all images.
 
     Returns:
-        The confidence is the share of positions that are settled: a tie of m columns counts 1/m
-        for each, a codebook by the share of its 256 values that were met.
+        The reconstructions and the key; the confidence is the share of positions that are
+        determined: each column of a tie of m counts 1/m, a codebook counts the share of its 256
+        values that occurred.
     """
     plain, encrypted = (
         _columns(images, block_size, per_block) for images in (known_plain, known_encrypted)
@@ -75,7 +76,7 @@ def _columns(images: Images, block_size: int, per_block: bool) -> Columns:
 def _solve(
     plain: Columns, encrypted: Columns, algorithm: Algorithm
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.uint8], float]:
-    """(S, L) twice -> index (L,), which (L,), maps (K, 256) of one draw, and the share settled."""
+    """(S, L) twice -> index (L,), which (L,), maps (K, 256) of one draw, and its confidence."""
     index, sureness = _match(plain, encrypted, algorithm)
     source = plain[:, index]
     which = (_errors(255 - source, encrypted) < _errors(source, encrypted)).astype(np.intp)
@@ -87,7 +88,7 @@ def _solve(
 
 
 def _errors(guess: Columns, truth: Columns) -> npt.NDArray[np.intp]:
-    """(S, L) twice -> (L,), how many values of each column differ."""
+    """(S, L) twice -> (L,), the number of values of each column that differ."""
     errors: npt.NDArray[np.intp] = (guess != truth).sum(axis=0)
     return errors
 
@@ -95,7 +96,7 @@ def _errors(guess: Columns, truth: Columns) -> npt.NDArray[np.intp]:
 def _match(
     plain: Columns, encrypted: Columns, algorithm: Algorithm
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """(S, L) twice -> (L,) where each column comes from, (L,) how sure: 1, or 1/m in a tie of m."""
+    """(S, L) twice -> (L,) source of each column, (L,) confidence: 1, or 1/m in a tie of m."""
     num_values = plain.shape[1]
     if algorithm.moves == "nothing":
         return np.arange(num_values), np.ones(num_values)
@@ -113,7 +114,7 @@ def _match(
 
 
 def _names(columns: Columns, algorithm: Algorithm) -> list[bytes]:
-    """(S, L) -> for each value, or pixel, what encryption leaves of its column."""
+    """(S, L) -> for each value, or pixel, what of its column is invariant to encryption."""
     if algorithm.substitutes:
         columns = np.stack([_pattern(column) for column in columns.T], axis=1)
     elif algorithm.inverts:
@@ -124,7 +125,7 @@ def _names(columns: Columns, algorithm: Algorithm) -> list[bytes]:
 
 
 def _pattern(column: Columns) -> Columns:
-    """(S,) -> (S,), values numbered as they first appear: what any codebook leaves."""
+    """(S,) -> (S,), values numbered by first occurrence: invariant to any codebook."""
     _, first, inverse = np.unique(column, return_index=True, return_inverse=True)
     return first.argsort().argsort()[inverse].astype(np.uint8)
 
@@ -132,15 +133,15 @@ def _pattern(column: Columns) -> Columns:
 def _read_codebooks(
     plain: Columns, encrypted: Columns, which: npt.NDArray[np.intp]
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
-    """Sort positions by the map that their pairs of values obey, filling in one map after another.
+    """Group positions by the map that their pairs of values satisfy, one map after another.
 
     Args:
         plain: (S, L).
         encrypted: (S, L) of the same positions.
-        which: (L,) 1 where inversion explains more than identity, else 0.
+        which: (L,) 1 where inversion explains more pairs than identity, else 0.
 
     Returns:
-        (L,) the map of each position; (K, 256) the maps; (K,) the share of each that was met.
+        (L,) the map of each position; (K, 256) the maps; (K,) the share of each map that occurred.
     """
     maps = [IDENTITY.astype(np.int16), INVERSION.astype(np.int16)]
     which = which.copy()
@@ -160,12 +161,12 @@ def _read_codebooks(
 
 
 def _agrees(table: npt.NDArray[np.int16], value: Columns, source: Columns) -> bool:
-    """Whether pairs of values contradict no entry of a codebook met so far."""
+    """Whether pairs of values are consistent with the known entries of a codebook."""
     known = table[value]
     return bool(((known == source) | ((known < 0) & ~np.isin(source, table))).all())
 
 
 def _filled(table: npt.NDArray[np.int16]) -> npt.NDArray[np.uint8]:
-    """(256,) codebook, -1 where unknown -> (256,), there the mean of the values left over."""
+    """(256,) codebook, -1 where unknown -> (256,), the mean of the unused values there."""
     left = np.setdiff1d(IDENTITY, table)
     return np.where(table < 0, left.mean() if left.size else 0, table).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""A head that passes on what codes in tokens say, for `label_oracle`: naive or PUP."""
+"""A naive or PUP head that passes on the codes in tokens, for `label_oracle`."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -13,22 +13,22 @@ from fl_ppseg.system.arrays import Arrays
 Channels = npt.NDArray[np.int64]
 
 _FAINT: Final = 0.01
-"""Factor of the heads' normalisations, so that ReLU lets all pass."""
+"""Factor of the head's normalisations, small enough for ReLU to pass all values."""
 _LOUDEST: Final = 0.2
-"""The same where the pilot keeps values below 5: sums of values far from 0 lose digits."""
+"""The same if the pilot keeps values below 5: float32 sums of larger values lose digits."""
 _RAISED: Final = 4.0
-"""What is added to the number before the last ReLU; it is a fraction of 1."""
+"""Offset of the number before the last ReLU; the number is a fraction of 1."""
 
 
 def pass_on(made: Arrays, network: SETR, pairs: Sequence[Channels], code: Channels) -> None:
-    """Every convolution of the head copies its channels.
+    """Make every convolution of the head copy its channels.
 
     Args:
         made: Weights, changed in place.
-        network: Of their architecture.
-        pairs: Two channels of a token each; the first channels of the head hold half of their
-            differences, the very first a fraction of 1.
-        code: Further channels of a token; those of the head after them hold these.
+        network: A model of their architecture.
+        pairs: Pairs of channels of a token; the first channels of the head hold half of each
+            difference, scaled to a fraction of 1 in the first.
+        code: Further channels of a token, copied to the head's next channels.
     """
     number = 1
     while (name := f"decoder.stages.conv{number}.conv.weight") in made:
@@ -47,7 +47,7 @@ def pass_on(made: Arrays, network: SETR, pairs: Sequence[Channels], code: Channe
 
 
 def _normalise(made: Arrays, network: SETR, number: int) -> None:
-    """The normalisation after a convolution changes scales only, and ReLU lets all pass."""
+    """Make the normalisation after a convolution only rescale, so that ReLU passes all."""
     stage = f"decoder.stages.conv{number}.norm"
     weight, bias = made[f"{stage}.weight"], made[f"{stage}.bias"]
     norm = network.get_submodule(stage)

@@ -1,12 +1,12 @@
-"""Label maps: what whoever takes a training node has beside ciphertexts.
+"""Label maps: what the thief of a training node holds beside ciphertexts.
 
-Adversary: holds a node: label maps and ciphertexts of the targets, and public images of the same
-classes with label maps of their own; no key.
-Method: a label map shows outlines as it is, and `painted` gives each class its mean colour in
+Adversary: the thief of a node: label maps and ciphertexts of the targets, public images of the same
+classes with their label maps; no key.
+Method: a label map shows outlines in plain, and `painted` gives each class its mean colour in
 public images. `labelled_network` is the survivor network, or with `encrypt` the inverse network,
-that sees this picture and the label map too: levels from one, outlines from the other.
-Wins wherever classes have colours and outlines, whatever the cipher: no cipher hides a label map.
-With nothing but ignored labels it gets what it would have got without.
+with that picture and the label map as further input.
+Must succeed if classes differ in colour and outline, whatever the cipher: label maps are not
+encrypted. If all labels are ignored, it must do no better than without them.
 """
 
 import numpy as np
@@ -33,16 +33,16 @@ def painted(public: Planes, public_labels: Labels, labels: Labels) -> Planes:
     """Label maps of the targets -> (m, 3, H, W) uint8, each class in its mean public colour.
 
     Args:
-        public: (n, 3, H, W) uint8, images of the adversary's own.
-        public_labels: (n, h, w), theirs, of any size.
-        labels: (m, h, w), the targets'.
+        public: (n, 3, H, W) uint8, public images.
+        public_labels: (n, h, w), their label maps, of any size.
+        labels: (m, h, w), label maps of the targets.
     """
     size = public.shape[2:]
     return paint(at_size(labels, size), mean_colours(public, at_size(public_labels, size)))
 
 
 def mean_colours(images: Planes, labels: Labels) -> Planes:
-    """(n, 3, H, W) and (n, H, W) -> (3, 256) uint8, the mean of each class; of all where unseen."""
+    """(n, 3, H, W) and (n, H, W) -> (3, 256) uint8, mean per class; of all images if unseen."""
     areas = np.bincount(labels.ravel(), minlength=256)
     sums = [np.bincount(labels.ravel(), images[:, c].ravel(), minlength=256) for c in range(3)]
     colours = np.stack(sums) / np.maximum(areas, 1)
@@ -67,18 +67,18 @@ def labelled_network(
     encrypt: Encrypt | None = None,
     budget: Budget = DEFAULT_BUDGET,
 ) -> Planes:
-    """Ciphertexts and label maps of the targets -> (m, 3, H, W) uint8 guesses at their images.
+    """Ciphertexts and label maps of the targets -> (m, 3, H, W) uint8 reconstructions.
 
     Args:
-        public: (n, 3, H, W) uint8, images of the adversary's own.
-        public_labels: (n, h, w), theirs, of any size.
+        public: (n, 3, H, W) uint8, public images.
+        public_labels: (n, h, w), their label maps, of any size.
         ciphertexts: (m, 3, H, W) uint8, of the targets.
-        labels: (m, h, w), the targets'.
-        form: The canonical form that the cipher leaves; None where it names none.
+        labels: (m, h, w), label maps of the targets.
+        form: The canonical form that the cipher leaves; None if it has none.
         num_classes: Classes of the label maps.
         block_size: Side M of a block in pixels.
-        encrypt: The scheme with keys of the adversary's own; None: the canonical form is all that
-            is read of a ciphertext.
+        encrypt: The cipher with the adversary's own keys; None: only the canonical form of a
+            ciphertext is read.
         budget: Of the training.
     """
 

@@ -1,10 +1,10 @@
-"""From confusion counts of places to a label map.
+"""From confusion counts of regions to a label map.
 
-Adversary: whoever reads them; it knows which places a count is of, and label maps of other streets.
-Method: a place whose count names one class is that class, with certainty. Where it names several,
-they are dealt out so that the places' classes in other streets' maps fit best (a transport of the
-counts, by linear assignment); what no count covers gets what is left of the whole image's count.
-Without any count (`usual`) each place gets the most frequent class that it has elsewhere.
+Adversary: holds the counts, knows the region of each, and has public label maps as a prior.
+Method: if the count of a region has one class, all its places are of that class, with certainty. If
+it has several, they are assigned to the places of greatest likelihood under the prior (an optimal
+transport of the counts, by linear assignment); places outside all regions are assigned the rest of
+the whole image's count. Without any count (`usual`) each place gets its most frequent class.
 """
 
 from collections.abc import Sequence
@@ -22,28 +22,28 @@ Floats = npt.NDArray[np.float64]
 
 IGNORED: Final = 255
 _MOST: Final = 400
-"""Places that are dealt out by an assignment; more are dealt out one class after the other."""
+"""Most places of a linear assignment; more are assigned one class after the other."""
 _DOUBT: Final = 0.02
-"""Share of the classes of all places in what a place may be."""
+"""Weight of the class frequencies of all places in the prior of one place."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What one request told of one image."""
+    """What one request reveals of one image."""
 
     places: npt.NDArray[np.bool_] = field(repr=False)
-    """(h, w), the places that the count is of."""
+    """(h, w), the region of the count."""
     counts: Counts
-    """(C,), their labelled pixels by class."""
+    """(C,), its labelled pixels per class."""
 
 
 def prior(public_labels: Labels, num_classes: int, size: tuple[int, int]) -> Floats:
-    """(n, H, W) label maps of other streets -> (C, h, w), how often a place is of a class.
+    """(n, H, W) public label maps -> (C, h, w), the frequency of each class at each place.
 
     Args:
         public_labels: Their trainIds.
         num_classes: C.
-        size: (h, w) wanted; the nearest place is taken.
+        size: (h, w) of the result, by nearest neighbour.
     """
     rows, columns = (
         (2 * np.arange(wanted) + 1) * found // (2 * wanted)
@@ -57,17 +57,17 @@ def prior(public_labels: Labels, num_classes: int, size: tuple[int, int]) -> Flo
 
 
 def usual(likely: Floats) -> Labels:
-    """(C, h, w) -> (h, w), the most frequent class of each place: a guess without any request."""
+    """(C, h, w) -> (h, w), the most frequent class of each place, without any request."""
     classes: Labels = likely.argmax(axis=0).astype(np.uint8)
     return classes
 
 
 def read_map(readings: Sequence[Reading], whole: Counts, likely: Floats) -> tuple[Labels, Labels]:
-    """What the counts of an image make of its label map.
+    """Reconstruct the label map of an image from its counts.
 
     Args:
-        readings: Of parts of the image; a place in several belongs to the first.
-        whole: (C,), labelled pixels of the whole image by class.
+        readings: Of regions of the image; a place in several belongs to the first.
+        whole: (C,), labelled pixels of the whole image per class.
         likely: (C, h, w), of `prior`.
 
     Returns:
@@ -87,13 +87,13 @@ def read_map(readings: Sequence[Reading], whole: Counts, likely: Floats) -> tupl
         is_read |= places
         left -= np.minimum(left, np.bincount(found[places], minlength=256)[: len(left)])
     found[~is_read] = _dealt(left, likely[:, ~is_read])
-    unread = found == IGNORED  # ignored pixels, or places that the counts do not reach
+    unread = found == IGNORED  # ignored pixels, or places outside all counts
     found[unread] = usual(likely)[unread]
     return found, certain
 
 
 def _dealt(counts: Counts, likely: Floats) -> Labels:
-    """(C,) pixels by class and (C, n) -> (n,), a class for each place, 255 for what is left."""
+    """(C,) pixels per class and (C, n) -> (n,), a class for each place, 255 where none is left."""
     dealt = np.full(likely.shape[1], IGNORED, np.uint8)
     if not len(dealt) or not counts.any():
         return dealt
@@ -109,7 +109,7 @@ def _dealt(counts: Counts, likely: Floats) -> Labels:
 
 
 def _deal_in_turn(dealt: Labels, counts: Counts, likely: Floats) -> None:
-    """Each class takes the places that are most its own, the rarest class first."""
+    """Assign each class its likeliest places, the rarest class first."""
     for number in np.argsort(counts, kind="stable"):
         free = np.flatnonzero(dealt == IGNORED)
         own = np.log(likely[number, free]) - np.log(likely[:, free][counts > 0].max(axis=0))

@@ -1,25 +1,25 @@
-"""Weights that make a node's confusion counts tell where in its label maps which class lies.
+"""Crafted weights under which confusion counts reveal where each class lies in a label map.
 
-Adversary: a coordinator that has nodes score weights of its own making, and reads the counts that
-every evaluation returns: (true class, answered class). It holds public images, no key. The answer
-need not come from the image: it can be the name of a place, and the row of the counts is then the
-true classes of that place.
+Adversary: an active coordinator that has nodes evaluate crafted weights, and reads the counts that
+every evaluation returns: (true class, predicted class). It holds public images, no key. The
+prediction need not depend on the image: it can encode a place, and the column of that prediction
+then holds the true classes of that place.
 
 Method:
 
-- Position embeddings hold a code for each token, a bin of places or `elsewhere`; no layer acts but
-  the first attention, which averages all tokens of an image alike.
+- Position embeddings hold a code for each token, a bin of places or `elsewhere`; all layers are
+  zero but the first attention, which averages all tokens of an image with equal weight.
 - That attention writes one number into every token of an image, along a direction in which public
-  images differ. A first request answers with this number alone (`Oracle.counted`): its columns tell
-  how many images lie between which numbers. Every later one answers for the images between two
-  numbers only (`Oracle.asked`): others go into columns of their own.
-- The convolutions of the head copy what the codes say; the classifier answers with the bin whose
-  code a position has most of. What position of a label map answers with which bin does not depend
-  on the image, so that the coordinator knows it from a run of its own (`Oracle.answers`).
+  images differ. Under the first weights the prediction depends on this number alone
+  (`Oracle.counted`): the columns are a histogram of the images' numbers. Under all later ones only
+  images between two numbers predict bins (`Oracle.asked`); others get columns of their own.
+- The convolutions of the head copy the codes; the classifier predicts the bin whose code is
+  strongest at a position. Which position of a label map predicts which bin does not depend on the
+  image, so the coordinator finds it by running the model itself (`Oracle.answers`).
 
-Must win: any model that a node lets the coordinator choose, with many classes and small patches: to
-the pixel. With the model and the classes that owners agreed to, a question has as many bins as
-there are classes; how often it may be asked decides. Must not: where no evaluation is answered.
+Must succeed: to the pixel, if the coordinator may choose a model with many classes and small
+patches. With the model and the classes that owners agreed to, a request has as many bins as there
+are classes, and the number of requests decides. Must fail: if no evaluation is answered.
 """
 
 import copy
@@ -42,26 +42,26 @@ from fl_ppseg.setr.names import POSITION_TENSOR
 from fl_ppseg.system.arrays import Arrays
 
 _LENGTH: Final = 1e5
-"""Of a position embedding: content is so short beside it that no place is taken for another."""
+"""Norm of a position embedding: far above that of content, so that places stay distinct."""
 _LOUD: Final = 1e5
-"""Weight of what the first layer attends to."""
+"""Weight of the first attention's output."""
 _SPREAD: Final = 0.03
-"""Deviation of the number among public images, in units of _LENGTH: LayerNorm hardly sees it."""
+"""Deviation of the number over public images, in _LENGTH: small enough for LayerNorm to ignore."""
 _ELSEWHERE: Final = 0.5
-"""What a position outside all bins counts beside one inside: bins reach halfway to the next."""
+"""Weight of `elsewhere` against a bin: bins then end halfway to the next token."""
 _SURE: Final = 1e3
-"""How much more than the place the number counts: images between no two numbers answer nothing."""
+"""Weight of the number against the place: images outside the interval never predict a bin."""
 _PILOT: Final = 2.0
-"""Beside a code of length 1: the number hardly changes what normalisations divide by."""
+"""Scale of the pilot against codes of norm 1: it dominates what normalisations divide by."""
 _LEAST_CONTENT: Final = 4
-"""Channels in which content is read."""
+"""Channels left for content."""
 _NEVER: Final = -1e6
-"""Constant of a class that is not an answer: as large a weight as nodes take."""
+"""Bias of a class that is never predicted: as large a weight as nodes accept."""
 _MOST_CODE: Final = 24
-"""Channels of a code where there are more bins than these."""
+"""Most channels of a code."""
 _NUM_FIXED: Final = 3
-"""Channels of the head beside the code: number, pilot, elsewhere. Of a token twice as many, for
-LayerNorm takes the mean away."""
+"""Channels of the head beside the code: number, pilot, elsewhere. A token has two channels for
+each, for LayerNorm removes the mean."""
 
 Bins = npt.NDArray[np.int64]
 """(grid_h, grid_w), the bin of each token from 1; 0: elsewhere."""
@@ -69,16 +69,16 @@ Bins = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Question:
-    """What one request asks."""
+    """What one request measures."""
 
     bins: Bins
     low: float = -np.inf
     high: float = np.inf
-    """Of images whose number lies between."""
+    """Only images whose number lies between `low` and `high` predict bins."""
 
 
 def is_readable(network: SETR) -> bool:
-    """Whether the model is of the form that such weights are made for."""
+    """Whether the attack applies to the model: its backbone `is_plain`, its head naive or PUP."""
     names = network.state_dict()
     wanted = ("decoder.stages.conv1.conv.weight", "decoder.classifier.conv.weight")
     if not (is_plain(network) and all(name in names for name in wanted)):
@@ -89,11 +89,11 @@ def is_readable(network: SETR) -> bool:
 
 
 class Oracle:
-    """Makes weights for one architecture, and knows what they answer where.
+    """Crafts weights for one architecture, and knows which place predicts which bin.
 
     Args:
-        network: Of the architecture, `is_readable`; its embedding is what tokens are made with.
-        public: (k, 3, H, W), images of the coordinator's own as the model reads them, two or more.
+        network: A model that `is_readable`; its patch embedding is kept.
+        public: (k, 3, H, W), public images as the model reads them, two or more.
     """
 
     def __init__(self, network: SETR, public: Images) -> None:
@@ -114,19 +114,19 @@ class Oracle:
 
     @property
     def num_bins(self) -> int:
-        """Bins of a question, beside elsewhere and two columns of other images."""
+        """Bins of a request: classes less one for elsewhere and two for other images."""
         return self.num_classes - 3
 
     @cached_property
     def numbers(self) -> Floats:
-        """(k,) the numbers of the public images; of mean 0 and deviation 1."""
+        """(k,) the numbers of the public images, with mean 0 and deviation 1."""
         return self._numbers_of(self._base) / (_SPREAD * _LENGTH)
 
     def counted(self, edges: Floats) -> Arrays:
-        """Weights that answer with how many of these rising edges lie below an image's number.
+        """Craft weights that predict, everywhere, how many edges lie below the image's number.
 
         Args:
-            edges: (E,), fewer than there are classes.
+            edges: (E,), rising, fewer than there are classes.
         """
         made = self._placed(np.zeros(self.grid, np.int64))
         shown, slope = self._shown_as(edges, self._features(made))
@@ -138,8 +138,8 @@ class Oracle:
         return made
 
     def asked(self, question: Question) -> Arrays:
-        """Weights whose answer is the bin of each position, in column 0 elsewhere, and after the
-        bins images of lower, then of higher numbers."""
+        """Craft weights that predict the bin of each position: class 0 for elsewhere, then the
+        bins, then one class for images of lower and one for images of higher numbers."""
         made = self._placed(question.bins)
         features = self._features(made)
         rows, constants = _classifier(made)
@@ -159,7 +159,7 @@ class Oracle:
         return made
 
     def answers(self, made: Arrays, size: tuple[int, int]) -> Bins:
-        """(h, w), the bin that each place of a label map of this size answers with."""
+        """(h, w), the bin that is predicted at each place of a label map of this size."""
         load(self._network, made)
         with torch.inference_mode():
             logits = resized_logits(self._network, torch.from_numpy(self._public[:1]), size)
@@ -167,7 +167,7 @@ class Oracle:
         return found
 
     def _lay_channels(self, made: Arrays, tokens: Floats) -> None:
-        """Codes take the channels in which content is the least."""
+        """Assign codes to the channels in which content varies least."""
         order = np.argsort(tokens.std(axis=(0, 1)), kind="stable")
         channels = made["decoder.classifier.conv.weight"].shape[1]
         spare = len(order) - 2 * _NUM_FIXED - _LEAST_CONTENT
@@ -179,7 +179,7 @@ class Oracle:
         self._names = _directions(self.num_bins, width)
 
     def _number_images(self) -> None:
-        """The first layer writes an image's number into all of its tokens."""
+        """Make the first layer write an image's number into all of its tokens."""
         tokens, width = embedded(self._network, self._public), self._network.backbone.embed_dim
         means = tokens.mean(axis=1)[:, self._content]
         direction = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)[2][0]
@@ -196,7 +196,7 @@ class Oracle:
         made[f"{attention}proj.bias"][[plus, minus]] = -constant, constant
 
     def _numbers_of(self, made: Arrays) -> Floats:
-        """(k,) what stands in the channels of the number after the first attention."""
+        """(k,) the values in the channels of the number after the first attention."""
         load(self._network, made)
         tokens = first_layer(self._network, self._public, "norm2")
         plus, minus = self._number
@@ -204,12 +204,12 @@ class Oracle:
         return numbers
 
     def _codes(self, bins: Bins) -> Floats:
-        """(1 + width, grid_h, grid_w), how much a token is elsewhere, then its code."""
+        """(1 + width, grid_h, grid_w), 1 for tokens elsewhere, then the code of each token."""
         named = np.concatenate([np.zeros((1, len(self._code))), self._names])
         return np.concatenate([(bins == 0)[None], named[bins].transpose(2, 0, 1)])
 
     def _placed(self, bins: Bins) -> Arrays:
-        """The weights with position embeddings of these bins, the classifier empty."""
+        """The weights with position embeddings of these bins, before the classifier is set."""
         made = {name: value.copy() for name, value in self._base.items()}
         elsewhere, *code = self._codes(bins).reshape(1 + len(self._code), -1)
         positions = made[POSITION_TENSOR]
@@ -222,7 +222,7 @@ class Oracle:
         return made
 
     def _features(self, made: Arrays) -> Floats:
-        """(k, C, h, w), what the classifier meets on public images."""
+        """(k, C, h, w), the classifier's input on public images."""
         caught: list[Tensor] = []
 
         def catch(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
@@ -236,16 +236,16 @@ class Oracle:
         return np.asarray(caught[0].double().numpy())
 
     def _shown_as(self, numbers: Floats, features: Floats) -> tuple[Floats, float]:
-        """What these numbers look like in the features, and the rise of it over a number.
+        """The features' values at these numbers, and their mean slope per number.
 
-        Normalisation bends it a little, and by how much depends on the codes beside it.
+        The curve is fitted: normalisation bends it, by an amount that depends on the codes.
         """
         shown = features[:, 0].mean(axis=(1, 2))
         curve = np.polynomial.Polynomial.fit(self.numbers, shown, min(2, len(shown) - 1))
         return curve(numbers), float(np.ptp(shown) / np.ptp(self.numbers))
 
     def _code_read(self, features: Floats, codes: Floats) -> tuple[Floats, Floats]:
-        """(1 + width,) each, what leads from the features to elsewhere and code; 0 where unused."""
+        """(1 + width,) each, scale and offset from features to elsewhere and code; 0 if unused."""
         shown = features[0, 2 : 2 + len(codes)].reshape(len(codes), -1)
         size, given = features.shape[2:], torch.from_numpy(codes)[None]
         spread = functional.interpolate(given, size=size, mode="bilinear")

@@ -1,12 +1,12 @@
-"""Label update: training label maps out of updates of weights made to tell them.
+"""Label update: training label maps recovered from updates of crafted weights.
 
-Adversary: a coordinator that hands out weights of `label_weights` in every round that the node
-answers, and has label maps of other streets; no key, no image of the client's.
-Method: each update tells the class counts of the places over the images of its first step. Which
-those are follows from the seed, which is public. The rounds draw others each time: of what the
-sums tell, the likeliest map of each image is worked out, most frequent classes of each place first.
-Must win: to the pixel where images are alone in a step. Must not: a client of no more images than a
-batch holds is told as a sum alone, and without an answer it gets what needs none.
+Adversary: an active coordinator that sends weights of `label_weights` in every round that the node
+answers, and has public label maps as a prior; no key, no image of the client.
+Method: each update reveals the class counts of each place, summed over the images of its first
+step. Which images those are follows from the seed, which is public, and differs between rounds.
+The label maps are the solution of these linear equations nearest to the prior (least squares).
+Must succeed: to the pixel if each step has one image. Must fail: for a client with no more images
+than a batch only the sum is known, and without an answer it returns the prior.
 """
 
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ from fl_ppseg.audit.attacks.label_map_reading import Floats, Labels
 from fl_ppseg.learning.training import order_of, seed_of
 
 _ERROR: Final = 0.01
-"""Variance of a sum's error, in units of a label's own."""
+"""Variance of a sum's error, in units of the prior variance of a label."""
 _SURE: Final = 0.9
-"""Share from which a class leaves no doubt."""
+"""Share above which a class counts as certain."""
 _UNSURE: Final = 255
 
 
 def first_batch(
     seed: int, round: int, city: str, num_images: int, batch_size: int
 ) -> npt.NDArray[np.float64]:
-    """(n,), 1 for the images that the first step of a round sees, else 0."""
+    """(n,), 1 for the images of the first step of a round, else 0."""
     order, _ = order_of(
         np.random.Generator(np.random.Philox(seed_of(seed, round, [city]))), num_images, 1
     )
@@ -45,13 +45,13 @@ def label_update(
     likely: Floats,
     size: tuple[int, int],
 ) -> tuple[Labels, Labels]:
-    """Label maps of the images that these sums are of.
+    """Reconstruct the label maps of images from sums over batches of them.
 
     Args:
         sums: (C, h, w) each, mean shares of the classes over the images of a batch.
-        batches: (n,) each, which images these are.
-        likely: (C, h, w), how often a place is of a class in other streets.
-        size: (H, W) of the maps wanted.
+        batches: (n,) each, 1 for the images of the batch, else 0.
+        likely: (C, h, w), the prior: frequency of each class at each place.
+        size: (H, W) of the result.
 
     Returns:
         (n, H, W), a class for each place, and the same with 255 where it is not certain.

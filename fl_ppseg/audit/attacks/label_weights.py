@@ -1,28 +1,29 @@
-"""Weights that make a client's update tell how often each class lies at which place.
+"""Crafted weights under which a client's update reveals the class counts of each place.
 
-Adversary: a coordinator that hands out weights of its own making for a PUP decoder, and reads the
-update. It knows the optimiser and, of the public seed, which images the first step sees. It holds
-no key and no image of the client's.
+Adversary: an active coordinator that sends crafted weights for a PUP decoder, and reads the update.
+It knows the optimiser and, from the public seed, the images of the first step. It holds no key and
+no image of the client.
 
 Method:
 
-- Position embeddings hold a long random code for each token, beside which content is nothing, and
-  no layer acts: what the head sees is the same for every image and known (`LabelWeights.seen`).
-- The last convolution is 0. Two channels of it belong to each class, of opposite sign in the
-  classifier, so that every class is as likely everywhere. Its gradient at a class's channels is the
-  sum over places of (likelihood - truth) times what the convolution sees there: linear equations,
-  one a channel and tap, for the map of the class's counts (`LabelWeights.counts`).
-- What it sees is so small that AdamW's eps divides, not the size of the gradient: steps tell
-  sizes.
-- A clock ends it after the first step: a direction of every position, the one in which content is
-  least, that the bias of the first attention takes away again. Weight decay shortens the one and
-  not the other. What is left over, more than content ever is, wakes the neurons of the first MLP,
-  and what these add drowns the codes in the LayerNorm; behind negative constants ReLU then passes
-  nothing.
+- Position embeddings hold a random code of large norm for each token, next to which content is
+  negligible, and all layers are zero: the head's input is the same for every image and known
+  (`LabelWeights.seen`).
+- The last convolution is 0. Each class has two of its channels, of opposite sign in the classifier,
+  so that all classes are predicted with equal likelihood everywhere. The gradient at a class's
+  channels is the sum over places of (likelihood - truth) times the convolution's input there:
+  linear equations, one per channel and tap, for the counts of the class (`LabelWeights.counts`).
+- That input is so small that AdamW divides by eps, not by the size of the gradient: its steps are
+  proportional to gradients.
+- A clock stops training after the first step. Every position embedding has a component in the
+  direction in which content is least, and the bias of the first attention cancels it. Weight decay
+  shrinks the embedding and not the bias. The difference, larger than content ever is, activates the
+  neurons of the first MLP; their output dominates the LayerNorm, and the negative biases before
+  ReLU then let nothing pass.
 - No weight is larger than `_LARGEST`, for nodes refuse larger ones.
 
-Must win: a model whose last convolution has as many inputs times taps as it has places. Must not:
-without weight decay after the first two steps, or under noise of the node's own.
+Must succeed: a model whose last convolution has at least as many inputs times taps as places. Must
+fail: without weight decay after the first two steps, or under the node's own noise.
 """
 
 import copy
@@ -45,31 +46,31 @@ from fl_ppseg.setr.names import POSITION_TENSOR
 from fl_ppseg.system.arrays import Arrays
 
 _LARGEST: Final = 1e6
-"""Of all weights, in absolute value: what nodes take (`clients.policy.permission.MAX_WEIGHT`)."""
+"""Largest absolute weight that nodes accept (`clients.policy.permission.MAX_WEIGHT`)."""
 _LONG: Final = 2.0**15
-"""Deviation of codes: content is little beside it."""
+"""Deviation of codes, far above that of content."""
 _DOUBT: Final = 5.0
-"""What wakes the neurons of the clock, in units of the largest content in its direction."""
+"""Input that activates the clock's neurons, in units of the largest content along its direction."""
 _ASLEEP: Final = 20.0
-"""What they are below 0 before, at least: there GELU and its slope are 0 in float32."""
+"""Least negative input of the inactive neurons: there GELU and its slope are 0 in float32."""
 _SEEN: Final = 1e-9
-"""Of what the last convolution sees: so small that nothing else moves before it is read."""
+"""Scale of the last convolution's input: so small that no other weight moves in the first step."""
 _DEAD: Final = -0.3
-"""Constant before ReLU, in deviations: without a code nothing passes."""
+"""Bias before ReLU, in deviations: without a code nothing passes."""
 _GAIN: Final = 0.03
 """Factor of the last normalisation."""
 _HELD: Final = 0.1
-"""What the channels of the classes pass on, everywhere."""
+"""Output of the classes' channels at every place."""
 _LOUD: Final = 0.3
-"""Of the classifier: the norm of the whole gradient stays below 1, where it would be clipped."""
+"""Weight of the classifier: keeps the norm of the gradient below 1, where it would be clipped."""
 _NORM_EPSILON: Final = 1e-5
 """torch's default in GroupNorm."""
 _LEAST: Final = 1e-4
-"""Singular values of the equations that are read, relative to the largest."""
+"""Smallest singular value of the equations that is used, relative to the largest."""
 _ABSENT: Final = 0.75
-"""Share of the classes of which some are at a place, at most."""
+"""Quantile over the classes: at most a quarter of them occur at one place."""
 _FULL: Final = 0.6
-"""Share of the places at which some pixel is of no class, at most."""
+"""Quantile over the places: at most this share of them have unlabelled pixels."""
 _HEAD: Final = "decoder.stages.conv"
 _CLASSIFIER: Final = "decoder.classifier.conv.weight"
 _CANCEL: Final = "backbone.blocks.0.attn.proj.bias"
@@ -77,7 +78,7 @@ _MLP: Final = "backbone.blocks.0.mlp."
 
 
 def is_readable(network: SETR) -> bool:
-    """Whether the model is of the form that such weights are made for."""
+    """Whether the attack applies: `is_plain`, and a PUP head of enough channels in even groups."""
     names = network.state_dict()
     if not is_plain(network) or f"{_HEAD}2.conv.weight" not in names or _CLASSIFIER not in names:
         return False
@@ -91,11 +92,11 @@ def is_readable(network: SETR) -> bool:
 
 
 class LabelWeights:
-    """Makes the weights for one architecture, and reads what comes back.
+    """Crafts the weights for one architecture, and reads the class counts from an update.
 
     Args:
-        network: Of the architecture, `is_readable`; its embedding is what tokens are made with.
-        own: (k, 3, H, W), images of the coordinator's own as the model reads them.
+        network: A model that `is_readable`; its patch embedding is kept.
+        own: (k, 3, H, W), public images as the model reads them.
     """
 
     def __init__(self, network: SETR, own: Images) -> None:
@@ -117,26 +118,26 @@ class LabelWeights:
         self._look()
 
     def moved_to(self, made: Arrays) -> "LabelWeights":
-        """The same with weights near to these, and what the last convolution sees with them."""
+        """A copy with nearby weights, and the input of the last convolution under them."""
         other = copy.copy(self)
         other.made = made
         other._look()
         return other
 
     def _look(self) -> None:
-        self.seen = self._seen(self._own)  # and how large the logits are
-        """(J, h, w), what the last convolution sees, in units of `_SEEN`."""
+        self.seen = self._seen(self._own)  # sets the size of the logits too
+        """(J, h, w), the input of the last convolution, in units of `_SEEN`."""
         kernel = self.made[f"{self._last}.conv.weight"].shape[-1]
         taps = functional.unfold(torch.from_numpy(self.seen)[None], kernel, padding=kernel // 2)[0]
-        met = taps.numpy()  # (J taps, places); a pseudo-inverse by the smaller of the two squares
+        met = taps.numpy()  # (J taps, places); pseudo-inverse by the smaller Gram matrix
         self._inverse = met @ np.linalg.pinv(met.T @ met, rcond=_LEAST**2, hermitian=True)
 
     def counts(self, exchange: Exchange, loss_size: tuple[int, int]) -> Floats:
-        """(C, h, w), the mean over the images of the first step of a class's share at a place.
+        """(C, h, w), the share of each class at each place, mean over the images of the first step.
 
         Args:
-            exchange: Of these weights.
-            loss_size: (h', w'), where the client takes its loss.
+            exchange: What the coordinator sent, these weights, and received.
+            loss_size: (h', w'), the resolution of the client's loss.
         """
         size = self.seen.shape[1:]
         name, used = f"{self._last}.conv.weight", 2 * self.num_classes
@@ -145,13 +146,13 @@ class LabelWeights:
         of_class = (gradients[::2] - gradients[1::2]) / 2
         told = (of_class @ self._inverse).reshape(-1, *size)
         told = told / spread_of(size, loss_size)
-        # a class that is not at a place has the likelihood of all pixels there that are labelled
+        # a class absent from a place has the likelihood of all labelled pixels there
         labelled = np.quantile(told, _ABSENT, axis=0)
         shares: Floats = (labelled - told) / (self.num_classes * np.quantile(labelled, _FULL))
         return shares
 
     def _place_codes(self, made: Arrays, content: float) -> None:
-        """Every token a direction of its own, and the clock, which the bias takes away."""
+        """Give every position embedding a random code, and the clock, which the bias cancels."""
         positions, drawn = made[POSITION_TENSOR], np.random.default_rng(0)
         codes = _LONG * drawn.normal(size=positions.shape[1:])
         codes -= np.outer(codes @ self._clock, self._clock)
@@ -160,7 +161,7 @@ class LabelWeights:
         made[_CANCEL][...] = -(length + content) * self._clock
 
     def _wake(self, made: Arrays, content: float) -> None:
-        """Neurons that sleep while the clock is no shorter than it was."""
+        """Set neurons that stay inactive until weight decay shortens the clock."""
         loud = _LARGEST / 2 / np.abs(self._clock).max() * self._clock
         sharpness = float(np.linalg.norm(loud)) / _LONG  # LayerNorm divides by about _LONG
         made[f"{_MLP}fc1.weight"][...] = -loud
@@ -174,7 +175,7 @@ class LabelWeights:
             weight[...] = drawn.normal(size=weight.shape) / weight[0].size ** 0.5
             if number == numbers[0]:
                 seen = np.einsum("ocij,c->oij", weight, self._clock)
-                weight -= seen[:, None] * self._clock[:, None, None]  # it is not read, it drowns
+                weight -= seen[:, None] * self._clock[:, None, None]  # the head ignores the clock
             if number == numbers[-2]:
                 scale = _SEEN
             made[f"{_HEAD}{number}.norm.weight"][...] = scale
@@ -208,8 +209,8 @@ class LabelWeights:
 
 
 def _quiet(tokens: Floats) -> tuple[Floats, Floats]:
-    """(n, D) -> (D,) and (n,): the unit vector of sum 0 along which tokens differ the least, and
-    what they are along it. LayerNorm takes the mean away, so the vector of ones does not count."""
+    """(n, D) -> (D,) and (n,): the unit vector of sum 0 along which tokens vary least, and their
+    components along it. LayerNorm removes the mean, so the vector of ones is left out."""
     width = tokens.shape[1]
     basis = np.linalg.svd(np.eye(width) - 1 / width)[0][:, :-1]
     spread = np.cov((tokens.astype(np.float64) @ basis).T)
@@ -218,11 +219,11 @@ def _quiet(tokens: Floats) -> tuple[Floats, Floats]:
 
 
 def first_gradient(moved: Floats, exchange: Exchange) -> Floats:
-    """What a weight that began at 0 had as its gradient in the first step and in no other.
+    """Infer the gradient of a weight that was 0 and had a gradient in the first step only.
 
     Args:
-        moved: How far the weights went.
-        exchange: Whose settings count.
+        moved: Change of the weights.
+        exchange: Has the settings of the optimiser.
     """
     training, num_steps = exchange.training, exchange.num_steps
     rates = [
@@ -244,7 +245,7 @@ def first_gradient(moved: Floats, exchange: Exchange) -> Floats:
 
 
 def spread_of(size: tuple[int, ...], loss_size: tuple[int, int]) -> Floats:
-    """(h, w), how many pixels of the loss a place stands for, by bilinear weights."""
+    """(h, w), the sum of the bilinear weights of each place over the pixels of the loss."""
     zeros: npt.NDArray[np.float64] = np.zeros(size)
     places = torch.from_numpy(zeros)[None, None].requires_grad_()
     functional.interpolate(places, size=loss_size, mode="bilinear").sum().backward()  # type: ignore[no-untyped-call]

@@ -1,19 +1,19 @@
-"""The coordinator reads the tokens out of the first MLP's gradient, where E does not travel.
+"""The coordinator infers the tokens from the first MLP's gradient; E need not be sent.
 
 Adversary: the coordinator, honest but curious, with one client's message of one round and public
-labelled images of its own; no image of the client's, no label, no key. As in `gradient_matching` it
-works with the public embedding, whatever the client's private one is.
+labelled images; no image, label or key of the client. As in `gradient_matching` it works with the
+public embedding, whatever the client's private one is.
 
 Method (this project's; the closed form of Lu et al. one layer further on): the first MLP's weight
-W has dL/dW = sum_n e_n h_n^T, with h_n its input, which shows block n, and e_n the gradient at its
-output. No e_n travels; but the gradient g_n of the same token, which does as its position
-embedding's, foretells most of it: e_n = A g_n, with A learned on the public images under the very
-weights that were sent. Then h_n is solved for like the blocks in `closed_form_gradient`, and a
-second map learned on the public images shows the block. Both maps are ridge regressions. Given the
-guess of another attack (`token_span`), it solves for what the guess leaves of the sums.
+W has dL/dW = sum_n e_n h_n^T, with h_n its input, which depends on block n, and e_n the gradient at
+its output. e_n is not sent, but the gradient g_n of the same token's position embedding is, and it
+predicts most of e_n: e_n = A g_n, with A learned on the public images under the same weights that
+were sent. Then h_n is solved for like the blocks in `closed_form_gradient`, and a second map, also
+learned on the public images, gives the block. Both maps are ridge regressions. Given the
+reconstruction of another attack (`token_span`), it solves for the residual.
 
-Must win: images like the public ones, one image, SGD: clearly better than the mean public image.
-Must not: a message whose gradients do not belong together. Batches give mixtures.
+Must succeed: images like the public ones, one image, SGD: clearly better than the mean public
+image. Must fail: a message whose gradients come from different images. Batches give mixtures.
 """
 
 from typing import Final, NamedTuple
@@ -39,7 +39,7 @@ _DISTURBANCES: Final = (0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 
 
 class _Tokens(NamedTuple):
-    """What the model makes of the public images, token by token; (k, N, ...)."""
+    """Activations and gradients of the model on public images, per token; (k, N, ...)."""
 
     blocks: Floats
     """In [-1, 1], (k, N, L)."""
@@ -54,16 +54,16 @@ class _Tokens(NamedTuple):
 def mlp_gradient(
     exchange: Exchange, images: Images, labels: Images, first: Images | None = None
 ) -> Images | None:
-    """What the message of one client shows of its images, one image for all of them.
+    """Reconstruct one image from the message of one client, a mixture if it trained on several.
 
     Args:
-        exchange: What the coordinator sent and got.
-        images: (k, 3, H, W), its own; about a hundred.
+        exchange: What the coordinator sent and received.
+        images: (k, 3, H, W), public images; about a hundred.
         labels: (k, H, W), their trainIds.
-        first: (1, 3, H, W), a guess to better; None: the mean of its own.
+        first: (1, 3, H, W), a reconstruction to refine; None: the mean public image.
 
     Returns:
-        (1, 3, H, W); None after several steps of AdamW, which leave signs without sizes.
+        (1, 3, H, W); None after several steps of AdamW, which lose the sizes of gradients.
     """
     if exchange.training.optimizer == "adamw" and exchange.num_steps > 1:
         return None
@@ -86,7 +86,7 @@ def mlp_gradient(
 def _inputs(
     exchange: Exchange, public: _Tokens, usual: Floats, spread: Floats, prior: Floats
 ) -> Floats:
-    """(N, D), the first MLP's inputs, less the usual ones and over their spread."""
+    """(N, D), the first MLP's inputs less `usual`, divided by `spread`."""
     sizes = np.linalg.norm(public.gradients, axis=-1, keepdims=True)
     sizes += sizes.mean() * 1e-6
     features, answers = public.gradients / sizes, public.outputs / sizes
@@ -97,7 +97,7 @@ def _inputs(
     sums = Gradient((layer.value - outputs.value.T @ usual) / spread, layer.deviation / spread)
     rounding = error_of_sums(outputs, sums, np.ones_like(usual)).mean(axis=1)
     deviation = np.sqrt(rounding + unexplained * (tokens.value**2).sum())
-    # more equations than tokens, of equal noise once scaled: N orthogonal ones say as much
+    # more equations than tokens, of equal noise once scaled: N orthogonal ones are equivalent
     basis, factors = np.linalg.qr((outputs.value / deviation).T)
     fewer = basis.T @ (sums.value / deviation[:, None])
     noises = (np.full_like(fewer, variance) for variance in _DISTURBANCES)

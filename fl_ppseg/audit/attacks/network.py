@@ -1,8 +1,8 @@
 """The network of all attacks that learn: blocks of ciphertexts in, pixels out.
 
-A linear map from block to block is part of it: a cipher that such a map undoes needs no more. What
-is added to it comes from tokens of blocks, which know their place and are mixed by convolutions and
-attention, and is painted by convolutions of pixels; an untrained network adds nothing.
+It is the sum of a linear map from block to block, which suffices for a cipher that such a map
+inverts, and of a residual branch: tokens of blocks with position embeddings, mixed by convolutions
+and attention, then convolutions of pixels. The branch is zero before training.
 """
 
 from typing import Final
@@ -20,7 +20,7 @@ DETAIL: Final = 16
 
 
 class Neighbours(nn.Module):
-    """(B, D, h, w) tokens -> the same, each with its eight neighbours mixed in."""
+    """Convolution over 3x3 tokens: (B, D, h, w) -> (B, D, h, w)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Neighbours(nn.Module):
 
 
 class Attention(nn.Module):
-    """(B, D, h, w) tokens -> the same, each with all others mixed in."""
+    """Self-attention over all tokens: (B, D, h, w) -> (B, D, h, w)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,12 +50,12 @@ class Attention(nn.Module):
 
 
 class Reader(nn.Module):
-    """(B, K, H, W) input -> (B, 3, H, W) guess in about [-1, 1].
+    """(B, K, H, W) input -> (B, 3, H, W) reconstruction, roughly in [-1, 1].
 
     Args:
         channels: K.
-        guides: How many of them, the last ones, lie in place pixel by pixel and are shown to the
-            layers that paint pixels as well.
+        guides: How many of them, the last ones, are aligned with the image pixel by pixel; they
+            are an input of the layers of pixels as well.
         block_size: Side M of a block.
         grid: (H / M, W / M).
     """
@@ -78,7 +78,7 @@ class Reader(nn.Module):
             nn.init.zeros_(last)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Guess."""
+        """Reconstruct."""
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         seen, guide = inputs.tensor_split([inputs.shape[1] - self.guides], dim=1)
         direct = self.to_pixels(self.direct(seen))

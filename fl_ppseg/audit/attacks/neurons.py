@@ -1,6 +1,6 @@
-"""Neurons of imprinted weights: which one answers for which block and threshold, how they moved.
+"""Neurons of imprinted weights: which one belongs to which block and threshold, and its change.
 
-All MLPs of the encoder are one row of neurons: threshold by threshold, and in each block by block.
+All MLPs of the encoder form one row of neurons: threshold by threshold, and in each block by block.
 """
 
 import re
@@ -18,25 +18,25 @@ from fl_ppseg.system.arrays import Arrays
 
 _NEURONS: Final = re.compile(r"\.mlp\.fc1\.")
 _READ: Final = re.compile(rf"backbone\.(?!blocks)|\.blocks\.0\.|{_NEURONS.pattern}")
-"""Names of what the attack reads: all before the second layer, and the neurons."""
+"""Names of the tensors that the attack reads: all before the second layer, and the neurons."""
 _LEAST: Final = 1e-6
-"""Share of the largest sum above which a difference of neighbours is no rounding error."""
+"""Share of the largest sum above which a difference of neighbours is not a rounding error."""
 
 
 def kept(exchange: Exchange) -> Exchange:
-    """An exchange without what the attack does not read: most of a model."""
+    """An exchange with only those tensors that the attack reads."""
     sent = {name: value for name, value in exchange.sent.items() if _READ.search(name)}
     moved = {name: value for name, value in exchange.returned.items() if _NEURONS.search(name)}
     return replace(exchange, sent=sent, returned=moved)
 
 
 def num_thresholds(arrays: Arrays, num_blocks: int) -> int:
-    """How many neurons there are for each block."""
+    """The number of neurons per block."""
     return sum(len(arrays[name]) for name in mlps(arrays, "fc1.weight")) // num_blocks
 
 
 def moved(exchange: Exchange, name: str, num_blocks: int) -> Floats:
-    """(T, N, ...), how the neurons' weights or biases moved."""
+    """(T, N, ...), the change of the neurons' weights or biases."""
     before, after = (rows(a, name, num_blocks) for a in (exchange.sent, exchange.returned))
     return after - before
 
@@ -50,7 +50,7 @@ def rows(arrays: Arrays, name: str, num_blocks: int) -> Floats:
 
 
 def gaps(sums: Floats) -> Floats:
-    """(T, ...), sums over what exceeds each threshold -> over what lies below the next, too."""
+    """(T, ...), sums over images above each threshold -> sums over images in each gap."""
     return np.stack([*(low - high for low, high in pairwise(sums)), sums[-1]])
 
 

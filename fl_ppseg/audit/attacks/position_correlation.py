@@ -1,16 +1,17 @@
-"""Position correlation: one order for all blocks is read off the ciphertexts themselves.
+"""Position correlation: recover the one permutation of all blocks from ciphertexts alone.
 
-Adversary: holds ciphertexts under one reused order of a block's values (block scope `common`),
-with any public images; no plain image of the owner's, no key.
-Method: how often two positions hold nearly the same value depends on how far apart they are, in a
-block and from a block to its neighbour on the right or below (blocks stay in place). The order that
-makes these statistics of the ciphertexts most like those of public images is a quadratic assignment
-problem. It is climbed from several starts, and after each climb 8 flips and turns by 6 orders of
-channels are tried. Last the colours say which channel is which. Inversion is undone before: in a
-block all values rise and fall together, so the signs of the leading eigenvector of the correlations
-between positions are those of the key, but for one sign, which brightness tells.
-It must win on some hundred blocks or more, of one image or of many under a reused key. It must not
-with an order a block: then all positions are alike.
+Adversary: holds ciphertexts under one permutation of a block's values (block scope `common`), and
+any public images; no plain image of the owner, no key.
+Method: how often two positions hold nearly the same value depends on their distance, within a block
+and between a block and its neighbour on the right or below (blocks stay in place). The permutation
+that makes these statistics of the ciphertexts most like those of public images is the solution of a
+quadratic assignment problem, solved by local search from several starts; after each, the 8
+flips and rotations by 6 orders of channels are tried. Last, the order of channels is chosen by
+colour. Inversion is removed first: the values of a block are positively correlated, so the signs of
+the leading eigenvector of the correlations between positions are those of the key up to one global
+sign, which is chosen by brightness.
+Must succeed on about a hundred blocks or more, of one image or of several under a reused key. Must
+fail with one permutation per block: then all positions have the same statistics.
 """
 
 from itertools import permutations
@@ -29,9 +30,9 @@ from fl_ppseg.audit.attacks.position_statistics import (
 from fl_ppseg.audit.attacks.undoing import Algorithm, Images, KeyGuess, Undoing, values_of_pixels
 
 WEIGHT_OF_MEANS: Final = 0.1
-"""Of means and deviations of positions against the graphs: with 0 or 0.5 fewer keys are found."""
+"""Weight of means and deviations against the graphs; with 0 or 0.5 fewer keys are found."""
 NOISE: Final = 2.0
-"""Deviation of the logarithms of the entries of all starts but the first, which is flat."""
+"""Deviation of the log entries of all starts but the first, which is uniform."""
 
 
 def correlate_positions(
@@ -43,19 +44,19 @@ def correlate_positions(
     num_starts: int = 4,
     seed: int = 0,
 ) -> KeyGuess:
-    """Find the order and the signs that all blocks share, and undo them.
+    """Recover the permutation and signs that all blocks share, and decrypt.
 
     Args:
-        ciphertexts: (n, 3, H, W) under one key, its draw common to all blocks.
-        public: (m, 3, H', W') plain images of any size, as like the owner's as can be had.
+        ciphertexts: (n, 3, H, W) under one key with block scope `common`.
+        public: (m, 3, H', W') public images of any size, the prior.
         block_size: Side M of a block in pixels.
-        algorithm: What the cipher may do; codebooks are not looked for.
-        num_starts: Climbs, of which the best is kept.
+        algorithm: What the cipher may do; codebooks are not searched for.
+        num_starts: Local searches, of which the best is kept.
         seed: Of the starts and of the choice of blocks.
 
     Returns:
-        The confidence is the correlation of the matched statistics: above 0.75 where most of an
-        order is found, below 0.5 where there is none to be found.
+        The reconstructions and the key; the confidence is the correlation of the matched
+        statistics: above 0.75 if most of the permutation is right, below 0.5 if there is none.
     """
     sign = np.ones(3 * block_size**2, np.int8)
     if algorithm.inverts:
@@ -78,11 +79,11 @@ def _order(
     num_starts: int,
     generator: np.random.Generator,
 ) -> tuple[Order, float]:
-    """(n, 3, H, W), moved -> (L,) where each value comes from, and the confidence."""
+    """(n, 3, H, W) without inversion -> (L,) source of each value, and the confidence."""
     whole_pixels = algorithm.moves == "pixels"
     puzzle = _puzzle(hidden, public, block_size, 3 if whole_pixels else 1, generator)
     order = _solve(puzzle, block_size, num_starts, generator)
-    if whole_pixels:  # their channels are where they were
+    if whole_pixels:  # their channels stay in place
         return values_of_pixels(order), puzzle.agreement(order)
     straight = Undoing.signed(order, np.ones(len(order), np.int8)).reconstruct(hidden, block_size)
     # the channel that was reconstructed as the one of number channels[c] is c
@@ -99,17 +100,17 @@ def _puzzle(
     num_layers: int,
     generator: np.random.Generator,
 ) -> Puzzle:
-    """The statistics of what is sought, beside those of what is known."""
+    """The statistics of the ciphertexts, to be matched to those of public images."""
     sought, known = (to_grids(images, block_size) for images in (hidden, public))
     unknown, named = (graphs(grids, num_layers, generator) for grids in (sought, known))
-    weight = WEIGHT_OF_MEANS * unknown.size / len(unknown[0]) / 3  # of a position against its edges
+    weight = WEIGHT_OF_MEANS * unknown.size / len(unknown[0]) / 3  # node against edges
     return Puzzle(unknown, named, -weight * distances(sought, known, num_layers))
 
 
 def _solve(
     puzzle: Puzzle, block_size: int, num_starts: int, generator: np.random.Generator
 ) -> Order:
-    """(U,), the best of several climbs, each followed by turns and swaps until neither gains."""
+    """(U,), the best of several searches, each followed by turns and swaps until neither gains."""
     num_nodes, found = len(puzzle.bonus), []
     turns = _turns(block_size, num_nodes // block_size**2)
     for noise in (0.0, *[NOISE] * (num_starts - 1)):
@@ -120,7 +121,7 @@ def _solve(
 
 
 def _turns(block_size: int, num_channels: int) -> list[Order]:
-    """(U,) orders of a block's values or pixels: 8 flips and turns by all orders of channels."""
+    """(U,) orders of a block's values or pixels: 8 flips and rotations by all channel orders."""
     places = np.arange(num_channels * block_size**2).reshape(-1, block_size, block_size)
     flips = [np.rot90(side, k, (1, 2)) for side in (places, places[:, :, ::-1]) for k in range(4)]
     return [flip[list(p)].ravel() for flip in flips for p in permutations(range(num_channels))]

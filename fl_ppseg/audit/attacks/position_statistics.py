@@ -1,4 +1,4 @@
-"""What the positions of a block have to do with one another, over the blocks of many images."""
+"""Statistics of pairs of positions of a block, over the blocks of many images."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -17,11 +17,11 @@ Blocks = npt.NDArray[np.uint8]
 Matrix = npt.NDArray[np.float32]
 
 NEARNESS: Final = 10.0
-"""Values that differ by this are e^-1/2 alike. Of 2 to 30 measured, 10 finds most, correlation and
-mean square difference far less: they weigh edges and highlights most, which differ from image to
-image."""
+"""Width of the Gaussian kernel, in grey levels. Of 2 to 30 measured, 10 finds most keys.
+Correlation and mean square difference find far fewer: there edges and highlights, which differ
+between images, have the greatest weight."""
 NUM_BLOCKS: Final = 4096
-"""Taken at most, at random."""
+"""Most pairs of blocks that are used, drawn at random."""
 NUM_STRIPS: Final = 4
 """Bands of an image, from sky to road, whose means and deviations are compared."""
 
@@ -34,16 +34,16 @@ def to_grids(images: Images, block_size: int) -> Grids:
 
 
 def graphs(grids: Grids, num_layers: int, generator: np.random.Generator) -> Matrix:
-    """How alike two positions are, in a block, and from a block to the one right and below.
+    """Similarity of two positions, within a block and to the blocks on the right and below.
 
     Args:
         grids: Blocks in their places.
-        num_layers: C = 1 for graphs of all values, 3 for graphs of pixels, one a pair of channels.
-        generator: Chooses blocks.
+        num_layers: C = 1 for graphs of all values; 3 for graphs of pixels, one per channel pair.
+        generator: Draws the blocks.
 
     Returns:
-        (3 C², L / C, L / C), each graph's weights as normal scores, so that contrast and sharpness
-        do not matter.
+        (3 C², L / C, L / C), the weights of each graph as normal scores, which are invariant to
+        contrast and sharpness.
     """
     length = grids.shape[-1]
     found: list[Matrix] = []
@@ -58,7 +58,7 @@ def graphs(grids: Grids, num_layers: int, generator: np.random.Generator) -> Mat
 def likeness(ours: Blocks, theirs: Blocks) -> Matrix:
     """(B, L) twice -> (L, L), the mean over blocks of exp(-(v - w)² / 2 NEARNESS²).
 
-    The Gaussian kernel of bytes has few eigenvalues that matter: a matrix product for each.
+    Computed as one matrix product per significant eigenvalue of the Gaussian kernel of bytes.
     """
     values = np.arange(256) / NEARNESS
     weights, vectors = np.linalg.eigh(np.exp(-((values[:, None] - values) ** 2) / 2))
@@ -71,7 +71,7 @@ def likeness(ours: Blocks, theirs: Blocks) -> Matrix:
 
 
 def distances(hidden: Grids, known: Grids, num_layers: int) -> Matrix:
-    """(U, U), mean square distance of the means and deviations of two positions, by strips."""
+    """(U, U), mean square distance of the means and deviations of two positions, per strip."""
     ours, theirs = (_profiles(grids) for grids in (hidden, known))  # L F
     far = ((ours[:, None] - theirs) ** 2).mean(axis=-1)
     parts = far.reshape(num_layers, len(far) // num_layers, num_layers, -1)
@@ -80,12 +80,12 @@ def distances(hidden: Grids, known: Grids, num_layers: int) -> Matrix:
 
 
 def inverted_positions(hidden: Grids, known: Grids) -> npt.NDArray[np.bool_]:
-    """(L,) which positions a key inverts, if it inverts any, in all blocks alike.
+    """(L,) which positions the key inverts, the same in all blocks.
 
-    Either the positions with one sign in the leading eigenvector, or those with the other: the
-    inversion that makes strips about as bright as those of public images.
+    Either the positions with one sign in the leading eigenvector, or those with the other:
+    whichever gives strips the brightness of those of public images.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):  # positions that never change: 0 below
+    with np.errstate(divide="ignore", invalid="ignore"):  # positions of constant value: 0 below
         correlations = np.nan_to_num(np.corrcoef(hidden.reshape(-1, hidden.shape[-1]).T))
     inverted: npt.NDArray[np.bool_] = np.linalg.eigh(correlations)[1][:, -1] < 0
     errors = [
@@ -96,7 +96,7 @@ def inverted_positions(hidden: Grids, known: Grids) -> npt.NDArray[np.bool_]:
 
 
 def _neighbours(grids: Grids) -> Iterator[tuple[Blocks, Blocks]]:
-    """Pairs of blocks: each with itself, with the one to its right, with the one below."""
+    """Pairs of blocks: each with itself, its right neighbour and its lower neighbour."""
     length = grids.shape[-1]
     for ours, theirs in (
         (grids, grids),
@@ -123,7 +123,7 @@ def _strips(grids: Grids) -> list[Blocks]:
 
 
 def _profiles(grids: Grids) -> npt.NDArray[np.float64]:
-    """(L, F), mean and deviation of each position by strips, against those of all positions."""
+    """(L, F), mean and deviation of each position per strip, relative to those of all positions."""
     strips = _strips(grids)
     profiles = np.stack([f(axis=0) for strip in strips for f in (strip.mean, strip.std)], axis=1)
     profiles -= profiles.mean(axis=0)

@@ -1,11 +1,11 @@
 """Learning to reconstruct images from what an adversary holds of them.
 
 The attacks that learn (survivor network, inverse network, label-conditioned inverse network) differ
-only in what they read, so what they get can be compared: one network, one training, one number of
-steps. The adversary has images of its own and makes of each what it holds of a target. It trains on
-these pairs, then reconstructs the targets. The network's linear map starts from least squares and
-its rest adds nothing at first, so training begins where regression ends. The loss is squared error
-and 1 - SSIM, for SSIM is what attacks are scored by.
+only in their input, so their scores can be compared: the network, the training and the number of
+steps are the same. From each public image the adversary makes the input that it holds of a target,
+trains on these pairs, and reconstructs the targets. The network's linear map is initialised by
+least squares and its residual branch by zero, so training starts from the regression. The loss is
+squared error plus weighted 1 - SSIM, since attacks are scored by SSIM.
 """
 
 from collections.abc import Callable
@@ -27,26 +27,26 @@ from fl_ppseg.setr.ridge import Matrix, ridge
 from fl_ppseg.system.files import Progress
 
 Planes = npt.NDArray[np.uint8]
-"""(n, C, H, W) uint8; channels 0 to 2 are RGB, others, e.g. a label map, lie in place with them."""
+"""(n, C, H, W) uint8; channels 0 to 2 are RGB, others, e.g. a label map, are aligned with them."""
 Read = Callable[[Planes], Tensor]
 """What an adversary holds of n images, as the network's input (n, K, H, W) float."""
 Encrypt = Callable[[Planes], Planes]
-"""(n, 3, H, W) uint8 -> (n, 3, H, W) uint8, with keys of the adversary's own."""
+"""(n, 3, H, W) uint8 -> (n, 3, H, W) uint8, encryption with the adversary's own keys."""
 
 STEPS: Final = 600
 BATCH: Final = 4
 PEAK_RATE: Final = 2e-3
 SSIM_SHARE: Final = 0.5
-"""Weight of 1 - SSIM beside the squared error."""
+"""Weight of 1 - SSIM relative to the squared error."""
 FITTED_BLOCKS: Final = 2**15
-"""Blocks that are enough for a regression."""
+"""Most blocks used for the regression."""
 AT_ONCE: Final = 32
-"""Images reconstructed, or fitted to, at a time."""
+"""Images per batch outside training."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a network may learn; the same for all that are compared."""
+    """Length of a training; the same for all attacks that are compared."""
 
     steps: int = STEPS
     """Steps of `BATCH` images each."""
@@ -69,14 +69,14 @@ def reconstruct(
     guides: int = 0,
     budget: Budget = DEFAULT_BUDGET,
 ) -> Planes:
-    """What a network makes of the targets, once it has learned on images of the adversary's own.
+    """Train a network on public images, and reconstruct the targets with it.
 
     Args:
-        own: (n, 3 + k, H, W), its images and k planes that belong to them.
-        targets: (m, 3 + k, H, W), what it holds of the targets: ciphertexts and such planes.
-        read: What it holds, as the network's input.
+        own: (n, 3 + k, H, W), public images and k planes aligned with them.
+        targets: (m, 3 + k, H, W), ciphertexts of the targets and their planes.
+        read: From ciphertexts and planes to the network's input.
         block_size: Side M of a block in pixels.
-        encrypt: From own images to what it would hold of them; None: `read` needs no ciphertext.
+        encrypt: From public images to ciphertexts; None: `read` needs no ciphertext.
         guides: As `Reader`.
         budget: Of the training.
 
@@ -97,7 +97,7 @@ def train(
     guides: int,
     budget: Budget,
 ) -> Reader:
-    """A reader that has learned from what `read` makes of own images to reconstruct them."""
+    """Train a reader to reconstruct public images; arguments as in `reconstruct`."""
     grid = own.shape[2] // block_size, own.shape[3] // block_size
     with torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(budget.seed)
@@ -126,7 +126,7 @@ def train(
 def _start_from_least_squares(
     reader: Reader, own: Planes, read: Read, block_size: int, encrypt: Encrypt | None
 ) -> None:
-    """Set the linear map from block to block to the one of least penalised squared error."""
+    """Initialise the linear map from block to block by ridge regression."""
     direct = reader.direct
     assert direct.bias is not None
     num_blocks = len(own) * own.shape[2] * own.shape[3] // block_size**2
@@ -143,14 +143,14 @@ def _start_from_least_squares(
 
 
 def _encrypted(planes: Planes, encrypt: Encrypt | None) -> Planes:
-    """RGB encrypted, other planes as they are."""
+    """Encrypt the RGB planes and keep the others."""
     if encrypt is None:
         return planes
     return np.concatenate([encrypt(np.ascontiguousarray(planes[:, :3])), planes[:, 3:]], axis=1)
 
 
 def augmented(own: Planes, rng: np.random.Generator, reach: int) -> Planes:
-    """`BATCH` images at random, flipped or not, moved by up to `reach` pixels."""
+    """Draw `BATCH` images, each flipped or not and shifted by up to `reach` pixels."""
     height, width = own.shape[2:]
     batch = []
     for image in own[rng.integers(len(own), size=BATCH)]:
@@ -162,14 +162,14 @@ def augmented(own: Planes, rng: np.random.Generator, reach: int) -> Planes:
 
 
 def seen_of(planes: Planes, form: str | None, block_size: int, *, raw: bool) -> Tensor:
-    """(n, 3 + k, H, W) uint8 -> (n, K, H, W) float, what is read of ciphertexts (the RGB planes).
+    """(n, 3 + k, H, W) uint8 -> (n, K, H, W) float, the network's input from the RGB planes.
 
     Args:
         planes: Ciphertexts and other planes.
-        form: Canonical form, the same of a ciphertext and of its image, as `surviving`; None: none.
+        form: Name of the canonical form to read, as in `surviving`; None: none.
         block_size: Side M of a block in pixels.
-        raw: Whether the ciphertexts stand before it as they are, 3 channels. Where neither is
-            read, there is one channel of zeros.
+        raw: Whether to read the ciphertexts too, as the first 3 channels. If neither is read,
+            the input is one channel of zeros.
     """
     images = as_input(planes)
     seen = [images] if raw else []
@@ -184,6 +184,6 @@ def as_input(planes: Planes) -> Tensor:
 
 
 def to_bytes(images: Tensor) -> Planes:
-    """(...) float in [-1, 1] -> (...) uint8, the nearest bytes, as `to_input` had them."""
+    """(...) float in [-1, 1] -> (...) uint8, the nearest bytes; the inverse of `to_input`."""
     nearest: Planes = images.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8).numpy()
     return nearest

@@ -1,4 +1,4 @@
-"""SSIM (Wang et al. 2004) as a function that can be climbed, with the numbers of scikit-image."""
+"""Differentiable SSIM (Wang et al. 2004), equal to that of scikit-image."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ WINDOW: Final = 7
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Mean SSIM of pairs, (B, C, H, W) float in [-1, 1] of at least 7x7 -> () float.
 
-    Sums over windows are products with banded matrices, five times as fast as pooling on a CPU.
+    Window sums are products with banded matrices, five times as fast as pooling on a CPU.
     """
     a, b = a + 1, b + 1  # the measure is one of values from 0 on
     rows, columns = (window_means(side) for side in a.shape[2:])

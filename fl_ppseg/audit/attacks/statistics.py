@@ -1,18 +1,18 @@
-"""Statistics: what counts, parities and sums of a ciphertext's blocks tell of an image.
+"""Statistics: colours of an image, predicted from counts, parities and sums of ciphertext blocks.
 
-Adversary: whoever holds ciphertexts, knows the cipher and has public images; no key of the targets.
-Method: of every block a few numbers are taken that no canonical form is read from: how many values
-are bright (above mid-grey), in all, by channel and by half; whether that number is even; how far it
-is from half of the values, and whether it is exactly half; sums of halves; the first value. The
-colour of each block is regressed (ridge) on these numbers of it and its neighbours, in each row of
-blocks apart, over public images encrypted with keys of the adversary's own; what the numbers tell
-stands beside the place of the block, which tells what streets look like there.
-Wins where a cipher changes values in a way that leaves their number, parity or sum: an inversion of
-exactly half of the values (version 1 of `negative-positive`) leaves exactly half of them bright
-where a block lies on one side of mid-grey, and so shows which blocks do. Wins on ciphers that move
-values alone, where counts survive openly, less than the thumbnail.
-Must be at chance under a cipher that inverts each value or not by a bit of its own: then the number
-of bright values is binomial, whatever the image.
+Adversary: holds ciphertexts, knows the cipher and has public images; no key of the targets.
+Method: of every block a few numbers are computed that no canonical form contains: how many values
+are bright (above mid-grey), in all, per channel and per half; whether that number is even; how far
+it is from half of the values, and whether it is exactly half; sums of halves; the first value. The
+colour of each block is regressed (ridge) on these numbers of it and its neighbours and on its
+column, separately for each row of blocks, over public images encrypted with the adversary's own
+keys.
+Must succeed if a cipher keeps the number, parity or sum of values: an inversion of exactly half of
+the values (version 1 of `negative-positive`) leaves exactly half of them bright if all of the block
+lies on one side of mid-grey, and so reveals which blocks do. Succeeds on ciphers that only permute
+values, where counts survive, with a lower score than the thumbnail.
+Must be at chance under a cipher that inverts each value by its own bit: then the number of bright
+values is binomial, whatever the image.
 """
 
 import numpy as np
@@ -24,18 +24,18 @@ from fl_ppseg.setr.ridge import Matrix, ridge, with_one
 
 
 def statistics(public: Planes, ciphertexts: Planes, encrypt: Encrypt, *, block_size: int) -> Planes:
-    """(m, 3, H, W) uint8 ciphertexts -> (m, 3, H, W) uint8, a colour a block, bicubic between.
+    """(m, 3, H, W) uint8 ciphertexts -> (m, 3, H, W) uint8, one colour per block, bicubic.
 
     Args:
-        public: (n, 3, H, W) uint8, images of the adversary's own.
+        public: (n, 3, H, W) uint8, public images.
         ciphertexts: Of the targets.
-        encrypt: The scheme with keys of the adversary's own, drawn anew for each image.
+        encrypt: The cipher with the adversary's own keys, drawn anew for each image.
         block_size: Side M of a block in pixels.
     """
     wanted = block_colours(public, block_size)
     own, seen = (block_statistics(planes, block_size) for planes in (encrypt(public), ciphertexts))
     mean, scale = own.mean(axis=(0, 1, 2)), own.std(axis=(0, 1, 2))
-    scale[scale == 0] = 1  # what is the same in all public blocks tells nothing
+    scale[scale == 0] = 1  # a constant of all public blocks predicts nothing
     own, seen = (_with_neighbours((numbers - mean) / scale) for numbers in (own, seen))
     colours = np.empty((*seen.shape[:3], 3))
     for row in range(wanted.shape[1]):
@@ -68,7 +68,7 @@ def block_statistics(images: Planes, block_size: int) -> Matrix:
 
 
 def _with_neighbours(numbers: Matrix) -> Matrix:
-    """(n, h, w, F) -> (n, h, w, 9 F), those of the eight neighbours beside each; 0 outside."""
+    """(n, h, w, F) -> (n, h, w, 9 F), each block's and those of its eight neighbours; 0 outside."""
     _, height, width, _ = numbers.shape
     padded = np.pad(numbers, ((0, 0), (1, 1), (1, 1), (0, 0)))
     moved = [
@@ -80,7 +80,7 @@ def _with_neighbours(numbers: Matrix) -> Matrix:
 
 
 def _of_row(numbers: Matrix, row: int) -> Matrix:
-    """(n, h, w, F) -> (n w, F + w): of one row of blocks, with the column of each."""
+    """(n, h, w, F) -> (n w, F + w), one row of blocks with the column of each one-hot."""
     number, _, width, _ = numbers.shape
     columns = np.tile(np.eye(width), (number, 1))
     return np.hstack([numbers[:, row].reshape(number * width, -1), columns])

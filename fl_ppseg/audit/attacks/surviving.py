@@ -1,10 +1,10 @@
-"""What survives of a block, as planes that a network can read: more than embeddings read of it.
+"""What survives of a block, as planes that a network can read: more than embeddings read.
 
 The forms of an embedding are sorted (`fl_ppseg.setr.canonical`). Under `negative-positive` alone
-magnitudes keep their places, and under `etc` each half-size sub-block survives up to its turn, its
-order of colours and inversion. Of a sub-block the one of these 96 is shown that a fixed pattern
-fits best: it is bright rather than dark, its first channel the brightest, and brighter above and to
-the left. The four stand in the order of how well it fits. The sorted magnitudes stand beside both.
+magnitudes keep their places, and under `etc` each half-size sub-block survives up to rotation,
+order of colours and inversion. Each sub-block is brought to that one of these 96 variants which a
+fixed pattern fits best: bright rather than dark, its first channel the brightest, brighter above
+and to the left. The four are sorted by the fit. In both cases the sorted magnitudes are added.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,14 +19,14 @@ from fl_ppseg.setr.canonical import FORMS, canonical
 
 NUM_TURNS: Final = 8
 COARSE: Final = "magnitudes"
-"""What an embedding reads of these, a function of them."""
+"""The form that an embedding reads, a function of these."""
 SHIFT: Final = 2**24
-"""Scale of the pattern; below it stand numbers without a pattern, so that ties are those of equals
-(but for one in some millions)."""
+"""Scale of the pattern; random lower digits break all ties but those of equal sub-blocks (and one
+in some millions)."""
 
 
 def surviving(images: Tensor, form: str, block_size: int) -> Tensor:
-    """(B, 3, H, W) float in [-1, 1] -> (B, K, H, W) float, the same of all ciphertexts of an image.
+    """(B, 3, H, W) float in [-1, 1] -> (B, K, H, W) float, equal for all ciphertexts of an image.
 
     Args:
         images: (2v - 255)/255 of bytes v; H and W multiples of `block_size`.
@@ -45,7 +45,7 @@ def placed_magnitudes(images: Tensor, _block_size: int) -> Tensor:
 
 
 def sub_blocks(images: Tensor, block_size: int) -> Tensor:
-    """(B, 3, H, W) -> (B, 3, H, W), the four sub-blocks of each block as the module says."""
+    """(B, 3, H, W) -> (B, 3, H, W), the four sub-blocks of each block, normalised and sorted."""
     batch, channels, height, width = images.shape
     half = block_size // 2
     grid = (batch, channels, height // block_size, 2, half, width // block_size, 2, half)
@@ -62,10 +62,10 @@ def sub_blocks(images: Tensor, block_size: int) -> Tensor:
 
 
 def _best(flat: Tensor, half: int) -> tuple[Tensor, Tensor]:
-    """(N, C S S) -> (N, C S S), (N,): what fits best of all that each can be made, and how well."""
+    """(N, C S S) -> (N, C S S), (N,): the variant of each that fits best, and its fit."""
     index, pattern = _makings(half)
     values = (flat * 255).round().double()  # odd integers: sums of products are exact
-    scores = values @ pattern  # (N, 48), of inverted ones the same with another sign
+    scores = values @ pattern  # (N, 48); inverted variants have the negative
     fits, made = scores.abs().max(dim=1)
     sign = scores.gather(1, made[:, None]).sign()
     return flat.gather(1, index[made]) * torch.where(sign == 0, 1.0, sign).float(), fits
@@ -73,8 +73,8 @@ def _best(flat: Tensor, half: int) -> tuple[Tensor, Tensor]:
 
 @cache
 def _makings(half: int) -> tuple[Tensor, Tensor]:
-    """(48, C S S) places that turns and orders of colours take values from; (C S S, 48), what each
-    value counts by in how well the result fits."""
+    """(48, C S S) sources of the values under rotations and orders of colours; (C S S, 48), the
+    weight of each value in the fit of the result."""
     places = torch.arange(3 * half * half).reshape(3, half, half)
     turned = [
         torch.rot90(places if turn < 4 else places.flip(2), turn % 4, (1, 2))

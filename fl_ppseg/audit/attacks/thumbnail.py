@@ -1,13 +1,13 @@
-"""Thumbnail: a picture of one colour a block, from what survives encryption in that block.
+"""Thumbnail: a picture with one colour per block, from what survives encryption in that block.
 
-Adversary: whoever holds ciphertexts and has public images of the same kind; no key.
-Method: where the values or pixels of a block survive, so does their mean, which is a pixel of a
-thumbnail (grey where channels mix). That is not always the best function of what survives: the
-means of inverted blocks are noise, but |2v - 255| tells smooth from busy and bright from dim. So
-the colour of a block is regressed (ridge) on its canonical form and its place, over the blocks of
-public images; the mean of a block is among such functions. A nonlinear regression stands beside it
-in `survivor_network`, which sees neighbours too.
-Wins on every cipher that keeps the multiset of a block; tells nothing of what lies inside a block.
+Adversary: holds ciphertexts and has public images of the same kind; no key.
+Method: if the values or pixels of a block survive, so does their mean, which is a pixel of a
+thumbnail (grey if channels are mixed). That is not always the best function of what survives: the
+means of inverted blocks are noise, but |2v - 255| separates smooth from busy and bright from dim
+blocks. So the colour of a block is regressed (ridge) on its canonical form and its place, over the
+blocks of public images; the mean of a block is among such functions. `survivor_network` is the
+nonlinear counterpart, which reads neighbours too.
+Must succeed on every cipher that keeps the multiset of a block; recovers nothing inside a block.
 """
 
 import numpy as np
@@ -21,13 +21,13 @@ from fl_ppseg.setr.ridge import Matrix, ridge, with_one
 
 
 def thumbnail(public: Planes, ciphertexts: Planes, form: str | None, *, block_size: int) -> Planes:
-    """(m, 3, H, W) uint8 ciphertexts -> (m, 3, H, W) uint8, a colour a block, bicubic between.
+    """(m, 3, H, W) uint8 ciphertexts -> (m, 3, H, W) uint8, one colour per block, bicubic.
 
     Args:
-        public: (n, 3, H, W) uint8, images of the adversary's own.
+        public: (n, 3, H, W) uint8, public images.
         ciphertexts: Of the targets.
-        form: The canonical form that the cipher leaves; None where it names none: then the blocks'
-            own means are all that is tried.
+        form: The canonical form that the cipher leaves; None if it has none: then the means of
+            blocks are returned.
         block_size: Side M of a block in pixels.
     """
     colours = block_colours(ciphertexts, block_size)

@@ -1,26 +1,26 @@
-"""The coordinator reads which subspace an image's tokens span, and which blocks can lie in it.
+"""The coordinator infers the subspace that an image's tokens span, and the blocks that lie in it.
 
 Adversary: the coordinator, honest but curious, with one client's message of one round and public
-images of its own; no image of the client's, no label, no key. As in `gradient_matching` it works
-with the public embedding, whatever the client's private one is.
+images; no image, label or key of the client. As in `gradient_matching` it works with the public
+embedding, whatever the client's private one is.
 
 Method (Petrov et al., "DAGER", NeurIPS 2024, whose tokens are words, tested one by one; as in
 "TIGER", Kalikman et al. 2026, they are continuous here, but the distance to the subspace is a
 linear least-squares problem with a prior): the first layer's queries, keys and values are made by
-W, so that with u_n its input, which shows block n, and d_n the gradient at its output
+W, so that with u_n its input, which depends on block n, and d_n the gradient at its output
 
     dL/dW = sum_n d_n u_n^T,   u_n = w * (z_n - mean(z_n)) / s_n + b,   z_n = E x_n + e + p_n.
 
-Every u_n lies in the row space of dL/dW. Where tokens are fewer than the model is wide, it leaves
-directions in which s_n u_n is zero: linear equations for the block x_n and the size s_n of its
-token. The answer is their posterior mean; the prior is Gaussian, with the public images' mean at
-the place of block n and the covariance of their blocks. Singular values below what rounding makes
-(the edge of Marchenko and Pastur 1967) count as zero, and the deviation of the equations is the
-one that makes them most likely.
+Every u_n lies in the row space of dL/dW. If there are fewer tokens than channels, s_n u_n is zero
+in all other directions: linear equations for the block x_n and the size s_n of its token. The
+result is their posterior mean; the prior is Gaussian, with the public images' mean at the place of
+block n and the covariance of their blocks. Singular values below the edge of those of rounding
+(Marchenko and Pastur 1967) count as zero, and the noise of the equations has the variance of
+maximum likelihood.
 
-Must win: one image, SGD, blocks x images far fewer than the width: the image itself, whether the
-embedding travels, is frozen or private. Must not: as many tokens as channels, and signs of several
-steps of AdamW. Of a batch it returns one image, a mixture.
+Must succeed: one image, SGD, blocks x images far fewer than the width: returns the image itself,
+whether the embedding is uploaded, frozen or private. Must fail: as many tokens as channels, or
+several steps of AdamW. From a batch it returns one image, a mixture.
 """
 
 from typing import Final
@@ -38,22 +38,22 @@ _NORM: Final = ("backbone.blocks.0.norm1.weight", "backbone.blocks.0.norm1.bias"
 _MARGIN: Final = 1.1
 """Factor on the largest singular value that rounding is expected to make."""
 _TINY: Final = 1e-6
-"""Share of the largest deviation that any is taken for at least: zeros have none."""
+"""Lower bound of a deviation, relative to the largest: exact zeros have none."""
 _STRANGE: Final = (1e-5, 1e-4, 1e-3, 1e-2)
-"""Variances tried of what public images do not show of a block's values, in [-1, 1]."""
+"""Variances tried for a block's values outside the public covariance, in [-1, 1]."""
 _DEVIATIONS: Final = np.logspace(-8, 1, 28)
-"""Variances tried of the equations, in units of the most that blocks vary along one of them."""
+"""Variances tried for the equations, relative to the largest variance of blocks along one."""
 
 
 def token_span(exchange: Exchange, images: Images) -> Images | None:
-    """What the message of one client shows of its images, one image for all of them.
+    """Reconstruct one image from the message of one client, a mixture if it trained on several.
 
     Args:
-        exchange: What the coordinator sent and got.
-        images: (k, 3, H, W), its own; about a hundred.
+        exchange: What the coordinator sent and received.
+        images: (k, 3, H, W), public images; about a hundred.
 
     Returns:
-        (1, 3, H, W); None where tokens span all channels, after several steps of AdamW, and for
+        (1, 3, H, W); None if tokens span all channels, after several steps of AdamW, and for
         models without such a first layer.
     """
     if not {_QUERIES, *_NORM, POSITION_TENSOR} <= exchange.sent.keys():
@@ -70,7 +70,7 @@ def token_span(exchange: Exchange, images: Images) -> Images | None:
 
 
 def _outside(exchange: Exchange) -> Floats:
-    """(D, K), orthonormal directions in which no token has a part."""
+    """(D, K), orthonormal directions orthogonal to all tokens."""
     gradient = gradient_of(exchange, _QUERIES)
     deviation = np.sqrt(np.mean(gradient.deviation**2, axis=1, keepdims=True))  # of each output
     values = gradient.value / np.maximum(deviation, _TINY * deviation.max())
@@ -81,23 +81,23 @@ def _outside(exchange: Exchange) -> Floats:
 
 
 def _num_tokens(exchange: Exchange) -> int:
-    """Of all images that the client trained on."""
+    """The number of tokens of all images that the client trained on."""
     return exchange.num_examples * int(exchange.sent[POSITION_TENSOR].shape[1])
 
 
 def _blocks(exchange: Exchange, outside: Floats, public: Floats) -> Floats:
-    """(N, L), the most plausible blocks whose tokens have no part outside.
+    """(N, L), the posterior mean of the blocks.
 
     Args:
-        exchange: What the coordinator sent and got.
-        outside: (D, K).
-        public: (k, N, L), blocks of its own images, in [-1, 1].
+        exchange: What the coordinator sent and received.
+        outside: (D, K), of `_outside`.
+        public: (k, N, L), blocks of public images, in [-1, 1].
     """
     usual = public.mean(axis=0)
     to_token, constant = _tokens(exchange, *usual.shape)
     sizes = (public @ to_token.T + constant).std(axis=-1)
     weight, bias = (_sent(exchange, name) for name in _NORM)
-    centred = (outside * weight[:, None]).T  # (K, D), after the mean of each token is taken
+    centred = (outside * weight[:, None]).T  # (K, D), less the mean of each token
     centred -= centred.mean(axis=1, keepdims=True)
     equations = np.column_stack([centred @ to_token, outside.T @ bias])
     wanted = -(constant @ centred.T) - np.column_stack([usual, sizes.mean(axis=0)]) @ equations.T
@@ -110,7 +110,7 @@ def _blocks(exchange: Exchange, outside: Floats, public: Floats) -> Floats:
 
 
 def _tokens(exchange: Exchange, num_blocks: int, length: int) -> tuple[Floats, Floats]:
-    """(D, L) and (N, D): of the blocks x_n the tokens are z_n = first @ x_n + second_n."""
+    """(D, L) and (N, D): the tokens of blocks x_n are z_n = first @ x_n + second_n."""
     kernel, bias = (_sent(exchange, name) for name in EMBEDDING_TENSORS)
     return kernel.reshape(-1, length), bias + _sent(exchange, POSITION_TENSOR)[0, -num_blocks:]
 
@@ -120,7 +120,7 @@ def _sent(exchange: Exchange, name: str) -> Floats:
 
 
 def _covariance(deviations: Floats, sizes: Floats) -> Floats:
-    """(L + 1, L + 1), of blocks from (k, N, L), and of their tokens' sizes from (k, N)."""
+    """(L + 1, L + 1), covariance of blocks (k, N, L) and of their tokens' sizes (k, N)."""
     length = deviations.shape[-1]
     flat = deviations.reshape(-1, length)
     prior = np.zeros((length + 1, length + 1))
@@ -130,13 +130,13 @@ def _covariance(deviations: Floats, sizes: Floats) -> Floats:
 
 
 def _posterior(equations: Floats, wanted: Floats, prior: Floats) -> tuple[float, Floats]:
-    """Log likelihood, but for a constant, and (N, V), the mean of the unknowns of each row.
+    """Log likelihood up to a constant, and (N, V), the posterior mean of the unknowns.
 
-    Of deviations tried, with that of the greatest likelihood (Rasmussen and Williams 2006, 2.30).
+    The noise is that of maximum likelihood (Rasmussen and Williams 2006, equation 2.30).
 
     Args:
         equations: (K, V).
-        wanted: (N, K), what they give for each row.
+        wanted: (N, K), right-hand sides.
         prior: (V, V), covariance of the unknowns.
     """
     seen = prior @ equations.T

@@ -1,7 +1,7 @@
-"""What an adversary takes a keyed cipher to have done to a block, and how that is undone.
+"""An adversary's estimate of a key, and how to decrypt with it.
 
-A guess is written as the truth is: x'[l] = sign[l] x[index[l]] with x = (2v - 255)/255. Where the
-cipher substitutes values, there is a codebook beside it in place of the sign.
+It has the form of the cipher itself: x'[l] = sign[l] x[index[l]] with x = (2v - 255)/255. If the
+cipher substitutes values, a codebook takes the place of the sign.
 """
 
 from collections.abc import Sequence
@@ -24,30 +24,30 @@ INVERSION: Final = (255 - IDENTITY).astype(np.uint8)
 
 @dataclass(frozen=True)
 class Algorithm:
-    """What a cipher may do to a block under some key: public, as the whole algorithm is."""
+    """What a cipher may do to a block under some key; public."""
 
     moves: Moves = "values"
-    """What changes places: pixels with their three values, or values one by one."""
+    """What is permuted: pixels with their three values, or single values."""
     inverts: bool = False
-    """Whether v -> 255 - v at places that the key chooses."""
+    """Whether values are inverted, v -> 255 - v, at places that the key chooses."""
     substitutes: bool = False
-    """Whether v -> another value at such places, by a codebook that the key chooses."""
+    """Whether values are substituted at such places, by a codebook that the key chooses."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)  # it may be a key: printing it shows nothing
 class Undoing:
-    """A guess of the key's doing, R = 1 for all blocks alike, or R = N, a row a block."""
+    """An estimate of a key: R = 1 row for all blocks, or R = N, one row per block."""
 
     index: npt.NDArray[np.intp]
-    """(R, L) where each value of an encrypted block comes from; each row a permutation."""
+    """(R, L) source of each value of an encrypted block; each row a permutation."""
     which: npt.NDArray[np.intp]
-    """(R, L) the row of `maps` that leads each value back."""
+    """(R, L) the row of `maps` that decrypts each value."""
     maps: npt.NDArray[np.uint8]
-    """(R, K, 256) encrypted value -> plain value; 0 leaves it, 1 is 255 - v, others codebooks."""
+    """(R, K, 256) encrypted -> plain value; 0 is the identity, 1 is 255 - v, others codebooks."""
 
     @classmethod
     def signed(cls, index: npt.NDArray[np.intp], sign: npt.NDArray[np.int8]) -> "Undoing":
-        """Of an order and signs, both (L,) or (R, L): nothing is substituted."""
+        """From an order and signs, both (L,) or (R, L), without substitution."""
         index, sign = np.atleast_2d(index), np.atleast_2d(sign)
         return cls(index, (sign < 0).astype(np.intp), plain_maps(len(index)))
 
@@ -58,7 +58,7 @@ class Undoing:
         return signs
 
     def reconstruct(self, images: Images, block_size: int) -> Images:
-        """(n, 3, H, W) -> (n, 3, H, W), encrypted images as they were if the guess is right."""
+        """(n, 3, H, W) encrypted -> (n, 3, H, W) decrypted, exact if the estimate is."""
         geometry = Geometry.of_image(images.shape[1:], block_size)
         encrypted = to_blocks(images, block_size)
         rows = np.arange(len(self.index))[:, None]
@@ -74,20 +74,20 @@ class KeyGuess:
     """What an attack on a key returns."""
 
     reconstructed: Images
-    """(n, 3, H, W) the encrypted images, undone."""
+    """(n, 3, H, W) the decrypted images."""
     undoing: Undoing
-    """What it takes the key to do."""
+    """The estimate of the key."""
     confidence: float
-    """How sure of that it may be, 0 to 1; each attack says how it knows."""
+    """Confidence of the estimate, 0 to 1; each attack defines its own."""
 
 
 def plain_maps(num_rows: int) -> npt.NDArray[np.uint8]:
-    """Return (num_rows, 2, 256): a value as it is, and its inversion."""
+    """Return (num_rows, 2, 256): identity and inversion."""
     return np.tile(np.stack([IDENTITY, INVERSION]), (num_rows, 1, 1))
 
 
 def stacked(maps: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-    """(K_r, 256) of each row r -> (R, K, 256); rows with fewer maps repeat theirs, unused."""
+    """(K_r, 256) of each row r -> (R, K, 256); rows with fewer maps are padded."""
     num_maps = max(map(len, maps))
     return np.stack([np.resize(table, (num_maps, 256)) for table in maps])
 
@@ -100,9 +100,9 @@ def values_of_pixels(pixels: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
 
 
 def best_match(gain: npt.NDArray[np.floating], moves: Moves) -> npt.NDArray[np.intp]:
-    """(L, L) gain of putting value i at place l -> (L,), the order of highest gain in all.
+    """(L, L) gain of putting value i at place l -> (L,), the order of highest total gain.
 
-    Source: the Hungarian method, as scipy has it.
+    Source: the Hungarian method, as in scipy.
     """
     if moves == "nothing":
         return np.arange(len(gain))
@@ -115,7 +115,7 @@ def best_match(gain: npt.NDArray[np.floating], moves: Moves) -> npt.NDArray[np.i
 
 
 def completed(index: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """(L,) guesses, -1 where there is none -> (L,), a permutation that keeps the first of each."""
+    """(L,) sources, -1 where unknown -> (L,), a permutation that keeps the first of each source."""
     taken, places = np.unique(index, return_index=True)
     places = places[taken >= 0]
     full = np.full_like(index, -1)

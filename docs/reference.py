@@ -215,14 +215,13 @@ def contracts() -> list[dict[str, Any]]:
 
 
 def layers() -> str:
-    """The layers of the whole program as a diagram of Mermaid, the highest first."""
+    """The layers of the whole program as boxes in a list, the highest first; see extra.css."""
     floors = next(each["layers"] for each in contracts() if "containers" not in each)
-    lines = ["```mermaid", "flowchart TB"]
-    for number, floor in enumerate(floors):
-        rooms = " · ".join(room.strip().removeprefix("fl_ppseg.") for room in floor.split("|"))
-        lines.append(f'  floor{number}["{rooms}"]')
-    lines += [f"  floor{number} --> floor{number + 1}" for number in range(len(floors) - 1)]
-    return "\n".join([*lines, "```"])
+    names = [
+        [room.strip().removeprefix("fl_ppseg.") for room in each.split("|")] for each in floors
+    ]
+    items = [f"<li>{' · '.join(each)}</li>" for each in names]
+    return "\n".join(['<ol class="layers">', *items, "</ol>"])
 
 
 def rules() -> str:

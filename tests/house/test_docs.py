@@ -36,12 +36,14 @@ def reference() -> Any:
 
 
 @pytest.fixture(scope="module")
-def picture() -> Any:
+def drawn() -> dict[str, str]:
+    """Name of a picture -> what its script draws."""
     sys.path.insert(0, str(DOCS))
     try:
-        return import_module("picture")
+        picture, sequence = map(import_module, ("picture", "sequence"))
     finally:
         sys.path.remove(str(DOCS))
+    return {picture.PICTURE.name: picture.picture(), sequence.SEQUENCE.name: sequence.sequence()}
 
 
 def pages_of_site(entries: list[Any]) -> list[str]:
@@ -138,8 +140,17 @@ def test_architecture_gets_its_layers_and_rules(reference: Any) -> None:
     assert "<!--" not in page
 
 
-def test_the_picture_is_what_its_script_draws(picture: Any) -> None:
-    assert picture.PICTURE.read_text("utf-8") == picture.picture()
+def test_pictures_are_what_their_scripts_draw(drawn: dict[str, str]) -> None:
+    assert {path.name: path.read_text("utf-8") for path in DOCS.glob("*.svg")} == drawn
+
+
+def test_pages_load_nothing_from_other_servers(reference: Any) -> None:
+    config = (CHECKOUT / "mkdocs.yml").read_text("utf-8")
+    assert "font: false" in config and "extra_javascript" not in config
+    texts = [reference.on_page_markdown(path.read_text("utf-8")) for path in PAGES]
+    for text in (config, *texts, *reference.pages().values()):
+        assert "```mermaid" not in text and "mermaid" not in config  # Material fetches its script
+        assert not re.search(r"<(script|iframe|link)\b|!\[[^]]*\]\(https?:|\ssrc=.https?:", text)
 
 
 def test_sessions_of_the_api_page_are_true() -> None:

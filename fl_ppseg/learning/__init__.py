@@ -1,1 +1,1 @@
-"""The local update, and what its result is worth: evaluation, scores, baselines and intervals."""
+"""The local update, and evaluation: scores, baselines and intervals."""

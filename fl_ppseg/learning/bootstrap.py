@@ -1,13 +1,13 @@
-"""What other val images, or other places, would have scored: the paired percentile bootstrap.
+"""Intervals of scores over other val images, or other places: the paired percentile bootstrap.
 
-Val images are drawn anew with replacement, counts are summed over what was drawn, and the sum is
-scored; the interval holds the middle 95 % of `RESAMPLES` such scores. All arms, seeds and the
-answer without an image are scored on the same draws: a ratio or a difference of two of them is
-taken draw by draw, free of what easy or hard images do to both. Source: Efron & Tibshirani, An
+Val images are resampled with replacement, their counts are summed, and the sum is scored; the
+interval holds the middle 95 % of `RESAMPLES` such scores. All arms, seeds and the answer without an
+image are scored on the same resamples: a ratio or a difference of two is taken per resample, which
+cancels the effect of easy or hard images on both. Source: Efron & Tibshirani, An
 Introduction to the Bootstrap, 1993, chapter 8 (data with a structure) and 13 (percentile
 intervals).
 
-Each interval covers what it draws, and no more:
+Each interval covers only what it resamples:
 
 - *images*: each city keeps its number of images, drawn from its own. Covers other photographs of
   the same places. A city of one image adds nothing to its width, and of few images it is a little
@@ -15,8 +15,8 @@ Each interval covers what it draws, and no more:
 - *places*: cities are drawn, then images of each (which counts the spread of images within a city
   twice; of 20 images a city that is little). Covers other places, and of few places too seldom: of
   three each single city is drawn alone with a chance of 1/27, so that the ends are about the worst
-  and the best of them. Of simulated places it held the truth in 75 % for 3 of them, 81 % for 4,
-  88 % for 8 and 10, 93 % for 20. Of fewer than three there is none.
+  and the best of them. In simulations it covered the truth in 75 % of cases for 3 places, 81 % for
+  4, 88 % for 8 and 10, 93 % for 20. For fewer than three none is given.
 - An interval over seeds (`fl_ppseg.learning.intervals`) covers other orders, views and keys of
   training.
 """
@@ -31,21 +31,21 @@ from fl_ppseg.learning.evaluation import mean_iou
 from fl_ppseg.learning.intervals import CONFIDENCE
 
 Kind = Literal["images", "places"]
-"""What is drawn anew."""
+"""What is resampled."""
 Draws = NDArray[np.int64]
 """(B, N): how often each of N images is in each of B resamples, images city by city."""
 Values = NDArray[np.float64]
 
 RESAMPLES: Final = 2_000
 SEED: Final = 0
-"""Of the draws: the same images are drawn in every run with as many of them."""
+"""Seed of the resamples: the same in every run with as many images."""
 MIN_PLACES: Final = 3
 MEMORY: Final = 2**26
-"""Bytes of the summed counts in memory at a time."""
+"""Most bytes of summed counts in memory at a time."""
 
 
 def draws_of(sizes: Sequence[int], number: int = RESAMPLES, seed: int = SEED) -> dict[Kind, Draws]:
-    """The resamples of each kind that cities of these sizes allow.
+    """Draw the resamples of each kind that cities of these sizes allow.
 
     Args:
         sizes: Images of each city.
@@ -53,7 +53,7 @@ def draws_of(sizes: Sequence[int], number: int = RESAMPLES, seed: int = SEED) ->
         seed: Of the draws.
 
     Returns:
-        `images` where a city has two images, `places` where there are `MIN_PLACES` cities.
+        `images` if a city has two images, `places` if there are `MIN_PLACES` cities.
     """
     found: dict[Kind, Draws] = {}
     if max(sizes, default=0) > 1:
@@ -101,7 +101,7 @@ def _scores(counts: NDArray[np.integer], draws: Draws) -> Values:
 def percentile_interval(
     values: Values, confidence: float = CONFIDENCE
 ) -> tuple[float, float] | None:
-    """The ends of the middle share of resampled values; None where any of them is not finite."""
+    """The ends of the middle share of resampled values; None if any of them is not finite."""
     if not np.isfinite(values).all():
         return None
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])

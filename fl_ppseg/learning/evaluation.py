@@ -1,6 +1,6 @@
-"""Segmentation scores: confusion counts of predictions, and what follows from their sum.
+"""Segmentation scores from confusion counts.
 
-Counts are summed over images and nodes, never averaged; only then are they scored.
+Counts are summed over images and nodes, never averaged; scores are computed from the sum.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,9 +21,9 @@ Sample = tuple[Pixels, Pixels]
 """(3, H, W) uint8 image and (h, w) uint8 trainIds, which may differ in size."""
 
 LOGITS_BYTES = 2**28
-"""What the logits of a batch may take at the size of the label maps: 256 MiB."""
+"""Most bytes of the logits of a batch at the size of the label maps: 256 MiB."""
 MAX_BATCH = 16
-"""Images at a time where the label maps are small."""
+"""Most images per batch."""
 
 
 @dataclass(frozen=True)
@@ -137,12 +137,11 @@ def evaluate(
     num_classes: int,
     device: torch.device | str = "cpu",
 ) -> tuple[Tensor, float]:
-    """Scores a model on labelled images, each at the size of its label map.
+    """Score a model on labelled images, each at the size of its label map.
 
-    The model is put in evaluation mode for the time of the call. Samples of equal sizes share a
-    batch, whatever their order; the images of any one size must be such as the model takes. A batch
-    is as large as `LOGITS_BYTES` and `MAX_BATCH` allow, and one image at least; of an image that is
-    larger by itself as many rows as fit are scored at a time, with the same result to the bit.
+    The model is in evaluation mode during the call. Samples of equal sizes share a batch, whatever
+    their order. A batch is as large as `LOGITS_BYTES` and `MAX_BATCH` allow, at least one image; a
+    larger image is scored in bands of as many rows as fit, with the same result to the bit.
 
     Args:
         model: Module whose output has the logits ``main`` (B, C, h', w').
@@ -152,7 +151,7 @@ def evaluate(
 
     Returns:
         (C, C) int64 counts on the CPU, rows = truth, and the mean cross-entropy in nats over all
-        labelled pixels (NaN where there is none).
+        labelled pixels (NaN if there are none).
     """
     counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
     loss = torch.zeros((), dtype=torch.float64, device=device)
@@ -171,7 +170,7 @@ def evaluate(
 
 
 def batch_size(num_classes: int, size: tuple[int, int]) -> int:
-    """How many images are scored at a time at the size (h, w) of their label maps.
+    """Images per batch at the size (h, w) of their label maps.
 
     >>> batch_size(19, (128, 256)), batch_size(19, (1024, 2048))
     (16, 1)
@@ -183,8 +182,8 @@ def batch_size(num_classes: int, size: tuple[int, int]) -> int:
 def _tall_logits(model: nn.Module, images: Tensor, height: int) -> Tensor:
     """(B, 3, H, W) uint8 -> (B, C, h, w') main logits, bilinear to the height alone.
 
-    Bilinear weights are products, so the two axes can be done one after the other: with its full
-    height here, any rows of the result can be made wide by themselves, to the same bits.
+    Bilinear interpolation is separable: with its full height here, any rows of the result can be
+    resized to the full width by themselves, to the same bits.
     """
     logits: Tensor = model(to_input(images)).main
     # NHWC in memory: interpolation and argmax over classes are three times as fast on a CPU.
@@ -215,7 +214,7 @@ def _scored(tall: Tensor, truth: Tensor, num_classes: int) -> tuple[Tensor, Tens
         num_classes: C.
     """
     counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=tall.device)
-    losses = torch.empty(truth.shape, device=tall.device)  # summed at once: bands change no bit
+    losses = torch.empty(truth.shape, device=tall.device)  # one sum: bands change no bit
     for rows, logits in _row_bands(tall, truth.shape[2]):
         part = truth[:, rows].long()
         counts += confusion_counts(logits.argmax(dim=1), part, num_classes)
@@ -224,14 +223,14 @@ def _scored(tall: Tensor, truth: Tensor, num_classes: int) -> tuple[Tensor, Tens
 
 
 def _spend_on_losses(logits: Tensor, truth: Tensor) -> Tensor:
-    """(B, h, w) cross-entropy in nats of each pixel, worked out in the logits' own memory.
+    """(B, h, w) cross-entropy in nats of each pixel, computed in place.
 
-    At the size of a label map the logits fill what memory there is: they are overwritten, where
-    `cross_entropy` would make their logarithmic softmax beside them.
+    The logits are overwritten to save memory: `cross_entropy` would allocate their logarithmic
+    softmax as well.
 
     Args:
-        logits: (B, C, h, w), spent afterwards.
-        truth: (B, h, w) int64 trainIds, 255 = ignored, where the result means nothing.
+        logits: (B, C, h, w), overwritten.
+        truth: (B, h, w) int64 trainIds, 255 = ignored, where the result is undefined.
     """
     peak = logits.amax(dim=1)
     chosen = logits.gather(1, truth.where(truth != IGNORE_INDEX, 0)[:, None])[:, 0]
@@ -240,7 +239,7 @@ def _spend_on_losses(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def _batches(samples: Iterable[Sample], num_classes: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Stacks samples of equal sizes: (B, 3, H, W) images and (B, h, w) labels."""
+    """Stack samples of equal sizes: (B, 3, H, W) images and (B, h, w) labels."""
     waiting: dict[tuple[tuple[int, ...], ...], list[Sample]] = {}
     for image, labels in samples:
         sizes = (tuple(image.shape), tuple(labels.shape))

@@ -1,9 +1,9 @@
-"""What several seeds tell: the spread of a score, and ratios paired by seed with their interval.
+"""Statistics over seeds: deviation of a score, and ratios paired by seed with their interval.
 
-What an interval over other images or places tells is in `fl_ppseg.learning.bootstrap`.
+Intervals over images or places are in `fl_ppseg.learning.bootstrap`.
 
-Arms of one run share seeds, and with them views, clients and what is drawn afresh. A ratio taken
-seed by seed is free of what a seed does to both arms alike.
+Arms of one run share seeds, and so views, clients and random draws. A ratio paired by seed cancels
+the effect of the seed on both arms.
 """
 
 import math
@@ -15,13 +15,13 @@ from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 CONFIDENCE: Final = 0.95
 KINDS: Final = ("seeds", "images", "places")
-"""What intervals are over: training seeds, val images or places (`fl_ppseg.learning.bootstrap`)."""
+"""What is resampled: training seeds, val images or places (`fl_ppseg.learning.bootstrap`)."""
 FEW_PLACES: Final = 20
-"""Of fewer an interval over places is too narrow."""
+"""Places below which an interval over places is too narrow."""
 
 
 def covers(kind: str, num_places: int | None = None) -> str:
-    """What an interval covers, in words.
+    """Describe what an interval covers.
 
     >>> covers("places", 3)
     'other places; of 3 it is too narrow: of 3 it holds in about 75 % of cases, of 10 in 88 %'
@@ -47,7 +47,7 @@ def t_interval(
     """Student's confidence interval of the mean: mean ± t(n - 1) · s / √n.
 
     Args:
-        values: One value a seed, taken as independent and about normal.
+        values: One value per seed, assumed independent and normal.
         confidence: Share of such intervals that hold the true mean.
 
     Returns:
@@ -64,10 +64,9 @@ def t_interval(
 def paired_above(
     own: Mapping[int, float | None], base: Mapping[int, float | None], floor: float | None
 ) -> dict[int, float]:
-    """Of each seed, how much of what the base has above a floor the other side has above it.
+    """(own - floor) / (base - floor) for each seed.
 
-    None at all where any base is not above the floor: a mean over the seeds that happen to be
-    would be of chosen ones.
+    Empty if any base is not above the floor: a mean over the other seeds would be biased.
 
     >>> paired_above({0: 20.0, 1: 40.0}, {0: 30.0, 1: 40.0}, 10.0)
     {0: 0.5, 1: 1.0}
@@ -89,7 +88,7 @@ def paired_above(
 def paired_ratios(
     own: Mapping[int, float | None], base: Mapping[int, float | None]
 ) -> dict[int, float]:
-    """Ratio of each seed that both sides have a score for; a base of zero has none.
+    """own / base for each seed with both scores and a base other than zero.
 
     >>> paired_ratios({0: 20.0, 1: 30.0, 2: 1.0}, {0: 40.0, 1: 40.0})
     {0: 0.5, 1: 0.75}

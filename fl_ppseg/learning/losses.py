@@ -1,4 +1,4 @@
-"""The loss of a local update: cross entropy, of the hardest pixels, with weights of classes."""
+"""The loss of a local update: cross entropy with OHEM and class weights."""
 
 from typing import Final
 
@@ -11,20 +11,20 @@ from fl_ppseg.config.sections import TrainingConfig
 from fl_ppseg.data.classes import IGNORE_INDEX
 
 SMALLEST_SHARE: Final = 1e-4
-"""Rarer classes weigh no more than one of this share: a few pixels are no measure."""
+"""Lower bound of a class's share in its weight: the shares of rarer classes are too uncertain."""
 
 
 def class_weights(counts: np.ndarray, balance: float) -> np.ndarray:
     """Weight of each class in the loss: share^-balance, 1 in the mean over labelled pixels.
 
-    With exponent 1 every class counts as much as any other, with 0 every pixel.
+    With exponent 1 all classes have equal weight, with 0 all pixels.
 
     Args:
         counts: (num_classes,) labelled pixels of each class.
         balance: Exponent in [0, 1].
 
     Returns:
-        (num_classes,) float32; of a class without a pixel 1.
+        (num_classes,) float32; 1 for a class without a pixel.
 
     >>> class_weights(np.array([75, 25, 0]), 1.0)
     array([0.6666667, 2.       , 1.       ], dtype=float32)
@@ -45,11 +45,11 @@ def pixel_loss(
     Args:
         logits: (B, num_classes, h, w).
         labels: (B, H, W) trainIds, 255 ignored.
-        config: `loss_size` says which of the two resolutions is brought to the other's.
-        weights: (num_classes or more,), how much a pixel of each class counts; None: all alike.
+        config: `loss_size` says which of the two resolutions is resized to the other.
+        weights: (num_classes or more,), weight of a pixel of each class; None: equal weights.
 
     Returns:
-        A scalar; zero where no pixel is labelled.
+        A scalar; zero if no pixel is labelled.
     """
     size = logits.shape[-2:]
     if config.loss_size == "logits":

@@ -1,12 +1,11 @@
-"""What a score is worth without an image: of each pixel the commonest class of the training.
+"""The baseline `no image`: for each pixel the most frequent class of the training label maps.
 
     <run>/no_image.png      (h, w) uint8 trainIds at data.image_size
 
-Label maps are scaled to that size as a whole, and the answer to that of each label map that it is
-scored on, whether images are resized or cropped: no other answer without an image sees more.
-Who answers so has looked at no image, only at where things lie in the training label maps; what a
-model reaches above it, it sees. It takes the training label maps of all clients, so only a
-simulation has it: on separate machines label maps stay on their nodes, and nobody can make it.
+Whole label maps are resized to that size, and the answer to the size of each label map that it is
+scored on, whether images are resized or cropped. The answer does not depend on an image; only what
+a model scores above it does. It needs the training label maps of all clients, so it exists in a
+simulation only: on separate machines label maps stay on their nodes.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,9 +31,9 @@ from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import Progress, replacing
 
 AT_ONCE: Final = 64
-"""Label maps in memory."""
+"""Most label maps in memory."""
 _UNSEEN: Final = np.zeros((3, 1, 1), np.uint8)
-"""Stands where an image would."""
+"""Placeholder for an image."""
 
 
 class Prior(nn.Module):
@@ -59,12 +58,12 @@ class Prior(nn.Module):
 
 
 def majority(label_maps: Iterable[Pixels], num_classes: int) -> Pixels:
-    """(h, w) trainIds each -> (h, w), the commonest of each pixel; of equal ones the lowest.
+    """(h, w) trainIds each -> (h, w), the most frequent of each pixel; the lowest in a tie.
 
-    A pixel that is labelled in none has the commonest class of all.
+    A pixel that is never labelled gets the most frequent class of all.
 
     Args:
-        label_maps: All of one size, one at least; read once.
+        label_maps: At least one, all of one size; read once.
         num_classes: C.
 
     >>> maps = np.array([[[1, 255, 0]], [[1, 255, 1]], [[0, 255, 1]]], np.uint8)
@@ -85,11 +84,11 @@ def majority(label_maps: Iterable[Pixels], num_classes: int) -> Pixels:
 def counts_without_image(
     answer: Pixels, label_maps: Iterable[Pixels], num_classes: int
 ) -> NDArray[np.int64]:
-    """(N, C, C) counts of an answer to N images that nobody looked at, taken as a model's are.
+    """(N, C, C) counts of the answer on N label maps, as for a model.
 
     Args:
-        answer: (h, w) trainIds; brought to the size of each label map as a model's answer is.
-        label_maps: (H, W) trainIds each, one at least.
+        answer: (h, w) trainIds; resized to each label map like a model's logits.
+        label_maps: (H, W) trainIds each, at least one.
         num_classes: C.
     """
     prior = Prior(answer, num_classes)
@@ -105,12 +104,12 @@ def label_maps_of(
     """The label maps of scenes, (H, W) trainIds each: `AT_ONCE` of them in memory.
 
     Args:
-        scenes: Whose.
+        scenes: Scenes to read.
         num_workers: Threads that read.
         progress: Called with (label maps done, label maps in all).
 
     Raises:
-        InputError: One cannot be read, or has changed since it was looked at.
+        InputError: One cannot be read, or has changed since it was checked.
     """
     with ThreadPoolExecutor(num_workers) as pool:
         for start in range(0, len(scenes), AT_ONCE):
@@ -120,13 +119,13 @@ def label_maps_of(
 
 
 def save_answer(run: Path, answer: Pixels) -> None:
-    """Put the answer into a run folder, whole or not at all."""
+    """Write the answer into a run folder atomically."""
     with replacing(run / NO_IMAGE) as temporary:
         Image.fromarray(answer).save(temporary, format="PNG")
 
 
 def load_answer(run: Path, num_classes: int) -> Pixels | None:
-    """The answer in a run folder, (h, w) trainIds; None where there is none.
+    """Read the answer in a run folder, (h, w) trainIds; None if there is none.
 
     Raises:
         InputError: It is not a label map of these classes.

@@ -6,9 +6,9 @@ and that is (epsilon, delta)-private for exactly (Balle, Wang 2018, theorem 8)
 
     delta = Phi(mu / 2 - epsilon / mu) - exp(epsilon) Phi(-mu / 2 - epsilon / mu).
 
-No sampling is counted in favour: the cities of a round are drawn by a seed that is public.
-Noise comes from the operating system, never from a seed. It is drawn as floating-point numbers,
-whose gaps an attacker of great means could study (Mironov 2012); nothing here guards against that.
+There is no amplification by sampling: the cities of a round are drawn from a public seed. Noise
+comes from the operating system, never from a seed. It consists of floating-point numbers, which is
+open to the attack of Mironov (2012); there is no protection against that here.
 """
 
 import math
@@ -20,14 +20,14 @@ from fl_ppseg.system.arrays import Arrays
 
 
 def noisy(update: Arrays, deviation: float) -> Arrays:
-    """The update with independent noise of a standard deviation on every weight."""
+    """Add independent Gaussian noise of a standard deviation to every weight."""
     return {
         name: value + deviation * standard_normal(value.shape) for name, value in update.items()
     }
 
 
 def standard_normal(shape: tuple[int, ...]) -> np.ndarray:
-    """Normal deviates of 53 random bits each, from the operating system."""
+    """Draw normal deviates of 53 random bits each from the operating system."""
     from scipy.special import ndtri  # type: ignore[import-untyped]  # loads slowly, few need it
 
     count = math.prod(shape)

@@ -1,6 +1,6 @@
-"""The score of a round from its lines of results: the one definition that all tables share.
+"""The score of a round from its lines of results, for all tables.
 
-Counts are summed over cities before they are scored. Where every city has its own model
+Counts are summed over cities before they are scored. If every city has its own model
 (`local-only`), each model is scored so, and the round's score is the mean over the models.
 """
 
@@ -19,7 +19,7 @@ MEAN_OF: Final = (
     "mIoU: as cityscapesScripts has it, the mean over the classes that are true or predicted at "
     "some labelled pixel of what is scored; a class that is predicted and nowhere true counts as 0"
 )
-"""What the mean is of, in words: it stands with every table."""
+"""What the mean is over; shown with every table."""
 
 
 def round_scores(lines: Iterable[Mapping[str, Any]]) -> Scores | None:
@@ -29,7 +29,7 @@ def round_scores(lines: Iterable[Mapping[str, Any]]) -> Scores | None:
         lines: Lines of results.jsonl of one role; those without counts are left out.
 
     Returns:
-        Scores in percent, or None where no line holds counts.
+        Scores in percent, or None if no line holds counts.
     """
     each = [score(counts) for counts in counts_by_model(lines).values()]
     if not each:
@@ -42,17 +42,17 @@ def round_scores(lines: Iterable[Mapping[str, Any]]) -> Scores | None:
 
 
 def pooled_scores(lines: Iterable[Mapping[str, Any]]) -> Scores | None:
-    """Scores of the counts of all lines together, whatever model they are of.
+    """Scores of the sum of the counts of all lines, of one or several models.
 
-    On held-out images: each is scored once, by the model that its city uses, so that arms with
-    one model and arms with many are scored on the same pool.
+    For held-out images: each is scored once, by the model that its city uses, so that arms with
+    one model and arms with many are scored on the same images.
     """
     counts = list(counts_by_model(lines).values())
     return score(np.sum(counts, axis=0)) if counts else None
 
 
 def counts_by_model(lines: Iterable[Mapping[str, Any]]) -> dict[str, Counts]:
-    """Model ("" where there is one for all) -> (C, C) int64 counts, summed over cities."""
+    """Model ("" if all cities share one) -> (C, C) int64 counts, summed over cities."""
     sums: dict[str, Counts] = {}
     for line in lines:
         if line.get("confusion") is not None:
@@ -63,7 +63,7 @@ def counts_by_model(lines: Iterable[Mapping[str, Any]]) -> dict[str, Counts]:
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """Mean of the values that are known: None and NaN are left out; None if none is."""
+    """Mean without None and NaN values; None if no value is left."""
     known = [value for value in values if value is not None and not np.isnan(value)]
     return fmean(known) if known else None
 

@@ -1,4 +1,4 @@
-"""A whole frame segmented by a model for smaller images: windows that slide over it.
+"""Segmentation of a whole frame by a model for smaller images: sliding windows.
 
 As mmsegmentation's `slide` mode: windows of the model's size at a stride of two thirds of it, the
 last ones flush with the border, logits averaged where they overlap. Windows begin at multiples of
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fl_ppseg.setr.model import SETR, Logits
 
 STRIDE = (2, 3)
-"""Share of a window between two of them (mmsegmentation's SETR on Cityscapes: 512 of 768)."""
+"""Stride as a share of a window (mmsegmentation's SETR on Cityscapes: 512 of 768)."""
 
 
 class SlidingWindows(nn.Module):
@@ -33,7 +33,7 @@ class SlidingWindows(nn.Module):
         """Segment all windows of the frames, and average.
 
         Raises:
-            ValueError: The frames are smaller than a window, or no whole number of blocks.
+            ValueError: The frames are smaller than a window, or not a whole number of blocks.
         """
         rows, columns = (
             offsets(side, window, self.block)
@@ -74,7 +74,7 @@ def offsets(side: int, window: int, block: int) -> list[int]:
         block: Of a block; all three in pixels.
 
     Raises:
-        ValueError: The side is shorter than the window, or no whole number of blocks.
+        ValueError: The side is shorter than the window, or not a whole number of blocks.
 
     >>> offsets(1024, 768, 16), offsets(768, 768, 16), offsets(800, 96, 8)[-3:]
     ([0, 256], [0], [576, 640, 704])

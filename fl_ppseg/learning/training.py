@@ -1,7 +1,7 @@
 """The local update: a pure function of weights, private state, shard, config and seed.
 
-It sets its own thread count and random state and leaves the caller's as they were, so that it gives
-the same bits in any process on CPU. No key and no cipher is known here: images come as they are.
+It sets its own thread count and random state and restores the caller's, so that it gives the same
+bits in any process on CPU. It knows neither keys nor ciphers.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from fl_ppseg.system.files import Progress
 
 @dataclass(frozen=True)
 class Position:
-    """Where in the whole training a local update stands."""
+    """Position of a local update in the whole training."""
 
     round: int
     """Round from 1."""
@@ -35,17 +35,17 @@ class Position:
 
 @dataclass(frozen=True)
 class LocalUpdate:
-    """What a local update gives back."""
+    """Result of a local update."""
 
     weights: dict[str, Tensor]
     """All tensors of the model that are not private, on CPU."""
     private: dict[str, Tensor] = field(repr=False)
     """The private tensors, on CPU: key material."""
     loss: float | None
-    """Mean loss of the steps that saw a labelled pixel, weighted by their views; None: no step did,
+    """Mean loss of the steps with a labelled pixel, weighted by their views; None: no step had one,
     so that nothing was learnt."""
     num_examples: int
-    """Training images of the shard; 0 where no step saw a labelled pixel."""
+    """Training images of the shard; 0 if no step had a labelled pixel."""
     seconds: float
 
 
@@ -66,13 +66,12 @@ def local_update(
     Args:
         model: The architecture; its own weights are overwritten.
         weights: Global weights by name.
-        private: This client's own tensors by name; with `weights` they make the whole state.
-        shard: Its images, as the vault left them.
+        private: This client's private tensors by name; with `weights` they are the whole state.
+        shard: Its images, encrypted by the vault.
         config: Optimiser, schedule and losses.
         position: Round and number of rounds, for the schedule and the random state.
         seed: Seed of the run; the random state also depends on the round and the shard's city.
-        rates: Factors on the learning rate by name, 1 where none is given; 0: the tensor stays as
-            it is.
+        rates: Factors on the learning rate by name, 1 if not given; 0: the tensor is frozen.
         device: Where to compute.
         on_step: Called with (steps done, steps in all).
 
@@ -98,12 +97,12 @@ def local_update(
 
 
 def seed_of(seed: int, round: int, cities: Sequence[str]) -> int:
-    """What the random state of a local update begins with: no secret, for a run can be repeated.
+    """Seed of the random state of a local update; public, so that a run can be repeated.
 
     Args:
         seed: Of the run.
         round: From 1.
-        cities: Whose images are trained on, in the order of the shard's parts.
+        cities: Cities of the images, in the order of the shard's parts.
     """
     digest = hashlib.sha256(f"{seed}/{round}/{'+'.join(cities)}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
@@ -212,7 +211,7 @@ def _trainable(model: nn.Module) -> list[nn.Parameter]:
 def _steps(
     shard: Shard, config: TrainingConfig, generator: np.random.Generator
 ) -> list[tuple[list[int], list[int]]]:
-    """Batches of (indices, views): in each epoch an image once or not at all, one view of each."""
+    """Batches of (indices, views): per epoch each image at most once, with one view."""
     steps, seen = [], config.images_a_pass(len(shard))
     for _ in range(config.local_epochs):
         order, views = order_of(generator, len(shard), shard.num_views)
@@ -223,14 +222,14 @@ def _steps(
 
 
 def _amp(config: TrainingConfig, device: torch.device) -> bool:
-    """Whether the local update computes in bfloat16 where it can."""
+    """Whether the local update uses autocast to bfloat16."""
     if device.type == "cpu":
         return config.amp_cpu and _cpu_computes_in_bf16()
     return config.amp and device.type == "cuda" and torch.cuda.is_bf16_supported()
 
 
 def _cpu_computes_in_bf16() -> bool:
-    """Whether matrices are multiplied in bfloat16 faster than in float32, not emulated."""
+    """Whether the CPU multiplies matrices in bfloat16 natively."""
     if not hasattr(torch.cpu, "get_capabilities"):  # older releases
         return False
     found = torch.cpu.get_capabilities()
@@ -239,7 +238,7 @@ def _cpu_computes_in_bf16() -> bool:
 
 @contextmanager
 def _reproducible(num_threads: int, seed: int) -> Iterator[np.random.Generator]:
-    """Own thread count and random state inside, the caller's again outside."""
+    """Set thread count and random state, and restore the caller's at the end."""
     threads = torch.get_num_threads()
     torch.set_num_threads(num_threads)
     try:

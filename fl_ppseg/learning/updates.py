@@ -1,4 +1,4 @@
-"""Updates: what a local update changed, measured and shortened over all weights together."""
+"""Updates of local training: difference, norm and clipping over all weights together."""
 
 import math
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from fl_ppseg.system.arrays import Arrays
 
 
 def difference(arrays: Mapping[str, np.ndarray], start: Mapping[str, np.ndarray]) -> Arrays:
-    """`arrays` - `start` in float64; counters, which are whole numbers, are left out."""
+    """`arrays` - `start` in float64, without integer counters."""
     return {
         name: value.astype(np.float64) - start[name]
         for name, value in arrays.items()
@@ -49,7 +49,7 @@ def squared_norms(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 
 def clipped(update: Arrays, limit: float) -> Arrays:
-    """The update, scaled down to a norm of `limit` where it is longer (McMahan et al. 2018)."""
+    """The update scaled down to a norm of at most `limit` (McMahan et al. 2018)."""
     length = norm(update)
     if length <= limit:
         return update
@@ -57,7 +57,7 @@ def clipped(update: Arrays, limit: float) -> Arrays:
 
 
 def moved(start: Mapping[str, np.ndarray], update: Mapping[str, np.ndarray]) -> Arrays:
-    """`start` + `update` in the dtypes of `start`; what the update leaves out stays as it is."""
+    """`start` + `update` in the dtypes of `start`; tensors not in the update are unchanged."""
     return {
         name: np.asarray(value + update[name], value.dtype) if name in update else value
         for name, value in start.items()

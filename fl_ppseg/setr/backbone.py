@@ -1,4 +1,4 @@
-"""The encoder: any plain ViT of timm's, for images of one size, rectangles included."""
+"""The encoder: a plain ViT of timm, for images of one size, square or not."""
 
 import difflib
 from typing import Any
@@ -30,23 +30,23 @@ def create_backbone(
 ) -> VisionTransformer:
     """Build a ViT that maps (B, 3, H, W) float in [-1, 1] to tokens (B, prefix + N, D).
 
-    The classifier is gone, the patch embedding always has a bias, and published weights expect
-    our input (2v - 255)/255 whatever they were trained on.
+    It has no classifier, the patch embedding always has a bias, and published weights are converted
+    to the input (2v - 255)/255.
 
     Args:
         name: `vit`, sized by the other arguments, or a timm ViT such as `vit_base_patch16_384`.
         image_size: (height, width) in pixels, multiples of the patch size.
-        patch_size: Side of a patch in pixels; None keeps what timm gives.
+        patch_size: Side of a patch in pixels; None keeps timm's.
         embed_dim: Width D, for `vit` only.
         depth: Number of layers, for `vit` only.
         num_heads: Attention heads, for `vit` only.
         pretrained: Load timm's published weights, resampled to this patch size and grid.
         class_token: Keep the class token of a timm ViT that has one, and no other such token.
-        positions: How published position embeddings are brought to this grid: `bicubic` (timm's,
+        positions: Interpolation of published position embeddings to this grid: `bicubic` (timm's,
             with antialias) or `bilinear` (mmsegmentation's, without).
 
     Raises:
-        InputError: The name is not a plain ViT, the sizes do not fit, or weights cannot be had.
+        InputError: The name is not a plain ViT, the sizes do not fit, or weights are unavailable.
     """
     if name == "vit":
         backbone = _sized_vit(image_size, patch_size, embed_dim, depth, num_heads, pretrained)
@@ -79,7 +79,7 @@ def fold_normalisation(
 
     With x = 2u - 1, u in [0, 1]: (u - mean)/std = x/(2 std) + (1 - 2 mean)/(2 std), so
     E' = E/(2 std) and b' = b + sum E (1 - 2 mean)/(2 std) give E'x + b' = E (u - mean)/std + b.
-    Mean and deviation of 0.5 change no bit.
+    Mean and deviation of 0.5 leave every bit unchanged.
 
     Args:
         weight: Embedding E, (D, 3, M, M).
@@ -136,7 +136,7 @@ def resampled_positions(
 
 @torch.no_grad()
 def _take_positions(backbone: VisionTransformer, native: VisionTransformer, positions: str) -> None:
-    """Give a backbone the position embedding of another grid; a few timm ViTs have none."""
+    """Resample the position embedding of another grid into a backbone, if it has one."""
     if backbone.pos_embed is None or native.pos_embed is None:
         return
     prefix = 0 if backbone.no_embed_class else backbone.num_prefix_tokens
@@ -145,7 +145,7 @@ def _take_positions(backbone: VisionTransformer, native: VisionTransformer, posi
 
 
 def _drop_class_token(backbone: VisionTransformer) -> None:
-    """Take the class token from the encoder's input, and its entry from the position embedding.
+    """Remove the class token from the encoder's input, and its entry from the position embedding.
 
     As mmsegmentation's `with_cls_token=False`, which adds positions and then drops the token.
     """
@@ -195,9 +195,9 @@ def _sized_vit(
 def _timm_vit(
     name: str, image_size: tuple[int, int] | None, patch_size: int | None, pretrained: bool
 ) -> VisionTransformer:
-    """A ViT of timm's zoo; its own resampling fits weights to the patch size and the grid.
+    """A ViT of timm, which resamples weights to the patch size and the grid.
 
-    Without image size it is of the grid that its weights were published for.
+    Without image size it has the grid that its weights were published for.
     """
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models("*vit*"), n=3)
@@ -215,9 +215,9 @@ def _timm_vit(
         sizes["patch_size"] = patch_size
     try:
         backbone = timm.create_model(name, pretrained=pretrained, **sizes)
-    except TypeError as error:  # models without these arguments are no ViTs
+    except TypeError as error:  # models without these arguments are not ViTs
         raise _not_a_vit(name) from error
-    except OSError as error:  # what downloads, caches and a missing network raise
+    except OSError as error:  # errors of downloads, caches and a missing network
         raise InputError(
             f"cannot download timm's weights for model.backbone {name!r} "
             f"({type(error).__name__}); set model.weights to a local .safetensors file of them, "
@@ -237,7 +237,7 @@ def _timm_vit(
 
 
 def _check_geometry(backbone: VisionTransformer, name: str, image_size: tuple[int, int]) -> None:
-    """Refuse patches that are not squares, and images that they do not tile."""
+    """Refuse patches that are not square, and images that are not whole patches."""
     side, other_side = backbone.patch_embed.patch_size
     if side != other_side:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Building a SETR whose size is bounded before any memory is taken."""
+"""Building a SETR, after a check of its size."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +36,7 @@ def build_setr(
 def build_architecture(
     config: "ModelConfig", num_classes: int, image_size: tuple[int, int]
 ) -> SETR:
-    """A model all of whose weights the caller loads: none are fetched or read from a file.
+    """Build a model without loading weights; the caller loads all of them.
 
     Args:
         config: Section `model`.
@@ -49,7 +49,7 @@ def build_architecture(
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Inside, torch's CPU generator starts from `seed`; outside it is as it was."""
+    """Seed torch's CPU generator, and restore its state at the end."""
     with torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(seed)
         yield

@@ -1,16 +1,16 @@
-"""Canonical forms: of every block, what survives encryption, in an order that no key decides.
+"""Canonical forms: what survives encryption of every block, in an order independent of the key.
 
 Two ciphertexts of one image have the same canonical form, bit for bit, whatever their keys, scope
-and lifetime; anybody can compute it from a ciphertext, so a model that reads it gives nothing away.
+and lifetime; anyone can compute it from a ciphertext, so a model that reads it reveals no key.
 
     values             all values of a block, ascending          survives `shuffle`
     magnitudes         |2v - 255| of all values, ascending       `shuffle+negative-positive`, `etc`
     pixels             RGB triples by luma, then r, g, b         survives `shuffle-spatial`
     pixel-magnitudes   the same of |2v - 255|                    `shuffle-spatial+negative-positive`
 
-A sorted block is a smooth sequence, whose detail is small beside its level. So the gaps between
-neighbours stand beside it, on a scale of square roots, on which small ones count (measured: see
-docs/trials.md). The patch embedding E of the ViT follows: z = E [sorted block, its gaps].
+A sorted block is a smooth sequence with detail far below its level. So the gaps between neighbours
+are added, as square roots, which enlarges small ones (measured: see docs/trials.md). The patch
+embedding E of the ViT follows: z = E [sorted block, its gaps].
 """
 
 from collections.abc import Callable, Mapping
@@ -38,7 +38,7 @@ def sorted_values(blocks: Tensor) -> Tensor:
 def sorted_pixels(blocks: Tensor) -> Tensor:
     """(B, N, 3, P) int32 -> (B, N, 3, P), the pixels of each block by luma, then r, g, b.
 
-    Luma and pixel make one integer: equal integers are equal pixels, so the order has no ties.
+    Luma and pixel are packed into one integer: equal integers are equal pixels, so order is unique.
     """
     r, g, b = blocks.long().unbind(dim=2)
     luma = (LUMA[0] * r + LUMA[1] * g + LUMA[2] * b) >> 8
@@ -47,7 +47,7 @@ def sorted_pixels(blocks: Tensor) -> Tensor:
 
 
 def magnitudes(blocks: Tensor) -> Tensor:
-    """v -> |2v - 255|, the distance from mid-grey, which v -> 255 - v leaves as it is."""
+    """v -> |2v - 255|, the distance from mid-grey, invariant to v -> 255 - v."""
     return (2 * blocks - 255).abs()
 
 
@@ -96,7 +96,7 @@ class InvariantPatchEmbed(PatchEmbed):
     timm's patch embedding, of the canonical form: its tensors keep their names, E is (D, 6, M, M).
 
     Args:
-        linear: The patch embedding in whose place it stands.
+        linear: The patch embedding that it replaces.
         form: A name of `FORMS`.
     """
 

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 NormName = Literal["group", "batch"]
 Levels = tuple[Tensor, ...]
-"""Feature maps (B, C, grid_h, grid_w), one a tap."""
+"""Feature maps (B, C, grid_h, grid_w), one per tap."""
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm with about 16 channels a group (Wu and He, ECCV 2018, table 3)."""
+    """GroupNorm with about 16 channels per group (Wu and He, ECCV 2018, table 3)."""
     return nn.GroupNorm(math.gcd(channels, max(channels // 16, 1)), channels)
 
 

@@ -1,9 +1,9 @@
-"""An embedding's start: the linear map of what it reads of a block that comes nearest to E x.
+"""Initial weights of an embedding: the least-squares approximation of a plain embedding E.
 
-The layers after a plain embedding E know its tokens. Ridge regression on public images gives the
-E' and b' that minimise sum |E' c(x) + b' - (E x + b)|² + penalty over their blocks x, where c(x) is
-the canonical form, or the block encrypted: the model starts from what of E x survives encryption,
-not from noise.
+The layers after E were trained on its tokens. Ridge regression on public images gives the E' and b'
+that minimise sum |E' c(x) + b' - (E x + b)|² + penalty over their blocks x, where c(x) is
+the canonical form, or the encrypted block: the model starts from what of E x survives encryption,
+not from random weights.
 """
 
 import itertools
@@ -26,12 +26,12 @@ def fit_embedding(
 
     Args:
         embedding: Invariant or linear; overwritten.
-        plain: What its tokens should be like, (B, 3, H, W) -> (B, N, D).
-        batches: Images (B, 3, H, W) float in [-1, 1], and the same as `embedding` is given them;
-            an invariant one may be given them as they are.
+        plain: The embedding to approximate, (B, 3, H, W) -> (B, N, D).
+        batches: Images (B, 3, H, W) float in [-1, 1], and the same images encrypted as `embedding`
+            reads them; an invariant one may read plain images.
 
     Returns:
-        The share of the tokens' variance that what it reads explains, R² on these images.
+        R² on these images: the explained share of the variance of the tokens.
     """
     side = embedding.patch_size[0]
 

@@ -3,10 +3,10 @@
 from typing import Final
 
 BACKBONE_PREFIX: Final = "backbone."
-"""What every tensor of the encoder starts with in a SETR state dict."""
+"""Prefix of every tensor of the encoder in a SETR state dict."""
 
 EMBEDDING_TENSORS: Final = ("backbone.patch_embed.proj.weight", "backbone.patch_embed.proj.bias")
-"""The patch embedding E, (D, 3, M, M), and its bias, (D,): the only layer that meets pixels."""
+"""The patch embedding E, (D, 3, M, M), and its bias, (D,): the only layer that reads pixels."""
 
 POSITION_TENSOR: Final = "backbone.pos_embed"
 """The position embedding, (1, prefix tokens + grid_h * grid_w, D)."""
@@ -15,19 +15,19 @@ CLASS_TENSOR: Final = "backbone.cls_token"
 """The class token of a timm ViT, (1, 1, D)."""
 
 NECK_PREFIX: Final = "neck."
-"""What every tensor of MLA's neck starts with, of which the norms of its levels are a part."""
+"""Prefix of every tensor of MLA's neck, which includes the norms of its levels."""
 NORMS_PREFIX: Final = "norms."
 
 _BUFFERS: Final = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def is_buffer(name: str) -> bool:
-    """Whether a tensor is a statistic that batch normalisation counts, not a trained parameter."""
+    """Whether a tensor is a running statistic of batch normalisation, not a trained parameter."""
     return name.rpartition(".")[2] in _BUFFERS
 
 
 def is_of_head(name: str, has_neck: bool) -> bool:
-    """Whether a tensor is of a decoder or auxiliary head, which learn at a rate of their own.
+    """Whether a tensor is of a decoder or auxiliary head, which have their own learning rate.
 
     As mmsegmentation's multiplier for names with `head` in them: naive and PUP hold the norms of
     their levels, MLA's are in its neck, and neck and backbone keep the rate.
@@ -42,10 +42,10 @@ def is_of_head(name: str, has_neck: bool) -> bool:
 
 
 def withheld(embedding: str) -> frozenset[str]:
-    """Names of the tensors that do not travel from a node when the embedding is treated so.
+    """Names of the tensors that a node does not send, by the treatment of the embedding.
 
     Args:
         embedding: As in an arm's config. `frozen` is public, the same everywhere, never trained;
-            `private` is the client's own; all others travel like any layer.
+            `private` is the client's own; all others are sent like any layer.
     """
     return frozenset(EMBEDDING_TENSORS if embedding in ("frozen", "private") else ())

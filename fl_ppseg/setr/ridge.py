@@ -1,4 +1,4 @@
-"""Ridge regression, the one of this package: from sums over batches, on numpy alone.
+"""Ridge regression from sums over batches, in numpy.
 
 The weights W that minimise |X W - Y|² + sum_i p_i |W_i|² are (XᵀX + diag(p))⁻¹ XᵀY. Each penalty
 p_i is relative to the squares of what it multiplies, so that no unit has to be chosen.
@@ -17,7 +17,7 @@ RIDGE: Final = 1e-4
 
 
 class Sums(NamedTuple):
-    """What a regression needs of its examples, however many there are."""
+    """Sufficient statistics of a regression."""
 
     squares: Matrix
     """(F, F), XᵀX."""
@@ -33,7 +33,7 @@ class Fit(NamedTuple):
     weights: Matrix
     """(F + 1, K), the last row constants."""
     sums: Sums
-    """What it was fitted to."""
+    """Sums over the examples."""
 
     @property
     def explained(self) -> float:
@@ -56,9 +56,9 @@ def ridge(batches: Iterable[tuple[Matrix, Matrix]]) -> Matrix:
 
 
 def fit(batches: Iterable[tuple[Matrix, Matrix]]) -> Fit:
-    """As `ridge`, and how well it fits."""
+    """As `ridge`, with the sums for R²."""
     sums = _sums((with_one(seen), targets) for seen, targets in batches)
-    return Fit(_solved(sums, RIDGE * (sums.squares.diagonal() + 1)), sums)  # no column is all 0
+    return Fit(_solved(sums, RIDGE * (sums.squares.diagonal() + 1)), sums)  # + 1: a column of zeros
 
 
 def linear_map(seen: Matrix, targets: Matrix) -> Matrix:
@@ -74,7 +74,7 @@ def linear_map(seen: Matrix, targets: Matrix) -> Matrix:
 
 
 def with_one(seen: Matrix) -> Matrix:
-    """(N, F) -> (N, F + 1), a column of ones behind."""
+    """(N, F) -> (N, F + 1), with a last column of ones."""
     return np.pad(seen, ((0, 0), (0, 1)), constant_values=1)
 
 

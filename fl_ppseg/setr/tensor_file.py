@@ -1,4 +1,4 @@
-"""What a .safetensors file says that it holds, read before any tensor is.
+"""The header of a .safetensors file, read and checked before any tensor is read.
 
 Format: 8 bytes, the length of the header; the header, JSON of names to dtype, shape and place; the
 bytes of the tensors (https://github.com/huggingface/safetensors).
@@ -28,14 +28,14 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Header:
-    """Names and shapes of the tensors of a file, and what else it says of itself."""
+    """Names and shapes of the tensors of a file, and its metadata."""
 
     shapes: Mapping[str, Shape]
     metadata: Mapping[str, str]
 
     @property
     def num_elements(self) -> int:
-        """Of all tensors together."""
+        """Number of elements of all tensors together."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
 
@@ -70,7 +70,7 @@ def read_header(path: Path) -> Header:
 
 
 def _shapes(entries: Mapping[str, Any], num_bytes: int) -> dict[str, Shape]:
-    """The shapes by name, if the places are one behind the other and fill the file."""
+    """The shapes by name, checked to be contiguous and to fill the file."""
     shapes, spans = {}, []
     for name, entry in entries.items():
         if len(name) > MAX_NAME:

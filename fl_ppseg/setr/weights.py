@@ -33,7 +33,7 @@ State = dict[str, Tensor]
 DTYPES: Final = {"fp16": torch.float16, "fp32": torch.float32}
 CLASSIFIER_SUFFIXES: Final = (".classifier.conv.weight", ".classifier.conv.bias")
 TIMM_HEADS: Final = ("head.", "head_dist.", "fc_norm.", "attn_pool.")
-"""What a classifier of timm's has and a segmenter has no use for."""
+"""Tensors of a timm classifier that a segmenter does not have."""
 
 
 def save_weights(
@@ -66,7 +66,7 @@ def save_weights(
 def load_weights(model: SETR, path: Path) -> None:
     """Read a .safetensors file, fp16 or fp32, into a model.
 
-    Accepted knowingly, and logged: classifiers for another number of classes (these start from
+    Accepted and logged: classifiers for another number of classes (these start from
     scratch); a file of timm's own, names without `backbone.` (backbone only, with its patch
     embedding resampled and its normalisation folded in); a position embedding for another grid
     (resampled by timm); a linear patch embedding where the model's is invariant (it starts from
@@ -82,14 +82,14 @@ def load_weights(model: SETR, path: Path) -> None:
 def fit_weights(
     model: SETR, state: State, path: Path, grid: tuple[int, int] | None, form: str | None
 ) -> None:
-    """Take tensors over into a model, as `load_weights` does with those of a file.
+    """Load tensors into a model, as `load_weights` does with those of a file.
 
     Args:
         model: The model.
         state: The tensors by name.
         path: Where they come from, as an error names it.
-        grid: (grid_h, grid_w) of their position embedding, where it is known.
-        form: Canonical form that their embedding reads, where it is known.
+        grid: (grid_h, grid_w) of their position embedding, if known.
+        form: Canonical form that their embedding reads, if known.
 
     Raises:
         InputError: They do not fit the model.
@@ -129,10 +129,10 @@ def _named(form: str | None) -> list[str]:
 
 
 def check_weights_file(path: Path) -> Header:
-    """Look at a weights file before any work is done for it; none of its tensors is read.
+    """Check the header of a weights file; none of its tensors is read.
 
     Raises:
-        InputError: It is no .safetensors file, or holds more than any model here has.
+        InputError: It is not a .safetensors file, or larger than `MAX_PARAMETERS`.
     """
     try:
         header = read_header(path)
@@ -149,9 +149,9 @@ def check_weights_file(path: Path) -> Header:
 
 
 def _read(path: Path, model: SETR) -> tuple[State, tuple[int, int] | None, str | None]:
-    """Tensors of a file; grid and canonical form of its embedding, where the file tells.
+    """Tensors of a file; grid and canonical form of its embedding, if the file has them.
 
-    What is larger than the model's tensor of the same name, but for what may differ, is not read.
+    Tensors of shapes that cannot fit the model are refused before they are read.
     """
     header = check_weights_file(path)
     _check_shapes(header.shapes, model, path)
@@ -167,7 +167,7 @@ def _read(path: Path, model: SETR) -> tuple[State, tuple[int, int] | None, str |
 
 
 def _check_shapes(shapes: Shapes, model: SETR, path: Path) -> None:
-    """Refuse, by the header alone, tensors that fit no tensor of the model, however loaded."""
+    """Refuse, by the header alone, tensors that cannot fit the model."""
     if not any(name.startswith(BACKBONE_PREFIX) for name in shapes):
         return  # timm's own: resampled first
     own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -186,7 +186,7 @@ def _check_shapes(shapes: Shapes, model: SETR, path: Path) -> None:
 
 
 def _from_timm(state: State, model: SETR) -> tuple[State, tuple[int, int] | None]:
-    """Rename a timm ViT's tensors to SETR's, for our input; the grid is as timm published it."""
+    """Rename a timm ViT's tensors to SETR's and convert them to our input; keep timm's grid."""
     last_norm = f"norms.{len(model.norms) - 1}."
     renamed = {
         last_norm + name.removeprefix("norm.")
@@ -212,14 +212,14 @@ def _from_timm(state: State, model: SETR) -> tuple[State, tuple[int, int] | None
 
 
 def _drop_class_token(state: State, has_own_entry: bool) -> None:
-    """Take a class token, and its entry of the position embedding, out of a file's tensors."""
+    """Remove a class token, and its entry of the position embedding, from a file's tensors."""
     is_there = state.pop(CLASS_TENSOR, None) is not None
     if is_there and has_own_entry and POSITION_TENSOR in state:
         state[POSITION_TENSOR] = state[POSITION_TENSOR][:, 1:]
 
 
 def _with_grid(state: State, model: SETR, grid: tuple[int, int] | None) -> State:
-    """Resample the position embedding from its own grid to the model's, where both are known."""
+    """Resample the position embedding from its own grid to the model's, if both are known."""
     position = state.get(POSITION_TENSOR)
     if position is None or grid is None or grid == model.grid:
         return state
@@ -244,7 +244,7 @@ def _other_classes(state: State, model: SETR) -> set[str]:
 
 
 def _other_embedding(state: State, model: SETR) -> set[str]:
-    """The tensors of a linear patch embedding in a file, where the model's is an invariant one."""
+    """The tensors of a linear patch embedding in a file, if the model's is an invariant one."""
     weight = state.get(EMBEDDING_TENSORS[0])
     if not isinstance(model.backbone.patch_embed, InvariantPatchEmbed) or weight is None:
         return set()

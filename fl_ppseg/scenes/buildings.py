@@ -1,6 +1,6 @@
-"""What lines a street: houses with windows, walls and fences, drawn in street coordinates.
+"""Houses with windows, walls and fences along a street, in street coordinates.
 
-Every front lies in the plane |x| = const along the street and looks at its middle.
+Every front lies in the plane |x| = const along the street and faces its middle.
 """
 
 import random

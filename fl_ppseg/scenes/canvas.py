@@ -1,4 +1,4 @@
-"""The picture in the making: colour, nearness and label of each pixel, painted far to near."""
+"""The canvas: colour, nearness and label of each pixel, painted far to near."""
 
 from collections.abc import Sequence
 

@@ -154,10 +154,10 @@ def city_style(name: str) -> CityStyle:
 
 
 def split_sizes(total: int, counts: Mapping[str, int]) -> dict[str, int]:
-    """Share `total` scenes out in proportion to `counts` (largest remainder, at least 2 a city).
+    """Share `total` scenes out in proportion to `counts` (largest remainder, at least 2 per city).
 
     Raises:
-        InputError: `total` is neither 0 nor enough for two scenes a city.
+        InputError: `total` is neither 0 nor enough for two scenes per city.
 
     >>> split_sizes(10, {"a": 30, "b": 60, "c": 1})
     {'a': 2, 'b': 6, 'c': 2}

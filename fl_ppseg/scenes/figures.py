@@ -85,7 +85,7 @@ def walker(pose: int) -> Mesh:
 
 @cache
 def rider(side: bool, helmet: bool) -> Mesh:
-    """Who sits on a bicycle or motorcycle, from the side or from behind."""
+    """The rider of a bicycle or motorcycle, from the side or from behind."""
     sketch = Sketch()
     if side:
         _seated_from_the_side(sketch, Label.RIDER)

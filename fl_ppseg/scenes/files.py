@@ -52,12 +52,12 @@ class SceneFiles:
 
 
 def write_scenes(scenes: list[SceneFiles]) -> int:
-    """Write a few scenes, one after the other; how many they were (a worker's task)."""
+    """Write scenes one after the other; returns their number (a worker's task)."""
     for scene in scenes:
         scene.write()
     return len(scenes)
 
 
 def _save(picture: NDArray[np.uint8], path: Path) -> None:
-    """Noise repeats nothing: run-length coding beats the search for repeats in time and size."""
+    """Save a PNG by run-length coding, which for noise is faster and smaller than LZ77."""
     Image.fromarray(picture).save(path, compress_level=1, compress_type=zlib.Z_RLE)

@@ -27,10 +27,10 @@ def draw_backdrop(draw: random.Random, style: CityStyle) -> list[Item]:
 def draw_lots(
     draw: random.Random, style: CityStyle, street: Street, wanted: frozenset[str], lamps: float
 ) -> tuple[list[Item], Skyline]:
-    """Both sides of the street, far lots first, and what shadow they cast.
+    """Both sides of the street, far lots first, and their shadows.
 
     Args:
-        draw: source of chance.
+        draw: random generator.
         style: the city.
         street: where the fronts stand and which range of z a side street keeps free.
         wanted: `wall` and `fence` if they must appear.
@@ -70,7 +70,7 @@ def _ranges(draw: random.Random, junction: tuple[float, float]) -> list[tuple[fl
 
 
 def _lot_kind(draw: random.Random, style: CityStyle, asked: list[str], near: float) -> str:
-    """house, park, wall or fence; kinds asked for come first where the camera sees them well."""
+    """house, park, wall or fence; required kinds first, where the camera sees them well."""
     if asked and near > 12:
         return asked.pop()
     return (
@@ -81,7 +81,7 @@ def _lot_kind(draw: random.Random, style: CityStyle, asked: list[str], near: flo
 def _draw_lot(
     draw: random.Random, style: CityStyle, front: Front, kind: str, lamps: float
 ) -> tuple[list[Item], float]:
-    """What stands on one lot, far to near, and the height of its shadow in metres."""
+    """The objects on one lot, far to near, and the height of its shadow in metres."""
     if kind == "none":
         return [], 0.0
     if kind == "house":

@@ -1,4 +1,4 @@
-"""Flat patches in metres: what everything that stands in a street is made of."""
+"""Meshes of flat patches in metres, of which all objects in a street are made."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The plan of a street: which strip of the ground is what, where lanes, rails and crossings lie."""
+"""The plan of a street: strips of the ground, lanes, rails and crossings."""
 
 import random
 from dataclasses import dataclass

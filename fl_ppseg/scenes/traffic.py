@@ -1,4 +1,4 @@
-"""What drives, rides, walks and stands between the fronts of a street."""
+"""Traffic, people and furniture between the fronts of a street."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ Maker = Callable[[random.Random, float, float, float], list[Item]]
 
 
 class Lanes:
-    """Puts vehicles where none is yet and where the camera sees them."""
+    """Places vehicles without overlap, where the camera sees them."""
 
     def __init__(self, draw: random.Random, style: CityStyle) -> None:
         self._draw = draw
@@ -99,7 +99,7 @@ def draw_people(draw: random.Random, style: CityStyle, street: Street) -> Iterat
 def draw_furniture(
     draw: random.Random, style: CityStyle, street: Street, glow: float
 ) -> Iterator[Thing]:
-    """Trees, lamps, signs, traffic lights and bins along both kerbs; `glow` of what burns."""
+    """Trees, lamps, signs, traffic lights and bins along both kerbs; `glow` of the lit ones."""
     for side, kerb in ((-1, street.sidewalks[0][1]), (1, street.sidewalks[1][0])):
         z = draw.uniform(4, 4 + style.tree_spacing)
         while z < FAR:

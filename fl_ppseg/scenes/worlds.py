@@ -1,15 +1,15 @@
-"""Worlds: what cities may look like. The model creator's is narrow, that of the owners wide.
+"""Worlds: ranges of the appearance of cities, narrow for the model creator and wide for the owners.
 
-A public data set is recorded by day, from spring to autumn, and its pictures are developed for the
-eye; owners drive at any hour and season, with machine cameras of many makes behind windscreens. So
-the creator's weights know what a street is, and not what the owners' streets look like.
+A public data set is recorded by day, from spring to autumn, in sRGB; owners drive at any hour and
+season, with machine cameras of many makes behind windscreens. So there is a domain gap between the
+creator's weights and the owners' streets.
 """
 
 from dataclasses import dataclass, replace
 
 RGB = tuple[int, int, int]
 Span = tuple[float, float]
-"""Least and largest value of a trait that is drawn evenly."""
+"""Least and largest value of a uniformly drawn trait."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ WEATHERS: dict[str, Weather] = {
 
 @dataclass(frozen=True)
 class Season:
-    """Colours of what grows and of what lies on the ground."""
+    """Colours of plants and of the ground."""
 
     foliage: tuple[RGB, ...]
     grass: tuple[RGB, ...]
@@ -131,7 +131,7 @@ class World:
     """Choices and ranges of the traits of its cities; the traits are those of `CityStyle`."""
 
     edition: int
-    """Another edition has other cities of the same kind."""
+    """Draws other cities of the same world."""
 
     weathers: tuple[str, ...]
     seasons: tuple[str, ...]
@@ -189,8 +189,8 @@ PUBLIC = World(
     warmth=(0.0, 0.0),
     veil=(0.0, 0.0),
 )
-"""The model creator's: by day, without snow, cameras that develop their pictures for the eye. As
-generator 1 drew it: the weights of the package were made of it."""
+"""The model creator's: by day, without snow, in sRGB. As in generator 1, which the weights of the
+package were trained on."""
 
 STREETS = replace(
     PUBLIC,
@@ -233,13 +233,13 @@ CLIMATES: dict[str, tuple[str, str]] = {
     "lindau": ("winter", "overcast"),
     "munster": ("winter", "dusk"),
 }
-"""Season and usual weather of the owners' cities, dealt out so that every one occurs in training
-and no val city has both of a training city's; other names draw theirs."""
+"""Season and usual weather of the owners' cities: every one occurs in training, and no val city has
+both of a training city. Cities of other names draw theirs."""
 
 CREATOR = "public-"
-"""What names of the model creator's cities begin with."""
+"""Prefix of the names of the model creator's cities."""
 
 
 def world_of(name: str) -> World:
-    """Where a city of this name lies."""
+    """The world of a city of this name."""
     return PUBLIC if name.startswith(CREATOR) else STREETS

@@ -1,1 +1,1 @@
-"""Trees in Cityscapes layout out of what people download: `python -m fl_ppseg.convert`."""
+"""Conversion of downloaded data sets to Cityscapes layout: `python -m fl_ppseg.convert`."""

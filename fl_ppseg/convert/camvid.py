@@ -1,7 +1,7 @@
-"""CamVid as the SegNet tutorial has it: drives told by file names, each cut into runs of frames.
+"""CamVid as in the SegNet tutorial: drives identified by file names, each cut into runs of frames.
 
-The tutorial deals frames of the same drives into its train, val and test; here a drive trains or is
-scored, whole. Its masks hold the 11 classes in the order of our table, and 11 for no class.
+The tutorial has frames of the same drives in its train, val and test; here a whole drive is either
+trained on or scored. Its masks hold the 11 classes in the order of our table, and 11 for no class.
 """
 
 import re
@@ -48,10 +48,10 @@ def camvid(source: Path, val: Iterable[str] = VAL_DRIVES, num_runs: int = NUM_RU
     Args:
         source: Folder that holds train, trainannot, val, valannot, test and testannot.
         val: Drives that are scored and never trained on.
-        num_runs: Places that train.
+        num_runs: Number of training places.
 
     Raises:
-        InputError: Folders or frames are not as they should be, or drives cannot be divided so.
+        InputError: Folders or frames are not as expected, or drives cannot be divided so.
     """
     drives = _drives(source)
     scored = chosen(val, drives, "drive")
@@ -71,7 +71,7 @@ def camvid(source: Path, val: Iterable[str] = VAL_DRIVES, num_runs: int = NUM_RU
 
 
 def _drives(source: Path) -> dict[str, list[Frame]]:
-    """Drive -> its frames in the order in which they were taken."""
+    """Drive -> its frames in temporal order."""
     drives: dict[str, list[Frame]] = {}
     for folder in FOLDERS:
         photographs = pictures(source / folder, PHOTOGRAPHS)
@@ -89,10 +89,10 @@ def _drives(source: Path) -> dict[str, list[Frame]]:
 
 
 def _shared_out(lengths: Mapping[str, int], num_runs: int) -> dict[str, int]:
-    """Runs of each drive, so that the longest run is as short as can be.
+    """Number of runs of each drive that minimises the longest run.
 
     Raises:
-        InputError: There are fewer runs than drives, or fewer frames than runs.
+        InputError: Fewer runs than drives, or fewer frames than runs.
 
     >>> _shared_out({"0001TP": 124, "0006R0": 101, "0016E5": 305}, 18)
     {'0001TP': 4, '0006R0': 4, '0016E5': 10}

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns its exit status.
 
     Raises:
-        InputError: For options or files that do not fit; nothing is made then.
+        InputError: Options or files do not fit; nothing is made then.
     """
     log_to(None)
     return dispatch(MODULE, DESCRIPTION, VERBS, argv)
@@ -145,7 +145,7 @@ def _add_val(parser: Parser, what: str, default: Sequence[str] | None) -> None:
 
 
 def _parsed(parser: Parser, argv: Sequence[str]) -> Namespace:
-    """With what all verbs have."""
+    """Add the options of all verbs, and parse."""
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="folder to create")
     size = parser.add_mutually_exclusive_group()

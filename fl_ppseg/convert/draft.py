@@ -1,4 +1,4 @@
-"""A folder that is whole or absent, also where the power fails, and what a kill left of it."""
+"""A folder written atomically, also across a power failure, and the drafts of killed commands."""
 
 import os
 import shutil
@@ -12,14 +12,14 @@ from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import check_writable, hold_lock, make_folders, sync
 
 MARK: Final = ".draft-of"
-"""File of a draft that names what it was to become."""
+"""File of a draft that holds the name of its target."""
 
 
 def require_free(out: Path) -> None:
     """Check that a new folder can be made: nothing is there, or an empty folder.
 
     Raises:
-        InputError: It cannot.
+        InputError: The folder exists and is not empty, or it is not a folder.
     """
     is_empty = out.is_dir() and not any(out.iterdir())
     if out.is_symlink() or (out.exists() and not is_empty):
@@ -31,12 +31,12 @@ def require_free(out: Path) -> None:
 
 @contextmanager
 def draft_folder(out: Path) -> Iterator[Path]:
-    """A draft that becomes `out` at the end, or leaves no trace; drafts of killed calls go.
+    """Yield a draft folder that is renamed to `out` at the end, or removed after an error.
 
-    Of several calls for one folder at once the others wait, and are then refused.
+    Drafts of killed calls are removed. Concurrent calls for one folder wait, and are then refused.
 
     Raises:
-        InputError: Something is there already.
+        InputError: `out` exists already.
     """
     make_folders(out.parent)
     with hold_lock(out.with_name(f".{out.name}.lock")):
@@ -49,7 +49,7 @@ def draft_folder(out: Path) -> Iterator[Path]:
             yield draft
             for folder, _, _ in os.walk(draft):
                 sync(Path(folder))
-            draft.rename(out)  # refused by the system where something came meanwhile
+            draft.rename(out)  # refused by the system if `out` was made meanwhile
             (out / MARK).unlink()
             sync(out.parent)
         finally:
@@ -57,7 +57,7 @@ def draft_folder(out: Path) -> Iterator[Path]:
 
 
 def write(path: Path, content: bytes) -> None:
-    """A new file, on disk when this returns."""
+    """Write a new file and flush it to disk."""
     with path.open("xb") as file:
         file.write(content)
         file.flush()
@@ -65,7 +65,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def _remove_drafts(out: Path) -> None:
-    """No process works on them any more: this one holds the lock."""
+    """Remove the drafts of killed calls; the caller holds the lock."""
     for draft in out.parent.glob(".*.tmp"):
         mark = draft / MARK
         is_own = not draft.is_symlink() and draft.is_dir() and draft.stat().st_uid == os.geteuid()

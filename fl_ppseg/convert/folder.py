@@ -32,23 +32,22 @@ def folder(
     ignored: Sequence[Colour] = (),
     notice: str | None = None,
 ) -> Plan:
-    """The tree of two folders, which may have folders of their own.
+    """The tree of two folders, which may have subfolders.
 
     Args:
         images: Photographs.
         masks: Masks, named as their photographs are.
         classes: Name of a built-in class table, or path of a YAML file.
         kind: Whether masks hold labelIds of the table or its colours.
-        pattern: Regular expression that is searched in the name of each photograph (the way from
-            `images`, without suffix), with a group `place`; a group `area` may say what places are
-            a part of.
+        pattern: Regular expression that is searched in the name of each photograph (its path
+            relative to `images`, without suffix), with a group `place` and optionally `area`.
         val: Places that are scored and never trained on.
-        suffix: What the name of a mask has behind that of its photograph.
+        suffix: What follows the photograph's name in that of its mask.
         ignored: Colours of no class.
         notice: A line on source and licence.
 
     Raises:
-        InputError: Options contradict themselves, or names do not fit.
+        InputError: Options contradict each other, or names do not fit.
     """
     if ignored and kind == "ids":
         raise InputError("--ignore names colours, but --masks-hold ids; a labelId that no class of "
@@ -76,7 +75,7 @@ def _coding(table: ClassTable, kind: Kind, ignored: Iterable[Colour]) -> Coding:
 
 
 def _items(pairs: dict[str, tuple[Path, Path]], pattern: re.Pattern[str]) -> list[Item]:
-    """A photograph below folders takes their names into its own."""
+    """Items of the pairs; the name of a photograph includes its subfolders."""
     found = {name: pattern.search(name) for name in pairs}
     if nowhere := [name for name, match in found.items() if not (match and match["place"])]:
         raise InputError(
@@ -92,7 +91,11 @@ def _items(pairs: dict[str, tuple[Path, Path]], pattern: re.Pattern[str]) -> lis
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
-    """Raises InputError for anything but a pattern with a group `place`."""
+    """Compile a pattern with a group `place`.
+
+    Raises:
+        InputError: It is too long, invalid, or without the group.
+    """
     if len(pattern) > MAX_PATTERN:
         raise InputError(f"--place: {len(pattern)} characters, at most {MAX_PATTERN} are read")
     try:

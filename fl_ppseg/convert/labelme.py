@@ -1,4 +1,4 @@
-"""LabelMeFacade: places are told by the names of LabelMe's folders, which stand before `__`."""
+"""LabelMeFacade: places follow from the names of LabelMe's folders, before `__` in file names."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,11 +31,11 @@ NOTICE: Final = (
     "Photographs of `unknown` and `web-...` train, of unknown places.",
 )
 ANYWHERE: Final = "unknown places"
-"""Area of photographs that may be of any town, those of validation included."""
+"""Area of photographs that may be of any town, including those of validation."""
 
 
 class Rule(NamedTuple):
-    """A place is that of the first rule of which a word is in the folder's name."""
+    """A rule for places; the first with a word in the folder's name applies."""
 
     place: str
     area: str
@@ -95,7 +95,7 @@ def labelme_facade(source: Path, val: Iterable[str] = VAL_PLACES) -> Plan:
         val: Places that are scored and never trained on.
 
     Raises:
-        InputError: Folders or names are not as they should be, or places cannot be divided so.
+        InputError: Folders or names are not as expected, or places cannot be divided so.
     """
     pairs = paired(pictures(source / "images", PHOTOGRAPHS), pictures(source / "labels", MASKS))
     items = [_item(name, image, mask) for name, (image, mask) in pairs.items()]

@@ -17,11 +17,11 @@ MASKS: Final = (".png",)
 def pictures(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     """Name -> path of the pictures in a folder and in those below it, sorted.
 
-    A name is the way from the folder, parts joined by `/`, without the suffix. Hidden files, what
-    file managers leave, and files of other kinds are passed over.
+    A name is the path relative to the folder, parts joined by `/`, without the suffix. Hidden
+    files, files of file managers and files of other kinds are ignored.
 
     Raises:
-        InputError: There is no such folder or no picture in it, something in it is a link, or two
+        InputError: The folder does not exist or has no picture, something in it is a link, or two
             pictures have the same name.
     """
     if not folder.is_dir():
@@ -40,7 +40,7 @@ def paired(
     Args:
         photographs: By name.
         masks: By name.
-        suffix: What the name of a mask has behind that of its photograph.
+        suffix: What follows the photograph's name in that of its mask.
 
     Raises:
         InputError: Photographs have no mask; all are counted, some named.

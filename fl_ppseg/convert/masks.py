@@ -1,4 +1,4 @@
-"""What the values of masks mean: colours or ids -> the labelIds of a class table."""
+"""From the values of masks, colours or ids, to the labelIds of a class table."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -16,17 +16,17 @@ from fl_ppseg.system.errors import InputError
 
 Colour = tuple[int, int, int]
 MOST: Final = 10
-"""Unknown values of a mask that are kept, the most frequent; a photograph in its place has
+"""Most unknown values of a mask that are kept, by frequency; a photograph given as a mask has
 thousands."""
 
 
 class Decoded(NamedTuple):
-    """A mask, read."""
+    """A decoded mask."""
 
     label_ids: NDArray[np.uint8]
     """(H, W)."""
     unknown: Counter[str]
-    """Values of no meaning -> pixels, the most frequent ones."""
+    """Unknown values -> pixels, the most frequent ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +35,9 @@ class Coding:
 
     Attributes:
         values: (n,) int64, ascending: ids, or colours as 0xRRGGBB.
-        label_ids: (n,) uint8, what each means.
-        palette: The table that tells what a palette of ids means; none: masks hold colours.
-        scored: The table that says which labelIds are of a class.
+        label_ids: (n,) uint8, the labelId of each.
+        palette: The class table of a palette of ids; None: masks hold colours.
+        scored: The table that says which labelIds belong to a class.
     """
 
     values: NDArray[np.int64]
@@ -56,10 +56,10 @@ class Coding:
         return cls(*_columns({_packed(c): k for c, k in meaning.items()}), None, scored)
 
     def decode(self, data: bytes, path: Path) -> Decoded:
-        """PNG -> (H, W) uint8 labelIds, and the values that mean nothing.
+        """PNG -> (H, W) uint8 labelIds, and the unknown values.
 
         Raises:
-            InputError: It is broken, or no mask of this kind.
+            InputError: It is damaged, or not a mask of this kind.
         """
         values = self._values(data, path)
         place = np.searchsorted(self.values, values).clip(max=len(self.values) - 1)
@@ -93,10 +93,10 @@ class Coding:
 
 
 def table_colours(classes: ClassTable, ignored: Iterable[Colour]) -> dict[Colour, int]:
-    """Colour -> labelId of the classes of a table, and of what is of no class.
+    """Colour -> labelId, of the classes of a table and of ignored colours.
 
     Raises:
-        InputError: Two classes have one colour, or a class has one that is to be ignored.
+        InputError: Two classes have the same colour, or a class has an ignored one.
     """
     meaning: dict[Colour, int] = {}
     for name, colour, label_id in zip(
@@ -116,7 +116,7 @@ def table_colours(classes: ClassTable, ignored: Iterable[Colour]) -> dict[Colour
 
 
 def no_class(classes: ClassTable) -> int:
-    """The labelId for pixels of no class: 0 where that is free, as in Cityscapes."""
+    """The labelId for pixels of no class: 0 if it is free, as in Cityscapes."""
     return int(np.flatnonzero(classes.label_to_train == IGNORE_INDEX)[0])
 
 

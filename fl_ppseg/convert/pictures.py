@@ -1,7 +1,7 @@
 """One photograph and its mask: read, bounded, upright, scaled, as the bytes of two new files.
 
-Nothing of the old files travels but pixels: no EXIF data, which may hold places and serial numbers,
-no previews, no colour profiles.
+Only pixels are copied: no EXIF data, which may hold locations and serial numbers, no previews, no
+colour profiles.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ class Converted(NamedTuple):
 
     image: bytes
     kind: str
-    """Suffix of the image: `jpg` where it was a JPEG, else `png`."""
+    """Suffix of the image: `jpg` if it was a JPEG, else `png`."""
     label_map: bytes
     content: str
     """Digest of the image's pixels."""
@@ -37,14 +37,14 @@ class Converted(NamedTuple):
     counts: NDArray[np.int64]
     """(256,), pixels of each labelId in the label map."""
     unknown: Counter[str]
-    """Values of the mask that mean nothing -> pixels."""
+    """Unknown values of the mask -> pixels."""
 
 
 def converted(item: Item, coding: Coding, scaling: Scaling) -> Converted:
     """Read a photograph and its mask.
 
     Raises:
-        InputError: One is broken or of the wrong kind, or their sizes differ.
+        InputError: One is damaged or of the wrong kind, or their sizes differ.
     """
     data = read_file(item.image, "photograph")
     pixels = decode_image(data, item.image).transpose(1, 2, 0)  # CHW -> HWC

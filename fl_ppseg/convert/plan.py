@@ -1,4 +1,4 @@
-"""What becomes of each photograph: fixed, and checked by names, before one is read."""
+"""The plan of a tree: the target of each photograph, checked by names before any is read."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Split = Literal["train", "val"]
 
 
 class Item(NamedTuple):
-    """A photograph with its mask, and where they go."""
+    """A photograph with its mask, and their target."""
 
     image: Path
     mask: Path
@@ -23,7 +23,7 @@ class Item(NamedTuple):
     place: str
     """Folder in the tree: a city, or a run of frames."""
     area: str
-    """What a place is a part of (a drive, a town): training and validation share none."""
+    """Area of the place (a drive, a town); training and validation share none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +31,12 @@ class Plan:
     """A tree to be made.
 
     Attributes:
-        source: What the photographs are, for the tree's README.
-        notice: Where they come from and under which licence, a line each.
-        classes: Name of a built-in class table, or `classes.yaml` of the tree's own.
-        table: Content of that file; none where the table is a built-in one.
-        coding: What the values of masks mean.
-        splits: Split -> items, in the order in which they are made.
+        source: Title of the data set, for the tree's README.
+        notice: Source and licence, one line each.
+        classes: Name of a built-in class table, or `classes.yaml` in the tree.
+        table: Content of that file; None for a built-in table.
+        coding: Values of masks.
+        splits: Split -> items, in the order in which they are written.
     """
 
     source: str
@@ -53,10 +53,10 @@ class Plan:
 
 
 def divide(items: Sequence[Item], is_val: Callable[[Item], bool]) -> dict[Split, tuple[Item, ...]]:
-    """Two splits that share no area, whose names a tree can have.
+    """Divide items into two splits that share no area.
 
     Raises:
-        InputError: They share one, one is empty, or names are unsafe or collide.
+        InputError: They share an area, one is empty, or names are unsafe or collide.
     """
     _check_names(items)
     splits: dict[Split, tuple[Item, ...]] = {
@@ -72,10 +72,10 @@ def divide(items: Sequence[Item], is_val: Callable[[Item], bool]) -> dict[Split,
 
 
 def chosen(requested: Iterable[str], there: Iterable[str], what: str) -> frozenset[str]:
-    """The names that were asked for, as they are there; capitals do not matter.
+    """Match requested names to existing ones, ignoring case.
 
     Raises:
-        InputError: One of them is not.
+        InputError: One of them does not exist.
     """
     known = {folded(name): name for name in there}
     names = {name: known.get(folded(name)) for name in requested}
@@ -87,7 +87,7 @@ def chosen(requested: Iterable[str], there: Iterable[str], what: str) -> frozens
 
 
 def _check_names(items: Sequence[Item]) -> None:
-    """Folders and files are visible, plain, and differ by more than capitals and Unicode forms."""
+    """Refuse names that are hidden, unsafe, or equal up to case and Unicode form."""
     places: dict[str, str] = {}
     stems: dict[tuple[str, str], Item] = {}
     for item in items:
@@ -110,7 +110,7 @@ def _check_names(items: Sequence[Item]) -> None:
 
 
 def _check_apart(train: Sequence[Item], val: Sequence[Item]) -> None:
-    """The promise of a tree: what is scored lies where training never was."""
+    """Refuse val places in an area of training."""
     of_training = {folded(item.area): item for item in train}
     for item in val:
         if (other := of_training.get(folded(item.area))) is not None:

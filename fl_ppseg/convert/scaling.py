@@ -1,4 +1,4 @@
-"""The size of what is written: photographs by cubic resampling, label maps by nearest pixel."""
+"""Sizes of written pictures: photographs by cubic resampling, label maps by nearest neighbour."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -13,7 +13,7 @@ from fl_ppseg.system.errors import InputError
 
 @dataclass(frozen=True)
 class Scaling:
-    """At most one of both; neither leaves pictures as they are."""
+    """At most one of both; without either, pictures keep their size."""
 
     longest_side: int | None = None
     """Pixels; larger pictures are scaled down to it in their proportions."""
@@ -21,10 +21,10 @@ class Scaling:
     """(height, width) of every picture, whatever its proportions."""
 
     def checked(self) -> Self:
-        """The same.
+        """Return the scaling itself.
 
         Raises:
-            InputError: It cannot be done.
+            InputError: Both are set, or the size is too large.
         """
         if self.longest_side is not None and self.size is not None:
             raise InputError("--longest-side and --size exclude each other; leave one out")
@@ -34,7 +34,7 @@ class Scaling:
         return self
 
     def of(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) that a picture gets.
+        """(height, width) of a scaled picture.
 
         >>> Scaling(longest_side=512).of(1536, 2048), Scaling(longest_side=512).of(100, 200)
         ((384, 512), (100, 200))
@@ -52,7 +52,7 @@ class Scaling:
         return self._resized(pixels, Image.Resampling.BICUBIC)
 
     def label_map(self, label_ids: Pixels) -> Pixels:
-        """(H, W) -> (h, w); no value is made that was not there."""
+        """(H, W) -> (h, w), without new values."""
         return self._resized(label_ids, Image.Resampling.NEAREST)
 
     def _resized(self, pixels: Pixels, method: Image.Resampling) -> Pixels:

@@ -1,1 +1,1 @@
-"""A whole comparison on this machine: it wires owners, nodes and the coordinator together."""
+"""A comparison on one machine: owners, nodes and coordinator wired together."""

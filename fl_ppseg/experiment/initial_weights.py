@@ -1,4 +1,4 @@
-"""The models of round 0: what each arm's embedding is, and where its weights come from."""
+"""The models of round 0: the embedding of each arm, and the source of its weights."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -25,7 +25,7 @@ from fl_ppseg.system.arrays import Arrays
 from fl_ppseg.system.errors import InputError
 
 Models = dict[tuple[int, str], SETR]
-"""By seed and arm; arms whose embeddings read the same start alike, from the same object."""
+"""By seed and arm; arms whose embeddings read the same share one object."""
 
 
 def initial_models(config: Config, num_classes: int) -> Models:
@@ -55,8 +55,8 @@ def check_arm(model: ModelConfig, name: str, arm: ArmConfig, block_size: int) ->
     """Check that an arm can be trained at all.
 
     Raises:
-        InputError: As `model_settings`; there is no such cipher, it cannot encrypt such blocks, or
-            the arm's embedding is to be adapted to it and it is not linear.
+        InputError: As `model_settings`; the cipher is unknown, cannot encrypt blocks of this size,
+            or is not linear although the arm's embedding is adapted to it.
     """
     model_settings(model, name, arm)
     if arm.cipher is None:
@@ -78,10 +78,10 @@ def save_initial(
     Args:
         config: The experiment.
         folder: Its run folder.
-        classes: What the models tell apart.
+        classes: Classes of the models.
         models: Of `initial_models`.
-        vault_dir: The owners' side, where the shared key of `adapted` embeddings lies; None where
-            there is none on this machine, and so no such arm.
+        vault_dir: The owners' side, with the shared key of `adapted` embeddings; None on a machine
+            without it, and so without such arms.
     """
     for seed, (name, arm) in product(config.seeds, arms_of(config).items()):
         if folder.latest(name, seed) is not None:

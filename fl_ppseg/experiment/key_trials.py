@@ -1,7 +1,7 @@
 """Key trials: the shared-key arms scored with the right key, a wrong key and no key.
 
-Where owners share a key, it is also the licence to the model: a query under another key, or under
-none, should get nothing of use. Sources: Kiya et al., Journal of Imaging 8(9) 233, 2022; Ito et
+A key that all owners share also controls access to the model: a query under another key, or under
+none, should get no useful answer. Sources: Kiya et al., Journal of Imaging 8(9) 233, 2022; Ito et
 al., arXiv 2107.09362, 2021.
 """
 

@@ -1,9 +1,8 @@
 """Forecast of the memory that a run will need.
 
-What training keeps for the backward pass is counted tensor by tensor on torch's `meta` device, so
-it is right for every model and size; what a process takes before it computes is measured. Compared
-with real runs in tests/experiment/test_memory_forecast.py: within TOLERANCE of the peak of a local
-update.
+Tensors kept for the backward pass are counted on torch's `meta` device, for every model and size;
+the memory of a process before it computes was measured. tests/experiment/test_memory_forecast.py
+compares it with real runs: within TOLERANCE of the peak of a local update.
 """
 
 import math
@@ -24,21 +23,21 @@ from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import available_cpus
 
 PROCESS_BYTES: Final = 450 * 2**20
-"""Of a process that has loaded torch, timm and Flower, before it computes."""
+"""Bytes of a process that has loaded torch, timm and Flower, before it computes."""
 RAY_BYTES: Final = 700 * 2**20
 """Ray's own processes and its object store, filled."""
 GRADIENTS: Final = 1.4
-"""What a step takes for what it keeps: gradients of features and the allocator's slack, measured at
-1.3 to 1.5 on seven models from 1.3 to 90 million weights."""
+"""Memory of a step over that of the tensors it keeps: gradients of features and allocator overhead,
+measured at 1.3 to 1.5 on seven models from 1.3 to 90 million weights."""
 SCRATCH_BYTES: Final = 40 * 2**20
 """Of torch's kernels."""
 TOLERANCE: Final = 0.25
-"""How far a forecast was at most from the peak of a local update, as a share of it."""
+"""Largest error of a forecast, as a share of the measured peak of a local update."""
 ITEM_BYTES: Final = 4
-"""Weights and features are fp32."""
+"""Bytes of a weight or feature, fp32."""
 COPIES: Final = {"adamw": 7, "sgd": 6}
-"""Of the weights while a client trains: the model's, those that came, gradients, the optimiser's
-moments (two or one), and the two of the reply, as tensors and packed."""
+"""Copies of the weights while a client trains: the model's, those received, gradients, the
+optimiser's moments (two or one), and two of the reply, as tensors and packed."""
 SERVER_COPIES: Final = 8
 """Of the weights on the server: the global ones, the fp64 sum, a reply, moments, a checkpoint."""
 
@@ -46,21 +45,21 @@ CGROUPS: Final = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
-"""Where Linux says what a container may take, and takes."""
+"""Files in which Linux gives the limit and the use of a container's memory."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Bytes that a run will take at its peak."""
+    """Bytes that a run needs at its peak."""
 
     process: int
     """One process that trains a client."""
     server: int
-    """What the server holds, without its process."""
+    """The server's tensors, without its process."""
     num_processes: int
-    """Processes that train at the same time."""
+    """Number of processes that train at the same time."""
     fixed: int
-    """What the engine takes beside."""
+    """Memory of the engine."""
 
     @property
     def total(self) -> int:
@@ -92,7 +91,7 @@ def forecast(config: Config, num_classes: int) -> Forecast:
 def activation_bytes(
     model: ModelConfig, training: TrainingConfig, num_classes: int, image_size: tuple[int, int]
 ) -> int:
-    """What one step of training keeps until its gradients are taken, and works with beside.
+    """Bytes of the tensors that one training step keeps for its backward pass.
 
     Args:
         model: Section `model`.
@@ -101,7 +100,7 @@ def activation_bytes(
         image_size: (height, width) in pixels.
     """
     sizes: dict[int, int] = {}
-    held: list[Tensor] = []  # a storage that is freed may give its place to the next
+    held: list[Tensor] = []  # keep it alive: the address of a freed storage may be reused
     bare = model.model_copy(update={"pretrained": False, "weights": None})
     with torch.random.fork_rng(devices=()), torch.device("meta"):
         network = assemble(bare, num_classes, image_size).train()
@@ -128,11 +127,11 @@ def check_memory(need: Forecast, num_bytes: int, free_bytes: int) -> str | None:
 
     Args:
         need: Of `forecast`.
-        num_bytes: What the machine has.
-        free_bytes: What of it is free.
+        num_bytes: Memory of the machine.
+        free_bytes: Free memory.
 
     Returns:
-        A line that warns; None where the run fits.
+        A warning; None if the run fits.
 
     Raises:
         InputError: One process alone needs more than the machine has, whatever the tolerance.
@@ -156,7 +155,7 @@ def check_memory(need: Forecast, num_bytes: int, free_bytes: int) -> str | None:
 
 
 def machine_bytes() -> tuple[int, int]:
-    """The memory that this process and its children may take in all, and what of it is free."""
+    """Total and free memory for this process and its children, in bytes."""
     memory = psutil.virtual_memory()
     total, free = int(memory.total), int(memory.available)
     for limit, used in CGROUPS:
@@ -174,5 +173,5 @@ def _text(num_bytes: int) -> str:
 
 
 def _is_attention(tensor: Tensor, num_tokens: int) -> bool:
-    """Whether it is of tokens by tokens, which the CPU's fused attention never keeps."""
+    """Whether it is an attention matrix, which the CPU's fused attention does not keep."""
     return tensor.ndim >= 3 and tensor.shape[-1] == tensor.shape[-2] >= num_tokens

@@ -1,9 +1,8 @@
 """Scene panels of a report: one scene of each val city, plain, encrypted, labelled, predicted.
 
-Pictures of encrypted scenes use throw-away keys, never an owner's, nor the one that owners share.
-Of a user's own data a panel shows a reserved scene, which no shard holds: beside its encryption
-under a city's one permutation a plain image would give that permutation away. Procedural scenes are
-public, whoever shows them.
+Pictures of encrypted scenes use ephemeral keys, never an owner's or the shared one. Of a user's own
+data a panel shows a reserved scene, which is in no shard: a plain image beside its encryption under
+a city's permutation would reveal that permutation. Procedural scenes are public.
 """
 
 import logging
@@ -35,7 +34,7 @@ from fl_ppseg.system.errors import InputError
 logger = logging.getLogger(__name__)
 
 PRODUCTS: Final = ("shuffle+negative-positive", "shuffle-spatial+negative-positive")
-"""Products of ciphers that the gallery shows beside the ciphers."""
+"""Products of ciphers in the gallery, after the ciphers."""
 
 
 class _Arm(NamedTuple):
@@ -73,7 +72,7 @@ def cipher_gallery(experiment: Experiment) -> CipherGallery | None:
         try:
             key = SubKey.generate()
             ciphertext = encrypt(image, key, cipher, block_size=block_size, scope="per-block")
-        except InputError as error:  # some ciphers want blocks with an even side
+        except InputError as error:  # some ciphers need blocks with an even side
             logger.info("no picture of cipher %s: %s", cipher, error)
             continue
         encrypted[cipher] = ciphertext.transpose(1, 2, 0)
@@ -81,7 +80,7 @@ def cipher_gallery(experiment: Experiment) -> CipherGallery | None:
 
 
 def _shown(experiment: Experiment) -> list[Scene]:
-    """The scenes that a report may show plain, one a val city."""
+    """The scenes that a report may show plain, one per val city."""
     cities = experiment.dataset.split("val").values()
     data = experiment.config.data
     shown = (
@@ -94,7 +93,7 @@ def _shown(experiment: Experiment) -> list[Scene]:
 def _panel(config: Config, scene: Scene, arms: Mapping[str, _Arm], vault_dir: Path) -> ScenePanel:
     image, whole = scene.load()
     fitted, window = fit(image, whole, config.data.image_size, config.data.fit)
-    # what is shown is as large as its labels: of a large frame the window in its middle
+    # as large as the label map: of a large frame the window in its middle
     shown, labels = (image, whole) if config.data.fit == "resize" else (fitted, window)
     size = (labels.shape[0], labels.shape[1])
     encrypted, predictions, key_predictions = {}, {}, {}
@@ -119,7 +118,7 @@ def _panel(config: Config, scene: Scene, arms: Mapping[str, _Arm], vault_dir: Pa
 
 
 def _queries(arm: _Arm, vault_dir: Path) -> dict[str, Query]:
-    """Queries by key: all `KEYS` where it is shared; else a new key, which is right."""
+    """Queries by key: all `KEYS` if it is shared, else a new right key."""
     protection, block_size = arm.protection, arm.model.patch_size
     if protection.key_mode != "shared":
         return {"right": throwaway_query(protection, block_size, arm.weights)}

@@ -1,4 +1,4 @@
-"""Resuming a run: with the settings that its checkpoints were trained with, or more rounds."""
+"""Resuming a run, with the settings of its checkpoints or with more rounds."""
 
 from itertools import product
 
@@ -16,8 +16,8 @@ def check_resumed(config: Config, folder: RunFolder) -> None:
     """Check that a run can be resumed with a config.
 
     Raises:
-        InputError: It was trained with other settings or versions of ciphers, or has more rounds
-            done than are expected.
+        InputError: It was trained with other settings or versions of ciphers, or has finished more
+            rounds than `federation.num_rounds`.
     """
     before, expected, done = load_config(folder.config), settings_hash(config), 0
     for (name, arm), seed in product(arms_of(config).items(), config.seeds):

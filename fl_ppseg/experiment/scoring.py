@@ -1,11 +1,11 @@
-"""A checkpoint's answers to images of owners that training never saw, counted image by image.
+"""Confusion counts, image by image, of a checkpoint on images of owners outside training.
 
-Images are encrypted with throw-away keys as the checkpoint's arm asks for (one key per city for
+Images are encrypted with ephemeral keys as the checkpoint's arm requires (one key per city for
 `per-client`, one key per image for `per-image`), and a private embedding is adapted to each new
-key. Arms whose owners share a key are asked under that key, or under another one.
+key. Arms with a shared key are queried under that key, or under another one.
 
-Only who has the images can count so: a simulation, and `fl_ppseg.evaluate`. Messages hold sums over
-a city's images, and the coordinator gets no other.
+This needs the images: only a simulation and `fl_ppseg.evaluate` can do it. The coordinator only
+receives sums over a city's images.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ from fl_ppseg.learning.sliding import SlidingWindows
 from fl_ppseg.system.files import Progress
 
 NewQuery = Callable[[], Query]
-"""Makes the query of one city's owner."""
+"""Makes a query with the key of one city's owner."""
 
 
 def counts_by_image(
@@ -35,12 +35,12 @@ def counts_by_image(
     device: str,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, NDArray[np.int64]]:
-    """City -> (N, C, C) pixel counts of its N images, each city read by an owner of its own.
+    """City -> (N, C, C) pixel counts of its N images, each city encrypted by its own owner.
 
     Args:
-        checkpoint: One model, not one of every city.
-        cities: What is scored, an image at a time.
-        new_query: Called once a city.
+        checkpoint: One model, not one per city.
+        cities: Scenes to score, one image at a time.
+        new_query: Called once per city.
         device: Where to compute.
         progress: Called with (cities done, cities in all).
 
@@ -64,12 +64,12 @@ def counts_by_image(
 
 
 def queries(checkpoint: Checkpoint, shared: SubKey | None, key: Key = "right") -> NewQuery:
-    """What makes the query of one city's owner.
+    """Return a function that makes the query of one city's owner.
 
     Args:
-        checkpoint: Of the arm that is asked.
-        shared: The key that all share, for an arm with one; such an arm needs it.
-        key: Of the query to such an arm; others have no choice.
+        checkpoint: Of the arm.
+        shared: The shared key; required for an arm with one.
+        key: Which key such an arm is queried under; other arms ignore it.
 
     Raises:
         InputError: The arm was trained on images that another version of its cipher encrypted.

@@ -1,8 +1,8 @@
 """The nodes of a simulation: their policies and state folders.
 
-<vault>/.nodes/<run>/node_<nnnn>.yaml        policies, the owners'
-<vault>/.nodes/<run>/start/<digest>/         weights of round 0, which all nodes compare with
-<vault>/.nodes/<run>/state/node_<nnnn>/      ledger, log and trained private embeddings, the apps'
+<vault>/.nodes/<run>/node_<nnnn>.yaml        policies of the owners
+<vault>/.nodes/<run>/start/<digest>/         weights of round 0, for the trust regions
+<vault>/.nodes/<run>/state/node_<nnnn>/      ledger, log and trained private embeddings of the apps
 """
 
 import hashlib
@@ -45,7 +45,7 @@ Starts = Mapping[str, dict[int, Path]]
 
 @dataclass(frozen=True)
 class Node:
-    """A node of the simulation: who it is and which images it holds."""
+    """A node of the simulation: its name, role and images."""
 
     city: str
     role: Role
@@ -61,10 +61,10 @@ def policies_of(
     patch_size: int,
     starts: Starts,
 ) -> list[NodePolicy]:
-    """One policy a node; the first training node also holds all shards for centralised arms.
+    """One policy per node; the first training node also has all shards for centralised arms.
 
     Args:
-        config: The experiment, whose terms every owner agrees to here.
+        config: The experiment; every owner agrees to its terms.
         nodes: In the order of their partition ids.
         prepared: What the vaults made.
         num_classes: Of the class table.
@@ -90,13 +90,12 @@ def write_start_weights(
 ) -> Starts:
     """Write the weights that training starts from, once for all nodes.
 
-    A run that has begun keeps those that it began with: the weights that its config names may be
-    others by now.
+    A resumed run keeps its own: the weights that its config names may have changed since.
 
     Args:
         config: The experiment.
         models: Of `initial_models`.
-        folder: The run; one that holds no config yet begins anew.
+        folder: The run; new if it holds no config yet.
         vault_dir: The owners' side.
     """
     place = nodes_folder(vault_dir, folder.path)
@@ -121,7 +120,7 @@ def write_node_folders(
 
     Args:
         policies: Of `policies_of`.
-        folder: The run; one that holds no config yet begins anew, and finds no states.
+        folder: The run; new, without states, if it holds no config yet.
         vault_dir: The owners' side.
 
     Returns:
@@ -143,7 +142,7 @@ def write_node_folders(
 
 
 def _earlier_starts(folder: RunFolder, place: Path) -> dict[tuple[str, int], Path]:
-    """What the nodes of a run that has begun compare with, by arm and seed."""
+    """The weights of round 0 that the nodes of a resumed run have, by arm and seed."""
     path = policy_path(place, 0)
     if not (folder.config.exists() and path.exists()):
         return {}
@@ -156,7 +155,7 @@ def _arrays(model: SETR) -> Arrays:
 
 
 def _largest(arm: ArmConfig, nodes: Iterable[Node]) -> int:
-    """Images that one client of an arm trains on at most."""
+    """Most images that one client of an arm trains on."""
     sizes = [len(node.train) for node in nodes]
     return sum(sizes) if arm.training == "centralised" else max(sizes)
 

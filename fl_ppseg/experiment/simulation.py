@@ -59,15 +59,15 @@ def simulate(
         config: The experiment.
         out: Its run folder; an existing folder of this run is resumed.
         vault_dir: The owners' side: keys and encrypted shards.
-        cluster: Ray, where the clients run on it; none: they run in this process.
+        cluster: Ray, to run the clients on; None: they run in this process.
         prepare_only: Stop before the first round and print how to continue with `flwr run`.
         quiet: Print the final table only.
-        show_table: Print the final table and where the report lies.
+        show_table: Print the final table and the path of the report.
         plug_ins: Observers of the rounds beside the view.
 
     Raises:
-        InputError: For data or a config that do not fit.
-        RunError: If the run could not be carried to its end.
+        InputError: The data or config do not fit.
+        RunError: The run failed.
     """
     check_device(config.device)
     if prepare_only:
@@ -105,7 +105,7 @@ def _tell(quiet: bool) -> Callable[[str], None]:
 
 
 def _log_data(experiment: Experiment) -> None:
-    """Log what was printed about the images."""
+    """Log the notes on images that were printed."""
     if experiment.about.table:
         logger.info("images and label maps\n%s", experiment.about.table)
     for note in experiment.about.notes:
@@ -116,7 +116,7 @@ def _say_memory(config: Config, quiet: bool) -> None:
     """Warn before the work starts if it needs more memory than is free.
 
     Raises:
-        InputError: The machine cannot carry it at all.
+        InputError: One process alone needs more memory than the machine has.
     """
     need = forecast(config, load_class_table(config.data.classes).num_classes)
     warning = check_memory(need, *machine_bytes())
@@ -140,9 +140,9 @@ def _federate(
         server_app = build_server_app(federation)
 
         def interrupt(number: int, frame: FrameType | None) -> None:
-            if cluster is None or federation.stop.is_set():  # in this process, or asked again
+            if cluster is None or federation.stop.is_set():  # in this process, or interrupted again
                 raise KeyboardInterrupt
-            federation.stop.set()  # before the workers end, whose errors would be told as news
+            federation.stop.set()  # before the workers end, whose errors would be logged
             cluster.interrupt()
 
         before = signal.signal(signal.SIGINT, interrupt)
@@ -166,7 +166,7 @@ def _federate(
 
 
 def _key_trials(experiment: Experiment) -> KeyTrials | None:
-    """Right, wrong and no key, where owners share one."""
+    """Scores with the right, a wrong and no key, of arms with a shared key."""
     is_shared = any(arm.key_mode == "shared" for arm in arms_of(experiment.config).values())
     return key_trials(experiment) if is_shared else None
 
@@ -220,10 +220,10 @@ def _print_flwr_run(experiment: Experiment) -> None:
 
 
 def toml_text(path: Path) -> str:
-    """A path as Flower's --run-config reads it: TOML, in quotation marks that it does not hold.
+    """Quote a path as TOML for Flower's --run-config, with a quotation mark not in the path.
 
     Raises:
-        InputError: It holds both kinds, or control characters.
+        InputError: It contains both kinds of quotation marks, or control characters.
     """
     text = str(path)
     if not text.isprintable() or ('"' in text and "'" in text):

@@ -1,7 +1,7 @@
-"""Every val image of a run scored by itself, under the newest weights and those of the start.
+"""Confusion counts of every single val image of a run, under the newest and the start weights.
 
-Done on the owners' side after the training: the coordinator gets none of it. What has been scored
-is kept in the run folder and not scored again, so that a run which is interrupted here goes on.
+Computed on the owners' side after training: the coordinator receives none of it. Counts are kept in
+the run folder, so that an interrupted run resumes here.
 """
 
 import logging
@@ -38,7 +38,7 @@ WHICH: Final[tuple[Literal["newest", "start"], ...]] = ("newest", "start")
 
 
 class _Task(NamedTuple):
-    """Weights that are to answer for all val images, loaded when it is their turn."""
+    """Weights to score all val images with, loaded when needed."""
 
     arm: str
     seed: int
@@ -55,7 +55,7 @@ def count_val_images(experiment: Experiment, progress: StepProgress) -> ValCount
         progress: Shows the step.
 
     Raises:
-        InputError: An image cannot be read, or the counts of before are damaged.
+        InputError: An image cannot be read, or the earlier counts are damaged.
     """
     cities = scored_scenes(experiment.dataset, experiment.config.data)
     counts = _begun(experiment, cities)
@@ -75,7 +75,7 @@ def count_val_images(experiment: Experiment, progress: StepProgress) -> ValCount
 
 
 def _begun(experiment: Experiment, cities: Mapping[str, tuple[Scene, ...]]) -> ValCounts:
-    """What was scored before, of the same images, and the answer without an image."""
+    """Earlier counts of the same images, and those of the answer without an image."""
     images = digest_of_images((s.city, s.content) for own in cities.values() for s in own)
     sizes = {city: len(scenes) for city, scenes in cities.items()}
     num_classes = experiment.classes.num_classes
@@ -100,7 +100,7 @@ def _tasks(experiment: Experiment) -> list[_Task]:
 
 
 def _checkpoint(experiment: Experiment, task: _Task) -> Checkpoint | None:
-    """The weights of a task; None where there are none, and where a start is damaged."""
+    """The weights of a task; None if they are missing, or if a start is damaged."""
     newest = experiment.folder.latest(task.arm, task.seed)
     if newest is None or newest.round == 0:
         return None
@@ -119,7 +119,7 @@ def _table(
     checkpoint: Checkpoint,
     cities: Mapping[str, tuple[Scene, ...]],
 ) -> NDArray[np.int64]:
-    """(M, N, C, C) counts by each model that the weights are."""
+    """(M, N, C, C) counts of each of the M models of the weights."""
     protection = arms_of(experiment.config)[task.arm]
     is_shared = protection.key_mode == "shared"
     shared = ensure_shared_subkey(experiment.vault_dir, protection) if is_shared else None

@@ -1,4 +1,4 @@
-"""From counts of each val image to the intervals of a summary: over other images, other places.
+"""From counts of each val image to the intervals of a summary, over images and over places.
 
 They are of the newest weights of each seed, where the scores of a summary are means over the last
 rounds; `newest_mIoU` is that of the same weights. Statistics are those of
@@ -33,17 +33,17 @@ NAMES: Final = ("mIoU", "gain", "ratio", "of_plain_above_no_image")
 def val_intervals(
     counts: ValCounts, arms: Sequence[str], seeds: Sequence[int]
 ) -> tuple[Entry, dict[str, Entry]]:
-    """What was drawn, and the entries of each arm.
+    """The parameters of the resampling, and the intervals of each arm.
 
     Args:
         counts: Of each val image.
-        arms: Those of the run; one without counts has no entries.
-        seeds: Those of the run.
+        arms: Arms of the run; one without counts has no entries.
+        seeds: Seeds of the run.
 
     Returns:
         `{"num_images", "num_places", "resamples", "seed"}`, and arm -> `newest_mIoU` and, for each
         of `NAMES`, the ends of its 95 % intervals `<name>_ci95_images` and `<name>_ci95_places`:
-        None where there are too few images or places, plain or the start is missing, or a resample
+        None if there are too few images or places, plain or the start is missing, or a resample
         has no such value.
     """
     sizes = tuple(counts.cities.values())
@@ -98,14 +98,14 @@ def _gain(own: OfSeeds, start: OfSeeds) -> Values | None:
 
 
 def _ratio(own: OfSeeds, plain: OfSeeds) -> Values | None:
-    with np.errstate(divide="ignore", invalid="ignore"):  # infinite: then there is no interval
+    with np.errstate(divide="ignore", invalid="ignore"):  # infinite: then no interval is given
         return _over_seeds(own[seed] / plain[seed] for seed in own.keys() & plain.keys())
 
 
 def _above(own: OfSeeds, plain: OfSeeds, floor: Values | None) -> Values | None:
-    """None where plain is not above the answer without an image in every seed and resample.
+    """None unless plain is above the answer without an image in every seed and resample.
 
-    The share of a difference that may be 0 has no bounds.
+    A ratio is unbounded if its denominator may be 0.
     """
     pairs = [(own[seed], plain[seed]) for seed in own.keys() & plain.keys()]
     if floor is None or not all((base > floor).all() for _, base in pairs):

@@ -1,4 +1,4 @@
-"""Cell by cell to the table over all of them; what was finished before is not done again."""
+"""Runs cell after cell, then makes the table over all; finished cells are not run again."""
 
 import json
 import sys
@@ -32,7 +32,7 @@ def check(cells: Sequence[Cell]) -> None:
     """Build every cell's model without memory for its weights, and look up what it names.
 
     Raises:
-        InputError: If a cell could not begin; the data are looked at when the first one does.
+        InputError: A cell cannot start; data are checked when the first one starts.
     """
     for cell in cells:
         try:
@@ -53,8 +53,8 @@ def compare(
         quiet: Do not say which cell is being run.
 
     Raises:
-        InputError: For a cell whose data or config do not fit.
-        RunError: If a cell could not be carried to its end.
+        InputError: The data or config of a cell do not fit.
+        RunError: A cell failed.
     """
     for number, cell in enumerate(cells, 1):
         folder = RunFolder(out / cell.name)

@@ -1,4 +1,4 @@
-"""From lists of values to one config a cell, all of them valid before the first one is run."""
+"""From lists of values to one config per cell, all validated before the first run."""
 
 import copy
 import itertools

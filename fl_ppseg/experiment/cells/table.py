@@ -1,4 +1,4 @@
-"""One table over all cells: what each arm of each cell reached, and what others published of it."""
+"""One table over all cells: scores of each arm of each cell, and published figures."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,7 +19,7 @@ SCHEMA: Final = 2
 SCORES: Final = ("aAcc", "mIoU", "mAcc")
 CAPTION: Final = "scores in percent on unseen val cities; of plain: mIoU over that of `plain`"
 MIN_NAME: Final = 16
-"""Characters of a name that fit however narrow the terminal is."""
+"""Least width of a name in characters."""
 
 
 class CellRow(NamedTuple):
@@ -79,7 +79,7 @@ def cells_sheet(summaries: Sequence[tuple[Cell, RunSummary]]) -> Sheet[CellRow]:
 
 
 def cells_json(rows: Sequence[CellRow]) -> dict[str, Any]:
-    """What cells.json holds: measured and published figures apart, null where there are none."""
+    """Content of cells.json: measured and published figures separately, null where missing."""
     cells: dict[str, Any] = {}
     for row in rows:
         no_image = None if row.no_image is None else row.no_image.model_dump()
@@ -92,8 +92,8 @@ def cells_json(rows: Sequence[CellRow]) -> dict[str, Any]:
 def cells_table(sheet: Sheet[CellRow]) -> Table:
     """The table that ends a comparison, for the terminal: each cell's name over its arms.
 
-    Names fold where the terminal is narrow, numbers never; beside published figures there is no
-    room for what the page has of gain and `no image`.
+    Names fold if the terminal is narrow, never numbers; with published figures there is not enough
+    room for the page's columns of gain and `no image`.
     """
     left_out = (GAIN, ABOVE) if sheet.source else ()
     scores = [column for column in sheet.columns[2:] if column not in left_out]
@@ -120,7 +120,7 @@ def _narrow(text: str) -> str:
 
 
 def _published(cell: Cell, arm: str) -> Published | None:
-    """What others have for an arm of a cell: on photographs with their classes, or not at all."""
+    """Published figures of an arm of a cell, on photographs with the same classes, if any."""
     model, data = cell.config.model, cell.config.data
     is_theirs = data.root is not None and data.classes == "cityscapes"
     return published_for(model.backbone, model.decoder, arm) if is_theirs else None

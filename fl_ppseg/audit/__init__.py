@@ -1,9 +1,9 @@
-"""The leak audit: attacks run on what each adversary holds, and what each of them got.
+"""The leak audit: attacks on what each adversary holds, and their scores.
 
-    material   what an arm of a run leaves in whose hands      attacks   one file each
-    plan       which attack is run by whom on what             scores    how near a guess came
-    leaks      the findings as data                            page      the findings for people
+    material   what each adversary holds of an arm     attacks   one file each
+    plan       the attacks of each adversary           judging   scores of the reconstructions
+    labels     attacks on label maps                   page      the findings as a page and a table
 
-An attack's knowledge is its signature: a function in `attacks` is given what its adversary holds
-and nothing else, and that package can import no key (a tested rule).
+The arguments of a function in `attacks` are all that its adversary holds; that package can import
+no key (a tested rule).
 """

@@ -1,7 +1,7 @@
-"""`python -m fl_ppseg.audit`: run the attacks on the arms of a run, and print what each got.
+"""`python -m fl_ppseg.audit`: run the attacks on the arms of a run, and print their scores.
 
-Without a run: on the arms of a config, or on one cipher setting, and images of one's own or
-procedural scenes. The heavy imports stand in `audit`: help comes at once.
+Without a run: on the arms of a config, or on one cipher setting, and the user's own images or
+procedural scenes. The heavy imports are in `audit`, so that help is fast.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from fl_ppseg.system.files import user_folder
 from fl_ppseg.system.places import check_apart
 
 ONE_SETTING = "cipher"
-"""Arm id of a setting that is given by options."""
+"""Arm id of a setting given by options."""
 NOT_OF_A_RUN: Final = ("config", "cipher", "key-mode", "block-scope")
 """Options that say what a run's own config says."""
 SETS: Final = {"arms": "arms", "cipher": "arms", "data-root": "data.root"}
-"""Options, and the key of the config that each sets."""
+"""Options, and the config key that each sets."""
 
 _NOT_RUN: Final = "an audit without a run trains and federates nothing; leave it out"
 _OF_FEDERATION: Final = FederationConfig.model_fields.keys() - {"num_rounds"}
@@ -45,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Attack, score, write leaks.json and report.html, print the leak table.
 
     Raises:
-        InputError: For options, data or a config that do not fit.
-        RunError: If an attack could not be carried to its end.
+        InputError: The options, data or config do not fit.
+        RunError: A worker or a client failed.
     """
     options = _parser().parse_args(argv)
     config = _config(options)
@@ -94,10 +94,10 @@ def _config(options: argparse.Namespace) -> Config:
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    """Refuses options of which one would be ignored.
+    """Refuse options of which one would be ignored.
 
     Raises:
-        InputError: With what to leave out or to add.
+        InputError: With the option to leave out or to add.
     """
     if options.arms is not None and options.cipher is not None:
         raise InputError("--arms names settings, --cipher gives one; leave one of them out")
@@ -111,7 +111,7 @@ def _check_options(options: argparse.Namespace) -> None:
 
 
 def _given(options: argparse.Namespace, name: str) -> bool:
-    """Whether an option that has no default was named."""
+    """Whether an option without a default was given."""
     return getattr(options, name.replace("-", "_")) is not None
 
 

@@ -1,4 +1,4 @@
-"""What is inside files: archives, compressed bytes, pictures, arrays and text that hide bytes."""
+"""The contents of files: archives, compressed bytes, pictures, arrays and encoded text."""
 
 import base64
 import io
@@ -20,9 +20,9 @@ from fl_ppseg.audit.key_search import decimal
 from fl_ppseg.data.image_files import MAX_PIXELS
 
 MAX_DEPTH: Final = 4
-"""Containers in containers that are opened."""
+"""Most containers inside containers that are opened."""
 MAX_BYTES: Final = 1 << 30
-"""Bytes of a compressed member that are looked at."""
+"""Most bytes of a compressed member that are read."""
 UNREADABLE: Final = (
     ArithmeticError,
     EOFError,
@@ -37,7 +37,7 @@ UNREADABLE: Final = (
     zlib.error,
     Image.DecompressionBombError,
 )
-"""What readers raise for bytes that only look like theirs."""
+"""Errors of readers on bytes that only begin like their format."""
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_-]{40,}")
 _STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 Member = tuple[str, bytes]
@@ -85,7 +85,7 @@ def _members(content: bytes) -> Iterator[Member]:
 
 
 def _reader(content: bytes) -> Callable[[bytes], Iterator[Member]]:
-    """Who reads bytes that begin like these."""
+    """The reader of the format that begins like these bytes."""
     return next((reader for begin, reader in READERS if begin.match(content)), _nothing)
 
 
@@ -97,7 +97,7 @@ def _zip(content: bytes) -> Iterator[Member]:
 
 
 def _gzip(content: bytes) -> Iterator[Member]:
-    """Each of the streams that follow one another, a cut one as far as it goes."""
+    """Each of several concatenated streams; a truncated one as far as it can be read."""
     while content:
         stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
         yield "gzip", stream.decompress(content, MAX_BYTES)
@@ -121,7 +121,7 @@ def _safetensors(content: bytes) -> Iterator[Member]:
 
 
 def _whole_numbers(name: str, array: npt.NDArray[Any]) -> Iterator[Member]:
-    """Whole numbers that floating point hides, as text; others lie in the file as they are."""
+    """Whole numbers stored in floating point, as text; integers are in the file as they are."""
     is_float = np.issubdtype(array.dtype, np.floating)
     if is_float and np.isfinite(array).all() and (array == np.rint(array)).all():
         yield name, decimal(map(int, array.ravel().tolist()))
@@ -172,4 +172,4 @@ READERS: Final = (
     (re.compile(rb".{8}\{", re.DOTALL), _safetensors),
     (re.compile(rb'\s*[\[{"]'), _json),
 )
-"""How a kind of container begins, and who reads it; the first that fits."""
+"""First bytes of each kind of container, and its reader; the first match counts."""

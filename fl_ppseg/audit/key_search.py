@@ -1,7 +1,7 @@
-"""Is there a key in it? Artefacts are searched for key material, byte by byte, at every offset.
+"""Search of artefacts for key material, byte by byte, at every offset.
 
-Needles are keys, the beginnings of permutations and of embeddings, as raw bytes and as hex, base64
-and decimal text. Haystacks are bytes: messages, files, what is in a container of files.
+Needles are keys and the beginnings of permutations and of embeddings, as raw bytes and as hex,
+base64 and decimal text. Haystacks are bytes: messages, files and the contents of containers.
 """
 
 import base64
@@ -16,13 +16,14 @@ Integers = npt.NDArray[np.integer[Any]]
 NON_DIGITS: Final = bytes(set(range(256)) - set(b"0123456789"))
 TO_SPACES: Final = bytes.maketrans(NON_DIGITS, b" " * len(NON_DIGITS))
 WORD: Final = 8
-"""Bytes of a needle that are looked up in the haystack; no needle may be shorter."""
+"""Bytes of a needle that are looked up in the haystack: the least length of a needle."""
 
 
 def needles_of_key(secret: bytes) -> Iterator[bytes]:
-    """A secret as raw bytes, hex, base64 wherever it stands in what was encoded, and decimal.
+    """Encode a secret as raw bytes, hex, base64 at any alignment, and decimal.
 
-    Decimal is one number a byte, as `numbers_in` renders lists, or one number, either end first.
+    Decimal is one number per byte, as `numbers_in` renders lists, or one number in either byte
+    order.
     """
     yield from encodings(secret)
     yield decimal(list(secret))
@@ -31,26 +32,26 @@ def needles_of_key(secret: bytes) -> Iterator[bytes]:
 
 
 def needles_of_permutation(permutation: Integers) -> Iterator[bytes]:
-    """How a permutation and its inverse begin: integers of any usual size, raw, hex or base64.
+    """Encode the beginnings of a permutation and its inverse, as integers of all usual sizes.
 
-    And as decimal text, the way `numbers_in` renders all layouts of it. The inverse is what sorts:
-    of a codebook the inverse too, of a mask the places that are not chosen, then those that are.
+    Raw, hex, base64, and decimal text as `numbers_in` renders it. The inverse is `argsort`: for a
+    codebook its inverse, for a mask the positions that are not chosen, then those that are.
 
     Args:
         permutation: (L,) integers.
     """
     for order in (permutation, np.argsort(permutation, kind="stable")):
-        begin = order[:64]  # of a restricted shuffle most values stay: less might be 0, 1, 2, ...
+        begin = order[:64]  # a restricted shuffle may begin 0, 1, 2, ...
         for dtype in ("uint8", "<u2", ">u2", "<i4", ">i4", "<i8", ">i8"):
             yield from encodings(begin.astype(dtype).tobytes())
         yield decimal(begin.tolist())
 
 
 def needles_of_embedding(weight: npt.NDArray[np.floating[Any]]) -> Iterator[bytes]:
-    """A patch embedding or its bias, whichever way it lies in memory.
+    """Encode a patch embedding or its bias in either memory layout.
 
-    Every row and every column by how it begins: raw in half, single and double precision, and the
-    single one as text.
+    The beginning of every row and column: raw in half, single and double precision, and in single
+    precision as text.
 
     Args:
         weight: (D, L), or a bias (1, D).
@@ -63,7 +64,7 @@ def needles_of_embedding(weight: npt.NDArray[np.floating[Any]]) -> Iterator[byte
 
 
 def encodings(raw: bytes) -> Iterator[bytes]:
-    """Bytes as they are, as hex, and as base64 wherever they stand in what was encoded."""
+    """Bytes raw, as hex, and as base64 at any alignment."""
     yield raw
     yield raw.hex().encode()
     yield raw.hex().upper().encode()
@@ -75,20 +76,20 @@ def encodings(raw: bytes) -> Iterator[bytes]:
 
 
 def decimal(numbers: Iterable[int]) -> bytes:
-    """Numbers as `numbers_in` renders them, whatever stood between them."""
+    """Numbers as `numbers_in` renders them."""
     return " ".join(map(str, numbers)).encode()
 
 
 def numbers_in(text: bytes) -> bytes:
-    """The runs of digits alone, a space between any two: JSON, YAML and tables look the same."""
+    """Runs of digits separated by spaces, so that JSON, YAML and tables look the same."""
     return b" ".join(text.translate(TO_SPACES).split())
 
 
 def search(haystacks: Iterable[tuple[str, bytes]], needles: Iterable[bytes]) -> set[str]:
-    """Names of the haystacks that hold a needle, at any offset, as they are or as numbers.
+    """Names of the haystacks that hold a needle at any offset, in their bytes or their numbers.
 
     Args:
-        haystacks: Names and bytes, taken one at a time.
+        haystacks: Names and bytes, consumed one at a time.
         needles: Each of `WORD` bytes or more.
     """
     anchored: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
@@ -105,7 +106,7 @@ def search(haystacks: Iterable[tuple[str, bytes]], needles: Iterable[bytes]) -> 
 
 
 def anchor(needle: bytes) -> int:
-    """Where those 8 bytes near a needle's start begin that are least like padding."""
+    """Offset of the 8 bytes near a needle's start that are least like padding."""
     return max(
         range(min(64, len(needle) - WORD + 1)),
         key=lambda start: len(set(needle[start : start + WORD])),
@@ -117,7 +118,7 @@ def _holds(
     wanted: npt.NDArray[np.uint64],
     anchored: Mapping[int, list[tuple[int, bytes]]],
 ) -> bool:
-    """Whether bytes hold one of the needles whose anchors, in rising order, are `wanted`."""
+    """Whether bytes hold one of the needles with the anchors `wanted`, in rising order."""
     if not len(wanted):
         return False
     for offset in range(min(WORD, max(0, len(text) - WORD + 1))):

@@ -1,8 +1,8 @@
-"""What an arm leaves in whose hands: the audit plays one owner, with keys that it makes and drops.
+"""What each adversary holds of an arm: the audit plays one owner, with ephemeral keys.
 
-The owner is the training city with the most images. Some of its images are the targets; other
-cities' images are the adversaries' own. No vault is opened and no owner's key is touched: what is
-attacked are ciphertexts of the same scheme under throw-away keys.
+The owner is the training city with the most images. Some of its images are the targets; images of
+other cities are the public images. No vault is opened and no owner's key is used: the attacked
+ciphertexts are of the same cipher under ephemeral keys.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ Labels = npt.NDArray[np.uint8]
 Embedding = npt.NDArray[np.float32]
 Encrypt = Callable[[Images], Images]
 NUM_PAIRS = 2
-"""Images of the owner that an adversary with known plaintext has both ways."""
+"""Images of the owner that an adversary with known plaintext has in plain and encrypted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,32 +41,32 @@ class Scenes:
     """The images of an audit, at the model's size; the same for every arm."""
 
     city: str
-    """Whose images are attacked."""
+    """City of the owner under attack."""
     targets: Images
-    """(n, 3, H, W), what the attacks are to reconstruct."""
+    """(n, 3, H, W), the targets."""
     labels: Labels
     """Their label maps."""
     sources: tuple[Scene, ...]
-    """Where they come from, for an owner that prepares them itself."""
+    """Their scenes in the data set."""
     others: Images
     """The owner's further images."""
     public: Images
-    """The adversaries' own images, of other cities."""
+    """Public images, of other cities."""
     public_labels: Labels
 
 
 @dataclass(frozen=True, eq=False)
 class Holdings:
-    """An arm's share of it, as the owner made it; who may have what is the plan's affair."""
+    """What the owner of an arm made; `plan` says which adversary holds what of it."""
 
     arm: str
     protection: ArmConfig
     block_size: int
     form: str | None
-    """What an embedding can read of the cipher's ciphertexts; None for plain images, or if there is
+    """Canonical form of the cipher that an embedding can read; None for plain images, or if it has
     none."""
     survives: str | None
-    """The finest known form that survives the cipher, which may be more; None as there."""
+    """The finest known form that survives the cipher; None as for `form`."""
     ciphertexts: Images
     """The targets, encrypted."""
     shard: Images
@@ -78,13 +78,13 @@ class Holdings:
     public_embedding: Embedding
     """(D, 3, M, M), of round 0 of a model that reads plain images."""
     embedding: Embedding | None = field(repr=False)
-    """The one adapted to the owner's key, where the arm has one; key material."""
+    """The embedding adapted to the owner's key, if the arm has one; key material."""
     key: SignedPermutation | None = field(repr=False)
-    """What the key does to every block, where it serves all blocks and images and is linear."""
+    """Effect of the key on every block, if it is the same for all blocks and linear."""
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether the training images are."""
+        """Whether the training images are encrypted."""
         return self.protection.cipher is not None and self.protection.encrypted == "all"
 
     @property
@@ -106,7 +106,7 @@ class Holdings:
 
     @property
     def own_encryption(self) -> Encrypt:
-        """The same scheme with keys of one's own, a new one for each image; picklable."""
+        """The same cipher with the adversary's own keys, a new one per image; picklable."""
         return partial(encrypted_apart, protection=self.protection, block_size=self.block_size)
 
     @property
@@ -117,7 +117,7 @@ class Holdings:
         return "ciphertexts" if told else "images"
 
     def as_read(self, images: Images) -> Images:
-        """(n, 3, H, W), an adversary's own images -> what gives tokens like those of the arm."""
+        """(n, 3, H, W) public images -> images with tokens like those of the arm."""
         return self.own_encryption(images) if self.shows_tokens_of == "ciphertexts" else images
 
     def encrypt(self, images: Images) -> Images:
@@ -131,11 +131,11 @@ def read_scenes(dataset: Dataset, data: DataConfig, num_targets: int, num_public
     Args:
         dataset: A tree with a split `train` of at least two cities.
         data: Size and fit of the images.
-        num_targets: Images to reconstruct, evenly spaced among those of the city with the most.
+        num_targets: Images to reconstruct, evenly spaced among those of the largest city.
         num_public: Images of other cities, evenly spaced.
 
     Raises:
-        InputError: There are too few cities or images, or one cannot be read.
+        InputError: Too few cities or images, or an image cannot be read.
     """
     cities = dataset.split("train")
     city = max(cities, key=lambda name: (len(cities[name]), name))
@@ -204,8 +204,8 @@ def holdings(
 
 
 def encrypted_apart(images: Images, protection: ArmConfig, block_size: int) -> Images:
-    """(n, 3, H, W) -> the same under the scheme of an arm, each image by an owner of its own."""
-    plain = protection.model_copy(update={"embedding": "uploaded"})  # no embedding is wanted here
+    """(n, 3, H, W) -> the same encrypted as in an arm, each image under another owner's key."""
+    plain = protection.model_copy(update={"embedding": "uploaded"})  # no embedding is needed here
     return np.stack([throwaway_query(plain, block_size, {}).encrypt(image) for image in images])
 
 

@@ -1,4 +1,4 @@
-"""The node that a coordinator's attack asks: the ClientApp behind a grid of one node."""
+"""The node that a coordinator attacks: the ClientApp behind a grid of one node."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ class Node(InProcessGrid):
         super().__init__(app, 1)
 
     def answer(self, request: Request) -> Reply | str:
-        """The reply, or the reason that the node gives for none."""
+        """The reply, or the reason of the node's refusal."""
         (node_id,) = self.get_node_ids()
         kind = MessageType.TRAIN if request.task == "train" else MessageType.EVALUATE
         (answer,) = self.send_and_receive([Message(pack_request(request), node_id, kind)])

@@ -1,7 +1,6 @@
-"""Runs the attacks: long ones in processes of their own, several at a time, the longest first.
+"""Runs the attacks: long ones in worker processes, several at a time, the longest first.
 
-What holds a key (an owner's encryption that answers questions) cannot leave this process, and such
-attacks are quick.
+An attack that holds a key (an encryption oracle) cannot leave this process; such attacks are quick.
 """
 
 import time
@@ -18,7 +17,7 @@ from fl_ppseg.progress.steps import StepProgress
 from fl_ppseg.system.workers import work_at_once
 
 LONG_SECONDS: Final = 10.0
-"""Attacks that are expected to take longer run in processes of their own."""
+"""Seconds; attacks that are expected to take longer run in worker processes."""
 LABEL: Final = "attacking"
 
 _Run = Callable[[], tuple[Guess, ...]]
@@ -27,12 +26,12 @@ _Timed = tuple[tuple[Guess, ...], float]
 
 @dataclass(frozen=True, eq=False)
 class Attacked:
-    """An attempt and what came of it."""
+    """An attempt and its result."""
 
     attempt: Attempt
     guess: Guess = field(repr=False)
     seconds: float
-    """Of the whole job."""
+    """Duration of the whole job."""
 
     @property
     def images(self) -> Images | None:

@@ -1,7 +1,6 @@
-"""The task score: what a segmenter of plain images tells apart in reconstructed ones.
+"""The task score: mIoU of a segmenter of plain images on reconstructed ones.
 
-A number that people understand: of a picture from which a segmenter reads streets and cars, so can
-whoever holds it.
+If a segmenter recognises streets and cars in a reconstruction, so can a person who holds it.
 """
 
 from typing import Final
@@ -17,7 +16,7 @@ from fl_ppseg.leaks.scores import Images
 from fl_ppseg.learning.evaluation import evaluate, score
 
 SHIPPED_CLASSES: Final = "cityscapes"
-"""Name of the class table that the package's own weights know."""
+"""Name of the class table of the package's own weights."""
 
 
 class Segmenter:
@@ -25,7 +24,7 @@ class Segmenter:
 
     Args:
         model: (B, 3, H, W) in [-1, 1] -> logits `main`.
-        num_classes: Classes that it tells apart.
+        num_classes: Classes of its output.
     """
 
     def __init__(self, model: nn.Module, num_classes: int) -> None:
@@ -33,7 +32,7 @@ class Segmenter:
         self.num_classes = num_classes
 
     def miou(self, images: Images, labels: npt.NDArray[np.uint8]) -> float:
-        """mIoU in percent, as `fl_ppseg.learning.evaluation.score` has it.
+        """mIoU in percent, as of `fl_ppseg.learning.evaluation.score`.
 
         Args:
             images: (n, 3, H, W), plain or reconstructed, of a size that the model takes.
@@ -44,7 +43,7 @@ class Segmenter:
 
 
 def shipped_segmenter(classes: ClassTable, image_size: tuple[int, int]) -> Segmenter | None:
-    """The segmenter that comes with the package, None where the classes are not its own."""
+    """The segmenter that comes with the package; None for another class table."""
     if classes.name != SHIPPED_CLASSES:
         return None
     config = Config(data=DataConfig(image_size=image_size))

@@ -1,9 +1,9 @@
-"""Real messages for the coordinator's attacks: an owner, its node and its rounds, all in a folder
-that is thrown away.
+"""Real messages for the coordinator's attacks: an owner, its node and its rounds, in a temporary
+folder.
 
-The vault encrypts the scenes as an arm wants it and prepares the private embedding where there is
-one; the request goes through Flower's messages to the ClientApp, and what comes back is handed over
-as a coordinator has it. What the images were is returned apart, for the scores alone.
+The vault encrypts the scenes as the arm says and prepares its private embedding if it has one; the
+request goes through Flower's messages to the ClientApp, and its reply is returned as a coordinator
+receives it. The true images are returned separately, only for scoring.
 """
 
 import tempfile
@@ -49,16 +49,16 @@ _RUN: Final = "audit"
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What the client's training met, which no adversary is given; one view an image."""
+    """True images and label maps of a client, not given to adversaries; one view per image."""
 
     plain: Images = field(repr=False)
-    """(n, 3, H, W), what the owner encrypted."""
+    """(n, 3, H, W), the plain images."""
     stored: Images = field(repr=False)
-    """(n, 3, H, W), what the model's input was: ciphertext, or plain again."""
+    """(n, 3, H, W), the model's input: ciphertexts, or the plain images."""
     labels: Images = field(repr=False)
     """(n, H, W) trainIds."""
     heldout: tuple[Images, ...] = field(default=(), repr=False)
-    """(h, w) trainIds each, the label maps of the images that its evaluations count on."""
+    """(h, w) trainIds each, the label maps of its held-out images."""
 
 
 class Client:
@@ -67,14 +67,14 @@ class Client:
     Args:
         config: Experiment with the arm; sections data, model, training and federation count.
         arm: Id of the arm.
-        embedding: The public patch embedding, `EMBEDDING_TENSORS`; an adapted one is made of it.
+        embedding: The public patch embedding, `EMBEDDING_TENSORS`; an adapted one is made from it.
         scenes: The client's images, one city.
-        place: Folder for vault, keys and shards, plain ones among them; its maker removes it.
+        place: Folder for vault, keys and shards, plain ones too; the caller removes it.
         seed: Seed of the run: the order of the images.
         heldout: Further images of the same city, to evaluate on.
-        start: The weights of round 0, to which the node holds those of requests; None: it does not
-            compare them, as before nodes had a trust region.
-        num_trained: Images that the region is worked out for; None: the client's own.
+        start: The weights of round 0, from which the node measures its trust region; None: no
+            trust region.
+        num_trained: Training images that the region is computed for; None: the client's own.
 
     Raises:
         InputError: As `prepare_shards`.
@@ -133,10 +133,10 @@ class Client:
         Args:
             weights: Of the arm's model, or of the one in `other`.
             round: Number of the round, from 1.
-            other: Fields of the request that are to differ from what was agreed to.
+            other: Fields of the request that differ from what was agreed to.
 
         Returns:
-            The exchange; or in words why the node trains nothing.
+            The exchange; or the reason of the node's refusal.
         """
         arrays = weights if "model" in other else weights | self._adapted
         request = replace(self._request(arrays, round), **other)
@@ -156,15 +156,15 @@ class Client:
         )
 
     def counts(self, weights: Arrays, round: int = 1, **other: Any) -> npt.NDArray[np.int64] | str:
-        """Have weights scored on the held-out images.
+        """Have the node evaluate weights on the held-out images.
 
         Args:
             weights: Of the arm's model, or of the one in `other`.
             round: Number of the round, from 1.
-            other: Fields of the request that are to differ from what was agreed to.
+            other: Fields of the request that differ from what was agreed to.
 
         Returns:
-            (C, C) confusion counts, rows = truth; or in words why the node gives none.
+            (C, C) confusion counts, rows = truth; or the reason of the node's refusal.
         """
         arrays = weights if "model" in other else weights | self._adapted
         request = replace(self._request(arrays, round), task="evaluate", **other)
@@ -197,7 +197,7 @@ class Client:
         place: Path,
         start: Arrays | None,
     ) -> tuple[Path, Truth]:
-        """Vault, shards and policy of the owner; what was encrypted is looked up beside it."""
+        """Prepare vault, shards and policy of the owner, and read the true images."""
         arm, seed, config = self._arm, self._seed, self._config
         job = Assignment(
             vault=place / scenes[0].city,
@@ -243,7 +243,7 @@ def client(
     start: Arrays | None = None,
     num_trained: int | None = None,
 ) -> Iterator[Client]:
-    """A `Client` in a folder that is thrown away; arguments and errors are its own."""
+    """A `Client` in a temporary folder; arguments and errors as there."""
     with tempfile.TemporaryDirectory(prefix="fl_ppseg-audit-") as place:
         folder = Path(place)
         yield Client(config, arm, embedding, scenes, folder, seed, heldout, start, num_trained)
@@ -260,8 +260,8 @@ def overhear(
 ) -> tuple[Exchange, Truth]:
     """Train one round on one client's scenes and keep what its coordinator sees.
 
-    Batch size, epochs and optimiser are those of `config.training`; there is one view an image, so
-    that every epoch meets the same ones. Arguments and errors are those of `Client` and its answer.
+    Batch size, epochs and optimiser are those of `config.training`, with one view per image, so
+    that every epoch has the same images. Arguments and errors as in `Client` and `Client.answer`.
     """
     with client(config, arm, weights, scenes, seed=seed) as owner:
         return owner.answer(weights, round), owner.truth

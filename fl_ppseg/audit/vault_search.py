@@ -1,8 +1,8 @@
-"""Does a run's folder hold key material of its owners? Their vaults say what to look for.
+"""Search of a run's folder for key material of its owners, which is taken from their vaults.
 
-Looked for are master keys, what a key that serves many images does to a block, and every version of
-a private embedding; in every file of the run, and in whatever is inside them. An attack it is not:
-it is the audit's own look for what no adversary may ever find.
+The needles are master keys, the permutation of a key that serves many images, and every version of
+a private embedding; the haystacks all files of the run and their contents. It is not an attack: it
+is a check of the audit for what no adversary may ever find.
 """
 
 from collections.abc import Iterator
@@ -29,10 +29,10 @@ from fl_ppseg.system.errors import InputError
 
 
 class Searched(NamedTuple):
-    """A search and what it found."""
+    """A search and its result."""
 
     num_keys: int
-    """Master keys that were looked for."""
+    """Master keys that were searched for."""
     num_artefacts: int
     """Files, and members of files, that were searched."""
     found: tuple[str, ...]
@@ -51,10 +51,10 @@ class Searched(NamedTuple):
 
 
 def keys_of(vault_dir: Path) -> list[Path]:
-    """The files of the master keys in a folder of vaults; arms with disposable keys leave none.
+    """The files of the master keys in a folder of vaults; arms with ephemeral keys have none.
 
     Raises:
-        InputError: There is no vault.
+        InputError: No vault was found.
     """
     keys = sorted(vault_dir.glob(f"*/{KEY_FILE}"))
     if not keys and not any(vault_dir.glob(f"*/{MARK}")):
@@ -86,12 +86,12 @@ def search_run(run: Path, vault_dir: Path, block_size: int) -> Searched:
 
 
 def _needles(vault: Path, block_size: int) -> Iterator[bytes]:
-    """All that is secret in a vault: its key, what the key does, private embeddings."""
+    """All secrets of a vault: its key, the permutation of that key, private embeddings."""
     file = vault / KEY_FILE
     key = ClientKey.load(file)
     yield from needles_of_key(bytes.fromhex(file.read_text("ascii").splitlines()[1]))
     records = (path for path in record_files(vault) if is_record_name(path.stem))
-    for path in records:  # what all share has no record, and is no one owner's secret
+    for path in records:  # what all owners share has no record, and is not the secret of one owner
         yield from _of_record(path, key, block_size)
     for path in sorted((vault / PRIVATE).glob("**/*.safetensors")):
         weight = load_file(path)[EMBEDDING_TENSORS[0]]  # the bias is the public one
@@ -99,7 +99,7 @@ def _needles(vault: Path, block_size: int) -> Iterator[bytes]:
 
 
 def _of_record(path: Path, key: ClientKey, block_size: int) -> Iterator[bytes]:
-    """The permutation of a key that serves many images, where it is one."""
+    """The permutation of a key that serves many images, if the cipher has one."""
     record = read_record(path)
     if CLIENT not in record.salts or record.block_scope != "common":
         return

@@ -1,9 +1,8 @@
-"""The findings of an audit for people: in the terminal, as report.html, and as plain words.
+"""The findings of an audit as report.html and as a table in the terminal.
 
-matrix     arm x adversary: the best attack of each, what it is compared with, the key
-words      what an adversary holds, and what it sees of your street
-frontier   what an arm gives away against what it keeps of plain's mIoU
-panels     the same street as it is, encrypted, and as each adversary restores it
-terminal   the matrix as a table of the console and of logs
+matrix     arm x adversary: the best attack of each, baselines, share of the key
+frontier   what an arm leaks against what it keeps of plain's mIoU
+panels     the same street plain, encrypted, and as each adversary reconstructs it
+terminal   the matrix as a table for the console and for logs
 html       report.html with all of it
 """

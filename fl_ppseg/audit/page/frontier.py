@@ -1,8 +1,8 @@
-"""The privacy-utility frontier: what an arm gives away against what it keeps of plain's mIoU.
+"""The privacy-utility frontier: what an arm leaks against what it keeps of plain's mIoU.
 
-Upper left is better: little given away, much kept. An arm is on the frontier of an adversary if no
-other gives away as little and keeps as much, one of them strictly. Nobody gets less than a blind
-guess, which anybody can make: an attack that does worse, or returns no picture, counts as one.
+Upper left is better: little leaked, much kept. An arm is on the Pareto frontier of an adversary if
+no other arm leaks as little and keeps as much, one of them strictly. An attack that scores below a
+blind guess, or returns no image, counts as a blind guess.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,18 +29,18 @@ LEFT, BELOW, ABOVE, GAP = 0.55, 0.55, 0.45, 0.15  # inch around the axes; GAP is
 
 
 class Point(NamedTuple):
-    """An arm before an adversary."""
+    """An arm and one adversary."""
 
     arm: str
     leak: float
-    """SSIM of the best attack, or of a blind guess where no attack did better."""
+    """SSIM of the best attack, at least that of a blind guess."""
     ratio: float
     """mIoU of the arm over that of `plain`."""
 
 
 @dataclass(frozen=True)
 class Frontier:
-    """The arms before one adversary.
+    """The arms against one adversary.
 
     Attributes:
         adversary: Who attacks.
@@ -56,13 +56,13 @@ class Frontier:
 
 
 def frontiers(table: LeakTable) -> tuple[Frontier, ...]:
-    """One an adversary that attacked an arm with a ratio."""
+    """One frontier per adversary that attacked an arm with a ratio."""
     found = (_frontier(table, adversary) for adversary in ADVERSARIES)
     return tuple(frontier for frontier in found if frontier.points)
 
 
 def pareto(points: Sequence[Point]) -> tuple[Point, ...]:
-    """The points that no other beats, by rising leak: lower leaks and higher ratios are better.
+    """The points that no other dominates, by rising leak; lower leak and higher ratio are better.
 
     >>> pareto([Point("a", 0.2, 0.8), Point("b", 0.9, 1.0), Point("c", 0.9, 0.8)])[-1].arm
     'b'
@@ -78,14 +78,14 @@ def plot_frontiers(
     directory: Path,
     spent: str = "",
 ) -> list[Path]:
-    """Writes a figure an adversary.
+    """Write one figure per adversary.
 
     Args:
         found: What to draw.
         blind: SSIM of a blind guess, marked by a line.
-        styles: Looks of the arms.
+        styles: Styles of the arms.
         directory: Folder of the figures.
-        spent: How hard the audit tried, for the titles.
+        spent: Effort of the audit, for the titles.
     """
     return [_plot(frontier, blind, styles, directory, spent) for frontier in found]
 
@@ -148,7 +148,7 @@ def _draw_scale(axes: Axes, frontier: Frontier, blind: float) -> None:
 
 
 def _draw_front(axes: Axes, optimal: Sequence[Point]) -> None:
-    """A staircase: what can be kept if no more than so much may be given away."""
+    """Draw the frontier as a staircase."""
     leaks, ratios = [p.leak for p in optimal], [p.ratio for p in optimal]
     axes.step(leaks, ratios, where="post", color=INK, linewidth=1.2, zorder=2)
 
@@ -163,7 +163,7 @@ def _draw_points(axes: Axes, frontier: Frontier, styles: Mapping[str, ArmStyle])
 
 
 def _draw_names(axes: Axes, frontier: Frontier, styles: Mapping[str, ArmStyle], gap: float) -> None:
-    """Names in a column beside the axes, each with a line to its dot; none meets another."""
+    """Draw names in a column beside the axes, each with a line to its dot, without overlap."""
     ordered = sorted(frontier.points, key=lambda point: (point.ratio, -point.leak))
     wanted = [point.ratio / axes.get_ylim()[1] for point in ordered]
     for point, place in zip(ordered, spread(wanted, gap), strict=True):
@@ -191,10 +191,10 @@ def _draw_names(axes: Axes, frontier: Frontier, styles: Mapping[str, ArmStyle], 
 
 
 def spread(wanted: Sequence[float], gap: float) -> list[float]:
-    """Places in rising order, near those wanted, `gap` apart, within 0 to 1 if they have room.
+    """Places in rising order, near the given ones, `gap` apart, within 0 to 1 if possible.
 
     Args:
-        wanted: Places in rising order.
+        wanted: Preferred places in rising order.
         gap: Least distance.
 
     >>> spread([0.1, 0.5, 0.5], 0.25)

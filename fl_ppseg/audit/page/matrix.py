@@ -9,13 +9,13 @@ from fl_ppseg.leaks.words import NAMES, share, sight
 from fl_ppseg.report.rows import MISSING, fixed
 
 DEEPEST: Final = 0.55
-"""Opacity of the colour of an image restored whole; text stays readable on it."""
+"""Opacity of the colour of an exact reconstruction; text stays readable on it."""
 BASES: Final = ("as it is", "thumbnail", "survivor network")
 LABELS: Final = "label maps of an active coordinator"
 
 
 class Reading(NamedTuple):
-    """A number of the matrix, what it says in words, and how it came about."""
+    """A number of the matrix, its meaning, and details of the attack."""
 
     number: str
     words: str
@@ -23,14 +23,14 @@ class Reading(NamedTuple):
 
 
 class MatrixCell(NamedTuple):
-    """A cell: what was read, and how deep its colour is, from 0 to 1."""
+    """A cell: its numbers, and the depth of its colour from 0 to 1."""
 
     label: str
     """The heading of its column, which a phone shows in the cell."""
     readings: tuple[Reading, ...]
     depth: float = 0.0
     is_base: bool = False
-    """Whether it is a score to compare with, which takes no attack."""
+    """Whether it is a baseline, which needs no attack."""
 
 
 class MatrixRow(NamedTuple):
@@ -38,12 +38,12 @@ class MatrixRow(NamedTuple):
 
     arm: str
     ratio: str
-    """Of its mIoU to plain's, in words."""
+    """Ratio of its mIoU to plain's, as text."""
     cells: tuple[MatrixCell, ...]
 
 
 def matrix(table: LeakTable) -> list[MatrixRow]:
-    """A row per arm: the three scores to compare with, a cell per adversary, and label maps."""
+    """One row per arm: three baselines, one cell per adversary, and label maps."""
     return [_row(arm, table) for arm in table.arms]
 
 
@@ -62,7 +62,7 @@ def _row(arm: ArmLeaks, table: LeakTable) -> MatrixRow:
 
 
 def _labels(arm: ArmLeaks) -> MatrixCell:
-    """What an active coordinator reads of label maps of nodes as they are; deeper is more right."""
+    """What an active coordinator recovers of label maps; deeper colour is more right pixels."""
     nodes = [found for found in arm.labels if found.model != UNCHECKED]
     answered = [found for found in nodes if found.right is not None]
     if not answered:
@@ -88,7 +88,7 @@ def _right(found: LabelFinding) -> float:
 
 
 def _gained(found: LabelFinding) -> float:
-    """Share that is right of what needs a request."""
+    """Share that is right of those pixels that the prior has wrong."""
     return max(0.0, (_right(found) - found.without) / max(1 - found.without, 1e-9))
 
 

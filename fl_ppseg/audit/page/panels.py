@@ -1,4 +1,4 @@
-"""The same street as it is, encrypted, and as each adversary restores it, arm by arm."""
+"""The same street plain, encrypted, and as each adversary reconstructs it, arm by arm."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from fl_ppseg.report.pictures import Picture, slug, written
 
 
 class Guess(NamedTuple):
-    """The best attack of an adversary, in words and where it may be as a picture."""
+    """The best attack of an adversary as text, and as a picture if it may be shown."""
 
     adversary: str
     words: str
@@ -26,23 +26,23 @@ class Panel(NamedTuple):
 
     arm: ArmLeaks
     bases: list[Picture]
-    """The target, its ciphertext, and what the guesses are measured against."""
+    """The target, its ciphertext, and the baselines."""
     has_it: list[str]
-    """Adversaries that hold the image itself, for nobody encrypted it."""
+    """Adversaries that hold the image itself, since it is not encrypted."""
     guesses: list[Guess]
 
 
 def panels(table: LeakTable, directory: Path) -> list[Panel]:
-    """Words for every arm and adversary, with pictures where the target may be shown.
+    """Text for every arm and adversary, with pictures if the target may be shown.
 
-    Without it no guess is shown either: a good one is as telling as the target. Each picture is
-    also written to `directory`.
+    Otherwise no reconstruction is shown either: a good one reveals the target. Each picture is also
+    written to `directory`.
     """
     return [_panel(arm, table, directory) for arm in table.arms]
 
 
 def scores_text(scores: Scores) -> str:
-    """The scores of a guess, as they stand under a picture."""
+    """The scores of a reconstruction, as under a picture."""
     task = "" if scores.miou is None else f" · mIoU {scores.miou:.1f}"
     return (
         f"SSIM {scores.ssim:.3f} · PSNR {scores.psnr:.1f} dB · "
@@ -63,13 +63,13 @@ def _panel(arm: ArmLeaks, table: LeakTable, directory: Path) -> Panel:
 
 
 def _needs_no_attack(cell: Cell) -> bool:
-    """Whether an adversary holds the image itself, for nobody encrypted it."""
+    """Whether an adversary holds the image itself, since it is not encrypted."""
     best = cell.best
     return best is not None and best.adversary == "ciphertext-thief" and not is_encrypted(cell.arm)
 
 
 def _bases(arm: ArmLeaks, table: LeakTable) -> Iterator[Picture]:
-    """The target, its ciphertext, and what the guesses are measured against."""
+    """The target, its ciphertext, and the baselines."""
     if not table.targets:
         return
     yield Picture("plain", "plain image", table.source, _upright(table.targets[0]))

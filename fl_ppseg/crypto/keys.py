@@ -22,7 +22,8 @@ Integers are big-endian (the view index has 8 bytes), text is UTF-8. The fields 
     city        name of the folder that the image lies in, in Unicode's composed form (NFC)
     file        name of the image in that form, without _leftImg8bit.png, .jpg or .jpeg
     view index  number of the augmented copy, from 0; a held-out image has view 0 alone
-A byte of a name that is no UTF-8 is the surrogate of PEP 383, as UTF-8 would write that code point.
+A byte of a name that is not UTF-8 is the surrogate of PEP 383, as UTF-8 would write that code
+point.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""A whole audit: a config in, leak table and report out."""
+"""A whole audit: from a config to the leak table and the report."""
 
 import sys
 import time
@@ -49,20 +49,20 @@ from fl_ppseg.system.files import available_cpus, check_writable
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard the audit tries."""
+    """Size of the attacks."""
 
     num_targets: int = 16
     """Number of images to reconstruct."""
     num_public: int = 400
-    """The adversaries' own images, at most."""
+    """Most public images."""
     num_heard: int = 16
-    """Images of the client whose message is attacked, at most."""
+    """Most images of the client whose messages are attacked."""
     num_rounds: int = 10
-    """Rounds of an active coordinator, at most those of the run."""
+    """Rounds of an active coordinator; at most the run's."""
     network_steps: int = STEPS
-    """Steps of training of every network."""
+    """Training steps of every network."""
     num_requests: int = 40
-    """Evaluations that a coordinator asks for at most, to read label maps."""
+    """Most evaluations that a coordinator requests to recover label maps."""
 
     @classmethod
     def quick(cls) -> Self:
@@ -78,7 +78,7 @@ class Effort:
 
     @property
     def budget(self) -> Budget:
-        """What it is called; how many images are attacked makes no attack weaker."""
+        """Name of the effort; fewer targets make no attack weaker, so they do not count."""
         names: tuple[tuple[Budget, Effort], ...] = (("full", Effort()), ("quick", Effort.quick()))
         tried = replace(self, num_targets=1)
         return next((n for n, e in names if replace(e, num_targets=1) == tried), "other")
@@ -97,17 +97,17 @@ def audit(
     """Attack the arms of a config, and write leaks.json, report.html and figures/.
 
     Args:
-        config: The experiment; a run's own where there is one.
+        config: The experiment; with `run`, the run's own.
         run: Its run folder, for the scores of its arms and its segmenter of plain images.
         out: Where to write.
-        effort: How hard to try.
+        effort: Size of the attacks.
         vault_dir: Vaults of the run's owners, to search the run for their keys; None: no search.
-        pictures: Show images in the report though they are a user's own.
+        pictures: Show images in the report even if they are not public.
         quiet: Print the table only.
 
     Raises:
-        InputError: For data or settings that do not fit, or a run of earlier versions of ciphers.
-        RunError: A worker or a client could not do its work.
+        InputError: The data or settings do not fit, or the run used earlier versions of ciphers.
+        RunError: A worker or a client failed.
     """
     started = time.monotonic()
     summary = _summary_of(run)  # refused now, not after the attacks
@@ -148,7 +148,7 @@ def audit(
     told += [f"report: {report}"]
     if run is not None:
         told += [_update_run_report(config, run, out, table, summary)]
-    for line in told:  # names of the user's own: nothing in them is markup
+    for line in told:  # may hold the user's own names: not markup
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     return table
 
@@ -161,8 +161,8 @@ def _victims(
     effort: Effort,
     progress: StepProgress,
 ) -> tuple[list[Holdings], dict[str, list[Overheard]], dict[str, tuple[LabelFinding, ...]]]:
-    """What every arm's owner makes of the scenes, what its coordinator hears, and what that reads
-    of label maps."""
+    """For every arm: what the adversaries hold, the rounds of its coordinator, and the findings on
+    label maps."""
     seed, table = config.seeds[0], arms_of(config)
     plain = initial_model(config, classes.num_classes, seed)
     arms, heard, labels = [], {}, {}
@@ -183,7 +183,7 @@ def _victims(
 
 
 def _blind(scenes: Scenes, block_size: int, training: Training) -> Job:
-    """The network that sees nothing: what can be had without any image of the owner's."""
+    """The finding of the network without input: a score that needs no image of the owner."""
     run = partial(nothing, scenes.public, block_size=block_size, budget=training)
     note = f"trained on {len(scenes.public)} public images"
     attempt = Attempt("nothing", "ciphertext-thief", (), scenes.targets, note)
@@ -191,10 +191,10 @@ def _blind(scenes: Scenes, block_size: int, training: Training) -> Job:
 
 
 def _check_ciphers(config: Config, run: Path | None) -> None:
-    """See that what is attacked is what the run's arms were trained on.
+    """Check that the run's arms were trained with the current versions of the ciphers.
 
     Raises:
-        InputError: An arm was trained on what another version of its cipher encrypted.
+        InputError: An arm was trained on images that another version of its cipher encrypted.
     """
     folder = None if run is None else RunFolder(run)
     for (name, arm), seed in product(arms_of(config).items(), config.seeds):
@@ -245,7 +245,7 @@ def _table(
 
 
 def _summary_of(run: Path | None) -> RunSummary | None:
-    """What a run's arms reached; None where nobody knows."""
+    """The summary of a run; None without a run, or if it has none."""
     if run is None or not RunFolder(run).summary.exists():
         return None
     return read_summary(RunFolder(run).summary)
@@ -254,14 +254,14 @@ def _summary_of(run: Path | None) -> RunSummary | None:
 def _update_run_report(
     config: Config, run: Path, out: Path, table: LeakTable, summary: RunSummary | None
 ) -> str:
-    """Rewrite the run's own report with the audit's findings; returns a line that says so."""
+    """Add the findings to the run's own report; returns a line that says whether it was done."""
     folder, audited = RunFolder(run), Audited(table, report_link(run, out))
     why = f"{folder.report} is missing or of another version"
     try:
         if summary is None:
             why = f"{folder.summary} is missing"
         elif tell_of_audit(folder.report, summary, folder.lines(), config, audited):
-            return f"the run's report tells of it: {folder.report}"
+            return f"the run's report now includes the audit: {folder.report}"
     except (InputError, LookupError, TypeError, ValueError) as error:  # the audit itself is done
         why = f"{folder.results} cannot be read ({error})"
-    return f"the run's report does not tell of it: {why}"
+    return f"the run's report does not include the audit: {why}"

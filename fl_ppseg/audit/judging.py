@@ -1,4 +1,4 @@
-"""Compares what the attacks reconstructed with the truth, and puts the findings together."""
+"""Compares reconstructions with the truth, and collects the findings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,25 +14,25 @@ from fl_ppseg.crypto.adaptation import SignedPermutation
 from fl_ppseg.leaks.scores import Images, Scores, score_images
 from fl_ppseg.leaks.table import SURVIVORS, ArmLeaks, Finding, LabelFinding
 
-NOT_FOUND = "nothing came of it"
-"""What is noted where an attack returned no picture."""
+NOT_FOUND = "returned no reconstruction"
+"""Note on an attack that returned no image."""
 
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """Knows the truth."""
+    """Scores reconstructions against the truth."""
 
     scenes: Scenes
     block_size: int
     segmenter: Segmenter | None
-    """For the task score; None: there is none for these classes."""
+    """For the task score; None: the segmenter has other classes."""
 
     def score(self, truth: Images, guess: Images) -> Scores:
-        """How near guesses come, pair by pair."""
+        """Scores of reconstructions, image by image."""
         return score_images(truth, guess, self.block_size, self.miou(guess))
 
     def likest(self, truth: Images, guesses: Images) -> Images:
-        """(n, 3, H, W) and (k, 3, H, W) -> (n, 3, H, W), to each image the likest guess by SSIM."""
+        """(n, 3, H, W) and (k, 3, H, W) -> (n, 3, H, W), for each image the best guess by SSIM."""
         return np.stack([max(guesses, key=partial(self._likeness, one)) for one in truth])
 
     def _likeness(self, image: Images, guess: Images) -> float:
@@ -40,7 +40,7 @@ class Judge:
         return score_images(image[None], guess[None], self.block_size).ssim
 
     def miou(self, guess: Images) -> float | None:
-        """What a segmenter makes of guesses at the targets, the first of them or all."""
+        """mIoU of a segmenter on reconstructions of the first or all targets."""
         if self.segmenter is None:
             return None
         return self.segmenter.miou(guess, self.scenes.labels[: len(guess)])
@@ -57,12 +57,12 @@ class Judge:
         """All findings on one arm.
 
         Args:
-            arm: What its owner made.
+            arm: What adversaries hold of it.
             attacked: All attacks of the audit.
-            note: What the arm stands for.
+            note: Description of the arm.
             ratio_to_plain: Its mIoU over plain's.
             shows_pictures: Whether pictures may be kept.
-            labels: What was read of label maps.
+            labels: Findings on label maps.
         """
         findings = [self._finding(arm, each) for each in attacked if arm.arm in each.attempt.arms]
         survivors = next((found.scores for found in findings if found.attack == SURVIVORS), None)
@@ -85,7 +85,7 @@ class Judge:
         if images is None:
             note += f": {NOT_FOUND}"
         elif not attempt.is_in_order:
-            note += f"; the likest of {len(images)} guesses" if len(images) > 1 else ""
+            note += f"; the best by SSIM of {len(images)} guesses" if len(images) > 1 else ""
             images = self.likest(attempt.truth, images)
         return Finding(
             attack=attempt.attack,
@@ -94,7 +94,7 @@ class Judge:
             note=note,
             seconds=round(attacked.seconds, 2),
             budget=attempt.budget,
-            # the client whose messages were heard is another owner, with another key
+            # the client whose messages were attacked is another owner, with another key
             key_recovered=None
             if attempt.adversary in ("coordinator", "active-coordinator")
             else _share(attacked.guess, arm.key),
@@ -103,7 +103,7 @@ class Judge:
 
 
 def described(arm: Holdings) -> str:
-    """How an arm protects images, in words."""
+    """Describe how an arm protects images."""
     settings = arm.protection
     if settings.cipher is None:
         return f"plain images; embedding {settings.embedding}"

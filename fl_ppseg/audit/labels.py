@@ -1,9 +1,9 @@
-"""Label maps that a coordinator reads out of evaluations: asked of the real ClientApp, and scored.
+"""Label maps that a coordinator recovers from evaluations of the real ClientApp, and their scores.
 
-Three coordinators: one asks with a model of its own choice, as far as the owner's policy lets it;
-one keeps to the model, the classes and the number of evaluations that the owner agreed to; one also
-moves its weights to where the node's trust region still takes them, and asks about late rounds, in
-which that is largest. A node without a trust region shows that the attack works.
+Three coordinators: one requests a model of its own choice, as far as the owner's policy allows; one
+keeps to the model, the classes and the number of evaluations that the owner agreed to; one also
+moves its weights into the node's trust region, and requests late rounds, in which that is largest.
+A node without a trust region is the positive control.
 """
 
 import math
@@ -42,13 +42,13 @@ OWN, AGREED = "a model of its own", "the model as agreed"
 WITHIN = "the model as agreed, moved into the trust region"
 IGNORED: Final = 255
 NUM_HELDOUT: Final = 2
-"""Images of the client that it evaluates on: those of a small city."""
+"""Held-out images of the client: those of a small city."""
 NUM_TRAINED: Final = 16
-"""Images that its trust region counts on, as if it trained on so many."""
+"""Training images that its trust region is computed for."""
 NUM_LOOKED_AT: Final = 8
-"""Images of its own that the coordinator tells numbers by."""
+"""Public images that the coordinator calibrates the images' numbers on."""
 NUM_CLASSES: Final = MAX_CLASSES
-"""Classes of a model of its own, bins of a question: as many as a message may name."""
+"""Classes of a model of its own choice, bins of a request: as many as a message may hold."""
 FINEST: Final[Mapping[str, object]] = {
     "backbone": "vit",
     "embed_dim": 48,
@@ -61,23 +61,23 @@ FINEST: Final[Mapping[str, object]] = {
     "norm": "batch",
     "weights": None,
 }
-"""A model of its own; its patches are the smallest of which there are not too many."""
+"""A model of its own choice; `finest_patch` gives its patches."""
 MOST_TOKENS: Final = 2**15
-"""One token more costs attention to all others."""
+"""Most tokens of such a model: attention is quadratic in them."""
 
 
 @dataclass(frozen=True, eq=False)
 class LabelAttack:
-    """What the coordinator of one arm has, beside the node.
+    """Attacks of the coordinator of one arm on a node's held-out label maps.
 
     Args:
         config: Experiment with the arm.
         arm: Its id.
         network: Its model, with the weights of round 0.
-        own: (k, 3, H, W), the coordinator's own images, as the model reads them.
-        public_labels: (n, H, W) trainIds of other streets.
-        num_requests: What it asks at most, with each model.
-        num_classes: Of a model of its own.
+        own: (k, 3, H, W), public images as the model reads them.
+        public_labels: (n, H, W) public trainIds.
+        num_requests: Most requests with each model.
+        num_classes: Classes of a model of its own choice.
     """
 
     config: Config
@@ -89,10 +89,10 @@ class LabelAttack:
     num_classes: int = NUM_CLASSES
 
     def findings(self, scenes: Sequence[Scene]) -> tuple[LabelFinding, ...]:
-        """Attack the held-out label maps of one client, in every way.
+        """Attack the held-out label maps of one client with every variant.
 
         Args:
-            scenes: Its images: the first one trains, on the others it evaluates.
+            scenes: Its images: the first one to train on, the others held out.
 
         Raises:
             InputError: As `client`.
@@ -113,7 +113,7 @@ class LabelAttack:
             return (*found, self.tried(owner, UNCHECKED, self.network, {}))
 
     def variants(self) -> list[tuple[str, SETR, dict[str, Any]]]:
-        """Name, model, and fields of its requests that are not as agreed."""
+        """Name and model of each variant, and the fields of its requests not agreed to."""
         arm = arms_of(self.config)[self.arm]
         section = model_settings(self.config.model, self.arm, arm)
         if arm.embedding != "private":  # whose shape is the node's
@@ -135,7 +135,7 @@ class LabelAttack:
             owner: The client, with held-out images.
             model: What the model is called.
             network: The model.
-            other: Fields of the requests that are not as agreed.
+            other: Fields of the requests that were not agreed to.
         """
         started = time.monotonic()
         truth = owner.truth.heldout
@@ -145,8 +145,8 @@ class LabelAttack:
         without = np.stack([usual(likely)] * len(truth))
         found = Recovered(without, np.full_like(without, IGNORED), 0)
         if not is_readable(network):
-            node.reason = "such weights are made for naive and PUP decoders, not for this model"
-        elif not other or node.ask(arrays_of(network)) is not None:  # else nothing is to be made
+            node.reason = "the attack applies to naive and PUP decoders, not to this model"
+        elif not other or node.ask(arrays_of(network)) is not None:  # else it does not apply
             oracle = Oracle(network, self.own[:NUM_LOOKED_AT])
             most = self.num_requests
             found = evaluation_oracle(node.ask, oracle, likely, len(truth), most, node.limit)
@@ -167,8 +167,8 @@ class LabelAttack:
 
 
 def moved_in(weights: Arrays, owner: Client, num_rounds: int) -> Arrays:
-    """Weights moved to where a client's node answers after so many rounds; as they are where it
-    does not compare them."""
+    """Move weights into the trust region of a client's node after so many rounds; unchanged if it
+    has none."""
     agreed = owner.agreed_policy
     if agreed.start is None or agreed.max_change is None:
         return weights
@@ -179,11 +179,11 @@ def moved_in(weights: Arrays, owner: Client, num_rounds: int) -> Arrays:
 
 
 class _Node:
-    """Asks a client round after round; a round that is refused is asked no more.
+    """Sends requests to a client, round after round, without those rounds that it refused.
 
     Args:
         owner: The client.
-        other: Fields of the requests that are not as agreed.
+        other: Fields of the requests that were not agreed to.
         num_rounds: Of the run.
         is_moved: Whether weights are moved into the trust region, the last round's first.
     """
@@ -197,10 +197,10 @@ class _Node:
         self._round: int | None = next(self._rounds)
         self._num_answers = 0
         self.reason = ""
-        """Why the node answered no more, in its own words."""
+        """The node's last refusal."""
 
     def limit(self, weights: Arrays) -> Arrays:
-        """The weights moved to where the node answers, in this round."""
+        """Move weights to the nearest that the node accepts in this round."""
         if not self._is_moved or self._round is None:
             return weights
         return moved_in(weights, self._owner, self._round)
@@ -220,9 +220,9 @@ class _Node:
 
 
 def matched(truth: Sequence[Labels], found: Recovered) -> tuple[float, float]:
-    """Shares of all labelled pixels that a guess has right, and that it has right for certain.
+    """Shares of all labelled pixels that are right, and that are both certain and right.
 
-    Every map is compared with a guess of its own, so that most pixels are right in all.
+    Maps and guesses are matched one to one to maximise the number of right pixels.
 
     Args:
         truth: (h, w) trainIds each.
@@ -239,7 +239,7 @@ def matched(truth: Sequence[Labels], found: Recovered) -> tuple[float, float]:
 
 
 def finest_patch(size: tuple[int, int]) -> int:
-    """Side of the smallest patches of which an image has no more than `MOST_TOKENS`.
+    """Side of the smallest patches of which an image has at most `MOST_TOKENS`.
 
     >>> finest_patch((64, 128)), finest_patch((512, 1024))
     (1, 4)
@@ -251,7 +251,7 @@ def finest_patch(size: tuple[int, int]) -> int:
 
 
 def arrays_of(network: SETR) -> Arrays:
-    """The weights of a model, as requests carry them."""
+    """The weights of a model, as in requests."""
     return {name: value.numpy().copy() for name, value in network.state_dict().items()}
 
 

@@ -1,7 +1,7 @@
-"""The coordinator's part of the plan: what is tried on the messages of one client.
+"""The coordinator's part of the plan: the attacks on the messages of one client.
 
-Always in the public basis: what an embedding adapted to a key makes of ciphertexts is what the
-public one makes of the images.
+All use the public embedding: an embedding adapted to a key maps ciphertexts to the tokens to which
+the public one maps the plain images.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,17 +36,17 @@ from fl_ppseg.leaks.table import Adversary
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 
 NUM_LOOKED_AT, NUM_VALUES = 100, 2**24
-"""Public images that an attack on messages learns from, at most; of large ones fewer, that their
-tokens fit the memory."""
+"""Most public images that an attack on messages learns from; fewer of large ones, so that their
+tokens fit into memory."""
 
 
 class Shown(NamedTuple):
-    """An attack that shows what a client's model read."""
+    """An attack that reveals the input of a client's model."""
 
     attack: str
     show: Show
     attempt: Callable[[str, str], Attempt]
-    """From an attack's name and a note on it."""
+    """Makes an attempt from an attack's name and a note."""
     seconds: float
 
 
@@ -56,7 +56,7 @@ def looked_at(public: Images) -> int:
 
 
 def shown(arm: Holdings, heard: Overheard) -> Shown | None:
-    """What shows the input of the model; None where nothing does."""
+    """The attack that reveals the input of the model; None if there is none."""
     if heard.kind == "imprinted":
         show: Show = partial(imprint, heard.exchanges, heard.own)
         return Shown("imprint", show, partial(_attempt, arm, heard), IMPRINT_SECONDS)
@@ -68,11 +68,11 @@ def shown(arm: Holdings, heard: Overheard) -> Shown | None:
 
 
 def of_messages(scenes: Scenes, arm: Holdings, heard: Overheard) -> Iterator[Job]:
-    """What is tried on them, but for the networks that read canonical forms."""
+    """The attacks on messages, but for the networks that read canonical forms."""
     found = shown(arm, heard)
     if found is not None:
         how = {
-            "imprint": "with weights made to show images",
+            "imprint": "crafted weights",
             "closed-form": "from the gradients of the embeddings",
         }
         yield Job.of(found.attempt(found.attack, how[found.attack]), found.show, found.seconds)
@@ -83,47 +83,47 @@ def of_messages(scenes: Scenes, arm: Holdings, heard: Overheard) -> Iterator[Job
 
 
 def _of_ciphertexts(scenes: Scenes, arm: Holdings, found: Shown) -> Iterator[Job]:
-    """Ciphertexts that messages show are attacked like stolen ones."""
+    """Attack ciphertexts that messages reveal like stolen ones."""
     if found.attack == "imprint" and arm.shows_tokens_of == "images":
         return
     own, size, name = scenes.public, arm.block_size, found.attack
     run: Attack = partial(of_shown, found.show, partial(small_copies, own, arm.form, size))
-    attempt = found.attempt(f"{name}+thumbnail", "then the thumbnail of what it shows")
+    attempt = found.attempt(f"{name}+thumbnail", "then the thumbnail of the ciphertexts")
     yield Job.of(attempt, run, found.seconds)
     if arm.protection.block_scope == "common":
         positions = partial(of_single_images, own, block_size=size, algorithm=arm.algorithm)
         run = partial(of_shown, found.show, positions)
-        note = "then position correlation on what it shows"
+        note = "then position correlation on the ciphertexts"
         yield Job.of(found.attempt(f"{name}+positions", note), run, found.seconds + SEARCH_SECONDS)
 
 
 def _of_embeddings(scenes: Scenes, arm: Holdings, heard: Overheard) -> Iterator[Job]:
-    """The key that an adapted embedding is; and gradients where no embedding travels."""
+    """Attacks on an adapted embedding, and on gradients where no embedding is sent."""
     (exchange,) = heard.exchanges
     if EMBEDDING_TENSORS[0] in exchange.returned:
         if arm.protection.embedding == "adapted":
             public, size = arm.public_embedding, arm.block_size
             run: Attack = partial(decrypted_update, exchange, public, size, arm.algorithm)
-            note = "undone with the key that the embedding gives away"
+            note = "decrypted with the key that the embedding reveals"
             yield Job.of(_attempt(arm, heard, "closed-form+key", note), run)
         return
     number = looked_at(scenes.public)
     images, labels = scenes.public[:number], scenes.public_labels[:number]
     told = {
-        "token-span": (partial(token_span, exchange, images), "from what its tokens span"),
+        "token-span": (partial(token_span, exchange, images), "from the span of its tokens"),
         "mlp-gradient": (
             partial(mlp_gradient, exchange, images, labels),
             "from the gradient of the first MLP",
         ),
         "token-span+mlp-gradient": (
             partial(spanned_gradient, exchange, images, labels),
-            "from what its tokens span, then from the gradient of the first MLP",
+            "from the span of its tokens, then from the gradient of the first MLP",
         ),
     }
     for name, (run, note) in told.items():
         yield Job.of(_attempt(arm, heard, name, note), run, SEARCH_SECONDS)
     if heard.kind == "single":
-        attempt = _attempt(arm, heard, "gradient-matching", "searched for by its gradients")
+        attempt = _attempt(arm, heard, "gradient-matching", "gradients matched by a search")
         yield Job.of(attempt, partial(searched, exchange), MATCHING_SECONDS)
 
 

@@ -1,7 +1,7 @@
-"""Which attack is run by whom on what: the table of attacks, a few lines each.
+"""The plan: which adversary runs which attack on what, a few lines per attack.
 
-What an attack is called with is all that it is given. Arms whose targets look alike to an attack
-(every cipher that leaves one canonical form, say) share its run.
+An attack is given its arguments and nothing else. Arms that give an attack the same input (e.g. all
+ciphers with one canonical form) share its run.
 """
 
 from collections import defaultdict
@@ -50,7 +50,7 @@ def planned(
     Args:
         scenes: Its images.
         arms: What each arm's owner made of them.
-        overheard: By arm, rounds that its coordinator kept.
+        overheard: Per arm, the rounds that its coordinator kept.
         num_classes: Classes of the label maps.
         budget: Of the networks.
     """
@@ -71,7 +71,7 @@ def planned(
 
 
 def _of_anybody(scenes: Scenes, plain: Sequence[Holdings]) -> Iterator[Job]:
-    """Plain shards want no attack."""
+    """Plain shards need no attack."""
     if plain:
         names = tuple(arm.arm for arm in plain)
         note = "the shard is not encrypted"
@@ -87,7 +87,7 @@ def _painted(scenes: Scenes, arms: Sequence[Holdings]) -> Job:
 
 
 def _told(arm: Holdings, heard: Overheard) -> Shown | None:
-    """What shows the canonical forms of a client's images, if messages do."""
+    """The attack that reveals the canonical forms of a client's images, if there is one."""
     return shown(arm, heard) if arm.shows_tokens_of == "ciphertexts" else None
 
 
@@ -98,7 +98,7 @@ def _of_survivors(
     num_classes: int,
     budget: Budget,
 ) -> Iterator[Job]:
-    """What a canonical form tells, alone and beside label maps: the same under every key."""
+    """Attacks on a canonical form, alone and with label maps: the same under every key."""
     names = tuple(arm.arm for arm in alike)
     given, form, size = alike[0].ciphertexts, alike[0].survives, alike[0].block_size
     public = scenes.public
@@ -112,7 +112,7 @@ def _of_survivors(
     told = f"{note}; {trained}"
     stolen = Attempt(SURVIVORS, "ciphertext-thief", names, scenes.targets, told, budget=spent)
     found: list[tuple[str, Attempt, Show]] = [(form, stolen, partial(_as_it_is, given))]
-    for each in messages:  # they show what the embedding reads, which may be less than survives
+    for each in messages:  # what the embedding reads may be less than what survives
         read = alike[0].form or form
         told = f"canonical form {read}; {trained}"
         attempt = each.attempt(f"{each.attack}+network", told)
@@ -135,7 +135,7 @@ def _of_survivors(
 
 
 def _of_ciphertexts(scenes: Scenes, arm: Holdings, budget: Budget) -> Iterator[Job]:
-    """What the real ciphertexts tell, without any key of the owner's."""
+    """Attacks on the real ciphertexts, without any key of the owner."""
     size, own = arm.block_size, scenes.public
     run: Attack = partial(
         inverse_network,
@@ -171,7 +171,7 @@ def _of_ciphertexts(scenes: Scenes, arm: Holdings, budget: Budget) -> Iterator[J
 
 
 def _of_pairs(scenes: Scenes, arm: Holdings) -> Iterator[Job]:
-    """What one image tells of another under the same key, if any is."""
+    """Attacks on further images under a key with known or chosen plaintexts."""
     size, algorithm = arm.block_size, arm.algorithm
     per_block = arm.protection.block_scope == "per-block"
     adversary: Adversary = "known-plaintext"
@@ -182,7 +182,7 @@ def _of_pairs(scenes: Scenes, arm: Holdings) -> Iterator[Job]:
         algorithm=algorithm,
         per_block=per_block,
     )
-    note = f"{len(arm.pairs[0])} images known both ways"
+    note = f"{len(arm.pairs[0])} images known in plain and encrypted"
     yield Job.of(Attempt("known-plaintext", adversary, (arm.arm,), scenes.targets, note), run)
     if arm.reuses_key:
         run = partial(
@@ -197,7 +197,7 @@ def _of_pairs(scenes: Scenes, arm: Holdings) -> Iterator[Job]:
 
 
 def _of_embeddings(scenes: Scenes, arm: Holdings) -> Iterator[Job]:
-    """What the embedding that a node keeps, or uploads, tells of the key."""
+    """Attacks on the embedding that a node keeps or uploads."""
     if arm.embedding is None:
         return
     run = partial(
@@ -206,13 +206,13 @@ def _of_embeddings(scenes: Scenes, arm: Holdings) -> Iterator[Job]:
         block_size=arm.block_size,
         algorithm=arm.algorithm,
     )
-    note = "the adapted embedding beside the public one"
+    note = "the adapted embedding and the public one"
     attempt = Attempt("embedding-matching", "node-thief", (arm.arm,), scenes.targets, note)
     yield Job.of(attempt, run)
 
 
 def _spent(public: Images, budget: Budget) -> str:
-    """What a network is given, in words."""
+    """Describe the budget of a network."""
     return f"{len(public)} public images, {budget.steps} steps"
 
 

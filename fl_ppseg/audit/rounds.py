@@ -1,8 +1,8 @@
-"""Rounds that the coordinator of an arm keeps: as the arm is trained, its best case, and its own.
+"""Rounds that the coordinator of an arm keeps: as trained, in its best case, and as an active one.
 
-The best case for a coordinator that only listens is a client with one image that takes one step of
-plain gradient descent. An active one trains as agreed, for several rounds, with weights that are
-made to show images; its node has no trust region, for such weights are refused by one.
+The best case of an honest but curious coordinator is a client with one image that takes one step of
+plain gradient descent. An active one trains as agreed, for several rounds, with crafted weights;
+its node has no trust region, for that would refuse such weights.
 """
 
 from collections.abc import Sequence
@@ -34,23 +34,23 @@ SINGLE: Final = {
 }
 """Training settings of one step of plain gradient descent."""
 UNCHECKED: Final = "on a node without a trust region: others refuse such weights"
-"""What stands beside what was measured so."""
+"""Note on attacks that were measured on such a node."""
 Kind = Literal["single", "trained", "imprinted"]
 
 
 @dataclass(frozen=True, eq=False)
 class Overheard:
-    """One client's rounds as its coordinator keeps them, and what the images were."""
+    """One client's rounds as its coordinator keeps them, and the true images."""
 
     kind: Kind
     exchanges: tuple[Exchange, ...] = field(repr=False)
-    """One; several where the coordinator is active, none if its design does not fit the model."""
+    """One; several of an active coordinator, none if the attack does not apply to the model."""
     truth: Images = field(repr=False)
-    """(n, 3, H, W), the client's plain images; for scores alone."""
+    """(n, 3, H, W), the client's plain images, only for scoring."""
     note: str
-    """What the rounds were, in words."""
+    """Description of the rounds."""
     own: Images = field(repr=False)
-    """(k, 3, H, W), images of the coordinator's own, as the model reads them."""
+    """(k, 3, H, W), public images as the model reads them."""
 
 
 def rounds(
@@ -61,13 +61,13 @@ def rounds(
     scenes: Sequence[Scene],
     num_imprinted: int,
 ) -> list[Overheard]:
-    """Let the real ClientApp train all of them.
+    """Have the real ClientApp train all kinds of rounds.
 
     Args:
         config: Experiment with the arm.
         arm: Its id.
         network: Its model, with the weights of round 0.
-        own: (k, 3, H, W), the coordinator's own images, as the model reads them.
+        own: (k, 3, H, W), public images as the model reads them.
         scenes: Images of one client; the best case trains on the first.
         num_imprinted: Rounds of an active coordinator.
 
@@ -91,14 +91,14 @@ def rounds(
         exchanges = _imprinted(owner, network, own, config.federation.num_rounds, number)
     note = f"{as_trained}, {number} round{'s' if number > 1 else ''}; {UNCHECKED}"
     if not exchanges:
-        note = f"{as_trained}; the weights are made for plain transformer blocks, not for these"
+        note = f"{as_trained}; the attack applies to plain transformer blocks, not to these"
     return [*found, Overheard("imprinted", exchanges, images, note, own)]
 
 
 def _imprinted(
     owner: Client, network: SETR, own: Images, last: int, number: int
 ) -> tuple[Exchange, ...]:
-    """The last rounds, in which the steps are the smallest."""
+    """Train the last rounds, which have the smallest steps."""
     public = {name: network.state_dict()[name].numpy().copy() for name in EMBEDDING_TENSORS}
     exchanges: list[Exchange] = []
     for round in range(last - number + 1, last + 1):

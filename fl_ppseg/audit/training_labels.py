@@ -1,8 +1,8 @@
-"""Training label maps that a coordinator reads out of updates: of the real ClientApp, and scored.
+"""Training label maps that a coordinator recovers from updates of the real ClientApp, and scores.
 
-The same coordinators as in `labels`: one asks with a model of its own choice, as far as the owner's
-policy lets it; one keeps to the model and the number of rounds that were agreed to; one also moves
-its weights to where the node's trust region takes them. A node without one is attacked beside.
+The same coordinators as in `labels`: one requests a model of its own choice, as far as the owner's
+policy allows; one keeps to the model and the number of rounds that were agreed to; one also moves
+its weights into the node's trust region. A node without one is the positive control.
 """
 
 import time
@@ -37,7 +37,7 @@ FINE_HEAD: Final[Mapping[str, object]] = {
     "dropout": 0.0,
     "weights": None,
 }
-"""Of a model of its own: as many inputs times taps as a small image has places."""
+"""Channels of a model of its own choice: as many inputs times taps as a small image has places."""
 FINE_BODY: Final[Mapping[str, object]] = {
     "backbone": "vit",
     "patch_size": 2,
@@ -51,15 +51,15 @@ FINE_BODY: Final[Mapping[str, object]] = {
 
 @dataclass(frozen=True, eq=False)
 class UpdateAttack:
-    """What the coordinator of one arm has, beside the node.
+    """Attacks of the coordinator of one arm on a node's training label maps.
 
     Args:
         config: Experiment with the arm.
         arm: Its id.
         network: Its model, with the weights of round 0.
-        own: (k, 3, H, W), the coordinator's own images, as the model reads them.
-        public_labels: (n, H, W) trainIds of other streets.
-        num_rounds: Updates that it asks for at most, with each model.
+        own: (k, 3, H, W), public images as the model reads them.
+        public_labels: (n, H, W) public trainIds.
+        num_rounds: Most updates requested with each model.
         seed: Seed of the run.
     """
 
@@ -72,7 +72,7 @@ class UpdateAttack:
     seed: int = 0
 
     def findings(self, scenes: Sequence[Scene]) -> tuple[LabelFinding, ...]:
-        """Attack the training label maps of one client, in every way.
+        """Attack the training label maps of one client with every variant.
 
         Args:
             scenes: Its images.
@@ -89,7 +89,7 @@ class UpdateAttack:
             return (*found, self.tried(owner, UNCHECKED, *agreed[1:]))
 
     def variants(self) -> list[tuple[str, ModelConfig, dict[str, Any]]]:
-        """Name, model, and fields of its requests that are not as agreed."""
+        """Name and model of each variant, and the fields of its requests not agreed to."""
         arm = arms_of(self.config)[self.arm]
         agreed = model_settings(self.config.model, self.arm, arm)
         values = {**agreed.model_dump(), **FINE_HEAD}
@@ -108,7 +108,7 @@ class UpdateAttack:
             owner: The client, with training images.
             model: What the model is called.
             section: The model.
-            other: Fields of the requests that are not as agreed.
+            other: Fields of the requests that were not agreed to.
         """
         started, truth = time.monotonic(), owner.truth.labels
         likely = prior(self.public_labels, self._num_classes, truth.shape[1:])
@@ -119,7 +119,7 @@ class UpdateAttack:
             network = build_architecture(section, self._num_classes, self.config.data.image_size)
         exchanges: list[Exchange] = []
         weights: list[LabelWeights] = []
-        reason = "such weights are made for PUP decoders with two channels a class, not for this"
+        reason = "the attack applies to PUP decoders with two channels per class, not to this"
         if is_readable(network):
             exchanges, weights, reason = self._asked(owner, network, other, model == WITHIN)
         if exchanges:
@@ -145,14 +145,14 @@ class UpdateAttack:
     def _asked(
         self, owner: Client, network: SETR, other: Mapping[str, Any], is_moved: bool
     ) -> tuple[list[Exchange], list[LabelWeights], str]:
-        """A round after the other; a node that refuses the model is not asked again.
+        """Request round after round, until the node refuses the model.
 
-        Those who move their weights into the trust region ask for the last rounds, where it is
+        With weights moved into the trust region the last rounds are requested, where it is
         largest.
         """
         exchanges: list[Exchange] = []
         used: list[LabelWeights] = []
-        if other:  # else nothing is to be made
+        if other:  # otherwise no weights can be crafted
             answer = owner.trained(arrays_of(network), **other)
             if isinstance(answer, str):
                 return exchanges, used, answer
@@ -187,6 +187,6 @@ class UpdateAttack:
 
 
 def right_share(truth: Labels, maps: Labels) -> float:
-    """Share of all labelled pixels that these maps have right, image by image."""
+    """Share of all labelled pixels that are right, image by image."""
     labelled = truth != IGNORED
     return float((labelled & (truth == maps)).sum() / max(int(labelled.sum()), 1))

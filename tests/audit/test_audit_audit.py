@@ -1,4 +1,4 @@
-"""A whole audit, small: a run is trained, attacked and reported; what must win wins."""
+"""A whole audit, small: a run is trained, attacked and reported; attacks that must succeed do."""
 
 import io
 import json
@@ -91,7 +91,7 @@ def audited(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Audited:
 
 def test_paths_are_printed_as_they_are(audited: Audited) -> None:
     assert f"report: {audited.out}/report.html" in audited.printed
-    assert "the run's report does not tell of it" in audited.printed  # there is none here
+    assert "the run's report does not include the audit" in audited.printed  # there is none here
     assert "AUDIT WITH OTHER NUMBERS" in audited.printed
 
 
@@ -109,7 +109,7 @@ def test_label_maps_are_asked_for_in_every_arm_and_a_model_of_its_own_is_refused
         trained = {each.model: each for each in arm.labels if each.maps == "training"}
         assert trained[OWN].right is None and trained[OWN].note.startswith("refused: ")
         assert trained[AGREED].right is None  # the small model has too few channels to be read by
-        assert trained[AGREED].note.startswith("such weights are made for PUP decoders")
+        assert trained[AGREED].note.startswith("the attack applies to PUP decoders")
 
 
 def test_every_arm_is_attacked_with_the_weights_that_it_starts_from(

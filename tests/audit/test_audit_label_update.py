@@ -175,7 +175,7 @@ def test_models_that_such_weights_are_not_made_for_are_named(
     with owner_of(attack, images[:2]) as owner:
         found = attack.tried(owner, *attack.variants()[1])
     assert (found.right, found.num_requests) == (None, 0)
-    assert found.note.startswith("such weights are made for PUP decoders")
+    assert found.note.startswith("the attack applies to PUP decoders")
 
 
 def test_sums_of_known_batches_are_told_apart() -> None:

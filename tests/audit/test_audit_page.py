@@ -122,7 +122,7 @@ def test_pictures_are_shown_where_the_target_may_be(tmp_path):
     hidden = written(tmp_path / "hidden", usual(targets=False))
     assert "data:image/png" not in hidden
     assert not list((tmp_path / "hidden" / "figures").glob("*.png"))
-    assert "neither they nor guesses at them are shown" in Page(hidden).text
+    assert "neither they nor reconstructions of them are shown" in Page(hidden).text
     assert "The scene with most of its shapes" in Page(hidden).text
 
 
@@ -134,14 +134,14 @@ def test_an_image_that_nobody_encrypted_is_shown_once(tmp_path):
         ["plain", "image"], ["coordinator", "Everything,"], ["active", "coordinator"],
     ]  # fmt: skip
     thieves = "thief of ciphertexts, thief with a known image, thief of a node."
-    assert f"have the image itself, without an attack: {thieves}" in Page(text).text
+    assert f"hold the image itself, without an attack: {thieves}" in Page(text).text
 
 
 @pytest.mark.parametrize("targets", [True, False])
 def test_of_an_encrypted_arm_every_adversary_is_told_apart(tmp_path, targets):
     text = written(tmp_path, table(private(), targets=targets))
     assert text.count('<figure class="guess">') == len(ADVERSARIES)
-    assert "Nothing is encrypted" not in text
+    assert "Not encrypted" not in text
 
 
 def test_the_matrix_has_a_column_an_adversary(tmp_path):
@@ -155,18 +155,18 @@ def test_the_matrix_has_a_column_an_adversary(tmp_path):
 
 def test_limits_say_what_of_the_active_coordinator_was_not_tried():
     (active,) = [limit for limit in html.LIMITS if "active coordinator" in limit]
-    assert "of one design, handed out in a few rounds" in active
-    (labels,) = [limit for limit in html.LIMITS if "Label maps were asked for" in limit]
-    assert "one design each, of one arm and one client" in labels
-    assert "images that share every batch" in labels and "not told apart" in labels
+    assert "of one design, sent in a few rounds" in active
+    (labels,) = [limit for limit in html.LIMITS if "Label maps were attacked" in limit]
+    assert "one design each, in one arm and one client" in labels
+    assert "images that share every batch" in labels and "not separated" in labels
     assert "Nodes refuse these weights" in labels and "nearest to these were tried" in labels
     assert not any("Weights made to show an image were not tried" in each for each in html.LIMITS)
 
 
 def test_limits_say_how_guesses_in_no_order_were_compared():
-    (unordered,) = [limit for limit in html.LIMITS if "come in no order" in limit]
-    assert "compared with the likest" in unordered
-    assert "one view an image" in unordered
+    (unordered,) = [limit for limit in html.LIMITS if "have no order" in limit]
+    assert "compared with the best of them" in unordered
+    assert "one view per image" in unordered
 
 
 def test_hostile_names_are_text(tmp_path):
@@ -199,7 +199,7 @@ def test_incomplete_audits_are_told_as_they_are(tmp_path, given):
     assert "None" not in text
     assert "nan" not in text
     assert "None" not in shown(given) + leak_table_plain(given)
-    no_segmenter = "8 images; no mIoU, for no segmenter knows these classes"
+    no_segmenter = "8 images; no mIoU, for the segmenter has other classes"
     assert (no_segmenter in leak_table_plain(given)) == (given.plain_miou is None)
 
 

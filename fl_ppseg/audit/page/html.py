@@ -1,6 +1,6 @@
-"""report.html of an audit: what each adversary gets from each arm, for somebody who was not there.
+"""report.html of an audit: what each adversary recovers from each arm.
 
-leaks.json has the same as data; figures/ holds the frontiers and the pictures.
+leaks.json holds the same as data, figures/ the frontiers and the pictures.
 """
 
 from pathlib import Path
@@ -23,31 +23,31 @@ from fl_ppseg.system.files import write_atomically
 from fl_ppseg.system.wording import counted, sentence
 
 LIMITS: Final = (
-    "A low score is no proof: it says what these attacks got, not what the next one will. Read "
+    "A low score is not a proof: it says what these attacks recovered, not what others will. Read "
     "every number as a lower bound of what leaks.",
-    "The survivor network is the best that was found to restore images from what provably survives "
-    "a cipher, with the public images and steps that stand beside it. A better network, more "
-    "images or more steps restore more: no cipher is shown to hide what its figure leaves.",
-    "Scores are means over the images attacked, of this size and with blocks of this side; larger "
-    "images give attacks on a common permutation more to work with.",
-    "SSIM, PSNR and correlation measure likeness. What may be told of a person or a place can be "
-    "more or less than they say; the mIoU of a guess is what one machine makes of it.",
-    "The coordinator's best case is a client that trains one step on one image; what an ordinary "
-    "round tells it stands among all attacks.",
-    "The active coordinator keeps to the agreed settings of the training, so it may get less than "
-    "the other in that best case. Its weights are of one design, handed out in a few rounds; "
-    "others, or more rounds, may get more.",
-    "Label maps were asked for with weights of one design each, of one arm and one client; a run "
-    "of several arms or seeds answers as often in each, about the same label maps. Training label "
-    "maps are told by batches: images that share every batch, such as those of a client with no "
-    "more than one, were not told apart, and the clients had one view an image. Nodes "
-    "refuse these weights, for training could not have made them; of weights that it could have "
-    "made, and that tell label maps, only those nearest to these were tried.",
-    "Guesses of coordinators come in no order: each image is compared with the likest of them, "
-    "which an adversary could not choose so well. The clients of these rounds had one view an "
+    "The survivor network is the best network found that reconstructs images from what provably "
+    "survives a cipher, with the public images and steps given beside it. A larger network, more "
+    "images or more steps may reconstruct more.",
+    "Scores are means over the attacked images, of this size and with blocks of this side; attacks "
+    "on a common permutation get more from larger images.",
+    "SSIM, PSNR and correlation measure similarity. A person or a place may be recognised at a low "
+    "score, or not at a high one; the mIoU of a reconstruction is that of one segmenter.",
+    "The coordinator's best case is a client that trains one step on one image; what it recovers "
+    "from an ordinary round is listed among all attacks.",
+    "The active coordinator keeps to the agreed training settings, so it may recover less than in "
+    "that best case. Its crafted weights are of one design, sent in a few rounds; other designs, "
+    "or more rounds, may recover more.",
+    "Label maps were attacked with crafted weights of one design each, in one arm and one client; "
+    "a run of several arms or seeds answers as many requests in each, about the same label maps. "
+    "Updates reveal sums over batches: images that share every batch, such as those of a client "
+    "with no more images than a batch, were not separated, and the clients had one view per image. "
+    "Nodes refuse these weights, for training cannot make them (trust region); of the weights that "
+    "a node accepts, only those nearest to these were tried.",
+    "A coordinator's reconstructions have no order: each image is compared with the best of them, "
+    "which an adversary could not choose as well. The clients of these rounds had one view per "
     "image.",
-    "Label maps lie plain on a training node: its thief has the outlines of everything labelled, "
-    "whatever the cipher.",
+    "Label maps are stored in plain on a training node: its thief has the outlines of everything "
+    "labelled, whatever the cipher.",
     "What an arm keeps of plain's mIoU is taken from the run that was audited.",
 )
 
@@ -70,10 +70,10 @@ ATTACKS: Final[tuple[Column[_Attack], ...]] = (
     Column("PSNR, dB", "120 for an exact image.", lambda row: row.score("psnr", 1)),
     Column("corr.", "Correlation of block means.", lambda row: row.score("correlation", 2)),
     Column("mIoU", "Of a segmenter of plain images.", lambda row: row.score("miou", 1)),
-    Column("key", "Share that was found.", lambda row: _key(row.found)),
+    Column("key", "Share of the key that is right.", lambda row: _key(row.found)),
     Column("time, s", "Wall time.", lambda row: amount(row.found.seconds)),
-    Column("budget", "What it was given.", lambda row: row.found.budget),
-    Column("note", "On what, and what came of it.", lambda row: row.found.note, is_text=True),
+    Column("budget", "Data and training steps.", lambda row: row.found.budget),
+    Column("note", "Input of the attack, and remarks.", lambda row: row.found.note, is_text=True),
 )
 
 
@@ -88,17 +88,17 @@ LABEL_ATTACKS: Final[tuple[Column[_LabelAttack], ...]] = (
     Column("arm", "What was attacked.", lambda row: row.arm),
     Column("adversary", "Who attacked.", lambda row: NAMES[row.found.adversary]),
     Column("attack", "How.", lambda row: row.found.attack),
-    Column("label maps", "Of which images.", lambda row: row.found.maps),
+    Column("label maps", "Held-out or training images.", lambda row: row.found.maps),
     Column("images", "Of one client.", lambda row: str(row.found.num_images)),
-    Column("asked with", "Whose model it asks with.", lambda row: row.found.model),
-    Column("requests", "That the node answered.", lambda row: str(row.found.num_requests)),
-    Column("right, %", "Labelled pixels.", lambda row: _percent(row.found.right)),
-    Column("certain, %", "Those without doubt.", lambda row: _percent(row.found.certain)),
-    Column("without, %", "Without a request.", lambda row: _percent(row.found.without)),
+    Column("asked with", "Model of the requests.", lambda row: row.found.model),
+    Column("requests", "Requests that the node answered.", lambda row: str(row.found.num_requests)),
+    Column("right, %", "Labelled pixels that are right.", lambda row: _percent(row.found.right)),
+    Column("certain, %", "Those right and certain.", lambda row: _percent(row.found.certain)),
+    Column("without, %", "Right by the prior alone.", lambda row: _percent(row.found.without)),
     Column("time, s", "Wall time.", lambda row: amount(row.found.seconds)),
     Column(
         "the node says",
-        "Why it answers no more.",
+        "Reason of its refusal.",
         lambda row: row.found.note or MISSING,
         is_text=True,
     ),

@@ -30,12 +30,12 @@ BETWEEN: Final = " · "
 
 @dataclass(frozen=True)
 class LeakMatrix:
-    """The leak matrix as a console prints it: a row an arm, a column an adversary."""
+    """The leak matrix as a console prints it: one row per arm, one column per adversary."""
 
     table: LeakTable
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Names fold where the console is narrow, numbers never."""
+        """Fold names if the console is narrow, never numbers."""
         rows = _rows(leak_sheet(self.table))
         widths = _widths(rows, options.max_width)
         shown = bare_table(_ends(self.table), padding=0)
@@ -62,14 +62,18 @@ def leak_table_plain(table: LeakTable) -> str:
 
 
 def leak_sheet(table: LeakTable) -> Sheet[ArmLeaks]:
-    """A row an arm: the ciphertext itself, thumbnail, survivor network, and each adversary."""
+    """One row per arm: the ciphertext itself, thumbnail, survivor network, and each adversary."""
     return Sheet((*BASES, *(_adversary(name) for name in ADVERSARIES)), table.arms)
 
 
 BASES: Final[tuple[Column[ArmLeaks], ...]] = (
     Column("arm", "One setting of the run.", lambda arm: arm.arm),
-    Column("as is", "The ciphertext, taken for the image.", lambda arm: _ssim(arm.ciphertext)),
-    Column("thumb", "Block means, which anybody can take.", lambda arm: _ssim(thumbnail(arm))),
+    Column(
+        "as is",
+        "The ciphertext, scored as if it were the image.",
+        lambda arm: _ssim(arm.ciphertext),
+    ),
+    Column("thumb", "Block means of the ciphertext.", lambda arm: _ssim(thumbnail(arm))),
     Column(
         "surv.", "The best survivor network found: a lower bound.", lambda arm: _ssim(arm.survivors)
     ),
@@ -96,7 +100,7 @@ def _title(table: LeakTable) -> str:
 
 
 def _ends(table: LeakTable) -> str:
-    """What a blind guess and the images themselves score, what the numbers are, how they came."""
+    """Scores of a blind guess and of the images themselves, and how the numbers were made."""
     how = ", ".join(f"{name} {value}" for name, value in table.made.items())
     told = (_scale(table), f"surv.: {network(table)}", *label_maps(table), spent(table), how)
     return "; ".join(filter(None, (each.removesuffix(".") for each in told)))
@@ -105,7 +109,7 @@ def _ends(table: LeakTable) -> str:
 def _scale(table: LeakTable) -> str:
     blind, plain = table.nothing.miou, table.plain_miou
     if plain is None:
-        return f"{table.num_targets} images; no mIoU, for no segmenter knows these classes"
+        return f"{table.num_targets} images; no mIoU, for the segmenter has other classes"
     return (
         f"{table.num_targets} images; mIoU of a segmenter: {fixed(blind, 1)} on a blind guess, "
         f"{fixed(plain, 1)} on the images themselves"
@@ -140,7 +144,7 @@ class _Names(textwrap.TextWrapper):
 
 
 def _folded(text: str, width: int) -> str:
-    """A line a part; one longer than `width` breaks after a space, a hyphen or a plus."""
+    """One line per part; one longer than `width` breaks after a space, a hyphen or a plus."""
     return "\n".join(_Names(width).fill(part) for part in text.split(BETWEEN))
 
 

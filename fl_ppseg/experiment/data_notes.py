@@ -1,4 +1,4 @@
-"""What the images of a run are and how they are scored, in words: for terminal, log and report."""
+"""Notes on a run's images and on how they are scored, for terminal, log and report."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +16,12 @@ from fl_ppseg.progress.steps import StepProgress
 
 
 class DataNotes(NamedTuple):
-    """What is to be known of a run's images."""
+    """Notes on a run's images."""
 
     table: str
     """By city; empty for procedural scenes."""
     notes: tuple[str, ...]
-    """How they are scored, a sentence each."""
+    """How they are scored, one sentence per note."""
 
 
 def examine(
@@ -31,22 +31,22 @@ def examine(
     progress: StepProgress,
     tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[Dataset, DataNotes]:
-    """SceneScan at all files before anything is done with them.
+    """Check all files before they are used.
 
-    Procedural scenes are known: they are named by their content, and nothing else.
+    Procedural scenes are only identified by their content.
 
     Args:
         dataset: The tree.
         data: How it is used.
         num_workers: Threads.
         progress: Shows the step.
-        tell: Is given the table and what is odd, before anything is refused.
+        tell: Called with the table and the warnings, before anything is refused.
 
     Returns:
-        The data set with every scene named by its content, and what is to be known of it.
+        The data set with every scene identified by its content, and the notes.
 
     Raises:
-        InputError: Files that cannot be read, or label maps that cannot be meant.
+        InputError: Files cannot be read, or label maps are implausible.
     """
     if data.root is None:
         with ThreadPoolExecutor(num_workers) as pool:
@@ -84,10 +84,10 @@ def scored_scenes(dataset: Dataset, data: DataConfig) -> dict[str, tuple[Scene, 
 
 
 def scoring_notes(found: Scan, dataset: Dataset, data: DataConfig) -> tuple[str, ...]:
-    """How one's own data are scored: which images are not, and how much of which.
+    """How the user's own data are scored: which val images are not, and at which size.
 
     Args:
-        found: What was found in them.
+        found: Result of the scan.
         dataset: The tree.
         data: Size and fit of the model's input.
     """
@@ -96,8 +96,8 @@ def scoring_notes(found: Scan, dataset: Dataset, data: DataConfig) -> tuple[str,
     num_val = sum(map(len, val.values()))
     if reserved := _reserved(val, data):
         notes.append(
-            f"not scored are {len(reserved)} of {num_val} val images, the middle one of each val "
-            f"city of three or more, which is reserved for the report: {bounded(reserved)}; "
+            f"{len(reserved)} of {num_val} val images are not scored: the middle one of each val "
+            f"city of three or more is reserved for the report: {bounded(reserved)}; "
             "data.show_val_scene=false scores all"
         )
     height, width = data.image_size
@@ -105,15 +105,15 @@ def scoring_notes(found: Scan, dataset: Dataset, data: DataConfig) -> tuple[str,
     largest = max(sizes, key=lambda size: size[0] * size[1])
     if data.fit == "crop":
         notes.append(
-            f"data.fit=crop: trained on are windows of {height}x{width} pixels; val label maps are "
-            f"scored whole, by windows of that size that slide over each image and overlap (their "
-            f"logits are averaged), so no pixel of theirs is left out"
+            f"data.fit=crop: training uses windows of {height}x{width} pixels; val label maps are "
+            f"scored whole, every pixel, by overlapping windows of that size that slide over each "
+            f"image, with averaged logits"
         )
     elif largest[0] > height or largest[1] > width:
         notes.append(
             f"images of up to {largest[0]}x{largest[1]} are trained on and segmented at "
-            f"{height}x{width} (data.image_size) and scored at the size of their label maps; what "
-            "is thin there is lost"
+            f"{height}x{width} (data.image_size) and scored at the size of their label maps; thin "
+            "objects may be lost"
         )
     return tuple(notes)
 

@@ -72,13 +72,13 @@ class Experiment:
     vault_dir: Path
     """Folder of the owners' vaults, where the shared key lies too."""
     about: DataNotes
-    """What the images are and how they are scored, in words."""
+    """Notes on the images and on how they are scored."""
     counts_without_image: NDArray[np.int64]
-    """(N, C, C) of each scored val image: what the training label maps say without a look at it."""
+    """(N, C, C) counts of each scored val image for the answer without an image."""
 
     @property
     def no_image(self) -> Scores:
-        """What that scores on all of them."""
+        """Scores of the answer without an image."""
         return score(self.counts_without_image.sum(axis=0))
 
 
@@ -90,7 +90,7 @@ def prepare(
     progress: StepProgress,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Experiment:
-    """Prepare a new run, or what an interrupted one needs to go on.
+    """Prepare a new run, or resume the preparation of an interrupted one.
 
     Args:
         config: The experiment.
@@ -98,11 +98,11 @@ def prepare(
         vault_dir: The owners' side: keys and encrypted shards.
         num_workers: Processes that draw and encrypt.
         progress: Shows the counted steps.
-        tell: Is given what the images and label maps hold, before anything is encrypted.
+        tell: Called with the notes on images and label maps, before anything is encrypted.
 
     Raises:
-        InputError: For data, settings or weights that do not fit, or a vault that is not apart from
-            the run or open to others.
+        InputError: Data, settings or weights do not fit, or the vault lies inside the run folder or
+            is open to other users.
     """
     check_run(vault_dir, folder.path)
     if folder.config.exists():
@@ -138,7 +138,7 @@ def data_root(data: DataConfig, num_workers: int, progress: StepProgress) -> Pat
     """The images' folder: the user's, or procedural scenes made once and cached.
 
     Raises:
-        InputError: The config is of images that procedural scenes are not.
+        InputError: Procedural scenes have other classes, or are smaller, than the config says.
     """
     if data.root is not None:
         return data.root
@@ -146,7 +146,7 @@ def data_root(data: DataConfig, num_workers: int, progress: StepProgress) -> Pat
     if data.classes != "cityscapes" or data.image_size[0] > height or data.image_size[1] > width:
         raise InputError(
             f"procedural scenes have the classes of cityscapes and {height}x{width} pixels, this "
-            f"config wants {data.classes} and {data.image_size[0]}x{data.image_size[1]}; give "
+            f"config has {data.classes} and {data.image_size[0]}x{data.image_size[1]}; give "
             "--data-root"
         )
     size = f"{data.num_train}+{data.num_val}_{height}x{width}"
@@ -200,15 +200,14 @@ def _nodes(dataset: Dataset, partition: Partition, data: DataConfig) -> list[Nod
 
 
 def _check_cities(dataset: Dataset) -> None:
-    """Val cities are places that training never sees, which names have to say."""
+    """Refuse a city under both train and val: val cities must be places that are not trained on."""
     both = sorted(dataset.split("train").keys() & dataset.split("val").keys())
     if both:
         root, city = dataset.root, both[0]
         parts = " and ".join(str(root / part / "val" / city) for part in (IMAGES, LABELS))
         raise InputError(
-            f"{root}: {', '.join(both)} is under train and under val, and val cities must be other "
-            f"places, since scores are to be of such; if they are, rename {parts} to, say, "
-            f"{city}-val"
+            f"{root}: {', '.join(both)} is under train and under val; expected val cities at other "
+            f"places than training; if they are, rename {parts} to e.g. {city}-val"
         )
 
 
@@ -220,7 +219,7 @@ def _without_image(
     num_workers: int,
     progress: StepProgress,
 ) -> NDArray[np.int64]:
-    """Have the answer without an image in the run folder, and count as arms are counted."""
+    """Write the answer without an image into the run folder; its counts on each val image."""
     size = config.data.image_size
     answer = load_answer(folder.path, classes.num_classes)
     if answer is None:
@@ -262,8 +261,7 @@ def _assignments(
 def _public(newest: Iterable[Checkpoint | None], initial: SETR) -> Arrays:
     """The public embedding of a run's arms with private ones, which training never changes.
 
-    Where the run has begun it is the run's own: the weights that its config names may be others
-    by now.
+    A resumed run keeps its own: the weights that its config names may have changed since.
     """
     for checkpoint in newest:
         if checkpoint is not None:
@@ -275,7 +273,7 @@ def _public(newest: Iterable[Checkpoint | None], initial: SETR) -> Arrays:
 def _encrypt(
     jobs: Mapping[tuple[str, int], Assignment], num_workers: int, progress: StepProgress
 ) -> PreparedShards:
-    """Run the owners' vaults, several at a time, in processes apart from the coordinator's."""
+    """Run the owners' vaults, several at a time, in processes other than the coordinator's."""
     keys, tasks = list(jobs), list(jobs.values())
     total = sum(len(job.train) + len(job.heldout) for job in tasks)
     done, prepared = 0, {}

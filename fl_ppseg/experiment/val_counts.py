@@ -1,10 +1,10 @@
-"""Confusion counts of each val image under the weights of each arm and seed, beside a run.
+"""Confusion counts of each val image under the weights of each arm and seed, in a run folder.
 
     <run>/val_images.safetensors    <name> (M, N, C, C) uint32: M models, N val images
 
 `<name>` is `<arm>/<seed>/newest` or `<arm>/<seed>/start`, or `no image`; there are several models
-where every city has its own. Images are told by city and number, never by a name of their owner's.
-From this file intervals over images can be taken again without an image.
+if every city has its own. Images are identified by city and index, never by their owner's file
+name. Intervals over images can be computed from this file without an image.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 NO_IMAGE: Final = "no image"
 SCHEMA: Final = "1"
 MAX_BYTES: Final = 4 * 2**30
-"""500 images, 19 classes, 20 arms and 50 seeds are a third of this."""
+"""500 images, 19 classes, 20 arms and 50 seeds take a third of this."""
 
 Counts = NDArray[np.uint32]
 Value = TypeVar("Value", int, str)
@@ -45,11 +45,11 @@ class ValCounts:
     images: str
     """Digest of the val images and label maps, all in one."""
     cities: Mapping[str, int]
-    """How many images each val city has, in the order in which tables hold them."""
+    """Number of images of each val city, in the order of the tables."""
     tables: Mapping[str, Counts] = field(default_factory=dict)
     """(M, N, C, C) by name."""
     weights: Mapping[str, str] = field(default_factory=dict)
-    """Digest of what answered, by name."""
+    """Digest of the weights or answer behind each table, by name."""
 
     @property
     def num_images(self) -> int:
@@ -57,7 +57,7 @@ class ValCounts:
         return sum(self.cities.values())
 
     def is_of(self, images: str, sizes: Mapping[str, int], num_classes: int) -> bool:
-        """Whether these are counts of such images, in this order, and of so many classes."""
+        """Whether these are counts of the same images, in this order, and of as many classes."""
         is_same = self.images == images and list(self.cities.items()) == list(sizes.items())
         return is_same and all(table.shape[-1] == num_classes for table in self.tables.values())
 
@@ -66,7 +66,7 @@ class ValCounts:
         return self.tables.get(name_of(arm, seed, which))
 
     def including(self, name: str, table: NDArray[np.int64], weights: str) -> "ValCounts":
-        """With one table more, or in place of an older one."""
+        """A copy with one table added or replaced."""
         tables = {**self.tables, name: table.astype(np.uint32)}
         return replace(self, tables=tables, weights={**self.weights, name: weights})
 
@@ -77,7 +77,7 @@ def name_of(arm: str, seed: int, which: str) -> str:
 
 
 def digest_of(arrays: Arrays) -> str:
-    """What tells weights, or an answer without an image, from others."""
+    """Digest of weights, or of an answer without an image."""
     digest = hashlib.sha256()
     for name, value in sorted(arrays.items()):
         digest.update(f"{name} {value.dtype} {value.shape}\n".encode())
@@ -86,12 +86,12 @@ def digest_of(arrays: Arrays) -> str:
 
 
 def digest_of_images(contents: Iterable[tuple[str, str | None]]) -> str:
-    """One digest of all (city, digest of its content): it names no single image."""
+    """One digest over all (city, digest of content) pairs; it identifies no single image."""
     return hashlib.sha256(json.dumps(list(contents)).encode()).hexdigest()
 
 
 def save_counts(run: Path, counts: ValCounts) -> None:
-    """Put the counts into a run folder, whole or not at all; more than can be read are not kept."""
+    """Write the counts into a run folder atomically; none if they are larger than can be read."""
     if sum(table.nbytes for table in counts.tables.values()) > MAX_BYTES // 2:
         logger.warning("%s: counts of %d val images are too many to keep", run, counts.num_images)
         return
@@ -105,7 +105,7 @@ def save_counts(run: Path, counts: ValCounts) -> None:
 
 
 def load_counts(run: Path) -> ValCounts | None:
-    """The counts in a run folder; None where there are none.
+    """Read the counts in a run folder; None if there are none.
 
     Raises:
         InputError: The file is damaged, or of another version.
@@ -146,7 +146,7 @@ def _check(
 ) -> None:
     """Check that tables are of these images, and each is of known weights."""
     if min(cities.values(), default=0) < 0 or shapes.keys() != weights.keys():
-        raise ValueError("tables and what is said of them differ")
+        raise ValueError("tables and metadata differ")
     num_images = sum(cities.values())
     for name, shape in shapes.items():
         is_table = len(shape) == 4 and shape[1] == num_images and shape[2] == shape[3]

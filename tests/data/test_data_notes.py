@@ -52,7 +52,7 @@ def label_maps(root: Path, height: int, width: int) -> None:
 
 def test_the_image_that_is_not_scored_is_named(tree: Path) -> None:
     assert "lindau: lindau_000001_000019;" in notes(tree)
-    assert "not scored are 1 of 5 val images" in notes(tree)
+    assert "1 of 5 val images are not scored" in notes(tree)
     assert "munster" not in notes(tree)
     assert "not scored" not in notes(tree, show_val_scene=False)
 
@@ -60,8 +60,8 @@ def test_the_image_that_is_not_scored_is_named(tree: Path) -> None:
 def test_what_is_trained_on_and_what_is_scored_of_large_images_is_told(tree: Path) -> None:
     label_maps(tree, 64, 256)
     said = notes(tree, fit="crop")
-    assert "trained on are windows of 32x64 pixels; val label maps are scored whole" in said
-    assert "no pixel of theirs is left out" in said
+    assert "training uses windows of 32x64 pixels; val label maps are scored whole" in said
+    assert "scored whole, every pixel" in said
 
 
 def test_the_size_of_training_is_told_where_images_are_larger(tree: Path) -> None:

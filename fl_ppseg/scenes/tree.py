@@ -1,7 +1,7 @@
 """A procedural street-scene data set in Cityscapes layout, drawn by one process or several.
 
-Everything goes to a hidden folder beside the target first and is renamed at the end, so the target
-is either absent or complete; `dataset.json` marks it as complete.
+Everything is written to a hidden folder beside the target and renamed at the end, so the target is
+either absent or complete; `dataset.json` marks it as complete.
 """
 
 import json
@@ -23,7 +23,7 @@ MARKER = "dataset.json"
 GENERATOR = 2
 """Version of the scenes: raised whenever the same settings give other pictures."""
 BATCH = 8 * 128 * 256
-"""Pixels that a worker draws between two reports of progress: some 0.2 s of work."""
+"""Pixels that a worker draws between two reports of progress: about 0.2 s of work."""
 
 Cities = tuple[Mapping[str, int], Mapping[str, int]]
 
@@ -43,7 +43,7 @@ def synthesize(
 
     The pictures depend on (seed, city, index, size) only, never on `workers`. Workers are spawned
     processes that import numpy and Pillow, and the caller's main module: keep its imports light.
-    Of several calls for one root at once the first draws; the others wait, and find it complete.
+    Of concurrent calls for one root the first draws, and the others wait for it.
 
     Args:
         root: folder to be made; its parent is made too.
@@ -81,14 +81,14 @@ def synthesize(
 def _settings(
     totals: tuple[int, int], size: tuple[int, int], seed: int, tables: Cities, workers: int
 ) -> dict[str, Any]:
-    """What decides the content of the tree, as it is written to the marker file."""
+    """The settings that determine the tree, as in the marker file."""
     rows, columns = size
     if not (32 <= rows <= 1024 and 32 <= columns <= 2048):
-        raise InputError(f"size {rows}x{columns} is out of range: choose 32x32 to 1024x2048")
+        raise InputError(f"expected a size from 32x32 to 1024x2048, got {rows}x{columns}")
     if seed < 0:
-        raise InputError(f"seed {seed} is negative: choose 0 or more")
+        raise InputError(f"expected a seed of 0 or more, got {seed}")
     if workers < 1:
-        raise InputError(f"{workers} workers cannot draw anything: choose 1 or more")
+        raise InputError(f"expected 1 or more workers, got {workers}")
     if sum(totals) == 0:
         raise InputError("no scenes asked for: choose more than 0 for training or validation")
     both = sorted(set(tables[0]) & set(tables[1]))

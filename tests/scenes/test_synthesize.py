@@ -136,9 +136,9 @@ def test_a_missing_picture_is_noticed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"size": (16, 64)}, "out of range"),
-        ({"size": (2048, 2048)}, "out of range"),
-        ({"seed": -1}, "negative"),
+        ({"size": (16, 64)}, "got 16x64"),
+        ({"size": (2048, 2048)}, "got 2048x2048"),
+        ({"seed": -1}, "expected a seed of 0 or more"),
         ({"workers": 0}, "workers"),
         ({"num_train": 3}, "at least 4"),
         ({"num_train": 0, "num_val": 0}, "no scenes"),

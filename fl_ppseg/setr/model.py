@@ -1,4 +1,4 @@
-"""SETR: encoder, decoder and auxiliary heads, put together from one section of the config."""
+"""SETR: encoder, decoder and auxiliary heads, built from section `model` of the config."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 
 class UpSizes(NamedTuple):
-    """The three integers that tell naive from PUP."""
+    """The three integers in which naive and PUP differ."""
 
     num_convs: int
-    """Convolutions."""
+    """Number of convolutions."""
     up_scale: int
     """Upsampling after each."""
     kernel_size: int
-    """Their side."""
+    """Side of their kernels."""
 
 
 UP_HEADS: Final = {"naive": UpSizes(1, 4, 1), "pup": UpSizes(4, 2, 3)}
 """Main heads of mmsegmentation's setr_naive and setr_pup."""
 
 AUXILIARY_UP_HEADS: Final = {"naive": UpSizes(1, 4, 1), "pup": UpSizes(2, 4, 3)}
-"""Their auxiliary heads, as its configs for data sets have them (Cityscapes, ADE20K); its base
-config of setr_pup names one convolution, and each of them overrides it with two."""
+"""Their auxiliary heads, as in its configs for data sets (Cityscapes, ADE20K); its base config of
+setr_pup has one convolution, which each of them overrides with two."""
 
 HAS_CLASS_TOKEN: Final = {"naive": True, "pup": True, "mla": False}
 """Whether mmsegmentation's encoder sees a class token (`with_cls_token`)."""
@@ -42,11 +42,11 @@ MLA_HEAD: Final = {"num_convs": 2, "up_scale": 4}
 """Convolutions on each level and upsampling of mmsegmentation's setr_mla."""
 
 TAPS_OF_24: Final = {"naive": (9, 14, 19, 23), "pup": (9, 14, 19, 23), "mla": (5, 11, 17, 23)}
-"""Layers of a ViT-L that the heads read, from 0; of the first two, only the last is the main's."""
+"""Layers of a ViT-L that the heads read, from 0; naive and PUP's main heads read only the last."""
 
 
 class Logits(NamedTuple):
-    """Scores at each head's own resolution; whoever needs another resizes them."""
+    """Scores at each head's own resolution; callers resize them."""
 
     main: Tensor
     """(B, num_classes, h, w)."""
@@ -64,7 +64,7 @@ class SETR(nn.Module):
     (B, 3, H, W) to (B, grid_h * grid_w, D).
 
     Args:
-        backbone: A ViT of timm's, taken over: its final norm moves out.
+        backbone: A ViT of timm; modified: its final norm moves to `norms`.
         decoder: Main head, levels -> scores.
         auxiliary: Auxiliary heads, levels -> scores.
         taps: Layers whose outputs are the levels, ascending, the last one last.
@@ -84,7 +84,7 @@ class SETR(nn.Module):
         self.taps = taps
         self.grid: tuple[int, int] = backbone.patch_embed.grid_size
         self.positions = "bicubic"
-        """How position embeddings of another grid are brought to this one, when they are loaded."""
+        """Interpolation of position embeddings of another grid when they are loaded."""
         self.patch_size: int = backbone.patch_embed.patch_size[0]
         """Side of a patch in pixels: the block size of every cipher this model reads."""
         self.backbone = backbone
@@ -99,7 +99,7 @@ class SETR(nn.Module):
     def features(self, images: Tensor) -> Levels:
         """(B, 3, H, W) -> outputs of the tapped layers, (B, D, grid_h, grid_w) each.
 
-        Without class token and without norm; memory stays channels-last, as tokens come.
+        Without class token and norm; the memory layout is channels-last.
         """
         tokens = self.backbone.forward_intermediates(
             images,
@@ -129,7 +129,7 @@ def scaled_taps(decoder: str, depth: int) -> tuple[int, ...]:
 
 
 def assemble(config: "ModelConfig", num_classes: int, image_size: tuple[int, int]) -> SETR:
-    """The model that a config describes, of whatever size, drawn from torch's generator as it is.
+    """Build the model that a config describes, without a bound on its size or a seed.
 
     `fl_ppseg.setr.build` bounds the size first and draws from a seed.
     """
@@ -154,7 +154,7 @@ def assemble(config: "ModelConfig", num_classes: int, image_size: tuple[int, int
 
 
 def _has_class_token(config: "ModelConfig") -> bool:
-    """What the config says, or what mmsegmentation does with the decoder."""
+    """`class_token` of the config, or mmsegmentation's default for the decoder."""
     chosen = config.class_token
     return HAS_CLASS_TOKEN[config.decoder] if chosen is None else chosen
 
@@ -201,7 +201,7 @@ def _build_mla(
 
 
 def _given(config: "ModelConfig") -> dict[str, int]:
-    """The integers that the config sets itself instead of leaving them to mmsegmentation."""
+    """The integers that the config sets in place of mmsegmentation's defaults."""
     integers = {"num_convs": config.num_convs, "up_scale": config.up_scale}
     return {name: value for name, value in integers.items() if value is not None}
 
@@ -218,8 +218,8 @@ def _taps(decoder: str, depth: int, num_auxiliary: int) -> tuple[int, ...]:
     taps = scaled_taps(decoder, depth)[-num_taps:]
     if taps[0] < 0 or len(set(taps)) < num_taps:
         raise InputError(
-            f"a backbone of {depth} layers has no {num_taps} different ones for decoder "
-            f"{decoder!r} with model.num_auxiliary {num_auxiliary}; use a deeper backbone or "
-            "another decoder"
+            f"a backbone of {depth} layers is too shallow: decoder {decoder!r} with "
+            f"model.num_auxiliary {num_auxiliary} reads {num_taps} different layers; use a deeper "
+            "backbone or another decoder"
         )
     return taps

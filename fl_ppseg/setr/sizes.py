@@ -1,7 +1,7 @@
-"""What a model section comes to: its tensors, counted on torch's `meta` device, without memory.
+"""Size of the model that a section `model` describes, counted on torch's `meta` device.
 
-Bounded before a model is built: settings come from configs and checkpoints of others, and from the
-coordinator's requests.
+Bounded before a model is built: settings come from configs and checkpoints of other parties, and
+from the coordinator's requests.
 """
 
 import math
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_PARAMETERS: Final = 1_000_000_000
 """Three times SETR with a ViT-L; 4 GB of weights, of which training holds about six copies."""
 MAX_CLASSES: Final = 1_024
-"""Label maps tell 256 apart."""
+"""Most classes of a label map of 8 bits."""
 MAX_FEATURES: Final = 2**30
 """Numbers of the largest feature map of an image: 4 GiB."""
 
@@ -64,7 +64,7 @@ def num_elements(shapes: Shapes) -> int:
 
 
 def _check_width(config: "ModelConfig", image_size: tuple[int, int]) -> None:
-    """Refuse what would be slow even to count: each layer takes time, whatever its width."""
+    """Refuse models that would be slow even to count: each layer takes time, whatever its width."""
     depth, width = config.depth or 0, config.embed_dim or 0
     side = config.patch_size or 1
     tokens = math.prod(max(1, pixels // side) for pixels in image_size)
@@ -77,7 +77,7 @@ def _check_width(config: "ModelConfig", image_size: tuple[int, int]) -> None:
 
 
 def _check_features(config: "ModelConfig", num_classes: int, grid: tuple[int, int]) -> None:
-    """Refuse scores and features of a head that no machine has the memory for."""
+    """Refuse features and scores of a head beyond `MAX_FEATURES`."""
     if config.decoder == "mla":
         steps, scale = 1, config.up_scale or MLA_HEAD["up_scale"]
     else:
@@ -93,6 +93,6 @@ def _check_features(config: "ModelConfig", num_classes: int, grid: tuple[int, in
     if largest > MAX_FEATURES:
         raise InputError(
             f"model.num_convs {steps} and model.up_scale {scale} enlarge {grid[0]}x{grid[1]} "
-            f"patches to {largest / 1e6:,.0f} million numbers an image; at most "
+            f"patches to {largest / 1e6:,.0f} million values per image; at most "
             f"{MAX_FEATURES / 1e6:,.0f} million are made: choose smaller ones"
         )

@@ -1,4 +1,4 @@
-"""A plan carried out: a tree in Cityscapes layout, whole or absent, the same bytes every time."""
+"""Writes the tree of a plan in Cityscapes layout: atomic and deterministic to the byte."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -24,16 +24,16 @@ README, TABLE = "README.md", "classes.yaml"
 
 @dataclass
 class Found:
-    """What all photographs and masks of a plan turned out to hold."""
+    """Findings on all photographs and masks of a plan."""
 
     num_turned: int = 0
     """Photographs that their EXIF orientation turned."""
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
     """Pixels of each labelId."""
     unknown: Counter[str] = field(default_factory=Counter)
-    """Values of masks that mean nothing -> pixels."""
+    """Unknown values of masks -> pixels."""
     unknown_masks: list[str] = field(default_factory=list)
-    """Masks that hold some."""
+    """Masks with unknown values."""
     broken: list[str] = field(default_factory=list)
     """Why files cannot be used."""
     photographs: dict[str, tuple[Split, Item]] = field(default_factory=dict)
@@ -53,11 +53,11 @@ def convert(
         plan: What goes where.
         out: Folder to be made.
         scaling: Of all pictures.
-        num_workers: Threads; decoding and encoding let others run. They change no byte.
+        num_workers: Threads; the bytes do not depend on their number.
         progress: Called with (photographs done, photographs in all).
 
     Raises:
-        InputError: Files are broken, or `out` is there already; then nothing is made.
+        InputError: Files are damaged, or `out` exists; nothing is made then.
     """
     require_free(out)
     scaling.checked()
@@ -74,7 +74,7 @@ def convert(
 
 
 def notes(plan: Plan, found: Found) -> list[str]:
-    """What is to be known of a tree, a sentence each."""
+    """Notes on a tree, one sentence each."""
     scored = plan.coding.scored.label_to_train != IGNORE_INDEX
     share = found.counts[~scored].sum() / max(1, found.counts.sum())
     others = [str(k) for k in np.flatnonzero(found.counts) if not scored[k]]
@@ -100,7 +100,7 @@ def readme(plan: Plan, scaling: Scaling, found: Found) -> Iterator[str]:
     yield f"- Classes: {plan.coding.scored.name} (`data.classes`: {plan.classes})."
     yield f"- Size: {_size(scaling)}."
     yield from (f"- {line[0].upper()}{line[1:]}." for line in notes(plan, found))
-    yield "- By what names tell, no drive and no place of val is in train."
+    yield "- According to their names, no drive and no place of val is in train."
     yield ""
     yield "| split | place | of | photographs |"
     yield "|---|---|---|---|"
@@ -121,7 +121,7 @@ def _size(scaling: Scaling) -> str:
 def _write_pictures(
     plan: Plan, draft: Path, scaling: Scaling, num_workers: int, progress: Progress, found: Found
 ) -> None:
-    """Write what can be used, note what cannot."""
+    """Write all usable pictures, and note the others."""
     items = plan.items
 
     def work(number: int) -> Converted | str:
@@ -163,10 +163,10 @@ def _note(found: Found, split: Split, item: Item, done: Converted | str) -> None
 
 
 def _refuse(plan: Plan, found: Found) -> None:
-    """None is left out on its own: it would depend on the day's disk which are.
+    """Refuse the whole tree if any file cannot be used.
 
     Raises:
-        InputError: Names what cannot be used.
+        InputError: With the files that cannot be used.
     """
     if found.broken:
         others = len(found.broken) - 1

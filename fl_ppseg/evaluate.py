@@ -1,6 +1,6 @@
 """`python -m fl_ppseg.evaluate`: score a checkpoint on your own data set.
 
-Images are encrypted with throw-away keys as the checkpoint's arm asks for (one key per city for
+Images are encrypted with ephemeral keys as the checkpoint's arm requires (one key per city for
 `per-client`, one key per image for `per-image`): owners and keys that training never saw. A private
 embedding is adapted to each new key. Only arms whose owners share a key need it: `--key`.
 

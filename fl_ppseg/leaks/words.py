@@ -1,4 +1,4 @@
-"""What an adversary holds, and what it sees of your street: plain words, chosen by the scores."""
+"""What each adversary holds, and what its scores mean, in plain sentences."""
 
 import math
 from collections.abc import Mapping
@@ -26,8 +26,8 @@ HOLDS: Final[Mapping[Adversary, str]] = {
     "public. It has no ciphertext. Its figure allows it its best case: a client that trains one "
     "step on one image.",
     "active-coordinator": "Holds what the coordinator holds, but instead of the averaged weights "
-    "hands out some that are made to show images, or to tell label maps by an update or by what a "
-    "node counts when it scores them. Settings, model and number of requests stay those that the "
+    "it sends crafted weights, under which updates reveal images or label maps, and the counts of "
+    "evaluations reveal label maps. Settings, model and number of requests stay those that the "
     "owner agreed to.",
 }
 SPENT: Final[Mapping[Budget, str]] = {
@@ -47,12 +47,12 @@ OUTLINES: Final = "The label maps show the outlines of everything labelled, with
 NO_BETTER: Final = 0.02
 """A difference of SSIM up to which a guess is no better than a blind one."""
 LAYOUT: Final = 0.2
-"""How much of what a blind guess misses in the correlation of block means a guess must make good
-to tell of this street and not of any."""
+"""Share of a blind guess's missing correlation of block means that a reconstruction must gain to
+show the layout of this street and not of any."""
 THUMBNAIL_LIKE: Final = 0.8
 """Correlation of block means from which a guess is a thumbnail."""
 BRIGHTNESS_LIKE: Final = 0.4
-"""Correlation of block means from which a guess tells light from dark."""
+"""Correlation of block means from which a reconstruction shows light and dark."""
 
 
 class Sight(NamedTuple):
@@ -114,7 +114,7 @@ def one(adversary: Adversary) -> str:
 
 
 def spent(table: LeakTable) -> str:
-    """How hard the audit tried, in a few words."""
+    """Name of the audit's effort."""
     return SPENT[table.budget]
 
 

@@ -105,7 +105,7 @@ def check_space(node: Path, num_bytes: int) -> int:
 
 
 def _measure(job: Assignment, protections: Sequence[ArmConfig]) -> float:
-    """Seconds to encrypt the first image with throw-away keys; nothing is stored."""
+    """Seconds to encrypt the first image with ephemeral keys; nothing is stored."""
     start = time.perf_counter()
     for view, (image, _) in enumerate(pictures(job)[0].views()):
         for protection in protections:

@@ -24,7 +24,7 @@ from flwr.app import Array, ArrayRecord, Message
 from rich.console import Console
 
 from clients.client_app import app
-from clients.policy.policy import NODES_VARIABLE
+from clients.policy.node_policy import NODES_VARIABLE
 from fl_ppseg.config.loading import dump_config, load_config
 from fl_ppseg.experiment.preparation import prepare
 from fl_ppseg.federation.run_folder import RunFolder

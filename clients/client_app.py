@@ -24,8 +24,14 @@ from flwr.clientapp import ClientApp
 from clients.local_privacy import check_form, privatise_counts, privatise_update
 from clients.node_log import set_up_log
 from clients.policy.ledger import Question, check_ledger, grant, hash_of
+from clients.policy.node_policy import (
+    NodePolicy,
+    RefusedError,
+    find_policy,
+    find_state,
+    load_policy,
+)
 from clients.policy.permission import Permit, check_heldout, check_run, permit
-from clients.policy.policy import NodePolicy, RefusedError, find_policy, find_state, load_policy
 from clients.private_state import load_private, remove_trained, save_trained, trained_folder
 from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.data.shard import Shard, open_shard

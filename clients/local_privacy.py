@@ -30,7 +30,7 @@ from typing import Final
 
 import numpy as np
 
-from clients.policy.policy import LocalPrivacy, RefusedError
+from clients.policy.node_policy import LocalPrivacy, RefusedError
 from fl_ppseg.config.documents import parse_json, read_bytes
 from fl_ppseg.learning.privacy import noisy, standard_normal
 from fl_ppseg.learning.updates import clipped, difference, moved

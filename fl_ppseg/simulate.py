@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from clients.policy.policy import NODES_VARIABLE, nodes_folder
+from clients.policy.node_policy import NODES_VARIABLE, nodes_folder
 from fl_ppseg.config.loading import config_of, read_values
 from fl_ppseg.config.run_layout import CONFIG
 from fl_ppseg.config.sections import Config

@@ -22,7 +22,7 @@ from flwr.app import Message
 from clients.client_app import app, reply_or_error
 from clients.node.limits import USUAL, Limits
 from clients.node.monitor import LOST, OUT_OF_MEMORY, Outcome, watch
-from clients.policy.policy import RefusedError
+from clients.policy.node_policy import RefusedError
 from fl_ppseg import __version__
 from fl_ppseg.deployment.accounts import end_with_parent
 from fl_ppseg.deployment.logs import sanitise

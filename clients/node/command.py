@@ -12,7 +12,7 @@ from clients.node.home import APP, AppHome, Home, Settings
 from clients.node.limits import Limits, add_limits
 from clients.node.owners import check_owner
 from clients.node.supernode import LOOPBACK, Start, address_of, serve
-from clients.policy.policy import load_policy
+from clients.policy.node_policy import load_policy
 from fl_ppseg.config.loading import validate
 from fl_ppseg.data.shard import open_shard
 from fl_ppseg.deployment.identity import fingerprint

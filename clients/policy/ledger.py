@@ -29,7 +29,7 @@ from typing import Annotated, Final, Literal, NamedTuple, Self
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
-from clients.policy.policy import LocalPrivacy, RefusedError
+from clients.policy.node_policy import LocalPrivacy, RefusedError
 from fl_ppseg.config.section import Section
 from fl_ppseg.learning.privacy import epsilon
 from fl_ppseg.system.errors import InputError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from clients.policy.ledger import Limits
-from clients.policy.policy import ArmPolicy, NodePolicy, RefusedError, architecture
+from clients.policy.node_policy import ArmPolicy, NodePolicy, RefusedError, architecture
 from clients.policy.trust_region import check_region
 
 if TYPE_CHECKING:

@@ -46,7 +46,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from clients.policy.policy import ArmPolicy, RefusedError
+from clients.policy.node_policy import ArmPolicy, RefusedError
 from clients.policy.start_weights import read_start
 from fl_ppseg.config.federation import FEDADAM_BETA2, FederationConfig
 from fl_ppseg.config.sections import TrainingConfig

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from clients.policy.policy import nodes_folder
+from clients.policy.node_policy import nodes_folder
 from fl_ppseg.config.federation import FederationConfig
 from fl_ppseg.config.loading import config_of, read_values
 from fl_ppseg.config.run_layout import AUDIT, CONFIG, LEAKS

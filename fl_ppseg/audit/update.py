@@ -18,12 +18,12 @@ import numpy.typing as npt
 import torch
 
 from clients.policy.ledger import make_ledger
-from clients.policy.policy import ArmPolicy, NodePolicy, load_policy, save_policy
+from clients.policy.node_policy import ArmPolicy, NodePolicy, load_policy, save_policy
 from clients.policy.start_weights import START, write_start
 from clients.vault.assignment import Assignment
 from clients.vault.consent.terms import largest_elsewhere, terms_of
 from clients.vault.keys.keyring import ensure_shared_subkey
-from clients.vault.node_folders.node_folder import arm_policy
+from clients.vault.node_folders.policies import arm_policy
 from clients.vault.shards.preparation import prepare_shards
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.audit.node import Node

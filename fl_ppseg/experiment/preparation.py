@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.policy.policy import nodes_folder
+from clients.policy.node_policy import nodes_folder
 from clients.vault.assignment import Assignment
 from clients.vault.shards.preparation import prepare_shards
 from clients.vault.simulations.inventory import lock_for_preparation

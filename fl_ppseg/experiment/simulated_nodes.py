@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clients.policy.ledger import make_ledger
-from clients.policy.policy import (
+from clients.policy.node_policy import (
     NodePolicy,
     load_policy,
     nodes_folder,
@@ -24,7 +24,7 @@ from clients.policy.start_weights import START, write_start
 from clients.private_state import set_aside_after, trained_folder
 from clients.vault.assignment import Prepared
 from clients.vault.consent.terms import terms_of
-from clients.vault.node_folders.node_folder import arm_policy
+from clients.vault.node_folders.policies import arm_policy
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config

@@ -12,7 +12,7 @@ from types import FrameType
 
 from clients.client_app import app as client_app
 from clients.node_log import LOG as NODE_LOG
-from clients.policy.policy import NODES_VARIABLE
+from clients.policy.node_policy import NODES_VARIABLE
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config
 from fl_ppseg.data.classes import load_class_table

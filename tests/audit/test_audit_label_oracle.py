@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import small_federation as small
 
-from clients.policy.policy import ArmPolicy, load_policy, save_policy
+from clients.policy.node_policy import ArmPolicy, load_policy, save_policy
 from fl_ppseg.audit.attacks.evaluation_oracle import evaluation_oracle
 from fl_ppseg.audit.attacks.inputs import load
 from fl_ppseg.audit.attacks.label_map_reading import Reading, prior, read_map, usual

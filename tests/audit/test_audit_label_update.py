@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional
 
 from clients.policy import permission
+from clients.policy.node_policy import ArmPolicy, load_policy, save_policy
 from clients.policy.permission import MAX_WEIGHT
-from clients.policy.policy import ArmPolicy, load_policy, save_policy
 from fl_ppseg.audit.attacks import label_weights
 from fl_ppseg.audit.attacks.label_update import first_batch, label_update
 from fl_ppseg.audit.attacks.label_weights import LabelWeights, is_readable, spread_of

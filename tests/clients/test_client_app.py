@@ -15,7 +15,13 @@ from flwr.serverapp import Grid
 from clients import client_app
 from clients.client_app import FAILED, REFUSED, app
 from clients.policy.ledger import LEDGER, MAX_REPEATS, make_ledger, read_ledger
-from clients.policy.policy import NODES_VARIABLE, load_policy, policy_path, save_policy, state_path
+from clients.policy.node_policy import (
+    NODES_VARIABLE,
+    load_policy,
+    policy_path,
+    save_policy,
+    state_path,
+)
 from clients.policy.trust_region import radius
 from clients.private_state import (
     load_private,

@@ -21,7 +21,7 @@ from clients.node import app, supernode
 from clients.node.command import main
 from clients.node.home import AppHome, Home
 from clients.node.supernode import Start, address_of
-from clients.policy.policy import NodePolicy, save_policy
+from clients.policy.node_policy import NodePolicy, save_policy
 from clients.private_state import DIGEST_LENGTH, TRAINED
 from fl_ppseg import __version__
 from fl_ppseg.config.sections import Config

@@ -23,7 +23,7 @@ from clients.policy.ledger import (
     make_ledger,
     read_ledger,
 )
-from clients.policy.policy import RefusedError
+from clients.policy.node_policy import RefusedError
 from fl_ppseg.system.errors import InputError
 
 LIMITS = Limits(per_round=2, total=4)

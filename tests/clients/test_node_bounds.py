@@ -18,7 +18,7 @@ from flwr.supercore.run import Run
 from flwr.supernode import fleet_http_connection, start_client_internal
 
 from clients.node.app import BUNDLE, check_bundle
-from clients.policy.policy import RefusedError
+from clients.policy.node_policy import RefusedError
 from fl_ppseg import __version__
 from fl_ppseg.flower import supernode
 from fl_ppseg.flower.superlink import read_bundle

@@ -17,9 +17,7 @@ from safetensors.numpy import load_file
 
 import fl_ppseg
 from clients.policy.ledger import Limits
-from clients.policy.owned_file import read_owned_bytes
-from clients.policy.permission import MAX_WEIGHT, Permit, check_heldout, check_weights, permit
-from clients.policy.policy import (
+from clients.policy.node_policy import (
     NODES_VARIABLE,
     ArmPolicy,
     NodePolicy,
@@ -31,6 +29,8 @@ from clients.policy.policy import (
     save_policy,
     state_path,
 )
+from clients.policy.owned_file import read_owned_bytes
+from clients.policy.permission import MAX_WEIGHT, Permit, check_heldout, check_weights, permit
 from fl_ppseg.config.sections import ModelConfig, TrainingConfig
 from fl_ppseg.federation.message_content import Request
 from fl_ppseg.system.errors import InputError

@@ -12,7 +12,7 @@ from fake_runs import Run
 
 from clients.local_privacy import check_form, privatise_counts, privatise_update, with_rows
 from clients.policy.ledger import LEDGER, Limits, Question, grant, make_ledger, read_ledger
-from clients.policy.policy import (
+from clients.policy.node_policy import (
     LocalPrivacy,
     RefusedError,
     load_policy,

@@ -15,7 +15,13 @@ from test_policy import arm_policy
 from test_policy import policy as node_policy
 
 from clients.policy import permission
-from clients.policy.policy import ArmPolicy, RefusedError, load_policy, policy_path, save_policy
+from clients.policy.node_policy import (
+    ArmPolicy,
+    RefusedError,
+    load_policy,
+    policy_path,
+    save_policy,
+)
 from clients.policy.start_weights import (
     WEIGHTS,
     packed_start,

@@ -13,7 +13,7 @@ import small_federation as small
 from flwr.common.config import parse_config_args
 
 from clients.policy.ledger import LEDGER, read_ledger
-from clients.policy.policy import load_policy, policy_path, state_path
+from clients.policy.node_policy import load_policy, policy_path, state_path
 from fl_ppseg.config.run_layout import NODES
 from fl_ppseg.experiment import simulation
 from fl_ppseg.experiment.simulation import toml_text

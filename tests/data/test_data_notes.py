@@ -13,7 +13,7 @@ import small_federation as small
 from PIL import Image
 from rich.console import Console
 
-from clients.policy.policy import load_policy, policy_path
+from clients.policy.node_policy import load_policy, policy_path
 from fl_ppseg.config.sections import DataConfig
 from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.data.dataset import Dataset, open_dataset

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from checkout import VECTORS as VECTORS_
 
+from clients.vault.node_folders.directory import parse_owner
 from clients.vault.node_folders.exports import parse_exports
-from clients.vault.node_folders.node_directory import parse_owner
 from fl_ppseg.data.manifest import parse_manifest
 from fl_ppseg.system.errors import InputError
 

@@ -29,7 +29,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.routers.control import router as control_router
 from ports import free_ports
 
-from clients.policy.policy import load_policy, policy_path, save_policy
+from clients.policy.node_policy import load_policy, policy_path, save_policy
 from fl_ppseg.config.loading import dump_config
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.flower.superlink import read_bundle

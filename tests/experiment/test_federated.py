@@ -16,7 +16,7 @@ import small_federation as small
 import torch
 from flwr.app import Message
 
-from clients.policy.policy import load_policy, policy_path
+from clients.policy.node_policy import load_policy, policy_path
 from fl_ppseg.config.sections import TrainingConfig
 from fl_ppseg.data.shard import open_shard
 from fl_ppseg.federation.messages import unpack_arrays

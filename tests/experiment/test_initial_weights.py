@@ -7,7 +7,7 @@ import pytest
 import small_federation as small
 from safetensors.torch import load_file
 
-from clients.policy.policy import load_policy, policy_path
+from clients.policy.node_policy import load_policy, policy_path
 from clients.policy.start_weights import read_start
 from clients.vault.shards.start_model import start_of
 from fl_ppseg.config.arm import ArmConfig

@@ -12,7 +12,7 @@ import small_federation as small
 import torch
 from rich.console import Console
 
-from clients.policy.policy import load_policy, policy_path, state_path
+from clients.policy.node_policy import load_policy, policy_path, state_path
 from clients.private_state import trained_folder, versions
 from clients.vault.keys.keyring import ensure_shared_subkey
 from fl_ppseg.config.loading import builtin_arms, load_config

@@ -9,7 +9,7 @@ import pytest
 import small_federation as small
 import torch
 
-from clients.policy.policy import load_policy, policy_path, state_path
+from clients.policy.node_policy import load_policy, policy_path, state_path
 from clients.private_state import load_private, load_start, trained_folder, versions
 from clients.vault.assignment import Assignment
 from clients.vault.shards.preparation import prepare_shards

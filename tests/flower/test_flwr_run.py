@@ -14,7 +14,7 @@ import small_federation
 from checkout import CHECKOUT
 from ports import free_ports
 
-from clients.policy.policy import NODES_VARIABLE
+from clients.policy.node_policy import NODES_VARIABLE
 from fl_ppseg.federation.run_folder import RunFolder
 
 FLWR = Path(sys.executable).with_name("flwr")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import fl_ppseg
-from clients.policy.policy import NODES
+from clients.policy.node_policy import NODES
 from clients.vault import layout as vault_layout
 from fl_ppseg.config import run_layout
 
@@ -125,7 +125,7 @@ LAYOUTS = {
     "clients/vault/layout.py": [
         value for name, value in vars(vault_layout).items() if name.isupper() and name != "LOCK"
     ],
-    "clients/policy/policy.py": {NODES},
+    "clients/policy/node_policy.py": {NODES},
 }
 """The one file that knows where things lie in a run folder, in a vault, and beside the vaults."""
 

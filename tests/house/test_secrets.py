@@ -30,7 +30,7 @@ from checkout import CHECKOUT as ROOT
 from flwr.common.serde import message_to_proto
 from safetensors.numpy import load_file
 
-from clients.policy.policy import load_policy, policy_path, state_path
+from clients.policy.node_policy import load_policy, policy_path, state_path
 from clients.vault.keys.keyring import ensure_shared_subkey
 from fl_ppseg.audit.containers import opened
 from fl_ppseg.audit.key_search import (

@@ -9,7 +9,7 @@ import pytest
 import small_federation as small
 import torch
 
-from clients.policy.policy import load_policy, policy_path
+from clients.policy.node_policy import load_policy, policy_path
 from clients.vault.keys.keyring import ensure_shared_subkey
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.crypto.ciphers.encryption import encrypt

@@ -15,7 +15,7 @@ from flwr.clientapp import ClientApp
 from rich.console import Console
 
 from clients.client_app import app
-from clients.policy.policy import NODES_VARIABLE
+from clients.policy.node_policy import NODES_VARIABLE
 from fl_ppseg.config.sections import Config, ModelConfig
 from fl_ppseg.experiment.preparation import Experiment, prepare
 from fl_ppseg.federation.run_folder import RunFolder

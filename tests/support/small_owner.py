@@ -14,7 +14,7 @@ import small_federation as small
 import yaml
 from checkout import PYTHONPATH
 
-from clients.policy.policy import NodePolicy, load_policy
+from clients.policy.node_policy import NodePolicy, load_policy
 from clients.vault.command import main
 from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.data.classes import load_class_table

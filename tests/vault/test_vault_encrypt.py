@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_owner import ARMS, Owner, files_in
 
-from clients.policy.policy import LocalPrivacy, save_policy
+from clients.policy.node_policy import LocalPrivacy, save_policy
 from clients.private_state import load_start
 from fl_ppseg.config.loading import load_config
 from fl_ppseg.data.shard import ShardPart, open_shard

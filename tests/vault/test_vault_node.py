@@ -16,7 +16,7 @@ from small_owner import Owner, files_in, python
 
 from clients.client_app import REFUSED, app
 from clients.policy.ledger import LEDGER, make_ledger, read_ledger
-from clients.policy.policy import NODES_VARIABLE, state_path
+from clients.policy.node_policy import NODES_VARIABLE, state_path
 from fl_ppseg.config.loading import load_config
 from fl_ppseg.federation.message_content import Request
 from fl_ppseg.federation.messages import pack_request
@@ -28,7 +28,7 @@ import json, os, sys
 from pathlib import Path
 import small_federation as small
 from clients.client_app import app
-from clients.policy.policy import NODES_VARIABLE
+from clients.policy.node_policy import NODES_VARIABLE
 from fl_ppseg.flower.in_process import InProcessGrid
 from fl_ppseg.federation.messages import unpack_reply
 from fl_ppseg.setr.names import EMBEDDING_TENSORS

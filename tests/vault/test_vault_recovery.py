@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_owner import Owner, fails, files_in
 
-from clients.policy.policy import RefusedError
+from clients.policy.node_policy import RefusedError
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from clients.policy.policy import NodePolicy
+from clients.policy.node_policy import NodePolicy
 from clients.vault.commands.options import absolute, add_node, add_owner
 from clients.vault.keys.keyring import open_vault
-from clients.vault.node_folders.node_directory import NodeDirectory
-from clients.vault.node_folders.node_folder import load_node_policy
+from clients.vault.node_folders.directory import NodeDirectory
+from clients.vault.node_folders.policies import load_node_policy
 from clients.vault.shards.plain_tree import write_tree
 from fl_ppseg.system.command_line import Parser, count
 from fl_ppseg.system.errors import InputError

@@ -6,8 +6,8 @@ from clients.vault.commands.options import add_city, add_node, add_owner, add_va
 from clients.vault.export.inspection import describe, summary, verify
 from clients.vault.keys.keyring import Vault, open_vault
 from clients.vault.keys.rotation import generations
-from clients.vault.node_folders.node_directory import NodeDirectory
-from clients.vault.node_folders.node_folder import load_node_policy, withdraw
+from clients.vault.node_folders.directory import NodeDirectory
+from clients.vault.node_folders.policies import load_node_policy, withdraw
 from clients.vault.shards.plain_tree import unfinished_tree, unfinished_warning
 from fl_ppseg.system.command_line import Parser
 from fl_ppseg.system.errors import InputError, RunError

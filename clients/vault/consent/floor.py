@@ -13,8 +13,8 @@ from typing import Annotated, Final, Literal, Self
 import yaml
 from pydantic import Field, model_validator
 
+from clients.policy.node_policy import NodePolicy
 from clients.policy.owned_file import read_owned
-from clients.policy.policy import NodePolicy
 from clients.vault.consent.terms import Terms
 from clients.vault.layout import FLOOR
 from fl_ppseg.config.arm import ArmConfig

@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from clients.policy.policy import architecture
+from clients.policy.node_policy import architecture
 from clients.policy.trust_region import round_change, standalone_change
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import config_for

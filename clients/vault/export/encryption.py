@@ -32,7 +32,7 @@ from clients.vault.export.preflight import (
 from clients.vault.export.start_weights import start_source
 from clients.vault.keys.keyring import Vault, open_vault
 from clients.vault.layout import FLOOR
-from clients.vault.node_folders.node_directory import readers_of
+from clients.vault.node_folders.directory import readers_of
 from clients.vault.wording import duration_text, size_text
 from fl_ppseg.config.arm import check_deployable
 from fl_ppseg.config.loading import arms_of, load_config

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from clients.policy.policy import NodePolicy
+from clients.policy.node_policy import NodePolicy
 from clients.policy.start_weights import START, read_start
 from clients.private_state import load_start
 from clients.vault.keys.keyring import Vault
 from clients.vault.layout import PRIVATE, SHARDS
-from clients.vault.node_folders.node_directory import CONTENT, MARKER, NodeDirectory, readers_of
-from clients.vault.node_folders.node_folder import POLICY, load_node_policy, named_folders
+from clients.vault.node_folders.directory import CONTENT, MARKER, NodeDirectory, readers_of
+from clients.vault.node_folders.policies import POLICY, load_node_policy, named_folders
 from clients.vault.shards.plain_tree import unfinished_tree, unfinished_warning
 from clients.vault.shards.recovery import wrong_samples
 from clients.vault.wording import size_text

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from clients.policy.policy import NodePolicy
+from clients.policy.node_policy import NodePolicy
 from clients.vault.assignment import Assignment
 from clients.vault.consent.floor import Floor, apply_floor
 from clients.vault.consent.terms import Terms, largest_elsewhere, terms_of
 from clients.vault.export.start_weights import export_start
 from clients.vault.keys.keyring import Vault
+from clients.vault.node_folders.directory import NodeDirectory
 from clients.vault.node_folders.exports import read_exports, record_shard
-from clients.vault.node_folders.node_directory import NodeDirectory
-from clients.vault.node_folders.node_folder import (
+from clients.vault.node_folders.policies import (
     POLICY,
     arm_policy,
     load_node_policy,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from clients.vault.assignment import Assignment
 from clients.vault.keys.keyring import Vault
-from clients.vault.node_folders.node_directory import CONTENT, check
+from clients.vault.node_folders.directory import CONTENT, check
 from clients.vault.shards.drafts import pictures
 from clients.vault.shards.encrypting import encrypt_view
 from clients.vault.shards.preparation import remaining_work

@@ -8,8 +8,8 @@ import numpy as np
 
 from clients.policy.start_weights import START, WEIGHTS, packed_start, start_digest
 from clients.vault.assignment import file_mode, folder_mode
+from clients.vault.node_folders.directory import LEFT, NodeDirectory
 from clients.vault.node_folders.exports import record_start
-from clients.vault.node_folders.node_directory import LEFT, NodeDirectory
 from fl_ppseg.config.sections import Config
 from fl_ppseg.system.files import sha256
 

@@ -11,8 +11,8 @@ from clients.vault.assignment import Assignment, folder_mode
 from clients.vault.keys.keyring import Vault
 from clients.vault.keys.record import CLIENT, Record, view_name
 from clients.vault.layout import DRAFTS
+from clients.vault.node_folders.directory import grant
 from clients.vault.node_folders.exports import record_mismatch, record_shard
-from clients.vault.node_folders.node_directory import grant
 from clients.vault.shards.encrypting import Picture, Target, view_digest
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.cipher_versions import versions_of

@@ -15,7 +15,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from clients.policy.policy import NODES
+from clients.policy.node_policy import NODES
 from clients.vault.keys.erasure import erase
 from clients.vault.keys.keyring import Vault
 from clients.vault.layout import (

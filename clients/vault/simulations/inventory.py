@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from clients.policy.policy import NODES, is_policy, nodes_folder
+from clients.policy.node_policy import NODES, is_policy, nodes_folder
 from clients.vault.layout import LOCK, MARK, PRIVATE, SHARDS
 from fl_ppseg.config.documents import parse_json
 from fl_ppseg.system.directory import Directory

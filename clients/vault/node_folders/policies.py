@@ -1,4 +1,4 @@
-"""The folder that a training node gets from an owner on another machine; it holds no key.
+"""Policies in node folders, which owners export to training nodes; such a folder holds no key.
 
 <node>/owner.json              whose folder it is
 <node>/policy.yaml             what the node may do, its paths relative to this folder
@@ -6,19 +6,19 @@
 <node>/private/<digest>/       private embeddings: key material, only for a node that is trusted
 <node>/start/<digest>/         weights of round 0, which the weights of requests are compared with
 
-It belongs to its owner, and nobody else writes to it: the node's own files lie elsewhere.
+The folder belongs to its owner, who alone writes to it: the node's own files lie elsewhere.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from clients.policy.policy import ArmPolicy, NodePolicy, load_policy, save_policy
+from clients.policy.node_policy import ArmPolicy, NodePolicy, load_policy, save_policy
 from clients.vault.assignment import Prepared
 from clients.vault.consent.terms import Terms
 from clients.vault.keys.keyring import Vault
+from clients.vault.node_folders.directory import CONTENT, NodeDirectory, readers_of
 from clients.vault.node_folders.exports import read_exports
-from clients.vault.node_folders.node_directory import CONTENT, NodeDirectory, readers_of
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.data.manifest import is_digest
 from fl_ppseg.system.errors import InputError

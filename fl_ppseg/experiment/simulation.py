@@ -62,7 +62,7 @@ def simulate(
         cluster: Ray, to run the clients on; None: they run in this process.
         prepare_only: Stop before the first round and print how to continue with `flwr run`.
         quiet: Print the final table only.
-        show_table: Print the final table and the path of the report.
+        show_table: Print the final table and where the report lies.
         plug_ins: Observers of the rounds beside the view.
 
     Raises:

@@ -178,7 +178,8 @@ def test_the_median_of_the_round_before_is_the_measure_of_this_one() -> None:
 
 
 def test_a_resumed_run_has_the_measure_of_its_newest_round() -> None:
-    lines = [{"round": 1, "update_norm": 50.0}, {"round": 2, "update_norm": 1.0}, {"round": 3}]
+    norms = ({"update_norm": 50.0}, {"update_norm": 1.0}, {})
+    lines = [{"role": "train", "round": n} | norm for n, norm in enumerate(norms, 1)]
     with pytest.raises(NormError, match="the median 1 "):
         NormRule(rule(max_norm_ratio=2.0), lines).check(3.0)
 

@@ -131,6 +131,23 @@ def segment(model: nn.Module, images: Tensor, size: tuple[int, int]) -> Tensor:
     return guess
 
 
+def most_likely(model: nn.Module, images: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """(B, 3, H, W) uint8 -> the classes of :func:`segment` and their softmax probability.
+
+    Args:
+        model: As for :func:`segment`.
+        images: Of one size.
+        size: (h, w) of both results: (B, h, w) int64 trainIds and (B, h, w) float32, 0 to 1.
+    """
+    tall = _tall_logits(model, images, size[0])
+    guess = torch.empty(len(images), *size, dtype=torch.int64, device=tall.device)
+    sure = torch.empty(len(images), *size, device=tall.device)
+    for rows, logits in _row_bands(tall, size[1]):
+        peak, guess[:, rows] = logits.max(dim=1)
+        sure[:, rows] = (peak - logits.logsumexp(dim=1)).exp()
+    return guess, sure
+
+
 def evaluate(
     model: nn.Module,
     samples: Iterable[Sample],

@@ -38,11 +38,11 @@ from fl_ppseg.federation.checkpoints import check_ciphers, latest, model_of
 from fl_ppseg.federation.provenance import made_with
 from fl_ppseg.federation.public_weights import initial_model
 from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.federation.run_summary import RunSummary, read_summary
 from fl_ppseg.leaks.table import Budget, LabelFinding, LeakTable
 from fl_ppseg.progress.steps import StepProgress, steps
 from fl_ppseg.report.audited import Audited, report_link
 from fl_ppseg.report.html import tell_of_audit
-from fl_ppseg.report.run_summary import RunSummary, read_summary
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import available_cpus, check_writable
 

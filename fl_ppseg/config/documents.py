@@ -25,14 +25,20 @@ MAX_VALUES: Final = 100_000
 MAX_ALIASES: Final = 1_000
 
 
-def read_bytes(path: Path, max_bytes: int) -> bytes:
+def read_bytes(path: Path, max_bytes: int, *, follow_link: bool = True) -> bytes:
     """The content of a regular file, if it is not too large.
+
+    Args:
+        path: The file.
+        max_bytes: Largest size.
+        follow_link: Whether the path may be a link; where others write, it may not.
 
     Raises:
         InputError: It cannot be read, is not a file, or is larger.
     """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe is not waited for
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe is not waited for
+        descriptor = os.open(path, flags if follow_link else flags | os.O_NOFOLLOW)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise InputError(f"{path}: cannot be read (not a regular file)")

@@ -35,6 +35,22 @@ def validate(section: type[SectionT], values: object, source: str) -> SectionT:
         raise InputError(f"{source}: {_explain(section, error)}") from None
 
 
+def parse_model(section: type[SectionT], content: str | bytes, source: str) -> SectionT:
+    """Build a section from JSON, which a strict one takes from no plain values.
+
+    Raises:
+        InputError: One line with the first thing that does not fit.
+    """
+    try:
+        return section.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        what = " ".join(f"{where}: {message}".split()).removeprefix(": ")[:300]
+        raise InputError(f"{source}: {what}") from None
+
+
 def load_config(
     file: str | Path | None = None,
     assignments: Iterable[str] = (),

@@ -24,7 +24,8 @@ from fl_ppseg.experiment.val_counts import ValCounts
 from fl_ppseg.experiment.val_images import count_val_images
 from fl_ppseg.experiment.val_intervals import val_intervals
 from fl_ppseg.federation.run_folder import RunFolder, is_finished
-from fl_ppseg.federation.summary import KeyTrials, Summary, summarise
+from fl_ppseg.federation.run_summary import RunSummary
+from fl_ppseg.federation.summary import KeyTrials, summarise
 from fl_ppseg.flower.in_process import run_in_process
 from fl_ppseg.flower.ray_cluster import LOST_WORKER, RayCluster, names_lost_worker, run_on_ray
 from fl_ppseg.progress.live import choose_view
@@ -183,7 +184,7 @@ def _summarise(
     peak_mb: float,
     trials: KeyTrials | None,
     counts: ValCounts,
-) -> Summary:
+) -> RunSummary:
     config = experiment.config
     return summarise(
         experiment.folder.lines(),
@@ -195,7 +196,8 @@ def _summarise(
         trials,
         experiment.no_image,
         val_intervals(counts, config.arms, config.seeds),
-    ) | {"notes": list(experiment.about.notes)}
+        experiment.about.notes,
+    )
 
 
 def _pictures(experiment: Experiment) -> Pictures:

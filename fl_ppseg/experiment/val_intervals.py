@@ -6,11 +6,12 @@ rounds; `newest_mIoU` is that of the same weights. Statistics are those of
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from fl_ppseg.experiment.val_counts import NO_IMAGE, ValCounts
+from fl_ppseg.federation.run_summary import ImageIntervals, ValImages
 from fl_ppseg.learning.bootstrap import (
     RESAMPLES,
     SEED,
@@ -23,7 +24,6 @@ from fl_ppseg.learning.bootstrap import (
 )
 from fl_ppseg.report.rows import PLAIN
 
-Entry = dict[str, Any]
 OfSeeds = Mapping[int, Values]
 """Seed -> (B,) mIoU of each resample."""
 KINDS: Final[tuple[Kind, ...]] = ("images", "places")
@@ -32,7 +32,7 @@ NAMES: Final = ("mIoU", "gain", "ratio", "of_plain_above_no_image")
 
 def val_intervals(
     counts: ValCounts, arms: Sequence[str], seeds: Sequence[int]
-) -> tuple[Entry, dict[str, Entry]]:
+) -> tuple[ValImages, dict[str, ImageIntervals]]:
     """The parameters of the resampling, and the intervals of each arm.
 
     Args:
@@ -41,25 +41,34 @@ def val_intervals(
         seeds: Seeds of the run.
 
     Returns:
-        `{"num_images", "num_places", "resamples", "seed"}`, and arm -> `newest_mIoU` and, for each
-        of `NAMES`, the ends of its 95 % intervals `<name>_ci95_images` and `<name>_ci95_places`:
-        None if there are too few images or places, plain or the start is missing, or a resample
-        has no such value.
+        What was drawn, and by arm the intervals of each of `NAMES`: None if there are too few
+        images or places, plain or the start is missing, or a resample has no such value.
     """
     sizes = tuple(counts.cities.values())
-    about = {"num_images": sum(sizes), "num_places": len(sizes)}
-    entries: dict[str, Entry] = {
-        arm: {"newest_mIoU": float(_mean(newest)[0])}
+    about = ValImages(num_images=sum(sizes), num_places=len(sizes), resamples=RESAMPLES, seed=SEED)
+    once = np.ones((1, sum(sizes)), np.int64)
+    newest = {
+        arm: float(_mean(own)[0])
         for arm in arms
-        if (newest := _of_seeds(counts, arm, seeds, "newest", np.ones((1, sum(sizes)), np.int64)))
+        if (own := _of_seeds(counts, arm, seeds, "newest", once))
     }
     draws = draws_of(sizes)
-    for kind in KINDS:
-        found = _statistics(counts, tuple(entries), seeds, draws[kind]) if kind in draws else {}
-        for arm, entry in entries.items():
-            values = found.get(arm, {})
-            entry |= {f"{name}_ci95_{kind}": _ends(values.get(name)) for name in NAMES}
-    return about | {"resamples": RESAMPLES, "seed": SEED}, entries
+    found = {
+        kind: _statistics(counts, tuple(newest), seeds, draws[kind])
+        for kind in KINDS
+        if kind in draws
+    }
+    return about, {
+        arm: ImageIntervals(
+            newest_mIoU=value,
+            **{
+                f"{name}_ci95_{kind}": _ends(found[kind][arm][name]) if kind in found else None
+                for kind in KINDS
+                for name in NAMES
+            },
+        )
+        for arm, value in newest.items()
+    }
 
 
 def _statistics(
@@ -118,6 +127,5 @@ def _over_seeds(values: Iterable[Values]) -> Values | None:
     return _mean(found) if found else None
 
 
-def _ends(values: Values | None) -> list[float] | None:
-    pair = None if values is None else percentile_interval(values)
-    return None if pair is None else list(pair)
+def _ends(values: Values | None) -> tuple[float, float] | None:
+    return None if values is None else percentile_interval(values)

@@ -25,16 +25,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fl_ppseg.federation.results import CityLine, Line
+from fl_ppseg.federation.run_summary import (
+    SCHEMA,
+    ArmSummary,
+    ImageIntervals,
+    KeyScores,
+    RunSummary,
+    SeedSummary,
+    TwoScores,
+    ValImages,
+)
 from fl_ppseg.learning.evaluation import Scores
 from fl_ppseg.learning.intervals import deviation, paired_above, paired_ratios, t_interval
 from fl_ppseg.learning.scores import mean, pooled_scores, round_scores
 
-Summary = dict[str, Any]
 KeyTrials = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Arm -> `right`, `wrong`, `none` -> score by name, in percent."""
-SCHEMA = 2
-"""2: with what is scored without an image and at the start."""
-HOW_TO_RENEW = "python -m fl_ppseg.simulate --out RUN --resume writes it anew from results.jsonl"
 
 
 def summarise(
@@ -46,8 +52,9 @@ def summarise(
     peak_rss_mb: float | None,
     key_trials: KeyTrials | None = None,
     no_image: Scores | None = None,
-    val_images: tuple[Summary, Mapping[str, Summary]] | None = None,
-) -> Summary:
+    val_images: tuple[ValImages, Mapping[str, ImageIntervals]] | None = None,
+    notes: Sequence[str] = (),
+) -> RunSummary:
     """The summary of a run.
 
     Args:
@@ -61,8 +68,9 @@ def summarise(
         key_trials: Scores of queries under the right key, a wrong one and none, for the arms with
             a shared key; other arms have no `key_trials`.
         no_image: Scores of the answer without an image; None where nobody has all label maps.
-        val_images: What was drawn, and entries of arms: intervals over val images and places; None
-            where nobody has the images.
+        val_images: What was drawn, and by arm the intervals over val images and places; None where
+            nobody has the images.
+        notes: What a reader must know of the data.
     """
     by_arm: dict[str, list[Line]] = defaultdict(list)
     for line in lines:
@@ -72,47 +80,50 @@ def summarise(
         for arm in arms
         if any(_is_scored(line) and line["round"] for line in by_arm[arm])
     }
-    base = _by_seed(shown["plain"]) if "plain" in shown else {}
+    base = shown["plain"].by_seed if "plain" in shown else {}
     floor = None if no_image is None else mean([no_image.mIoU])
-    trials = key_trials or {}
-    drawn, over_images = ({}, {}) if val_images is None else val_images
-    return {
-        "schema": SCHEMA,
-        "no_image": _without_image(no_image),
-        "arms": {
-            arm: _compared(entry, base, floor) | over_images.get(arm, {}) | _tried(trials.get(arm))
-            for arm, entry in shown.items()
-        },
-        **({"val_images": drawn} if drawn else {}),
-        "total_seconds": round(total_seconds, 1),
-        "peak_rss_mb": None if peak_rss_mb is None else round(peak_rss_mb),
-    }
+    compared = {arm: _compared(entry, base, floor) for arm, entry in shown.items()}
+    if key_trials is not None:
+        compared = {
+            arm: _with_trials(entry, key_trials[arm]) if arm in key_trials else entry
+            for arm, entry in compared.items()
+        }
+    summary = RunSummary(
+        schema_=SCHEMA,
+        no_image=_without_image(no_image),
+        arms=compared,
+        total_seconds=round(total_seconds, 1),
+        peak_rss_mb=None if peak_rss_mb is None else round(peak_rss_mb),
+        notes=tuple(notes),
+    )
+    return summary if val_images is None else _with_val_images(summary, *val_images)
 
 
-def _summarise_arm(lines: list[Line], names: Sequence[str], last_rounds: int) -> dict[str, Any]:
+def _summarise_arm(lines: list[Line], names: Sequence[str], last_rounds: int) -> ArmSummary:
     rounds = _last_rounds(lines, last_rounds)
     val = [_of_role(round_, "val") for round_ in rounds]
     both = [_of_role(round_, "val", "heldout") for round_ in rounds]
     starts = _starts(lines)
-    per_seed = [
-        {"seed": seed} | _with_gain(_seed_scores(own), starts.get(seed))
+    per_seed = tuple(
+        SeedSummary(seed=seed, **_with_gain(_seed_scores(own), starts.get(seed)))
         for seed in sorted({round_[0]["seed"] for round_ in rounds})
         if (own := [r for r in rounds if r[0]["seed"] == seed])
-    ]
-    columns = {key: [entry[key] for entry in per_seed] for key in _COLUMNS}
-    return {
-        **{key: mean(values) for key, values in columns.items()},
-        **{f"{key}_std": _deviation(values) for key, values in columns.items()},
-        "mIoU_ci95": _interval(columns["mIoU"]),
-        "gain_ci95": _interval(columns["gain"]),
-        "per_class_iou": _per_class(val, names),
-        "per_city_mIoU": _per_city(both),
-        "per_seed": per_seed,
-        "rounds": max(line["round"] for line in lines),
-        "seconds": sum(line["seconds"] for line in lines if line["role"] == "round"),
-        "bytes_up": sum(line["bytes_up"] for line in lines),
-        "bytes_down": sum(line["bytes_down"] for line in lines),
-    }
+    )
+    columns = {key: [getattr(entry, key) for entry in per_seed] for key in _COLUMNS}
+    means: dict[str, Any] = {key: mean(values) for key, values in columns.items()}
+    means |= {f"{key}_std": _deviation(values) for key, values in columns.items()}
+    return ArmSummary(
+        **means,
+        mIoU_ci95=_interval(columns["mIoU"]),
+        gain_ci95=_interval(columns["gain"]),
+        per_class_iou=_per_class(val, names),
+        per_city_mIoU=_per_city(both),
+        per_seed=per_seed,
+        rounds=max(line["round"] for line in lines),
+        seconds=sum(line["seconds"] for line in lines if line["role"] == "round"),
+        bytes_up=sum(line["bytes_up"] for line in lines),
+        bytes_down=sum(line["bytes_down"] for line in lines),
+    )
 
 
 _SCORES = ("aAcc", "mIoU", "mAcc")
@@ -194,47 +205,55 @@ def _deviation(values: Iterable[float | None]) -> float | None:
     return deviation([value for value in values if value is not None])
 
 
-def _by_seed(entry: Summary) -> dict[int, float | None]:
-    return {own["seed"]: own["mIoU"] for own in entry["per_seed"]}
-
-
-def _compared(entry: Summary, base: Mapping[int, float | None], no_image: float | None) -> Summary:
+def _compared(
+    entry: ArmSummary, base: Mapping[int, float | None], no_image: float | None
+) -> ArmSummary:
     """The entry with its ratios to the mIoU of plain, seed by seed and together."""
-    ratios = paired_ratios(_by_seed(entry), base)
-    above = paired_above(_by_seed(entry), base, no_image)
-    per_seed = [
-        own
-        | {"ratio_to_plain": ratios.get(own["seed"])}
-        | {"of_plain_above_no_image": above.get(own["seed"])}
-        for own in entry["per_seed"]
-    ]
-    return entry | {
-        "per_seed": per_seed,
-        "ratio_to_plain": mean(ratios.values()),
-        "ratio_ci95": _interval(ratios.values()),
-        "of_plain_above_no_image": mean(above.values()),
-        "of_plain_above_no_image_ci95": _interval(above.values()),
+    ratios = paired_ratios(entry.by_seed, base)
+    above = paired_above(entry.by_seed, base, no_image)
+    return entry.model_copy(
+        update={
+            "per_seed": tuple(
+                own.model_copy(
+                    update={
+                        "ratio_to_plain": ratios.get(own.seed),
+                        "of_plain_above_no_image": above.get(own.seed),
+                    }
+                )
+                for own in entry.per_seed
+            ),
+            "ratio_to_plain": mean(ratios.values()),
+            "ratio_ci95": _interval(ratios.values()),
+            "of_plain_above_no_image": mean(above.values()),
+            "of_plain_above_no_image_ci95": _interval(above.values()),
+        }
+    )
+
+
+def _with_val_images(
+    summary: RunSummary, drawn: ValImages, intervals: Mapping[str, ImageIntervals]
+) -> RunSummary:
+    arms = {
+        arm: entry.model_copy(update=dict(intervals[arm])) if arm in intervals else entry
+        for arm, entry in summary.arms.items()
     }
+    return summary.model_copy(update={"arms": arms, "val_images": drawn})
 
 
-def _interval(values: Iterable[float | None]) -> list[float] | None:
-    found = t_interval([value for value in values if value is not None])
-    return None if found is None else list(found)
+def _with_trials(entry: ArmSummary, trials: Mapping[str, Mapping[str, float]]) -> ArmSummary:
+    """The entry with the scores of queries by kind of key, None where nothing was labelled."""
+    scores = {
+        key: KeyScores(**{name: v if math.isfinite(v) else None for name, v in own.items()})
+        for key, own in trials.items()
+    }
+    return entry.model_copy(update={"key_trials": scores})
 
 
-def _without_image(scores: Scores | None) -> Summary | None:
+def _interval(values: Iterable[float | None]) -> tuple[float, float] | None:
+    return t_interval([value for value in values if value is not None])
+
+
+def _without_image(scores: Scores | None) -> TwoScores | None:
     if scores is None:
         return None
-    return {key: mean([getattr(scores, key)]) for key in ("mIoU", "aAcc")}
-
-
-def _tried(trials: Mapping[str, Mapping[str, float]] | None) -> Summary:
-    """`key_trials` with null where nothing was labelled; nothing for an arm without trials."""
-    if trials is None:
-        return {}
-    return {
-        "key_trials": {
-            key: {name: value if math.isfinite(value) else None for name, value in scores.items()}
-            for key, scores in trials.items()
-        }
-    }
+    return TwoScores(mIoU=mean([scores.mIoU]), aAcc=mean([scores.aAcc]))

@@ -4,13 +4,13 @@ Whatever it says is bounded before it is used: size, depth, number and length of
 numbers. Nothing in it is a path, and no text of it is markup; who shows it escapes it.
 """
 
-import os
-import stat
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeVar, get_args
+from typing import Annotated, Final, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fl_ppseg.config.documents import read_bytes
+from fl_ppseg.config.loading import parse_model
 from fl_ppseg.leaks.scores import BEST_PSNR, Scores
 from fl_ppseg.leaks.table import (
     SCHEMA,
@@ -22,7 +22,6 @@ from fl_ppseg.leaks.table import (
     LeakTable,
     Maps,
 )
-from fl_ppseg.system.errors import InputError
 
 MAX_BYTES: Final = 16 * 2**20
 """A table of a hundred arms is a twentieth of this."""
@@ -35,7 +34,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
 Count = Annotated[int, Field(ge=0, le=2**31)]
 Side = Annotated[int, Field(ge=1, le=2**16)]
-ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class _Entry(BaseModel):
@@ -138,7 +136,7 @@ def parse_leaks(content: str | bytes, source: str) -> LeakTable:
     Raises:
         InputError: It is of another form or schema, or out of bounds.
     """
-    table = parsed(_Table, content, source)
+    table = parse_model(_Table, content, source)
     plain = ("source", "num_targets", "image_size", "block_size", "plain_miou", "seconds")
     fields = {name: getattr(table, name) for name in (*plain, "budget", "effort", "made")}
     return LeakTable(
@@ -155,41 +153,4 @@ def read_leaks(path: Path) -> LeakTable:
     Raises:
         InputError: As `parse_leaks`, or it is no file, or too large, or cannot be read.
     """
-    return parse_leaks(read_bounded(path, MAX_BYTES), str(path))
-
-
-def parsed(model: type[ModelT], content: str | bytes, source: str) -> ModelT:
-    """JSON that fits a model.
-
-    Raises:
-        InputError: One line with the first thing that does not fit.
-    """
-    try:
-        return model.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        message = first["msg"].removeprefix("Value error, ")
-        what = " ".join(f"{where}: {message}".split()).removeprefix(": ")[:300]
-        raise InputError(f"{source}: {what}") from None
-
-
-def read_bounded(path: Path, max_bytes: int) -> bytes:
-    """The bytes of a regular file, never more than these.
-
-    Raises:
-        InputError: It is no regular file, a link, larger, or cannot be read.
-    """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        descriptor = os.open(path, flags)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise InputError(f"{path}: expected a file")
-    with os.fdopen(descriptor, "rb") as file:
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        raise InputError(f"{path}: larger than {max_bytes} bytes, expected no more")
-    return content
+    return parse_leaks(read_bytes(path, MAX_BYTES, follow_link=False), str(path))

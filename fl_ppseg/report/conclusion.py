@@ -1,6 +1,5 @@
 """The end of a run, wherever it was trained: summary.json, the report, what the terminal says."""
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,10 +10,9 @@ from rich.console import Console
 from fl_ppseg.config.sections import Config
 from fl_ppseg.data.classes import ClassTable
 from fl_ppseg.federation.run_folder import RunFolder
-from fl_ppseg.federation.summary import Summary
+from fl_ppseg.federation.run_summary import RunSummary
 from fl_ppseg.progress.lines import say
 from fl_ppseg.report.html import write_report
-from fl_ppseg.report.run_summary import parse_summary
 from fl_ppseg.report.scenes import CipherGallery, ScenePanel
 from fl_ppseg.report.tables import comparison_table, comparison_text
 from fl_ppseg.system.files import write_atomically
@@ -34,7 +32,7 @@ class Pictures(NamedTuple):
 def conclude(
     config: Config,
     folder: RunFolder,
-    summary: Summary,
+    summary: RunSummary,
     classes: ClassTable,
     pictures: Callable[[], Pictures] = Pictures,
 ) -> Path:
@@ -43,25 +41,22 @@ def conclude(
     Args:
         config: The experiment.
         folder: Its run folder.
-        summary: Of `summarise`, with notes.
+        summary: Of `summarise`.
         classes: Its class table.
         pictures: Makes the report's, where whoever concludes has images.
 
     Returns:
         Path of the report.
     """
-    content = json.dumps(summary, indent=1) + "\n"
-    write_atomically(folder.summary, content)
-    shown = parse_summary(content, str(folder.summary))
-    logger.info("result\n%s", comparison_text(shown, config))
+    write_atomically(folder.summary, summary.to_json())
+    logger.info("result\n%s", comparison_text(summary, config))
     panels, gallery = pictures()
-    return write_report(folder.path, shown, folder.lines(), config, panels, classes, gallery)
+    return write_report(folder.path, summary, folder.lines(), config, panels, classes, gallery)
 
 
-def show(config: Config, summary: Summary, report: Path, notes: Iterable[str] = ()) -> None:
+def show(config: Config, summary: RunSummary, report: Path, notes: Iterable[str] = ()) -> None:
     """Print the final table, what else there is to say, and where the report lies."""
     console = Console()
-    shown = parse_summary(json.dumps(summary), "summary")
-    console.print(comparison_table(shown, config))
+    console.print(comparison_table(summary, config))
     for line in (*notes, f"report: {report}"):
         say(console, line)

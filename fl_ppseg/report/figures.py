@@ -10,9 +10,9 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from fl_ppseg.federation.run_summary import RunSummary
 from fl_ppseg.pages.styles import ARM_COLOURS, INK, STYLE, ArmStyle
 from fl_ppseg.report.rows import MISSING
-from fl_ppseg.report.run_summary import RunSummary
 from fl_ppseg.report.series import Curve, Series
 from fl_ppseg.system.files import replacing
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from fl_ppseg.config.sections import Config
+from fl_ppseg.federation.run_summary import RunSummary
 from fl_ppseg.report.arms import ArmText, arm_texts
 from fl_ppseg.report.audited import Audited
 from fl_ppseg.report.rows import PLAIN, ArmRow, KeyRow, arm_rows, fixed, key_rows, no_image_row
-from fl_ppseg.report.run_summary import RunSummary
 from fl_ppseg.system.wording import sentence
 
 WEAK_MIOU: Final = 20.0  # percent; below it a ratio to plain says little

@@ -3,11 +3,11 @@
 from typing import NamedTuple
 
 from fl_ppseg.config.sections import Config
+from fl_ppseg.federation.run_summary import RunSummary
 from fl_ppseg.report.arms import arm_texts
 from fl_ppseg.report.audited import Audited
 from fl_ppseg.report.findings import protection, sure
 from fl_ppseg.report.rows import MISSING, ArmRow, arm_rows, ends, fixed
-from fl_ppseg.report.run_summary import RunSummary
 from fl_ppseg.report.sheets import Column, Sheet
 from fl_ppseg.system.wording import sentence
 

@@ -14,6 +14,7 @@ from fl_ppseg.config.sections import Config
 from fl_ppseg.data.classes import ClassTable
 from fl_ppseg.federation.provenance import commit
 from fl_ppseg.federation.results import Line
+from fl_ppseg.federation.run_summary import RunSummary
 from fl_ppseg.pages.inline import inline_svg
 from fl_ppseg.pages.rendering import render
 from fl_ppseg.pages.styles import arm_styles
@@ -24,7 +25,6 @@ from fl_ppseg.report.figures import MANY_ARMS, plot_cities, plot_classes, plot_c
 from fl_ppseg.report.findings import best_arm, cautions, headline
 from fl_ppseg.report.glance import glance_sheet
 from fl_ppseg.report.pictures import Picture
-from fl_ppseg.report.run_summary import RunSummary
 from fl_ppseg.report.scenes import (
     CipherGallery,
     Scene,

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from fl_ppseg.federation.run_summary import ArmSummary, RunSummary, TwoScores
 from fl_ppseg.learning.intervals import KINDS
-from fl_ppseg.report.run_summary import ArmSummary, RunSummary, TwoScores
 
 PLAIN = "plain"
 """The arm that ratios are taken to."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from fl_ppseg.config.sections import Config
+from fl_ppseg.federation.run_summary import RunSummary
 from fl_ppseg.learning.intervals import covers
 from fl_ppseg.report.published import (
     Published,
@@ -26,7 +27,6 @@ from fl_ppseg.report.rows import (
     key_rows,
     no_image_row,
 )
-from fl_ppseg.report.run_summary import RunSummary
 from fl_ppseg.system.wording import counted
 
 RowT = TypeVar("RowT")

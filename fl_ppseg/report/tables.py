@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fl_ppseg.config.sections import Config
+from fl_ppseg.federation.run_summary import RunSummary
 from fl_ppseg.report.arms import ArmText, arm_texts
 from fl_ppseg.report.rows import ArmRow, arm_rows
-from fl_ppseg.report.run_summary import RunSummary
 from fl_ppseg.report.sheets import (
     COSTS,
     RowT,

@@ -22,6 +22,6 @@ def write_report(config: Config, run: RunFolder) -> None:
     lines = run.lines()
     seconds = sum(line["seconds"] for line in lines if line["role"] == "round")
     last = config.federation.last_rounds
-    summary = summarise(lines, config.arms, classes.names, last, seconds, peak_rss_mb=None)
-    summary["notes"] = [MEAN_OF, NO_IMAGE_UNKNOWN]
+    notes = (MEAN_OF, NO_IMAGE_UNKNOWN)
+    summary = summarise(lines, config.arms, classes.names, last, seconds, None, notes=notes)
     show(config, summary, conclude(config, run, summary, classes))

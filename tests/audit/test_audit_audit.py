@@ -22,7 +22,7 @@ from fl_ppseg.audit.material import Holdings, read_scenes
 from fl_ppseg.config.sections import Config
 from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.data.dataset import open_dataset
-from fl_ppseg.federation.summary import SCHEMA
+from fl_ppseg.federation.run_summary import SCHEMA
 from fl_ppseg.leaks.file import read_leaks
 from fl_ppseg.leaks.table import ADVERSARIES, UNCHECKED, ArmLeaks
 from fl_ppseg.progress.steps import StepProgress

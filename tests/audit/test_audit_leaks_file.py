@@ -7,8 +7,8 @@ from pathlib import Path
 import must_fail
 import pytest
 
+from fl_ppseg.federation.run_summary import parse_summary, read_summary
 from fl_ppseg.leaks.file import MAX_BYTES, parse_leaks, read_leaks
-from fl_ppseg.report.run_summary import parse_summary, read_summary
 from fl_ppseg.system.errors import InputError
 
 CONTROL = must_fail.FOLDER.parent / "control"
@@ -47,8 +47,8 @@ def test_what_is_no_file_or_too_large_is_refused(tmp_path: Path) -> None:
     with huge.open("wb") as file:
         file.truncate(MAX_BYTES + 1)
     assert read_leaks(good).num_targets == 8
-    cases = ((link, "cannot be read"), (pipe, "expected a file"), (huge, "larger than"))
-    for path, reason in (*cases, (tmp_path, "expected a file"), (tmp_path / "none", "cannot be")):
+    cases = ((link, "cannot be read"), (pipe, "not a regular file"), (huge, "at most"))
+    for path, reason in (*cases, (tmp_path, "cannot be"), (tmp_path / "none", "cannot be")):
         for read in (read_leaks, read_summary):
             if path is huge and read is read_summary:
                 continue

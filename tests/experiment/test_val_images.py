@@ -88,7 +88,7 @@ def test_where_every_city_has_a_model_each_is_asked(
     for own, theirs in zip(each, expected, strict=True):
         assert score(own.sum(axis=0)).mIoU == pytest.approx(theirs.mIoU, abs=0.3)
     entry = val_intervals(counts, ARMS, (0,))[1]["local-only"]
-    assert entry["newest_mIoU"] == pytest.approx(mean(s.mIoU for s in expected), abs=0.3)
+    assert entry.newest_mIoU == pytest.approx(mean(s.mIoU for s in expected), abs=0.3)
 
 
 def test_without_an_image_it_is_what_the_run_says(

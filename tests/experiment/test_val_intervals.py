@@ -1,5 +1,6 @@
 """Intervals of a summary from counts of images: paired, by hand, none where nothing is known."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from fl_ppseg.experiment.val_counts import NO_IMAGE, ValCounts, name_of
 from fl_ppseg.experiment.val_intervals import KINDS, NAMES, val_intervals
+from fl_ppseg.federation.run_summary import ImageIntervals, ValImages
 from fl_ppseg.learning.bootstrap import draws_of, resampled
 
 CITIES = {"frankfurt": 8, "lindau": 6, "munster": 7}
@@ -36,12 +38,17 @@ def counts_of(**changes: NDArray[np.int64] | None) -> ValCounts:
 
 
 def entries(counts: ValCounts, arms: tuple[str, ...] = ("plain", "other")) -> dict[str, Any]:
-    return val_intervals(counts, arms, (0, 1))[1]
+    return values_of(val_intervals(counts, arms, (0, 1))[1])
+
+
+def values_of(found: Mapping[str, ImageIntervals]) -> dict[str, Any]:
+    return {arm: entry.model_dump() for arm, entry in found.items()}
 
 
 def test_what_was_drawn_and_every_interval_is_there() -> None:
-    about, found = val_intervals(counts_of(), ("plain", "other", "failed"), (0, 1))
-    assert about == {"num_images": 21, "num_places": 3, "resamples": 2000, "seed": 0}
+    about, intervals = val_intervals(counts_of(), ("plain", "other", "failed"), (0, 1))
+    assert about == ValImages(num_images=21, num_places=3, resamples=2000, seed=0)
+    found = values_of(intervals)
     names = {f"{name}_ci95_{kind}" for name in NAMES for kind in KINDS}
     assert {arm: entry.keys() for arm, entry in found.items()} == {
         arm: {"newest_mIoU", *names} for arm in ("plain", "other")
@@ -86,8 +93,8 @@ def test_two_arms_that_answer_alike_have_a_ratio_of_one_for_certain() -> None:
         counts = counts.including(name_of("other", seed, "newest"), same.astype(np.int64), "")
     found = entries(counts)
     for arm, kind in ((arm, kind) for arm in found for kind in KINDS):
-        assert found[arm][f"ratio_ci95_{kind}"] == [1, 1]
-        assert found[arm][f"of_plain_above_no_image_ci95_{kind}"] == [1, 1]
+        assert found[arm][f"ratio_ci95_{kind}"] == (1, 1)
+        assert found[arm][f"of_plain_above_no_image_ci95_{kind}"] == (1, 1)
         assert found[arm][f"mIoU_ci95_{kind}"] == found["plain"][f"mIoU_ci95_{kind}"]
     plain = counts.tables[name_of("plain", 0, "newest")]
     apart = [resampled(plain, draws_of(SIZES, seed=seed)["images"]) for seed in (0, 1)]
@@ -122,7 +129,7 @@ def test_what_is_not_known_has_no_interval() -> None:
 
 def test_a_seed_that_plain_lacks_has_no_part_in_ratios() -> None:
     counts = counts_of(**{name_of("plain", 1, "newest"): None})
-    one = val_intervals(counts, ("plain", "other"), (0,))[1]["other"]
+    one = values_of(val_intervals(counts, ("plain", "other"), (0,))[1])["other"]
     both = entries(counts)["other"]
     assert both["ratio_ci95_images"] == one["ratio_ci95_images"]
     assert both["mIoU_ci95_images"] != one["mIoU_ci95_images"]

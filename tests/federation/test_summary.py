@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fl_ppseg.federation.run_summary import RunSummary, parse_summary
 from fl_ppseg.federation.summary import summarise
 from fl_ppseg.learning.evaluation import Scores
 
@@ -39,8 +40,14 @@ def line(
 def summary_of(lines: list[Line], last_rounds: int = 1) -> dict[str, Any]:
     arms = sorted({entry["arm"] for entry in lines})
     summary = summarise(lines, arms, NAMES, last_rounds, 12.34, 567.8)
-    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-    return summary
+    assert parse_summary(summary.to_json(), "summary.json") == summary
+    return values_of(summary)
+
+
+def values_of(summary: RunSummary) -> dict[str, Any]:
+    """What summary.json holds."""
+    values: dict[str, Any] = json.loads(summary.to_json())
+    return values
 
 
 def arm_of(lines: list[Line], last_rounds: int = 1, arm: str = "plain") -> dict[str, Any]:
@@ -158,13 +165,13 @@ def test_arms_come_in_the_order_asked_and_only_where_evaluated() -> None:
     lines = [line(GOOD, arm=arm) for arm in ("plain", "per-image")]
     lines.append(line(None, "ulm", "train", arm="per-client"))
     asked = ["per-client", "per-image", "plain", "local-only"]
-    summary = summarise(lines, asked, NAMES, 3, 12.34, 567.8)
+    summary = values_of(summarise(lines, asked, NAMES, 3, 12.34, 567.8))
     assert list(summary["arms"]) == ["per-image", "plain"]
     assert (summary["schema"], summary["total_seconds"], summary["peak_rss_mb"]) == (2, 12.3, 568)
 
 
 def test_a_run_without_lines_has_no_arms() -> None:
-    assert summarise([], ["plain"], NAMES, 3, 0, 0)["arms"] == {}
+    assert summarise([], ["plain"], NAMES, 3, 0, 0).arms == {}
 
 
 def seeds_of(arm: str, counts: list[Counts]) -> list[Line]:
@@ -255,7 +262,7 @@ def above(plain: list[int], own: list[int], floor: float | None) -> dict[str, An
     lines += seeds_of("per-image", [right(p) for p in own])
     prior = None if floor is None else Scores(50.0, floor, 25.0, (floor, None))
     arms = ["plain", "per-image"]
-    summary = summarise(lines, arms, NAMES, 1, 0, 0, no_image=prior)
+    summary = values_of(summarise(lines, arms, NAMES, 1, 0, 0, no_image=prior))
     wanted = None if floor is None else {"mIoU": floor, "aAcc": 50.0}
     assert summary["no_image"] == wanted
     assert summary["arms"]["plain"]["of_plain_above_no_image"] in (None, 1.0)
@@ -282,7 +289,7 @@ def test_where_plain_is_not_above_no_image_in_every_seed_nothing_is_said(
     if floor is not None and math.isnan(floor):
         lines = seeds_of("plain", [right(40)])
         prior = Scores(floor, floor, floor, (None, None))
-        found = summarise(lines, ["plain"], NAMES, 1, 0, 0, no_image=prior)
+        found = values_of(summarise(lines, ["plain"], NAMES, 1, 0, 0, no_image=prior))
         assert found["no_image"] == {"mIoU": None, "aAcc": None}
         assert found["arms"]["plain"]["of_plain_above_no_image"] is None
         return
@@ -296,7 +303,8 @@ def test_key_trials_belong_to_the_arms_that_were_tried() -> None:
     lines = [line(GOOD, arm=arm) for arm in ("plain", "conventional-2")]
     scores = {"aAcc": 75.0, "mIoU": 60.0, "mAcc": float("nan")}
     trials = {"conventional-2": {"right": scores}, "not-in-this-run": {"right": scores}}
-    arms = summarise(lines, ["plain", "conventional-2"], NAMES, 1, 0, 0, trials)["arms"]
+    summary = summarise(lines, ["plain", "conventional-2"], NAMES, 1, 0, 0, trials)
+    arms = values_of(summary)["arms"]
     assert list(arms) == ["plain", "conventional-2"]
     assert "key_trials" not in arms["plain"]
     known = {"aAcc": 75.0, "mIoU": 60.0, "mAcc": None}

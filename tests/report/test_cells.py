@@ -18,9 +18,9 @@ from fl_ppseg.experiment.cells.grid import Cell, cells_of, dump_values
 from fl_ppseg.experiment.cells.page import index_page
 from fl_ppseg.experiment.cells.table import cells_json, cells_sheet, cells_table
 from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.federation.run_summary import RunSummary, parse_summary
 from fl_ppseg.progress.events import Event
 from fl_ppseg.progress.observer import Observer
-from fl_ppseg.report.run_summary import RunSummary, parse_summary
 from fl_ppseg.simulate import main
 from fl_ppseg.system.command_line import run
 from fl_ppseg.system.errors import InputError, RunError

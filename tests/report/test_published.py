@@ -9,13 +9,13 @@ from rich.console import Console
 
 from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.config.sections import Config
+from fl_ppseg.federation.run_summary import RunSummary, parse_summary
 from fl_ppseg.report.published import (
     published_elsewhere,
     published_for,
     published_table,
     reference_model,
 )
-from fl_ppseg.report.run_summary import RunSummary, parse_summary
 from fl_ppseg.report.sheets import comparison_sheet, elsewhere_sheet
 from fl_ppseg.report.tables import comparison_table
 

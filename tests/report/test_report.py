@@ -17,13 +17,13 @@ from rich.console import Console
 from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.config.sections import Config
 from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.federation.run_summary import parse_summary
 from fl_ppseg.pages.rendering import render, without_paths
 from fl_ppseg.pages.styles import arm_styles
 from fl_ppseg.report import findings
 from fl_ppseg.report.arms import LEFT_BY_CIPHER, arm_texts
 from fl_ppseg.report.findings import cautions, headline
 from fl_ppseg.report.html import write_report
-from fl_ppseg.report.run_summary import parse_summary
 from fl_ppseg.report.scenes import CipherGallery, ScenePanel
 from fl_ppseg.report.series import collect
 from fl_ppseg.report.tables import comparison_table, comparison_text

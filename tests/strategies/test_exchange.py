@@ -280,7 +280,7 @@ def test_models_of_their_own_are_scored_as_in_the_summary() -> None:
     assert scores.mIoU == pytest.approx(expected)
     lines = [line for line in round_log.result_lines() if line["role"] == "val"]
     summary = summarise(round_log.result_lines(), ["plain"], ["road", "sky"], 1, 0, 0)
-    assert summary["arms"]["plain"]["mIoU"] == pytest.approx(expected)
+    assert summary.arms["plain"].mIoU == pytest.approx(expected)
     assert series(lines).val_miou["plain"] == {3: (pytest.approx(expected),)}
 
 

@@ -20,9 +20,8 @@ from fl_ppseg.experiment.cells.table import cells_json, cells_sheet, cells_table
 from fl_ppseg.experiment.initial_weights import check_arm
 from fl_ppseg.federation.public_weights import check_start
 from fl_ppseg.federation.run_folder import RunFolder, is_finished
-from fl_ppseg.federation.summary import SCHEMA
+from fl_ppseg.federation.run_summary import MAX_BYTES, SCHEMA, read_summary
 from fl_ppseg.progress.lines import say
-from fl_ppseg.report.run_summary import MAX_BYTES, read_summary
 from fl_ppseg.setr.build import build_architecture
 from fl_ppseg.system.errors import InputError, RunError
 from fl_ppseg.system.files import write_atomically

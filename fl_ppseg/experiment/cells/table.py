@@ -9,9 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from fl_ppseg.experiment.cells.grid import Cell
+from fl_ppseg.federation.run_summary import RunSummary, TwoScores
 from fl_ppseg.report.published import Published, published_for
 from fl_ppseg.report.rows import ArmRow, arm_rows, fixed
-from fl_ppseg.report.run_summary import RunSummary, TwoScores
 from fl_ppseg.report.sheets import Column, Sheet
 from fl_ppseg.report.tables import bare_table
 

@@ -1,16 +1,28 @@
-"""What a report reads of summary.json, as a type: bounded, whoever wrote the file."""
+"""summary.json as a type: what a run reached, written by `summarise` and read by reports.
+
+Whoever wrote the file, what is read is held to bounds; entries that this version does not know are
+left out. Scores are in percent, None where they are not known.
+"""
 
 from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fl_ppseg.federation.summary import HOW_TO_RENEW, SCHEMA
-from fl_ppseg.leaks.file import MOST, Name, parsed, read_bounded
+from fl_ppseg.config.documents import read_bytes
+from fl_ppseg.config.loading import parse_model
 
 MAX_BYTES: Final = 64 * 2**20
 """One of a hundred arms and cities is a hundredth of this."""
+MOST: Final = 1000
+"""Arms of a run, trainings of an arm."""
+SCHEMA: Final = 2
+"""2: with what is scored without an image and at the start."""
+HOW_TO_RENEW: Final = (
+    "python -m fl_ppseg.simulate --out RUN --resume writes it anew from results.jsonl"
+)
 
+Name = Annotated[str, Field(min_length=1, max_length=200)]
 Percent = Annotated[float, Field(ge=0, le=100)] | None
 Points = Annotated[float, Field(ge=-100, le=100)]
 Ratio = Annotated[float, Field(ge=0, le=1e18)]
@@ -18,86 +30,109 @@ Share = Annotated[float, Field(ge=-1e18, le=1e18)]
 """Below 0 where an arm is below what is scored without an image."""
 Interval = tuple[float, float] | None
 Count = Annotated[int, Field(ge=0, le=2**31)]
+Bytes = Annotated[int, Field(ge=0, lt=2**63)]
 Amount = Annotated[float, Field(ge=0, le=1e18)] | None
 
 
-class _Read(BaseModel):
-    """Entries that a report does not read are left out, those that it reads are held to bounds."""
-
+class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
 
 
-class TwoScores(_Read):
-    """What was reached without an image, or by queries under a key."""
+class TwoScores(_Entry):
+    """What was reached without an image."""
 
     mIoU: Percent = None  # noqa: N815
     aAcc: Percent = None  # noqa: N815
 
 
-class ValImages(_Read):
+class KeyScores(TwoScores):
+    """What queries under one kind of key reached."""
+
+    mAcc: Percent = None  # noqa: N815
+
+
+class ValImages(_Entry):
     """What the intervals over val images and places were drawn from."""
 
     num_images: Count
     num_places: Count
     resamples: Count
+    seed: Count = 0
 
 
-class SeedSummary(_Read):
-    """One training of an arm."""
+class ImageIntervals(_Entry):
+    """95 % intervals over other val images and other places, of the newest weights of each seed."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    newest_mIoU: Percent = None  # noqa: N815
+    mIoU_ci95_images: Interval = None  # noqa: N815
+    gain_ci95_images: Interval = None
+    ratio_ci95_images: Interval = None
+    of_plain_above_no_image_ci95_images: Interval = None
+    mIoU_ci95_places: Interval = None  # noqa: N815
+    gain_ci95_places: Interval = None
+    ratio_ci95_places: Interval = None
+    of_plain_above_no_image_ci95_places: Interval = None
 
 
-class ArmSummary(_Read):
-    """What an arm reached and cost; None where that is not known. Scores are in percent."""
+class TrainingScores(_Entry):
+    """Scores of one training, or the means over several."""
 
     aAcc: Percent = None  # noqa: N815
     mIoU: Percent = None  # noqa: N815
     mAcc: Percent = None  # noqa: N815
     own_mIoU: Percent = None  # noqa: N815
+    start_mIoU: Percent = None  # noqa: N815
+    gain: Points | None = None
+    ratio_to_plain: Ratio | None = None
+    of_plain_above_no_image: Share | None = None
+
+
+class SeedSummary(TrainingScores):
+    """One training of an arm."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class ArmSummary(TrainingScores, ImageIntervals):
+    """What an arm reached and cost."""
+
     aAcc_std: Percent = None  # noqa: N815
     mIoU_std: Percent = None  # noqa: N815
-    newest_mIoU: Percent = None  # noqa: N815
-    mIoU_ci95: Interval = None  # noqa: N815
-    mIoU_ci95_images: Interval = None  # noqa: N815
-    mIoU_ci95_places: Interval = None  # noqa: N815
     mAcc_std: Percent = None  # noqa: N815
     own_mIoU_std: Percent = None  # noqa: N815
-    start_mIoU: Percent = None  # noqa: N815
     start_mIoU_std: Percent = None  # noqa: N815
-    gain: Points | None = None
     gain_std: Percent = None
+    mIoU_ci95: Interval = None  # noqa: N815
     gain_ci95: Interval = None
-    gain_ci95_images: Interval = None
-    gain_ci95_places: Interval = None
-    ratio_to_plain: Ratio | None = None
     ratio_ci95: Interval = None
-    ratio_ci95_images: Interval = None
-    ratio_ci95_places: Interval = None
-    of_plain_above_no_image: Share | None = None
     of_plain_above_no_image_ci95: Interval = None
-    of_plain_above_no_image_ci95_images: Interval = None
-    of_plain_above_no_image_ci95_places: Interval = None
+    per_class_iou: dict[str, Percent] = Field(default_factory=dict)
+    per_city_mIoU: dict[str, Percent] = Field(default_factory=dict)  # noqa: N815
     per_seed: Annotated[tuple[SeedSummary, ...], Field(max_length=MOST)] = ()
     rounds: Count | None = None
     seconds: Amount = None
-    bytes_up: Amount = None
-    bytes_down: Amount = None
-    key_trials: Annotated[dict[Name, TwoScores], Field(max_length=10)] | None = None
-    per_class_iou: dict[str, Percent] = Field(default_factory=dict)
-    per_city_mIoU: dict[str, Percent] = Field(default_factory=dict)  # noqa: N815
+    bytes_up: Bytes | None = None
+    bytes_down: Bytes | None = None
+    key_trials: Annotated[dict[Name, KeyScores], Field(max_length=10)] | None = None
+
+    @property
+    def by_seed(self) -> dict[int, float | None]:
+        """mIoU of each training."""
+        return {own.seed: own.mIoU for own in self.per_seed}
 
 
-class RunSummary(_Read):
+class RunSummary(_Entry):
     """What a run reached: its arms in the order to show."""
+
+    model_config = ConfigDict(populate_by_name=True)
 
     schema_: Annotated[int, Field(alias="schema")]
     no_image: TwoScores | None = None
     arms: Annotated[dict[Name, ArmSummary], Field(max_length=MOST)]
-    notes: tuple[str, ...] = ()
     val_images: ValImages | None = None
     total_seconds: Amount = None
     peak_rss_mb: Amount = None
+    notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _schema_is_known(self) -> "RunSummary":
@@ -113,6 +148,10 @@ class RunSummary(_Read):
         found = {name: arm.ratio_to_plain for name, arm in self.arms.items()}
         return {name: ratio for name, ratio in found.items() if ratio is not None}
 
+    def to_json(self) -> str:
+        """The content of summary.json: what was given, null where it is not known."""
+        return self.model_dump_json(by_alias=True, exclude_unset=True, indent=1) + "\n"
+
 
 def parse_summary(content: str | bytes, source: str) -> RunSummary:
     """The summary in a text.
@@ -124,7 +163,7 @@ def parse_summary(content: str | bytes, source: str) -> RunSummary:
     Raises:
         InputError: It is of another form or schema, or out of bounds.
     """
-    return parsed(RunSummary, content, source)
+    return parse_model(RunSummary, content, source)
 
 
 def read_summary(path: Path) -> RunSummary:
@@ -133,4 +172,4 @@ def read_summary(path: Path) -> RunSummary:
     Raises:
         InputError: As `parse_summary`, or it is no file, or too large, or cannot be read.
     """
-    return parse_summary(read_bounded(path, MAX_BYTES), str(path))
+    return parse_summary(read_bytes(path, MAX_BYTES, follow_link=False), str(path))

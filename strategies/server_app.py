@@ -36,6 +36,7 @@ from strategies.rounds.reported_counts import ReportedCounts
 from strategies.rounds.resumption import report_earlier_rounds
 from strategies.rounds.run_config import expected_roles, parse_run_config
 from strategies.rounds.start_scores import score_start
+from strategies.rounds.unprepared import prepare_unprepared
 
 logger = logging.getLogger(__name__)
 
@@ -187,10 +188,14 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Entry of `flwr run .`: run-config names the prepared run folder and the number of nodes."""
+    """Entry of `flwr run .`: trains the run folder of the run config, or prepares one."""
     run = parse_run_config(context.run_config)
-    folder = RunFolder(Path(run.run_dir))
     try:
-        Federation(folder, RecordedObserver(folder.progress), run.num_nodes).run(grid)
+        folder, num_nodes = (
+            (RunFolder(Path(run.run_dir)), run.num_nodes)
+            if run.run_dir
+            else prepare_unprepared(grid, run)
+        )
+        Federation(folder, RecordedObserver(folder.progress), num_nodes).run(grid)
     except OSError as error:
         raise RunError(describe(error)) from error

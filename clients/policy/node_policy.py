@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from clients.policy.owned_file import read_owned
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.documents import parse_yaml
+from fl_ppseg.config.flwr_run import newest_run, vaults_of_runs
 from fl_ppseg.config.loading import validate
 from fl_ppseg.config.names import City
 from fl_ppseg.config.section import Section
@@ -175,7 +176,8 @@ def find_policy(node_config: Mapping[str, object]) -> Path:
 
     Args:
         node_config: The node's own configuration (`--node-config 'policy="/path/node.yaml"'`); in
-            a simulation it contains a partition id.
+            a simulation it contains a partition id. Its folder is that of the environment, or else
+            of the run that `flwr run .` prepared last.
 
     Raises:
         InputError: Neither is given.
@@ -205,14 +207,17 @@ def find_state(node_config: Mapping[str, object]) -> Path:
 
 
 def _simulated(node_config: Mapping[str, object]) -> tuple[Path, int]:
-    folder = os.environ.get(NODES_VARIABLE)
-    if folder is None or "partition-id" not in node_config:
-        raise InputError(
-            'this node has no policy: start it with --node-config \'policy="/path/node.yaml" '
-            'state="/path/state"\', or prepare a simulation '
-            f"(python -m fl_ppseg.simulate --prepare) and set {NODES_VARIABLE}"
-        )
-    return Path(folder), int(str(node_config["partition-id"]))
+    if "partition-id" in node_config:
+        number = int(str(node_config["partition-id"]))
+        if (folder := os.environ.get(NODES_VARIABLE)) is not None:
+            return Path(folder), number
+        if (run := newest_run()) is not None:
+            return nodes_folder(vaults_of_runs(), run), number
+    raise InputError(
+        'this node has no policy: start it with --node-config \'policy="/path/node.yaml" '
+        'state="/path/state"\', or prepare a simulation '
+        f"(python -m fl_ppseg.simulate --prepare) and set {NODES_VARIABLE}"
+    )
 
 
 def nodes_folder(vault_dir: Path, run_dir: Path) -> Path:

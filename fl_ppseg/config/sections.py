@@ -48,6 +48,8 @@ class DataConfig(Section):
     """Procedural training scenes, shared out in proportion to the true city sizes."""
     num_val: Count = 60
     """Procedural scenes of the val cities."""
+    num_val_cities: Annotated[int, Field(ge=1, le=3)] = 3
+    """Procedural val cities: the first ones of Cityscapes' three."""
     scene_seed: Seed = 0
     """Seed of the procedural scenes."""
 

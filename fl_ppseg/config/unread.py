@@ -38,7 +38,7 @@ def unread_settings(config: Config) -> dict[str, str]:
     unread: dict[str, str] = {}
     if config.data.root is not None:
         why = "is of procedural scenes, and the images come from data.root; leave one of them out"
-        names = ("num_train", "num_val", "scene_size", "scene_seed")
+        names = ("num_train", "num_val", "num_val_cities", "scene_size", "scene_seed")
         unread |= {f"data.{name}": why for name in names}
     belongs: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         ("partition.alpha", "partition.kind", config.partition.kind, ("dirichlet",)),

@@ -6,6 +6,7 @@ Used by commands only: it wires the owners' side and the coordinator's, which ne
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,7 @@ from fl_ppseg.learning.no_image import (
     save_answer,
 )
 from fl_ppseg.progress.steps import StepProgress
+from fl_ppseg.scenes.cities import TRAIN_CITIES, VAL_CITIES
 from fl_ppseg.scenes.tree import GENERATOR, synthesize
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
@@ -150,7 +152,9 @@ def data_root(data: DataConfig, num_workers: int, progress: StepProgress) -> Pat
             "--data-root"
         )
     size = f"{data.num_train}+{data.num_val}_{height}x{width}"
-    name = f"v{GENERATOR}_{size}_seed{data.scene_seed}"
+    val = dict(islice(VAL_CITIES.items(), data.num_val_cities))
+    some = "" if val == VAL_CITIES else f"_{len(val)}val"
+    name = f"v{GENERATOR}_{size}_seed{data.scene_seed}{some}"
     root = user_folder("scenes", "XDG_CACHE_HOME", ".cache") / name
     synthesize(
         root,
@@ -158,6 +162,7 @@ def data_root(data: DataConfig, num_workers: int, progress: StepProgress) -> Pat
         num_val=data.num_val,
         size=data.scene_size,
         seed=data.scene_seed,
+        cities=(TRAIN_CITIES, val),
         workers=num_workers,
         progress=lambda done, total: progress.update("drawing street scenes", done, total),
     )

@@ -18,6 +18,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.constant import SYSTEM_MESSAGE_TYPE
 from flwr.supercore.inflatable.inflatable_object import UnexpectedObjectContentError
+from flwr.superlink.grid import InMemoryGrid
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from fl_ppseg.system.errors import RunError
@@ -51,6 +52,11 @@ UNREADABLE_CODE = 422
 
 class StoppedError(RunError):
     """The run was stopped while it waited for replies."""
+
+
+def simulates_all_nodes(grid: Grid) -> bool:
+    """Whether all nodes of a grid are simulated in this process's machine, none is another's."""
+    return isinstance(grid, InMemoryGrid)
 
 
 class LazyGrid(Grid):

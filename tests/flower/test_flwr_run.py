@@ -15,6 +15,7 @@ from checkout import CHECKOUT
 from ports import free_ports
 
 from clients.policy.node_policy import NODES_VARIABLE
+from fl_ppseg.config.loading import load_config
 from fl_ppseg.federation.run_folder import RunFolder
 
 FLWR = Path(sys.executable).with_name("flwr")
@@ -99,3 +100,31 @@ def test_flwr_run_trains_a_prepared_run(
     assert sorted(statuses(again)) == ["finished:completed", "finished:failed"]
     assert "prepared for another run" in said
     assert RunFolder(second.folder.path).lines() == []
+
+
+@pytest.mark.federated
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(shutil.which("pkill") is None, reason="needs pkill to end the SuperLink")
+def test_flwr_run_with_nothing_prepared_trains_a_federation_of_its_own(
+    tmp_path: Path, flwr_home: dict[str, str]
+) -> None:
+    """Two nodes, as many as Flower simulates unasked; its usual keys; it is given the metrics."""
+    environment = flwr_home | {"XDG_STATE_HOME": str(tmp_path / "state")}
+    environment.pop(NODES_VARIABLE, None)
+    asked = 'arms="plain" num-server-rounds=1 batch-size=2'
+    output = flwr(environment, "run", ".", "local", "--stream", "-c", asked)
+    assert statuses(environment) == ["finished:completed"], output
+    (folder,) = (tmp_path / "state" / "fl_ppseg" / "flwr-run" / "runs").iterdir()
+    run = RunFolder(folder)
+    lines = run.lines()
+    assert sorted({(line["role"], line["round"]) for line in lines}) == [
+        *(("heldout", round) for round in (0, 1)),
+        *(("round", round) for round in (0, 1)),
+        ("train", 1),
+        *(("val", round) for round in (0, 1)),
+    ]
+    config = load_config(run.config)
+    assert (config.arms, config.training.batch_size) == (("plain",), 2)
+    for metric in ("train_loss", "mIoU"):
+        assert metric in output
+    assert f"--out {folder}" in output

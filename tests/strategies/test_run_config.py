@@ -1,17 +1,19 @@
 """What the server is told: run configs, cities.json, and the keys of those that take part."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import must_fail
 import pytest
+from checkout import CHECKOUT
 from small_coordinator import public_key
 
 from fl_ppseg.config.run_layout import CITIES
 from fl_ppseg.deployment.cities import Cities, load_cities, save_cities
 from fl_ppseg.deployment.identity import fingerprint, read_public_key
 from fl_ppseg.system.errors import InputError
-from strategies.rounds.run_config import expected_roles, parse_run_config
+from strategies.rounds.run_config import RunConfig, expected_roles, parse_run_config
 
 
 @pytest.fixture
@@ -39,6 +41,16 @@ def test_submissions_that_must_fail(vector: must_fail.Vector, run: Path) -> None
 def test_a_submission_is_taken_as_it_is(run: Path) -> None:
     found = parse_run_config({"run-dir": str(run), "num-nodes": 3})
     assert (found.run_dir, found.num_nodes) == (str(run), 3)
+
+
+def test_the_defaults_of_the_app_are_those_of_the_type() -> None:
+    """`flwr run .` sends all of them; one that differed would be taken for a choice of the user."""
+    app = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
+    found = parse_run_config(app["config"])
+    assert found == parse_run_config({"run-dir": "", "num-nodes": 0})
+    assert set(app["config"]) == {
+        field.alias or name for name, field in RunConfig.model_fields.items()
+    }
 
 
 @must_fail.of("cities")

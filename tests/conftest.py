@@ -4,6 +4,8 @@ import os
 
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"  # read when Flower is imported, so before all others
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes, each with a core of its own
+    os.environ["OMP_NUM_THREADS"] = "1"  # PyTorch and NumPy read it once; also the processes begun
 
 import gc
 import logging
@@ -34,10 +36,6 @@ from fl_ppseg.system.command_line import LOGGERS, run
 
 settings.register_profile("here", derandomize=seeded_keys.NAME == "", deadline=None)
 settings.load_profile("here")
-
-
-if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes, each with a core of its own
-    torch.set_num_threads(1)
 
 
 WHOLE = (

@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from rich.console import Console
 
 from fl_ppseg.audit import audit as whole
 from fl_ppseg.audit import command
+from fl_ppseg.audit.attacks import chains
+from fl_ppseg.audit.attacks.position_correlation import correlate_positions
 from fl_ppseg.audit.audit import Effort, audit
 from fl_ppseg.audit.containers import artefacts
 from fl_ppseg.audit.key_search import needles_of_embedding, needles_of_permutation, search
@@ -55,6 +58,7 @@ class Audited:
             patch.setattr(workers, "ProcessPoolExecutor", small.InlinePool)
             patch.setattr(whole, "holdings", self._noted)
             patch.setattr("fl_ppseg.audit.message_plan.searched", _searched_a_little)
+            patch.setattr(chains, "correlate_positions", partial(correlate_positions, num_starts=1))
             experiment = small.prepared(settings, place)
             self.run = small.federate(experiment).path
             ratios = {arm: {"ratio_to_plain": 0.5} for arm in ARMS}

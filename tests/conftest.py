@@ -38,16 +38,10 @@ settings.register_profile("here", derandomize=seeded_keys.NAME == "", deadline=N
 settings.load_profile("here")
 
 
-WHOLE = (
-    "deployment",
-    "federated",
-    "flwr_run",
-    "interrupt",
-    "quick",
-    "resume_after_kill",
-    "secrets",
-)
-"""Test files that start whole federations, which take the machine."""
+WHOLE = ("deployment", "federated", "flwr_run", "interrupt")
+"""Test files that start whole federations of many processes, which take the machine."""
+LONG = ("quick", "resume_after_kill", "secrets", "vault_kills", "vault_killed")
+"""Others that take long: begun early, so that no worker is left with one at the end."""
 
 
 class _Scheduling(LoadScopeScheduling):
@@ -65,8 +59,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduling:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole federations begin first, beside everything else."""
-    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in WHOLE)
+    """Whole federations begin first, then what takes long, beside everything else."""
+
+    def turn(item: pytest.Item) -> int:
+        name = item.path.stem.removeprefix("test_")
+        return 0 if name in WHOLE else 1 if name in LONG else 2
+
+    items.sort(key=turn)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,6 +1,7 @@
 """A federation of real processes on loopback ports: SuperLink, proxy, SuperNodes, apps."""
 
 import http.client
+import io
 import json
 import os
 import shutil
@@ -11,7 +12,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 import httpx
@@ -35,6 +38,7 @@ from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.flower.superlink import read_bundle
 from fl_ppseg.initialise import main as initialise
 from fl_ppseg.scenes.tree import synthesize
+from fl_ppseg.system.command_line import run
 
 CITIES = ("aachen", "lindau")
 MARK = "the shipped code ran"
@@ -83,14 +87,11 @@ def command(module: str, *options: object) -> list[str]:
 
 
 def call(module: str, *options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(module, *options),
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    """A short command, in this process: Flower is imported already."""
+    argv = [*map(str, options)]
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as error:
+        status = run(import_module(f"{module}.command").main, argv)
+    return subprocess.CompletedProcess(argv, status, out.getvalue(), error.getvalue())
 
 
 @dataclass
@@ -122,8 +123,16 @@ class Federated:
         )
 
     def train(self, app: Path = CHECKOUT) -> subprocess.CompletedProcess[str]:
-        home, run = self.folder / "coordinator", self.folder / "run"
-        return call("strategies.coordinator", "run", "--home", home, "--run", run, "--app", app)
+        home, folder = self.folder / "coordinator", self.folder / "run"
+        options = ("run", "--home", home, "--run", folder, "--app", app)
+        return subprocess.run(
+            command("strategies.coordinator", *options),
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -209,14 +218,14 @@ def test_two_nodes_train_to_the_end_with_the_same_command(federated: Federated) 
     done = federated.train()
     assert done.returncode == 0, done.stderr
     assert "per-image round 2/2" in done.stderr
-    run = RunFolder(federated.folder / "run")
-    found = run.latest("per-image", 0)
+    folder = RunFolder(federated.folder / "run")
+    found = folder.latest("per-image", 0)
     assert found is not None
     assert found.round == 2
-    assert {line["city"] for line in run.lines()} == {*CITIES, None}
+    assert {line["city"] for line in folder.lines()} == {*CITIES, None}
     assert "per-image" in done.stdout
-    assert run.report.exists()
-    assert "cityscapesScripts" in json.loads(run.summary.read_text("utf-8"))["notes"][0]
+    assert folder.report.exists()
+    assert "cityscapesScripts" in json.loads(folder.summary.read_text("utf-8"))["notes"][0]
     status = call("strategies.coordinator", "status", "--home", federated.folder / "coordinator")
     assert [line for line in status.stdout.splitlines() if ": connected" in line] == [
         f"{city}: connected" for city in CITIES

@@ -395,6 +395,12 @@ def results(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first that is interrupted keeps its vaults, and the run to compare with."""
+    return tmp_path_factory.mktemp("undisturbed")
+
+
 @pytest.mark.parametrize(
     ("event", "count", "error", "said"),
     [
@@ -405,23 +411,31 @@ def results(folder: Path) -> list[dict[str, Any]]:
     ],
 )
 def test_interrupted_run_goes_on_to_the_same_bits(
-    event: str, count: int, error: BaseException, said: str, tmp_path: Path, simulate: Simulate
+    event: str,
+    count: int,
+    error: BaseException,
+    said: str,
+    tmp_path: Path,
+    undisturbed: Path,
+    simulate: Simulate,
 ) -> None:
     changes: dict[str, Any] = {
         "arms": ["plain", "per-client"],
         "federation": {"num_rounds": 3, "strategy": "fedavgm"},
     }
-    whole, broken = str(tmp_path / "whole"), str(tmp_path / "broken")
-    assert simulate("--quiet", "--out", whole, **changes)[0] == 0
+    quiet = ("--quiet", "--vault-dir", str(undisturbed / "vaults"))
+    whole, broken = str(undisturbed / "run"), str(tmp_path / "broken")
+    if not Path(whole).exists():
+        assert simulate(*quiet, "--out", whole, **changes)[0] == 0
     with pytest.MonkeyPatch.context() as patch:
         observer = Interrupting(error, event, count)
         patch.setattr("fl_ppseg.experiment.simulation.choose_view", lambda *_: observer)
-        status, _, err = simulate("--quiet", "--out", broken, **changes)
+        status, _, err = simulate(*quiet, "--out", broken, **changes)
     assert status == 1
     assert said in err and err.count("\n") == 1
     assert results(Path(broken)) != results(Path(whole))
 
-    assert simulate("--quiet", "--resume", "--out", broken)[0] == 0
+    assert simulate(*quiet, "--resume", "--out", broken)[0] == 0
     assert results(Path(broken)) == results(Path(whole))
     for arm in changes["arms"]:
         file = f"{arm}/seed_0/round_0003.safetensors"

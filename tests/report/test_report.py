@@ -490,10 +490,10 @@ def test_a_run_says_what_it_taught_the_model_or_that_it_taught_nothing(gain, int
 
 def test_what_is_scored_without_an_image_is_told_in_place_of_the_commonest_class():
     told = told_of({"mIoU": 11.74, "aAcc": 52.71})
-    assert "scores 11.7 mIoU (52.7 aAcc); plain training is 20.3 points above that." in told
+    assert all(number in told for number in ("11.7 mIoU", "52.7 aAcc", "20.3 points"))
     assert "Always answering" not in told
     told = told_of({"mIoU": 40.0, "aAcc": 52.71})
-    assert "plain training is not above that, so no arm shows that it sees anything" in told
+    assert "not above that" in told and "points above" not in told
     for prior in (None, {"mIoU": None, "aAcc": None}):
         assert "Always answering the commonest class would score 3.0 mIoU." in told_of(prior)
 
@@ -589,7 +589,9 @@ def test_keys_have_a_table_of_their_own_where_they_were_tried(tmp_path):
             "25.7",
         ]
     words = Page(report(tmp_path, arms)).text
-    assert "get at most 4.6 mIoU with a wrong key and 11.9 with no key, at least 38.2" in words
+    assert re.search(
+        r"4\.6 mIoU with a wrong key.* 11\.9 with no key.* 38\.2 with the right", words
+    )
     for text in (comparison_text(THREE, CONFIG), Page(report(tmp_path / "three", THREE)).text):
         assert "wrong" not in text
 
@@ -598,10 +600,8 @@ def test_wrong_keys_are_told_by_the_most_that_any_arm_gives_away():
     more = TRIALS | {"wrong": {"mIoU": 9.1}, "none": {"mIoU": 3.0}}
     arms = summary(conventional_2=arm(20.0, key_trials=TRIALS),
                    domain_adaptation=arm(20.0, key_trials=more))  # fmt: skip
-    assert (
-        "Queries to arms with a shared key get at most 9.1 mIoU with a wrong key and 11.9 with no "
-        "key, at least 38.2 with the right one."
-    ) in cautions(arms)
+    told = " ".join(cautions(arms))
+    assert re.search(r"9\.1 mIoU with a wrong key.* 11\.9 with no key.* 38\.2 with the right", told)
 
 
 def test_headline_is_of_arms_whose_ciphertexts_hold_then_of_those_without_a_shared_key():

@@ -95,8 +95,7 @@ def test_a_withdrawn_city_leaves_no_start_weights(owner: Owner) -> None:
 def test_shipped_drawn_and_given_weights_are_told_apart(owner: Owner) -> None:
     drawn = owner.keys("encrypt", *owner.encrypt_options())[1]
     assert "start weights: drawn from the seed" in drawn and "may be crafted" not in drawn
-    assert "refused if one lies further from the start than 0.0" in drawn
-    assert "no city trains on more than 30 images" in drawn
+    assert "further from the start than 0.0" in drawn and "more than 30 images" in drawn
     file = owner.place / "given.safetensors"
     save_file(small.arrays_of(small.model()), file)
     changed = small.SETTINGS["model"] | {"weights": str(file)}
@@ -104,7 +103,7 @@ def test_shipped_drawn_and_given_weights_are_told_apart(owner: Owner) -> None:
     before = owner.agreement()
     given = owner.keys("encrypt", *owner.encrypt_options())[1]
     assert "start weights: from the file given.safetensors, SHA-256 " in given
-    assert "WARNING: start weights from a file may be crafted to reveal label maps" in given
+    assert "WARNING: " in given and "may be crafted" in given
     save_file({n: v + np.float32(1) for n, v in small.arrays_of(small.model()).items()}, file)
     assert owner.agreement() != before  # the words hold the file's hash
     file.unlink()
@@ -121,17 +120,13 @@ def test_without_a_bound_the_agreement_says_so_and_the_floor_can_give_one(owner:
     sgd = {"batch_size": 2, "optimizer": "sgd", "gradient_clip": 0}
     owner.configure(arms=["per-image"], training=sgd)
     out = owner.keys("encrypt", *owner.encrypt_options())[1]
-    assert (
-        "weights: ANY up to 1e+06 are accepted, because SGD without gradient_clip has no bound"
-        in out
-    )
-    assert "can read most of a small city's label maps from a dozen answers" in out
+    assert "weights: ANY up to 1e+06" in out and "gradient_clip" in out and "label maps" in out
     assert owner.encrypt()[0] == 0
     arm = owner.policy.arms["per-image"]
     assert (arm.start, arm.max_change, starts(owner)) == (None, None, [])
     owner.lower_floor(max_change=0.25)
     out = owner.keys("encrypt", *owner.encrypt_options())[1]
-    assert "further from the start than 0.25 per previous round (max_change of your floor" in out
+    assert "further from the start than 0.25" in out and "max_change of your floor" in out
     assert "ANY" not in out
     assert owner.encrypt()[0] == 0
     arm = owner.policy.arms["per-image"]
@@ -142,7 +137,7 @@ def test_a_val_city_assumes_a_number_of_images(owner: Owner) -> None:
     options = [*owner.encrypt_options(), "--split", "val"]
     assert owner.keys("new", city="lindau")[0] == 0
     out = owner.keys("encrypt", *options, city="lindau")[1]
-    assert "if no city trains on more than 500 images" in out
+    assert "more than 500 images" in out
 
 
 def test_a_floor_of_no_change_is_refused(owner: Owner) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from small_owner import Owner, python
 
-STEPS = 4
+STEPS = 2
 """Parts of the moments, each a test of its own."""
 
 KILLED = """

@@ -1,10 +1,10 @@
-"""What two lying cities of eighteen do to each aggregation, and what each costs without liars.
+"""What two lying clients of eighteen do to each aggregation, and what each costs without liars.
 
     python benchmarks/poisoning.py [--attack flip|noise] [--set key=value ...]
 
-Trains the arm `plain` of the quick config with every aggregation, once with honest cities and once
+Trains the arm `plain` of the quick config with every aggregation, once with honest clients and once
 with two that send ten times their update the other way (`flip`) or normal noise of that length
-(`noise`). Prints mIoU in percent over the val cities after the last round, and of the starting
+(`noise`). Prints mIoU in percent over the val clients after the last round, and of the starting
 weights. The limits on the norm of an update are set from the median of the honest run.
 """
 
@@ -137,7 +137,7 @@ class Client:
         if task == "describe" or reply.has_error():
             return reply
         asked = message.content.array_records["arrays"]
-        is_liar = reply.content.config_records["settings"]["city"] in LIARS
+        is_liar = reply.content.config_records["settings"]["client"] in LIARS
         if self.attack and task == "train" and is_liar:
             self.poison(reply.content.array_records["arrays"], asked)
         return reply

@@ -4,10 +4,10 @@
 
 The package's model and weights of round 0, images of 64x128, blocks of 8x8. SGD is a rate of 0.1
 and nothing else, as in an audit's best case; AdamW has the default settings. Means over three
-cities' messages; 100 images of other cities are public. `guess` is the SSIM (`r`: correlation of
+clients' messages; 100 images of other clients are public. `guess` is the SSIM (`r`: correlation of
 canonical forms) of the guess with the likest image of its message, `other` with the likest of
-another city's, and `mean` that of the mean public image with the message's own. CPU seconds of one
-core an attack. Keys are new every time, so encrypted rows vary. Not tried: other rates, rounds.
+another client's, and `mean` that of the mean public image with the message's own. CPU seconds of
+one core an attack. Keys are new every time, so encrypted rows vary. Not tried: other rates, rounds.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from fl_ppseg.experiment.initial_weights import initial_models
 from fl_ppseg.leaks.scores import Images, score_images
 from fl_ppseg.scenes.tree import synthesize
 
-SIZE, BLOCK, NUM_CITIES, NUM_PUBLIC = (64, 128), 8, 3, 100
+SIZE, BLOCK, NUM_CLIENTS, NUM_PUBLIC = (64, 128), 8, 3, 100
 SETTINGS: Final[dict[str, dict[str, Any]]] = {"sgd": SINGLE, "adamw": {}}
 SPANS: Final = ("token-span", "mlp-gradient", "token-span+mlp-gradient")
 FROZEN, OURS = "plain-frozen-embedding", ("per-image-invariant", "per-image-invariant-shuffle")
@@ -78,7 +78,7 @@ CASES: Final = (
 
 
 def heard(case: Case, scenes: Sequence[Scene]) -> tuple[Exchange, Truth]:
-    """A city's message, and what its images were."""
+    """A client's message, and what its images were."""
     own = SETTINGS[case.optimizer] | {"batch_size": case.batch, "local_epochs": case.epochs}
     config = Config.model_validate({"arms": [case.arm], "training": own})
     (model,) = initial_models(config, scenes[0].classes.num_classes).values()
@@ -117,8 +117,8 @@ def likeness(guess: Images, truth: Truth, target: str, form: str | None) -> floa
 
 
 def lines(dataset: Dataset) -> Iterator[str]:
-    cities = sorted(dataset.split("train").values(), key=len, reverse=True)
-    others = [scene for scenes in cities[NUM_CITIES:] for scene in scenes]
+    clients = sorted(dataset.split("train").values(), key=len, reverse=True)
+    others = [scene for scenes in clients[NUM_CLIENTS:] for scene in scenes]
     chosen = [others[k * len(others) // NUM_PUBLIC] for k in range(NUM_PUBLIC)]
     pairs = [fit(*scene.load(), SIZE, "resize") for scene in chosen]
     public = tuple(np.stack(part) for part in zip(*pairs, strict=True))
@@ -127,10 +127,10 @@ def lines(dataset: Dataset) -> Iterator[str]:
     for case in CASES:
         cipher = builtin_arms()[case.arm].cipher
         form = cipher and invariant_form(cipher)
-        messages = [heard(case, scenes) for scenes in cities[:NUM_CITIES]]
+        messages = [heard(case, scenes) for scenes in clients[:NUM_CLIENTS]]
         start = time.process_time()
         guesses = [attacked(case.attack, sent, public, form) for sent, _ in messages]
-        seconds = (time.process_time() - start) / NUM_CITIES
+        seconds = (time.process_time() - start) / NUM_CLIENTS
         rows = [(x, messages[k][1], messages[k - 1][1]) for k, x in enumerate(guesses)]
         for target in case.targets:
             like = partial(likeness, target=target, form=form)

@@ -110,13 +110,13 @@ def deliver(machines: Machines, block: Block, program: Program) -> None:
     """Send what the document says is sent after a block."""
     if "strategies.coordinator bundle" in block.lines:
         machines.variables["HASH"] = program.said()[-1]
-        for city in ("aachen", "bochum"):
-            machines.send("coordinator/ca.crt", COORDINATOR, city)
-            machines.send("runs/first/config.yaml", COORDINATOR, city)
+        for client in ("aachen", "bochum"):
+            machines.send("coordinator/ca.crt", COORDINATOR, client)
+            machines.send("runs/first/config.yaml", COORDINATOR, client)
     if block.how == "asks":
         (machines.variables["AGREED"],) = AGREEMENT.findall(program.said()[-1])
-    for home, city in re.findall(r"node init --home /srv/(\S+) --city (\w+)", block.lines):
-        machines.send(f"{home}/node.pub", block.machine, COORDINATOR, f"{city}.pub")
+    for home, client in re.findall(r"node init --home /srv/(\S+) --client (\w+)", block.lines):
+        machines.send(f"{home}/node.pub", block.machine, COORDINATOR, f"{client}.pub")
 
 
 def wait_for(program: Program, words: str) -> None:

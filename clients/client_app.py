@@ -64,7 +64,7 @@ app = ClientApp()
 
 @app.query()
 def describe(message: Message, context: Context) -> Message:
-    """Name the city and role of this node."""
+    """Name the client and role of this node."""
     return _answer(message, context, "describe", None)
 
 
@@ -114,7 +114,7 @@ def _answer(message: Message, context: Context, task: Task, handler: Handler | N
         check_run(policy, request.run)
         check_ledger(state)
         if handler is None:
-            content = pack_description(Description(request.run_id, policy.city, policy.role))
+            content = pack_description(Description(request.run_id, policy.client, policy.role))
         else:
             reply = handler(request, policy, state)
             content = pack_reply(reply, request.arrays.keys() - withheld(request.embedding))
@@ -149,7 +149,7 @@ def _train(request: Request, policy: NodePolicy, state: Path) -> Reply:
     return Reply(
         run_id=request.run_id,
         round=request.round,
-        city=policy.city,
+        client=policy.client,
         num_examples=update.num_examples,
         loss=_loss(update.loss, policy),
         seconds=update.seconds,
@@ -178,7 +178,7 @@ def _evaluate(request: Request, policy: NodePolicy, state: Path) -> Reply:
     return Reply(
         run_id=request.run_id,
         round=request.round,
-        city=policy.city,
+        client=policy.client,
         num_examples=shard.num_heldout,
         loss=_loss(loss, policy),
         seconds=time.perf_counter() - start,

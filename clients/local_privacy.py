@@ -10,7 +10,7 @@ they are computed, and an answer that would exceed the owner's budget is refused
   standard deviation sqrt(2) P z, with P the pixels of the largest held-out label map: replacing one
   image moves P counts from some cells to others, which is at most sqrt(2) P. Counts of few images
   then say little, as intended; those of hundreds still give scores. The (noisy) sums of the rows
-  are the same each time, because the coordinator checks that a city's label counts do not change.
+  are the same each time, because the coordinator checks that a client's label counts do not change.
 
 For evaluations, epsilon is thus for the replacement of one held-out image; for updates, it holds
 for all of a node's images at once. The loss, which is exact, does not leave the node. Not covered:

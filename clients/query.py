@@ -41,7 +41,7 @@ class Query:
         model.load_state_dict(self.embedding or {}, strict=False)
 
 
-def throwaway_query(protection: ArmConfig, block_size: int, public: Mapping[str, Tensor]) -> Query:
+def ephemeral_query(protection: ArmConfig, block_size: int, public: Mapping[str, Tensor]) -> Query:
     """A query of somebody who has only public weights, under ephemeral keys.
 
     Args:

@@ -1,6 +1,6 @@
 """`python -m fl_ppseg.evaluate`: score a checkpoint on your own data set.
 
-Images are encrypted with ephemeral keys as the checkpoint's arm requires (one key per city for
+Images are encrypted with ephemeral keys as the checkpoint's arm requires (one key per client for
 `per-client`, one key per image for `per-image`): owners and keys that training never saw. A private
 embedding is adapted to each new key. Only arms whose owners share a key need it: `--key`.
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Score each city of a split and all of them together; print a table or JSON.
+    """Score each client of a split and all of them together; print a table or JSON.
 
     Raises:
         InputError: For a checkpoint or images that cannot be read or do not fit each other.
@@ -78,7 +78,7 @@ def evaluate_checkpoint(
         quiet: Show no progress.
 
     Returns:
-        `{"all": {"aAcc", "mIoU", "mAcc"}, "cities": {city: {...}}, "per_class_iou": {name: %},
+        `{"all": {"aAcc", "mIoU", "mAcc"}, "clients": {client: {...}}, "per_class_iou": {name: %},
         "start": {...}, "no_image": {...}}`; None where no pixel is labelled, and in place of the
         last two where the run folder has no such weights or label map. `all` also has the ends of
         95 % intervals, `mIoU_ci95_images` and `mIoU_ci95_places` (see
@@ -101,22 +101,22 @@ def evaluate_checkpoint(
     table = load_class_table(classes)
     if list(table.names) != checkpoint.description["classes"]:
         raise InputError(f"{path}: was trained on other classes than {classes}; give --classes")
-    if checkpoint.is_per_city:
-        raise InputError(f"{path}: holds one model per city, and no common one to score")
+    if checkpoint.has_own_models:
+        raise InputError(f"{path}: holds one model per client, and no common one to score")
     new_query = _queries(checkpoint, key)  # a key that is wrong is refused before the work
     start = _start_of(file, checkpoint)
     dataset = open_dataset(root, table, required=(split,))
-    cities = _checked_scenes(dataset, split, quiet)
-    counts = _confusions(checkpoint, cities, new_query, device, quiet)
+    clients = _checked_scenes(dataset, split, quiet)
+    counts = _confusions(checkpoint, clients, new_query, device, quiet)
     each = np.concatenate(list(counts.values()))
     total = score(each.sum(axis=0))
-    at_start = start and _confusions(start, cities, _queries(start, key), device, quiet)
+    at_start = start and _confusions(start, clients, _queries(start, key), device, quiet)
     return {
         "all": _percent(total) | _intervals(each, [len(own) for own in counts.values()]),
-        "cities": {city: _percent(score(own.sum(axis=0))) for city, own in counts.items()},
+        "clients": {client: _percent(score(own.sum(axis=0))) for client, own in counts.items()},
         "per_class_iou": dict(zip(table.names, total.per_class_iou, strict=True)),
         "start": at_start and _percent(score(np.concatenate(list(at_start.values())).sum(axis=0))),
-        "no_image": _without_image(file, cities, checkpoint.description),
+        "no_image": _without_image(file, clients, checkpoint.description),
     }
 
 
@@ -131,7 +131,7 @@ def _start_of(file: Path, checkpoint: "Checkpoint") -> "Checkpoint | None":
 
 
 def _without_image(
-    file: Path, cities: Mapping[str, Sequence["Scene"]], description: Mapping[str, Any]
+    file: Path, clients: Mapping[str, Sequence["Scene"]], description: Mapping[str, Any]
 ) -> dict[str, float | None] | None:
     """What the run's training label maps score, without a look at any image."""
     from fl_ppseg.learning.evaluation import score
@@ -142,13 +142,13 @@ def _without_image(
     answer = load_answer(run_of(file), num_classes)
     if answer is None:
         return None
-    scenes = [scene for own in cities.values() for scene in own]
+    scenes = [scene for own in clients.values() for scene in own]
     maps = label_maps_of(scenes, available_cpus())
     return _percent(score(counts_without_image(answer, maps, num_classes).sum(axis=0)))
 
 
 def _intervals(each: "np.ndarray", sizes: Sequence[int]) -> dict[str, list[float | None] | None]:
-    """95 % intervals of the mIoU of (N, C, C) counts of images, city by city."""
+    """95 % intervals of the mIoU of (N, C, C) counts of images, client by client."""
     from fl_ppseg.learning.bootstrap import intervals
 
     found = intervals(each[None], sizes)
@@ -183,22 +183,22 @@ def _checked_scenes(dataset: "Dataset", split: str, quiet: bool) -> dict[str, tu
 
 def _confusions(
     checkpoint: "Checkpoint",
-    cities: Mapping[str, Sequence["Scene"]],
+    clients: Mapping[str, Sequence["Scene"]],
     new_query: "NewQuery",
     device: str,
     quiet: bool,
 ) -> dict[str, "np.ndarray"]:
-    """(N, C, C) pixel counts of the N images of each city."""
+    """(N, C, C) pixel counts of the N images of each client."""
     from fl_ppseg.experiment.scoring import counts_by_image
     from fl_ppseg.progress.steps import steps
 
     with steps(sys.stderr, quiet) as progress:
-        look = partial(progress.update, "scoring cities")
-        return counts_by_image(checkpoint, cities, new_query, device, look)
+        look = partial(progress.update, "scoring clients")
+        return counts_by_image(checkpoint, clients, new_query, device, look)
 
 
 def _queries(checkpoint: "Checkpoint", key: str | None) -> "NewQuery":
-    """What makes the query of one city's owner."""
+    """What makes the query of one client's owner."""
     from clients.query import load_shared_subkey
     from fl_ppseg.crypto.keys import SubKey
     from fl_ppseg.experiment.scoring import queries
@@ -233,27 +233,27 @@ def _rounded(value: float) -> float | None:
 def _table(scores: dict[str, Any]) -> str:
     baselines = (("start", scores["start"]), ("no image", scores["no_image"]))
     rows = [
-        *scores["cities"].items(),
+        *scores["clients"].items(),
         ("all", scores["all"]),
         *((f"all: {name}", found) for name, found in baselines if found is not None),
     ]
-    width = max(len(city) for city, _ in rows)
-    head = f"{'city':<{width}}    aAcc    mIoU    mAcc"
+    width = max(len(client) for client, _ in rows)
+    head = f"{'client':<{width}}    aAcc    mIoU    mAcc"
     lines = [
-        f"{city:<{width}}  " + "  ".join(_cell(row[key]) for key in ("aAcc", "mIoU", "mAcc"))
-        for city, row in rows
+        f"{client:<{width}}  " + "  ".join(_cell(row[key]) for key in ("aAcc", "mIoU", "mAcc"))
+        for client, row in rows
     ]
     return "\n".join([head, *lines, *_interval_lines(scores)])
 
 
 def _interval_lines(scores: dict[str, Any]) -> list[str]:
-    """The intervals of the score of all cities, each with what it covers."""
+    """The intervals of the score of all clients, each with what it covers."""
     from fl_ppseg.learning.intervals import covers
 
     found = {kind: scores["all"].get(f"mIoU_ci95_{kind}") for kind in ("images", "places")}
     return [
         f"mIoU of all, 95 % interval over {kind}: {ends[0]:.2f} to {ends[1]:.2f} "
-        f"({covers(kind, len(scores['cities']))})"
+        f"({covers(kind, len(scores['clients']))})"
         for kind, ends in found.items()
         if ends is not None
     ]

@@ -1,6 +1,6 @@
 """`python -m fl_ppseg.initialise`: prepares a run on separate machines.
 
-Writes a run folder that needs no image and no key: the config, the cities that take part, and for
+Writes a run folder that needs no image and no key: the config, the clients that take part, and for
 each arm and seed the model of round 0. The coordinator trains it; owners prepare their nodes by it.
 """
 
@@ -13,7 +13,7 @@ from fl_ppseg.config.loading import arms_of, dump_config, load_config, validate
 from fl_ppseg.config.sections import Config
 from fl_ppseg.config.unread import refuse_unread, unread_settings
 from fl_ppseg.data.classes import load_class_table
-from fl_ppseg.deployment.cities import Cities, save_cities
+from fl_ppseg.deployment.clients import Clients, save_clients
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.system.command_line import Parser, add_set, names, run
 from fl_ppseg.system.errors import InputError
@@ -24,12 +24,12 @@ DEFAULTS = {"federation.grace_seconds": 90.0, "federation.wait_seconds": 300.0}
 """What differs on separate machines: Flower notices after 60 s that a node is gone, and after the
 loss of a server all nodes have to join again."""
 UNREAD = {
-    "clients": "--cities names who trains",
+    "clients": "--train-clients names who trains",
     "data.root": "each owner names images of its own (vault encrypt --data-root)",
     "device": "each node's policy says where it computes",
     "engine": "nodes on separate machines need none",
     "num_workers": "each owner says how many processes encrypt (vault encrypt --workers)",
-    "partition": "each owner brings the images of its city",
+    "partition": "each owner brings its own images",
     "cells": "a comparison of cells is a simulation's; give the config of one run",
     **{
         f"data.{name}": "is of procedural scenes; owners have images of their own"
@@ -46,24 +46,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         InputError: For a config, weights or arms that several machines cannot train.
     """
     options = _parser().parse_args(argv)
-    named = {"train": names(options.cities), "val": names(options.val_cities)}
-    cities = validate(Cities, named, "--cities, --val-cities")
-    config = _config(options, cities)
-    folder = initialise(config, cities, options.out.absolute())
-    numbers = (
-        f"{counted(len(cities.train), 'training city')}, {counted(len(cities.val), 'val city')}"
-    )
+    named = {"train": names(options.train_clients), "val": names(options.val_clients)}
+    clients = validate(Clients, named, "--train-clients, --val-clients")
+    config = _config(options, clients)
+    folder = initialise(config, clients, options.out.absolute())
+    num_train, num_val = len(clients.train), len(clients.val)
+    numbers = f"{counted(num_train, 'training client')}, {counted(num_val, 'val client')}"
     print(f"{folder.path}: {numbers}")
     print(f"arms: {', '.join(config.arms)}; seeds: {', '.join(map(str, config.seeds))}")
     return 0
 
 
-def initialise(config: Config, cities: Cities, out: Path) -> RunFolder:
+def initialise(config: Config, clients: Clients, out: Path) -> RunFolder:
     """Write the run folder of a federation; config.yaml, the last file, makes it one.
 
     Args:
         config: The experiment; where it names images, they are those of who wrote it.
-        cities: Who takes part.
+        clients: Who takes part.
         out: The folder.
 
     Raises:
@@ -79,14 +78,14 @@ def initialise(config: Config, cities: Cities, out: Path) -> RunFolder:
     check_deployable(arms_of(config))
     classes = load_class_table(config.data.classes)
     save_initial(config, folder, classes, initial_models(config, classes.num_classes), None)
-    save_cities(cities, out)
+    save_clients(clients, out)
     write_atomically(folder.config, dump_config(config))
     return folder
 
 
-def _config(options: argparse.Namespace, cities: Cities) -> Config:
+def _config(options: argparse.Namespace, clients: Clients) -> Config:
     overrides = {
-        "clients": len(cities.train),
+        "clients": len(clients.train),
         "arms": None if options.arms is None else list(names(options.arms)),
         "seeds": None if options.seed is None else [options.seed],
     }
@@ -105,8 +104,8 @@ def _parser() -> argparse.ArgumentParser:
         "Make the run folder of a federation whose nodes run on separate machines.",
     )
     add = parser.add_argument
-    add("--cities", required=True, metavar="A,B,...", help="cities that train")
-    add("--val-cities", required=True, metavar="A,...", help="cities that only evaluate")
+    add("--train-clients", required=True, metavar="A,B,...", help="clients that train")
+    add("--val-clients", required=True, metavar="A,...", help="clients that only evaluate")
     add("--out", type=Path, required=True, metavar="DIR", help="run folder to create")
     add("--config", metavar="FILE", help="YAML file, or the name of one in configs/")
     add("--arms", metavar="A,B,...", help="arms to train (those of the config)")

@@ -235,7 +235,7 @@ def _public_shard(config: Config, scratch: Path, workers: int, progress: StepPro
     )
     assignment = Assignment(
         vault=scratch / "public",
-        city="public",
+        client="public",
         train=train,
         heldout=heldout,
         data=data,

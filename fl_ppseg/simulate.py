@@ -154,7 +154,7 @@ def _cluster(config: Config, out: Path, stack: ExitStack) -> RayCluster | None:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         "fl_ppseg.simulate",
-        "Federate SETR over city clients that encrypt their images with their own keys, for "
+        "Federate SETR over clients that encrypt their images with their own keys, for "
         "one or several arms, and compare them. Without options: 18 procedural cities.",
     )
     add = parser.add_argument

@@ -29,8 +29,8 @@ from fl_ppseg.progress.recorded import RecordedObserver
 from fl_ppseg.system.errors import RunError, describe
 from strategies.aggregation.aggregators import robustness_warning
 from strategies.rounds.arm_run import ArmRun
-from strategies.rounds.city_strategy import CityStrategy
 from strategies.rounds.discovery import Discovery
+from strategies.rounds.federated import FederatedStrategy
 from strategies.rounds.local_only import LocalOnlyStrategy
 from strategies.rounds.reported_counts import ReportedCounts
 from strategies.rounds.resumption import report_earlier_rounds
@@ -100,7 +100,7 @@ class Federation:
         self.folder.keep_lines(lambda line: line["round"] <= rounds[line["arm"], line["seed"]])
 
     def _reported_counts(self, config: Config) -> ReportedCounts:
-        """The counts that the cities reported in earlier rounds, and those of the partition."""
+        """The counts that the clients reported in earlier rounds, and those of the partition."""
         arms = arms_of(config)
         pooled = (name for name, arm in arms.items() if arm.training == "centralised")
         return ReportedCounts(self.folder.num_images(), self.folder.lines(), pooled)
@@ -134,7 +134,7 @@ class Federation:
             num_examples=self._num_examples(),
             reported=reported,
         )
-        kind = LocalOnlyStrategy if training == "local-only" else CityStrategy
+        kind = LocalOnlyStrategy if training == "local-only" else FederatedStrategy
         strategy = kind(run, self.folder, self.observer, start)
         self.observer.on_event(ArmStarted(arm, seed))
         if not start.round:
@@ -164,9 +164,9 @@ class Federation:
         )
 
     def _num_examples(self) -> dict[str, int]:
-        """Training images by city, as far as the partition or earlier rounds tell."""
+        """Training images by client, as far as the partition or earlier rounds tell."""
         trained = (line for line in self.folder.lines() if line["role"] == "train")
-        return self.folder.num_images() | {line["city"]: line["num_examples"] for line in trained}
+        return self.folder.num_images() | {line["client"]: line["num_examples"] for line in trained}
 
 
 def build_server_app(federation: Federation) -> ServerApp:

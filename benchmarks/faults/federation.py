@@ -21,10 +21,10 @@ from fl_ppseg.system.errors import InputError
 from strategies.coordinator import command as coordinator
 
 ARM = "per-image-invariant"
-VAL_CITY = "lindau"
+VAL_CLIENT = "lindau"
 NUM_ROUNDS = 4
 NUM_IMAGES = 8
-"""Of each training city."""
+"""Of each training client."""
 COORDINATOR = "coordinator"
 PORT = 9443
 LOOK_SECONDS = 0.2
@@ -35,11 +35,11 @@ CONNECT_SECONDS = 300.0
 class Federation:
     """Machines, folders and running commands; use it in a `with`."""
 
-    def __init__(self, folder: Path, num_cities: int) -> None:
+    def __init__(self, folder: Path, num_clients: int) -> None:
         self.folder = folder
-        self.train = tuple(TRAIN_CITIES)[:num_cities]
-        self.cities = (*self.train, VAL_CITY)
-        self.network = Network((COORDINATOR, *self.cities))
+        self.train = tuple(TRAIN_CITIES)[:num_clients]
+        self.clients = (*self.train, VAL_CLIENT)
+        self.network = Network((COORDINATOR, *self.clients))
         self.home = folder / COORDINATOR
         self.authority = self.home / "ca.crt"
         self.programs: dict[str, Program] = {}
@@ -53,7 +53,7 @@ class Federation:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for name in [*self.cities, COORDINATOR]:
+        for name in [*self.clients, COORDINATOR]:
             if name in self.programs:
                 self.programs.pop(name).stop()
         self.network.__exit__()
@@ -74,25 +74,25 @@ class Federation:
         self.held.add(name)
         self.programs.pop(name).stop()
 
-    def node(self, city: str, **changes: object) -> list[str]:
-        """The command that starts the node of a city."""
+    def node(self, client: str, **changes: object) -> list[str]:
+        """The command that starts the node of a client."""
         address = f"{self.network.address(COORDINATOR)}:{PORT}"
-        policy = self.folder / "data" / city / "policy.yaml"
+        policy = self.folder / "data" / client / "policy.yaml"
         options = {"coordinator": address, "ca": self.authority, "policy": policy} | changes
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
-        return python("clients.node", "start", "--home", self.folder / "nodes" / city, *words)
+        return python("clients.node", "start", "--home", self.folder / "nodes" / client, *words)
 
     def connect(self) -> None:
         """Start what does not run, and wait until all nodes are connected."""
         if COORDINATOR not in self.programs:
             self.wait_for(self.start(COORDINATOR), "ready: ")
-        for city in self.cities:
-            if city not in self.programs:
-                self.start(city)
+        for client in self.clients:
+            if client not in self.programs:
+                self.start(client)
         end = time.monotonic() + CONNECT_SECONDS
         while time.monotonic() < end:
             self.look()
-            if self.status().count(": connected") == len(self.cities):
+            if self.status().count(": connected") == len(self.clients):
                 return
             time.sleep(ASK_SECONDS)
         raise TimeoutError(self.status())
@@ -135,32 +135,39 @@ class Federation:
         images = dict.fromkeys(self.train, NUM_IMAGES)
         tree = self.folder / "images"
         num = NUM_IMAGES * len(images)
-        synthesize(tree, num_train=num, num_val=6, cities=(images, {VAL_CITY: 6}))
-        named = ["--cities", ",".join(self.train), "--val-cities", VAL_CITY, "--arms", ARM]
+        synthesize(tree, num_train=num, num_val=6, cities=(images, {VAL_CLIENT: 6}))
+        named = [
+            "--train-clients",
+            ",".join(self.train),
+            "--val-clients",
+            VAL_CLIENT,
+            "--arms",
+            ARM,
+        ]
         rounds = ["--set", f"federation.num_rounds={NUM_ROUNDS}", "--out", self.folder / "start"]
         _call(initialise.main, "--config", "quick", *named, *rounds)
         address = self.network.address(COORDINATOR)
         _call(coordinator.main, "init", "--home", self.home, "--ip", address)
-        for city in self.cities:
-            self._prepare_city(city, tree)
+        for client in self.clients:
+            self._prepare_client(client, tree)
         (self.folder / "prepared").touch()
 
-    def _prepare_city(self, city: str, tree: Path) -> None:
-        owner = ["--vault", self.folder / "vault", "--city", city]
+    def _prepare_client(self, client: str, tree: Path) -> None:
+        owner = ["--vault", self.folder / "vault", "--client", client]
         config = self.folder / "start" / "config.yaml"
-        split = "val" if city == VAL_CITY else "train"
-        out = ["--split", split, "--out", self.folder / "data" / city, "--quiet"]
-        home = self.folder / "nodes" / city
+        split = "val" if client == VAL_CLIENT else "train"
+        out = ["--split", split, "--out", self.folder / "data" / client, "--quiet"]
+        home = self.folder / "nodes" / client
         _call(vault.main, "new", *owner)
-        (self.folder / "vault" / city / "floor.yaml").write_text("min_heldout: 1\n")
+        (self.folder / "vault" / client / "floor.yaml").write_text("min_heldout: 1\n")
         encrypt = ["encrypt", *owner, "--data-root", tree, "--config", config, *out]
         try:
             _call(vault.main, *encrypt)
         except InputError as question:  # what is agreed to, under its hash
             agree = str(question).rpartition("--agree ")[2]
             _call(vault.main, *encrypt, "--agree", agree)
-        _call(node.main, "init", "--home", home, "--city", city)
-        enrol = ["enrol", "--home", self.home, city, home / "node.pub"]
+        _call(node.main, "init", "--home", home, "--client", client)
+        enrol = ["enrol", "--home", self.home, client, home / "node.pub"]
         _call(coordinator.main, *enrol)
 
 

@@ -76,23 +76,23 @@ def cut_coordinator(trial: Trial) -> Steps:
 def comes_back(trial: Trial) -> Steps:
     """The plug of a node is out for 20 seconds."""
     yield from trial.middle_of(2, INTO_ROUND)
-    city = trial.federation.train[0]
-    trial.federation.held.add(city)
-    trial.federation.programs[city].kill()
+    client = trial.federation.train[0]
+    trial.federation.held.add(client)
+    trial.federation.programs[client].kill()
     yield from pause(20)
-    trial.federation.start(city)
+    trial.federation.start(client)
 
 
 def stays_away(trial: Trial) -> Steps:
     """The plug of a node is out until the next round has begun."""
     yield from trial.middle_of(2, INTO_ROUND)
-    city = trial.federation.train[0]
-    trial.federation.held.add(city)
-    trial.federation.programs[city].kill()
+    client = trial.federation.train[0]
+    trial.federation.held.add(client)
+    trial.federation.programs[client].kill()
     try:
         yield from trial.middle_of(3, 0)
     finally:
-        trial.federation.start(city)
+        trial.federation.start(client)
 
 
 def late(trial: Trial, seconds: float = 45.0) -> Steps:

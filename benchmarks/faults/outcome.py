@@ -40,7 +40,7 @@ def read(folder: RunFolder, status: int, seconds: float, said: list[str]) -> Out
     return Outcome(
         status,
         seconds,
-        Counter((x["round"], x["role"], x["city"], x.get("model")) for x in lines),
+        Counter((x["round"], x["role"], x["client"], x.get("model")) for x in lines),
         sha256(weights) if weights.exists() else "",
         sum(rounds) / len(rounds) if rounds else float("nan"),
         [line for line in said if line.startswith(NEWS)],

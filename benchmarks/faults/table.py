@@ -25,14 +25,14 @@ CERTIFICATE_SECONDS = 45
 Fault = Callable[[Federation, Outcome], Iterator[str]]
 
 
-def rows(folder: Path, num_cities: int, faults: list[str]) -> Iterator[str]:
+def rows(folder: Path, num_clients: int, faults: list[str]) -> Iterator[str]:
     """Lines to print, for the undisturbed run and each fault."""
-    with Federation(folder.absolute(), num_cities) as federation:
+    with Federation(folder.absolute(), num_clients) as federation:
         federation.connect()
         trial = Trial(federation, federation.run_folder("undisturbed", {}, federation.folder))
         reference = trial.carry_out(injections.nothing)
         yield (
-            f"{_commit()}: {num_cities} training cities and a val city, undisturbed: status "
+            f"{_commit()}: {num_clients} training clients and a val client, undisturbed: status "
             f"{reference.status}, {clock(reference.seconds)}, {reference.round_seconds:.1f} s a "
             f"round, {reference.lines.total()} lines, {reference.digest[:8]}"
         )
@@ -80,15 +80,15 @@ def disk(federation: Federation, reference: Outcome) -> Iterator[str]:
 
 def clocks(federation: Federation, reference: Outcome) -> Iterator[str]:
     """A node whose clock is an hour wrong when it starts, and one whose clock jumps in a run."""
-    city, clock = federation.train[0], federation.folder / "clock"
+    client, clock = federation.train[0], federation.folder / "clock"
     library = federation.folder / "skew.so"
     source = Path(__file__).with_name("skew.c")
     subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
     changes = {"LD_PRELOAD": str(library), "SKEW_FILE": str(clock)}
     for skew in (HOUR, -HOUR):
-        federation.stop(city)
+        federation.stop(client)
         clock.write_text(f"{skew}\n")
-        program = federation.start(city, changes)
+        program = federation.start(client, changes)
         time.sleep(REFUSED_SECONDS)
         yield f"{skew} s at the start: {' | '.join(program.said())}"
         clock.write_text("0\n")
@@ -98,21 +98,21 @@ def clocks(federation: Federation, reference: Outcome) -> Iterator[str]:
         outcome = trial.carry_out(fault)
         yield f"{skew} s in a run: {' | '.join(program.said())}"
         yield from _lines(trial, outcome, reference)
-    federation.stop(city)
+    federation.stop(client)
 
 
 def expired(federation: Federation, reference: Outcome) -> Iterator[str]:
     """The coordinator's certificate runs out: nodes refuse it, and so does the coordinator."""
-    home, city = federation.home, federation.train[0]
+    home, client = federation.home, federation.train[0]
     address = federation.network.address(COORDINATOR)
-    federation.stop(city)
+    federation.stop(client)
     federation.stop(COORDINATOR)
     pairs = Home(home)
     issue(pairs.authority, pairs.server, (address,), CERTIFICATE_SECONDS / 86400)
     begin = time.monotonic()
     federation.wait_for(federation.start(COORDINATOR), "ready: ")
     time.sleep(max(0.0, CERTIFICATE_SECONDS + 1 - (time.monotonic() - begin)))
-    node = federation.network.on(city, federation.node(city))
+    node = federation.network.on(client, federation.node(client))
     yield f"node: {_ended(federation, node, 'expired-node')}"
     federation.stop(COORDINATOR)
     start = python("strategies.coordinator", "start", "--home", home)

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "app": Verb("run only the app, beside `start --without-app`", _app),
         "template": Verb("write systemd units or a compose file", _template),
     }
-    return dispatch("clients.node", "Run the training node of one city.", verbs, argv)
+    return dispatch("clients.node", "Run the training node of one client.", verbs, argv)
 
 
 def _say(line: str) -> None:
@@ -46,20 +46,20 @@ def _say(line: str) -> None:
 def _init(parser: Parser, argv: Sequence[str]) -> int:
     add = parser.add_argument
     add("--home", type=Path, required=True, metavar="DIR", help="the node's folder, new or empty")
-    add("--city", required=True, metavar="NAME", help="the city that the node belongs to")
+    add("--client", "--city", required=True, metavar="NAME", help="the client that it acts for")
     add("--node-user", metavar="USER", help="user of the SuperNode, e.g. fl-node (needs root)")
     add("--app-user", metavar="USER", help="user of the app, e.g. fl-app (needs root)")
     add("--app-home", type=Path, metavar="DIR", help="folder of the app's user (HOME/app)")
     options = parser.parse_args(argv)
     home = Home(options.home)
     values = {
-        "city": options.city,
+        "client": options.client,
         "app_home": (options.app_home or home.folder / APP).absolute(),
         "node_user": options.node_user,
         "app_user": options.app_user,
     }
     home.create(validate(Settings, values, "clients.node init"))
-    print(f"{options.city} {fingerprint(home.public)}")
+    print(f"{options.client} {fingerprint(home.public)}")
     print(f"send {home.public} to the coordinator, and confirm the line above by another channel")
     return 0
 
@@ -149,7 +149,7 @@ def _template(parser: Parser, argv: Sequence[str]) -> int:
 def _paths(home: Home, options: argparse.Namespace) -> dict[str, object]:
     settings, policy = home.settings, options.policy.absolute()
     return {
-        "name": settings.city,
+        "name": settings.client,
         "user": settings.node_user or "root",
         "app_user": settings.app_user or "root",
         "home": home.folder,

@@ -4,11 +4,11 @@ import os
 import secrets
 import stat
 from pathlib import Path
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, ClassVar, NamedTuple, Self
 
 from pydantic import AfterValidator, model_validator
 
-from fl_ppseg.config.names import DeployedCity
+from fl_ppseg.config.names import DeployedName
 from fl_ppseg.config.section import Section
 from fl_ppseg.deployment.accounts import USER, Account, account
 from fl_ppseg.deployment.identity import key_pair
@@ -46,8 +46,10 @@ def _check_user_name(text: str) -> str:
 class Settings(Section):
     """The settings that `init` was given."""
 
-    city: DeployedCity
-    """The city that the node belongs to."""
+    renamed: ClassVar = {"city": "client"}
+
+    client: DeployedName
+    """The client that the node acts for."""
     app_home: Annotated[Path, AfterValidator(_check_path)]
     """The folder of the app's own user."""
     node_user: Annotated[str, AfterValidator(_check_user_name)] | None = None
@@ -109,7 +111,7 @@ class Home:
         Raises:
             InputError: There was no `init`, or its file is damaged or not trusted.
         """
-        init = f"clients.node init --home {self.folder} --city NAME"
+        init = f"clients.node init --home {self.folder} --client NAME"
         return load_settings(Settings, self.settings_file, "node", init)
 
     @property
@@ -133,7 +135,7 @@ class Home:
                 "--node-user, --app-user: only root can give folders to other users; run init as "
                 "root, or leave both out"
             )
-        private, public = key_pair(settings.city)
+        private, public = key_pair(settings.client)
         secret = secrets.token_bytes(SECRET_BYTES)
         app_home = AppHome(settings.app_home)
         with _make_folder(self.folder, "choose another --home; a node keeps its key") as home:

@@ -176,7 +176,7 @@ def _supernode(home: Home, settings: Settings, start: Start, user: Account | Non
         account=user,
         restart_seconds=REJOIN_SECONDS,
         explain=lambda text: _explain(text, fingerprint(home.public)),
-        news=(CONNECTED, f"connected to {start.coordinator} as {settings.city}"),
+        news=(CONNECTED, f"connected to {start.coordinator} as {settings.client}"),
         astray=ASTRAY,
         also_read=(APP,),
     )

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -20,7 +20,7 @@ from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.documents import parse_yaml
 from fl_ppseg.config.flwr_run import newest_run, vaults_of_runs
 from fl_ppseg.config.loading import validate
-from fl_ppseg.config.names import City
+from fl_ppseg.config.names import ClientName
 from fl_ppseg.config.section import Section
 from fl_ppseg.config.sections import ModelConfig, TrainingConfig
 from fl_ppseg.system.errors import InputError
@@ -29,7 +29,7 @@ from fl_ppseg.system.files import write_atomically
 NODES_VARIABLE = "FL_PPSEG_NODES"
 """Environment variable of a simulation: the folder with a policy for each partition id."""
 NODES: Final = ".nodes"
-"""In the folder of vaults: belongs to no city, holds what nodes of simulations get."""
+"""In the folder of vaults: belongs to no client, holds what nodes of simulations get."""
 MAX_BYTES: Final = 2**20
 """Ten times a policy of a hundred arms and seeds."""
 MAX_ROUNDS: Final = 10**6
@@ -122,16 +122,18 @@ class LocalPrivacy(Section):
 
 
 class NodePolicy(Section):
-    """One node: its city, its role and the arms that its owner agreed to."""
+    """One node: its client, its role and the arms that its owner agreed to."""
 
-    city: City
+    renamed: ClassVar = {"city": "client"}
+
+    client: ClientName
     role: Literal["train", "val"]
     device: str = "cpu"
     """Device that this node computes on."""
     run: Annotated[str, Field(max_length=200)] | None = None
     """The only prepared run that this node serves; null (separate machines): any."""
     withdrawn: str | None = None
-    """Why this city no longer takes part: every request is refused; null: it takes part."""
+    """Why this client no longer takes part: every request is refused; null: it takes part."""
     evaluate: Literal["agreed", "never"] = "agreed"
     """With never, no counts of the held-out images leave this node, whatever an arm allows."""
     min_heldout: Annotated[int, Field(ge=1, le=MAX_ROUNDS)] = 1

@@ -1,16 +1,16 @@
 """The owner's vault: keys are made and images are encrypted here, and only here.
 
-    <vault>/<city>/master.key          0600, made once from the OS
-    <vault>/<city>/next.key            the next one, while a rotation is under way
-    <vault>/<city>/destroyed.key       what is left of a key, while a retirement is under way
-    <vault>/<city>/simulation.json     only if a simulation made the vault: `clear` may remove it
-    <vault>/<city>/manifests/          salts of derived keys, never exported
-    <vault>/<city>/retired/            retired master keys with their salts
-    <vault>/<city>/handed_over.json    what was exported to node folders, and the names of its salts
-    <vault>/<city>/drafts/<digest>/    a shard that is being encrypted
-    <vault>/<city>/decrypting          where images are being decrypted to, meanwhile
-    <vault>/<city>/shards/<digest>/    what the training node gets: encrypted views, labels
-    <vault>/<city>/private/<digest>/   what a node that its owner trusts also gets: the patch
+    <vault>/<client>/master.key          0600, made once from the OS
+    <vault>/<client>/next.key            the next one, while a rotation is under way
+    <vault>/<client>/destroyed.key       what is left of a key, while a retirement is under way
+    <vault>/<client>/simulation.json     only if a simulation made the vault: `clear` may remove it
+    <vault>/<client>/manifests/          salts of derived keys, never exported
+    <vault>/<client>/retired/            retired master keys with their salts
+    <vault>/<client>/handed_over.json    what was exported to node folders, and the names of its
+    salts <vault>/<client>/drafts/<digest>/    a shard that is being encrypted
+    <vault>/<client>/decrypting          where images are being decrypted to, meanwhile
+    <vault>/<client>/shards/<digest>/    what the training node gets: encrypted views, labels
+    <vault>/<client>/private/<digest>/   what a node that its owner trusts also gets: the patch
                                        embedding adapted to the client's key
     <vault>/.shared/                   the key of arms whose owners share it, with a salt of its own
                                        for arms that publish it

@@ -5,16 +5,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from clients.vault.layout import DRAFTS, PRIVATE, SHARDS
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.cipher_versions import versions_of
 from fl_ppseg.config.sections import DataConfig
 from fl_ppseg.data.dataset import Scene
-from fl_ppseg.data.manifest import SCHEMA
 from fl_ppseg.system.arrays import Arrays
 
+NAMED_SINCE: Final = 3
+"""Version of the settings that digests are made of, with their words: a digest is the name of a
+folder, and shards and private embeddings that exist keep theirs."""
 PLAIN = ArmConfig(note="images as they are")
 
 
@@ -24,7 +26,7 @@ class Assignment:
 
     vault: Path
     """This owner's vault; only the owner's processes use it."""
-    city: str
+    client: str
     train: tuple[Scene, ...]
     heldout: tuple[Scene, ...]
     data: DataConfig
@@ -89,8 +91,8 @@ def shard_digest(job: Assignment, protection: ArmConfig, key: str | None) -> str
         key: Fingerprint of the key if it is shared with other owners, else None.
     """
     settings: dict[str, object] = {
-        "schema": SCHEMA,
-        "city": job.city,
+        "schema": NAMED_SINCE,
+        "city": job.client,
         "train": [_identity(scene) for scene in job.train],
         "heldout": [_identity(scene) for scene in job.heldout],
         "data": job.data.model_dump(mode="json", include={"image_size", "fit", "num_views"}),

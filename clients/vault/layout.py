@@ -1,4 +1,4 @@
-"""Layout of a city's vault: file names, and size limits of what a backup contains.
+"""Layout of a client's vault: file names, and size limits of what a backup contains.
 
 master.key                             the current key
 next.key                               the new key, while a rotation is under way
@@ -33,7 +33,7 @@ MARK: Final = "simulation.json"
 SHARDS: Final = "shards"
 PRIVATE: Final = "private"
 SHARED: Final = ".shared"
-"""In the folder of vaults: belongs to no city, holds the key that all share in a comparison."""
+"""In the folder of vaults: belongs to no client, holds the key that all share in a comparison."""
 
 RECORD_NAME: Final = re.compile(r"[0-9a-f]{32}")
 FINGERPRINT: Final = re.compile(r"[0-9a-f]{16}")

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = _out(options)
     if (out / LEAKS).exists():
         raise InputError(f"{out}: holds an audit already; choose another --out")
-    from fl_ppseg.audit.audit import Effort, audit
+    from fl_ppseg.audit.procedure import Effort, audit
     from fl_ppseg.audit.vault_search import keys_of
 
     vault_dir = _vault_dir(options)

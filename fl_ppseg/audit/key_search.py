@@ -97,11 +97,11 @@ def search(haystacks: Iterable[tuple[str, bytes]], needles: Iterable[bytes]) -> 
         start = anchor(needle)
         word = int.from_bytes(needle[start : start + WORD], "little")
         anchored[word].append((start, needle))
-    wanted = np.array(sorted(anchored), "<u8")
+    anchors = np.array(sorted(anchored), "<u8")
     return {
         name
         for name, text in haystacks
-        if any(_holds(form, wanted, anchored) for form in (text, numbers_in(text)))
+        if any(_holds(form, anchors, anchored) for form in (text, numbers_in(text)))
     }
 
 
@@ -115,16 +115,16 @@ def anchor(needle: bytes) -> int:
 
 def _holds(
     text: bytes,
-    wanted: npt.NDArray[np.uint64],
+    anchors: npt.NDArray[np.uint64],
     anchored: Mapping[int, list[tuple[int, bytes]]],
 ) -> bool:
-    """Whether bytes hold one of the needles with the anchors `wanted`, in rising order."""
-    if not len(wanted):
+    """Whether bytes hold one of the needles with one of the anchors, which are in rising order."""
+    if not len(anchors):
         return False
     for offset in range(min(WORD, max(0, len(text) - WORD + 1))):
         words = np.frombuffer(text, "<u8", (len(text) - offset) // WORD, offset)
-        places = wanted.searchsorted(words).clip(max=len(wanted) - 1)
-        for index in np.flatnonzero(wanted[places] == words).tolist():
+        places = anchors.searchsorted(words).clip(max=len(anchors) - 1)
+        for index in np.flatnonzero(anchors[places] == words).tolist():
             for start, needle in anchored[int(words[index])]:
                 begin = offset + WORD * index - start
                 if begin >= 0 and text.startswith(needle, begin):

@@ -42,7 +42,7 @@ OWN, AGREED = "a model of its own", "the model as agreed"
 WITHIN = "the model as agreed, moved into the trust region"
 IGNORED: Final = 255
 NUM_HELDOUT: Final = 2
-"""Held-out images of the client: those of a small city."""
+"""Held-out images of the client: as many as a small one has."""
 NUM_TRAINED: Final = 16
 """Training images that its trust region is computed for."""
 NUM_LOOKED_AT: Final = 8

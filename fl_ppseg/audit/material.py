@@ -1,7 +1,7 @@
 """What each adversary holds of an arm: the audit plays one owner, with ephemeral keys.
 
-The owner is the training city with the most images. Some of its images are the targets; images of
-other cities are the public images. No vault is opened and no owner's key is used: the attacked
+The owner is the training client with the most images. Some of its images are the targets; images of
+other clients are the public images. No vault is opened and no owner's key is used: the attacked
 ciphertexts are of the same cipher under ephemeral keys.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from clients.query import Query, throwaway_query
+from clients.query import Query, ephemeral_query
 from fl_ppseg.audit.attacks.undoing import Algorithm, Moves
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.sections import DataConfig
@@ -40,8 +40,8 @@ NUM_PAIRS = 2
 class Scenes:
     """The images of an audit, at the model's size; the same for every arm."""
 
-    city: str
-    """City of the owner under attack."""
+    client: str
+    """The client under attack."""
     targets: Images
     """(n, 3, H, W), the targets."""
     labels: Labels
@@ -51,7 +51,7 @@ class Scenes:
     others: Images
     """The owner's further images."""
     public: Images
-    """Public images, of other cities."""
+    """Public images, of other clients."""
     public_labels: Labels
 
 
@@ -129,22 +129,23 @@ def read_scenes(dataset: Dataset, data: DataConfig, num_targets: int, num_public
     """Choose and read the images of an audit.
 
     Args:
-        dataset: A tree with a split `train` of at least two cities.
+        dataset: A tree with a split `train` of at least two clients.
         data: Size and fit of the images.
-        num_targets: Images to reconstruct, evenly spaced among those of the largest city.
-        num_public: Images of other cities, evenly spaced.
+        num_targets: Images to reconstruct, evenly spaced among those of the largest client.
+        num_public: Images of other clients, evenly spaced.
 
     Raises:
-        InputError: Too few cities or images, or an image cannot be read.
+        InputError: Too few clients or images, or an image cannot be read.
     """
-    cities = dataset.split("train")
-    city = max(cities, key=lambda name: (len(cities[name]), name))
-    own = list(cities[city])
-    elsewhere = [scene for name, scenes in cities.items() if name != city for scene in scenes]
+    clients = dataset.split("train")
+    client = max(clients, key=lambda name: (len(clients[name]), name))
+    own = list(clients[client])
+    elsewhere = [scene for name, scenes in clients.items() if name != client for scene in scenes]
     if len(own) < num_targets + NUM_PAIRS or not elsewhere:
         raise InputError(
-            f"{dataset.root}: an audit of {num_targets} images needs a training city of "
-            f"{num_targets + NUM_PAIRS} or more and another city; give fewer --targets or more data"
+            f"{dataset.root}: an audit of {num_targets} images needs a training client of "
+            f"{num_targets + NUM_PAIRS} images or more and another client; give fewer --targets "
+            "or more data"
         )
     chosen = _evenly(len(own), num_targets)
     targets = [own[k] for k in chosen]
@@ -152,7 +153,7 @@ def read_scenes(dataset: Dataset, data: DataConfig, num_targets: int, num_public
     public = [elsewhere[k] for k in _evenly(len(elsewhere), min(num_public, len(elsewhere)))]
     images, labels = _read(targets, data)
     return Scenes(
-        city, images, labels, tuple(targets), _read(others, data)[0], *_read(public, data)
+        client, images, labels, tuple(targets), _read(others, data)[0], *_read(public, data)
     )
 
 
@@ -175,7 +176,7 @@ def holdings(
     Raises:
         InputError: The cipher does not fit.
     """
-    owner = throwaway_query(protection, block_size, public_weights)
+    owner = ephemeral_query(protection, block_size, public_weights)
     is_encrypted = protection.cipher is not None and protection.encrypted == "all"
     shard = np.concatenate([scenes.targets, scenes.others])
     if is_encrypted:
@@ -206,7 +207,7 @@ def holdings(
 def encrypted_apart(images: Images, protection: ArmConfig, block_size: int) -> Images:
     """(n, 3, H, W) -> the same encrypted as in an arm, each image under another owner's key."""
     plain = protection.model_copy(update={"embedding": "uploaded"})  # no embedding is needed here
-    return np.stack([throwaway_query(plain, block_size, {}).encrypt(image) for image in images])
+    return np.stack([ephemeral_query(plain, block_size, {}).encrypt(image) for image in images])
 
 
 def _read(scenes: Sequence[Scene], data: DataConfig) -> tuple[Images, Labels]:

@@ -181,7 +181,7 @@ class UpdateAttack:
         loss_size = weights[0].logits if at_logits else (height, width)
         sums = [made.counts(e, loss_size) for made, e in zip(weights, exchanges, strict=True)]
         size = self.config.training.batch_size
-        batches = [first_batch(self.seed, e.round, owner.city, num, size) for e in exchanges]
+        batches = [first_batch(self.seed, e.round, owner.name, num, size) for e in exchanges]
         coarse = prior(self.public_labels, len(likely), sums[0].shape[1:])
         return label_update(sums, batches, coarse, (height, width))
 

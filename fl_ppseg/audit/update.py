@@ -68,10 +68,10 @@ class Client:
         config: Experiment with the arm; sections data, model, training and federation count.
         arm: Id of the arm.
         embedding: The public patch embedding, `EMBEDDING_TENSORS`; an adapted one is made from it.
-        scenes: The client's images, one city.
+        scenes: The client's images, of one city.
         place: Folder for vault, keys and shards, plain ones too; the caller removes it.
         seed: Seed of the run: the order of the images.
-        heldout: Further images of the same city, to evaluate on.
+        heldout: Further images of the same client, to evaluate on.
         start: The weights of round 0, from which the node measures its trust region; None: no
             trust region.
         num_trained: Training images that the region is computed for; None: the client's own.
@@ -94,7 +94,7 @@ class Client:
     ) -> None:
         self._num_trained = num_trained or len(scenes)
         self._config, self._arm, self._seed = config, arm, seed
-        self.city = scenes[0].city
+        self.name = scenes[0].city
         self._classes, self._protection = scenes[0].classes, arms_of(config)[arm]
         kernel = {name: embedding[name] for name in EMBEDDING_TENSORS}
         self._adapted: Arrays = {}
@@ -201,7 +201,7 @@ class Client:
         arm, seed, config = self._arm, self._seed, self._config
         job = Assignment(
             vault=place / scenes[0].city,
-            city=scenes[0].city,
+            client=scenes[0].city,
             train=tuple(scenes),
             heldout=tuple(heldout),
             data=config.data.model_copy(update={"num_views": 1}),
@@ -223,7 +223,7 @@ class Client:
         arms = {arm: arm_policy(self._protection, {seed: prepared[arm]}, terms, starts)}
         policy = place / "policy.yaml"
         make_ledger(make_private_folder(place / "state"))
-        save_policy(NodePolicy(city=job.city, role="train", arms=arms), policy)
+        save_policy(NodePolicy(client=job.client, role="train", arms=arms), policy)
         everything = range(len(scenes)), [0] * len(scenes)
         plain, labels = open_shard([prepared[_TRUTH].shard]).batch(*everything)
         stored, _ = open_shard([prepared[arm].shard]).batch(*everything)

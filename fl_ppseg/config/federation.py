@@ -14,7 +14,7 @@ FEDADAM_BETA2: Final = 0.99
 
 
 class PrivacyConfig(Section):
-    """Central differential privacy: the published weights hide whether a city's images were used.
+    """Central differential privacy: the published weights hide whether a client's images were used.
 
     The coordinator itself is trusted here; a node's own policy can add noise before it sends. Arms
     that average nothing (local-only) get none.
@@ -23,7 +23,7 @@ class PrivacyConfig(Section):
     noise_multiplier: Positive
     """Standard deviation of the noise on the sum of the updates, in units of clipping_norm."""
     clipping_norm: Positive
-    """Largest norm of a city's update; longer ones are scaled down to it."""
+    """Largest norm of a client's update; longer ones are scaled down to it."""
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     """delta at which the results report epsilon."""
 
@@ -43,17 +43,17 @@ class FederationConfig(Section):
         "mean", "median", "trimmed-mean", "norm-clipping", "krum", "multi-krum"
     ] = "mean"
     """How the updates of a round become one; mean and norm-clipping hold one of them at a time, the
-    others, which give every city the same weight, hold all."""
+    others, which give every client the same weight, hold all."""
     weighting: Literal["examples", "equal"] = "examples"
-    """Weight of a city in a mean: the number of images that it reports, or one for all."""
+    """Weight of a client in a mean: the number of images that it reports, or one for all."""
     max_share: Annotated[float, Field(ge=0.5, le=1)] = 0.5
-    """Largest share of a city in a mean by examples, if only the cities know how many images they
-    have; 1: no limit. In a simulation the partition knows."""
+    """Largest share of a client in a mean by examples, if only the clients know how many images
+    they have; 1: no limit. In a simulation the partition knows."""
     trim_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
     """trimmed-mean: share of the updates that is cut off at each end, for each weight; of three or
     more it is one at least."""
     num_byzantine: Annotated[int, Field(ge=0, le=10_000)] = 1
-    """krum and multi-krum: how many cities may lie; they need 2 f + 3 good replies."""
+    """krum and multi-krum: how many clients may lie; they need 2 f + 3 good replies."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """norm-clipping: largest norm of an update; longer ones are scaled down to it."""
     max_relative_norm: Positive | None = 10.0
@@ -76,7 +76,7 @@ class FederationConfig(Section):
     """Quorum: share of the asked clients whose good replies a round needs, and of the nodes that
     must be connected for a run to start."""
     max_retries: Annotated[int, Field(ge=0, le=100)] = 2
-    """How often a round that misses its quorum asks the cities without a good update again."""
+    """How often a round that misses its quorum asks the clients without a good update again."""
     round_timeout: Annotated[Seconds, Field(gt=0)] = 3600.0
     """Seconds that the server waits for the replies of a round."""
     grace_seconds: Seconds = 0.0
@@ -95,7 +95,9 @@ class FederationConfig(Section):
         if self.privacy is not None and self.aggregation != "mean":
             raise ValueError("privacy clips updates itself and needs aggregation mean")
         if self.privacy is not None and self.max_norm_ratio is not None:
-            raise ValueError("privacy forbids max_norm_ratio, which looks at other cities' updates")
+            raise ValueError(
+                "privacy forbids max_norm_ratio, which looks at other clients' updates"
+            )
         return self
 
     @property
@@ -129,5 +131,5 @@ class FederationConfig(Section):
         return 1 + sum(map(self.is_evaluated, range(1, self.num_rounds + 1)))
 
     def num_asked(self, num_trainers: int) -> int:
-        """Cities that are asked in a round, of those that train."""
+        """Clients that are asked in a round, of those that train."""
         return max(1, round(self.fraction_train * num_trainers))

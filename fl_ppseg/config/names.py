@@ -1,11 +1,11 @@
-"""Names that become paths, each a type: of runs, arms, cells and cities. None leaves its folder."""
+"""Names that become paths, a type each: of runs, arms, cells, clients. None leaves its folder."""
 
 import re
 from typing import Annotated, Final
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, AliasChoices, Field
 
-from fl_ppseg.config.city_names import deployed_city, is_city
+from fl_ppseg.config.client_names import deployed_name, is_client_name
 from fl_ppseg.config.run_layout import TAKEN
 from fl_ppseg.system.errors import InputError
 
@@ -34,22 +34,25 @@ def _check_arm_id(name: str) -> str:
     return check_name(name)
 
 
-def _city(name: str) -> str:
-    if not is_city(name):
-        raise ValueError(f"expected the name of a city, got {ascii(name)[:60]}")
+def _client(name: str) -> str:
+    if not is_client_name(name):
+        raise ValueError(f"expected the name of a client, got {ascii(name)[:60]}")
     return name
 
 
 def _deployed(name: str) -> str:
     try:
-        return deployed_city(name)
+        return deployed_name(name)
     except InputError as error:
         raise ValueError(str(error)) from None
 
 
 Name = Annotated[str, AfterValidator(check_name)]
 ArmId = Annotated[str, AfterValidator(_check_arm_id)]
-City = Annotated[str, AfterValidator(_city)]
+ClientName = Annotated[str, AfterValidator(_client)]
 """Of a folder, a shard, a policy."""
-DeployedCity = Annotated[str, AfterValidator(_deployed)]
+ClientOrCity = Annotated[ClientName, Field(validation_alias=AliasChoices("client", "city"))]
+"""The field `client` of files that earlier versions wrote as `city`, and that must stay readable:
+they lead an owner to the keys and salts without which ciphertexts are lost."""
+DeployedName = Annotated[str, AfterValidator(_deployed)]
 """Of owners on machines of their own."""

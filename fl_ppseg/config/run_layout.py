@@ -6,7 +6,7 @@ no_image.png                               (simulations: see fl_ppseg.learning.n
 val_images.safetensors                     (simulations: see fl_ppseg.experiment.val_counts)
 progress.jsonl                             (deployed runs: events of the live view)
 tensorboard/<arm>/seed_<s>/                (with --observer tensorboard: event files)
-cities.json                                (deployed runs: see fl_ppseg.deployment.cities)
+clients.json                                (deployed runs: see fl_ppseg.deployment.clients)
 <arm>/seed_<s>/round_<nnnn>.safetensors + .json      (rotated, hashed)
 <arm>/seed_<s>/releases.txt                          (private runs: a round a line)
 audit/leaks.json  audit/report.html  audit/figures/  (what an audit of the run found)
@@ -32,7 +32,7 @@ FIGURES: Final = "figures"
 NODES: Final = "nodes.json"
 NO_IMAGE: Final = "no_image.png"
 VAL_IMAGES: Final = "val_images.safetensors"
-CITIES: Final = "cities.json"
+CLIENTS: Final = "clients.json"
 AUDIT: Final = "audit"
 LEAKS: Final = "leaks.json"
 CELLS: Final = "cells.json"
@@ -40,7 +40,7 @@ INDEX: Final = "index.html"
 TAKEN: Final = frozenset(
     {
         CONFIG, PARTITION, LOG, PROGRESS, RESULTS, SUMMARY, REPORT, FIGURES, NODES, NO_IMAGE,
-        VAL_IMAGES, CITIES, AUDIT, CELLS, INDEX, TENSORBOARD,
+        VAL_IMAGES, CLIENTS, AUDIT, CELLS, INDEX, TENSORBOARD,
     }
 )  # fmt: skip
 """What lies beside the folders of arms or cells, which can have none of these names."""

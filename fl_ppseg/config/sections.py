@@ -38,8 +38,8 @@ class DataConfig(Section):
     fit: Literal["resize", "crop"] = "resize"
     """How an image of another size is brought to image_size."""
     show_val_scene: bool = True
-    """Of one's own data: keep the middle image of each val city of three or more out of the scores,
-    to show it in the report; false: all are scored, none is shown."""
+    """Of one's own data: keep the middle image of each val client of three or more out of the
+    scores, to show it in the report; false: all are scored, none is shown."""
     num_views: Annotated[int, up_to(1_000)] = 4
     """Augmented copies per image that the vault encrypts ahead; the first is the image itself."""
     scene_size: ImageSize = (128, 256)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from fl_ppseg.config.city_names import folded, folder_city, is_file_name
+from fl_ppseg.config.client_names import folded, folder_name, is_file_name
 from fl_ppseg.convert.masks import Coding
 from fl_ppseg.data.tree_layout import LABEL_SUFFIX, bounded
 from fl_ppseg.system.errors import InputError
@@ -91,7 +91,7 @@ def _check_names(items: Sequence[Item]) -> None:
     places: dict[str, str] = {}
     stems: dict[tuple[str, str], Item] = {}
     for item in items:
-        place = folder_city(item.place)
+        place = folder_name(item.place)
         if (other := places.setdefault(folded(place), place)) != place:
             raise InputError(
                 f"places {other} and {place} differ by capitals or Unicode forms only; are they "

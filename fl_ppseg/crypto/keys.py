@@ -107,7 +107,7 @@ class _Secret:
             return NotImplemented
         return bytes_eq(self._secret, other._secret)
 
-    __hash__ = None  # type: ignore[assignment]  # a key is no dictionary entry and no message field
+    __hash__ = None  # type: ignore[assignment]  # a key is not a dictionary entry, and not a message field
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         """Refuse pickle, copy and deepcopy alike: all three come through here."""
@@ -165,7 +165,7 @@ class ClientKey(_Secret):
 
         Raises:
             InputError: the salt is not 16 bytes long, or `view` is negative.
-            ValueError: there is no such part; `val` is a split, not a part.
+            ValueError: the part is not one of `Part`; `val` is a split, not a part.
         """
         if part not in get_args(Part):
             raise ValueError(f"part {part!r} of a shard, expected one of {get_args(Part)}")

@@ -44,7 +44,7 @@ def require_label_ids(data: bytes, picture: ImageFile, path: Path) -> None:
     """Look at what an opened label map is, without its pixels.
 
     Raises:
-        InputError: It is no PNG of one channel and 8 bits, or it is turned.
+        InputError: It is not a PNG of one channel and 8 bits, or it is turned.
     """
     # Pillow stretches grey PNGs of fewer bits to 0..255: ids would change, so not these.
     whole_bytes = picture.mode == "L" and picture.tile[0].args == "L"

@@ -9,12 +9,15 @@ from typing import Annotated, ClassVar, Final
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
 from fl_ppseg.config.cipher_versions import check_versions
-from fl_ppseg.config.names import City
+from fl_ppseg.config.names import ClientOrCity
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.plain_json import read_as
 
-SCHEMA: Final = 3
-"""Shards of before 3 do not say the versions of their ciphers."""
+SCHEMA: Final = 4
+"""Version of the manifests that are written."""
+READABLE: Final = (3, SCHEMA)
+"""Those of 3 have `city` in place of `client`, and are read: an owner may have nothing else of its
+images. Those of before 3 do not say the versions of their ciphers."""
 MANIFEST: Final = "manifest.json"
 MAX_BYTES: Final = 2**26
 """A held-out image takes some 14 bytes of it."""
@@ -58,7 +61,7 @@ class Manifest:
     __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid")
 
     schema: int
-    city: City
+    client: ClientOrCity
     settings: Digest
     """Digest of everything the shard was made from and with."""
     block_size: Annotated[int, Field(ge=1, le=1024)]
@@ -84,7 +87,7 @@ class Manifest:
     def files(self) -> tuple[str, ...]:
         """Files of the four arrays."""
         return tuple(
-            f"{kind}/{part}/{self.city}.npy"
+            f"{kind}/{part}/{self.client}.npy"
             for part in ("train", "val")
             for kind in ("leftImg8bit", "gtFine")
         )
@@ -119,9 +122,9 @@ def parse_manifest(content: bytes, source: str, *, finished: bool) -> Manifest:
             another version of a cipher.
     """
     manifest = read_as(_FORM, content, f"{source}: damaged manifest of a shard", MAX_BYTES)
-    if manifest.schema != SCHEMA:
+    if manifest.schema not in READABLE:
         told = ""
-        if manifest.schema < SCHEMA:
+        if manifest.schema < min(READABLE):
             told = " (where it has that cipher, it is encrypted by version 1 of negative-positive)"
         raise InputError(
             f"{source}: a shard of version {manifest.schema}, expected {SCHEMA}{told}; encrypt the "
@@ -133,7 +136,7 @@ def parse_manifest(content: bytes, source: str, *, finished: bool) -> Manifest:
         raise InputError(
             f"{source}: damaged manifest of a shard (sha256: expected those of "
             f"{len(expected)} files "
-            "that are named after its city); encrypt the images again"
+            "that are named after its client); encrypt the images again"
         )
     return manifest
 

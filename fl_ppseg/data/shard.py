@@ -31,7 +31,7 @@ _intact: set[tuple[object, ...]] = set()
 
 @dataclass(frozen=True)
 class ShardPart:
-    """One city's shard on disk."""
+    """One client's shard on disk."""
 
     manifest: Manifest
     images: np.ndarray
@@ -56,7 +56,7 @@ class ShardPart:
 
 
 class Shard:
-    """One or several cities' shards, seen as one."""
+    """One or several clients' shards, seen as one."""
 
     def __init__(self, parts: Sequence[ShardPart]) -> None:
         self.parts = tuple(parts)
@@ -96,7 +96,7 @@ class Shard:
 
 
 def open_shard(folders: Sequence[Path]) -> Shard:
-    """Memory-map the shards of one or several cities as one.
+    """Memory-map the shards of one or several clients as one.
 
     A process reads every file once and compares it with its hash, then maps it: about a second a
     gigabyte, where training goes over it many times.

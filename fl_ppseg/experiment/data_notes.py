@@ -19,7 +19,7 @@ class DataNotes(NamedTuple):
     """Notes on a run's images."""
 
     table: str
-    """By city; empty for procedural scenes."""
+    """By client; empty for procedural scenes."""
     notes: tuple[str, ...]
     """How they are scored, one sentence per note."""
 
@@ -66,10 +66,10 @@ def examine(
 
 
 def reserved_scene(scenes: Sequence[Scene], data: DataConfig) -> Scene | None:
-    """The scene of a val city that a report shows plain, and that therefore no shard holds.
+    """The scene of a val client that a report shows plain, and that therefore no shard holds.
 
-    The middle one of three or more; a city of fewer has none to spare. Only a user's own data need
-    it: procedural scenes are public, and all of them are scored.
+    The middle one of three or more; a client of fewer has none to spare. Only a user's own data
+    need it: procedural scenes are public, and all of them are scored.
     """
     if data.root is None or not data.show_val_scene or len(scenes) < 3:
         return None
@@ -77,10 +77,10 @@ def reserved_scene(scenes: Sequence[Scene], data: DataConfig) -> Scene | None:
 
 
 def scored_scenes(dataset: Dataset, data: DataConfig) -> dict[str, tuple[Scene, ...]]:
-    """Val city -> the scenes that are scored: all but the reserved one."""
-    cities = dataset.split("val").items()
-    reserved = {city: reserved_scene(scenes, data) for city, scenes in cities}
-    return {city: tuple(s for s in scenes if s != reserved[city]) for city, scenes in cities}
+    """Val client -> the scenes that are scored: all but the reserved one."""
+    clients = dataset.split("val").items()
+    reserved = {client: reserved_scene(scenes, data) for client, scenes in clients}
+    return {client: tuple(s for s in scenes if s != reserved[client]) for client, scenes in clients}
 
 
 def scoring_notes(found: Scan, dataset: Dataset, data: DataConfig) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ def scoring_notes(found: Scan, dataset: Dataset, data: DataConfig) -> tuple[str,
     if reserved := _reserved(val, data):
         notes.append(
             f"{len(reserved)} of {num_val} val images are not scored: the middle one of each val "
-            f"city of three or more is reserved for the report: {bounded(reserved)}; "
+            f"client of three or more is reserved for the report: {bounded(reserved)}; "
             "data.show_val_scene=false scores all"
         )
     height, width = data.image_size
@@ -119,5 +119,5 @@ def scoring_notes(found: Scan, dataset: Dataset, data: DataConfig) -> tuple[str,
 
 
 def _reserved(val: Mapping[str, Sequence[Scene]], data: DataConfig) -> list[str]:
-    found = {city: reserved_scene(scenes, data) for city, scenes in val.items()}
-    return [f"{city}: {scene.stem}" for city, scene in found.items() if scene is not None]
+    found = {client: reserved_scene(scenes, data) for client, scenes in val.items()}
+    return [f"{client}: {scene.stem}" for client, scene in found.items() if scene is not None]

@@ -30,30 +30,30 @@ def key_trials(experiment: Experiment) -> dict[str, Trials]:
     """Score queries to every shared-key arm under the right key, a wrong one and none.
 
     The newest checkpoint of each seed answers for all val scenes of the run. Confusion counts are
-    summed over the cities, then scored; scores are the mean over the seeds.
+    summed over the clients, then scored; scores are the mean over the seeds.
 
     Returns:
         Arm -> key -> scores; arms without a shared key, or not trained yet, are left out.
     """
     config = experiment.config
-    cities = scored_scenes(experiment.dataset, config.data)
+    clients = scored_scenes(experiment.dataset, config.data)
     trials: dict[str, Trials] = {}
     for name, arm in arms_of(config).items():
         found = [latest(experiment.folder, name, seed) for seed in config.seeds]
         checkpoints = [checkpoint for checkpoint in found if checkpoint is not None]
         if arm.key_mode == "shared" and checkpoints:
             shared = ensure_shared_subkey(experiment.vault_dir, arm)
-            of_seeds = [_trial(c, shared, cities, config.device) for c in checkpoints]
+            of_seeds = [_trial(c, shared, clients, config.device) for c in checkpoints]
             trials[name] = {key: _mean([own[key] for own in of_seeds]) for key in KEYS}
     return trials
 
 
 def _trial(
-    checkpoint: Checkpoint, shared: SubKey, cities: Mapping[str, Sequence[Scene]], device: str
+    checkpoint: Checkpoint, shared: SubKey, clients: Mapping[str, Sequence[Scene]], device: str
 ) -> dict[str, Scores]:
     scores: dict[str, Scores] = {}
     for key in KEYS:
-        counts = counts_by_image(checkpoint, cities, queries(checkpoint, shared, key), device)
+        counts = counts_by_image(checkpoint, clients, queries(checkpoint, shared, key), device)
         scores[key] = score(np.concatenate(list(counts.values())).sum(axis=0))
     return scores
 

@@ -1,8 +1,8 @@
-"""Scene panels of a report: one scene of each val city, plain, encrypted, labelled, predicted.
+"""Scene panels of a report: one scene of each val client, plain, encrypted, labelled, predicted.
 
 Pictures of encrypted scenes use ephemeral keys, never an owner's or the shared one. Of a user's own
 data a panel shows a reserved scene, which is in no shard: a plain image beside its encryption under
-a city's permutation would reveal that permutation. Procedural scenes are public.
+a client's permutation would reveal that permutation. Procedural scenes are public.
 """
 
 import logging
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import torch
 
-from clients.query import KEYS, Query, shared_query, throwaway_query
+from clients.query import KEYS, Query, ephemeral_query, shared_query
 from clients.vault.keys.keyring import ensure_shared_subkey
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.sections import Config
@@ -46,9 +46,9 @@ class _Arm(NamedTuple):
 
 
 def scene_panels(experiment: Experiment) -> list[ScenePanel]:
-    """A panel for the middle scene of each val city, with the newest weights of each arm.
+    """A panel for the middle scene of each val client, with the newest weights of each arm.
 
-    Of the user's own data, cities without a reserved scene have none.
+    Of the user's own data, clients without a reserved scene have none.
     """
     config = experiment.config
     arms = {
@@ -80,12 +80,12 @@ def cipher_gallery(experiment: Experiment) -> CipherGallery | None:
 
 
 def _shown(experiment: Experiment) -> list[Scene]:
-    """The scenes that a report may show plain, one per val city."""
-    cities = experiment.dataset.split("val").values()
+    """The scenes that a report may show plain, one per val client."""
+    clients = experiment.dataset.split("val").values()
     data = experiment.config.data
     shown = (
         scenes[len(scenes) // 2] if data.root is None else reserved_scene(scenes, data)
-        for scenes in cities
+        for scenes in clients
     )
     return [scene for scene in shown if scene is not None]
 
@@ -99,7 +99,7 @@ def _panel(config: Config, scene: Scene, arms: Mapping[str, _Arm], vault_dir: Pa
     encrypted, predictions, key_predictions = {}, {}, {}
     for name, arm in arms.items():
         if arm.protection.cipher is not None:
-            picture = throwaway_query(arm.protection, arm.model.patch_size, arm.weights)
+            picture = ephemeral_query(arm.protection, arm.model.patch_size, arm.weights)
             encrypted[_label(arm.protection)] = picture.encrypt(fitted).transpose(1, 2, 0)
         queries = _queries(arm, vault_dir)
         answers = {key: _answer(arm.model, query, fitted, size) for key, query in queries.items()}
@@ -107,7 +107,7 @@ def _panel(config: Config, scene: Scene, arms: Mapping[str, _Arm], vault_dir: Pa
         if len(answers) > 1:
             key_predictions[name] = answers
     return ScenePanel(
-        city=scene.city,
+        client=scene.city,
         plain=shown.transpose(1, 2, 0),
         plain_note=_note(config),
         encrypted=encrypted,
@@ -121,7 +121,7 @@ def _queries(arm: _Arm, vault_dir: Path) -> dict[str, Query]:
     """Queries by key: all `KEYS` if it is shared, else a new right key."""
     protection, block_size = arm.protection, arm.model.patch_size
     if protection.key_mode != "shared":
-        return {"right": throwaway_query(protection, block_size, arm.weights)}
+        return {"right": ephemeral_query(protection, block_size, arm.weights)}
     shared = ensure_shared_subkey(vault_dir, protection)
     return {key: shared_query(protection, key, shared, block_size, arm.weights) for key in KEYS}
 

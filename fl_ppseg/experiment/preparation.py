@@ -16,7 +16,7 @@ from clients.policy.node_policy import nodes_folder
 from clients.vault.assignment import Assignment
 from clients.vault.shards.preparation import prepare_shards
 from clients.vault.simulations.inventory import lock_for_preparation
-from fl_ppseg.config.city_names import folder_city
+from fl_ppseg.config.client_names import folder_name
 from fl_ppseg.config.loading import arms_of, dump_config
 from fl_ppseg.config.sections import Config, DataConfig
 from fl_ppseg.data.classes import ClassTable, load_class_table
@@ -35,7 +35,7 @@ from fl_ppseg.experiment.simulated_nodes import (
     write_node_folders,
     write_start_weights,
 )
-from fl_ppseg.federation.checkpoint_file import OF_CITY, Checkpoint
+from fl_ppseg.federation.checkpoint_file import OF_CLIENT, Checkpoint
 from fl_ppseg.federation.public_weights import public_embedding
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.federation.run_identity import save_identity
@@ -113,7 +113,7 @@ def prepare(
     models = initial_models(config, classes.num_classes)
     root = data_root(config.data, num_workers, progress)
     dataset = open_dataset(root, classes, required=("train", "val"))
-    _check_cities(dataset)
+    _check_places(dataset)
     dataset, about = examine(dataset, config.data, num_workers, progress, tell)
     partition = _partition(config, folder, dataset)
     nodes = _nodes(dataset, partition, config.data)
@@ -180,7 +180,7 @@ def _partition(config: Config, folder: RunFolder, dataset: Dataset) -> Partition
 
 
 def _nodes(dataset: Dataset, partition: Partition, data: DataConfig) -> list[Node]:
-    """Training nodes, most images first so that the longest work starts first; then val cities."""
+    """Training nodes, most images first so that the longest work starts first; then val clients."""
     scenes = {(s.city, s.stem): s for split in dataset.split("train").values() for s in split}
     nodes = []
     for client in partition.clients:
@@ -193,26 +193,28 @@ def _nodes(dataset: Dataset, partition: Partition, data: DataConfig) -> list[Nod
                 "--data-root as at the start"
             ) from None
         nodes.append(Node(client, "train", *found))
-    nodes.sort(key=lambda node: (-len(node.train), node.city))
-    val = [Node(city, "val", (), scenes) for city, scenes in scored_scenes(dataset, data).items()]
-    taken = {node.city for node in nodes} & {node.city for node in val}
+    nodes.sort(key=lambda node: (-len(node.train), node.client))
+    val = [
+        Node(client, "val", (), scenes) for client, scenes in scored_scenes(dataset, data).items()
+    ]
+    taken = {node.client for node in nodes} & {node.client for node in val}
     if taken:
         raise InputError(
             f"{dataset.root}: {', '.join(sorted(taken))} is the name of a training node and of a "
-            "val city; rename the val city in both of its folders"
+            "val client; rename the val client in both of its folders"
         )
     return nodes + val
 
 
-def _check_cities(dataset: Dataset) -> None:
-    """Refuse a city under both train and val: val cities must be places that are not trained on."""
+def _check_places(dataset: Dataset) -> None:
+    """Refuse a city under both train and val: val clients must be places that never train."""
     both = sorted(dataset.split("train").keys() & dataset.split("val").keys())
     if both:
         root, city = dataset.root, both[0]
         parts = " and ".join(str(root / part / "val" / city) for part in (IMAGES, LABELS))
         raise InputError(
-            f"{root}: {', '.join(both)} is under train and under val; expected val cities at other "
-            f"places than training; if they are, rename {parts} to e.g. {city}-val"
+            f"{root}: {', '.join(both)} is under train and under val; expected val clients at "
+            f"other places than training; if they are, rename {parts} to e.g. {city}-val"
         )
 
 
@@ -244,13 +246,13 @@ def _assignments(
     arms = arms_of(config)
     private = [name for name, arm in arms.items() if arm.embedding == "private"]
     jobs = {}
-    for seed in config.seeds:  # outside: jobs of one city wait for each other
+    for seed in config.seeds:  # outside: jobs of one client wait for each other
         newest = [folder.latest(name, seed) for name in private]
         public = _public(newest, models[seed, private[0]]) if private else {}
         for node in nodes:
-            jobs[node.city, seed] = Assignment(
-                vault=vault_dir / folder_city(node.city),
-                city=node.city,
+            jobs[node.client, seed] = Assignment(
+                vault=vault_dir / folder_name(node.client),
+                client=node.client,
                 train=node.train,
                 heldout=node.heldout,
                 data=config.data,
@@ -270,7 +272,7 @@ def _public(newest: Iterable[Checkpoint | None], initial: SETR) -> Arrays:
     """
     for checkpoint in newest:
         if checkpoint is not None:
-            named = {name.rpartition(OF_CITY)[2]: v for name, v in checkpoint.arrays.items()}
+            named = {name.rpartition(OF_CLIENT)[2]: v for name, v in checkpoint.arrays.items()}
             return {name: named[name] for name in EMBEDDING_TENSORS}
     return public_embedding(initial)
 

@@ -1,11 +1,11 @@
 """Confusion counts, image by image, of a checkpoint on images of owners outside training.
 
-Images are encrypted with ephemeral keys as the checkpoint's arm requires (one key per city for
+Images are encrypted with ephemeral keys as the checkpoint's arm requires (one key per client for
 `per-client`, one key per image for `per-image`), and a private embedding is adapted to each new
 key. Arms with a shared key are queried under that key, or under another one.
 
 This needs the images: only a simulation and `fl_ppseg.evaluate` can do it. The coordinator only
-receives sums over a city's images.
+receives sums over a client's images.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.query import Key, Query, shared_query, throwaway_query
+from clients.query import Key, Query, ephemeral_query, shared_query
 from fl_ppseg.crypto.keys import SubKey
 from fl_ppseg.data.dataset import Scene
 from fl_ppseg.data.views import fit_for_scoring
@@ -25,24 +25,24 @@ from fl_ppseg.learning.sliding import SlidingWindows
 from fl_ppseg.system.files import Progress
 
 NewQuery = Callable[[], Query]
-"""Makes a query with the key of one city's owner."""
+"""Makes a query with the key of one client's owner."""
 
 
 def counts_by_image(
     checkpoint: Checkpoint,
-    cities: Mapping[str, Sequence[Scene]],
+    clients: Mapping[str, Sequence[Scene]],
     new_query: NewQuery,
     device: str,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, NDArray[np.int64]]:
-    """City -> (N, C, C) pixel counts of its N images, each city encrypted by its own owner.
+    """Client -> (N, C, C) pixel counts of its N images, each client encrypted by its own owner.
 
     Args:
-        checkpoint: One model, not one per city.
-        cities: Scenes to score, one image at a time.
-        new_query: Called once per city.
+        checkpoint: One model, not one per client.
+        clients: Scenes to score, one image at a time.
+        new_query: Called once per client.
         device: Where to compute.
-        progress: Called with (cities done, cities in all).
+        progress: Called with (clients done, clients in all).
 
     Raises:
         InputError: A scene cannot be read.
@@ -50,21 +50,21 @@ def counts_by_image(
     model, description = model_of(checkpoint).to(device), checkpoint.description
     frames, num_classes = SlidingWindows(model), len(description["classes"])
     counts = {}
-    for done, (city, scenes) in enumerate(cities.items()):
-        progress(done, len(cities))
+    for done, (client, scenes) in enumerate(clients.items()):
+        progress(done, len(clients))
         query = new_query()
         query.load_into(model)
         found = [
             evaluate(frames, [sample], num_classes, device)[0].numpy()
             for sample in _samples(query, scenes, description)
         ]
-        counts[city] = np.array(found, np.int64).reshape(-1, num_classes, num_classes)
-    progress(len(cities), len(cities))
+        counts[client] = np.array(found, np.int64).reshape(-1, num_classes, num_classes)
+    progress(len(clients), len(clients))
     return counts
 
 
 def queries(checkpoint: Checkpoint, shared: SubKey | None, key: Key = "right") -> NewQuery:
-    """Return a function that makes the query of one city's owner.
+    """Return a function that makes the query of one client's owner.
 
     Args:
         checkpoint: Of the arm.
@@ -77,14 +77,14 @@ def queries(checkpoint: Checkpoint, shared: SubKey | None, key: Key = "right") -
     protection, weights = protection_of(checkpoint), weights_of(checkpoint)
     block_size = checkpoint.description["model"]["patch_size"]
     if shared is None:
-        return lambda: throwaway_query(protection, block_size, weights)
+        return lambda: ephemeral_query(protection, block_size, weights)
     return lambda: shared_query(protection, key, shared, block_size, weights)
 
 
 def _samples(
     query: Query, scenes: Sequence[Scene], description: Mapping[str, Any]
 ) -> Iterator[Sample]:
-    """Images of one city at the model's size, encrypted, and the labels to score them by."""
+    """Images of one client at the model's size, encrypted, and the labels to score them by."""
     height, width = description["image_size"]
     block_size = description["model"]["patch_size"]
     for scene in scenes:

@@ -38,7 +38,7 @@ from fl_ppseg.system.arrays import Arrays
 from fl_ppseg.system.files import make_private_folder
 
 PreparedShards = Mapping[tuple[str, int], Mapping[str, Prepared]]
-"""By city and seed, then by arm."""
+"""By client and seed, then by arm."""
 Starts = Mapping[str, dict[int, Path]]
 """Folders of the weights of round 0, by arm and seed."""
 
@@ -47,7 +47,7 @@ Starts = Mapping[str, dict[int, Path]]
 class Node:
     """A node of the simulation: its name, role and images."""
 
-    city: str
+    client: str
     role: Role
     train: tuple[Scene, ...]
     heldout: tuple[Scene, ...]
@@ -71,17 +71,19 @@ def policies_of(
         patch_size: Of the model, in pixels.
         starts: Of `write_start_weights`.
     """
-    training = sorted(node.city for node in nodes if node.role == "train")
+    training = sorted(node.client for node in nodes if node.role == "train")
     policies = []
     for node in nodes:
         arms = {}
         for name, arm in arms_of(config).items():
-            found = {seed: prepared[node.city, seed][name] for seed in config.seeds}
+            found = {seed: prepared[node.client, seed][name] for seed in config.seeds}
             together = _centralised(arm, node, training, prepared, name, config.seeds)
             largest = _largest(arm, nodes)
             terms = terms_of(config, name, arm, num_classes, patch_size, node.role, largest)
             arms[name] = arm_policy(arm, found, terms, starts[name], together)
-        policies.append(NodePolicy(city=node.city, role=node.role, device=config.device, arms=arms))
+        policies.append(
+            NodePolicy(client=node.client, role=node.role, device=config.device, arms=arms)
+        )
     return policies
 
 
@@ -187,6 +189,8 @@ def _centralised(
     """Training shards in a centralised arm: all for the first training node, none for the rest."""
     if arm.training != "centralised":
         return None
-    if node.city != training[0]:
+    if node.client != training[0]:
         return {}
-    return {seed: tuple(prepared[city, seed][name].shard for city in training) for seed in seeds}
+    return {
+        seed: tuple(prepared[client, seed][name].shard for client in training) for seed in seeds
+    }

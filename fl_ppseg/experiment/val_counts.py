@@ -3,7 +3,7 @@
     <run>/val_images.safetensors    <name> (M, N, C, C) uint32: M models, N val images
 
 `<name>` is `<arm>/<seed>/newest` or `<arm>/<seed>/start`, or `no image`; there are several models
-if every city has its own. Images are identified by city and index, never by their owner's file
+if every client has its own. Images are identified by client and index, never by their owner's file
 name. Intervals over images can be computed from this file without an image.
 """
 
@@ -30,7 +30,8 @@ from fl_ppseg.system.files import write_atomically
 logger = logging.getLogger(__name__)
 
 NO_IMAGE: Final = "no image"
-SCHEMA: Final = "1"
+SCHEMA: Final = "2"
+"""Version 1 had `cities` in place of `clients`."""
 MAX_BYTES: Final = 4 * 2**30
 """500 images, 19 classes, 20 arms and 50 seeds take a third of this."""
 
@@ -44,8 +45,8 @@ class ValCounts:
 
     images: str
     """Digest of the val images and label maps, all in one."""
-    cities: Mapping[str, int]
-    """Number of images of each val city, in the order of the tables."""
+    clients: Mapping[str, int]
+    """Number of images of each val client, in the order of the tables."""
     tables: Mapping[str, Counts] = field(default_factory=dict)
     """(M, N, C, C) by name."""
     weights: Mapping[str, str] = field(default_factory=dict)
@@ -54,11 +55,11 @@ class ValCounts:
     @property
     def num_images(self) -> int:
         """Val images that are counted."""
-        return sum(self.cities.values())
+        return sum(self.clients.values())
 
     def is_of(self, images: str, sizes: Mapping[str, int], num_classes: int) -> bool:
         """Whether these are counts of the same images, in this order, and of as many classes."""
-        is_same = self.images == images and list(self.cities.items()) == list(sizes.items())
+        is_same = self.images == images and list(self.clients.items()) == list(sizes.items())
         return is_same and all(table.shape[-1] == num_classes for table in self.tables.values())
 
     def of(self, arm: str, seed: int, which: str) -> Counts | None:
@@ -86,7 +87,7 @@ def digest_of(arrays: Arrays) -> str:
 
 
 def digest_of_images(contents: Iterable[tuple[str, str | None]]) -> str:
-    """One digest over all (city, digest of content) pairs; it identifies no single image."""
+    """One digest over all (client, digest of content) pairs; it identifies no single image."""
     return hashlib.sha256(json.dumps(list(contents)).encode()).hexdigest()
 
 
@@ -98,7 +99,7 @@ def save_counts(run: Path, counts: ValCounts) -> None:
     about = {
         "schema": SCHEMA,
         "images": counts.images,
-        "cities": json.dumps(dict(counts.cities)),
+        "clients": json.dumps(dict(counts.clients)),
         "weights": json.dumps(dict(counts.weights)),
     }
     write_atomically(run / VAL_IMAGES, save(dict(counts.tables), about))
@@ -120,12 +121,12 @@ def load_counts(run: Path) -> ValCounts | None:
         about = header.metadata
         if (schema := about.get("schema")) != SCHEMA:
             raise ValueError(f"schema {schema!r}, expected {SCHEMA!r}")
-        cities, weights = _named(about, "cities", int), _named(about, "weights", str)
-        _check(header.shapes, cities, weights)
+        clients, weights = _named(about, "clients", int), _named(about, "weights", str)
+        _check(header.shapes, clients, weights)
         tables = load_file(path)
         if any(table.dtype != np.uint32 for table in tables.values()):
             raise ValueError("expected counts as uint32")
-        return ValCounts(about["images"], cities, tables, weights)
+        return ValCounts(about["images"], clients, tables, weights)
     except (InputError, ValueError, KeyError, SafetensorError) as error:
         why = str(error).removeprefix(f"{path}: ")
         raise InputError(
@@ -142,12 +143,12 @@ def _named(about: Mapping[str, str], name: str, kind: type[Value]) -> dict[str, 
 
 
 def _check(
-    shapes: Mapping[str, Shape], cities: Mapping[str, int], weights: Mapping[str, str]
+    shapes: Mapping[str, Shape], clients: Mapping[str, int], weights: Mapping[str, str]
 ) -> None:
     """Check that tables are of these images, and each is of known weights."""
-    if min(cities.values(), default=0) < 0 or shapes.keys() != weights.keys():
+    if min(clients.values(), default=0) < 0 or shapes.keys() != weights.keys():
         raise ValueError("tables and metadata differ")
-    num_images = sum(cities.values())
+    num_images = sum(clients.values())
     for name, shape in shapes.items():
         is_table = len(shape) == 4 and shape[1] == num_images and shape[2] == shape[3]
         if not is_table or min(shape[0], shape[2]) < 1:

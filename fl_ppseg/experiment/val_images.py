@@ -57,8 +57,8 @@ def count_val_images(experiment: Experiment, progress: StepProgress) -> ValCount
     Raises:
         InputError: An image cannot be read, or the earlier counts are damaged.
     """
-    cities = scored_scenes(experiment.dataset, experiment.config.data)
-    counts = _begun(experiment, cities)
+    clients = scored_scenes(experiment.dataset, experiment.config.data)
+    counts = _begun(experiment, clients)
     tasks = _tasks(experiment)
     for done, task in enumerate(tasks):
         progress.update("scoring each val image", done, len(tasks))
@@ -67,17 +67,17 @@ def count_val_images(experiment: Experiment, progress: StepProgress) -> ValCount
             continue
         name, digest = name_of(*task), digest_of(checkpoint.arrays)
         if counts.weights.get(name) != digest:
-            table = _table(experiment, task, checkpoint, cities)
+            table = _table(experiment, task, checkpoint, clients)
             counts = counts.including(name, table, digest)
             save_counts(experiment.folder.path, counts)
     progress.update("scoring each val image", len(tasks), len(tasks))
     return counts
 
 
-def _begun(experiment: Experiment, cities: Mapping[str, tuple[Scene, ...]]) -> ValCounts:
+def _begun(experiment: Experiment, clients: Mapping[str, tuple[Scene, ...]]) -> ValCounts:
     """Earlier counts of the same images, and those of the answer without an image."""
-    images = digest_of_images((s.city, s.content) for own in cities.values() for s in own)
-    sizes = {city: len(scenes) for city, scenes in cities.items()}
+    images = digest_of_images((s.city, s.content) for own in clients.values() for s in own)
+    sizes = {client: len(scenes) for client, scenes in clients.items()}
     num_classes = experiment.classes.num_classes
     found = load_counts(experiment.folder.path)
     if found is None or not found.is_of(images, sizes, num_classes):
@@ -117,7 +117,7 @@ def _table(
     experiment: Experiment,
     task: _Task,
     checkpoint: Checkpoint,
-    cities: Mapping[str, tuple[Scene, ...]],
+    clients: Mapping[str, tuple[Scene, ...]],
 ) -> NDArray[np.int64]:
     """(M, N, C, C) counts of each of the M models of the weights."""
     protection = arms_of(experiment.config)[task.arm]
@@ -126,7 +126,7 @@ def _table(
     device = experiment.config.device
     return np.stack(
         [
-            np.concatenate(list(counts_by_image(model, cities, new_query, device).values()))
+            np.concatenate(list(counts_by_image(model, clients, new_query, device).values()))
             for model in models_in(checkpoint)
             for new_query in [queries(model, shared)]
         ]

@@ -44,7 +44,7 @@ def val_intervals(
         What was drawn, and by arm the intervals of each of `NAMES`: None if there are too few
         images or places, plain or the start is missing, or a resample has no such value.
     """
-    sizes = tuple(counts.cities.values())
+    sizes = tuple(counts.clients.values())
     about = ValImages(num_images=sum(sizes), num_places=len(sizes), resamples=RESAMPLES, seed=SEED)
     once = np.ones((1, sum(sizes)), np.int64)
     newest = {

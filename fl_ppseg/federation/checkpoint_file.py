@@ -24,8 +24,8 @@ from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import sha256, write_atomically
 
 SCHEMA: Final = 1
-OF_CITY: Final = "//"
-"""Between city and tensor in the names of weights of which every city has its own."""
+OF_CLIENT: Final = "//"
+"""Between client and tensor in the names of weights of which every client has its own."""
 MAX_DESCRIPTION_BYTES: Final = 2**20
 FREE_SETTINGS: Final = frozenset(
     {"name", "engine", "device", "num_workers", "arms", "seeds", "cells", "arm_table"}
@@ -49,9 +49,9 @@ class Checkpoint:
     """Arm, seed, model and classes: plain values."""
 
     @property
-    def is_per_city(self) -> bool:
-        """Whether every city has its own model here, `<city>//<tensor>`, and none is common."""
-        return any(OF_CITY in name for name in self.arrays)
+    def has_own_models(self) -> bool:
+        """Whether every client has its own model here, `<client>//<tensor>`, and none is common."""
+        return any(OF_CLIENT in name for name in self.arrays)
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -19,7 +19,7 @@ from fl_ppseg.config.run_layout import CHECKPOINTS, round_of, rounds_in
 from fl_ppseg.config.section import Section
 from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.data.manifest import CipherName, Version
-from fl_ppseg.federation.checkpoint_file import OF_CITY, Checkpoint, read_checkpoint
+from fl_ppseg.federation.checkpoint_file import OF_CLIENT, Checkpoint, read_checkpoint
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.setr.build import build_architecture
 from fl_ppseg.setr.model import SETR
@@ -101,9 +101,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     own = {
         name: value
         for name, value in checkpoint.arrays.items()
-        if not checkpoint.is_per_city or OF_CITY in name
+        if not checkpoint.has_own_models or OF_CLIENT in name
     }
-    found = {(name.rpartition(OF_CITY)[2], value.shape) for name, value in own.items()}
+    found = {(name.rpartition(OF_CLIENT)[2], value.shape) for name, value in own.items()}
     if found != set(shapes.items()):
         raise InputError(f"{file}: its tensors are not those of the model that its .json describes")
     return checkpoint
@@ -112,7 +112,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def latest(folder: RunFolder, arm: str, seed: int) -> Checkpoint | None:
     """The newest trained checkpoint whose weights are one model."""
     checkpoint = folder.latest(arm, seed)
-    if checkpoint is None or checkpoint.is_per_city or checkpoint.round == 0:
+    if checkpoint is None or checkpoint.has_own_models or checkpoint.round == 0:
         return None
     return checkpoint
 
@@ -128,15 +128,15 @@ def model_of(checkpoint: Checkpoint) -> SETR:
 
 
 def models_in(checkpoint: Checkpoint) -> list[Checkpoint]:
-    """The one common model, or that of every city, each as a checkpoint of its own."""
-    if not checkpoint.is_per_city:
+    """The one common model, or that of every client, each as a checkpoint of its own."""
+    if not checkpoint.has_own_models:
         return [checkpoint]
-    of_city: dict[str, dict[str, np.ndarray]] = {}
+    of_client: dict[str, dict[str, np.ndarray]] = {}
     for name, value in checkpoint.arrays.items():
-        city, separator, tensor = name.partition(OF_CITY)
+        client, separator, tensor = name.partition(OF_CLIENT)
         if separator:
-            of_city.setdefault(city, {})[tensor] = value
-    return [replace(checkpoint, arrays=arrays) for _, arrays in sorted(of_city.items())]
+            of_client.setdefault(client, {})[tensor] = value
+    return [replace(checkpoint, arrays=arrays) for _, arrays in sorted(of_client.items())]
 
 
 def weights_of(checkpoint: Checkpoint) -> dict[str, Tensor]:

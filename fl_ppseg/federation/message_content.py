@@ -36,7 +36,7 @@ class Reply:
 
     run_id: str
     round: int
-    city: str
+    client: str
     num_examples: int
     """Images that the local update or the evaluation used; 0: nothing was labelled to train on."""
     loss: float | None
@@ -53,5 +53,5 @@ class Description:
     """How a node introduces itself."""
 
     run_id: str
-    city: str
+    client: str
     role: Role

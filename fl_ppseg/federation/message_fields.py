@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from fl_ppseg.config.city_names import MAX_CHARACTERS, is_city
+from fl_ppseg.config.client_names import MAX_CHARACTERS, is_client_name
 
 MAX_NAME: Final = MAX_CHARACTERS
-"""Characters of the name of a run, an arm or a city."""
+"""Characters of the name of a run, an arm or a client."""
 MAX_ROUND: Final = 1_000_000
 MAX_CLASSES: Final = 255
 """Label maps are bytes, and 255 is what is ignored."""
 MAX_EXAMPLES: Final = 2**24
-"""Images of a city: a thousand times the largest set of street scenes."""
+"""Images of a client: a thousand times the largest set of street scenes."""
 MAX_PIXELS: Final = 2**28
 """Of one label map: 16384 x 16384."""
 MAX_LOSS: Final = 1e12
@@ -144,15 +144,15 @@ class Word:
         return value
 
 
-class CityName(Word):
-    """The name of a city, as folders and shards have it."""
+class ClientWord(Word):
+    """The name of a client, as folders and shards have it."""
 
     def check(self, name: str, value: object) -> str:
         """The name."""
-        city = super().check(name, value)
-        if not is_city(city):
-            raise FieldError(f"{name} is not the name of a city")
-        return city
+        client = super().check(name, value)
+        if not is_client_name(client):
+            raise FieldError(f"{name} is not the name of a client")
+        return client
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ REQUEST: Final[dict[str, Field]] = {
 REPLY_SETTINGS: Final[dict[str, Field]] = {
     "run_id": Word(),
     "round": Whole(0, MAX_ROUND),
-    "city": CityName(),
+    "client": ClientWord(),
 }
 REPLY_FIGURES: Final[dict[str, Field]] = {
     "num_examples": Whole(0, MAX_EXAMPLES),
@@ -208,6 +208,6 @@ REPLY_FIGURES: Final[dict[str, Field]] = {
 }
 DESCRIPTION: Final[dict[str, Field]] = {
     "run_id": Word(),
-    "city": CityName(),
+    "client": ClientWord(),
     "role": Choice(("train", "val")),
 }

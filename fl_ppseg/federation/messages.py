@@ -1,9 +1,10 @@
 """The only module that builds and reads messages, from an allow-list.
 
 A request carries run id, round, arm id, seed, model and local-training settings and arrays; a reply
-carries run id, round, city, num_examples, loss, confusion counts, seconds and arrays. Nothing else:
-unknown, missing, ill-typed or unbounded entries raise on both sides, and arrays are looked at by
-their size before they are unpacked. This module reaches no key and no image.
+carries run id, round, client, num_examples, loss, confusion counts, seconds and arrays; either the
+version of its entries' names. Nothing else: unknown, missing, ill-typed or unbounded entries raise
+on both sides, and arrays are looked at by their size before they are unpacked. This module reaches
+no key and no image.
 """
 
 import math
@@ -36,6 +37,8 @@ HEADER_BYTES: Final = 1_000
 """Of safetensors and numpy, a tensor: name, dtype, shape and place."""
 
 
+SCHEMA: Final = 2
+"""Version of the entries' names. Messages of before say none, and call a client a city."""
 REFUSED, FAILED = 401, 500
 """Codes of a node's error replies: it will not, or it could not."""
 
@@ -188,7 +191,7 @@ def _records(
 ) -> RecordDict:
     return RecordDict(
         {
-            _SETTINGS: ConfigRecord(dict(settings)),
+            _SETTINGS: ConfigRecord({"schema": SCHEMA, **settings}),
             _FIGURES: MetricRecord(dict(figures)),
             _ARRAYS: arrays,
         }
@@ -208,8 +211,15 @@ def _read(
     records = content[_SETTINGS], content[_FIGURES], content[_ARRAYS]
     if not all(isinstance(record, kind) for record, kind in zip(records, kinds, strict=True)):
         raise MessageError("a record of another kind than its name says")
+    words = dict(content.config_records[_SETTINGS])
+    schema = words.pop("schema", 1)
+    if type(schema) is not int or schema != SCHEMA:
+        raise MessageError(
+            f"expected a message of version {SCHEMA}, got {ascii(schema)[:20]}; install the same "
+            "version of fl_ppseg on coordinator and nodes"
+        )
     return (
-        _typed(content.config_records[_SETTINGS], settings),
+        _typed(words, settings),
         _typed(content.metric_records[_FIGURES], figures),
         unpack_arrays(content.array_records[_ARRAYS], max_bytes),
     )

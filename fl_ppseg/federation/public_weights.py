@@ -78,8 +78,8 @@ def load_start(model: SETR, path: Path) -> None:
         load_weights(model, path)
         return
     checkpoint = load_checkpoint(path)
-    if checkpoint.is_per_city:
-        raise InputError(f"{path}: holds one model per city, and no common one to start from")
+    if checkpoint.has_own_models:
+        raise InputError(f"{path}: holds one model per client, and no common one to start from")
     about = checkpoint.description
     side = about["model"]["patch_size"]
     height, width = about["image_size"]

@@ -1,7 +1,8 @@
 """A line of results.jsonl as a type, validated, so that a damaged line is reported by its number.
 
-Lines of roles `train`, `val` and `heldout` are about one city in one round; one of role `round` is
-about the round itself. Lines may say more than is asked for here, and keep it.
+Lines of roles `train`, `val` and `heldout` are about one client in one round; one of role `round`
+is about the round itself. Lines may say more than is asked for here, and keep it. Lines
+of earlier versions, which call a client a city, are refused.
 """
 
 from typing import Annotated, Final, Literal, NotRequired, cast
@@ -41,14 +42,14 @@ class _Line(TypedDict):
     loss: NotRequired[Number | None]
 
 
-class CityLine(_Line):
-    """One city's local update or evaluation."""
+class ClientLine(_Line):
+    """One client's local update or evaluation."""
 
     role: Literal["train", "val", "heldout"]
-    city: str
+    client: str
     num_examples: Count
     model: NotRequired[str]
-    """City that the model belongs to, where every city has its own."""
+    """Client that the model belongs to, where every client has its own."""
     update_norm: NotRequired[Number]
 
 
@@ -64,12 +65,12 @@ class RoundLine(_Line, Release):
     """The round itself: `loss` is the mean over its local updates."""
 
     role: Literal["round"]
-    city: NotRequired[None]
+    client: NotRequired[None]
     rejected: NotRequired[list[str]]
     """Names and reasons."""
 
 
-Line = CityLine | RoundLine
+Line = ClientLine | RoundLine
 """A line of results.jsonl."""
 ROLES: Final = ("train", "val", "heldout", "round")
 _LINE: Final[TypeAdapter[Line]] = TypeAdapter(Annotated[Line, Field(discriminator="role")])
@@ -79,10 +80,12 @@ def parse_line(text: bytes, source: str) -> Line:
     """The values of a line, as they stand there.
 
     Raises:
-        InputError: It is no JSON.
+        InputError: It is not JSON.
         ValueError: It is not a line of results; the text says why.
     """
     line = parse_json(text, source, MAX_LINE_BYTES)
+    if isinstance(line, dict) and "city" in line:
+        raise ValueError("of an earlier version: city is now called client")
     try:
         _LINE.validate_python(line, strict=True)
     except ValidationError as error:

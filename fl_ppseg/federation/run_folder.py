@@ -85,7 +85,7 @@ class RunFolder:
         write_atomically(self.results, _as_text(line for line in self.lines() if is_kept(line)))
 
     def num_images(self) -> dict[str, int]:
-        """Images by training city as the partition dealt them out; none where it does not say."""
+        """Images by training client as the partition dealt them out; none where it does not say."""
         try:
             text = read_text(self.partition, MAX_PARTITION_BYTES)
             clients = parse_json(text, str(self.partition), MAX_PARTITION_BYTES)["clients"]

@@ -13,11 +13,12 @@ from fl_ppseg.config.documents import read_bytes
 from fl_ppseg.config.loading import parse_model
 
 MAX_BYTES: Final = 64 * 2**20
-"""One of a hundred arms and cities is a hundredth of this."""
+"""One of a hundred arms and clients is a hundredth of this."""
 MOST: Final = 1000
 """Arms of a run, trainings of an arm."""
-SCHEMA: Final = 2
-"""2: with what is scored without an image and at the start."""
+SCHEMA: Final = 3
+"""2: with what is scored without an image and at the start; 3: `per_client_mIoU`, which was
+`per_city_mIoU`."""
 HOW_TO_RENEW: Final = (
     "python -m fl_ppseg.simulate --out RUN --resume writes it anew from results.jsonl"
 )
@@ -107,7 +108,7 @@ class ArmSummary(TrainingScores, ImageIntervals):
     ratio_ci95: Interval = None
     of_plain_above_no_image_ci95: Interval = None
     per_class_iou: dict[str, Percent] = Field(default_factory=dict)
-    per_city_mIoU: dict[str, Percent] = Field(default_factory=dict)  # noqa: N815
+    per_client_mIoU: dict[str, Percent] = Field(default_factory=dict)  # noqa: N815
     per_seed: Annotated[tuple[SeedSummary, ...], Field(max_length=MOST)] = ()
     rounds: Count | None = None
     seconds: Amount = None
@@ -170,6 +171,6 @@ def read_summary(path: Path) -> RunSummary:
     """The summary in a file.
 
     Raises:
-        InputError: As `parse_summary`, or it is no file, or too large, or cannot be read.
+        InputError: As `parse_summary`, or it is not a file, or too large, or cannot be read.
     """
     return parse_summary(read_bytes(path, MAX_BYTES, follow_link=False), str(path))

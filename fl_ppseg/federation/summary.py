@@ -1,9 +1,9 @@
 """From results.jsonl to summary.json: confusion counts are summed, never averaged.
 
 Scores are taken once a round (`fl_ppseg.learning.scores`), then averaged over the last K rounds
-that were scored, which are those that all val cities answered, and over seeds.
+that were scored, which are those that all val clients answered, and over seeds.
 
-`own_mIoU` pools the held-out counts of all training cities, each scored by the model that it uses:
+`own_mIoU` pools the held-out counts of all training clients, each scored by the model that it uses:
 the common one, or in `local-only` its own. So it is of the same images in every arm.
 
 `start_mIoU` is of round 0, the weights that training starts from, under the arm's own protection;
@@ -24,7 +24,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fl_ppseg.federation.results import CityLine, Line
+from fl_ppseg.federation.results import ClientLine, Line
 from fl_ppseg.federation.run_summary import (
     SCHEMA,
     ArmSummary,
@@ -117,7 +117,7 @@ def _summarise_arm(lines: list[Line], names: Sequence[str], last_rounds: int) ->
         mIoU_ci95=_interval(columns["mIoU"]),
         gain_ci95=_interval(columns["gain"]),
         per_class_iou=_per_class(val, names),
-        per_city_mIoU=_per_city(both),
+        per_client_mIoU=_per_client(both),
         per_seed=per_seed,
         rounds=max(line["round"] for line in lines),
         seconds=sum(line["seconds"] for line in lines if line["role"] == "round"),
@@ -148,7 +148,7 @@ def _last_rounds(lines: Iterable[Line], number: int) -> list[list[Line]]:
 
 
 def _starts(lines: Iterable[Line]) -> dict[int, float | None]:
-    """mIoU of round 0 by seed, where all val cities scored it."""
+    """mIoU of round 0 by seed, where all val clients scored it."""
     by_seed: dict[int, list[Line]] = defaultdict(list)
     for line in lines:
         if line["round"] == 0 and _is_scored(line):
@@ -164,7 +164,7 @@ def _with_gain(scores: dict[str, float | None], start: float | None) -> dict[str
     return scores | {"start_mIoU": start, "gain": gain}
 
 
-def _of_role(lines: Iterable[Line], *roles: str) -> list[CityLine]:
+def _of_role(lines: Iterable[Line], *roles: str) -> list[ClientLine]:
     return [
         line
         for line in lines
@@ -179,21 +179,21 @@ def _seed_scores(rounds: list[list[Line]]) -> dict[str, float | None]:
     return scores | {"own_mIoU": mean(entry.mIoU for entry in own)}
 
 
-def _per_class(rounds: list[list[CityLine]], names: Sequence[str]) -> dict[str, float | None]:
+def _per_class(rounds: list[list[ClientLine]], names: Sequence[str]) -> dict[str, float | None]:
     scores = _known(map(round_scores, rounds))
     return {name: mean(entry.per_class_iou[k] for entry in scores) for k, name in enumerate(names)}
 
 
-def _per_city(rounds: list[list[CityLine]]) -> dict[str, float | None]:
-    cities = sorted({line["city"] for lines in rounds for line in lines})
+def _per_client(rounds: list[list[ClientLine]]) -> dict[str, float | None]:
+    clients = sorted({line["client"] for lines in rounds for line in lines})
     return {
-        city: mean(
+        client: mean(
             scores.mIoU
             for scores in _known(
-                round_scores(line for line in lines if line["city"] == city) for lines in rounds
+                round_scores(line for line in lines if line["client"] == client) for lines in rounds
             )
         )
-        for city in cities
+        for client in clients
     }
 
 

@@ -40,7 +40,7 @@ class Node:
     """A node that the SuperLink knows."""
 
     node_id: int
-    city: str
+    client: str
     is_online: bool
     public_key: bytes
     """In PEM."""
@@ -113,10 +113,10 @@ class SuperLink:
             if n.status != "unregistered"
         ]
 
-    def register(self, city: str, public_key: bytes) -> None:
+    def register(self, client: str, public_key: bytes) -> None:
         """Register the node with a public key (PEM)."""
         with self._asking():
-            self._client.RegisterNode(RegisterNodeRequest(public_key=public_key, name=city))
+            self._client.RegisterNode(RegisterNodeRequest(public_key=public_key, name=client))
 
     def unregister(self, node_id: int) -> None:
         """Unregister a node."""

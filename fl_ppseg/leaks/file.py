@@ -151,6 +151,6 @@ def read_leaks(path: Path) -> LeakTable:
     """The table in a file.
 
     Raises:
-        InputError: As `parse_leaks`, or it is no file, or too large, or cannot be read.
+        InputError: As `parse_leaks`, or it is not a file, or too large, or cannot be read.
     """
     return parse_leaks(read_bytes(path, MAX_BYTES, follow_link=False), str(path))

@@ -45,7 +45,7 @@ WEAKER: Final[Mapping[Budget, str]] = {
 }
 OUTLINES: Final = "The label maps show the outlines of everything labelled, without an attack."
 NO_BETTER: Final = 0.02
-"""A difference of SSIM up to which a guess is no better than a blind one."""
+"""A difference of SSIM up to which a guess is not better than a blind one."""
 LAYOUT: Final = 0.2
 """Share of a blind guess's missing correlation of block means that a reconstruction must gain to
 show the layout of this street and not of any."""

@@ -9,14 +9,14 @@ intervals).
 
 Each interval covers only what it resamples:
 
-- *images*: each city keeps its number of images, drawn from its own. Covers other photographs of
-  the same places. A city of one image adds nothing to its width, and of few images it is a little
-  too narrow (by sqrt((n - 1) / n) for n images of a city).
-- *places*: cities are drawn, then images of each (which counts the spread of images within a city
-  twice; of 20 images a city that is little). Covers other places, and of few places too seldom: of
-  three each single city is drawn alone with a chance of 1/27, so that the ends are about the worst
-  and the best of them. In simulations it covered the truth in 75 % of cases for 3 places, 81 % for
-  4, 88 % for 8 and 10, 93 % for 20. For fewer than three none is given.
+- *images*: each client keeps its number of images, drawn from its own. Covers other photographs of
+  the same places. A client of one image adds nothing to its width, and of few images it is a little
+  too narrow (by sqrt((n - 1) / n) for n images of a client).
+- *places*: clients are drawn, then images of each (which counts the spread of images within a
+  client twice; of 20 images per client that is little). Covers other places, and of few places too
+  seldom: of three each single client is drawn alone with a chance of 1/27, so that the ends are
+  about the worst and the best of them. In simulations it covered the truth in 75 % of cases for 3
+  places, 81 % for 4, 88 % for 8 and 10, 93 % for 20. For fewer than three none is given.
 - An interval over seeds (`fl_ppseg.learning.intervals`) covers other orders, views and keys of
   training.
 """
@@ -33,7 +33,7 @@ from fl_ppseg.learning.intervals import CONFIDENCE
 Kind = Literal["images", "places"]
 """What is resampled."""
 Draws = NDArray[np.int64]
-"""(B, N): how often each of N images is in each of B resamples, images city by city."""
+"""(B, N): how often each of N images is in each of B resamples, images client by client."""
 Values = NDArray[np.float64]
 
 RESAMPLES: Final = 2_000
@@ -45,15 +45,15 @@ MEMORY: Final = 2**26
 
 
 def draws_of(sizes: Sequence[int], number: int = RESAMPLES, seed: int = SEED) -> dict[Kind, Draws]:
-    """Draw the resamples of each kind that cities of these sizes allow.
+    """Draw the resamples of each kind that clients of these sizes allow.
 
     Args:
-        sizes: Images of each city.
+        sizes: Images of each client.
         number: B, resamples of each kind.
         seed: Of the draws.
 
     Returns:
-        `images` if a city has two images, `places` if there are `MIN_PLACES` cities.
+        `images` if a client has two images, `places` if there are `MIN_PLACES` clients.
     """
     found: dict[Kind, Draws] = {}
     if max(sizes, default=0) > 1:
@@ -61,16 +61,16 @@ def draws_of(sizes: Sequence[int], number: int = RESAMPLES, seed: int = SEED) ->
         found["images"] = _images(once, sizes, np.random.default_rng(seed))
     if len(sizes) >= MIN_PLACES:
         rng = np.random.default_rng(seed)
-        cities = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), number)
-        found["places"] = _images(cities, sizes, rng)
+        clients = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), number)
+        found["places"] = _images(clients, sizes, rng)
     return found
 
 
-def _images(cities: Draws, sizes: Sequence[int], rng: np.random.Generator) -> Draws:
-    """Images of each city, as many as it has, as often as the city was drawn: (B, cities)."""
+def _images(clients: Draws, sizes: Sequence[int], rng: np.random.Generator) -> Draws:
+    """Images of each client, as many as it has, as often as the client was drawn: (B, clients)."""
     parts = [
         rng.multinomial(times * size, np.full(size, 1 / size))
-        for times, size in zip(cities.T, sizes, strict=True)
+        for times, size in zip(clients.T, sizes, strict=True)
         if size
     ]
     return np.concatenate(parts, axis=1)

@@ -6,7 +6,7 @@ and that is (epsilon, delta)-private for exactly (Balle, Wang 2018, theorem 8)
 
     delta = Phi(mu / 2 - epsilon / mu) - exp(epsilon) Phi(-mu / 2 - epsilon / mu).
 
-There is no amplification by sampling: the cities of a round are drawn from a public seed. Noise
+There is no amplification by sampling: the clients of a round are drawn from a public seed. Noise
 comes from the operating system, never from a seed. It consists of floating-point numbers, which is
 open to the attack of Mironov (2012); there is no protection against that here.
 """

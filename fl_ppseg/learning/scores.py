@@ -1,6 +1,6 @@
 """The score of a round from its lines of results, for all tables.
 
-Counts are summed over cities before they are scored. If every city has its own model
+Counts are summed over clients before they are scored. If every client has its own model
 (`local-only`), each model is scored so, and the round's score is the mean over the models.
 """
 
@@ -23,7 +23,7 @@ MEAN_OF: Final = (
 
 
 def round_scores(lines: Iterable[Mapping[str, Any]]) -> Scores | None:
-    """Scores of one round of one arm and seed: pooled over cities, then mean over models.
+    """Scores of one round of one arm and seed: pooled over clients, then mean over models.
 
     Args:
         lines: Lines of results.jsonl of one role; those without counts are left out.
@@ -44,7 +44,7 @@ def round_scores(lines: Iterable[Mapping[str, Any]]) -> Scores | None:
 def pooled_scores(lines: Iterable[Mapping[str, Any]]) -> Scores | None:
     """Scores of the sum of the counts of all lines, of one or several models.
 
-    For held-out images: each is scored once, by the model that its city uses, so that arms with
+    For held-out images: each is scored once, by the model that its client uses, so that arms with
     one model and arms with many are scored on the same images.
     """
     counts = list(counts_by_model(lines).values())
@@ -52,7 +52,7 @@ def pooled_scores(lines: Iterable[Mapping[str, Any]]) -> Scores | None:
 
 
 def counts_by_model(lines: Iterable[Mapping[str, Any]]) -> dict[str, Counts]:
-    """Model ("" if all cities share one) -> (C, C) int64 counts, summed over cities."""
+    """Model ("" if all clients share one) -> (C, C) int64 counts, summed over clients."""
     sums: dict[str, Counts] = {}
     for line in lines:
         if line.get("confusion") is not None:

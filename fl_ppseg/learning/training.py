@@ -70,7 +70,7 @@ def local_update(
         shard: Its images, encrypted by the vault.
         config: Optimiser, schedule and losses.
         position: Round and number of rounds, for the schedule and the random state.
-        seed: Seed of the run; the random state also depends on the round and the shard's city.
+        seed: Seed of the run; the random state also depends on the round and the shard's client.
         rates: Factors on the learning rate by name, 1 if not given; 0: the tensor is frozen.
         device: Where to compute.
         on_step: Called with (steps done, steps in all).
@@ -79,8 +79,8 @@ def local_update(
         The updated weights, the loss and the number of images.
     """
     start = time.perf_counter()
-    cities = [part.manifest.city for part in shard.parts]
-    with _reproducible(config.num_threads, seed_of(seed, position.round, cities)) as generator:
+    clients = [part.manifest.client for part in shard.parts]
+    with _reproducible(config.num_threads, seed_of(seed, position.round, clients)) as generator:
         model.load_state_dict({**weights, **private})
         model.to(device).train()
         optimizer = _optimizer(model, config, rates)
@@ -96,15 +96,15 @@ def local_update(
     )
 
 
-def seed_of(seed: int, round: int, cities: Sequence[str]) -> int:
+def seed_of(seed: int, round: int, clients: Sequence[str]) -> int:
     """Seed of the random state of a local update; public, so that a run can be repeated.
 
     Args:
         seed: Of the run.
         round: From 1.
-        cities: Cities of the images, in the order of the shard's parts.
+        clients: Clients of the images, in the order of the shard's parts.
     """
-    digest = hashlib.sha256(f"{seed}/{round}/{'+'.join(cities)}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}/{round}/{'+'.join(clients)}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 

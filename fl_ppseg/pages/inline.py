@@ -49,5 +49,5 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def data_uri(content: bytes) -> Markup:
-    """PNG bytes -> a data URI, which is no path and has nothing to escape."""
+    """PNG bytes -> a data URI, which is not a path and has nothing to escape."""
     return Markup(f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}")

@@ -14,7 +14,7 @@ Phase = Literal["train", "evaluate"]
 
 @dataclass(frozen=True)
 class RoundScores:
-    """Scores over the val cities, in percent."""
+    """Scores over the val clients, in percent."""
 
     aAcc: float  # noqa: N815 - the field's own words
     mIoU: float  # noqa: N815
@@ -59,7 +59,7 @@ class Replied:
     arm: str
     seed: int
     round: int
-    city: str
+    client: str
     phase: Phase
     num_done: int
     num_expected: int
@@ -71,8 +71,8 @@ class Replied:
 class RoundFinished:
     """A round is on disk.
 
-    `train_loss` is None for round 0, `scores` in rounds that are not evaluated or where a val city
-    did not answer.
+    `train_loss` is None for round 0, `scores` in rounds that are not evaluated or where a val
+    client did not answer.
     """
 
     arm: str

@@ -1,4 +1,4 @@
-"""Lines that hold names given by others (paths, cities, classes), never parsed as markup."""
+"""Lines that hold names given by others (paths, clients, classes), never parsed as markup."""
 
 from rich.console import Console
 from rich.text import Text

@@ -1,4 +1,4 @@
-"""The live view of a run in a terminal: rounds, cities coming in, time left, arms side by side."""
+"""The live view of a run in a terminal: rounds, clients coming in, time left, arms side by side."""
 
 import math
 import time
@@ -32,7 +32,7 @@ from fl_ppseg.system.wording import counted
 
 FRAME_LINES = 13  # all of the view but the rows of the arms
 WIDE = 72
-CITY_LINES = 2
+CLIENT_LINES = 2
 PHASES = {"train": "training", "evaluate": "scoring"}
 
 
@@ -108,7 +108,7 @@ def _headline(progress: RunProgress) -> Text:
     if len(progress.seeds) > 1:
         line.append(f"  seed {job.seed}")
     clients = counted(progress.num_train_clients, "client")
-    val = counted(progress.num_val_nodes, "unseen val city")
+    val = counted(progress.num_val_nodes, "unseen val client")
     line.append(f"  {clients}, {val}", style="dim")
     return line
 
@@ -134,7 +134,7 @@ def _bars(progress: RunProgress, now: float, width: int) -> RenderableType:
     phase = at_work if progress.round else "scoring the start"
     colour = "green" if progress.phase == "train" else "magenta"
     grid.add_row("clients", _bar(done, expected, colour), f"{done}/{expected}", phase)
-    return Group(grid, _city_names(progress.cities, width))
+    return Group(grid, _client_names(progress.clients, width))
 
 
 def _bar(done: int, total: int, colour: str) -> ProgressBar:
@@ -143,16 +143,16 @@ def _bar(done: int, total: int, colour: str) -> ProgressBar:
     )
 
 
-def _city_names(cities: list[str], width: int) -> Text:
+def _client_names(clients: list[str], width: int) -> Text:
     """The newest names that fit on two lines, padded to two so that nothing jumps."""
     lines: list[str] = [""]
-    for city in reversed(cities):
-        if len(lines[-1]) + len(city) + 1 > width:
-            if len(lines) == CITY_LINES:
+    for client in reversed(clients):
+        if len(lines[-1]) + len(client) + 1 > width:
+            if len(lines) == CLIENT_LINES:
                 break
             lines.append("")
-        lines[-1] += f" {city}" if lines[-1] else city
-    lines += [""] * (CITY_LINES - len(lines))
+        lines[-1] += f" {client}" if lines[-1] else client
+    lines += [""] * (CLIENT_LINES - len(lines))
     return Text("\n".join(line[:width] for line in lines), style="green", no_wrap=True)
 
 

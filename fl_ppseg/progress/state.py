@@ -68,7 +68,7 @@ class RunProgress:
     phase: str = "train"
     num_done: int = 0
     num_expected: int = 0
-    cities: list[str] = field(default_factory=list)
+    clients: list[str] = field(default_factory=list)
     stopped: bool = False
 
     def __post_init__(self) -> None:
@@ -93,7 +93,7 @@ class RunProgress:
                 if event.phase != self.phase:
                     self._start_phase(event.phase, event.num_expected)
                 self.num_done, self.num_expected = event.num_done, event.num_expected
-                self.cities.append(event.city)
+                self.clients.append(event.client)
             case RoundFinished():
                 self._finish_round(event, now)
             case ArmFinished(arm, seed):
@@ -137,7 +137,7 @@ class RunProgress:
         return arm, arm + len(waiting) * first + (rounds - len(waiting)) * later
 
     def _start_phase(self, phase: str, num_expected: int) -> None:
-        self.phase, self.num_done, self.num_expected, self.cities = phase, 0, num_expected, []
+        self.phase, self.num_done, self.num_expected, self.clients = phase, 0, num_expected, []
 
 
 def sparkline(values: Sequence[float], width: int, levels: str = LEVELS) -> str:

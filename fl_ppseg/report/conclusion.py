@@ -24,7 +24,7 @@ class Pictures(NamedTuple):
     """What a report shows of images."""
 
     panels: Sequence[ScenePanel] = ()
-    """A scene of each val city."""
+    """A scene of each val client."""
     gallery: CipherGallery | None = None
     """One image under every cipher."""
 

@@ -22,13 +22,13 @@ WIDTH, WIDE = 5.6, 10.5  # inch; a phone shows WIDTH at about two thirds and scr
 BAR = 0.085  # inch
 CELL = 0.3  # inch
 ByKey = Mapping[str, float | None]
-"""Scores by city or class, in percent; None where nothing was labelled."""
+"""Scores by client or class, in percent; None where nothing was labelled."""
 
 
 def plot_curves(series: Series, styles: Mapping[str, ArmStyle], directory: Path) -> list[Path]:
-    """Writes scores on val cities and training loss over the rounds; empty ones are left out."""
+    """Writes scores on val clients and training loss over the rounds; empty ones are left out."""
     plots = (
-        ("miou_curves.svg", "mIoU on unseen val cities, %", series.val_miou),
+        ("miou_curves.svg", "mIoU on unseen val clients, %", series.val_miou),
         ("above_curves.svg", "of plain's mIoU above no image", series.above_no_image),
         ("loss_curves.svg", "training loss, mean over clients", series.train_loss),
     )
@@ -39,19 +39,21 @@ def plot_curves(series: Series, styles: Mapping[str, ArmStyle], directory: Path)
     ]
 
 
-def plot_cities(
+def plot_clients(
     summary: RunSummary,
-    val_cities: Sequence[str],
+    val_clients: Sequence[str],
     styles: Mapping[str, ArmStyle],
     directory: Path,
 ) -> list[Path]:
-    """Writes bars of mIoU for each city, the unseen ones first."""
-    scores = {name: arm.per_city_mIoU for name, arm in summary.arms.items()}
-    cities = sorted({city for by_city in scores.values() for city in by_city})
-    seen = [city for city in cities if city not in val_cities]
-    groups = [(f"{city} (unseen)", city) for city in cities if city in val_cities]
-    groups += [(city, city) for city in seen]
-    return _plot_groups(directory / "per_city.svg", "mIoU in each city, %", groups, scores, styles)
+    """Writes bars of mIoU for each client, the unseen ones first."""
+    scores = {name: arm.per_client_mIoU for name, arm in summary.arms.items()}
+    clients = sorted({client for by_client in scores.values() for client in by_client})
+    seen = [client for client in clients if client not in val_clients]
+    groups = [(f"{client} (unseen)", client) for client in clients if client in val_clients]
+    groups += [(client, client) for client in seen]
+    return _plot_groups(
+        directory / "per_client.svg", "mIoU in each client, %", groups, scores, styles
+    )
 
 
 def plot_classes(
@@ -60,11 +62,11 @@ def plot_classes(
     styles: Mapping[str, ArmStyle],
     directory: Path,
 ) -> list[Path]:
-    """Writes bars of IoU for each class on the val cities; a class without pixels has none."""
+    """Writes bars of IoU for each class on the val clients; a class without pixels has none."""
     scores = {name: arm.per_class_iou for name, arm in summary.arms.items()}
     present = {key for by in scores.values() for key, score in by.items() if score is not None}
     groups = [(n if n in present else f"{n} (no pixels)", n) for n in class_names]
-    title = "IoU of each class on unseen val cities, %"
+    title = "IoU of each class on unseen val clients, %"
     return _plot_groups(directory / "per_class.svg", title, groups, scores, styles)
 
 

@@ -155,9 +155,9 @@ def _tells_nothing(plain: ArmRow, prior: ArmRow | None) -> str | None:
 def _reached(row: ArmRow, plain: ArmRow | None) -> str:
     seeds = " (one seed)" if row.num_seeds == 1 else ""
     if plain is None or row.arm == PLAIN or row.ratio is None:
-        return f"{row.arm} reaches {_miou(row):.1f} mIoU on unseen cities{seeds}"
+        return f"{row.arm} reaches {_miou(row):.1f} mIoU on unseen clients{seeds}"
     above = "" if row.above is None else f", {_percent(row.above)} of it above no image"
-    share = f"{_percent(row.ratio)} of plain's mIoU on unseen cities{above}{seeds}"
+    share = f"{_percent(row.ratio)} of plain's mIoU on unseen clients{above}{seeds}"
     if _is_chance(row, plain):
         return f"{row.arm} reaches {share}: no difference is shown"
     return f"{row.arm} {'reaches' if row.ratio >= 1 else 'keeps'} {share}"

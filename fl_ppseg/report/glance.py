@@ -30,7 +30,7 @@ COLUMNS: tuple[Column[Glance], ...] = (
     Column("arm", "One setting that was trained.", lambda each: each.row.arm),
     Column(
         "mIoU",
-        "On val cities that no client holds, in percent.",
+        "On val clients, which never train, in percent.",
         lambda each: each.row.mIoU.text(),
         bar=lambda each: each.row.mIoU.mean,
     ),

@@ -21,7 +21,7 @@ from fl_ppseg.pages.styles import arm_styles
 from fl_ppseg.progress.state import duration
 from fl_ppseg.report.arms import arm_texts
 from fl_ppseg.report.audited import NOT_RUN, Audited, audit_of
-from fl_ppseg.report.figures import MANY_ARMS, plot_cities, plot_classes, plot_curves
+from fl_ppseg.report.figures import MANY_ARMS, plot_classes, plot_clients, plot_curves
 from fl_ppseg.report.findings import best_arm, cautions, headline
 from fl_ppseg.report.glance import glance_sheet
 from fl_ppseg.report.pictures import Picture
@@ -81,7 +81,7 @@ def write_report(
         summary: Of the run; an arm without scores is shown as failed.
         results: The lines of results.jsonl, read once.
         config: Of the run; paths in it are not shown.
-        panels: A scene of each val city; may be empty.
+        panels: A scene of each val client; may be empty.
         classes: Names and colours of the classes.
         gallery: One image under every cipher.
 
@@ -89,13 +89,13 @@ def write_report(
         Path of report.html, which is whole or absent.
     """
     lines = list(results)
-    val_cities = sorted({line["city"] for line in lines if line["role"] == "val"})
+    val_clients = sorted({line["client"] for line in lines if line["role"] == "val"})
     figures, styles = run_dir / FIGURES, arm_styles(list(summary.arms))
     no_image = None if summary.no_image is None else summary.no_image.mIoU
     series = collect(lines, no_image)
     scenes = scenes_of(panels, classes, styles, figures)
     bars = [
-        *plot_cities(summary, val_cities, styles, figures),
+        *plot_clients(summary, val_clients, styles, figures),
         *plot_classes(summary, classes.names, styles, figures),
     ]
     elsewhere = elsewhere_sheet(config)
@@ -103,7 +103,7 @@ def write_report(
         "report/report.html",
         **_told(summary, config, audit_of(run_dir), series.floor()),
         name=config.name,
-        subtitle=_subtitle(lines, val_cities, config),
+        subtitle=_subtitle(lines, val_clients, config),
         hero=_hero(scenes, summary, config),
         curves=[inline_svg(path) for path in plot_curves(series, styles, figures)],
         is_wide=len(styles) >= MANY_ARMS,
@@ -184,12 +184,12 @@ def _told(
     }
 
 
-def _subtitle(lines: Sequence[Line], val_cities: Sequence[str], config: Config) -> list[str]:
-    clients = {line["city"] for line in lines if line["role"] == "train"}
+def _subtitle(lines: Sequence[Line], val_clients: Sequence[str], config: Config) -> list[str]:
+    clients = {line["client"] for line in lines if line["role"] == "train"}
     rounds = max((line["round"] for line in lines), default=0)
     parts = [f"Run “{config.name}”"]
     parts += [counted(len(clients), "training client")] if clients else []
-    parts += [f"unseen: {', '.join(val_cities)}"] if val_cities else []
+    parts += [f"unseen: {', '.join(val_clients)}"] if val_clients else []
     return parts + ([counted(rounds, "round")] if rounds else [])
 
 

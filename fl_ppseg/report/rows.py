@@ -89,7 +89,7 @@ class ArmRow:
 
     @property
     def failed(self) -> bool:
-        """Whether the arm ended without a score on the val cities."""
+        """Whether the arm ended without a score on the val clients."""
         return self.mIoU.mean is None
 
 

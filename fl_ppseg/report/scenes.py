@@ -11,25 +11,25 @@ from fl_ppseg.data.classes import IGNORE_INDEX, ClassTable
 from fl_ppseg.pages.styles import ArmStyle
 from fl_ppseg.report.pictures import Image8, Picture, slug, written
 
-DEMO_KEY = "throw-away demonstration key"
+DEMO_KEY = "ephemeral demonstration key"
 
 
 @dataclass(frozen=True, eq=False)
 class ScenePanel:
-    """One scene of a val city.
+    """One scene of a val client.
 
     Attributes:
-        city: Where the scene lies.
+        client: Whose scene it is.
         plain: (H, W, 3) uint8 RGB.
         plain_note: Whose image it is, e.g. `procedural scene` or `your own data`.
-        encrypted: Label of the cipher -> (H, W, 3) uint8, under a throw-away key.
+        encrypted: Label of the cipher -> (H, W, 3) uint8, under an ephemeral key.
         label_map: (H, W) uint8 trainIds, 255 = ignored.
         predictions: Arm -> (H, W) uint8 trainIds.
         key_predictions: Arm with a shared key -> `right`, `wrong`, `none` -> (H, W) uint8
             trainIds of a query encrypted with that key; `none` is the image as it is.
     """
 
-    city: str
+    client: str
     plain: Image8
     plain_note: str
     encrypted: Mapping[str, Image8]
@@ -39,7 +39,7 @@ class ScenePanel:
 
 
 class CipherGallery(NamedTuple):
-    """One image under every cipher, each with a throw-away key.
+    """One image under every cipher, each with an ephemeral key.
 
     Attributes:
         plain: (H, W, 3) uint8 RGB.
@@ -59,7 +59,7 @@ KEYS = {"right": "right key", "wrong": "wrong key", "none": "no key"}
 class Scene(NamedTuple):
     """A panel as the page has it."""
 
-    city: str
+    client: str
     inputs: list[Picture]
     """The image plain and encrypted, and its label map."""
     answers: list[Picture]
@@ -136,7 +136,7 @@ def _scene(
 ) -> Scene:
     arms = list(styles)
     return Scene(
-        panel.city,
+        panel.client,
         written(_inputs(panel, classes), name, directory),
         written(_answers(panel, classes, styles), name, directory),
         {

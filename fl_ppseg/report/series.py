@@ -8,7 +8,7 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_ppseg.federation.results import CityLine, Line
+from fl_ppseg.federation.results import ClientLine, Line
 from fl_ppseg.learning.intervals import paired_above
 from fl_ppseg.learning.scores import counts_by_model, round_scores
 from fl_ppseg.report.rows import PLAIN
@@ -23,7 +23,7 @@ LEAST_ABOVE = 2.0
 
 @dataclass
 class Series:
-    """Curves by arm, and the pixels of each class in the val cities' ground truth.
+    """Curves by arm, and the pixels of each class in the val clients' ground truth.
 
     Attributes:
         val_miou: arm -> round -> mIoU in percent, a value a seed (`round_scores` of
@@ -41,7 +41,7 @@ class Series:
     val_pixels: NDArray[np.int64] | None = None
 
     def floor(self) -> float | None:
-        """mIoU in percent of always answering the commonest class of the val cities."""
+        """mIoU in percent of always answering the commonest class of the val clients."""
         if self.val_pixels is None or not self.val_pixels.any():
             return None
         common = self.val_pixels.max() / self.val_pixels.sum()
@@ -55,7 +55,7 @@ def collect(results: Iterable[Line], no_image: float | None = None) -> Series:
         results: Lines of results.jsonl.
         no_image: mIoU in percent of the answer without an image; None where nobody knows it.
     """
-    val: dict[tuple[str, int, int], list[CityLine]] = defaultdict(list)
+    val: dict[tuple[str, int, int], list[ClientLine]] = defaultdict(list)
     losses: dict[tuple[str, int, int], list[tuple[float, float]]] = defaultdict(list)
     for line in results:
         key = (line["arm"], line["round"], line["seed"])
@@ -93,7 +93,7 @@ def _above(
     return found
 
 
-def _pixels(lines: Iterable[CityLine]) -> NDArray[np.int64]:
+def _pixels(lines: Iterable[ClientLine]) -> NDArray[np.int64]:
     """(C,) labelled pixels of each class; the same whichever model is looked at."""
     counts = next(iter(counts_by_model(lines).values()))
     return np.asarray(counts.sum(axis=1), dtype=np.int64)

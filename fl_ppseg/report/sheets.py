@@ -87,7 +87,7 @@ ARM = Column[ArmRow](
 CLIMB: tuple[Column[ArmRow], ...] = (
     Column(
         "start",
-        "mIoU on those val cities of the weights that training starts from, under the arm's own "
+        "mIoU on those val clients of the weights that training starts from, under the arm's own "
         "protection, in percent; the mean over seeds.",
         lambda row: fixed(row.start, 1),
     ),
@@ -116,18 +116,18 @@ SCORES: tuple[Column[ArmRow], ...] = (
     ),
     Column(
         "mIoU",
-        "Mean intersection over union on val cities that no client holds, in percent.",
+        "Mean intersection over union on val clients, which never train, in percent.",
         lambda row: row.mIoU.text(),
         bar=lambda row: row.mIoU.mean,
     ),
     Column(
         "mAcc",
-        "Mean recall over the classes on those val cities, in percent.",
+        "Mean recall over the classes on those val clients, in percent.",
         lambda row: row.mAcc.text(),
     ),
     Column(
         "own mIoU",
-        "mIoU on held-out images of the training cities, in percent.",
+        "mIoU on held-out images of the training clients, in percent.",
         lambda row: row.own_mIoU.text(),
     ),
 )

@@ -82,7 +82,7 @@ def _caption(rows: Sequence[ArmRow]) -> str:
     seeds = sorted({row.num_seeds for row in rows if not row.failed})
     num = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}" if seeds else "no"
     spread = "; mean ± sample standard deviation" if seeds and seeds[-1] > 1 else ""
-    text = f"scores in percent on unseen val cities, {num} seed{'' if num == '1' else 's'}{spread}"
+    text = f"scores in percent on unseen val clients, {num} seed{'' if num == '1' else 's'}{spread}"
     failed = ", ".join(row.arm for row in rows if row.failed)
     return f"{text}; no result: {failed}" if failed else text
 

@@ -25,7 +25,7 @@ def draw_backdrop(draw: random.Random, style: CityStyle) -> list[Item]:
 
 
 def draw_lots(
-    draw: random.Random, style: CityStyle, street: Street, wanted: frozenset[str], lamps: float
+    draw: random.Random, style: CityStyle, street: Street, featured: frozenset[str], lamps: float
 ) -> tuple[list[Item], Skyline]:
     """Both sides of the street, far lots first, and their shadows.
 
@@ -33,14 +33,14 @@ def draw_lots(
         draw: random generator.
         style: the city.
         street: where the fronts stand and which range of z a side street keeps free.
-        wanted: `wall` and `fence` if they must appear.
+        featured: `wall` and `fence` if they must appear.
         lamps: brightness of the lamps behind the windows, 0 for none.
     """
     lots: list[tuple[float, list[Item]]] = []
     skyline = Skyline(([], []), ([], []))
     for side, distance in ((-1, -street.facades[0]), (1, street.facades[1])):
         asked: list[str] = [
-            kind for kind in ("wall", "fence") if kind in wanted and draw.random() < 0.75
+            kind for kind in ("wall", "fence") if kind in featured and draw.random() < 0.75
         ]
         for near, far in _ranges(draw, street.junction):
             kind = _lot_kind(draw, style, asked, near)

@@ -34,7 +34,7 @@ class Plan:
 
 def draw_plan(draw: random.Random, style: CityStyle, index: int, size: tuple[int, int]) -> Plan:
     """Scene number `index` of a city; what is drawn does not depend on the size."""
-    wanted = FEATURED[index % len(FEATURED)]
+    featured = FEATURED[index % len(FEATURED)]
     camera = Camera(
         size=size,
         height=style.camera_height * draw.uniform(0.95, 1.05),
@@ -44,11 +44,11 @@ def draw_plan(draw: random.Random, style: CityStyle, index: int, size: tuple[int
         bend=draw.gauss(0, 0.0006),
     )
     light = draw_light(draw, style)
-    street = draw_street(draw, style, tram="tram" in wanted or draw.random() < style.heavy)
-    lots, skyline = draw_lots(draw, style, street, wanted, lamps=light.lamps)
+    street = draw_street(draw, style, tram="tram" in featured or draw.random() < style.heavy)
+    lots, skyline = draw_lots(draw, style, street, featured, lamps=light.lamps)
     things = [
-        *draw_vehicles(draw, style, street, wanted, light.weather.glow),
-        *draw_riders(draw, style, street, wanted),
+        *draw_vehicles(draw, style, street, featured, light.weather.glow),
+        *draw_riders(draw, style, street, featured),
         *draw_people(draw, style, street),
         *draw_furniture(draw, style, street, light.weather.glow),
     ]

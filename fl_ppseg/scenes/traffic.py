@@ -45,7 +45,7 @@ class Lanes:
 
 
 def draw_vehicles(
-    draw: random.Random, style: CityStyle, street: Street, wanted: frozenset[str], glow: float
+    draw: random.Random, style: CityStyle, street: Street, featured: frozenset[str], glow: float
 ) -> Iterator[Thing]:
     """Tram, bus, truck, cars in the lanes and cars along the kerb; `glow` of their lamps."""
     lanes = Lanes(draw, style)
@@ -53,9 +53,9 @@ def draw_vehicles(
     truck, car = partial(draw_truck, glow=glow), partial(draw_car, glow=glow)
     for track in street.tracks:
         yield from lanes.put(track, 27, 8, 32, tram)
-    if "bus" in wanted or draw.random() < style.heavy:
+    if "bus" in featured or draw.random() < style.heavy:
         yield from lanes.put(draw.choice(street.lanes), 11, 9, 32, bus)
-    if "truck" in wanted or draw.random() < style.heavy:
+    if "truck" in featured or draw.random() < style.heavy:
         yield from lanes.put(draw.choice(street.lanes), 7.5, 9, 28, truck)
     for lane in street.lanes:
         for _ in range(_poisson(draw, style.traffic)):
@@ -66,11 +66,11 @@ def draw_vehicles(
 
 
 def draw_riders(
-    draw: random.Random, style: CityStyle, street: Street, wanted: frozenset[str]
+    draw: random.Random, style: CityStyle, street: Street, featured: frozenset[str]
 ) -> Iterator[Thing]:
     """People on two wheels beside the lanes, at least one nearby; machines on the sidewalks."""
     for k in range(max(_poisson(draw, style.riders), 1)):
-        motor = "motorcycle" in wanted if k == 0 else draw.random() < 0.35
+        motor = "motorcycle" in featured if k == 0 else draw.random() < 0.35
         u = draw.choice(street.lanes).u + draw.choice((-1, 1)) * draw.uniform(0.9, 1.5)
         near = max(6.0, abs(u) * style.focal * 1.1)
         z = near + draw.uniform(0, 10 if k == 0 else 26)

@@ -24,6 +24,8 @@ PROGRAM: Final = "fl-ppseg"
 """The distribution, and its console script, whose verbs are the commands."""
 ASK_FOR_PARSER: Final[Sequence[str]] = ("parser",)
 """This very tuple in place of arguments: the command hands out its parser and does nothing."""
+RENAMED: Final = {"--cities": "--train-clients", "--val-cities": "--val-clients"}
+"""Options of earlier versions, and what they are called now."""
 GRACE_SECONDS = 3.0
 """How long threads may take to end after an interruption."""
 
@@ -109,9 +111,14 @@ class Parser(argparse.ArgumentParser):
 
         Raises:
             ParserFoundError: The arguments are `ASK_FOR_PARSER`.
+            InputError: An option has another name, or the arguments are wrong otherwise.
         """
         if args is ASK_FOR_PARSER:
             raise ParserFoundError(self)
+        for word in sys.argv[1:] if args is None else args:
+            option, _, _ = word.partition("=")
+            if RENAMED.get(option) in self._option_string_actions:
+                self.error(f"{option} is now {RENAMED[option]}")
         return super().parse_args(args, namespace)
 
     def error(self, message: str) -> None:  # type: ignore[override]

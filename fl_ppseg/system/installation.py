@@ -52,14 +52,14 @@ def write_source(folder: Path) -> Path:
     Raises:
         InputError: It holds something else.
     """
-    wanted = installed_files()
+    expected = installed_files()
     if folder.exists():
         found = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
-        if _hashes(found) != _hashes(wanted):
+        if _hashes(found) != _hashes(expected):
             raise InputError(f"{folder}: another folder is there already; rename it, or remove it")
         return folder
     with replacing_folder(folder) as made:
-        for name, path in wanted.items():
+        for name, path in expected.items():
             (made / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, made / name)
     return folder

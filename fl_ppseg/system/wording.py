@@ -9,8 +9,8 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
         noun: Of one.
         plural: Of several, where it is not the noun with an s, or with -ies for its -y.
 
-    >>> counted(1, "round"), counted(3, "round"), counted(0, "city")
-    ('1 round', '3 rounds', '0 cities')
+    >>> counted(1, "round"), counted(3, "round"), counted(0, "client")
+    ('1 round', '3 rounds', '0 clients')
     """
     if number == 1:
         return f"{number:,} {noun}"

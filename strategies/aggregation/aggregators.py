@@ -27,8 +27,8 @@ def aggregator_of(
     Args:
         config: Names the aggregation.
         reference: The weights that are averaged, as they were sent out.
-        num_asked: Number of cities that were asked in this round.
-        max_share: Largest weight of a city in a weighted mean, 0 to 1.
+        num_asked: Number of clients that were asked in this round.
+        max_share: Largest weight of a client in a weighted mean, 0 to 1.
     """
     if config.privacy is not None:
         return PrivateMean(reference, config.privacy, num_asked)
@@ -47,11 +47,11 @@ def aggregator_of(
 
 
 def robustness_warning(config: FederationConfig, num_asked: int) -> str | None:
-    """Why a robust aggregation withstands nothing with so few cities; None if it does."""
+    """Why a robust aggregation withstands nothing with so few clients; None if it does."""
     if num_asked >= config.fewest_replies or config.aggregation not in ("median", "trimmed-mean"):
         return None
     cut = "cuts off no update" if config.aggregation == "trimmed-mean" else "has no middle"
     return (
-        f"federation.aggregation {config.aggregation} {cut} with {num_asked} cities per round: "
-        "it is their plain mean and withstands no lying city; use 3 cities or more"
+        f"federation.aggregation {config.aggregation} {cut} with {num_asked} clients per round: "
+        "it is their plain mean and withstands no lying client; use 3 clients or more"
     )

@@ -10,7 +10,7 @@ norm 1). Batch statistics are not weights: they are bounded one by one.
 Two more rules may be on: a fixed limit, and a multiple of the median over the accepted updates of
 the newest earlier round of this arm and seed. None looks at other updates of the same round, so a
 reply is judged as it comes, whatever the order of arrival, and one in memory at a time. The median
-holds while fewer than half of those cities lie; in round 1 that rule has nothing to compare with.
+holds while fewer than half of those clients lie; in round 1 that rule has nothing to compare with.
 The norms stand in results.jsonl, where a resumed run finds them again.
 """
 

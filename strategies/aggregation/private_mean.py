@@ -1,10 +1,10 @@
 """Central differential privacy: the mean of clipped updates, with noise of the coordinator's own.
 
-DP-FedAvg (McMahan et al. 2018) with the same weight for every city and a fixed denominator:
+DP-FedAvg (McMahan et al. 2018) with the same weight for every client and a fixed denominator:
 
-    w + (sum_k clip(u_k, C) + N(0, (z C)^2)) / m,   m the cities that were asked.
+    w + (sum_k clip(u_k, C) + N(0, (z C)^2)) / m,   m the clients that were asked.
 
-Whether or not a city's images were used moves the sum by C at most, and m not at all, since a
+Whether or not a client's images were used moves the sum by C at most, and m not at all, since a
 rejected or missing reply counts as an update of zero. What is hidden so is in the weights; losses,
 counts and who answered are not. Flower's own wrapper is not used: it holds all replies, gives up
 the round at one error reply, refuses arms that keep their embedding at home (it wants as many
@@ -25,7 +25,7 @@ from strategies.aggregation.streaming_mean import check_update
 
 
 class PrivateMean:
-    """Sum of clipped updates over a fixed number of cities, with noise; O(1) memory."""
+    """Sum of clipped updates over a fixed number of clients, with noise; O(1) memory."""
 
     def __init__(
         self, reference: Mapping[str, np.ndarray], config: PrivacyConfig, num_asked: int

@@ -1,8 +1,8 @@
-"""Robust aggregations: each class says how many lying cities it withstands.
+"""Robust aggregations: each class says how many lying clients it withstands.
 
 All but `ClippedMean` hold every reply of a round: O(n) memory in the number of replies. They give
-every city the same weight, as their papers do: a number of examples is only what a city reports.
-None depends on the order of the replies.
+every client the same weight, as their papers do: a number of examples is only what a client
+reports. None depends on the order of the replies.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from strategies.aggregation.streaming_mean import StreamingMean, check_update
 class ClippedMean(StreamingMean):
     """Mean of w + u min(1, c / |u|), u the update and c the clipping norm; O(1) memory.
 
-    A city moves the mean no further than its weight times c. An update that is short enough is
+    A client moves the mean no further than its weight times c. An update that is short enough is
     taken bit for bit (Sun et al. 2019, "Can you really backdoor federated learning?", section 4).
     """
 
@@ -88,7 +88,7 @@ class TrimmedMean(_Held):
     """The mean of each weight without its extremes (Yin et al. 2018, definition 2).
 
     Of n values the floor(beta n) largest and as many smallest are cut off, and one of each at
-    least: it withstands a share of beta of the cities, and one city. Of fewer than three values
+    least: it withstands a share of beta of the clients, and one client. Of fewer than three values
     nothing can be cut off: that is the mean, and withstands nothing.
     """
 
@@ -124,7 +124,7 @@ class Krum(_Held):
 
     A reply's score is the sum of the squared distances to its n - f - 2 nearest; krum takes the
     reply of the lowest score, multi-krum the mean of the n - f lowest. It withstands f of
-    n >= 2 f + 3 cities.
+    n >= 2 f + 3 clients.
     """
 
     def __init__(

@@ -6,8 +6,8 @@
     <home>/link-ca.*, link.*        those of the SuperLink, for this machine's loopback
     <home>/proxy.cfg, .pem, .lua    of HAProxy, the only service that other machines reach
     <home>/gate.sock                where HAProxy asks which node sent a request
-    <home>/nodes/<city>.pub         the enrolled cities
-    <home>/revoked/<city>~*.pub     revoked keys
+    <home>/nodes/<client>.pub         the enrolled clients
+    <home>/revoked/<client>~*.pub     revoked keys
     <home>/state.db, flwr/, logs/   Flower's state, apps and logs
 
 Flower's SuperLink serves nodes, commands and apps on one port, and commands need no login. So it

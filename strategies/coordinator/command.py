@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fl_ppseg.config.loading import load_config, validate
 from fl_ppseg.deployment.certificates import Pair, expiry
-from fl_ppseg.deployment.cities import load_cities
+from fl_ppseg.deployment.clients import load_clients
 from fl_ppseg.deployment.identity import fingerprint
 from fl_ppseg.deployment.templates import KINDS, write_templates
 from fl_ppseg.federation.run_folder import RunFolder, is_finished
@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     verbs = {
         "init": Verb("make the coordinator's folder and certificates", _init),
-        "enrol": Verb("enrol a city's node by its public key", _enrol),
-        "revoke": Verb("revoke a city's key; its node is refused at once", _revoke),
+        "enrol": Verb("enrol a client's node by its public key", _enrol),
+        "revoke": Verb("revoke a client's key; its node is refused at once", _revoke),
         "start": Verb("run SuperLink and proxy until Ctrl-C", _start),
         "run": Verb("train a run folder with the enrolled nodes, or resume it", _run),
         "stop": Verb("stop the current run", _stop),
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "bundle": Verb("print the hash of the app bundle that nodes run", _bundle),
         "template": Verb("write systemd units or a compose file", _template),
     }
-    about = "Coordinate a federation of cities whose nodes run on separate machines."
+    about = "Coordinate a federation of clients whose nodes run on separate machines."
     return dispatch("strategies.coordinator", about, verbs, argv)
 
 
@@ -114,16 +114,16 @@ def _given(options: object) -> tuple[Pair, Path] | None:
 
 def _enrol(parser: Parser, argv: Sequence[str]) -> int:
     _home(parser)
-    parser.add_argument("city", metavar="CITY", help="city of the node")
+    parser.add_argument("client", metavar="CLIENT", help="client of the node")
     parser.add_argument("key", type=Path, metavar="NODE.PUB", help="the node's public key")
-    parser.add_argument("--replace", action="store_true", help="replace this city's key")
+    parser.add_argument("--replace", action="store_true", help="replace this client's key")
     options = parser.parse_args(argv)
     home = Home(options.home)
     if home.settings.insecure:
         raise InputError(f"{home.folder}: made with --insecure-for-tests, which has no enrolment")
     from strategies.coordinator.enrolment import enrol  # loads Flower
 
-    print(f"{options.city} {enrol(home, options.city, options.key, replace=options.replace)}")
+    print(f"{options.client} {enrol(home, options.client, options.key, replace=options.replace)}")
     if not _update_superlink(home):
         _say("no SuperLink is running; the node is admitted from the next start on")
     return 0
@@ -131,14 +131,14 @@ def _enrol(parser: Parser, argv: Sequence[str]) -> int:
 
 def _revoke(parser: Parser, argv: Sequence[str]) -> int:
     _home(parser)
-    parser.add_argument("city", metavar="CITY", help="city whose key is revoked")
+    parser.add_argument("client", metavar="CLIENT", help="client whose key is revoked")
     options = parser.parse_args(argv)
     home = Home(options.home)
     if home.settings.insecure:
         raise InputError(f"{home.folder}: made with --insecure-for-tests, which has no enrolment")
     from strategies.coordinator.enrolment import revoke  # loads Flower
 
-    print(f"{options.city} {revoke(home, options.city)} revoked")
+    print(f"{options.client} {revoke(home, options.client)} revoked")
     if _update_superlink(home):
         _say("its next request is refused; a run that needs it waits, or continues with a quorum")
     else:
@@ -182,7 +182,7 @@ def _run(parser: Parser, argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     plug_ins = load_plug_ins(options.observer)
     home, run = Home(options.home), RunFolder(options.run.absolute())
-    load_cities(run.path)  # raises for a run folder that is not of a deployed run
+    load_clients(run.path)  # raises for a run folder that is not of a deployed run
     config = load_config(run.config)
     if not is_finished(config, run):
         from strategies.coordinator.submission import follow_run  # loads Flower
@@ -220,14 +220,14 @@ def _status(parser: Parser, argv: Sequence[str]) -> int:
     home = Home(options.home)
     if not home.settings.insecure:
         print(f"certificate valid until {expiry(home.server.certificate):%Y-%m-%d}")
-    for city, path in home.revoked():
-        print(f"{city}: revoked ({fingerprint(path)})")
+    for client, path in home.revoked():
+        print(f"{client}: revoked ({fingerprint(path)})")
     from strategies.coordinator.link import connect  # loads Flower
 
     with connect(home) as link:
-        online = {node.city for node in link.nodes() if node.is_online}
-        for city in home.enrolled():
-            print(f"{city}: {'connected' if city in online else 'not connected'}")
+        online = {node.client for node in link.nodes() if node.is_online}
+        for client in home.enrolled():
+            print(f"{client}: {'connected' if client in online else 'not connected'}")
         for state in link.runs():
             outcome = " ".join(filter(None, (state.outcome or state.status, state.details)))
             print(f"run of {state.run_dir}: {outcome}")

@@ -11,7 +11,7 @@ from fl_ppseg.learning.scores import MEAN_OF
 from fl_ppseg.report.conclusion import conclude, show
 
 NO_IMAGE_UNKNOWN = (
-    "no image: not known; it needs the training label maps of all cities, which stay on their nodes"
+    "no image: not known; it needs all clients' training label maps, which stay on their nodes"
 )
 """Note in place of the score without an image."""
 

@@ -2,7 +2,7 @@
 
 Flower's node signs the time of each request with its key, in headers. Flower itself checks them
 after it has read the body; so the proxy sends the three headers here first, over a socket in the
-coordinator's folder, and gets the city, or nothing. The folder of enrolled keys is checked for
+coordinator's folder, and gets the client, or nothing. The folder of enrolled keys is checked for
 every request: enrolment and revocation take effect at once.
 """
 
@@ -31,7 +31,7 @@ class Gate:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._seen: tuple[int, ...] = ()
-        self._cities: dict[bytes, str] = {}
+        self._clients: dict[bytes, str] = {}
         self._lock = threading.Lock()
         self._server: _Server | None = None
 
@@ -52,8 +52,8 @@ class Gate:
             self._server.server_close()
         self._home.gate.unlink(missing_ok=True)
 
-    def city_of(self, key: str, stamp: str, signature: str) -> str | None:
-        """The city whose enrolled node has just signed; None if there is none.
+    def client_of(self, key: str, stamp: str, signature: str) -> str | None:
+        """The client whose enrolled node has just signed; None if there is none.
 
         Args:
             key: The node's public key, PEM in base64.
@@ -64,18 +64,20 @@ class Gate:
             public = b64decode(key, validate=True)
         except (ValueError, binascii.Error):
             return None
-        city = self._enrolled().get(public)
-        return city if city is not None and is_signed_now(public, stamp, signature) else None
+        client = self._enrolled().get(public)
+        return client if client is not None and is_signed_now(public, stamp, signature) else None
 
     def _enrolled(self) -> dict[bytes, str]:
-        """Cities by key, read again where the folder has changed."""
+        """Clients by key, read again where the folder has changed."""
         with self._lock:
             paths = self._home.enrolled()
             seen = tuple(n for path in paths.values() for n in _version(path))
             if seen != self._seen:
-                self._cities = {key: city for city, path in paths.items() for key in _keys(path)}
+                self._clients = {
+                    key: client for client, path in paths.items() for key in _keys(path)
+                }
                 self._seen = seen
-            return self._cities
+            return self._clients
 
 
 def _version(path: Path) -> tuple[int, ...]:
@@ -108,10 +110,10 @@ class _Query(socketserver.StreamRequestHandler):
     server: _Server
 
     def handle(self) -> None:
-        """Answer one line `key stamp signature` with one line: the city, or nothing."""
+        """Answer one line `key stamp signature` with one line: the client, or nothing."""
         try:
             asked = self.rfile.readline(MAX_LINE).decode("ascii").split(" ")
-            city = self.server.gate.city_of(*map(str.strip, asked)) if len(asked) == 3 else None
-            self.wfile.write(f"{city or ''}\n".encode())
+            client = self.server.gate.client_of(*map(str.strip, asked)) if len(asked) == 3 else None
+            self.wfile.write(f"{client or ''}\n".encode())
         except (OSError, UnicodeError):
             return  # without an answer the proxy refuses the request

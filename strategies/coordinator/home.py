@@ -90,11 +90,11 @@ class Home:
         rehearse(self.link, self.link_authority.certificate, LINK_HOST)
 
     def enrolled(self) -> dict[str, Path]:
-        """Public keys by city."""
+        """Public keys by client."""
         return {path.stem: path for path in sorted(self.nodes.glob("*.pub"))}
 
     def revoked(self) -> list[tuple[str, Path]]:
-        """Revoked keys, each with its city."""
+        """Revoked keys, each with its client."""
         found = sorted(self.revoked_nodes.glob("*~*.pub"))
         return [(path.stem.rpartition("~")[0], path) for path in found]
 

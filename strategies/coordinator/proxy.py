@@ -4,11 +4,11 @@ Paths are matched whole and as they were sent, so that no `..` and no `%2e` lead
 SuperLink reads bodies before it authenticates their sender; so the proxy asks the gate first, with
 the headers alone, and forwards no byte of a body that is not from an enrolled node, has no length,
 or is longer than what Flower sends. HAProxy's integers have 32 bits: the number of digits is
-checked before the number. Resources are limited by address for strangers and by city for nodes:
+checked before the number. Resources are limited by address for strangers and by client for nodes:
 
     connections                     MAX_CONNECTIONS, at most PER_ADDRESS from one address
     until all headers have come      10 s; TLS handshakes and pauses of a sender 20 s
-    bodies in the SuperLink         MAX_BODIES x MAX_REQUEST_BYTES = 512 MiB, PER_CITY per city
+    bodies in the SuperLink         MAX_BODIES x MAX_REQUEST_BYTES = 512 MiB, PER_CLIENT per client
 """
 
 import re
@@ -33,8 +33,8 @@ RATE_PER_ADDRESS: Final = 400
 """New connections of one address in ten seconds."""
 MAX_BODIES: Final = 64
 """Requests that the SuperLink works on at a time; others wait in the proxy, unread."""
-PER_CITY: Final = 16
-"""Requests of one city at a time: Flower's node sends up to eight objects at once."""
+PER_CLIENT: Final = 16
+"""Requests of one client at a time: Flower's node sends up to eight objects at once."""
 
 CONFIG: Final = Template("""\
 # Written by `python -m strategies.coordinator start`; changes are lost.
@@ -60,7 +60,7 @@ defaults
 backend addresses
     stick-table type ipv6 size 100k expire 60s store conn_cur,conn_rate(10s)
 
-backend cities
+backend clients
     stick-table type string len 64 size 10k expire 60s store conn_cur
 
 frontend nodes
@@ -77,9 +77,9 @@ frontend nodes
     http-request deny deny_status 413 if { req.hdr_val(content-length) gt $max_bytes }
     http-request lua.ask_the_gate
     http-request deny deny_status 503 if { var(txn.is_unasked) -m bool }
-    http-request deny deny_status 401 unless { var(txn.city) -m found }
-    http-request track-sc1 var(txn.city) table cities
-    http-request deny deny_status 503 if { sc1_conn_cur gt $per_city }
+    http-request deny deny_status 401 unless { var(txn.client) -m found }
+    http-request track-sc1 var(txn.client) table clients
+    http-request deny deny_status 503 if { sc1_conn_cur gt $per_client }
     http-request set-log-level silent
     default_backend superlink
 
@@ -91,7 +91,7 @@ backend superlink
 """)
 SCRIPT: Final = Template("""\
 -- Written by `python -m strategies.coordinator start`; changes are lost.
--- Whose request this is, from its headers alone: the city in txn.city, unset for strangers.
+-- Whose request this is, from its headers alone: the client in txn.client, unset for strangers.
 core.register_action("ask_the_gate", { "http-req" }, function(txn)
     local headers = txn.http:req_get_headers()
     local words = {}
@@ -109,12 +109,12 @@ core.register_action("ask_the_gate", { "http-req" }, function(txn)
         return
     end
     gate:send(table.concat(words, " ") .. "\\n")
-    local city = gate:receive("*l")
+    local client = gate:receive("*l")
     gate:close()
-    if city == nil then
+    if client == nil then
         txn:set_var("txn.is_unasked", true)
-    elseif city ~= "" then
-        txn:set_var("txn.city", city)
+    elseif client ~= "" then
+        txn:set_var("txn.client", client)
     end
 end)
 """)
@@ -135,7 +135,7 @@ def write_proxy(home: Home) -> None:
         per_address=PER_ADDRESS,
         rate_per_address=RATE_PER_ADDRESS,
         max_bodies=MAX_BODIES,
-        per_city=PER_CITY,
+        per_client=PER_CLIENT,
         link=f"{LINK_HOST}:{settings.link_port}",
         link_authority=_quotable(home.link_authority.certificate),
     )

@@ -135,5 +135,5 @@ def _welcome(home: Home) -> str:
     if settings.insecure:
         where = f"{settings.bind or LINK_HOST}:{settings.port}"
         return f"WARNING: no TLS and no enrolment; anyone who can reach {where} controls the nodes"
-    cities = ", ".join(home.enrolled()) or "none yet"
-    return f"ready: nodes connect to {address}; enrolled: {cities}; press Ctrl-C to stop"
+    clients = ", ".join(home.enrolled()) or "none yet"
+    return f"ready: nodes connect to {address}; enrolled: {clients}; press Ctrl-C to stop"

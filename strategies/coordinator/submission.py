@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flwr.app import UserConfig
 
-from fl_ppseg.deployment.cities import Cities, load_cities
+from fl_ppseg.deployment.clients import Clients, load_clients
 from fl_ppseg.deployment.services import Say
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.flower.superlink import NoAnswerError, RunState, SuperLink, read_bundle
@@ -48,16 +48,16 @@ def follow_run(
         say: Prints a line for the user.
 
     Raises:
-        InputError: A city is not enrolled, or another run is active.
+        InputError: A client is not enrolled, or another run is active.
         RunError: The run failed; the message says why.
         KeyboardInterrupt: The user interrupted it; the run is stopped.
     """
-    cities = load_cities(run.path)
+    clients = load_clients(run.path)
     with connect(home) as link:
-        _check_enrolled(home, cities, link, say)
+        _check_enrolled(home, clients, link, say)
         patience, num_lost, reached = 0.0, 0, -1
         while True:
-            offset, run_id = _join(home, link, run, cities, app, patience)
+            offset, run_id = _join(home, link, run, clients, app, patience)
             with Observers(choose_view(quiet, sys.stderr), plug_ins, run.path) as observer:
                 state = _follow(link, run_id, run, observer, offset)
             if state.outcome == "completed":
@@ -83,17 +83,17 @@ def check_app(app: Path | None) -> Path | None:
     return app
 
 
-def _check_enrolled(home: Home, cities: Cities, link: SuperLink, say: Say) -> None:
+def _check_enrolled(home: Home, clients: Clients, link: SuperLink, say: Say) -> None:
     if home.settings.insecure:
         return
     enrolled = home.enrolled()
-    if missing := [city for city in cities.all if city not in enrolled]:
+    if missing := [client for client in clients.all if client not in enrolled]:
         raise InputError(
             f"not enrolled: {', '.join(missing)}; get each node.pub and run "
             f"python -m strategies.coordinator enrol --home {home.folder} {missing[0]} node.pub"
         )
-    online = {node.city for node in link.nodes() if node.is_online}
-    if away := [city for city in cities.all if city not in online]:
+    online = {node.client for node in link.nodes() if node.is_online}
+    if away := [client for client in clients.all if client not in online]:
         say(f"not connected yet: {', '.join(away)}")
 
 
@@ -111,7 +111,7 @@ def _active_run(home: Home, link: SuperLink, run: RunFolder) -> int | None:
 
 
 def _join(
-    home: Home, link: SuperLink, run: RunFolder, cities: Cities, app: Path | None, patience: float
+    home: Home, link: SuperLink, run: RunFolder, clients: Clients, app: Path | None, patience: float
 ) -> tuple[int, int]:
     """Find or submit the run; the SuperLink may be unreachable for `patience` seconds.
 
@@ -122,16 +122,16 @@ def _join(
     while True:
         try:
             found = _active_run(home, link, run)
-            return (_size(run), _submit(link, run, cities, app)) if found is None else (0, found)
+            return (_size(run), _submit(link, run, clients, app)) if found is None else (0, found)
         except NoAnswerError:
             if time.monotonic() >= end:
                 raise
             time.sleep(POLL_SECONDS)
 
 
-def _submit(link: SuperLink, run: RunFolder, cities: Cities, app: Path | None) -> int:
+def _submit(link: SuperLink, run: RunFolder, clients: Clients, app: Path | None) -> int:
     bundle = read_bundle(check_app(app))
-    config: UserConfig = {"run-dir": str(run.path), "num-nodes": len(cities.all)}
+    config: UserConfig = {"run-dir": str(run.path), "num-nodes": len(clients.all)}
     return link.submit(bundle, hashlib.sha256(bundle).hexdigest(), config)
 
 

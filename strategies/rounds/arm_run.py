@@ -22,10 +22,10 @@ class ArmRun:
     description: Mapping[str, Any]
     """Description of the model for its checkpoints."""
     is_centralised: bool = False
-    """One node trains on the images of all cities; all cities are scored."""
+    """One node trains on the images of all clients; all clients are scored."""
     num_val: int = 0
-    """Number of expected val cities: a round is scored only if all of them replied."""
+    """Number of expected val clients: a round is scored only if all of them replied."""
     num_examples: Mapping[str, int] = field(default_factory=dict)
-    """Images by city, as far as known at the start: the city with most images is asked first."""
+    """Images by client, as far as known at the start: who has most images is asked first."""
     reported: ReportedCounts = field(default_factory=lambda: ReportedCounts({}))
-    """What the cities have reported of their images in this run."""
+    """What the clients have reported of their images in this run."""

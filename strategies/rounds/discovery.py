@@ -1,4 +1,4 @@
-"""Discovery: nodes are asked for their city and role, at the start of a run and during it.
+"""Discovery: nodes are asked for their client and role, at the start of a run and during it.
 
 Nodes connect late, disconnect and reconnect, some under another id. Each poll queries the new ones
 and registers those that have answered; it never waits. A node whose introduction is wrong is left
@@ -45,7 +45,7 @@ class Discovery:
             grid: The nodes.
             request: A `describe` request of this run.
             observer: Is told which nodes are left out.
-            expected: Role of each city of the run; None: any city may register.
+            expected: Role of each client of the run; None: any client may register.
         """
         self.registry = Registry(expected=expected)
         self.connected: frozenset[int] = frozenset()
@@ -126,9 +126,9 @@ class Discovery:
         """Wait until the next poll; ends with the run when that is stopped."""
         self._grid.pause(POLL_SECONDS)
 
-    def is_connected(self, city: str) -> bool:
-        """Whether the node of a city was connected at the last poll."""
-        return self.registry.of_city(city).node_id in self.connected
+    def is_connected(self, client: str) -> bool:
+        """Whether the node of a client was connected at the last poll."""
+        return self.registry.of_client(client).node_id in self.connected
 
     def _poll_and_count(self) -> int:
         self.poll()
@@ -189,7 +189,7 @@ class Discovery:
             self._reject(sanitise(f"{name}: {error}" if name else str(error)))
             return
         if before is not None:
-            self._observer.on_event(Notice(f"{description.city} reconnected as another node"))
+            self._observer.on_event(Notice(f"{description.client} reconnected as another node"))
 
     def _reject(self, why: str) -> None:
         if why not in self.rejected:

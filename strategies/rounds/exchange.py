@@ -42,7 +42,7 @@ class Exchange:
 
         Args:
             phase: What the nodes are asked to do.
-            tasks: Which cities are asked, with which weights.
+            tasks: Which clients are asked, with which weights.
             record: Those weights as they are packed; None: they are not the same for all.
         """
         self._record = record
@@ -52,7 +52,7 @@ class Exchange:
     def collect_updates(
         self, replies: Iterable[Message], allowed: Collection[str], take: Take
     ) -> None:
-        """Take good updates until all cities have replied and the quorum is reached.
+        """Take good updates until all clients have replied and the quorum is reached.
 
         Raises:
             RunError: If the quorum is not reached within the retries that the config allows.
@@ -64,11 +64,11 @@ class Exchange:
             self._collect(replies, allowed, take)
 
     def collect_scores(self, replies: Iterable[Message]) -> None:
-        """Record the counts of an evaluation, if they fit what their cities reported before."""
+        """Record the counts of an evaluation, if they fit what their clients reported before."""
         self._collect(replies, (), self._check_scoring)
 
     def _check_scoring(self, task: Task, reply: Reply) -> None:
-        self._run.reported.check_scoring(task.member.city, reply)
+        self._run.reported.check_scoring(task.member.client, reply)
 
     def _collect(self, replies: Iterable[Message], allowed: Collection[str], take: Take) -> None:
         assert isinstance(replies, Replies), "expected the replies of a LazyGrid"
@@ -96,7 +96,7 @@ def pack(
         record: The weights of all tasks, if they are packed already.
 
     Returns:
-        The messages to send; weights that several cities get are packed once.
+        The messages to send; weights that several clients get are packed once.
     """
     phase = log.tasks.phase
     kind = MessageType.TRAIN if phase == "train" else MessageType.EVALUATE
@@ -130,8 +130,8 @@ def collect(
     for message in replies:
         task = log.tasks.answered_by(message.metadata.reply_to_message_id)
         if task is None:
-            city = log.name_of(message.metadata.src_node_id)
-            log.reject(city, "unexpected reply: no task is outstanding")
+            client = log.name_of(message.metadata.src_node_id)
+            log.reject(client, "unexpected reply: no task is outstanding")
             continue
         try:
             reply = _checked(message, task, log, allowed)
@@ -153,8 +153,12 @@ def _checked(message: Message, task: Task, log: RoundLog, allowed: Collection[st
         raise MessageError("reply from another node")
     expected = packed_size({name: task.arrays[name] for name in allowed})
     reply = unpack_reply(message.content, allowed, expected)
-    if (reply.run_id, reply.round, reply.city) != (log.request.run_id, log.round, task.member.city):
-        raise MessageError("reply to another run, round or city")
+    if (reply.run_id, reply.round, reply.client) != (
+        log.request.run_id,
+        log.round,
+        task.member.client,
+    ):
+        raise MessageError("reply to another run, round or client")
     _check_counts(reply, log)
     return reply
 

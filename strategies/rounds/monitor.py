@@ -2,17 +2,17 @@
 
 Flower delivers a message to a node once. When the node disconnects, an error takes the place of its
 reply and the work is lost, though the node may be back a minute later. Within a grace period the
-city's node is looked for, under whatever node id, and sent the same task again.
+client's node is looked for, under whatever node id, and sent the same task again.
 
 Flower 1.41's SuperNode takes one message at a time and hands its reply over before it takes the
 next. If one of its requests to the SuperLink fails on the way (under load its database is locked
 for longer than the five seconds that it waits), the message or its reply is dropped and nobody is
 told: the coordinator would wait until the round's deadline. So, when no reply has come for a while,
 each node that owes one is probed with a query. A node that has answered the query, but not the task
-before it, has nothing more to hand over: that reply is lost, and the city is asked again.
+before it, has nothing more to hand over: that reply is lost, and the client is asked again.
 
-A round that misses its quorum is retried, a bounded number of times: all cities without a good
-update are asked again once their nodes are connected. No city is counted twice.
+A round that misses its quorum is retried, a bounded number of times: all clients without a good
+update are asked again once their nodes are connected. No client is counted twice.
 """
 
 import math
@@ -35,7 +35,7 @@ LOST_REPLY_GRACE_SECONDS: Final = 60.0
 POLL_SECONDS = 1.0
 """Time between two polls for nodes that have reconnected."""
 MAX_ATTEMPTS = 5
-"""How often a city is asked again in one exchange: a node may crash at each of its tasks."""
+"""How often a client is asked again in one exchange: a node may crash at each of its tasks."""
 
 DISCONNECTED: Final = "its node disconnected"
 REPLY_LOST: Final = "its reply was lost"
@@ -92,7 +92,7 @@ class Monitor:
         return self._quorum() - len(self._tasks.in_state(State.DONE))
 
     def retry(self) -> list[Message]:
-        """Ask the cities without a good update again, once enough of them are connected.
+        """Ask the clients without a good update again, once enough of them are connected.
 
         Raises:
             RunError: As often as the config allows, it has been done.
@@ -106,10 +106,10 @@ class Monitor:
             )
         self._num_retries += 1
         tasks = self._tasks.in_state(State.FAILED)
-        cities = [task.member.city for task in tasks]
+        clients = [task.member.client for task in tasks]
         which = f"retry {self._num_retries} of {allowed}"
-        log.notify(f"{self._shortfall()}; asking {', '.join(cities)} again ({which})")
-        self._wait_for_quorum(cities)
+        log.notify(f"{self._shortfall()}; asking {', '.join(clients)} again ({which})")
+        self._wait_for_quorum(clients)
         return self._messages_again(tasks, self._federation.round_timeout)
 
     # Nodes that disconnect.
@@ -137,8 +137,8 @@ class Monitor:
         if not seconds or task.num_waits > MAX_ATTEMPTS:
             return False
         self._tasks.wait(task, time.monotonic() + seconds)
-        city = task.member.city
-        self._log.notify(f"{city}: {why}; waiting up to {seconds:.0f} s for it to return")
+        client = task.member.client
+        self._log.notify(f"{client}: {why}; waiting up to {seconds:.0f} s for it to return")
         return True
 
     def _defer_or_fail(self, tasks: Iterable[Task], grace: float, why: str) -> None:
@@ -159,17 +159,17 @@ class Monitor:
     def _resend_reconnected(self) -> None:
         for why in self._discovery.poll():
             self._log.reject("discovery", why)
-        back = [t for t in self._waiting() if self._discovery.is_connected(t.member.city)]
+        back = [t for t in self._waiting() if self._discovery.is_connected(t.member.client)]
         for task in back:
-            self._log.notify(f"{task.member.city}: reconnected; asked again")
+            self._log.notify(f"{task.member.client}: reconnected; asked again")
         if back:
             self._replies.send(self._messages_again(back, self._replies.seconds_left))
             self._defer_unsent()
 
     def _messages_again(self, tasks: Sequence[Task], seconds: float) -> list[Message]:
-        """Messages with the same tasks, for the nodes that their cities have now."""
+        """Messages with the same tasks, for the nodes that their clients have now."""
         for task in tasks:
-            task.member = self._discovery.registry.of_city(task.member.city)
+            task.member = self._discovery.registry.of_client(task.member.client)
         return self._resend(tasks, seconds)
 
     # Replies that are lost.
@@ -206,16 +206,16 @@ class Monitor:
     def _shortfall(self) -> str:
         quorum, num_asked = self._quorum(), self._tasks.num_asked
         num_good = len(self._tasks.in_state(State.DONE))
-        return f"expected good updates from {quorum} of {num_asked} cities, got {num_good}"
+        return f"expected good updates from {quorum} of {num_asked} clients, got {num_good}"
 
-    def _wait_for_quorum(self, cities: Sequence[str]) -> None:
+    def _wait_for_quorum(self, clients: Sequence[str]) -> None:
         seconds = self._federation.wait_seconds
         start = time.monotonic()
         is_said = False
         while time.monotonic() - start < seconds:
             self.poll_nodes()
-            missing = [city for city in cities if not self._discovery.is_connected(city)]
-            if len(cities) - len(missing) >= self.num_missing:
+            missing = [client for client in clients if not self._discovery.is_connected(client)]
+            if len(clients) - len(missing) >= self.num_missing:
                 return
             if not is_said:
                 is_said = True

@@ -5,7 +5,7 @@ import time
 from typing import Literal, cast
 
 from fl_ppseg.federation.message_content import Reply, Request
-from fl_ppseg.federation.results import CityLine, Line, Release, RoundLine
+from fl_ppseg.federation.results import ClientLine, Line, Release, RoundLine
 from fl_ppseg.learning.evaluation import Scores
 from fl_ppseg.learning.scores import round_scores
 from fl_ppseg.progress.events import Notice, Replied, RoundFinished, RoundScores
@@ -25,15 +25,15 @@ class RoundLog:
         self.tasks = TaskTable()
         self.rejected: list[str] = []
         self.update_norms: dict[str, float] = {}
-        """Norm of each accepted update by city, where it is measured."""
+        """Norm of each accepted update by client, where it is measured."""
         self.release: Release = {}
         """What the round's own line says of central privacy."""
         self._observer = observer
         self._started = time.monotonic()
-        self._lines: list[CityLine] = []
+        self._lines: list[ClientLine] = []
         self._losses: list[tuple[float, int]] = []
         self._num_absent = 0
-        """Val cities that were not asked."""
+        """Val clients that were not asked."""
 
     @property
     def train_loss(self) -> float | None:
@@ -42,9 +42,9 @@ class RoundLog:
         return sum(loss * n for loss, n in self._losses) / total if total else None
 
     def name_of(self, node_id: int) -> str:
-        """The city of a node that was asked, for messages; "a node" if it is not known."""
+        """The client of a node that was asked, for messages; "a node" if it is not known."""
         asked = (task.member for task in self.tasks if task.member.node_id == node_id)
-        return next((member.city for member in asked), "a node")
+        return next((member.client for member in asked), "a node")
 
     def accept(self, task: Task, reply: Reply) -> None:
         """Record a good reply."""
@@ -58,7 +58,7 @@ class RoundLog:
                 self.request.arm,
                 self.request.seed,
                 self.round,
-                task.member.city,
+                task.member.client,
                 phase,
                 num_asked - len(self.tasks.in_state(State.SENT)),
                 num_asked,
@@ -69,14 +69,14 @@ class RoundLog:
     def fail(self, task: Task, why: str) -> None:
         """Record that a task got no good reply."""
         self.tasks.fail(task)
-        self.reject(task.member.city, why)
+        self.reject(task.member.client, why)
 
-    def reject(self, city: str, why: str) -> None:
+    def reject(self, client: str, why: str) -> None:
         """Record, log and show a reply or a node that does not count, with the reason."""
         why = sanitise(why)
-        self.rejected.append(f"{city}: {why}")
-        logger.warning("arm %s, round %d: %s: %s", self.request.arm, self.round, city, why)
-        self.notify(f"{city}: {why}")
+        self.rejected.append(f"{client}: {why}")
+        logger.warning("arm %s, round %d: %s: %s", self.request.arm, self.round, client, why)
+        self.notify(f"{client}: {why}")
 
     def notify(self, text: str) -> None:
         """Show the user a line about this round."""
@@ -92,18 +92,18 @@ class RoundLog:
             self.fail(task, "no reply before the deadline")
 
     def reject_unscored(self, num_val: int = 0) -> None:
-        """Record that a round has no scores, if the replies of val cities are missing.
+        """Record that a round has no scores, if the replies of val clients are missing.
 
         Args:
-            num_val: Number of val cities of the run, those that never connected included.
+            num_val: Number of val clients of the run, those that never connected included.
         """
-        val = {task.member.city for task in self.tasks if task.member.role == "val"}
+        val = {task.member.client for task in self.tasks if task.member.role == "val"}
         self._num_absent = max(0, num_val - len(val))
         if missing := self._unscored():
             self.reject("val", f"no scores without {', '.join(missing)}")
 
     def scores(self) -> Scores | None:
-        """Scores over the val cities of this round; None unless all of them answered."""
+        """Scores over the val clients of this round; None unless all of them answered."""
         return round_scores(line for line in self._counted() if line["role"] == "val")
 
     def finished(self) -> RoundFinished:
@@ -114,17 +114,18 @@ class RoundLog:
     def result_lines(self) -> list[Line]:
         """The round's lines of results, sorted; the last one is about the round itself.
 
-        Where a val city is missing, the others' lines keep their costs and lose their counts, so
-        that no score can be taken of a part of the cities.
+        Where a val client is missing, the others' lines keep their costs and lose their counts, so
+        that no score can be taken of a part of the clients.
         """
         lines = sorted(
-            self._counted(), key=lambda x: (x["role"] != "train", x["role"], x["city"], x["model"])
+            self._counted(),
+            key=lambda x: (x["role"] != "train", x["role"], x["client"], x["model"]),
         )
         own: RoundLine = {
             "arm": self.request.arm,
             "seed": self.request.seed,
             "round": self.round,
-            "city": None,
+            "client": None,
             "role": "round",
             "confusion": None,
             "bytes_up": 0,
@@ -137,25 +138,25 @@ class RoundLog:
         return [*map(_without_empty_model, lines), own]
 
     def _unscored(self) -> list[str]:
-        """The val cities without a good reply to each of their tasks."""
+        """The val clients without a good reply to each of their tasks."""
         asked = (task for task in self.tasks if task.member.role == "val")
-        missing = {task.member.city for task in asked if task.state is not State.DONE}
+        missing = {task.member.client for task in asked if task.state is not State.DONE}
         absent = {f"{self._num_absent} that never connected"} if self._num_absent else set[str]()
         return sorted(missing | absent)
 
-    def _counted(self) -> list[CityLine]:
-        """The lines; without val counts if val cities are missing."""
+    def _counted(self) -> list[ClientLine]:
+        """The lines; without val counts if val clients are missing."""
         if not self._unscored():
             return self._lines
         return [{**x, "confusion": None} if x["role"] == "val" else x for x in self._lines]
 
-    def _line(self, task: Task, reply: Reply) -> CityLine:
+    def _line(self, task: Task, reply: Reply) -> ClientLine:
         scored: Literal["val", "heldout"] = "val" if task.member.role == "val" else "heldout"
-        line: CityLine = {
+        line: ClientLine = {
             "arm": self.request.arm,
             "seed": self.request.seed,
             "round": self.round,
-            "city": task.member.city,
+            "client": task.member.client,
             "role": "train" if self.tasks.phase == "train" else scored,
             "confusion": None if reply.confusion is None else reply.confusion.tolist(),
             "bytes_up": sum(value.nbytes for value in reply.arrays.values()),
@@ -165,14 +166,14 @@ class RoundLog:
             "num_examples": reply.num_examples,
             "seconds": round(reply.seconds, 4),
         }
-        if self.tasks.phase == "train" and task.member.city in self.update_norms:
-            line["update_norm"] = self.update_norms[task.member.city]
+        if self.tasks.phase == "train" and task.member.client in self.update_norms:
+            line["update_norm"] = self.update_norms[task.member.client]
         return line
 
 
-def _without_empty_model(line: CityLine) -> CityLine:
+def _without_empty_model(line: ClientLine) -> ClientLine:
     """As it is written: a model that is everybody's has no name."""
-    return cast(CityLine, {k: v for k, v in line.items() if k != "model" or v})
+    return cast(ClientLine, {k: v for k, v in line.items() if k != "model" or v})
 
 
 def shown(scores: Scores | None) -> RoundScores | None:

@@ -1,4 +1,4 @@
-"""The run config that a run is submitted with, and the roles of the run's cities."""
+"""The run config that a run is submitted with, and the roles of the run's clients."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import Annotated, Any, Final, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from fl_ppseg.config.loading import validate
-from fl_ppseg.config.run_layout import CITIES, CONFIG
+from fl_ppseg.config.run_layout import CLIENTS, CONFIG
 from fl_ppseg.config.section import Section
-from fl_ppseg.deployment.cities import load_cities
+from fl_ppseg.deployment.clients import load_clients
 from fl_ppseg.federation.roles import Role
 
 MAX_NODES = 20_000
@@ -94,13 +94,13 @@ def parse_run_config(run_config: Mapping[str, Any]) -> RunConfig:
 
 
 def expected_roles(run: Path) -> dict[str, Role] | None:
-    """Role of each city of a deployed run; None for a simulation, whose nodes are its own.
+    """Role of each client of a deployed run; None for a simulation, whose nodes are its own.
 
     Raises:
-        InputError: The run folder's cities.json is damaged.
+        InputError: The run folder's clients.json is damaged.
     """
-    if not (run / CITIES).exists():
+    if not (run / CLIENTS).exists():
         return None
-    cities = load_cities(run)
-    roles: dict[str, Role] = dict.fromkeys(cities.train, "train")
-    return roles | dict.fromkeys(cities.val, "val")
+    clients = load_clients(run)
+    roles: dict[str, Role] = dict.fromkeys(clients.train, "train")
+    return roles | dict.fromkeys(clients.val, "val")

@@ -17,7 +17,7 @@ def score_start(
 ) -> None:
     """Score the weights of round 0, as those of a later round are scored, and write the lines.
 
-    All cities start from the same weights, those that train alone as well: each scores them once.
+    All clients start from the same weights, those that train alone as well: each scores them once.
     A resumed run does not repeat it, whatever its outcome.
 
     Args:

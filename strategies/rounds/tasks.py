@@ -1,4 +1,4 @@
-"""The tasks of a round: what each city was asked for, and how far it has come.
+"""The tasks of a round: what each client was asked for, and how far it has come.
 
 A task is sent; then its reply is good (done) or not (failed), or its node disconnects and it waits
 for it, to be sent again or to fail. Who is asked again in a retry had failed.
@@ -42,12 +42,12 @@ class Sent(Protocol):
 
 @dataclass(eq=False)
 class Task:
-    """One city's work in a phase: train, or evaluate, these weights."""
+    """One client's work in a phase: train, or evaluate, these weights."""
 
     member: Member
     arrays: Arrays = field(repr=False)
     model: str | None = None
-    """City that this model belongs to, where every city has its own."""
+    """Client that this model belongs to, where every client has its own."""
     state: State = State.SENT
     sent: Sent | None = None
     """The newest message that carries this task."""
@@ -130,22 +130,22 @@ class TaskTable:
 
     def _move(self, task: Task, state: State) -> None:
         if state not in FOLLOWING[task.state]:
-            raise ValueError(f"{task.member.city}: a task that is {task.state.value} is {state}")
+            raise ValueError(f"{task.member.client}: a task that is {task.state.value} is {state}")
         del self._tasks[task]
         self._tasks[task] = None
         task.state = state
 
 
 def longest_first(tasks: Iterable[Task], num_examples: dict[str, int]) -> list[Task]:
-    """Tasks in the order in which they are sent: the city with most images first.
+    """Tasks in the order in which they are sent: the client with most images first.
 
     Args:
         tasks: The tasks.
-        num_examples: Images by city; a city that is missing counts like the largest.
+        num_examples: Images by client; a client that is missing counts like the largest.
     """
     most = max(num_examples.values(), default=0)
 
     def order(task: Task) -> tuple[int, str, str]:
-        return -num_examples.get(task.member.city, most), task.member.city, task.model or ""
+        return -num_examples.get(task.member.client, most), task.member.client, task.model or ""
 
     return sorted(tasks, key=order)

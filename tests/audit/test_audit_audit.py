@@ -13,15 +13,15 @@ import pytest
 import small_federation as small
 from rich.console import Console
 
-from fl_ppseg.audit import audit as whole
 from fl_ppseg.audit import command
+from fl_ppseg.audit import procedure as whole
 from fl_ppseg.audit.attacks import chains
 from fl_ppseg.audit.attacks.position_correlation import correlate_positions
-from fl_ppseg.audit.audit import Effort, audit
 from fl_ppseg.audit.containers import artefacts
 from fl_ppseg.audit.key_search import needles_of_embedding, needles_of_permutation, search
 from fl_ppseg.audit.labels import AGREED, OWN, WITHIN
 from fl_ppseg.audit.material import Holdings, read_scenes
+from fl_ppseg.audit.procedure import Effort, audit
 from fl_ppseg.config.sections import Config
 from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.data.dataset import open_dataset

@@ -9,10 +9,10 @@ from html_page import Page
 from made_leaks import labels, table, usual
 from rich.console import Console
 
-from fl_ppseg.audit.audit import Effort
 from fl_ppseg.audit.labels import WITHIN
 from fl_ppseg.audit.page.html import write_audit
 from fl_ppseg.audit.page.terminal import leak_table_plain, leak_table_text
+from fl_ppseg.audit.procedure import Effort
 from fl_ppseg.leaks.findings import findings, headline
 from fl_ppseg.leaks.table import UNCHECKED
 from fl_ppseg.leaks.words import SPENT

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from fl_ppseg.audit import audit as whole
 from fl_ppseg.audit import command
+from fl_ppseg.audit import procedure as whole
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config
 from fl_ppseg.system.command_line import run

@@ -69,7 +69,7 @@ def test_an_update_tells_the_class_counts_of_its_first_step_place_by_place(
         exchange = owner.trained(weights.made, number)
         assert not isinstance(exchange, str) and exchange.num_steps == 4
         told = weights.counts(exchange, weights.logits)
-        batch = first_batch(0, number, owner.city, 7, 2)
+        batch = first_batch(0, number, owner.name, 7, 2)
         wanted = _shares(owner.truth.labels[batch > 0], weights)
         others = _shares(owner.truth.labels[batch == 0], weights)
         assert np.abs(told - wanted).mean() < 0.01 < 0.02 < np.abs(told - others).mean()

@@ -39,8 +39,8 @@ def held(scenes: Scenes, arm: str, **changes: str) -> Holdings:
     return holdings(arm, protection, scenes, WEIGHTS, BLOCK)
 
 
-def test_targets_are_of_the_largest_city_and_nobody_else_has_them(scenes: Scenes) -> None:
-    assert scenes.city == "strasbourg"
+def test_targets_are_of_the_largest_client_and_nobody_else_has_them(scenes: Scenes) -> None:
+    assert scenes.client == "strasbourg"
     assert scenes.targets.shape == (2, 3, 16, 32) and scenes.labels.shape == (2, 16, 32)
     assert len(scenes.public) == len(scenes.public_labels) == 20
     for image in scenes.targets:

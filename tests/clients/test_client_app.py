@@ -95,15 +95,15 @@ def request_of(experiment: Experiment) -> Callable[..., Request]:
     return build
 
 
-def ask(grid: Grid, request: Request, city: str = "aachen", content: Any = None) -> Message:
-    node_id = list(grid.get_node_ids())[NODES.index(city)]
+def ask(grid: Grid, request: Request, client: str = "aachen", content: Any = None) -> Message:
+    node_id = list(grid.get_node_ids())[NODES.index(client)]
     message = Message(content or pack_request(request), node_id, KINDS[request.task])
     (reply,) = grid.send_and_receive([message])
     return reply
 
 
-def answer(grid: Grid, request: Request, city: str = "aachen", allowed: Any = ()) -> Reply:
-    message = ask(grid, request, city)
+def answer(grid: Grid, request: Request, client: str = "aachen", allowed: Any = ()) -> Reply:
+    message = ask(grid, request, client)
     assert not message.has_error(), message.error.reason
     return unpack_reply(message.content, allowed)
 
@@ -113,11 +113,11 @@ def small_files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def test_node_names_its_city_and_role(grid: Grid, request_of: Callable[..., Request]) -> None:
-    for city, role in (("bochum", "train"), ("lindau", "val")):
-        reply = ask(grid, request_of(task="describe", arrays={}), city)
+def test_node_names_its_client_and_role(grid: Grid, request_of: Callable[..., Request]) -> None:
+    for client, role in (("bochum", "train"), ("lindau", "val")):
+        reply = ask(grid, request_of(task="describe", arrays={}), client)
         description = unpack_description(reply.content)
-        assert (description.run_id, description.city, description.role) == ("run", city, role)
+        assert (description.run_id, description.client, description.role) == ("run", client, role)
 
 
 def private_folders(
@@ -138,7 +138,7 @@ def test_training_sends_exactly_the_weights_that_may_leave(
     reply = answer(grid, asked, allowed=asked.arrays.keys() - kept)
     assert reply.arrays.keys() == asked.arrays.keys() - kept
     assert reply.confusion is None
-    assert (reply.city, reply.run_id, reply.round) == ("aachen", "run", 1)
+    assert (reply.client, reply.run_id, reply.round) == ("aachen", "run", 1)
     assert reply.num_examples == 6
     assert all(value.dtype == asked.arrays[n].dtype for n, value in reply.arrays.items())
 
@@ -311,7 +311,7 @@ def test_evaluation_leaves_threads_as_they_were(
 
 
 @pytest.mark.parametrize(
-    ("city", "changes", "reason"),
+    ("client", "changes", "reason"),
     [
         ("aachen", {"arm": "per-client"}, "has not agreed to arm per-client"),
         ("aachen", {"embedding": "frozen"}, "agreed to the embedding uploaded"),
@@ -327,10 +327,10 @@ def test_evaluation_leaves_threads_as_they_were(
     ],
 )
 def test_refusals_travel_as_errors_without_weights(
-    city: str, changes: Any, reason: str, grid: Grid, request_of: Callable[..., Request]
+    client: str, changes: Any, reason: str, grid: Grid, request_of: Callable[..., Request]
 ) -> None:
     asked = dataclasses.replace(request_of(), **changes)
-    reply = ask(grid, asked, city)
+    reply = ask(grid, asked, client)
     assert reply.has_error()
     assert reply.error.code == REFUSED
     assert reason in reply.error.reason
@@ -365,15 +365,15 @@ def test_a_failure_says_its_kind_and_no_more(
     state = state_path(tmp_path / "nodes", 0)
     state.mkdir(parents=True)
     make_ledger(state)
-    (tmp_path / "nodes" / "node_0001.yaml").write_text("city: 5-owners-secret\n", "utf-8")
+    (tmp_path / "nodes" / "node_0001.yaml").write_text("client: 5-owners-secret\n", "utf-8")
     monkeypatch.setenv(NODES_VARIABLE, str(tmp_path / "nodes"))
     grid = InProcessGrid(app, len(NODES))
-    for city, asked, kind in (
+    for client, asked, kind in (
         ("aachen", request_of(), "InputError"),  # no shard
         ("bochum", request_of(), "InputError"),  # a policy of another form
         ("bremen", request_of(), "InputError"),  # no policy
     ):
-        reply = ask(grid, asked, city)
+        reply = ask(grid, asked, client)
         assert reply.error.code == FAILED
         assert reply.error.reason == f"the node failed with {kind}; see its own log"
 

@@ -40,7 +40,7 @@ PIN = hashlib.sha256(BUNDLE).hexdigest()
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    assert main(["init", "--home", str(tmp_path / "node"), "--city", "aachen"]) == 0
+    assert main(["init", "--home", str(tmp_path / "node"), "--client", "aachen"]) == 0
     return Home(tmp_path / "node")
 
 
@@ -84,14 +84,14 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "node").mkdir()
     (tmp_path / "node" / "app").mkdir()
     (tmp_path / "node" / "app" / "thesis.tex").write_text("x")
-    assert run_command(main, ["init", "--home", str(tmp_path / "node"), "--city", "aachen"]) == 2
+    assert run_command(main, ["init", "--home", str(tmp_path / "node"), "--client", "aachen"]) == 2
     assert "expected a new or an empty folder" in capsys.readouterr().err
     assert [path.name for path in tmp_path.rglob("*")] == ["node", "app", "thesis.tex"]
 
 
 def test_a_node_keeps_its_key(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     before = home.key.read_bytes()
-    assert run_command(main, ["init", "--home", str(home.folder), "--city", "aachen"]) == 2
+    assert run_command(main, ["init", "--home", str(home.folder), "--client", "aachen"]) == 2
     assert "a node keeps its key" in capsys.readouterr().err
     assert home.key.read_bytes() == before
 
@@ -107,15 +107,18 @@ def test_fingerprint_is_that_of_ssh_keygen(home: Home) -> None:
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["init", "--city", "a/b"], "'a/b' is not the name of a city"),
-        (["init", "--city", "a", "--app-user", "b"], "expected both node_user and app_user"),
-        (["init", "--city", "a", "--node-user", "b", "--app-user", "b"], "must have another user"),
+        (["init", "--client", "a/b"], "'a/b' is not the name of a client"),
+        (["init", "--client", "a", "--app-user", "b"], "expected both node_user and app_user"),
         (
-            ["init", "--city", "a", "--node-user", "a b", "--app-user", "b"],
+            ["init", "--client", "a", "--node-user", "b", "--app-user", "b"],
+            "must have another user",
+        ),
+        (
+            ["init", "--client", "a", "--node-user", "a b", "--app-user", "b"],
             "expected the name of a user",
         ),
         (
-            ["init", "--city", "a", "--node-user", "nobody-0", "--app-user", "b"],
+            ["init", "--client", "a", "--node-user", "nobody-0", "--app-user", "b"],
             "user 'nobody-0' does not exist",
         ),
         (["start"], "is not a folder of a node"),
@@ -207,9 +210,9 @@ def bundle_of(
 @pytest.fixture
 def policy(tmp_path: Path) -> Path:
     path = tmp_path / "policy.yaml"
-    path.write_text("{city: aachen, role: train, arms: {}}\n")
+    path.write_text("{client: aachen, role: train, arms: {}}\n")
     path.chmod(0o600)
-    assert main(["init", "--home", str(tmp_path / "node"), "--city", "aachen"]) == 0
+    assert main(["init", "--home", str(tmp_path / "node"), "--client", "aachen"]) == 0
     (tmp_path / "node" / "app").rename(tmp_path / "app")  # with a ledger, as init makes it
     return path
 
@@ -218,7 +221,7 @@ def test_the_machines_own_app_answers(message: Message, policy: Path) -> None:
     for pin in (None, PIN):
         reply = app.respond(Task(message, context(policy), bundle_of()), pin)
         assert not reply.has_error()
-        assert reply.content.config_records["settings"]["city"] == "aachen"
+        assert reply.content.config_records["settings"]["client"] == "aachen"
 
 
 def test_another_bundle_than_the_pinned_one_is_refused(message: Message, policy: Path) -> None:
@@ -246,14 +249,14 @@ def test_a_bundle_that_the_supernode_dropped_is_refused(
 
 
 @pytest.mark.parametrize("withdrawn", [None, "aachen has withdrawn"])
-def test_an_app_of_a_city_that_has_withdrawn_begins_by_removing_what_it_trained(
+def test_an_app_of_a_client_that_has_withdrawn_begins_by_removing_what_it_trained(
     withdrawn: str | None, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The coordinator may never ask again, and nobody else enters the app's folder."""
     trained = home.folder / "app" / "state" / TRAINED / ("a" * DIGEST_LENGTH)
     trained.mkdir(parents=True)
     policy = tmp_path / "policy.yaml"
-    save_policy(NodePolicy(city="aachen", role="train", withdrawn=withdrawn, arms={}), policy)
+    save_policy(NodePolicy(client="aachen", role="train", withdrawn=withdrawn, arms={}), policy)
     monkeypatch.setattr(app, "answer_tasks", lambda node: None)
     main(["app", "--home", str(home.folder / "app"), "--policy", str(policy)])
     assert trained.exists() == (withdrawn is None)

@@ -51,7 +51,7 @@ def vault(place: Path) -> Path:
 @pytest.fixture
 def home(place: Path) -> Home:
     users = ["--node-user", NODE_USER, "--app-user", APP_USER]
-    assert main(["init", "--home", str(place / "node"), "--city", "aachen", *users]) == 0
+    assert main(["init", "--home", str(place / "node"), "--client", "aachen", *users]) == 0
     return Home(place / "node")
 
 
@@ -59,7 +59,7 @@ def home(place: Path) -> Home:
 def policy(place: Path) -> Path:
     folder = place / "data"
     folder.mkdir(0o755)
-    (folder / "policy.yaml").write_text("{city: aachen, role: train, arms: {}}\n")
+    (folder / "policy.yaml").write_text("{client: aachen, role: train, arms: {}}\n")
     (folder / "policy.yaml").chmod(0o644)
     return folder / "policy.yaml"
 
@@ -338,7 +338,7 @@ def test_without_root_the_node_user_starts_the_supernode_alone(
 
 
 def test_root_is_no_user_for_a_program() -> None:
-    settings = Settings(city="a", app_home=Path("/app"), node_user="root", app_user="nobody")
+    settings = Settings(client="a", app_home=Path("/app"), node_user="root", app_user="nobody")
     with pytest.raises(InputError, match="expected two different users other than root"):
         _ = settings.users
 
@@ -346,4 +346,4 @@ def test_root_is_no_user_for_a_program() -> None:
 def test_a_home_below_somebody_elses_folder_is_refused(place: Path) -> None:
     give(place, APP_USER)
     with pytest.raises(InputError, match="belongs to nobody"):
-        main(["init", "--home", str(place / "node"), "--city", "aachen"])
+        main(["init", "--home", str(place / "node"), "--client", "aachen"])

@@ -61,7 +61,7 @@ def policy(role: Any = "train", **changes: Any) -> NodePolicy:
         "per-image": arm_policy(),
         "kept": arm_policy("frozen", shards={0: SHARDS, 7: ()}),
     }
-    return NodePolicy(**{"city": "aachen", "role": role, "arms": arms} | changes)
+    return NodePolicy(**{"client": "aachen", "role": role, "arms": arms} | changes)
 
 
 def policy_of(kind: Any) -> NodePolicy:
@@ -136,7 +136,7 @@ def test_policy_that_contradicts_itself_is_one_line(
     whole = arm_policy().model_dump(mode="json", exclude={"embedding", "private"})
     arms = {"arm": whole | {"shards": {0: ["/s"]}} | arm}
     path = tmp_path / "node.yaml"
-    path.write_text(yaml.safe_dump({"city": "aachen", "role": "train", "arms": arms}), "utf-8")
+    path.write_text(yaml.safe_dump({"client": "aachen", "role": "train", "arms": arms}), "utf-8")
     with pytest.raises(InputError, match=reason) as caught:
         load_policy(path)
     assert "arms.arm" in str(caught.value) and "\n" not in str(caught.value)
@@ -269,7 +269,7 @@ def test_paths_in_the_policys_own_folder_move_with_it(tmp_path: Path) -> None:
         training_shards={0: (home / "shards" / "b",)},
         private={0: home / "private" / "c"},
     )
-    written = NodePolicy(city="a", role="train", arms={"arm": arm})
+    written = NodePolicy(client="a", role="train", arms={"arm": arm})
     save_policy(written, home / "policy.yaml")
     assert str(tmp_path) not in (home / "policy.yaml").read_text("utf-8")
     assert load_policy(home / "policy.yaml") == written
@@ -292,11 +292,11 @@ def test_who_has_withdrawn_refuses_everything(task: str) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("city: aachen\nrole: train\narms: {}\nkey: aa\n", "unknown key 'key'"),
-        ("city: aachen\nrole: boss\narms: {}\n", "role: .*'train' or 'val'"),
+        ("client: aachen\nrole: train\narms: {}\nkey: aa\n", "unknown key 'key'"),
+        ("client: aachen\nrole: boss\narms: {}\n", "role: .*'train' or 'val'"),
         ("[1, 2]\n", "expected a mapping of keys, got list"),
         ("a: [\n", "not YAML"),
-        ("city: aachen\nrole: val\n", "arms"),
+        ("client: aachen\nrole: val\n", "arms"),
     ],
 )
 def test_policy_of_another_form_is_one_line(text: str, reason: str, tmp_path: Path) -> None:

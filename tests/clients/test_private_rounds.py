@@ -53,7 +53,7 @@ def test_a_private_mean_by_hand(quiet: list[float]) -> None:
     assert quiet == [2.0]
 
 
-def test_one_city_moves_the_sum_by_the_clipping_norm_at_most(quiet: list[float]) -> None:
+def test_one_client_moves_the_sum_by_the_clipping_norm_at_most(quiet: list[float]) -> None:
     """With or without it, whatever it sends: what the noise is measured by."""
     for seed in range(5):
         chance = np.random.default_rng(seed)
@@ -92,7 +92,7 @@ def test_a_round_says_what_privacy_costs_so_far(
     spent = [(x["num_releases"], x["epsilon"], x["delta"]) for x in run.lines("round")]
     assert spent == [(k, pytest.approx(epsilon(k, 2.0, 1e-4)), 1e-4) for k in (1, 2)]
     assert run.listener.messages == [
-        f"round {k}: privacy per city: epsilon {epsilon(k, 2.0, 1e-4):.3g} at delta 0.0001"
+        f"round {k}: privacy per client: epsilon {epsilon(k, 2.0, 1e-4):.3g} at delta 0.0001"
         for k in (1, 2)
     ]
     assert np.isfinite(run.checkpoint().arrays["head.w"]).all()
@@ -101,7 +101,7 @@ def test_a_round_says_what_privacy_costs_so_far(
 def test_a_round_that_is_repeated_costs_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its first result may have been seen: the cities scored it before the server was killed."""
+    """Its first result may have been seen: the clients scored it before the server was killed."""
     monkeypatch.setattr("fake_runs.START", {"head.w": np.zeros(3, np.float32)})
     half = Run(tmp_path).train({"num_rounds": 2, "privacy": PRIVACY}, until=1)
     start = half.checkpoint()
@@ -167,7 +167,7 @@ def test_counts_that_leave_are_noisy(tmp_path: Path) -> None:
 
 
 def test_noisy_counts_say_the_same_of_the_labels_each_time(tmp_path: Path) -> None:
-    """A coordinator refuses a city whose label maps change; fresh noise must not look like it."""
+    """A coordinator refuses a client whose label maps change; fresh noise must not look like it."""
     counts = np.diag([40_000, 300, 0, 7_000])
     sizes = [(100, 200)]
     found = [privatise_counts(counts, sizes, demand(), tmp_path) for _ in range(3)]
@@ -207,7 +207,7 @@ def test_batch_statistics_do_not_leave_with_noise() -> None:
 
 
 def test_the_owner_s_policy_demands_noise_whatever_is_asked(scenes: Path, tmp_path: Path) -> None:
-    """One city of three adds noise to every answer until its budget ends; the run goes on."""
+    """One client of three adds noise to every answer until its budget ends; the run goes on."""
     rounds = {"num_rounds": 3, "last_rounds": 3, "max_relative_norm": 100}  # small, in much noise
     settings = small.config(scenes, arms=["per-client"], federation=rounds)
     experiment = small.prepared(settings, tmp_path)
@@ -227,8 +227,8 @@ def test_the_owner_s_policy_demands_noise_whatever_is_asked(scenes: Path, tmp_pa
 
     recorder = small.Recorder()
     folder = small.federate(experiment, client_app=recorder)
-    trained = [(x["round"], x["city"]) for x in folder.lines() if x["role"] == "train"]
-    assert trained == [(k, c) for k in (1, 2, 3) for c in TRAIN if (k, c) != (3, policy.city)]
+    trained = [(x["round"], x["client"]) for x in folder.lines() if x["role"] == "train"]
+    assert trained == [(k, c) for k in (1, 2, 3) for c in TRAIN if (k, c) != (3, policy.client)]
     rejected = [line["rejected"] for line in folder.lines() if line["role"] == "round"]
     assert rejected[:3] == [[], [], []]
     assert ["privacy budget is spent after 5 answers" in why for why in rejected[3]] == [True] * 2
@@ -237,7 +237,7 @@ def test_the_owner_s_policy_demands_noise_whatever_is_asked(scenes: Path, tmp_pa
         (k, task) for k in (1, 2) for task in ("train", "evaluate")
     ]
     assert all(entry.is_release for entry in entries)
-    losses = {(x["city"], x["loss"] is None) for x in folder.lines() if x["city"] in TRAIN}
+    losses = {(x["client"], x["loss"] is None) for x in folder.lines() if x["client"] in TRAIN}
     assert losses == {("aachen", True), ("bochum", False), ("bremen", False)}
 
     lengths = {}
@@ -246,8 +246,8 @@ def test_the_owner_s_policy_demands_noise_whatever_is_asked(scenes: Path, tmp_pa
         if (about["task"], about["round"]) == ("train", 1):
             given, back = (unpack_arrays(m.content.array_records["arrays"]) for m in (asked, sent))
             apart = [back[name] - given[name] for name in back]
-            city = str(sent.content.config_records["settings"]["city"])
-            lengths[city] = math.sqrt(sum(float((a**2).sum()) for a in apart))
+            client = str(sent.content.config_records["settings"]["client"])
+            lengths[client] = math.sqrt(sum(float((a**2).sum()) for a in apart))
             size = sum(a.size for a in apart)
     assert lengths["aachen"] == pytest.approx(math.sqrt(size), rel=0.05)
     assert max(lengths["bochum"], lengths["bremen"]) < 0.5 * lengths["aachen"]

@@ -10,7 +10,7 @@ import small_federation as small
 import torch
 from torch import Tensor
 
-from clients.query import KEYS, Query, load_shared_subkey, shared_query, throwaway_query
+from clients.query import KEYS, Query, ephemeral_query, load_shared_subkey, shared_query
 from clients.vault.keys.keyring import ensure_shared_subkey
 from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.config.sections import Config
@@ -75,9 +75,9 @@ def answered(model: SETR, query: Query, images: np.ndarray) -> Tensor:
 
 
 @pytest.mark.parametrize("arm", sorted(ARMS))
-def test_a_throwaway_key_serves_one_query_or_one_image(arm: str) -> None:
+def test_an_ephemeral_key_serves_one_query_or_one_image(arm: str) -> None:
     public = small.weights_of(small.model())
-    query, other = (throwaway_query(ARMS[arm], BLOCK, public) for _ in range(2))
+    query, other = (ephemeral_query(ARMS[arm], BLOCK, public) for _ in range(2))
     once, again = query.encrypt(IMAGE), query.encrypt(IMAGE)
     is_plain = ARMS[arm].key_mode == "plain"
     assert np.array_equal(once, IMAGE) == is_plain
@@ -94,7 +94,7 @@ def test_a_private_query_is_answered_as_the_plain_image(
     protection = ARMS[arm].model_copy(update={"cipher": cipher})
     images = np.stack([image for image, _ in samples])
     plain = logits(segmenter, images)
-    first, second = (throwaway_query(protection, BLOCK, segmenter.state_dict()) for _ in range(2))
+    first, second = (ephemeral_query(protection, BLOCK, segmenter.state_dict()) for _ in range(2))
     assert first.embedding is not None and second.embedding is not None
     assert first.embedding.keys() == set(EMBEDDING_TENSORS)
     assert small.bits(first.embedding) != small.bits(second.embedding)
@@ -106,13 +106,13 @@ def test_a_private_query_is_answered_as_the_plain_image(
 def test_a_private_query_needs_a_cipher_that_embeddings_can_follow() -> None:
     protection = ARMS["per-client-private"].model_copy(update={"cipher": "ffx"})
     with pytest.raises(InputError, match="ffx"):
-        throwaway_query(protection, BLOCK, small.model().state_dict())
+        ephemeral_query(protection, BLOCK, small.model().state_dict())
 
 
 @pytest.mark.parametrize("arm", sorted(INVARIANT))
 def test_an_invariant_query_is_answered_alike_under_every_key(arm: str) -> None:
     model = small.model(invariant=INVARIANT[arm]).eval()
-    queries = [throwaway_query(ARMS[arm], BLOCK, model.state_dict()) for _ in range(2)]
+    queries = [ephemeral_query(ARMS[arm], BLOCK, model.state_dict()) for _ in range(2)]
     once, again = (query.encrypt(IMAGE)[None] for query in queries)
     assert not np.array_equal(once, again)
     torch.testing.assert_close(logits(model, once), logits(model, again), atol=0, rtol=0)
@@ -123,7 +123,7 @@ def test_load_into_changes_the_embedding_alone() -> None:
     before = small.weights_of(model)
     Query(lambda image: image, None).load_into(model)
     assert small.bits(model.state_dict()) == small.bits(before)
-    throwaway_query(ARMS["per-client-private"], BLOCK, before).load_into(model)
+    ephemeral_query(ARMS["per-client-private"], BLOCK, before).load_into(model)
     after = model.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {EMBEDDING_TENSORS[0]}

@@ -199,7 +199,7 @@ def test_no_updates_move_a_weight_of_the_server_beyond_the_bound(settings: dict[
             assert 0 < abs(float(weights["w"][0])) <= round * change * (1 + 1e-9)
 
 
-def test_noise_of_the_coordinators_is_allowed_for_and_fewer_cities_mean_more() -> None:
+def test_noise_of_the_coordinators_is_allowed_for_and_fewer_clients_mean_more() -> None:
     training = TrainingConfig(weight_decay=0)
     privacy = {"noise_multiplier": 0.5, "clipping_norm": 2.0}
     federation = FederationConfig.model_validate({"privacy": privacy, "min_replies": 0.5})
@@ -220,9 +220,9 @@ def test_who_trains_alone_meets_no_server() -> None:
     assert alone_ != together
 
 
-def test_an_owner_assumes_larger_cities_than_its_own() -> None:
+def test_an_owner_assumes_larger_clients_than_its_own() -> None:
     assert (largest_elsewhere(85), largest_elsewhere(0)) == (LARGER * 85, UNKNOWN)
-    assert largest_elsewhere(85) > 365  # the largest city of Cityscapes
+    assert largest_elsewhere(85) > 365  # the largest client of Cityscapes
 
 
 # The node.
@@ -394,7 +394,7 @@ RUNS: dict[str, dict[str, Any]] = {
 def test_honest_training_is_never_refused(
     name: str, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three rounds of three cities; a refusal would leave the cities out and end the run."""
+    """Three rounds of three clients; a refusal would leave the clients out and end the run."""
     changes = {"arms": ["plain"]} | RUNS[name]
     changes["federation"] = {"num_rounds": 3, "last_rounds": 3} | changes.get("federation", {})
     experiment = small.prepared(small.config(scenes, **changes), tmp_path)

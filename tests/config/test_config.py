@@ -302,7 +302,7 @@ def test_the_built_in_arms_are_those_of_the_design() -> None:
 def test_a_centralised_arm_sees_as_many_images_as_the_federation_and_meets_no_server(
     server: dict[str, Any],
 ) -> None:
-    federation = {"fraction_train": 0.08, **server}  # of 18 cities one
+    federation = {"fraction_train": 0.08, **server}  # of 18 clients one
     config = Config.model_validate(
         {"federation": federation, "training": {"pass_fraction": 0.5}, "clients": 18}
     )

@@ -31,7 +31,7 @@ FULL_SCALE = ("cityscapes-18-setr-pup-vit-base", "feddrive-144", "sueyoshi-table
 CITYSCAPES_TRAIN = (
     365, 316, 248, 221, 196, 196, 174, 154, 144, 142, 122, 119, 109, 99, 96, 95, 94, 85,
 )  # fmt: skip
-"""Images of each training city."""
+"""Images of each training client."""
 
 
 def runs() -> Iterator[tuple[str, Config]]:
@@ -182,7 +182,7 @@ def test_its_methods_are_the_built_in_ones_in_one_place(table1: list[Cell]) -> N
 
 
 def test_it_trains_for_40k_iterations(table1: list[Cell]) -> None:
-    """A tenth of each city, at least one image, is held out; a round is a pass over the rest."""
+    """A tenth of each client, at least one image, is held out; a round is a pass over the rest."""
     config = table1[0].config
     num_images = sum(n - max(1, n // 10) for n in CITYSCAPES_TRAIN)
     assert (sum(CITYSCAPES_TRAIN), num_images) == (2975, 2687)

@@ -205,7 +205,7 @@ def test_a_place_with_a_slash_is_no_folder(
 ) -> None:
     renamed("a/ulm_1")(source)
     options = small.folder_options(source, place="^(?P<place>.+)_")
-    assert "'a/ulm' is not a city folder" in refused(capsys, tmp_path / "tree", *options)
+    assert "'a/ulm' is not the name of a folder" in refused(capsys, tmp_path / "tree", *options)
 
 
 def test_two_classes_of_one_colour_cannot_be_told_apart(

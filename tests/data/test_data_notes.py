@@ -42,7 +42,7 @@ def notes(root: Path, **data: Any) -> str:
 
 
 def label_maps(root: Path, height: int, width: int) -> None:
-    """Images and label maps of another size in all val cities."""
+    """Images and label maps of another size in all val clients."""
     for part, mode in (("leftImg8bit", "RGB"), ("gtFine", "L")):
         for path in (root / part / "val").rglob("*.png"):
             picture = Image.open(path).convert(mode).resize((width, height), 0)
@@ -79,7 +79,9 @@ def test_all_val_images_are_scored_if_none_is_to_be_shown(
     policies = [
         load_policy(policy_path(experiment.nodes, number)) for number in range(experiment.num_nodes)
     ]
-    numbers = {p.city: len(list(open_shard(p.arms["plain"].shards[0]).heldout())) for p in policies}
+    numbers = {
+        p.client: len(list(open_shard(p.arms["plain"].shards[0]).heldout())) for p in policies
+    }
     assert numbers["lindau"] == (2 if shows else 3) and numbers["munster"] == 2
     lindau = experiment.dataset.split("val")["lindau"]
     assert reserved_scene(lindau, experiment.config.data) == (lindau[1] if shows else None)
@@ -198,7 +200,7 @@ def both_splits(root: Path) -> Dataset:
 
 
 @pytest.mark.parametrize("clients", [2, 3, 6])
-def test_a_city_of_both_splits_is_refused_with_what_to_rename(
+def test_a_client_of_both_splits_is_refused_with_what_to_rename(
     clients: int, tree: Path, tmp_path: Path
 ) -> None:
     """Also where its training node goes by another name, being merged or split."""

@@ -32,8 +32,8 @@ def pairs(seed: int, label_sizes: Sequence[tuple[int, int]]) -> list[Pair]:
     ]
 
 
-def manifest(city: str, num_images: int, num_views: int = 2) -> Manifest:
-    return Manifest(3, city, DIGEST, 8, num_images, num_views, SIZES)
+def manifest(client: str, num_images: int, num_views: int = 2) -> Manifest:
+    return Manifest(3, client, DIGEST, 8, num_images, num_views, SIZES)
 
 
 def fill(draft: ShardDraft, views: Sequence[Pair], heldout: Sequence[Pair]) -> None:
@@ -47,10 +47,10 @@ def fill(draft: ShardDraft, views: Sequence[Pair], heldout: Sequence[Pair]) -> N
     draft.mark(range(num_images + len(heldout)))
 
 
-def write(root: Path, city: str, num_images: int, seed: int) -> tuple[list[Pair], list[Pair]]:
+def write(root: Path, client: str, num_images: int, seed: int) -> tuple[list[Pair], list[Pair]]:
     """A shard with two views an image; returns its views and its held-out pairs."""
     views, heldout = pairs(seed, [SIZE] * (2 * num_images)), pairs(seed + 1, SIZES)
-    draft = ShardDraft.begin(root / "drafts" / city, manifest(city, num_images), SIZE)
+    draft = ShardDraft.begin(root / "drafts" / client, manifest(client, num_images), SIZE)
     fill(draft, views, heldout)
     placed(draft, root)
     return views, heldout
@@ -120,7 +120,7 @@ def test_large_arrays_are_mapped_and_read_only(tmp_path: Path) -> None:
         part.images[0] = 0
 
 
-def test_several_cities_are_one_shard(tmp_path: Path) -> None:
+def test_several_clients_are_one_shard(tmp_path: Path) -> None:
     first, first_heldout = write(tmp_path, "bonn", 2, seed=0)
     second, second_heldout = write(tmp_path, "ulm", 3, seed=10)
     shard = open_shard([tmp_path / "bonn", tmp_path / "ulm"])
@@ -131,7 +131,7 @@ def test_several_cities_are_one_shard(tmp_path: Path) -> None:
     assert_same(list(shard.heldout()), first_heldout + second_heldout)
 
 
-def test_a_val_city_has_no_training_images(tmp_path: Path) -> None:
+def test_a_val_client_has_no_training_images(tmp_path: Path) -> None:
     _, heldout = write(tmp_path, "lindau", 0, seed=0)
     shard = open_shard([tmp_path / "lindau"])
     assert len(shard) == 0

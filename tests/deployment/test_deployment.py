@@ -40,7 +40,7 @@ from fl_ppseg.initialise import main as initialise
 from fl_ppseg.scenes.tree import synthesize
 from fl_ppseg.system.command_line import run
 
-CITIES = ("aachen", "lindau")
+CLIENTS = ("aachen", "lindau")
 MARK = "the shipped code ran"
 
 pytestmark = [
@@ -111,13 +111,13 @@ class Federated:
     def authority(self) -> Path:
         return self.folder / "coordinator" / "ca.crt"
 
-    def node(self, home: str, city: str, port: int, **changes: object) -> Background:
+    def node(self, home: str, client: str, port: int, **changes: object) -> Background:
         options = {"coordinator": self.coordinator, "ca": self.authority, "port": port} | changes
         given = [text for name, value in options.items() for text in (f"--{name}", value)]
         return Background(
             command(
                 *("clients.node", "start", "--home", self.folder / home),
-                *("--policy", self.policies[city], *given),
+                *("--policy", self.policies[client], *given),
             ),
             self.folder,
         )
@@ -148,11 +148,18 @@ def federated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federated]:
     quick = small.SETTINGS["federation"] | {"wait_seconds": 20}
     config = small.config(folder / "tree", arms=["per-image"], clients=1, federation=quick)
     owners = small.prepared(config, folder / "owners")
-    policies = {city: policy_path(owners.nodes, number) for number, city in enumerate(CITIES)}
+    policies = {client: policy_path(owners.nodes, number) for number, client in enumerate(CLIENTS)}
     for path in policies.values():  # of separate machines, where no run is prepared together
         save_policy(load_policy(path).model_copy(update={"run": None}), path)
     (folder / "config.yaml").write_text(dump_config(config))
-    options = ["--config", folder / "config.yaml", "--cities", "aachen", "--val-cities", "lindau"]
+    options = [
+        "--config",
+        folder / "config.yaml",
+        "--train-clients",
+        "aachen",
+        "--val-clients",
+        "lindau",
+    ]
     initialise([*map(str, options), "--out", str(folder / "run")])
 
     port, link_port, *node_ports = free_ports(4)
@@ -163,18 +170,20 @@ def federated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federated]:
         "strategies.coordinator", *init, "--port", port, "--link-port", link_port
     ).returncode
     pin = call("strategies.coordinator", "bundle").stdout.strip()
-    for city in CITIES:
-        assert not call("clients.node", "init", "--home", folder / city, "--city", city).returncode
-        key = folder / city / "node.pub"
-        assert not call("strategies.coordinator", "enrol", "--home", home, city, key).returncode
+    for client in CLIENTS:
+        assert not call(
+            "clients.node", "init", "--home", folder / client, "--client", client
+        ).returncode
+        key = folder / client / "node.pub"
+        assert not call("strategies.coordinator", "enrol", "--home", home, client, key).returncode
     running = [Background(command("strategies.coordinator", "start", "--home", home), folder)]
     running += [
-        made.node(city, city, own, **{"bundle-hash": pin})
-        for city, own in zip(CITIES, node_ports, strict=True)
+        made.node(client, client, own, **{"bundle-hash": pin})
+        for client, own in zip(CLIENTS, node_ports, strict=True)
     ]
     try:
-        for process, city in zip(running[1:], CITIES, strict=True):
-            process.wait_for(f"connected to localhost:{port} as {city}")
+        for process, client in zip(running[1:], CLIENTS, strict=True):
+            process.wait_for(f"connected to localhost:{port} as {client}")
         yield made
     finally:
         statuses = [process.stop() for process in reversed(running)]
@@ -222,13 +231,13 @@ def test_two_nodes_train_to_the_end_with_the_same_command(federated: Federated) 
     found = folder.latest("per-image", 0)
     assert found is not None
     assert found.round == 2
-    assert {line["city"] for line in folder.lines()} == {*CITIES, None}
+    assert {line["client"] for line in folder.lines()} == {*CLIENTS, None}
     assert "per-image" in done.stdout
     assert folder.report.exists()
     assert "cityscapesScripts" in json.loads(folder.summary.read_text("utf-8"))["notes"][0]
     status = call("strategies.coordinator", "status", "--home", federated.folder / "coordinator")
     assert [line for line in status.stdout.splitlines() if ": connected" in line] == [
-        f"{city}: connected" for city in CITIES
+        f"{client}: connected" for client in CLIENTS
     ]
     assert "completed" in status.stdout
 
@@ -287,7 +296,9 @@ def test_flowers_own_clients_are_refused_at_the_proxy(federated: Federated) -> N
 
 
 def test_a_node_that_is_not_enrolled_is_told_so_in_a_line(federated: Federated) -> None:
-    made = call("clients.node", "init", "--home", federated.folder / "stranger", "--city", "aachen")
+    made = call(
+        "clients.node", "init", "--home", federated.folder / "stranger", "--client", "aachen"
+    )
     fingerprint = made.stdout.split()[1]
     stranger = federated.node("stranger", "aachen", *free_ports(1))
     stranger.wait_for(
@@ -311,7 +322,7 @@ def test_config_of_the_run_folder_names_no_images(federated: Federated) -> None:
     assert config["data"]["root"] is None
 
 
-def test_a_revoked_city_is_out_at_once_and_back_with_another_key(
+def test_a_revoked_client_is_out_at_once_and_back_with_another_key(
     federated: Federated,
 ) -> None:
     home = federated.folder / "coordinator"
@@ -331,7 +342,7 @@ def test_a_revoked_city_is_out_at_once_and_back_with_another_key(
         "this key was revoked for lindau and cannot be enrolled again" in call(*enrol, key).stderr
     )
     other = federated.folder / "lindau again"
-    assert not call("clients.node", "init", "--home", other, "--city", "lindau").returncode
+    assert not call("clients.node", "init", "--home", other, "--client", "lindau").returncode
     assert not call(*enrol, other / "node.pub").returncode
     node = federated.node(other.name, "lindau", *free_ports(1))
     node.wait_for(f"connected to {federated.coordinator} as lindau")

@@ -88,7 +88,7 @@ def test_certificates_that_nodes_would_refuse_are_refused(
         (["init", "--host", "a.example", "--key", "k"], "must be given together"),
         (["start"], "is not a folder of a coordinator"),
         (["status"], "is not a folder of a coordinator"),
-        (["run", "--run", "nowhere"], "cities.json: cannot be read"),
+        (["run", "--run", "nowhere"], "clients.json: cannot be read"),
     ],
 )
 def test_wrong_options_are_one_line(
@@ -147,8 +147,8 @@ def test_a_haproxy_that_cannot_ask_the_gate_is_refused(
 def in_line(home: Home, registry: Registry) -> list[str]:
     registry.calls.clear()
     register_enrolled(home, registry)  # type: ignore[arg-type]
-    assert {(n.city, n.public_key) for n in registry.known} == {
-        (city, read_public_key(path)) for city, path in home.enrolled().items()
+    assert {(n.client, n.public_key) for n in registry.known} == {
+        (client, read_public_key(path)) for client, path in home.enrolled().items()
     }
     return registry.calls
 
@@ -163,13 +163,13 @@ def test_enrolling_is_idempotent_and_a_second_key_is_refused(home: Home, tmp_pat
     with pytest.raises(InputError, match="aachen is enrolled with another key") as caught:
         enrol(home, "aachen", second, replace=False)
     assert "--replace" in str(caught.value)
-    with pytest.raises(InputError, match="enrolled for aachen; every city needs its own key"):
+    with pytest.raises(InputError, match="enrolled for aachen; every client needs its own key"):
         enrol(home, "bochum", first, replace=True)
     enrol(home, "aachen", second, replace=True)
     assert in_line(home, registry) == ["-aachen", "+aachen"]
 
 
-def test_a_revoked_city_is_out_at_once_and_its_key_for_good(home: Home, tmp_path: Path) -> None:
+def test_a_revoked_client_is_out_at_once_and_its_key_for_good(home: Home, tmp_path: Path) -> None:
     registry = Registry()
     key = public_key(tmp_path, "aachen")
     enrol(home, "aachen", key, replace=False)
@@ -178,9 +178,9 @@ def test_a_revoked_city_is_out_at_once_and_its_key_for_good(home: Home, tmp_path
         revoke(home, "bochum")
     assert revoke(home, "aachen") == fingerprint(key)
     assert in_line(home, registry) == ["-aachen"]
-    for city in ("aachen", "zurich"):
+    for client in ("aachen", "zurich"):
         with pytest.raises(InputError, match="revoked for aachen and cannot be enrolled again"):
-            enrol(home, city, key, replace=True)
+            enrol(home, client, key, replace=True)
     enrol(home, "aachen", public_key(tmp_path, "new"), replace=False)
     assert in_line(home, registry) == ["+aachen"]
     enrol(
@@ -189,7 +189,7 @@ def test_a_revoked_city_is_out_at_once_and_its_key_for_good(home: Home, tmp_path
     assert in_line(home, registry) == ["-aachen", "+aachen"]
     with pytest.raises(InputError, match="this key was revoked"):
         enrol(home, "aachen", tmp_path / "new.pub", replace=True)
-    assert [city for city, _ in home.revoked()] == ["aachen"] * 2
+    assert [client for client, _ in home.revoked()] == ["aachen"] * 2
     assert list(home.enrolled()) == ["aachen"]
 
 
@@ -222,10 +222,10 @@ def test_an_insecure_superlink_is_this_machines_own_unless_asked_for_more(
     assert command[command.index("--host") + 1] == (bind or "127.0.0.1")
 
 
-@pytest.mark.parametrize("city", ["", ".hidden", "a/b", "x" * 64])
-def test_names_that_are_no_file_names_are_refused(city: str, home: Home, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="not the name of a city"):
-        enrol(home, city, public_key(tmp_path, "k"), replace=False)
+@pytest.mark.parametrize("client", ["", ".hidden", "a/b", "x" * 64])
+def test_names_that_are_no_file_names_are_refused(client: str, home: Home, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not the name of a client"):
+        enrol(home, client, public_key(tmp_path, "k"), replace=False)
 
 
 def test_other_files_are_no_keys(home: Home, tmp_path: Path) -> None:

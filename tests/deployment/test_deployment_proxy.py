@@ -131,11 +131,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     home = Home(folder / "home with blanks" / ("so long a name " * 9).strip())
     assert main(["init", "--home", str(home.folder), "--host", "localhost", *ports]) == 0
     site = Site(home)
-    for city in ("aachen", "bochum"):
-        public_key(folder, city)
-        key = serialization.load_ssh_private_key((folder / f"{city}.key").read_bytes(), None)
+    for client in ("aachen", "bochum"):
+        public_key(folder, client)
+        key = serialization.load_ssh_private_key((folder / f"{client}.key").read_bytes(), None)
         assert isinstance(key, ec.EllipticCurvePrivateKey)
-        site.keys[city] = key
+        site.keys[client] = key
     assert main(["enrol", "--home", str(home.folder), "aachen", str(folder / "aachen.pub")]) == 0
     proxy.write_proxy(home)
     smaller = home.proxy_config.read_text()
@@ -257,10 +257,10 @@ def test_http_2_is_not_spoken_whatever_comes_first(site: Site) -> None:
 
 def test_bodies_that_owe_their_last_byte_are_few(site: Site) -> None:
     """One node's, and from one address; before, 30 of them took 520 MB."""
-    for _ in range(proxy.PER_CITY + 14):
+    for _ in range(proxy.PER_CLIENT + 14):
         site.ask(site.headers("aachen"), MB, MB // 2, wait=0.05)
-    assert 0 < Counting.num_requests <= proxy.PER_CITY
-    assert Counting.num_bytes <= proxy.PER_CITY * MB
+    assert 0 < Counting.num_requests <= proxy.PER_CLIENT
+    assert Counting.num_bytes <= proxy.PER_CLIENT * MB
 
 
 def test_slow_connections_of_one_address_shut_nobody_out(site: Site) -> None:

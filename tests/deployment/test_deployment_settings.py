@@ -14,8 +14,10 @@ from fl_ppseg.system.errors import InputError
 from strategies.coordinator.home import Settings as CoordinatorSettings
 
 SETTINGS = [
-    NodeSettings(city="aachen", app_home=Path("/srv/app home")),
-    NodeSettings(city="aachen", app_home=Path("/srv/app"), node_user="fl-node", app_user="fl-app"),
+    NodeSettings(client="aachen", app_home=Path("/srv/app home")),
+    NodeSettings(
+        client="aachen", app_home=Path("/srv/app"), node_user="fl-node", app_user="fl-app"
+    ),
     CoordinatorSettings(hosts=("coordinator.example", "10.1.0.1"), bind="::", insecure=True),
 ]
 
@@ -36,7 +38,7 @@ def test_a_damaged_file_is_one_line_that_names_it(text: str, tmp_path: Path) -> 
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-CONTROL = "city: aachen\napp_home: /srv/node/app\nnode_user: fl-node\napp_user: fl-app\n"
+CONTROL = "client: aachen\napp_home: /srv/node/app\nnode_user: fl-node\napp_user: fl-app\n"
 
 
 def load_node(content: bytes, folder: Path) -> NodeSettings:

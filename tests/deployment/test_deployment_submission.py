@@ -8,7 +8,7 @@ import pytest
 from checkout import CHECKOUT
 from small_coordinator import Registry, coordinator, public_key
 
-from fl_ppseg.deployment.cities import Cities, save_cities
+from fl_ppseg.deployment.clients import Clients, save_clients
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.flower.log_lines import SERVER_APP_FAILED
 from fl_ppseg.flower.superlink import NoAnswerError, RunState
@@ -20,10 +20,10 @@ from strategies.coordinator.enrolment import enrol
 from strategies.coordinator.home import Home
 from strategies.coordinator.submission import follow_run
 
-CITIES = Cities(train=("aachen",), val=("lindau",))
+CLIENTS = Clients(train=("aachen",), val=("lindau",))
 RUNNING, DONE = ("running", "", ""), ("finished", "completed", "")
 LOST = ("finished", "failed", "Task failed with unknown error.")
-FAILED = ("finished", "failed", "ServerApp failed with exception: round 2:\n 0 of 2 cities")
+FAILED = ("finished", "failed", "ServerApp failed with exception: round 2:\n 0 of 2 clients")
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ class FakeLink(Registry):
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     (tmp_path / "run").mkdir()
-    save_cities(CITIES, tmp_path / "run")
+    save_clients(CLIENTS, tmp_path / "run")
     return RunFolder(tmp_path / "run")
 
 
@@ -83,9 +83,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 def followed(
     link: FakeLink, home: Home, run: RunFolder, patch: pytest.MonkeyPatch, tmp_path: Path
 ) -> list[str]:
-    for city in CITIES.all:
-        if city not in home.enrolled():
-            enrol(home, city, public_key(tmp_path, city), replace=False)
+    for client in CLIENTS.all:
+        if client not in home.enrolled():
+            enrol(home, client, public_key(tmp_path, client), replace=False)
     patch.setattr(submission, "connect", lambda _: link)
     said: list[str] = []
     follow_run(home, run, CHECKOUT, quiet=False, plug_ins=[], say=said.append)
@@ -127,7 +127,7 @@ def test_a_failed_run_fails_with_the_servers_reason_in_one_line(
     with pytest.raises(RunError) as caught:
         followed(link, home, run, quick, tmp_path)
     assert str(caught.value) == (
-        "round 2: 0 of 2 cities; repeat the command to resume after its last finished round"
+        "round 2: 0 of 2 clients; repeat the command to resume after its last finished round"
     )
     assert len(link.submitted) == 1
 

@@ -1,4 +1,4 @@
-"""What goes out: the bundle of the app, a run's cities, units and compose files."""
+"""What goes out: the bundle of the app, a run's clients, units and compose files."""
 
 import io
 import os
@@ -20,7 +20,7 @@ from clients.node.home import APP
 from clients.node.home import Home as NodeHome
 from clients.node.home import Settings as NodeSettings
 from fl_ppseg.deployment import templates
-from fl_ppseg.deployment.cities import Cities, load_cities, save_cities
+from fl_ppseg.deployment.clients import Clients, load_clients, save_clients
 from fl_ppseg.deployment.settings import save_settings
 from fl_ppseg.deployment.templates import quoted, write_templates
 from fl_ppseg.flower.superlink import read_bundle
@@ -28,7 +28,7 @@ from fl_ppseg.system.errors import InputError
 from strategies.coordinator.command import main
 from strategies.coordinator.home import Home
 
-CITIES = Cities(train=("aachen",), val=("lindau",))
+CLIENTS = Clients(train=("aachen",), val=("lindau",))
 
 
 @pytest.fixture
@@ -73,10 +73,10 @@ def test_the_bundle_holds_all_of_ours_that_the_apps_import(tmp_path: Path) -> No
     assert tried.stderr == ""
 
 
-def test_cities_are_read_as_they_were_written(tmp_path: Path) -> None:
-    save_cities(CITIES, tmp_path)
-    assert load_cities(tmp_path) == CITIES
-    assert CITIES.all == ("aachen", "lindau")
+def test_clients_are_read_as_they_were_written(tmp_path: Path) -> None:
+    save_clients(CLIENTS, tmp_path)
+    assert load_clients(tmp_path) == CLIENTS
+    assert CLIENTS.all == ("aachen", "lindau")
 
 
 @pytest.mark.parametrize("kind", ["systemd", "compose"])
@@ -161,11 +161,11 @@ def odd_node(tmp_path: Path) -> NodeHome:
     """A node of two users in an odd folder, as root would have made it."""
     place = tmp_path / ODD
     place.mkdir()
-    assert node_main(["init", "--home", str(place / "node"), "--city", "aachen"]) == 0
+    assert node_main(["init", "--home", str(place / "node"), "--client", "aachen"]) == 0
     home = NodeHome(place / "node")
     users = {"node_user": "fl-node", "app_user": "fl-app"}
     save_settings(
-        NodeSettings(city="aachen", app_home=home.folder / APP, **users), home.settings_file
+        NodeSettings(client="aachen", app_home=home.folder / APP, **users), home.settings_file
     )
     home.settings_file.chmod(0o644)
     return home
@@ -231,7 +231,7 @@ def test_units_of_a_node_keep_odd_paths_and_need_no_root(
 
 
 def test_a_unit_of_one_user_is_refused(tmp_path: Path) -> None:
-    assert node_main(["init", "--home", str(tmp_path / "node"), "--city", "aachen"]) == 0
+    assert node_main(["init", "--home", str(tmp_path / "node"), "--client", "aachen"]) == 0
     with pytest.raises(InputError, match="units need two users"):
         write_node(NodeHome(tmp_path / "node"), tmp_path / "out", "systemd")
 

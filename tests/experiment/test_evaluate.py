@@ -82,10 +82,10 @@ def test_scores_equal_those_of_the_run(
         for line in finished.lines()
         if (line["arm"], line["role"], line["round"]) == (arm, "val", 2)
     ]
-    assert found["cities"].keys() == {line["city"] for line in lines}
+    assert found["clients"].keys() == {line["client"] for line in lines}
     for line in lines:
         expected = score(np.asarray(line["confusion"]))
-        mine = found["cities"][line["city"]]["mIoU"]
+        mine = found["clients"][line["client"]]["mIoU"]
         assert mine == pytest.approx(expected.mIoU, abs=tolerance)
     total = score(np.sum([line["confusion"] for line in lines], axis=0))
     assert found["all"]["aAcc"] == pytest.approx(total.aAcc, abs=tolerance)
@@ -170,13 +170,13 @@ def _noted(samples: Iterator[tuple[Any, Any]], seen: list[Any]) -> Iterator[tupl
         yield image, labels
 
 
-def test_table_names_each_city(
+def test_table_names_each_client(
     finished: RunFolder, scenes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(main, [checkpoint_of(finished, "plain"), "--data-root", str(scenes)]) == 0
     *rows, sure = capsys.readouterr().out.splitlines()
     names = [row.split("  ")[0] for row in rows]
-    assert names == ["city", "lindau", "munster", "all", "all: start", "all: no image"]
+    assert names == ["client", "lindau", "munster", "all", "all: start", "all: no image"]
     assert re.fullmatch(
         r"mIoU of all, 95 % interval over images: \d+\.\d\d to \d+\.\d\d "
         r"\(other photographs of the same places\)",
@@ -187,7 +187,7 @@ def test_table_names_each_city(
 def test_the_score_has_its_interval_over_images_and_over_three_places(
     finished: RunFolder, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two val cities have none over places; the three training cities, scored as a split, do."""
+    """Two val clients have none over places; the three training clients, scored as a split, do."""
     found = scores_of(capsys, finished, "plain", scenes)["all"]
     low, high = found["mIoU_ci95_images"]
     assert low < found["mIoU"] < high
@@ -219,7 +219,7 @@ def test_start_and_no_image_stand_beside_the_score_and_equal_those_of_the_run(
 
 
 def totals(folder: RunFolder, arm: str, *rounds: int) -> list[Any]:
-    """Counts over the val cities, a matrix a round."""
+    """Counts over the val clients, a matrix a round."""
     val = [x for x in folder.lines() if (x["arm"], x["role"]) == (arm, "val")]
     return [np.sum([x["confusion"] for x in val if x["round"] == k], axis=0) for k in rounds]
 
@@ -229,7 +229,7 @@ def prior_of(folder: RunFolder, scenes: Path) -> Scores:
     answer = np.array(Image.open(folder.path / "no_image.png"))
     counts = np.zeros((19, 19), np.int64)
     dataset = open_dataset(scenes, load_class_table("cityscapes"), ("val",))
-    for scene in (scene for city in dataset.split("val").values() for scene in city):
+    for scene in (scene for client in dataset.split("val").values() for scene in client):
         labels = scene.load()[1]
         assert labels.shape == answer.shape
         for truth, guess in zip(labels.ravel(), answer.ravel(), strict=True):
@@ -250,7 +250,7 @@ def test_bad_input_is_one_line(
         "not a readable checkpoint": [str(tmp_path / "none.safetensors"), *root],
         "--data-root": [plain],
         "other classes": [plain, *root, "--classes", "camvid"],
-        "model per city": [checkpoint_of(finished, "local-only"), *root],
+        "model per client": [checkpoint_of(finished, "local-only"), *root],
         "no such folder": [plain, "--data-root", str(tmp_path / "nowhere")],
         "give --key FILE": [checkpoint_of(finished, "conventional-1"), *root],
         "leave out --key": [checkpoint_of(finished, "per-image"), *root, "--key", "none"],

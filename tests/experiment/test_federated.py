@@ -76,7 +76,7 @@ def test_replies_in_any_order_give_the_same_weights(
     class Watch(Observer):
         def on_event(self, event: Event) -> None:
             if isinstance(event, Replied):
-                self.cities = [*getattr(self, "cities", []), event.city]
+                self.clients = [*getattr(self, "clients", []), event.client]
 
     monkeypatch.setattr(in_process, "InProcessGrid", ShuffledGrid)
     monkeypatch.setattr("fl_ppseg.flower.grid.POLL_SECONDS", 0.001)
@@ -84,7 +84,7 @@ def test_replies_in_any_order_give_the_same_weights(
         watch = Watch()
         experiment = small.prepared(settings, tmp_path / run)
         found.add(small.bits(small.final(small.federate(experiment, watch), "plain")))
-        orders.add(tuple(watch.cities))
+        orders.add(tuple(watch.clients))
     assert len(orders) == 3
     assert len(found) == 1
 
@@ -111,7 +111,7 @@ def test_embedding_that_is_frozen_never_travels_back(scenes: Path, tmp_path: Pat
     assert all((frozen[n] != start[n]).any() for n in start if n.startswith("decoder"))
 
 
-def test_centralised_trains_on_as_many_images_as_a_federation_that_asks_some_of_its_cities(
+def test_centralised_trains_on_as_many_images_as_a_federation_that_asks_some_of_its_clients(
     scenes: Path, tmp_path: Path
 ) -> None:
     some = {"federation": {"fraction_train": 0.34, "server_learning_rate": 1.5, "num_rounds": 2}}
@@ -139,40 +139,40 @@ def test_centralised_trains_on_everything_and_local_only_never_mixes(
     trained = [x for x in lines if x["role"] == "train"]
     together = [x for x in trained if x["arm"] == "centralised"]
     alone = [x for x in trained if x["arm"] == "local-only" and x["round"] == 1]
-    assert [x["city"] for x in together] == ["aachen", "aachen"]
+    assert [x["client"] for x in together] == ["aachen", "aachen"]
     assert {x["num_examples"] for x in together} == {sum(x["num_examples"] for x in alone)}
     home = {arm: [x for x in lines if (x["arm"], x["role"]) == (arm, "heldout")] for arm in arms}
-    scored = {arm: [(x["city"], x["num_examples"]) for x in home[arm]] for arm in arms}
+    scored = {arm: [(x["client"], x["num_examples"]) for x in home[arm]] for arm in arms}
     assert scored["centralised"] == scored["local-only"]
-    assert [city for city, _ in scored["centralised"]] == ["aachen", "bochum", "bremen"] * 3
+    assert [client for client, _ in scored["centralised"]] == ["aachen", "bochum", "bremen"] * 3
 
     weights = small.final(folder, "local-only")
     settings = experiment.config.training
-    for number, city in enumerate(["aachen", "bochum", "bremen"]):
+    for number, client in enumerate(["aachen", "bochum", "bremen"]):
         policy = load_policy(policy_path(experiment.nodes, number))
-        assert policy.city == city
+        assert policy.client == client
         shard = open_shard(policy.arms["local-only"].shards[0])
         state = {name: torch.from_numpy(value) for name, value in start.items()}
         for round_ in (1, 2):
             position = Position(round_, 2)
             update = local_update(small.model(), state, {}, shard, settings, position, 0)
             state = update.weights
-        own = {n.removeprefix(f"{city}//"): v for n, v in weights.items() if n.startswith(city)}
+        own = {n.removeprefix(f"{client}//"): v for n, v in weights.items() if n.startswith(client)}
         assert small.bits(own) == small.bits(state)
     val = [x for x in lines if x["role"] == "val" and x["arm"] == "local-only"]
     assert {x["model"] for x in val if x["round"]} == {"aachen", "bochum", "bremen"}
     assert not any("model" in x for x in val if not x["round"])  # they start from the same
 
 
-def test_a_failing_city_is_said_and_not_counted(scenes: Path, tmp_path: Path) -> None:
+def test_a_failing_client_is_said_and_not_counted(scenes: Path, tmp_path: Path) -> None:
     experiment = small.prepared(small.config(scenes, arms=["plain"]), tmp_path)
     policy = load_policy(policy_path(experiment.nodes, 0))
     (shard,) = policy.arms["plain"].shards[0]
     (shard / "manifest.json").unlink()
     folder = small.federate(experiment)
     rounds = [x for x in folder.lines() if x["role"] == "round"]
-    cities = {x["city"] for x in folder.lines() if x["role"] == "train"}
-    assert cities == {"bochum", "bremen"}
+    clients = {x["client"] for x in folder.lines() if x["role"] == "train"}
+    assert clients == {"bochum", "bremen"}
     for line in rounds:
         assert line["rejected"]
         assert all(
@@ -186,7 +186,7 @@ def test_too_few_good_updates_end_the_run(scenes: Path, tmp_path: Path) -> None:
     experiment = small.prepared(settings, tmp_path)
     (shard,) = load_policy(policy_path(experiment.nodes, 0)).arms["plain"].shards[0]
     (shard / "manifest.json").unlink()
-    with pytest.raises(RunError, match="round 1: expected good updates from 3 of 3 cities, got 2"):
+    with pytest.raises(RunError, match="round 1: expected good updates from 3 of 3 clients, got 2"):
         small.federate(experiment)
 
 

@@ -7,19 +7,19 @@ import pytest
 import small_federation as small
 
 from fl_ppseg.config.loading import builtin_arms, dump_config, load_config
-from fl_ppseg.deployment.cities import load_cities
+from fl_ppseg.deployment.clients import load_clients
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.initialise import main
 from fl_ppseg.system.command_line import run as run_command
 
 ARMS = ["plain", "per-client-private", "per-image-invariant"]
-CITIES = ["--cities", "aachen,bochum,bremen", "--val-cities", "lindau,munster"]
+CLIENTS = ["--train-clients", "aachen,bochum,bremen", "--val-clients", "lindau,munster"]
 
 
 def options(place: Path, root: Path | None = None, **changes: Any) -> list[str]:
     file = place / "config.yaml"
     file.write_text(dump_config(small.config(root, **changes)))
-    return [*CITIES, "--config", str(file), "--out", str(place / "made")]
+    return [*CLIENTS, "--config", str(file), "--out", str(place / "made")]
 
 
 def test_models_are_those_that_a_simulation_starts_from(scenes: Path, tmp_path: Path) -> None:
@@ -35,17 +35,17 @@ def test_models_are_those_that_a_simulation_starts_from(scenes: Path, tmp_path: 
             assert ours.description == theirs.description
 
 
-def test_the_folder_names_the_cities_and_no_images(scenes: Path, tmp_path: Path) -> None:
+def test_the_folder_names_the_clients_and_no_images(scenes: Path, tmp_path: Path) -> None:
     assert main(options(tmp_path, scenes, arms=["plain"])) == 0
     made = tmp_path / "made"
-    cities = load_cities(made)
-    assert cities.train == ("aachen", "bochum", "bremen")
-    assert cities.val == ("lindau", "munster")
+    clients = load_clients(made)
+    assert clients.train == ("aachen", "bochum", "bremen")
+    assert clients.val == ("lindau", "munster")
     config = load_config(made / "config.yaml")
     assert (config.clients, config.data.root) == (3, None)
     for file in made.rglob("*"):
         assert file.is_dir() or str(scenes).encode() not in file.read_bytes(), file
-    assert {path.name for path in made.iterdir()} == {"config.yaml", "cities.json", "plain"}
+    assert {path.name for path in made.iterdir()} == {"config.yaml", "clients.json", "plain"}
 
 
 SHARED = [name for name, arm in builtin_arms().items() if arm.key_mode == "shared"]
@@ -75,10 +75,10 @@ def test_there_are_arms_with_a_shared_key_to_refuse() -> None:
 @pytest.mark.parametrize(
     ("given", "line"),
     [
-        (["--cities", "aachen,aachen"], "aachen is named twice"),
-        (["--val-cities", "aachen"], "aachen is named twice"),
-        (["--cities", "a/b"], "'a/b' is not the name of a city"),
-        (["--cities", ""], "'' is not the name of a city"),
+        (["--train-clients", "aachen,aachen"], "aachen is named twice"),
+        (["--val-clients", "aachen"], "aachen is named twice"),
+        (["--train-clients", "a/b"], "'a/b' is not the name of a client"),
+        (["--train-clients", ""], "'' is not the name of a client"),
         (["--arms", "nonsense"], "unknown arm 'nonsense'"),
         (["--config", "sueyoshi-table1"], "a comparison of cells"),
     ],
@@ -104,7 +104,7 @@ def test_a_run_that_is_there_is_kept(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_nodes_that_come_back_are_waited_for_unless_the_config_says_otherwise(
     tmp_path: Path,
 ) -> None:
-    named = [*CITIES, "--arms", "plain", "--out"]
+    named = [*CLIENTS, "--arms", "plain", "--out"]
     assert main([*named, str(tmp_path / "a")]) == 0
     assert main([*named, str(tmp_path / "b"), "--set", "federation.grace_seconds=0"]) == 0
     found = [load_config(tmp_path / name / "config.yaml").federation for name in ("a", "b")]

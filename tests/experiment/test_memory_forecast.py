@@ -30,7 +30,7 @@ from fl_ppseg.setr.build import build_architecture
 from fl_ppseg.learning.training import Position, local_update
 config = load_config(None, sys.argv[1:])
 size, batch = config.data.image_size, config.training.batch_size
-class Manifest: city = "ulm"
+class Manifest: client = "ulm"
 class Part: manifest = Manifest()
 class Shard:
     parts, num_views = [Part()], 1

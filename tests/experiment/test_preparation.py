@@ -44,24 +44,24 @@ def file_states(folder: Path) -> dict[Path, tuple[int, int]]:
     return {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_node_a_city_and_its_own_shards_alone(scenes: Path, tmp_path: Path) -> None:
+def test_a_node_a_client_and_its_own_shards_alone(scenes: Path, tmp_path: Path) -> None:
     arms = ["plain", "per-client", "per-image", "plain-frozen-embedding"]
     experiment = small.prepared(small.config(scenes, arms=arms), tmp_path)
     found = policies(experiment)
-    cities = ["aachen", "bochum", "bremen", "lindau", "munster"]
-    assert [(p.city, p.role) for p in found] == [
-        (city, "train" if number < 3 else "val") for number, city in enumerate(cities)
+    clients = ["aachen", "bochum", "bremen", "lindau", "munster"]
+    assert [(p.client, p.role) for p in found] == [
+        (client, "train" if number < 3 else "val") for number, client in enumerate(clients)
     ]
     for policy in found:
         assert list(policy.arms) == arms
         for name, arm in policy.arms.items():
             ((seed, shards),) = arm.shards.items()
             assert seed == 0
-            vault = tmp_path / "vaults" / policy.city / "shards"
+            vault = tmp_path / "vaults" / policy.client / "shards"
             assert [path.parent for path in shards] == [vault]
             assert arm.embedding == ("frozen" if name == "plain-frozen-embedding" else "uploaded")
             manifest = open_shard(shards).parts[0].manifest
-            assert (manifest.city, manifest.block_size) == (policy.city, 8)
+            assert (manifest.client, manifest.block_size) == (policy.client, 8)
         assert policy.arms["plain"].shards == policy.arms["plain-frozen-embedding"].shards
         assert policy.arms["plain"].shards != policy.arms["per-client"].shards
 
@@ -79,12 +79,12 @@ def test_heldout_images_are_never_trained_on(scenes: Path, tmp_path: Path) -> No
 
 def test_centralised_shards_lie_on_one_node(scenes: Path, tmp_path: Path) -> None:
     experiment = small.prepared(small.config(scenes, arms=["centralised", "plain"]), tmp_path)
-    found = {p.city: p.arms["centralised"] for p in policies(experiment)}
-    assert {city for city, arm in found.items() if arm.training_shards} == {"aachen"}
+    found = {p.client: p.arms["centralised"] for p in policies(experiment)}
+    assert {client for client, arm in found.items() if arm.training_shards} == {"aachen"}
     (shards,) = found["aachen"].training_shards.values()
     assert [path.parents[1].name for path in shards] == ["aachen", "bochum", "bremen"]
-    for city, arm in found.items():
-        assert [path.parents[1].name for path in arm.shards[0]] == [city]
+    for client, arm in found.items():
+        assert [path.parents[1].name for path in arm.shards[0]] == [client]
 
 
 def test_private_embeddings_lie_in_their_owners_vaults(scenes: Path, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_private_embeddings_lie_in_their_owners_vaults(scenes: Path, tmp_path: P
         assert frozen.shards == trained.shards
         folders = [*frozen.private.values(), *trained.private.values()]
         assert len(set(folders)) == 4
-        assert {f.parent for f in folders} == {tmp_path / "vaults" / policy.city / "private"}
+        assert {f.parent for f in folders} == {tmp_path / "vaults" / policy.client / "private"}
         assert policy.arms["plain"].private is None
     for arm in arms:  # the coordinator has the public one
         start = small.final(experiment.folder, arm)
@@ -274,7 +274,7 @@ def test_owners_folders_are_closed_to_others(scenes: Path, tmp_path: Path) -> No
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_city_of_both_splits_is_refused(scenes: Path, tmp_path: Path) -> None:
+def test_client_of_both_splits_is_refused(scenes: Path, tmp_path: Path) -> None:
     root = small.tree_of_links(scenes, tmp_path / "tree")
     for kind in ("leftImg8bit", "gtFine"):
         (root / kind / "val" / "lindau").rename(root / kind / "val" / "aachen")
@@ -296,7 +296,7 @@ def test_partition_of_other_data_is_refused(scenes: Path, tmp_path: Path) -> Non
 
 
 def test_vault_processes_of_several_seeds_make_one_key(scenes: Path, tmp_path: Path) -> None:
-    """Real processes, all at once: each of them may be the first to need the key of a city."""
+    """Real processes, all at once: each of them may be the first to need the key of a client."""
     settings = small.config(scenes, arms=["per-client"], seeds=list(range(6)), clients=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(small, "InlinePool", small.REAL_POOL)

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from checkout import CHECKOUT
 
-from clients.query import throwaway_query
+from clients.query import ephemeral_query
 from fl_ppseg.config.loading import builtin_arms, load_config
 from fl_ppseg.config.sections import CanonicalForm
 from fl_ppseg.crypto.arm_models import SHUFFLED
@@ -115,7 +115,7 @@ def test_ciphertexts_are_read_better_from_the_start_made_for_them(tmp_path: Path
     synthesize(root, num_train=0, num_val=12, size=(64, 128), seed=7, cities=({}, TEST_CITIES))
     cities = open_dataset(root, load_class_table("cityscapes"), ("val",)).split("val")
     pairs = [scene.load() for city in cities.values() for scene in city]
-    encrypt = throwaway_query(builtin_arms()["per-image"], 8, {}).encrypt
+    encrypt = ephemeral_query(builtin_arms()["per-image"], 8, {}).encrypt
     ciphertext = [(encrypt(image), labels) for image, labels in pairs]
     plain, own = (
         score(evaluate(initial_model(load_config(), 19, 0, reads).eval(), ciphertext, 19)[0]).mIoU

@@ -32,15 +32,15 @@ WEIGHT = EMBEDDING_TENSORS[0]
 
 
 def uploads(recorder: small.Recorder, arm: str) -> dict[tuple[str, int], Arrays]:
-    """What the cities sent after training, by city and round."""
+    """What the clients sent after training, by client and round."""
     found = {}
     for request, reply in zip(recorder.received, recorder.sent, strict=True):
         settings, answer = request.content.config_records["settings"], reply.content
         if (settings["arm"], settings["task"]) == (arm, "train"):
             place = answer.config_records["settings"]
             arrays = unpack_arrays(answer.array_records["arrays"])
-            city, round_ = str(place["city"]), int(str(place["round"]))
-            found[city, round_] = arrays
+            client, round_ = str(place["client"]), int(str(place["round"]))
+            found[client, round_] = arrays
     return found
 
 
@@ -108,14 +108,14 @@ def test_an_embedding_that_is_trained_moves_at_home_alone(
 def test_a_newcomer_needs_the_public_weights_and_a_key_of_its_own(
     run: tuple[Experiment, small.Recorder], scenes: Path, tmp_path: Path
 ) -> None:
-    """A city that no round has met reads its ciphertexts as the public model reads its images."""
+    """A client that no round has met reads its ciphertexts as the public model reads its images."""
     experiment, _ = run
     weights = small.final(experiment.folder, FROZEN_ARM)
     found = open_dataset(scenes, load_class_table("cityscapes")).split("val")["lindau"]
     prepared = prepare_shards(
         Assignment(
             vault=tmp_path / "lindau",
-            city="lindau",
+            client="lindau",
             train=(),
             heldout=found,
             data=experiment.config.data,
@@ -162,7 +162,7 @@ def test_a_run_that_lost_a_round_ends_as_if_it_had_not(scenes: Path, tmp_path: P
 
 @pytest.mark.parametrize("arm", builtin_arms())
 def test_every_arm_of_the_table_runs(arm: str, scenes: Path, tmp_path: Path) -> None:
-    """One round: all cities train, all are scored, and what is not frozen moves."""
+    """One round: all clients train, all are scored, and what is not frozen moves."""
     settings = small.config(scenes, arms=[arm], federation={"num_rounds": 1})
     experiment = small.prepared(settings, tmp_path)
     start = small.final(experiment.folder, arm)
@@ -171,14 +171,14 @@ def test_every_arm_of_the_table_runs(arm: str, scenes: Path, tmp_path: Path) -> 
     rounds = [line for line in lines if line["role"] == "round"]
     assert [(line["round"], line["rejected"]) for line in rounds] == [(0, []), (1, [])]
     is_centralised = builtin_arms()[arm].training == "centralised"
-    trained = [line["city"] for line in lines if line["role"] == "train"]
+    trained = [line["client"] for line in lines if line["role"] == "train"]
     assert trained == ["aachen", "bochum", "bremen"][: 1 if is_centralised else 3]
-    scored = {line["city"] for line in lines if line["role"] == "val"}
+    scored = {line["client"] for line in lines if line["role"] == "val"}
     assert scored == {"lindau", "munster"}
     assert all(sum(map(sum, x["confusion"])) > 0 for x in lines if x["role"] == "val")
     after = small.final(folder, arm)
     stays = builtin_arms()[arm].embedding in ("frozen", "private")
-    for name, value in after.items():  # of local-only arms: <city>//<tensor>
+    for name, value in after.items():  # of local-only arms: <client>//<tensor>
         tensor = name.rpartition("//")[2]
         is_kept = stays and tensor in EMBEDDING_TENSORS
         assert (value == start[tensor]).all() == is_kept, name

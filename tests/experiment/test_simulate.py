@@ -32,7 +32,7 @@ ARM_KEYS = {
     *SCORES, *CLIMB, *(f"{score}_std" for score in (*SCORES, "start_mIoU", "gain")),
     *(f"{name}_ci95{kind}" for name in ("mIoU", "gain", "ratio", "of_plain_above_no_image")
       for kind in ("", "_images", "_places")),
-    "newest_mIoU", "per_class_iou", "per_city_mIoU",
+    "newest_mIoU", "per_class_iou", "per_client_mIoU",
     "per_seed", "rounds", "seconds", "bytes_up", "bytes_down",
 }  # fmt: skip
 
@@ -222,7 +222,13 @@ def test_a_run_writes_its_folder_and_prints_its_table(
     for entry in summary["arms"].values():
         assert entry.keys() == ARM_KEYS
         assert 0 <= entry["mIoU"] <= entry["aAcc"] <= 100
-        assert entry["per_city_mIoU"].keys() >= {"aachen", "bochum", "bremen", "lindau", "munster"}
+        assert entry["per_client_mIoU"].keys() >= {
+            "aachen",
+            "bochum",
+            "bremen",
+            "lindau",
+            "munster",
+        }
         assert len(entry["per_class_iou"]) == 19
         assert entry["rounds"] == 2
         assert entry["per_seed"][0].keys() == {"seed", *SCORES, *CLIMB}
@@ -300,9 +306,11 @@ def test_shared_key_arms_in_one_place_train_on_every_owners_images(
     assert (status, err) == (0, "")
     folder = RunFolder(tmp_path / "o")
     trained = [line for line in folder.lines() if line["role"] == "train"]
-    held_out = 3  # one a city
+    held_out = 3  # one a client
     assert len(trained) == len(arms) * 2
-    assert {(line["city"], line["num_examples"]) for line in trained} == {("aachen", 16 - held_out)}
+    assert {(line["client"], line["num_examples"]) for line in trained} == {
+        ("aachen", 16 - held_out)
+    }
 
     plain, adapted = (small.final(folder, arm) for arm in ("centralised", "adapted"))
     embedding = "backbone.patch_embed.proj.weight"
@@ -347,7 +355,7 @@ def test_other_partitions(kind: str, words: str, tmp_path: Path, simulate: Simul
     assert words in err
     record = json.loads((tmp_path / "o" / "partition.json").read_text("utf-8"))
     dealt = [
-        stem for city in record["clients"].values() for stems in city.values() for stem in stems
+        stem for client in record["clients"].values() for stems in client.values() for stem in stems
     ]
     assert len(dealt) == len(set(dealt)) == 16
 

@@ -21,9 +21,9 @@ from fl_ppseg.system.errors import InputError
 TABLE = np.arange(2 * 3 * 2 * 2, dtype=np.int64).reshape(2, 3, 2, 2)
 NAME = name_of("per-image", 7, "newest")
 ABOUT = {
-    "schema": "1",
+    "schema": "2",
     "images": "digest",
-    "cities": json.dumps({"ulm": 1, "bonn": 2}),
+    "clients": json.dumps({"ulm": 1, "bonn": 2}),
     "weights": json.dumps({NAME: "weights"}),
 }
 
@@ -34,7 +34,7 @@ def test_counts_come_out_as_they_were_put_in(tmp_path: Path) -> None:
     save_counts(tmp_path, counts)
     found = load_counts(tmp_path)
     assert found is not None
-    assert (found.images, list(found.cities.items())) == ("digest", [("ulm", 1), ("bonn", 2)])
+    assert (found.images, list(found.clients.items())) == ("digest", [("ulm", 1), ("bonn", 2)])
     assert found.weights == {NAME: "weights"}
     table = found.of("per-image", 7, "newest")
     np.testing.assert_array_equal(table, TABLE)
@@ -46,12 +46,12 @@ def test_counts_come_out_as_they_were_put_in(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "table", "wanted"),
     [
-        ({"schema": "2"}, TABLE, "schema '2', expected '1'"),
-        ({"cities": json.dumps({"ulm": 1})}, TABLE, r"expected \(M, 1, C, C\)"),
-        ({"cities": json.dumps({"ulm": -1, "bonn": 4})}, TABLE, "differ"),
-        ({"cities": json.dumps({"ulm": "1"})}, TABLE, "cities: .*int"),
-        ({"cities": json.dumps([1, 2])}, TABLE, "cities: "),
-        ({"cities": "[" * 5000}, TABLE, "cities: "),
+        ({"schema": "1"}, TABLE, "schema '1', expected '2'"),
+        ({"clients": json.dumps({"ulm": 1})}, TABLE, r"expected \(M, 1, C, C\)"),
+        ({"clients": json.dumps({"ulm": -1, "bonn": 4})}, TABLE, "differ"),
+        ({"clients": json.dumps({"ulm": "1"})}, TABLE, "clients: .*int"),
+        ({"clients": json.dumps([1, 2])}, TABLE, "clients: "),
+        ({"clients": "[" * 5000}, TABLE, "clients: "),
         ({"weights": json.dumps({})}, TABLE, "differ"),
         ({"weights": "{"}, TABLE, "weights: "),
         ({}, TABLE[0], "shape"),

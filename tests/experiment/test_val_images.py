@@ -45,9 +45,9 @@ def table(counts: ValCounts, arm: str, which: str = "newest") -> Any:
 
 
 def lines(experiment: Experiment, arm: str, round: int) -> dict[tuple[str, str], Any]:
-    """(model, val city) -> the counts of the run."""
+    """(model, val client) -> the counts of the run."""
     return {
-        (line.get("model") or "", line["city"]): np.array(line["confusion"])
+        (line.get("model") or "", line["client"]): np.array(line["confusion"])
         for line in experiment.folder.lines()
         if (line["arm"], line["role"], line["round"]) == (arm, "val", round)
     }
@@ -59,11 +59,11 @@ def test_the_counts_of_images_sum_to_those_of_the_run(
     arm: str, which: str, round: int, counts: ValCounts, experiment: Experiment
 ) -> None:
     """An invariant embedding answers alike under every key; a batch may change a last digit."""
-    assert counts.cities == {"lindau": 2, "munster": 2}
+    assert counts.clients == {"lindau": 2, "munster": 2}
     (each,) = table(counts, arm, which)
     found = lines(experiment, arm, round)
-    for number, city in enumerate(counts.cities):
-        mine, theirs = each[2 * number : 2 * number + 2].sum(axis=0), found["", city]
+    for number, client in enumerate(counts.clients):
+        mine, theirs = each[2 * number : 2 * number + 2].sum(axis=0), found["", client]
         np.testing.assert_array_equal(mine.sum(axis=1), theirs.sum(axis=1))  # the truth
         assert np.abs(mine.astype(int) - theirs).sum() <= 0.01 * theirs.sum()
 
@@ -76,7 +76,7 @@ def test_other_keys_and_the_shared_one_score_as_in_the_run(
     assert mine == pytest.approx(score(sum(lines(experiment, arm, 2).values())).mIoU, abs=0.3)
 
 
-def test_where_every_city_has_a_model_each_is_asked(
+def test_where_every_client_has_a_model_each_is_asked(
     counts: ValCounts, experiment: Experiment
 ) -> None:
     found = lines(experiment, "local-only", 2)
@@ -138,15 +138,15 @@ def test_other_weights_and_other_images_are_scored_anew(
     assert counted(experiment).weights == counts.weights
     assert seen == ["plain 2"]
     seen.clear()
-    save_counts(run, ValCounts("other images", counts.cities, counts.tables, counts.weights))
+    save_counts(run, ValCounts("other images", counts.clients, counts.tables, counts.weights))
     assert counted(experiment).images == counts.images
     assert len(seen) == 2 * len(ARMS) + 2  # local-only has three models and one start
     seen.clear()
     few = {name: each[..., :2, :2] for name, each in counts.tables.items()}
-    save_counts(run, ValCounts(counts.images, counts.cities, few, counts.weights))
+    save_counts(run, ValCounts(counts.images, counts.clients, few, counts.weights))
     assert table(counted(experiment), "plain").shape == table(counts, "plain").shape
     save_counts(run, ValCounts(counts.images, {"ulm": 4}, counts.tables, counts.weights))
-    assert counted(experiment).cities == counts.cities
+    assert counted(experiment).clients == counts.clients
 
 
 def test_a_damaged_start_costs_the_interval_of_its_gain_alone(

@@ -13,8 +13,8 @@ from fl_ppseg.experiment.val_intervals import KINDS, NAMES, val_intervals
 from fl_ppseg.federation.run_summary import ImageIntervals, ValImages
 from fl_ppseg.learning.bootstrap import draws_of, resampled
 
-CITIES = {"frankfurt": 8, "lindau": 6, "munster": 7}
-SIZES = tuple(CITIES.values())
+CLIENTS = {"frankfurt": 8, "lindau": 6, "munster": 7}
+SIZES = tuple(CLIENTS.values())
 SKILLS = {"start": 0.5, "newest": 3.0}
 
 
@@ -30,7 +30,7 @@ def counts_of(**changes: NDArray[np.int64] | None) -> ValCounts:
             for which, skill in SKILLS.items():
                 drawn = table(10 * number + seed, skill - 0.3 * number)
                 tables[name_of(arm, seed, which)] = drawn
-    found = ValCounts("digest", CITIES)
+    found = ValCounts("digest", CLIENTS)
     for name, value in (tables | changes).items():
         if value is not None:
             found = found.including(name, value, "weights")
@@ -101,7 +101,7 @@ def test_two_arms_that_answer_alike_have_a_ratio_of_one_for_certain() -> None:
     assert np.ptp(np.quantile(apart[0] / apart[1], [0.025, 0.975])) > 0.02
 
 
-def test_where_every_city_has_a_model_it_is_the_mean_of_their_scores() -> None:
+def test_where_every_client_has_a_model_it_is_the_mean_of_their_scores() -> None:
     models = np.concatenate([table(5, 1.0), table(6, 4.0)])
     counts = counts_of(**{name_of("other", seed, "newest"): models for seed in (0, 1)})
     draws = draws_of(SIZES)["images"]

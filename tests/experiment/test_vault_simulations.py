@@ -23,7 +23,7 @@ from fl_ppseg.system.command_line import run
 from fl_ppseg.system.files import vaults_folder
 
 Simulate = Callable[..., tuple[int, str, str]]
-CITIES = ["aachen", "bochum", "bremen", "lindau", "munster"]
+CLIENTS = ["aachen", "bochum", "bremen", "lindau", "munster"]
 
 
 class Machine:
@@ -89,14 +89,16 @@ def test_runs_are_listed_with_age_size_and_folder(machine: Machine) -> None:
 def test_clearing_one_run_leaves_what_another_shares(machine: Machine) -> None:
     kept, gone = machine.named("two"), machine.named("one") - machine.named("two")
     assert len(gone) == 5 and gone < machine.shards()
-    keys = {city: (machine.vaults / city / "master.key").read_bytes() for city in CITIES}
+    keys = {client: (machine.vaults / client / "master.key").read_bytes() for client in CLIENTS}
     fails(machine.call("clear", "--run", machine.name("one")), "nothing was removed; add --confirm")
     assert machine.shards() == kept | gone
     status, out, _ = machine.call("clear", "--run", machine.name("one"), "--confirm")
     assert status == 0 and "1 run and" in out and "0 vaults removed" in out
     assert machine.shards() == kept
     assert [path.name for path in machine.vaults.glob(".nodes/*")] == [machine.name("two")]
-    assert {city: (machine.vaults / city / "master.key").read_bytes() for city in CITIES} == keys
+    assert {
+        client: (machine.vaults / client / "master.key").read_bytes() for client in CLIENTS
+    } == keys
     assert machine._simulate("--prepare", "--resume", "--out", str(machine.place / "two"))[0] == 0
     outcome = machine._simulate("--prepare", "--resume", "--out", str(machine.place / "one"))
     fails(outcome, "holds no vault of this run")
@@ -140,8 +142,8 @@ def test_owners_vaults_keep_their_keys(machine: Machine) -> None:
     assert files_in(machine.vaults / "aachen") == {
         name: text for name, text in earlier.items() if name.split("/")[0] not in ("shards",)
     }
-    for city in ("bochum", "bremen"):
-        assert (machine.vaults / city / "master.key").exists()
+    for client in ("bochum", "bremen"):
+        assert (machine.vaults / client / "master.key").exists()
     assert (machine.vaults / "bremen" / "thesis.tex").read_text() == "mine"
     assert machine.shards() == set()
 

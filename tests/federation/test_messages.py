@@ -53,7 +53,7 @@ REQUEST = Request(
 REPLY = Reply(
     run_id="run",
     round=3,
-    city="ulm",
+    client="ulm",
     num_examples=9,
     loss=0.1,
     seconds=1.5,
@@ -107,7 +107,7 @@ def test_round_trips(way: Callable[[RecordDict], RecordDict]) -> None:
 def test_a_reply_holds_only_what_the_design_allows() -> None:
     content = pack_reply(REPLY, NAMES)
     assert {name: sorted(record) for name, record in content.items()} == {
-        "settings": ["city", "round", "run_id"],
+        "settings": ["client", "round", "run_id", "schema"],
         "figures": ["confusion", "loss", "num_examples", "seconds"],
         "arrays": ["safetensors"],
     }
@@ -248,7 +248,7 @@ def test_an_introduction_holds_no_arrays() -> None:
 
 
 def test_what_is_beyond_its_bounds_does_not_leave_either() -> None:
-    for change in ({"num_examples": 2**30}, {"loss": float("nan")}, {"city": "a/b"}):
+    for change in ({"num_examples": 2**30}, {"loss": float("nan")}, {"client": "a/b"}):
         with pytest.raises(MessageError):
             pack_reply(replace(REPLY, **change), NAMES)  # type: ignore[arg-type]
     with pytest.raises(MessageError):

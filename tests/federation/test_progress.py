@@ -27,7 +27,7 @@ from fl_ppseg.progress.steps import steps
 
 SCORES = RoundScores(aAcc=81.26, mIoU=33.33, mAcc=44.44)
 ARMS = ("plain", "per-client", "per-image")
-CITIES = tuple(f"city{i:02}" for i in range(18))
+CLIENTS = tuple(f"client{i:02}" for i in range(18))
 
 
 class Clock:
@@ -51,10 +51,10 @@ def play(observer, clock, num_rounds=4, seconds=(10.0, 2.0), stop_after=None):
         tell(ArmStarted(arm, 0))
         for number in range(1, num_rounds + 1):
             tell(RoundStarted(arm, 0, number))
-            for i, city in enumerate(CITIES):
-                tell(Replied(arm, 0, number, city, "train", i + 1, 18, 1.0))
+            for i, client in enumerate(CLIENTS):
+                tell(Replied(arm, 0, number, client, "train", i + 1, 18, 1.0))
             clock.now += seconds[number > 1]
-            tell(Replied(arm, 0, number, CITIES[0], "evaluate", 1, 21, None))
+            tell(Replied(arm, 0, number, CLIENTS[0], "evaluate", 1, 21, None))
             tell(RoundFinished(arm, 0, number, 3.0 / number, SCORES))
             if (arm, number) == stop_after:
                 return
@@ -94,7 +94,7 @@ def test_picture_shows_what_happened():
     view = LiveView(Console(file=io.StringIO()), clock)
     play(view, clock, stop_after=("per-client", 3))
     shown = drawn(view.progress, clock, 100, 24)
-    for text in ("arm 2 of 3", "3/4", "1/21", "1.00", "33.3", "done", "waiting", "city00"):
+    for text in ("arm 2 of 3", "3/4", "1/21", "1.00", "33.3", "done", "waiting", "client00"):
         assert text in shown
 
 

@@ -44,8 +44,9 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def line(round: int) -> dict[str, object]:
     return {
-        "arm": "plain", "seed": 0, "round": round, "city": "köln", "role": "val", "num_examples": 2,
-        "loss": 0.1 + 0.2, "confusion": [[1]], "bytes_up": 3, "bytes_down": 4, "seconds": 0.5,
+        "arm": "plain", "seed": 0, "round": round, "client": "köln", "role": "val",
+        "num_examples": 2, "loss": 0.1 + 0.2, "confusion": [[1]], "bytes_up": 3, "bytes_down": 4,
+        "seconds": 0.5,
     }  # fmt: skip
 
 
@@ -128,15 +129,15 @@ def test_a_checkpoint_comes_back_bit_for_bit(folder: RunFolder) -> None:
     assert {"model/backbone.w", "optimizer/second/backbone.w"} <= load_file(path).keys()
 
 
-def test_checkpoints_without_moments_and_of_several_cities(folder: RunFolder) -> None:
-    """local-only keeps the weights of every city under its name."""
+def test_checkpoints_without_moments_and_of_several_clients(folder: RunFolder) -> None:
+    """local-only keeps the weights of every client under its name."""
     several = Checkpoint(1, {"ulm//head.w": np.ones(2), "bonn//head.w": np.zeros(2)}, {}, ABOUT)
     folder.save(several, keep=1)
     found = folder.latest("plain", 0)
     assert found is not None
     assert_same(found, several)
-    assert found.is_per_city
-    assert not checkpoint(1).is_per_city
+    assert found.has_own_models
+    assert not checkpoint(1).has_own_models
 
 
 def test_arrays_are_kept_whatever_their_order_in_memory(folder: RunFolder) -> None:
@@ -263,7 +264,7 @@ def test_no_checkpoint_is_none(folder: RunFolder) -> None:
     assert folder.latest("plain", 0) is None
 
 
-def test_the_partition_tells_how_many_images_a_city_has(folder: RunFolder) -> None:
+def test_the_partition_tells_how_many_images_a_client_has(folder: RunFolder) -> None:
     assert folder.num_images() == {}
     clients = {"aachen": {"aachen": ["a", "b"], "ulm": ["c"]}, "bonn": {"bonn": ["d"]}}
     folder.partition.write_text(json.dumps({"clients": clients}))
@@ -297,9 +298,9 @@ def test_lines_that_are_read_are_written_to_the_same_bytes(tmp_path: Path) -> No
     """Also what this version does not know, and whole numbers where it would write others."""
     costs = '"confusion":[[3,0],[1,2]],"bytes_up":0,"bytes_down":9'
     text = (
-        f'{{"arm":"plain","seed":0,"round":1,"city":"köln","role":"val",{costs},"model":"ulm",'
+        f'{{"arm":"plain","seed":0,"round":1,"client":"köln","role":"val",{costs},"model":"ulm",'
         '"loss":null,"num_examples":2,"seconds":1,"update_norm":0.1,"later":[1,{"a":null}]}\n'
-        f'{{"arm":"plain","seed":0,"round":1,"city":null,"role":"round",{costs},"loss":1e-07,'
+        f'{{"arm":"plain","seed":0,"round":1,"client":null,"role":"round",{costs},"loss":1e-07,'
         '"seconds":0.25,"rejected":["ulm: late"],"num_releases":1,"epsilon":2.5,"delta":1e-05}\n'
     ).replace("ö", "\\u00f6")
     folder = RunFolder(tmp_path)

@@ -25,7 +25,7 @@ UNLABELLED: Counts = [[0, 0], [0, 0]]
 
 def line(
     confusion: Counts | None,
-    city: str | None = "lindau",
+    client: str | None = "lindau",
     role: str = "val",
     round: int = 1,
     arm: str = "plain",
@@ -33,7 +33,7 @@ def line(
     **more: Any,
 ) -> Line:
     figures = {"bytes_up": 0, "bytes_down": 0, "seconds": 0.0, "loss": 1.0}
-    where = {"arm": arm, "seed": seed, "round": round, "city": city, "role": role}
+    where = {"arm": arm, "seed": seed, "round": round, "client": client, "role": role}
     return where | figures | {"confusion": confusion} | more
 
 
@@ -55,15 +55,15 @@ def arm_of(lines: list[Line], last_rounds: int = 1, arm: str = "plain") -> dict[
     return found
 
 
-def test_counts_of_cities_are_summed_never_averaged() -> None:
-    """A + B: road 9 / (9 + 1 + 5), sky 5 / (5 + 1 + 5). The mean of the cities would be 35."""
+def test_counts_of_clients_are_summed_never_averaged() -> None:
+    """A + B: road 9 / (9 + 1 + 5), sky 5 / (5 + 1 + 5). The mean of the clients would be 35."""
     arm = arm_of([line(A, "lindau"), line(B, "munster")])
     road, sky = 100 * 9 / 15, 100 * 5 / 11
     assert arm["mIoU"] == pytest.approx((road + sky) / 2)
     assert arm["aAcc"] == pytest.approx(100 * 14 / 20)
     assert arm["mAcc"] == pytest.approx((90 + 50) / 2)
     assert arm["per_class_iou"] == pytest.approx({"road": road, "sky": sky})
-    assert arm["per_city_mIoU"] == pytest.approx({"lindau": 45, "munster": 25})
+    assert arm["per_client_mIoU"] == pytest.approx({"lindau": 45, "munster": 25})
 
 
 def test_rounds_are_averaged_over_the_last_k_that_were_evaluated() -> None:
@@ -73,7 +73,7 @@ def test_rounds_are_averaged_over_the_last_k_that_were_evaluated() -> None:
     arm = arm_of(lines, last_rounds=2)
     assert arm["mIoU"] == pytest.approx(80)
     assert arm["per_class_iou"] == pytest.approx({"road": 80, "sky": 80})
-    assert arm["per_city_mIoU"] == pytest.approx({"lindau": 80})
+    assert arm["per_client_mIoU"] == pytest.approx({"lindau": 80})
     assert arm["rounds"] == 7
     assert arm_of(lines, last_rounds=9)["mIoU"] == pytest.approx(160 / 3)
 
@@ -85,18 +85,18 @@ def test_seeds_are_averaged_and_told_apart() -> None:
     assert arm["mIoU"] == pytest.approx(80)
 
 
-def test_held_out_images_of_training_cities_are_own() -> None:
-    """own: A + B as above; the val city alone is mIoU."""
+def test_held_out_images_of_training_clients_are_own() -> None:
+    """own: A + B as above; the val client alone is mIoU."""
     lines = [line(PERFECT), line(A, "ulm", "heldout"), line(B, "bonn", "heldout")]
     arm = arm_of(lines)
     assert arm["mIoU"] == pytest.approx(100)
     assert arm["own_mIoU"] == pytest.approx((100 * 9 / 15 + 100 * 5 / 11) / 2)
-    assert arm["per_city_mIoU"] == pytest.approx({"bonn": 25, "lindau": 100, "ulm": 45})
+    assert arm["per_client_mIoU"] == pytest.approx({"bonn": 25, "lindau": 100, "ulm": 45})
     assert arm_of([line(PERFECT)])["own_mIoU"] is None
 
 
 def test_models_of_their_own_are_scored_apart() -> None:
-    """local-only: each model is pooled over the val cities, then the models are averaged."""
+    """local-only: each model is pooled over the val clients, then the models are averaged."""
     lines = [
         line(A, "lindau", model="ulm"),
         line(B, "munster", model="ulm"),
@@ -106,25 +106,25 @@ def test_models_of_their_own_are_scored_apart() -> None:
     ulm = (100 * 9 / 15 + 100 * 5 / 11) / 2
     arm = arm_of(lines)
     assert arm["mIoU"] == pytest.approx((ulm + 100) / 2)
-    assert arm["per_city_mIoU"] == pytest.approx({"lindau": 72.5, "munster": 62.5})
+    assert arm["per_client_mIoU"] == pytest.approx({"lindau": 72.5, "munster": 62.5})
 
 
 def test_own_models_are_scored_at_home_on_one_pool() -> None:
-    """local-only: A + B of two cities' own models are one pool, as those of one model would be."""
+    """local-only: A + B of two clients' own models are one pool, as those of one model would be."""
     home = [line(A, "ulm", "heldout", model="ulm"), line(B, "bonn", "heldout", model="bonn")]
     pooled = (100 * 9 / 15 + 100 * 5 / 11) / 2
     assert arm_of([*home, line(PERFECT, model="ulm")])["own_mIoU"] == pytest.approx(pooled)
 
 
 def test_rounds_without_scores_do_not_count() -> None:
-    """Of round 3 a val city is missing: its lines have no counts; the two before are the last."""
+    """Of round 3 a val client is missing: its lines have no counts; the two before are the last."""
     lines = [line(GOOD, round=1), line(PERFECT, round=2), line(None, round=3)]
     lines += [line(GOOD, "ulm", "heldout", round=k) for k in (1, 2)]
     lines += [line(WRONG, "ulm", "heldout", round=3)]
     arm = arm_of(lines, last_rounds=2)
     assert arm["mIoU"] == pytest.approx(80)
     assert arm["own_mIoU"] == pytest.approx(60)
-    assert arm["per_city_mIoU"] == pytest.approx({"lindau": 80, "ulm": 60})
+    assert arm["per_client_mIoU"] == pytest.approx({"lindau": 80, "ulm": 60})
     assert summary_of(lines[2:])["arms"] == {}
 
 
@@ -167,7 +167,7 @@ def test_arms_come_in_the_order_asked_and_only_where_evaluated() -> None:
     asked = ["per-client", "per-image", "plain", "local-only"]
     summary = values_of(summarise(lines, asked, NAMES, 3, 12.34, 567.8))
     assert list(summary["arms"]) == ["per-image", "plain"]
-    assert (summary["schema"], summary["total_seconds"], summary["peak_rss_mb"]) == (2, 12.3, 568)
+    assert (summary["schema"], summary["total_seconds"], summary["peak_rss_mb"]) == (3, 12.3, 568)
 
 
 def test_a_run_without_lines_has_no_arms() -> None:
@@ -250,7 +250,7 @@ def test_a_run_that_has_only_its_start_has_no_score() -> None:
 
 
 def test_without_a_start_there_is_no_gain() -> None:
-    """Runs of earlier versions, or a start without all val cities."""
+    """Runs of earlier versions, or a start without all val clients."""
     for lines in ([line(GOOD)], [line(GOOD), *start_of([line(None)])]):
         arm = arm_of(lines)
         assert (arm["start_mIoU"], arm["gain"], arm["gain_ci95"]) == (None, None, None)

@@ -89,8 +89,8 @@ def test_flwr_run_trains_a_prepared_run(
         checkpoint = run.latest(arm, 0)
         assert checkpoint is not None
         assert checkpoint.round == prepared.config.federation.num_rounds
-    cities = {line["city"] for line in run.lines() if line["role"] == "val"}
-    assert cities == {"lindau", "munster"}
+    clients = {line["client"] for line in run.lines() if line["role"] == "val"}
+    assert clients == {"lindau", "munster"}
 
     # The SuperLink lives on, with the environment of its start: the first run's nodes.
     settings = small_federation.config(scenes, arms=arms, training={"learning_rate": 1e-4})

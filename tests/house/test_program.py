@@ -105,7 +105,7 @@ def test_bash_completes_commands_verbs_and_options(script: Path) -> None:
     assert completed(script, "vault", "") >= vault.verbs.keys()
     assert completed(script, "simulate", "--en") == {"--engine"}
     assert completed(script, "simulate", "--engine", "") == {"ray", "in-process"}
-    assert {"--vault", "--city", "--data-root"} <= completed(script, "vault", "encrypt", "--")
+    assert {"--vault", "--client", "--data-root"} <= completed(script, "vault", "encrypt", "--")
     assert completed(script, "coordinator", "template", "--home", "d", "sy") >= {"systemd"}
 
 

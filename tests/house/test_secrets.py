@@ -49,7 +49,7 @@ from fl_ppseg.report.conclusion import conclude
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.system.arrays import Arrays
 from fl_ppseg.system.command_line import log_to
-from strategies.rounds.city_strategy import CityStrategy
+from strategies.rounds.federated import FederatedStrategy
 
 PRIVATE_ARMS = ["per-client-private", "trained"]
 SHARED_ARMS = ["conventional-2", "domain-adaptation"]
@@ -99,7 +99,7 @@ class Run:
             conclude(self.experiment.config, self.folder, summary, classes, pictures)
 
     def _break_a_node(self) -> None:
-        """One city's shard is gone in one arm: its node fails, and its log says how."""
+        """One client's shard is gone in one arm: its node fails, and its log says how."""
         policy = load_policy(policy_path(self.experiment.nodes, 0))
         assert policy.role == "train"
         shutil.rmtree(policy.arms["per-image"].shards[0][0])
@@ -119,9 +119,9 @@ class Run:
                 self.permutations[name] |= set(map(tuple, rows.tolist()))
             return parameters
 
-        count = CityStrategy.aggregate_evaluate
+        count = FederatedStrategy.aggregate_evaluate
 
-        def counted(strategy: CityStrategy, *arguments: Any) -> Any:
+        def counted(strategy: FederatedStrategy, *arguments: Any) -> Any:
             """What the coordinator holds at the end of a round."""
             arm = strategy.run.request.arm
             self.global_weights[arm] = strategy.weights
@@ -131,7 +131,7 @@ class Run:
             self.memory[place] = b"".join(map(np.ndarray.tobytes, arrays))
             return count(strategy, *arguments)
 
-        patch.setattr(CityStrategy, "aggregate_evaluate", counted)
+        patch.setattr(FederatedStrategy, "aggregate_evaluate", counted)
         patch.setattr(_Secret, "__init__", noted)
         for name, cipher in CIPHERS.items():
             patch.setattr(cipher, "draw", partial(drawn, name, cipher.draw))
@@ -207,7 +207,7 @@ def test_secrets_of_every_kind_were_noted(run: Run) -> None:
     assert all(len(found) >= 5 for found in run.permutations.values())
     lengths = {len(row) for rows in run.permutations.values() for row in rows}
     assert lengths == {192, 256}  # values of a block; bytes of a codebook
-    # both arms' starts, and 2 rounds of 3 cities in the arm that trains them
+    # both arms' starts, and 2 rounds of 3 clients in the arm that trains them
     assert len(run.private_files) == 2 * 5 + 2 * 3
     assert len(run.embeddings) == len(run.private_files) + 2 * 3
 

@@ -83,7 +83,7 @@ def test_commands_and_configs_of_the_wheel_are_those_of_the_checkout(
     arms = json.loads(run(installed, tmp_path, "fl_ppseg.describe", "arms", "--json"))
     assert [arm["id"] for arm in arms] == list(builtin_arms())
     run_folder = tmp_path / "run"
-    options = ["--cities", "aachen", "--val-cities", "lindau", "--out", str(run_folder)]
+    options = ["--train-clients", "aachen", "--val-clients", "lindau", "--out", str(run_folder)]
     run(installed, tmp_path, "fl_ppseg.initialise", "--config", "quick", *options)
     settings = yaml.safe_load((run_folder / "config.yaml").read_text("utf-8"))
     quick = yaml.safe_load((configs_dir() / "quick.yaml").read_text("utf-8"))

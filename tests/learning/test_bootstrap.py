@@ -20,16 +20,18 @@ def test_resamples_equal_a_slow_loop() -> None:
         assert resampled(counts, draws) == pytest.approx(expected)
 
 
-def test_images_are_drawn_within_their_city_and_places_whole() -> None:
+def test_images_are_drawn_within_their_client_and_places_whole() -> None:
     draws = draws_of(SIZES)
     ends = np.cumsum(SIZES)
-    of_city = {k: np.stack([p.sum(1) for p in np.split(d, ends[:-1], 1)]) for k, d in draws.items()}
-    assert (of_city["images"] == np.reshape(SIZES, (-1, 1))).all()
-    times, rest = np.divmod(of_city["places"], np.reshape(SIZES, (-1, 1)))
+    of_client = {
+        k: np.stack([p.sum(1) for p in np.split(d, ends[:-1], 1)]) for k, d in draws.items()
+    }
+    assert (of_client["images"] == np.reshape(SIZES, (-1, 1))).all()
+    times, rest = np.divmod(of_client["places"], np.reshape(SIZES, (-1, 1)))
     assert not rest.any()
     assert (times.sum(axis=0) == len(SIZES)).all()
     assert len(np.unique(times, axis=1).T) == 10  # all that three places allow
-    assert draws["images"].std(axis=0)[5] == 0  # the one image of its city
+    assert draws["images"].std(axis=0)[5] == 0  # the one image of its client
 
 
 def test_draws_are_the_same_in_every_run_and_all_images_are_drawn_alike_often() -> None:
@@ -48,7 +50,7 @@ def test_what_there_is_too_little_of_has_no_interval() -> None:
 
 
 def test_equals_scipys_percentile_interval() -> None:
-    """One city, so that both draw alike; other draws, so equal up to what 10,000 of them tell."""
+    """One client, so that both draw alike; other draws, so equal up to what 10,000 of them tell."""
     counts = images(np.random.default_rng(1), 30)
 
     def of_sample(chosen: NDArray[np.int64]) -> float:

@@ -34,7 +34,7 @@ CONFIG = TrainingConfig(batch_size=2)
 FIRST, SECOND = Position(1, 4), Position(2, 4)
 
 
-def shard(num_images: int = 3, num_views: int = 2, city: str = "aachen", ignored: bool = False):
+def shard(num_images: int = 3, num_views: int = 2, client: str = "aachen", ignored: bool = False):
     """Noise with labels that follow its brightness, so that there is something to learn."""
     rng = np.random.default_rng(7)
     images = rng.integers(0, 256, (num_images, num_views, 3, *SIZE), dtype=np.uint8)
@@ -42,7 +42,7 @@ def shard(num_images: int = 3, num_views: int = 2, city: str = "aachen", ignored
     labels[:, :, :4] = 255
     if ignored:
         labels[:] = 255
-    manifest = Manifest(1, city, "", 8, num_images, num_views, [])
+    manifest = Manifest(1, client, "", 8, num_images, num_views, [])
     nothing = np.zeros((0, 3, *SIZE), np.uint8)
     return Shard([ShardPart(manifest, images, labels, nothing, np.zeros(0, np.uint8))])
 
@@ -127,11 +127,11 @@ def test_given_weights_are_not_written_to() -> None:
     [
         {"seed": 6},
         {"position": SECOND},
-        {"data": shard(city="bochum")},
+        {"data": shard(client="bochum")},
     ],
-    ids=["seed", "round", "city"],
+    ids=["seed", "round", "client"],
 )
-def test_order_of_views_depends_on_seed_round_and_city(other: dict[str, Any]) -> None:
+def test_order_of_views_depends_on_seed_round_and_client(other: dict[str, Any]) -> None:
     constant = CONFIG.model_copy(update={"poly_power": 0.0})
     assert small.bits(update(constant, **other).weights) != small.bits(update(constant).weights)
 

@@ -116,7 +116,7 @@ def summary(**arms: float) -> RunSummary:
         }
         for arm, score in arms.items()
     }  # fmt: skip
-    return parse_summary(json.dumps({"schema": 2, "arms": entries}), "summary.json")
+    return parse_summary(json.dumps({"schema": 3, "arms": entries}), "summary.json")
 
 
 @pytest.fixture
@@ -334,7 +334,7 @@ def test_a_finished_cell_of_an_earlier_version_is_summed_up_anew_and_not_trained
     before = (out / "naive" / "results.jsonl").read_bytes()
     assert compare("--quiet", "--resume", "--out", str(out))[0] == 0
     found = json.loads(file.read_text("utf-8"))
-    assert (found["schema"], found["no_image"]) == (2, whole["no_image"])
+    assert (found["schema"], found["no_image"]) == (3, whole["no_image"])
     assert (out / "naive" / "results.jsonl").read_bytes() == before
 
 

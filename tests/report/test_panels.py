@@ -1,4 +1,4 @@
-"""The scenes of the report: the middle one of each val city, through every arm's own eyes."""
+"""The scenes of the report: the middle one of each val client, through every arm's own eyes."""
 
 import shutil
 from dataclasses import replace
@@ -42,7 +42,7 @@ SHUFFLED = ["shuffle, common", "shuffle, per-block"]
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three val cities, of which the last has no scene to spare."""
+    """Three val clients, of which the last has no scene to spare."""
     root = tmp_path_factory.mktemp("own") / "tree"
     cities = ({"aachen": 4, "bochum": 3, "bremen": 2}, {"lindau": 3, "munster": 4, "ulm": 2})
     synthesize(root, num_train=9, num_val=9, size=(32, 64), cities=cities)
@@ -62,13 +62,13 @@ def panels(experiment: Experiment) -> list[ScenePanel]:
     return scene_panels(experiment)
 
 
-def test_a_panel_a_val_city_with_its_own_scene(
+def test_a_panel_a_val_client_with_its_own_scene(
     experiment: Experiment, panels: list[ScenePanel]
 ) -> None:
     val = experiment.dataset.split("val")
-    assert [panel.city for panel in panels] == ["lindau", "munster"]
+    assert [panel.client for panel in panels] == ["lindau", "munster"]
     for panel in panels:
-        image, labels = val[panel.city][len(val[panel.city]) // 2].load()
+        image, labels = val[panel.client][len(val[panel.client]) // 2].load()
         np.testing.assert_array_equal(panel.plain.transpose(2, 0, 1), image)
         np.testing.assert_array_equal(panel.label_map, labels)
         assert panel.plain_note == "your own data"
@@ -162,7 +162,7 @@ def test_procedural_scenes_are_marked_as_such(experiment: Experiment) -> None:
     data = experiment.config.data.model_copy(update={"root": None})
     config = experiment.config.model_copy(update={"data": data})
     shown = scene_panels(replace(experiment, config=config))
-    assert [panel.city for panel in shown] == ["lindau", "munster", "ulm"]
+    assert [panel.client for panel in shown] == ["lindau", "munster", "ulm"]
     assert {panel.plain_note for panel in shown} == {"procedural scene"}
 
 
@@ -180,8 +180,8 @@ def test_no_scene_that_is_shown_plain_is_in_a_shard(
             stored = [*part.images.reshape(-1, 3, 32, 64), *part.heldout_images]
             assert not shown & {_values(image) for image in stored}
             if policy.role == "val":
-                spare = policy.city in {panel.city for panel in panels}
-                assert len(part.heldout_images) == len(val[policy.city]) - spare
+                spare = policy.client in {panel.client for panel in panels}
+                assert len(part.heldout_images) == len(val[policy.client]) - spare
 
 
 def _values(image: np.ndarray) -> bytes:
@@ -195,7 +195,7 @@ def test_a_cropped_scene_is_shown_and_labelled_as_cropped(
     cropped = small.prepared(small.config(tree, arms=["plain"], data=data), tmp_path)
     val = cropped.dataset.split("val")
     for panel in scene_panels(cropped):
-        image, labels = val[panel.city][len(val[panel.city]) // 2].load()
+        image, labels = val[panel.client][len(val[panel.client]) // 2].load()
         np.testing.assert_array_equal(panel.plain.transpose(2, 0, 1), image[:, 8:24, 16:48])
         np.testing.assert_array_equal(panel.label_map, labels[8:24, 16:48])
 
@@ -220,11 +220,11 @@ def test_gallery_has_every_cipher_under_a_key_of_its_own(experiment: Experiment)
 
 
 def test_gallery_shows_no_image_that_a_shard_holds(tree: Path, tmp_path: Path) -> None:
-    """The one val city has two scenes: none is reserved, unless all are public."""
+    """The one val client has two scenes: none is reserved, unless all are public."""
     root = small.tree_of_links(tree, tmp_path / "tree")
     for kind in ("leftImg8bit", "gtFine"):
-        for city in ("lindau", "munster"):
-            shutil.rmtree(root / kind / "val" / city)
+        for client in ("lindau", "munster"):
+            shutil.rmtree(root / kind / "val" / client)
     private = small.prepared(small.config(root, arms=["plain"]), tmp_path)
     assert cipher_gallery(private) is None
     data = private.config.data.model_copy(update={"root": None})

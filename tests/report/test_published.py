@@ -32,7 +32,7 @@ def config(data: dict[str, str] | None = None, **model: Any) -> Config:
 def run(*arms: str, miou: float = 30.0, failed: str | None = None) -> RunSummary:
     entry = {"aAcc": 80.0, "mIoU": miou, "mAcc": 40.0, "ratio_to_plain": miou / 30.0}
     entries = {arm: {} if arm == failed else entry for arm in arms}
-    return parse_summary(json.dumps({"schema": 2, "arms": entries}), "summary.json")
+    return parse_summary(json.dumps({"schema": 3, "arms": entries}), "summary.json")
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def arm(miou, plain=None, per_seed=None, scaled=True, **other):
         **scores,
         "ratio_to_plain": None if plain is None else miou / plain,
         "per_class_iou": {name: None if name == "train" else miou for name in CLASSES.names},
-        "per_city_mIoU": {"aachen": miou, "frankfurt": miou, "lindau": miou / 2},
+        "per_client_mIoU": {"aachen": miou, "frankfurt": miou, "lindau": miou / 2},
         "per_seed": per_seed or [{"seed": 0, **scores}],
         "rounds": 2,
         "seconds": 61.23,
@@ -58,29 +58,29 @@ def summary(**arms):
 
 def of(arms, **other):
     """The summary of a run as a report reads it."""
-    values = {"schema": 2, "arms": arms, "total_seconds": 312.4, "peak_rss_mb": 3820.0, **other}
+    values = {"schema": 3, "arms": arms, "total_seconds": 312.4, "peak_rss_mb": 3820.0, **other}
     return parse_summary(json.dumps(values), "summary.json")
 
 
 def lines(arms, seeds=(0,)):
     confusion = np.diag(np.arange(1, 20)).tolist()
     return [
-        {"arm": a, "seed": s, "round": r, "city": city, "role": role, "loss": 1.0 / r,
+        {"arm": a, "seed": s, "round": r, "client": client, "role": role, "loss": 1.0 / r,
          "num_examples": 4, "confusion": None if role == "train" else confusion,
          "bytes_up": 10, "bytes_down": 20, "seconds": 0.1}
         for a in arms for s in seeds for r in (1, 2)
-        for city, role in [("aachen", "train"), ("aachen", "heldout"), ("frankfurt", "val"),
+        for client, role in [("aachen", "train"), ("aachen", "heldout"), ("frankfurt", "val"),
                            ("lindau", "val")]
     ]  # fmt: skip
 
 
-def panel(arms, city="frankfurt"):
+def panel(arms, client="frankfurt"):
     rng = np.random.default_rng(0)
     labels = np.repeat(rng.integers(0, 19, (16, 1), dtype=np.uint8), 32, axis=1)
     labels[:2] = 255
     image = rng.integers(0, 256, (16, 32, 3), dtype=np.uint8)
     answers = {name: np.where(labels == 255, 0, labels).astype(np.uint8) for name in arms}
-    return ScenePanel(city, image, "procedural scene", {"shuffle": image[::-1]}, labels, answers)
+    return ScenePanel(client, image, "procedural scene", {"shuffle": image[::-1]}, labels, answers)
 
 
 def report(folder, given_summary, config=CONFIG, panels=None, seeds=(0,)):
@@ -122,7 +122,7 @@ def test_report_holds_every_number_of_the_summary(tmp_path):
 def test_scene_panels_are_labelled_and_scored(tmp_path):
     words = Page(report(tmp_path, THREE)).text
     assert "procedural scene" in words
-    assert "throw-away demonstration key" in words
+    assert "ephemeral demonstration key" in words
     assert words.count("100 % of pixels right") == 1 + 3  # of the first screen, and of the scene
 
 
@@ -149,17 +149,17 @@ def test_without_a_scene_the_first_screen_has_the_curves_which_stand_there_alone
 
 
 def test_hostile_names_are_text(tmp_path):
-    """Names of arms, cities and classes, and notes: whoever wrote them, they are no markup."""
+    """Names of arms, clients and classes, and notes: whoever wrote them, they are no markup."""
     arms = {
         "plain": arm(30.0, 30.0),
-        HOSTILE: arm(20.0, 30.0, per_city_mIoU={HOSTILE: 20.0}, key_trials=TRIALS),
+        HOSTILE: arm(20.0, 30.0, per_client_mIoU={HOSTILE: 20.0}, key_trials=TRIALS),
         f"{HOSTILE} failed": {"mIoU": None},
         "mine": arm(25.0, 30.0),
     }
     mine = builtin_arms()["per-image-per-block"].model_copy(update={"note": HOSTILE})
     config = CONFIG.model_copy(update={"name": HOSTILE, "arm_table": {"mine": mine}})
     given_summary = of(arms, notes=[HOSTILE])
-    scene = panel(arms, city=HOSTILE)
+    scene = panel(arms, client=HOSTILE)
     scene.key_predictions[HOSTILE] = {"right": scene.label_map, "wrong": scene.label_map}
     object.__setattr__(scene, "encrypted", {HOSTILE: scene.plain})
     text = report(tmp_path, given_summary, config, [scene])
@@ -269,7 +269,7 @@ def test_the_headline_names_what_an_arm_protects_beside_what_it_reaches():
         if settings_of.block_scope == "per-block":
             arms = of({"plain": arm(30.0, 30.0), name: arm(25.0, 30.0)})
             told = headline(arms, CONFIG)
-            share = "83\u00a0% of plain's mIoU on unseen cities (one seed)"
+            share = "83\u00a0% of plain's mIoU on unseen clients (one seed)"
             assert told.reaches == f"{name} keeps {share}"
             above = arm(25.0, 30.0) | {"of_plain_above_no_image": 0.749}
             arms = of({"plain": arm(30.0, 30.0), name: above})
@@ -295,20 +295,20 @@ def test_an_interval_that_holds_one_limits_the_claim(high, shown):
 
 
 def test_commonest_class_floor_by_hand():
-    row = {"arm": "plain", "seed": 0, "round": 1, "city": "ulm", "role": "val", "loss": None}
+    row = {"arm": "plain", "seed": 0, "round": 1, "client": "ulm", "role": "val", "loss": None}
     # 6 of 10 pixels are class 0: IoU 60 %, the other class 0 %; class 2 is absent
     series = collect([row | {"confusion": [[1, 5, 0], [4, 0, 0], [0, 0, 0]]}])
     assert series.floor() == pytest.approx(30.0)
 
 
-def test_curves_sum_counts_over_cities_and_weight_losses():
+def test_curves_sum_counts_over_clients_and_weight_losses():
     row = {"arm": "plain", "seed": 0, "round": 1}
     results = [
-        row | {"city": "a", "role": "val", "confusion": [[1, 0], [0, 0]], "loss": 9.0},
-        row | {"city": "b", "role": "val", "confusion": [[0, 1], [0, 2]], "loss": 9.0},
-        row | {"city": "c", "role": "heldout", "confusion": [[0, 99], [99, 0]], "loss": 9.0},
-        row | {"city": "d", "role": "train", "confusion": None, "loss": 1.0, "num_examples": 3},
-        row | {"city": "e", "role": "train", "confusion": None, "loss": 2.0, "num_examples": 1},
+        row | {"client": "a", "role": "val", "confusion": [[1, 0], [0, 0]], "loss": 9.0},
+        row | {"client": "b", "role": "val", "confusion": [[0, 1], [0, 2]], "loss": 9.0},
+        row | {"client": "c", "role": "heldout", "confusion": [[0, 99], [99, 0]], "loss": 9.0},
+        row | {"client": "d", "role": "train", "confusion": None, "loss": 1.0, "num_examples": 3},
+        row | {"client": "e", "role": "train", "confusion": None, "loss": 2.0, "num_examples": 1},
     ]
     series = collect(results)
     # sum [[1, 1], [0, 2]]: IoU 1/2 and 2/3
@@ -317,7 +317,7 @@ def test_curves_sum_counts_over_cities_and_weight_losses():
 
 
 def test_curves_leave_out_rounds_without_scores():
-    row = {"arm": "plain", "seed": 0, "city": "a", "role": "val", "loss": 1.0}
+    row = {"arm": "plain", "seed": 0, "client": "a", "role": "val", "loss": 1.0}
     series = collect(
         [row | {"round": 1, "confusion": [[1, 0], [0, 1]]}, row | {"round": 2, "confusion": None}]
     )
@@ -325,7 +325,7 @@ def test_curves_leave_out_rounds_without_scores():
 
 
 def test_own_models_do_not_count_pixels_twice():
-    row = {"arm": "local-only", "seed": 0, "round": 1, "city": "a", "role": "val", "loss": 1.0}
+    row = {"arm": "local-only", "seed": 0, "round": 1, "client": "a", "role": "val", "loss": 1.0}
     models = [[[3, 1], [0, 2]], [[2, 2], [2, 0]]]
     series = collect(row | {"model": str(k), "confusion": c} for k, c in enumerate(models))
     assert series.val_pixels.tolist() == [4, 2]
@@ -507,7 +507,7 @@ def test_the_share_of_plain_above_no_image_is_paired_by_seed_and_round():
 
     scores = {("plain", 0): 80, ("plain", 1): 60, ("per-image", 0): 60, ("per-image", 1): 60}
     results = [
-        {"arm": a, "seed": s, "round": 1, "city": "lindau", "role": "val", "num_examples": 4,
+        {"arm": a, "seed": s, "round": 1, "client": "lindau", "role": "val", "num_examples": 4,
          "confusion": confusion(miou)}
         for (a, s), miou in scores.items()
     ]  # fmt: skip
@@ -620,7 +620,7 @@ def test_headline_is_of_arms_whose_ciphertexts_hold_then_of_those_without_a_shar
     assert told.protects.startswith("Its ciphertexts are broken")
     told = headline(of(plain), CONFIG)
     assert told == (
-        "plain reaches 30.0 mIoU on unseen cities (one seed)",
+        "plain reaches 30.0 mIoU on unseen clients (one seed)",
         "Its training images are not encrypted.",
     )
 
@@ -664,7 +664,7 @@ def test_many_arms_are_all_told_shown_and_in_order(tmp_path):
     text = report(tmp_path, given_summary, seeds=range(5))
     for table in re.findall(r"<tbody>.*?</tbody>", text, re.DOTALL)[:2]:
         assert re.findall(r"</i>([^<]+)</th>", table) == names
-    for figure in ("per_city.svg", "per_class.svg", "miou_curves.svg"):
+    for figure in ("per_client.svg", "per_class.svg", "miou_curves.svg"):
         drawn = (tmp_path / "figures" / figure).read_text(encoding="utf-8")
         places = [drawn.index(f">{name}</text>") for name in names]
         assert places == sorted(places)

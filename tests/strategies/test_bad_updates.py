@@ -31,7 +31,7 @@ MANY = settings(max_examples=200, suppress_health_check=[HealthCheck.function_sc
 
 
 def exchanged(change: Mutation) -> tuple[RoundLog, StreamingMean]:
-    """A training exchange with three cities; what bochum answers is changed."""
+    """A training exchange with three clients; what bochum answers is changed."""
     fake, log = nodes(), RoundLog(request(), 3, Listener())
     tasks = [Task(member, WEIGHTS) for member in fake.registry.with_role("train")]
     replies: list[Message] = []
@@ -61,7 +61,7 @@ def test_malformed_messages_are_rejected_alone_and_leave_the_mean_as_it_was(
     log, mean = exchanged(change)
     assert mean.result()["head.w"].tobytes() == WITHOUT_BOCHUM.tobytes()
     assert len(log.tasks.in_state(State.DONE)) == 2
-    assert [task.member.city for task in log.tasks.in_state(State.FAILED)] == ["bochum"]
+    assert [task.member.client for task in log.tasks.in_state(State.FAILED)] == ["bochum"]
     assert all(line.isprintable() and len(line) < 400 for line in log.rejected)
     json.loads(json.dumps(log.result_lines(), allow_nan=False))
 
@@ -75,9 +75,9 @@ def test_the_same_reply_unchanged_counts() -> None:
 
 
 ENTRIES = {
-    "another city": (put("settings", "city", "aachen"), "another run, round or city"),
-    "a stale round": (put("settings", "round", 2), "another run, round or city"),
-    "another run": (put("settings", "run_id", "old"), "another run, round or city"),
+    "another client": (put("settings", "client", "aachen"), "another run, round or client"),
+    "a stale round": (put("settings", "round", 2), "another run, round or client"),
+    "another run": (put("settings", "run_id", "old"), "another run, round or client"),
     "another node": (metadata(src_node_id=77), "reply from another node"),
     "all examples": (put("figures", "num_examples", 2**48 - 2), "num_examples is not between"),
     "endless loss": (put("figures", "loss", [1e300]), "loss is not between"),
@@ -99,7 +99,7 @@ def test_what_is_wrong_is_said_by_city(case: str) -> None:
     change, why = ENTRIES[case]
     if case == "no reason":
         fake, log = (
-            nodes({"bochum": lambda asked, city: Error(5)}),
+            nodes({"bochum": lambda asked, client: Error(5)}),
             RoundLog(request(), 3, Listener()),
         )
         tasks = [Task(member, WEIGHTS) for member in fake.registry.with_role("train")]
@@ -144,7 +144,7 @@ def test_garbled_bytes_are_one_bad_reply(place: int, junk: bytes, cuts: bool, wh
     tasks = [Task(member, WEIGHTS) for member in fake.registry.with_role("train")]
     grid.__class__, grid.spoil, grid.victim = Garbling, spoil, tasks[1].member.node_id
     mean = folded(LazyGrid(grid).send_and_receive(pack(log, tasks, 60), timeout=5), log)
-    counted = {line["city"] for line in log.result_lines() if line["role"] == "train"}
+    counted = {line["client"] for line in log.result_lines() if line["role"] == "train"}
     assert {"aachen", "bremen"} <= counted
     assert np.isfinite(mean.result()["head.w"]).all()
     if "bochum" not in counted:

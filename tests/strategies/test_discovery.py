@@ -53,14 +53,14 @@ def call(fake: FakeNodes, listener: Listener | None = None) -> Discovery:
     return Discovery(LazyGrid(fake.grid), request(), listener or Listener())
 
 
-def cities(discovery: Discovery) -> list[str]:
-    return [member.city for member in discovery.registry.members]
+def clients(discovery: Discovery) -> list[str]:
+    return [member.client for member in discovery.registry.members]
 
 
 def test_all_nodes_are_called_by_name_at_the_first_look() -> None:
     discovery = call(nodes())
     discovery.wait(5, 5, seconds=5)
-    assert cities(discovery) == [*TRAIN, *VAL]
+    assert clients(discovery) == [*TRAIN, *VAL]
     assert [m.node_id for m in discovery.registry.members] == [4, 3, 2, 6, 5]
     assert discovery.is_connected("aachen")
 
@@ -72,7 +72,7 @@ def test_nodes_that_connect_late_are_waited_for(monkeypatch: pytest.MonkeyPatch)
     threading.Timer(0.1, lambda: grid.there.update({4, 5, 6})).start()
     discovery = call(fake)
     discovery.wait(5, 5, seconds=30)
-    assert len(cities(discovery)) == 5
+    assert len(clients(discovery)) == 5
 
 
 REFUSAL = Error(REFUSED, "refused: this node has pinned another bundle than abc")
@@ -88,7 +88,7 @@ def test_nobody_waits_for_nodes_that_refuse() -> None:
     some, listener = nodes(introductions={"bochum": REFUSAL, "lindau": REFUSAL}), Listener()
     discovery = call(some, listener)
     discovery.wait(5, 3, seconds=120)
-    assert cities(discovery) == ["aachen", "bremen", "munster"]
+    assert clients(discovery) == ["aachen", "bremen", "munster"]
     assert listener.messages[-1].startswith("starting with 3 of 5 nodes")
     assert time.monotonic() - begin < 10
 
@@ -107,7 +107,7 @@ def test_a_run_begins_with_a_quorum_once_the_time_is_up_and_says_so() -> None:
     coming(fake, there={2, 3, 6})
     discovery = call(fake, listener)
     discovery.wait(5, 3, seconds=0)
-    assert cities(discovery) == ["bochum", "bremen", "lindau"]
+    assert clients(discovery) == ["bochum", "bremen", "lindau"]
     assert listener.messages == ["starting with 3 of 5 nodes; the others join when they connect"]
 
 
@@ -142,9 +142,9 @@ def test_who_is_of_the_run_is_a_matter_of_its_folder() -> None:
     roles: dict[str, Role] = {"aachen": "train", "bochum": "val", "munster": "val"}
     discovery = Discovery(LazyGrid(fake.grid), request(), listener, roles)
     discovery.wait(5, 2, seconds=0)
-    assert cities(discovery) == ["aachen", "munster"]
-    for city in ("bremen", "lindau"):
-        assert any(f"{city} is not one of the" in line for line in listener.messages)
+    assert clients(discovery) == ["aachen", "munster"]
+    for client in ("bremen", "lindau"):
+        assert any(f"{client} is not one of the" in line for line in listener.messages)
     assert any("bochum: expected a node with role val" in line for line in listener.messages)
 
 
@@ -160,9 +160,9 @@ def test_without_a_quorum_or_anybody_who_trains_the_run_ends(there: set[int], qu
     )
 
 
-def described(city: str, role: str) -> RecordDict:
+def described(client: str, role: str) -> RecordDict:
     content = pack_description(Description("run", "x", "train"))
-    content.config_records["settings"].update({"city": city, "role": role})
+    content.config_records["settings"].update({"client": client, "role": role})
     return content
 
 
@@ -170,8 +170,8 @@ BAD_INTRODUCTIONS = {
     "error": (Error(500, "no policy"), "did not introduce itself: no policy"),
     "empty": (RecordDict(), "expected records"),
     "role": (described("x", "spy"), "unknown role 'spy'"),
-    "path": (described("../x", "train"), "city must not hold a slash"),
-    "terminal": (described("\x1b[2J", "train"), "city is not a printable name"),
+    "path": (described("../x", "train"), "client must not hold a slash"),
+    "terminal": (described("\x1b[2J", "train"), "client is not a printable name"),
     "run": (pack_description(Description("old", "x", "train")), "introduced itself to another run"),
     "second": (
         pack_description(Description("run", "aachen", "train")),
@@ -192,8 +192,8 @@ def test_a_node_that_says_something_else_is_left_out_alone_and_said_once(case: s
     assert why in told
     assert discovery.poll() == []
     assert listener.messages == [told]
-    assert cities(discovery) == ["aachen", "bochum", *VAL]
-    assert discovery.registry.of_city("aachen").node_id == AACHEN
+    assert clients(discovery) == ["aachen", "bochum", *VAL]
+    assert discovery.registry.of_client("aachen").node_id == AACHEN
 
 
 def test_the_reason_is_part_of_the_error_where_the_quorum_fails() -> None:
@@ -210,10 +210,10 @@ def test_a_node_that_failed_is_called_again_later(monkeypatch: pytest.MonkeyPatc
     discovery.poll()
     fake.introductions.clear()
     discovery.poll()
-    assert "bremen" not in cities(discovery)
+    assert "bremen" not in clients(discovery)
     monkeypatch.setattr("strategies.rounds.discovery.QUERY_AGAIN_SECONDS", 0.0)
     discovery.poll()
-    assert "bremen" in cities(discovery)
+    assert "bremen" in clients(discovery)
 
 
 def test_a_look_waits_for_nobody_and_hears_answers_that_come_later() -> None:
@@ -224,13 +224,13 @@ def test_a_look_waits_for_nobody_and_hears_answers_that_come_later() -> None:
     start = time.monotonic()
     discovery.poll()
     assert time.monotonic() - start < 2
-    assert "bremen" not in cities(discovery)
+    assert "bremen" not in clients(discovery)
     grid.deaf = set()
     discovery.poll()
-    assert "bremen" in cities(discovery)
+    assert "bremen" in clients(discovery)
 
 
-def test_a_city_that_comes_back_as_another_node_keeps_its_place() -> None:
+def test_a_client_that_comes_back_as_another_node_keeps_its_place() -> None:
     twin = pack_description(Description("run", "aachen", "train"))
     fake, listener = nodes(introductions={"bremen": twin}), Listener()
     grid = coming(fake, there={3, 4})
@@ -238,18 +238,18 @@ def test_a_city_that_comes_back_as_another_node_keeps_its_place() -> None:
     discovery.poll()
     grid.there = {2, 3}
     discovery.poll()
-    assert cities(discovery) == ["aachen", "bochum"]
-    assert discovery.registry.of_city("aachen").node_id == BREMEN
+    assert clients(discovery) == ["aachen", "bochum"]
+    assert discovery.registry.of_client("aachen").node_id == BREMEN
     assert listener.messages == ["aachen reconnected as another node"]
 
 
-def test_the_name_that_a_node_was_enrolled_under_must_be_its_city() -> None:
+def test_the_name_that_a_node_was_enrolled_under_must_be_its_client() -> None:
     fake = nodes()
     grid = coming(fake)
     grid.named = {AACHEN: "aachen", BREMEN: "bonn"}
     discovery = call(fake)
     assert discovery.poll() == ["bonn: a node enrolled as bonn introduced itself as bremen"]
-    assert cities(discovery) == ["aachen", "bochum", *VAL]
+    assert clients(discovery) == ["aachen", "bochum", *VAL]
 
 
 def test_a_stop_ends_the_waiting() -> None:

@@ -44,17 +44,17 @@ def num_asked_and_good(log: RoundLog) -> tuple[int, int]:
 
 
 def accepted(replies: Sequence[Message], log: RoundLog, allowed: Sequence[str]) -> list[str]:
-    """Cities whose replies are good."""
-    cities = []
+    """Clients whose replies are good."""
+    clients = []
     for task, found in collect(replies, log, allowed):
-        assert found.city == task.member.city
+        assert found.client == task.member.client
         log.accept(task, found)
-        cities.append(task.member.city)
-    return cities
+        clients.append(task.member.client)
+    return clients
 
 
 def exchange(bad: Answer, phase: Phase = "train") -> RoundLog:
-    """An exchange with three cities of which one, bochum, answers as given."""
+    """An exchange with three clients of which one, bochum, answers as given."""
     fake, round_log = nodes({"bochum": bad}), log()
     replies = answers(fake, open_phase(phase, round_log, tasks(fake), TTL))
     good = accepted(replies, round_log, list(WEIGHTS) if phase == "train" else [])
@@ -77,36 +77,42 @@ def test_a_request_is_the_arm_s_with_task_round_and_arrays() -> None:
     fake, round_log = nodes(), log()
     answers(fake, open_phase("evaluate", round_log, tasks(fake)[:1], TTL))
     assert fake.asked == [("evaluate", 3, "aachen")]
-    ((city, arrays),) = fake.weights
-    assert city == "aachen"
+    ((client, arrays),) = fake.weights
+    assert client == "aachen"
     assert arrays.keys() == WEIGHTS.keys()
 
 
-def test_weights_that_several_cities_get_are_packed_once() -> None:
+def test_weights_that_several_clients_get_are_packed_once() -> None:
     fake = nodes()
     shared = open_phase("train", log(), tasks(fake), TTL)
     assert len({id(message.content) for message in shared}) == 1
     own = [Task(m, {"w": np.full(1, k)}) for k, m in enumerate(fake.registry.with_role("train"))]
     answers(fake, open_phase("train", log(), own, TTL))
-    found = {city: float(arrays["w"][0]) for city, arrays in fake.weights}
+    found = {client: float(arrays["w"][0]) for client, arrays in fake.weights}
     assert found == {"aachen": 0, "bochum": 1, "bremen": 2}
 
 
 BAD_REPLIES: dict[str, tuple[Answer, str]] = {
-    "error": (lambda asked, city: Error(500, "the node failed"), "the node failed"),
-    "empty": (lambda asked, city: RecordDict(), "expected records"),
+    "error": (lambda asked, client: Error(500, "the node failed"), "the node failed"),
+    "empty": (lambda asked, client: RecordDict(), "expected records"),
     "name": (
-        lambda asked, city: reply(asked, city, arrays=asked.arrays | {"key": np.ones(1)}),
+        lambda asked, client: reply(asked, client, arrays=asked.arrays | {"key": np.ones(1)}),
         "arrays that are not allowed: key",
     ),
-    "missing": (lambda asked, city: reply(asked, city, arrays={}), "2 arrays are missing"),
-    "NaN loss": (lambda asked, city: reply(asked, city, loss=float("nan")), "loss is not finite"),
-    "examples": (lambda asked, city: reply(asked, city, num_examples=-1), "is negative"),
-    "round": (lambda asked, city: reply(asked, city, round=2), "another run, round or city"),
-    "run": (lambda asked, city: reply(asked, city, run_id="old"), "another run, round or city"),
-    "city": (lambda asked, city: reply(asked, "aachen"), "another run, round or city"),
+    "missing": (lambda asked, client: reply(asked, client, arrays={}), "2 arrays are missing"),
+    "NaN loss": (
+        lambda asked, client: reply(asked, client, loss=float("nan")),
+        "loss is not finite",
+    ),
+    "examples": (lambda asked, client: reply(asked, client, num_examples=-1), "is negative"),
+    "round": (lambda asked, client: reply(asked, client, round=2), "another run, round or client"),
+    "run": (
+        lambda asked, client: reply(asked, client, run_id="old"),
+        "another run, round or client",
+    ),
+    "client": (lambda asked, client: reply(asked, "aachen"), "another run, round or client"),
     "counts": (
-        lambda asked, city: reply(asked, city, confusion=np.eye(3, dtype=np.int64)),
+        lambda asked, client: reply(asked, client, confusion=np.eye(3, dtype=np.int64)),
         "expected confusion counts of 2 classes",
     ),
 }
@@ -124,12 +130,12 @@ def test_a_bad_reply_is_rejected_alone_and_named(case: str) -> None:
 
 
 def test_an_evaluation_without_counts_is_rejected() -> None:
-    round_log = exchange(lambda asked, city: reply(asked, city, confusion=None), "evaluate")
+    round_log = exchange(lambda asked, client: reply(asked, client, confusion=None), "evaluate")
     assert round_log.rejected == ["bochum: expected confusion counts, got none"]
 
 
 def test_weights_sent_with_an_evaluation_are_rejected() -> None:
-    round_log = exchange(lambda asked, city: reply(asked, city, arrays=WEIGHTS), "evaluate")
+    round_log = exchange(lambda asked, client: reply(asked, client, arrays=WEIGHTS), "evaluate")
     assert round_log.rejected == ["bochum: arrays that are not allowed: head.b, head.w"]
 
 
@@ -147,8 +153,8 @@ def test_a_reply_of_the_round_before_is_not_taken_for_this_one() -> None:
     round_log = log()
     open_phase("train", round_log, tasks(fake), TTL)
     assert accepted(old, round_log, list(WEIGHTS)) == []
-    nobody = [f"{city}: unexpected reply: no task is outstanding" for city in TRAIN]
-    silent = [f"{city}: no reply before the deadline" for city in TRAIN]
+    nobody = [f"{client}: unexpected reply: no task is outstanding" for client in TRAIN]
+    silent = [f"{client}: no reply before the deadline" for client in TRAIN]
     assert round_log.rejected == nobody + silent
 
 
@@ -161,7 +167,7 @@ def test_an_answer_of_a_stranger_is_named_as_such() -> None:
     assert round_log.rejected[0] == "a node: unexpected reply: no task is outstanding"
 
 
-def test_a_val_city_that_never_came_is_missed() -> None:
+def test_a_val_client_that_never_came_is_missed() -> None:
     """Two are expected; the one that is there cannot stand for both."""
     fake, round_log = nodes(), log()
     munster = [Task(member, WEIGHTS) for member in fake.registry.with_role("val")[1:]]
@@ -171,7 +177,7 @@ def test_a_val_city_that_never_came_is_missed() -> None:
     assert round_log.scores() is None
 
 
-def test_silent_cities_are_named_and_the_observer_hears_of_it() -> None:
+def test_silent_clients_are_named_and_the_observer_hears_of_it() -> None:
     fake, listener = nodes(), Listener()
     round_log = RoundLog(request(), 3, listener)
     replies = answers(fake, open_phase("train", round_log, tasks(fake), TTL))
@@ -195,7 +201,7 @@ def test_a_round_s_lines_are_sorted_and_complete() -> None:
     round_log.reject("ulm", "a reason")
     lines = round_log.result_lines()
 
-    assert [(line["role"], line["city"], line.get("model")) for line in lines] == [
+    assert [(line["role"], line["client"], line.get("model")) for line in lines] == [
         ("train", "aachen", None),
         ("train", "bochum", None),
         ("train", "bremen", None),
@@ -211,7 +217,7 @@ def test_a_round_s_lines_are_sorted_and_complete() -> None:
         "arm": "plain",
         "seed": 0,
         "round": 3,
-        "city": "bochum",
+        "client": "bochum",
         "role": "train",
         "confusion": None,
         "bytes_up": BYTES,
@@ -231,16 +237,16 @@ def test_a_round_s_lines_are_sorted_and_complete() -> None:
 def counting(counts: Mapping[str, Sequence[Sequence[int]]]) -> FakeNodes:
     """Nodes that answer an evaluation with the counts given; the others fail."""
 
-    def answer(asked: Request, city: str) -> Reply | Error:
-        if city not in counts:
+    def answer(asked: Request, client: str) -> Reply | Error:
+        if client not in counts:
             return Error(500, "out of memory")
-        return reply(asked, city, confusion=np.array(counts[city]))
+        return reply(asked, client, confusion=np.array(counts[client]))
 
     return nodes(dict.fromkeys((*TRAIN, *VAL), answer))
 
 
 def evaluated(fake: FakeNodes, models: Sequence[str | None] = (None,)) -> RoundLog:
-    """A round in which all cities were asked to score each of the models."""
+    """A round in which all clients were asked to score each of the models."""
     round_log = log()
     asked = [Task(member, WEIGHTS, model) for member in fake.registry.members for model in models]
     accepted(answers(fake, open_phase("evaluate", round_log, asked, TTL)), round_log, [])
@@ -251,8 +257,8 @@ def evaluated(fake: FakeNodes, models: Sequence[str | None] = (None,)) -> RoundL
 VAL_COUNTS = {"lindau": [[9, 1], [0, 0]], "munster": [[0, 0], [5, 5]]}
 
 
-def test_scores_are_of_the_summed_counts_of_val_cities_only() -> None:
-    """Two val cities of [[9, 1], [0, 0]] and [[0, 0], [5, 5]]; the held-out one does not count."""
+def test_scores_are_of_the_summed_counts_of_val_clients_only() -> None:
+    """Two val clients of [[9, 1], [0, 0]] and [[0, 0], [5, 5]]; the held-out one does not count."""
     round_log = evaluated(counting(VAL_COUNTS | {"aachen": [[0, 9], [9, 0]]}))
     scores = round_log.scores()
     assert scores is not None
@@ -262,12 +268,12 @@ def test_scores_are_of_the_summed_counts_of_val_cities_only() -> None:
 
 
 def test_models_of_their_own_are_scored_as_in_the_summary() -> None:
-    """Each model has all val cities; the one that is perfect and the one above are averaged."""
+    """Each model has all val clients; the one that is perfect and the one above are averaged."""
 
-    def answer(asked: Request, city: str) -> Reply:
+    def answer(asked: Request, client: str) -> Reply:
         mine = asked.arrays["head.b"].any()
-        counts = VAL_COUNTS.get(city, [[0, 1], [1, 0]])
-        return reply(asked, city, confusion=np.diag([3, 3]) if mine else np.array(counts))
+        counts = VAL_COUNTS.get(client, [[0, 1], [1, 0]])
+        return reply(asked, client, confusion=np.diag([3, 3]) if mine else np.array(counts))
 
     fake, round_log = nodes(dict.fromkeys((*TRAIN, *VAL), answer)), log()
     perfect = WEIGHTS | {"head.b": np.ones(2, np.float32)}
@@ -285,24 +291,24 @@ def test_models_of_their_own_are_scored_as_in_the_summary() -> None:
 
 
 @pytest.mark.parametrize("models", [[None], ["ulm", "bonn"]])
-def test_a_round_without_all_val_cities_has_no_scores_and_no_counts(
+def test_a_round_without_all_val_clients_has_no_scores_and_no_counts(
     models: Sequence[str | None],
 ) -> None:
-    """Whoever reads its lines cannot take one city for all; what it cost stays."""
-    home = {city: [[1, 0], [0, 1]] for city in TRAIN}
+    """Whoever reads its lines cannot take one client for all; what it cost stays."""
+    home = {client: [[1, 0], [0, 1]] for client in TRAIN}
     round_log = evaluated(counting(home | {"munster": VAL_COUNTS["munster"]}), models)
     assert round_log.scores() is None
     assert round_log.rejected[-1] == "val: no scores without lindau"
     lines = round_log.result_lines()
-    assert {line["city"] for line in lines if line["confusion"] is not None} == set(TRAIN)
+    assert {line["client"] for line in lines if line["confusion"] is not None} == set(TRAIN)
     val = [line for line in lines if line["role"] == "val"]
-    assert [(line["city"], line["bytes_down"]) for line in val] == [("munster", BYTES)] * len(
+    assert [(line["client"], line["bytes_down"]) for line in val] == [("munster", BYTES)] * len(
         models
     )
 
 
-def test_an_error_of_flower_s_own_is_the_city_s_that_it_is_about() -> None:
-    """The SuperLink signs as node 1, in no group: only the id of the message tells the city."""
+def test_an_error_of_flower_s_own_is_the_client_s_that_it_is_about() -> None:
+    """The SuperLink signs as node 1, in no group: only the id of the message tells the client."""
     fake, round_log = nodes(), log()
     messages = open_phase("train", round_log, tasks(fake), TTL)
     replies = answers(fake, messages)

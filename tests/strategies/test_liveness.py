@@ -13,7 +13,7 @@ from fl_ppseg.flower.in_process import InProcessGrid
 from strategies.rounds import monitor
 
 AACHEN = 4
-"""Node id of a city."""
+"""Node id of a client."""
 QUORUM = {"min_replies": 1.0, "max_retries": 0, "round_timeout": 20.0}
 
 
@@ -59,11 +59,11 @@ def losing(lost: int = 0, late: int = 0) -> FakeNodes:
     return fake
 
 
-def test_a_city_whose_answer_is_lost_is_asked_again(tmp_path: Path) -> None:
+def test_a_client_whose_answer_is_lost_is_asked_again(tmp_path: Path) -> None:
     whole = Run(tmp_path / "whole").train({"strategy": "fedadam"})
     run = Run(tmp_path / "run", losing(lost=1)).train(QUORUM | {"strategy": "fedadam"})
     assert_same(run.checkpoint().arrays, whole.checkpoint().arrays)
-    assert [line["city"] for line in run.lines("train")] == [*TRAIN, *TRAIN]
+    assert [line["client"] for line in run.lines("train")] == [*TRAIN, *TRAIN]
     assert run.listener.messages[:2] == [
         "round 1: aachen: its reply was lost; waiting up to 60 s for it to return",
         "round 1: aachen: reconnected; asked again",
@@ -74,7 +74,7 @@ def test_a_node_that_is_still_at_work_is_left_alone(tmp_path: Path) -> None:
     """It says nothing else before it has answered: nothing is lost, however long it takes."""
     fake = losing(late=60)
     run = Run(tmp_path, fake).train(QUORUM | {"num_rounds": 1})
-    assert [city for task, _, city in fake.asked if task == "train"].count("aachen") == 1
+    assert [client for task, _, client in fake.asked if task == "train"].count("aachen") == 1
     assert run.lines("round")[0]["rejected"] == []
     assert run.listener.messages == []
 
@@ -82,4 +82,4 @@ def test_a_node_that_is_still_at_work_is_left_alone(tmp_path: Path) -> None:
 def test_a_node_that_loses_each_answer_is_given_up(tmp_path: Path) -> None:
     run = Run(tmp_path, losing(lost=99)).train(QUORUM | {"min_replies": 0.5, "num_rounds": 1})
     assert run.lines("round")[0]["rejected"] == ["aachen: its reply was lost"]
-    assert [line["city"] for line in run.lines("train")] == ["bochum", "bremen"]
+    assert [line["client"] for line in run.lines("train")] == ["bochum", "bremen"]

@@ -1,4 +1,4 @@
-"""A node that goes in a round: its city is asked again, in time, wherever it comes back."""
+"""A node that goes in a round: its client is asked again, in time, wherever it comes back."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from fl_ppseg.flower.in_process import COORDINATOR, InProcessGrid
 from strategies.rounds import monitor
 
 AACHEN, SPARE = 4, 2
-"""Node ids: that of a city, and one that is not there at first."""
+"""Node ids: that of a client, and one that is not there at first."""
 GRACE = {"grace_seconds": 30.0, "round_timeout": 60.0, "max_retries": 0, "min_replies": 1.0}
 
 
@@ -74,12 +74,12 @@ def leaving(fake: FakeNodes, times: int = 1, returns_after: int = 3) -> FakeNode
     return fake
 
 
-def test_a_city_whose_node_comes_back_is_asked_again_in_the_same_round(tmp_path: Path) -> None:
+def test_a_client_whose_node_comes_back_is_asked_again_in_the_same_round(tmp_path: Path) -> None:
     whole = Run(tmp_path / "whole").train({"strategy": "fedadam"})
     run = Run(tmp_path / "run", leaving(nodes())).train(GRACE | {"strategy": "fedadam"})
     assert_same(run.checkpoint().arrays, whole.checkpoint().arrays)
     assert [line["rejected"] for line in run.lines("round")] == [[], []]
-    assert [line["city"] for line in run.lines("train")] == [*TRAIN, *TRAIN]
+    assert [line["client"] for line in run.lines("train")] == [*TRAIN, *TRAIN]
     assert run.listener.messages == [
         "round 1: aachen: its node disconnected; waiting up to 30 s for it to return",
         "round 1: aachen: reconnected; asked again",
@@ -88,7 +88,7 @@ def test_a_city_whose_node_comes_back_is_asked_again_in_the_same_round(tmp_path:
 
 def test_by_default_nobody_is_waited_for(tmp_path: Path) -> None:
     run = Run(tmp_path, leaving(nodes(), returns_after=1)).train({"num_rounds": 1})
-    assert [line["city"] for line in run.lines("train")] == ["bochum", "bremen"]
+    assert [line["client"] for line in run.lines("train")] == ["bochum", "bremen"]
     assert run.lines("round")[0]["rejected"] == ["aachen: Node Unavailable"]
 
 
@@ -99,7 +99,7 @@ def test_who_does_not_come_back_in_time_is_said(tmp_path: Path) -> None:
     assert run.lines("round")[0]["rejected"][0] == (
         "aachen: its node did not reconnect within the grace period"
     )
-    assert [line["city"] for line in run.lines("train")] == ["bochum", "bremen"]
+    assert [line["client"] for line in run.lines("train")] == ["bochum", "bremen"]
 
 
 def test_a_node_that_goes_over_each_answer_is_given_up(tmp_path: Path) -> None:
@@ -113,14 +113,14 @@ def test_a_node_that_goes_over_each_answer_is_given_up(tmp_path: Path) -> None:
 
 def test_a_refusal_is_no_absence(tmp_path: Path) -> None:
     """What the node itself says stands: only Flower's own errors tell that it is gone."""
-    fake = nodes({"aachen": lambda asked, city: Error(401, "refused")})
+    fake = nodes({"aachen": lambda asked, client: Error(401, "refused")})
     run = Run(tmp_path, fake).train(GRACE | {"min_replies": 0.5, "num_rounds": 1})
     assert run.lines("round")[0]["rejected"][0] == "aachen: refused"
-    assert [city for task, _, city in fake.asked if task == "train"].count("aachen") == 1
+    assert [client for task, _, client in fake.asked if task == "train"].count("aachen") == 1
 
 
 class Refusing(InProcessGrid):
-    """Takes no messages for a node that is no longer enrolled; its city comes as another node."""
+    """Takes no messages for a node that is no longer enrolled; its client comes as another node."""
 
     dead: int
     taken_over: bool
@@ -143,25 +143,25 @@ class Refusing(InProcessGrid):
 
 
 def removed() -> FakeNodes:
-    """Aachen's node is removed after the first look, and its city comes as another."""
-    cities: dict[str, Any] = {"aachen again": "train", "bochum": "train", "aachen": "train"}
-    cities |= {"lindau": "val", "munster": "val"}
-    fake = FakeNodes(cities, {})
+    """Aachen's node is removed after the first look, and its client comes as another."""
+    clients: dict[str, Any] = {"aachen again": "train", "bochum": "train", "aachen": "train"}
+    clients |= {"lindau": "val", "munster": "val"}
+    fake = FakeNodes(clients, {})
     grid: Any = fake.grid
     grid.__class__, grid.dead, grid.taken_over = Refusing, AACHEN, False
     rename = {"aachen again": "aachen"}
-    plain_city = fake._city
-    fake._city = lambda context: (  # type: ignore[method-assign]
-        rename.get(plain_city(context)[0], plain_city(context)[0]),
-        plain_city(context)[1],
+    plain_client = fake._client
+    fake._client = lambda context: (  # type: ignore[method-assign]
+        rename.get(plain_client(context)[0], plain_client(context)[0]),
+        plain_client(context)[1],
     )
     return fake
 
 
-def test_a_city_that_comes_back_under_another_node_id_is_asked_there(tmp_path: Path) -> None:
+def test_a_client_that_comes_back_under_another_node_id_is_asked_there(tmp_path: Path) -> None:
     """Flower takes no message for a node that is no longer enrolled."""
     run = Run(tmp_path, removed()).train(GRACE | {"num_rounds": 1})
-    assert [line["city"] for line in run.lines("train")] == ["aachen", "bochum"]
+    assert [line["client"] for line in run.lines("train")] == ["aachen", "bochum"]
     assert run.lines("round")[0]["rejected"] == []
     assert "aachen reconnected as another node" in run.listener.messages
 
@@ -169,7 +169,7 @@ def test_a_city_that_comes_back_under_another_node_id_is_asked_there(tmp_path: P
 def test_a_question_that_cannot_be_sent_is_said_and_not_waited_for(tmp_path: Path) -> None:
     run = Run(tmp_path, removed()).train({"num_rounds": 1})
     assert run.lines("round")[0]["rejected"][0] == "aachen: its node disconnected"
-    assert [line["city"] for line in run.lines("train")] == ["bochum"]
+    assert [line["client"] for line in run.lines("train")] == ["bochum"]
 
 
 def test_a_retry_waits_for_the_nodes_of_the_quorum(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_retry_waits_for_the_nodes_of_the_quorum(tmp_path: Path) -> None:
     fake = leaving(nodes(), returns_after=5)
     again = {"min_replies": 1.0, "max_retries": 1, "wait_seconds": 30.0}
     run = Run(tmp_path, fake).train(again | {"num_rounds": 1})
-    assert [line["city"] for line in run.lines("train")] == list(TRAIN)
+    assert [line["client"] for line in run.lines("train")] == list(TRAIN)
     assert run.lines("round")[0]["rejected"] == ["aachen: Node Unavailable"]
     assert "round 1: waiting up to 30 s for the nodes of aachen" in run.listener.messages
 
@@ -194,7 +194,7 @@ class Mismatching(InProcessGrid):
 
 
 def test_a_reply_to_another_message_is_said_and_not_fetched_again(tmp_path: Path) -> None:
-    """There is no second reply to a message; the city is asked again in a retry at most."""
+    """There is no second reply to a message; the client is asked again in a retry at most."""
     fake = nodes()
     fake.grid.__class__ = Mismatching
     run = Run(tmp_path, fake).train(GRACE | {"min_replies": 0.5, "num_rounds": 1})
@@ -202,4 +202,4 @@ def test_a_reply_to_another_message_is_said_and_not_fetched_again(tmp_path: Path
         "aachen: unexpected reply: no task is outstanding",
         "aachen: no reply before the deadline",
     ]
-    assert [city for task, _, city in fake.asked if task == "train"].count("aachen") == 1
+    assert [client for task, _, client in fake.asked if task == "train"].count("aachen") == 1

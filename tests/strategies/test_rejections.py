@@ -12,34 +12,34 @@ from flwr.app import Error, RecordDict
 from fl_ppseg.config.federation import FederationConfig
 from fl_ppseg.federation.checkpoint_file import Checkpoint
 from fl_ppseg.system.errors import RunError
-from strategies.rounds.city_strategy import CityStrategy
+from strategies.rounds.federated import FederatedStrategy
 from strategies.rounds.local_only import LocalOnlyStrategy
 
 
 def altered(name: str, value: np.ndarray) -> Answer:
-    def answer(asked: Any, city: str) -> Any:
-        good = reply(asked, city)
-        return reply(asked, city, arrays=good.arrays | {name: value}) if good.arrays else good
+    def answer(asked: Any, client: str) -> Any:
+        good = reply(asked, client)
+        return reply(asked, client, arrays=good.arrays | {name: value}) if good.arrays else good
 
     return answer
 
 
 def when_training(bad: Answer) -> Answer:
-    return lambda asked, city: (bad if asked.task == "train" else honest)(asked, city)
+    return lambda asked, client: (bad if asked.task == "train" else honest)(asked, client)
 
 
 BAD_UPDATES: dict[str, tuple[Answer, str]] = {
-    "error": (lambda asked, city: Error(500, "the node failed"), "the node failed"),
-    "empty": (lambda asked, city: RecordDict(), "expected records"),
+    "error": (lambda asked, client: Error(500, "the node failed"), "the node failed"),
+    "empty": (lambda asked, client: RecordDict(), "expected records"),
     "NaN": (altered("head.w", np.array([1, np.nan, 1], np.float32)), "head.w holds NaN"),
     "shape": (altered("head.w", np.ones(4, np.float32)), "head.w has another shape"),
     "dtype": (altered("head.w", np.ones(3)), "head.w has another shape or dtype"),
     "name": (altered("key", np.ones(3)), "not allowed: key"),
-    "missing": (lambda asked, city: reply(asked, city, arrays={}), "3 arrays are missing"),
-    "examples": (lambda asked, city: reply(asked, city, num_examples=-1), "is negative"),
-    "round": (lambda asked, city: reply(asked, city, round=asked.round - 1), "another run"),
-    "run": (lambda asked, city: reply(asked, city, run_id="old"), "another run"),
-    "city": (lambda asked, city: reply(asked, "aachen"), "another run, round or city"),
+    "missing": (lambda asked, client: reply(asked, client, arrays={}), "3 arrays are missing"),
+    "examples": (lambda asked, client: reply(asked, client, num_examples=-1), "is negative"),
+    "round": (lambda asked, client: reply(asked, client, round=asked.round - 1), "another run"),
+    "run": (lambda asked, client: reply(asked, client, run_id="old"), "another run"),
+    "client": (lambda asked, client: reply(asked, "aachen"), "another run, round or client"),
 }
 
 
@@ -52,13 +52,13 @@ def test_a_bad_update_counts_for_nothing(tmp_path: Path, case: str) -> None:
     ((rejected,),) = [line["rejected"] for line in run.lines("round")]
     assert rejected.startswith("bochum: ")
     assert why in rejected
-    assert [line["city"] for line in run.lines("train")] == ["aachen", "bremen"]
+    assert [line["client"] for line in run.lines("train")] == ["aachen", "bremen"]
     heavy = "round 1: bremen weighs 75% of the mean, 3 of 4 images"
     assert run.listener.messages == [f"round 1: {rejected}", heavy]
 
 
 @pytest.mark.parametrize("case", BAD_UPDATES)
-def test_a_bad_update_leaves_a_lonely_city_where_it_was(tmp_path: Path, case: str) -> None:
+def test_a_bad_update_leaves_a_lonely_client_where_it_was(tmp_path: Path, case: str) -> None:
     bad, why = BAD_UPDATES[case]
     run = Run(tmp_path, nodes({"bochum": when_training(bad)}))
     run.train({"num_rounds": 1}, kind=LocalOnlyStrategy)
@@ -68,18 +68,18 @@ def test_a_bad_update_leaves_a_lonely_city_where_it_was(tmp_path: Path, case: st
     assert why in run.lines("round")[0]["rejected"][0]
 
 
-FAILS: Answer = lambda asked, city: Error(500, "out of memory")  # noqa: E731
+FAILS: Answer = lambda asked, client: Error(500, "out of memory")  # noqa: E731
 
 
-@pytest.mark.parametrize("kind", [CityStrategy, LocalOnlyStrategy])
+@pytest.mark.parametrize("kind", [FederatedStrategy, LocalOnlyStrategy])
 def test_too_few_good_updates_end_the_run_and_leave_no_results(
-    tmp_path: Path, kind: type[CityStrategy]
+    tmp_path: Path, kind: type[FederatedStrategy]
 ) -> None:
     run = Run(tmp_path, nodes({"aachen": FAILS, "bochum": FAILS}))
     with pytest.raises(RunError) as failure:
         run.train({"max_retries": 0}, kind=kind)
     assert str(failure.value) == (
-        "arm plain, round 1: expected good updates from 2 of 3 cities, got 1 "
+        "arm plain, round 1: expected good updates from 2 of 3 clients, got 1 "
         "(aachen: out of memory; bochum: out of memory)"
     )
     assert run.folder.lines() == []
@@ -90,21 +90,21 @@ def test_too_few_good_updates_end_the_run_and_leave_no_results(
 def test_the_quorum_is_the_config_s(tmp_path: Path, share: float, ends: bool) -> None:
     run = Run(tmp_path, nodes({"aachen": FAILS, "bochum": FAILS}))
     if ends:
-        with pytest.raises(RunError, match="of 3 cities, got 1"):
+        with pytest.raises(RunError, match="of 3 clients, got 1"):
             run.train({"min_replies": share})
     else:
         assert len(run.train({"min_replies": share}).lines("round")) == 2
 
 
 def in_round(number: int, bad: Answer) -> Answer:
-    return lambda asked, city: (bad if asked.round == number else honest)(asked, city)
+    return lambda asked, client: (bad if asked.round == number else honest)(asked, client)
 
 
-def test_a_val_city_with_bad_counts_is_rejected_alone(tmp_path: Path) -> None:
+def test_a_val_client_with_bad_counts_is_rejected_alone(tmp_path: Path) -> None:
     three = np.eye(3, dtype=np.int64)
-    bad: Answer = lambda asked, city: reply(asked, city, confusion=three)  # noqa: E731
+    bad: Answer = lambda asked, client: reply(asked, client, confusion=three)  # noqa: E731
     run = Run(tmp_path, nodes({"lindau": in_round(1, bad)})).train()
-    assert [line["city"] for line in run.lines("val")] == ["munster", *VAL]
+    assert [line["client"] for line in run.lines("val")] == ["munster", *VAL]
     rejected = run.lines("round")[0]["rejected"]
     assert rejected == [
         "lindau: expected confusion counts of 2 classes",
@@ -112,7 +112,7 @@ def test_a_val_city_with_bad_counts_is_rejected_alone(tmp_path: Path) -> None:
     ]
 
 
-def test_a_round_without_all_val_cities_has_no_scores(tmp_path: Path) -> None:
+def test_a_round_without_all_val_clients_has_no_scores(tmp_path: Path) -> None:
     """The round counts for training; nobody takes munster's score for that of both."""
     run = Run(tmp_path, nodes({"lindau": in_round(1, FAILS)})).train()
     assert [(number, miou is None) for number, _, miou in run.listener.rounds] == [
@@ -123,20 +123,20 @@ def test_a_round_without_all_val_cities_has_no_scores(tmp_path: Path) -> None:
         "round 1: lindau: out of memory",
         "round 1: val: no scores without lindau",
     ]
-    scored = [(x["round"], x["city"]) for x in run.lines("val") if x["confusion"] is not None]
-    assert scored == [(2, city) for city in VAL]
+    scored = [(x["round"], x["client"]) for x in run.lines("val") if x["confusion"] is not None]
+    assert scored == [(2, client) for client in VAL]
     assert run.trained() == [list(TRAIN), sorted(TRAIN, reverse=True)]
 
 
 def test_an_arm_whose_last_rounds_all_lack_scores_is_a_failed_run(tmp_path: Path) -> None:
     """Round 1 has scores but is not one of the last two; the last round can be tried again."""
-    fails: Answer = lambda asked, city: (honest if asked.round == 1 else FAILS)(asked, city)  # noqa: E731
+    fails: Answer = lambda asked, client: (honest if asked.round == 1 else FAILS)(asked, client)  # noqa: E731
     rounds = {"num_rounds": 3, "last_rounds": 2}
     run = Run(tmp_path, nodes({"lindau": fails}))
     with pytest.raises(RunError) as failure:
         run.train(rounds)
     assert str(failure.value) == (
-        "arm plain: expected scores of all val cities in one of the last 2 rounds, got none "
+        "arm plain: expected scores of all val clients in one of the last 2 rounds, got none "
         "(lindau: out of memory; val: no scores without lindau)"
     )
     assert [line["round"] for line in run.lines("round")] == [1, 2]
@@ -146,11 +146,11 @@ def test_an_arm_whose_last_rounds_all_lack_scores_is_a_failed_run(tmp_path: Path
 
 
 @pytest.mark.parametrize("embedding", ["frozen", "private"])
-@pytest.mark.parametrize("kind", [CityStrategy, LocalOnlyStrategy])
+@pytest.mark.parametrize("kind", [FederatedStrategy, LocalOnlyStrategy])
 def test_an_embedding_that_must_stay_home_is_rejected(
-    tmp_path: Path, kind: type[CityStrategy], embedding: str
+    tmp_path: Path, kind: type[FederatedStrategy], embedding: str
 ) -> None:
-    leaks: Answer = lambda asked, city: reply(asked, city, arrays=asked.arrays)  # noqa: E731
+    leaks: Answer = lambda asked, client: reply(asked, client, arrays=asked.arrays)  # noqa: E731
     run = Run(tmp_path, nodes({"bochum": when_training(leaks)}))
     run.train({"num_rounds": 1}, embedding=embedding, kind=kind)
     assert run.lines("round")[0]["rejected"] == [
@@ -158,16 +158,16 @@ def test_an_embedding_that_must_stay_home_is_rejected(
     ]
 
 
-def exploding(asked: Any, city: str) -> Any:
+def exploding(asked: Any, client: str) -> Any:
     if asked.task != "train":
-        return honest(asked, city)
+        return honest(asked, client)
     far = {name: np.asarray(value + 10**6, value.dtype) for name, value in asked.arrays.items()}
-    return reply(asked, city, arrays=far)
+    return reply(asked, client, arrays=far)
 
 
-@pytest.mark.parametrize("kind", [CityStrategy, LocalOnlyStrategy])
+@pytest.mark.parametrize("kind", [FederatedStrategy, LocalOnlyStrategy])
 def test_an_exploding_update_is_rejected_by_its_norm(
-    tmp_path: Path, kind: type[CityStrategy]
+    tmp_path: Path, kind: type[FederatedStrategy]
 ) -> None:
     """An honest step moves 4 + 3 floating weights by 1, 2 or 3: norms up to 3 sqrt 7."""
     run = Run(tmp_path, nodes({"bochum": in_round(2, exploding)}))
@@ -178,7 +178,7 @@ def test_an_exploding_update_is_rejected_by_its_norm(
         "bochum: expected an update of norm at most 10 times the median 5.29 of an "
         "earlier round, got 2.65e+06"
     )
-    norms = [(x["round"], x["city"], x["update_norm"]) for x in run.lines("train")]
+    norms = [(x["round"], x["client"], x["update_norm"]) for x in run.lines("train")]
     expected = [(1, c, s * 7**0.5) for c, s in TRAIN.items()]
     expected += [(2, c, s * 7**0.5) for c, s in TRAIN.items() if c != "bochum"]
     assert [n[:2] for n in norms] == [e[:2] for e in expected]
@@ -197,7 +197,7 @@ def test_norms_are_written_and_an_exploding_update_is_rejected_by_default(tmp_pa
     default = {"max_relative_norm": FederationConfig().max_relative_norm}
     run = Run(tmp_path, nodes({"bochum": in_round(2, exploding)})).train(default)
     assert all(line["update_norm"] > 0 for line in run.lines("train"))
-    assert [line["city"] for line in run.lines("train")] == [*TRAIN, "aachen", "bremen"]
+    assert [line["client"] for line in run.lines("train")] == [*TRAIN, "aachen", "bremen"]
     assert "(federation.max_relative_norm 10 of weights" in run.lines("round")[1]["rejected"][0]
 
 
@@ -209,10 +209,10 @@ def test_the_norms_of_a_private_run_are_not_published(tmp_path: Path) -> None:
     assert all("update_norm" not in line for line in run.folder.lines())
 
 
-def test_a_city_that_moves_the_weights_much_further_than_the_others_is_said(
+def test_a_client_that_moves_the_weights_much_further_than_the_others_is_said(
     tmp_path: Path,
 ) -> None:
-    """Accepted: one city of three could move the model by the whole clip norm unnoticed."""
+    """Accepted: one client of three could move the model by the whole clip norm unnoticed."""
     far = altered("head.w", np.float32([101, 102, 103]))
     run = Run(tmp_path, nodes({"bochum": when_training(far)})).train(
         {"aggregation": "norm-clipping", "clip_norm": 3.0}
@@ -228,19 +228,19 @@ def failing(times: int) -> Answer:
     """Fails the given number of trainings, then is honest."""
     left = [times]
 
-    def answer(asked: Any, city: str) -> Any:
+    def answer(asked: Any, client: str) -> Any:
         if asked.task == "train" and left[0]:
             left[0] -= 1
             return Error(500, "out of memory")
-        return honest(asked, city)
+        return honest(asked, client)
 
     return answer
 
 
-@pytest.mark.parametrize("kind", [CityStrategy, LocalOnlyStrategy])
+@pytest.mark.parametrize("kind", [FederatedStrategy, LocalOnlyStrategy])
 @pytest.mark.parametrize("strategy", ["fedavg", "fedadam"])
 def test_a_round_below_its_quorum_asks_the_others_again_to_the_same_bits(
-    tmp_path: Path, strategy: str, kind: type[CityStrategy]
+    tmp_path: Path, strategy: str, kind: type[FederatedStrategy]
 ) -> None:
     whole = Run(tmp_path / "whole").train({"strategy": strategy}, kind=kind)
     fake = nodes({"aachen": failing(1), "bochum": failing(2)})
@@ -248,9 +248,9 @@ def test_a_round_below_its_quorum_asks_the_others_again_to_the_same_bits(
         {"strategy": strategy, "min_replies": 1.0, "max_retries": 2}, kind=kind
     )
     assert_same(run.checkpoint().arrays, whole.checkpoint().arrays)
-    asked = [city for task, round_, city in fake.asked if task == "train" and round_ == 1]
+    asked = [client for task, round_, client in fake.asked if task == "train" and round_ == 1]
     assert sorted(asked) == ["aachen"] * 2 + ["bochum"] * 3 + ["bremen"]
-    assert [x["city"] for x in run.lines("train") if x["round"] == 1] == list(TRAIN)
+    assert [x["client"] for x in run.lines("train") if x["round"] == 1] == list(TRAIN)
     first = run.lines("round")[0]
     assert first["rejected"] == [
         "aachen: out of memory",
@@ -258,7 +258,7 @@ def test_a_round_below_its_quorum_asks_the_others_again_to_the_same_bits(
         "bochum: out of memory",
     ]
     assert run.listener.messages[2:4] == [
-        "round 1: expected good updates from 3 of 3 cities, got 1; asking aachen, bochum again "
+        "round 1: expected good updates from 3 of 3 clients, got 1; asking aachen, bochum again "
         "(retry 1 of 2)",
         "round 1: bochum: out of memory",
     ]
@@ -269,7 +269,7 @@ def test_retries_are_bounded_and_said_in_the_end(tmp_path: Path) -> None:
     with pytest.raises(RunError) as failure:
         Run(tmp_path, fake).train({"min_replies": 1.0, "max_retries": 2})
     assert str(failure.value) == (
-        "arm plain, round 1: expected good updates from 3 of 3 cities, got 2 after 3 tries "
+        "arm plain, round 1: expected good updates from 3 of 3 clients, got 2 after 3 tries "
         "(bochum: out of memory; bochum: out of memory; bochum: out of memory)"
     )
-    assert [city for _, _, city in fake.asked].count("bochum") == 3
+    assert [client for _, _, client in fake.asked].count("bochum") == 3

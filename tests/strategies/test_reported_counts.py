@@ -1,4 +1,4 @@
-"""What cities say of their images: the same over rounds, arms, seeds and pauses."""
+"""What clients say of their images: the same over rounds, arms, seeds and pauses."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from fake_runs import FREE
 
 from fl_ppseg.config.loading import dump_config
 from fl_ppseg.config.sections import Config
-from fl_ppseg.deployment.cities import Cities, save_cities
+from fl_ppseg.deployment.clients import Clients, save_clients
 from fl_ppseg.federation.checkpoint_file import Checkpoint
 from fl_ppseg.federation.message_content import Request
 from fl_ppseg.federation.results import Line
@@ -79,16 +79,16 @@ def test_what_was_dealt_is_the_measure_of_the_first_answer() -> None:
 
 
 LINES: list[Line] = [
-    {"role": "train", "arm": "plain", "city": "aachen", "num_examples": 9, "confusion": None},
-    {"role": "val", "arm": "plain", "city": "ulm", "num_examples": 2, "confusion": None},
+    {"role": "train", "arm": "plain", "client": "aachen", "num_examples": 9, "confusion": None},
+    {"role": "val", "arm": "plain", "client": "ulm", "num_examples": 2, "confusion": None},
     {
         "role": "val",
         "arm": "plain",
-        "city": "lindau",
+        "client": "lindau",
         "num_examples": 2,
         "confusion": COUNTS.tolist(),
     },
-    {"role": "round", "arm": "plain", "city": None, "confusion": None},
+    {"role": "round", "arm": "plain", "client": None, "confusion": None},
 ]
 
 
@@ -105,13 +105,13 @@ ABOUT = {"seed": 0, "model": {}, "classes": ["road", "sky"]}
 
 
 def prepared(path: Path) -> RunFolder:
-    """A deployed run of two arms, of the cities of `nodes()` but bremen."""
+    """A deployed run of two arms, of the clients of `nodes()` but bremen."""
     federation = FREE | {"num_rounds": 2, "last_rounds": 1, "wait_seconds": 0.1}
     config = Config.model_validate({"arms": ["plain", "per-image"], "federation": federation})
     run = RunFolder(path)
     run.path.mkdir(exist_ok=True)
     run.config.write_text(dump_config(config))
-    save_cities(Cities(train=("aachen", "bochum"), val=("lindau", "munster")), path)
+    save_clients(Clients(train=("aachen", "bochum"), val=("lindau", "munster")), path)
     for arm in config.arms:
         start = {"head.w": np.ones(3, np.float32)}
         run.save(Checkpoint(0, start, {}, ABOUT | {"arm": arm}), keep=2)
@@ -120,15 +120,15 @@ def prepared(path: Path) -> RunFolder:
 
 def in_arm(arm: str, bad: Answer) -> Answer:
     """Honest in other arms."""
-    return lambda asked, city: bad(asked, city) if asked.arm == arm else reply(asked, city)
+    return lambda asked, client: bad(asked, client) if asked.arm == arm else reply(asked, client)
 
 
-def more_road(asked: Request, city: str) -> Any:
+def more_road(asked: Request, client: str) -> Any:
     changed = {} if asked.task == "train" else {"confusion": np.array([[11, 2], [0, 5]])}
-    return reply(asked, city, **changed)
+    return reply(asked, client, **changed)
 
 
-def test_over_arms_a_val_city_keeps_its_label_maps_and_strangers_stay_out(tmp_path: Path) -> None:
+def test_over_arms_a_val_client_keeps_its_label_maps_and_strangers_stay_out(tmp_path: Path) -> None:
     """A stranger trained and scored, and label maps grew from arm to arm: not a line was said."""
     run, observer = prepared(tmp_path), Listener()
     fake = nodes({"munster": in_arm("per-image", more_road)})
@@ -136,22 +136,22 @@ def test_over_arms_a_val_city_keeps_its_label_maps_and_strangers_stay_out(tmp_pa
         RunError, match="munster: expected 11 pixels labelled as class 0 as before, got 13"
     ):
         Federation(run, observer, 4).run(fake.grid)
-    assert {city for _, _, city in fake.asked} == {"aachen", "bochum", "lindau", "munster"}
+    assert {client for _, _, client in fake.asked} == {"aachen", "bochum", "lindau", "munster"}
     assert any(
-        "bremen is not one of the 4 cities in cities.json of this run" in line
+        "bremen is not one of the 4 clients in clients.json of this run" in line
         for line in observer.messages
     )
     rounds = [line for line in run.lines() if line["role"] == "round"]
     assert [line["rejected"] for line in rounds if line["arm"] == "plain"] == [[], [], []]
     scored = [x for x in run.lines() if x["role"] == "val" and x["arm"] == "per-image"]
-    assert all(line["confusion"] is None for line in scored)  # no score of a part of the cities
+    assert all(line["confusion"] is None for line in scored)  # no score of a part of the clients
 
 
 def test_over_a_pause_too(tmp_path: Path) -> None:
     run = prepared(tmp_path)
     Federation(run, Listener(), 4).run(nodes().grid)
     run.discard_after("per-image", 0, 1)
-    fake = nodes({"aachen": lambda asked, city: reply(asked, city, num_examples=77)})
+    fake = nodes({"aachen": lambda asked, client: reply(asked, client, num_examples=77)})
     Federation(run, Listener(), 4).run(fake.grid)
     (last,) = [x for x in run.lines() if x["role"] == "round" and x["arm"] == "per-image"][-1:]
     assert "aachen: expected 1 training images as before, got 77" in last["rejected"][0]

@@ -1,4 +1,4 @@
-"""Robust aggregations against hand-worked values, other implementations, and cities that lie."""
+"""Robust aggregations against hand-worked values, other implementations, and clients that lie."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -172,20 +172,20 @@ def test_bad_updates_are_refused_and_change_nothing(name: str) -> None:
     assert all(one[n].tobytes() == other[n].tobytes() for n in REFERENCE)
 
 
-CITIES: dict[str, Role] = dict.fromkeys("abcdefg", "train") | {"val": "val"}
+CLIENTS: dict[str, Role] = dict.fromkeys("abcdefg", "train") | {"val": "val"}
 
 
-def poisons(asked: Any, city: str) -> Any:
+def poisons(asked: Any, client: str) -> Any:
     """Ten times the honest step, the other way, and a claim of a thousand images."""
     if asked.task != "train":
-        return honest(asked, city)
+        return honest(asked, client)
     arrays = {n: np.asarray(v - 10, v.dtype) for n, v in asked.arrays.items()}
-    return reply(asked, city, arrays=arrays, num_examples=1000)
+    return reply(asked, client, arrays=arrays, num_examples=1000)
 
 
 def step_of(tmp_path: Path, poisoned: Mapping[str, Answer], **federation: Any) -> float:
-    """How far a round moved the first weight; every honest city moves it by 1."""
-    run = Run(tmp_path, FakeNodes(CITIES, poisoned))
+    """How far a round moved the first weight; every honest client moves it by 1."""
+    run = Run(tmp_path, FakeNodes(CLIENTS, poisoned))
     run.train({"num_rounds": 1, "max_retries": 0} | federation)
     return float(run.checkpoint().arrays["head.w"][0] - START["head.w"][0])
 
@@ -212,7 +212,7 @@ def test_two_liars_of_seven_turn_the_mean(tmp_path: Path) -> None:
     assert equal == pytest.approx(-15 / 7, rel=1e-5)
 
 
-def test_a_clipped_liar_moves_the_mean_no_further_than_an_honest_city(tmp_path: Path) -> None:
+def test_a_clipped_liar_moves_the_mean_no_further_than_an_honest_client(tmp_path: Path) -> None:
     """Steps of 1 on seven weights have norm sqrt 7; the liars' are scaled down to -1 each."""
     liars = {"b": poisons, "f": poisons}
     clip = {"aggregation": "norm-clipping", "clip_norm": 7**0.5, "weighting": "equal"}
@@ -228,8 +228,8 @@ def test_every_aggregation_is_reached_by_its_name(name: str) -> None:
 
 def test_krum_s_quorum_is_what_krum_needs(tmp_path: Path) -> None:
     """Four of seven would do for the mean; krum with f = 2 wants all seven, and asks again."""
-    fails: Answer = lambda asked, city: poisons(asked, "x")  # noqa: E731
-    with pytest.raises(RunError, match="expected good updates from 7 of 7 cities, got 6"):
+    fails: Answer = lambda asked, client: poisons(asked, "x")  # noqa: E731
+    with pytest.raises(RunError, match="expected good updates from 7 of 7 clients, got 6"):
         step_of(tmp_path, {"b": fails}, aggregation="krum", num_byzantine=2)
 
 
@@ -271,9 +271,9 @@ def test_krum_with_too_few_clients_is_refused_with_the_config(
 @pytest.mark.parametrize(
     ("aggregation", "num_asked", "why"),
     [
-        ("trimmed-mean", 2, "cuts off no update with 2 cities per round: it is their plain mean"),
+        ("trimmed-mean", 2, "cuts off no update with 2 clients per round: it is their plain mean"),
         ("trimmed-mean", 3, None),
-        ("median", 2, "has no middle with 2 cities per round"),
+        ("median", 2, "has no middle with 2 clients per round"),
         ("median", 3, None),
         ("mean", 1, None),
     ],
@@ -288,7 +288,7 @@ def test_robustness_warning_is_said(aggregation: str, num_asked: int, why: str |
 
 def test_a_round_waits_for_as_many_as_its_aggregation_wants(tmp_path: Path) -> None:
     """Of two replies nothing can be trimmed: that would be the mean under another name."""
-    fake = nodes({"bochum": lambda asked, city: Error(500, "the node failed")})
+    fake = nodes({"bochum": lambda asked, client: Error(500, "the node failed")})
     for aggregation in ("trimmed-mean", "median"):
-        with pytest.raises(RunError, match="expected good updates from 3 of 3 cities, got 2"):
+        with pytest.raises(RunError, match="expected good updates from 3 of 3 clients, got 2"):
             Run(tmp_path / aggregation, fake).train({"aggregation": aggregation})

@@ -1,4 +1,4 @@
-"""What the server is told: run configs, cities.json, and the keys of those that take part."""
+"""What the server is told: run configs, clients.json, and the keys of those that take part."""
 
 import json
 import tomllib
@@ -9,8 +9,8 @@ import pytest
 from checkout import CHECKOUT
 from small_coordinator import public_key
 
-from fl_ppseg.config.run_layout import CITIES
-from fl_ppseg.deployment.cities import Cities, load_cities, save_cities
+from fl_ppseg.config.run_layout import CLIENTS
+from fl_ppseg.deployment.clients import Clients, load_clients, save_clients
 from fl_ppseg.deployment.identity import fingerprint, read_public_key
 from fl_ppseg.system.errors import InputError
 from strategies.rounds.run_config import RunConfig, expected_roles, parse_run_config
@@ -53,18 +53,18 @@ def test_the_defaults_of_the_app_are_those_of_the_type() -> None:
     }
 
 
-@must_fail.of("cities")
-def test_lists_of_cities_that_must_fail(vector: must_fail.Vector, run: Path) -> None:
-    (run / CITIES).write_bytes(vector.content)
+@must_fail.of("clients")
+def test_lists_of_clients_that_must_fail(vector: must_fail.Vector, run: Path) -> None:
+    (run / CLIENTS).write_bytes(vector.content)
     with pytest.raises(InputError) as error:
         expected_roles(run)
     refused(error, vector)
 
 
-def test_a_list_of_cities_gives_each_its_role(run: Path) -> None:
+def test_a_list_of_clients_gives_each_its_role(run: Path) -> None:
     assert expected_roles(run) is None
-    save_cities(Cities(train=("aachen", "bochum"), val=("lindau",)), run)
-    assert load_cities(run).all == ("aachen", "bochum", "lindau")
+    save_clients(Clients(train=("aachen", "bochum"), val=("lindau",)), run)
+    assert load_clients(run).all == ("aachen", "bochum", "lindau")
     assert expected_roles(run) == {"aachen": "train", "bochum": "train", "lindau": "val"}
 
 

@@ -81,14 +81,14 @@ def test_all_arms_and_seeds_are_trained_with_one_start_in_memory_at_a_time(
 def test_a_centralised_arm_trains_in_one_place_and_is_scored_in_all(folder: RunFolder) -> None:
     federate(folder)
     own = [line for line in folder.lines() if (line["arm"], line["seed"]) == ("centralised", 0)]
-    assert [line["city"] for line in own if line["role"] == "train"] == ["aachen"] * 2
-    assert [line["city"] for line in own if line["role"] == "heldout"] == [*TRAIN] * 3
+    assert [line["client"] for line in own if line["role"] == "train"] == ["aachen"] * 2
+    assert [line["client"] for line in own if line["role"] == "heldout"] == [*TRAIN] * 3
 
 
-def test_every_arm_is_scored_before_its_first_round_and_each_city_is_asked_once(
+def test_every_arm_is_scored_before_its_first_round_and_each_client_is_asked_once(
     folder: RunFolder,
 ) -> None:
-    """Cities that train alone start from the same weights: three models would be one thrice."""
+    """Clients that train alone start from the same weights: three models would be one thrice."""
     fake = federate(folder)
     own = [line for line in folder.lines() if line["round"] == 0]
     for arm in ARMS:
@@ -98,7 +98,7 @@ def test_every_arm_is_scored_before_its_first_round_and_each_city_is_asked_once(
             assert all(x["confusion"] for x in lines[:-1])
             assert not any("model" in x for x in lines)
             assert lines[-1]["loss"] is None and lines[-1]["rejected"] == []
-    assert fake.asked[:5] == [("evaluate", 0, city) for city in (*TRAIN, *VAL)]
+    assert fake.asked[:5] == [("evaluate", 0, client) for client in (*TRAIN, *VAL)]
     assert fake.asked[5][:2] == ("train", 1)
 
 
@@ -117,9 +117,11 @@ def test_a_run_that_goes_on_does_not_score_its_start_again(folder: RunFolder) ->
     assert [x for x in folder.lines() if x["round"] == 0][: len(before)] == before
 
 
-def test_a_start_without_all_val_cities_has_no_score_and_the_run_goes_on(folder: RunFolder) -> None:
-    def fails_once(asked: Request, city: str) -> Reply | Error:
-        return Error(1, "out of order") if asked.round == 0 else reply(asked, city)
+def test_a_start_without_all_val_clients_has_no_score_and_the_run_goes_on(
+    folder: RunFolder,
+) -> None:
+    def fails_once(asked: Request, client: str) -> Reply | Error:
+        return Error(1, "out of order") if asked.round == 0 else reply(asked, client)
 
     observer, fake = Listener(), nodes({"munster": fails_once})
     Federation(folder, observer, NUM_NODES).run(fake.grid)
@@ -134,7 +136,14 @@ def test_a_run_goes_on_before_its_damaged_checkpoints_which_are_removed(folder: 
         folder.save(checkpoint("plain", 0, round), keep=3)
     damaged = folder.path / "plain" / "seed_0" / "round_0002.safetensors"
     damaged.write_bytes(b"damaged")
-    about = {"arm": "plain", "seed": 0, "round": 2, "role": "val", "city": "ulm", "num_examples": 1}
+    about = {
+        "arm": "plain",
+        "seed": 0,
+        "round": 2,
+        "role": "val",
+        "client": "ulm",
+        "num_examples": 1,
+    }
     folder.append([about | {"confusion": None, "bytes_up": 0, "bytes_down": 0, "seconds": 0.1}])
 
     class AtStart(Listener):

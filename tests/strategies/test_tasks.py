@@ -9,7 +9,7 @@ import pytest
 from strategies.rounds.registry import Member
 from strategies.rounds.tasks import FOLLOWING, State, Task, TaskTable, longest_first
 
-CITIES = ("aachen", "bochum", "bremen")
+CLIENTS = ("aachen", "bochum", "bremen")
 
 
 @dataclass
@@ -19,16 +19,16 @@ class Letter:
     message_id: str
 
 
-def task(city: str, model: str | None = None) -> Task:
-    return Task(Member(len(city), city, "train"), {"w": np.zeros(2)}, model)
+def task(client: str, model: str | None = None) -> Task:
+    return Task(Member(len(client), client, "train"), {"w": np.zeros(2)}, model)
 
 
-def sent(*cities: str) -> tuple[TaskTable, list[Task]]:
-    """A phase in which some cities were asked, each in a message of its name."""
-    table, tasks = TaskTable(), [task(city) for city in cities]
+def sent(*clients: str) -> tuple[TaskTable, list[Task]]:
+    """A phase in which some clients were asked, each in a message of its name."""
+    table, tasks = TaskTable(), [task(client) for client in clients]
     table.open("train")
     for each in tasks:
-        table.send(each, Letter(each.member.city))
+        table.send(each, Letter(each.member.client))
     return table, tasks
 
 
@@ -65,7 +65,7 @@ def test_a_task_moves_along_the_arrows_alone(first: State, then: State) -> None:
 
 
 def test_tasks_of_a_state_are_in_the_order_in_which_they_came_to_it() -> None:
-    table, (aachen, bochum, bremen) = sent(*CITIES)
+    table, (aachen, bochum, bremen) = sent(*CLIENTS)
     for each in (bremen, aachen, bochum):
         table.fail(each)
     assert table.in_state(State.FAILED) == [bremen, aachen, bochum]
@@ -76,7 +76,7 @@ def test_tasks_of_a_state_are_in_the_order_in_which_they_came_to_it() -> None:
 
 
 def test_a_reply_belongs_to_the_newest_message_of_a_task_that_is_sent() -> None:
-    table, (aachen, bochum, bremen) = sent(*CITIES)
+    table, (aachen, bochum, bremen) = sent(*CLIENTS)
     assert table.answered_by("aachen") is aachen
     table.wait(aachen, 1.0)
     assert table.answered_by("aachen") is None
@@ -118,7 +118,7 @@ def test_the_weights_of_a_task_that_is_done_are_let_go_and_of_one_that_failed_ar
 
 
 def test_a_phase_starts_with_no_task() -> None:
-    table, _ = sent(*CITIES)
+    table, _ = sent(*CLIENTS)
     table.open("evaluate")
     assert (table.phase, table.num_asked, table.awaited) == ("evaluate", 0, [])
 
@@ -126,5 +126,5 @@ def test_a_phase_starts_with_no_task() -> None:
 def test_who_has_most_images_is_first_and_who_is_unknown_counts_like_it() -> None:
     tasks = [task("bremen"), task("aachen", "b"), task("aachen", "a"), task("bochum")]
     ordered = longest_first(tasks, {"aachen": 1, "bochum": 9})
-    found = [(each.member.city, each.model) for each in ordered]
+    found = [(each.member.client, each.model) for each in ordered]
     assert found == [("bochum", None), ("bremen", None), ("aachen", "a"), ("aachen", "b")]

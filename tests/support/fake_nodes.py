@@ -24,7 +24,7 @@ from strategies.rounds.registry import Member, Registry
 Answer = Callable[[Request, str], Reply | RecordDict | Error]
 
 TRAIN = {"aachen": 1, "bochum": 2, "bremen": 3}
-"""Training cities and what each adds to every weight; also their numbers of examples."""
+"""Training clients and what each adds to every weight; also their numbers of examples."""
 VAL = ("lindau", "munster")
 
 
@@ -45,13 +45,13 @@ def request(**changes: Any) -> Request:
     return Request(**values | changes)
 
 
-def reply(asked: Request, city: str, **changes: Any) -> Reply:
-    """An honest answer: a step of the city's own in training, fixed counts in evaluation."""
-    step = TRAIN.get(city, 1)
+def reply(asked: Request, client: str, **changes: Any) -> Reply:
+    """An honest answer: a step of the client's own in training, fixed counts in evaluation."""
+    step = TRAIN.get(client, 1)
     values: dict[str, Any] = {
         "run_id": asked.run_id,
         "round": asked.round,
-        "city": city,
+        "client": client,
         "num_examples": step,
         "loss": step / 4,
         "seconds": 0.5,
@@ -68,24 +68,24 @@ def reply(asked: Request, city: str, **changes: Any) -> Reply:
     return Reply(**values | changes)
 
 
-def honest(asked: Request, city: str) -> Reply:
-    return reply(asked, city)
+def honest(asked: Request, client: str) -> Reply:
+    return reply(asked, client)
 
 
 class FakeNodes:
-    """Nodes of the given cities, in the order of their node ids."""
+    """Nodes of the given clients, in the order of their node ids."""
 
     def __init__(
         self,
-        cities: Mapping[str, Role],
+        clients: Mapping[str, Role],
         answers: Mapping[str, Answer],
         introductions: Mapping[str, RecordDict | Error] | None = None,
     ) -> None:
         self.asked: list[tuple[str, int, str]] = []
-        """Task, round and city of every request, in the order of arrival."""
+        """Task, round and client of every request, in the order of arrival."""
         self.weights: list[tuple[str, Arrays]] = []
-        """City and arrays of every request."""
-        self._cities = list(cities.items())
+        """Client and arrays of every request."""
+        self._clients = list(clients.items())
         self._answers = answers
         self.introductions = dict(introductions or {})
         """What nodes say of themselves instead of the truth."""
@@ -93,14 +93,14 @@ class FakeNodes:
         app.query()(self._describe)
         app.train()(self._work)
         app.evaluate()(self._work)
-        self.grid = InProcessGrid(app, len(cities))
+        self.grid = InProcessGrid(app, len(clients))
         """A grid of these nodes; node ids count from 2."""
 
     @property
     def registry(self) -> Registry:
         """The registry of these nodes."""
         return Registry(
-            Member(node_id, city, role) for node_id, (city, role) in enumerate(self._cities, 2)
+            Member(node_id, client, role) for node_id, (client, role) in enumerate(self._clients, 2)
         )
 
     def discovery(self, observer: Observer | None = None) -> Discovery:
@@ -109,21 +109,21 @@ class FakeNodes:
         discovery.poll()
         return discovery
 
-    def _city(self, context: Context) -> tuple[str, Role]:
-        return self._cities[int(str(context.node_config["partition-id"]))]
+    def _client(self, context: Context) -> tuple[str, Role]:
+        return self._clients[int(str(context.node_config["partition-id"]))]
 
     def _describe(self, message: Message, context: Context) -> Message:
-        city, role = self._city(context)
-        description = Description(unpack_request(message.content).run_id, city, role)
-        content = self.introductions.get(city, pack_description(description))
+        client, role = self._client(context)
+        description = Description(unpack_request(message.content).run_id, client, role)
+        content = self.introductions.get(client, pack_description(description))
         return Message(content, reply_to=message)
 
     def _work(self, message: Message, context: Context) -> Message:
-        city, _ = self._city(context)
+        client, _ = self._client(context)
         asked = unpack_request(message.content)
-        self.asked.append((asked.task, asked.round, city))
-        self.weights.append((city, asked.arrays))
-        answer = self._answers.get(city, honest)(asked, city)
+        self.asked.append((asked.task, asked.round, client))
+        self.weights.append((client, asked.arrays))
+        answer = self._answers.get(client, honest)(asked, client)
         content = packed(answer) if isinstance(answer, Reply) else answer
         return Message(content, reply_to=message)
 
@@ -141,7 +141,7 @@ def nodes(
     answers: Mapping[str, Answer] | None = None,
     introductions: Mapping[str, RecordDict | Error] | None = None,
 ) -> FakeNodes:
-    """The training and val cities above; node ids run against the alphabet."""
+    """The training and val clients above; node ids run against the alphabet."""
     roles: dict[str, Role] = dict.fromkeys(VAL, "val") | dict.fromkeys(TRAIN, "train")
     return FakeNodes(dict(reversed(roles.items())), answers or {}, introductions)
 
@@ -157,7 +157,7 @@ class Listener(Observer):
     def on_event(self, event: Event) -> None:
         match event:
             case Replied():
-                self.replies.append((event.city, event.phase, event.num_done, event.num_expected))
+                self.replies.append((event.client, event.phase, event.num_done, event.num_expected))
             case RoundFinished():
                 scores = event.scores
                 self.rounds.append((event.round, event.train_loss, scores.mIoU if scores else None))

@@ -15,7 +15,7 @@ from fl_ppseg.flower.grid import LazyGrid
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.system.arrays import Arrays
 from strategies.rounds.arm_run import ArmRun
-from strategies.rounds.city_strategy import CityStrategy
+from strategies.rounds.federated import FederatedStrategy
 
 EMBEDDING = EMBEDDING_TENSORS[0]
 START: Arrays = {
@@ -24,7 +24,7 @@ START: Arrays = {
     "norm.num_batches_tracked": np.array(4),
 }
 FREE = {"max_relative_norm": None, "max_share": 1.0}
-"""The three weights of `START` are moved by whole numbers: no bounds on what one city may do."""
+"""The three weights of `START` are moved by whole numbers: no bounds on what one client may do."""
 ABOUT = {"arm": "plain", "seed": 0}
 
 
@@ -42,7 +42,7 @@ class Run:
         federation: Mapping[str, Any] | None = None,
         resumed: Checkpoint | None = None,
         until: int | None = None,
-        kind: type[CityStrategy] = CityStrategy,
+        kind: type[FederatedStrategy] = FederatedStrategy,
         is_centralised: bool = False,
         **changes: Any,
     ) -> "Run":
@@ -64,10 +64,10 @@ class Run:
         return found
 
     def trained(self) -> list[list[str]]:
-        """Cities asked in each round."""
-        asked = [(round, city) for task, round, city in self.fake.asked if task == "train"]
+        """Clients asked in each round."""
+        asked = [(round, client) for task, round, client in self.fake.asked if task == "train"]
         rounds = sorted({round for round, _ in asked})
-        return [[city for r, city in asked if r == round] for round in rounds]
+        return [[client for r, client in asked if r == round] for round in rounds]
 
     def lines(self, role: str) -> list[dict[str, Any]]:
         return [line for line in self.folder.lines() if line["role"] == role]

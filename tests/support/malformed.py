@@ -163,7 +163,7 @@ ANY_RECORD = st.sampled_from([ConfigRecord, MetricRecord, ArrayRecord])
 
 @st.composite
 def mutations(draw: st.DrawFn) -> Mutation:
-    """One thing that makes a good training reply of city bochum a bad one."""
+    """One thing that makes a good training reply of client bochum a bad one."""
     kinds = (message_mutations(), record_mutations(), setting_mutations(), figure_mutations())
     return draw(st.one_of(*kinds, array_mutations()))
 
@@ -195,13 +195,13 @@ def record_mutations() -> st.SearchStrategy[Mutation]:
 
 
 def setting_mutations() -> st.SearchStrategy[Mutation]:
-    names = st.sampled_from(["run_id", "round", "city"])
+    names = st.sampled_from(["run_id", "round", "client"])
     return st.one_of(
         st.builds(lambda name: drop("settings", name), names),
         st.builds(lambda name, value: put("settings", f"x{name}", value), NAMES, SCALARS),
         st.builds(lambda name, value: put("settings", name, [value]), names, st.text()),
         st.builds(lambda value: put("settings", "round", value), SCALARS.filter(lambda x: x != 3)),
-        st.builds(lambda value: put("settings", "city", value), SCALARS),
+        st.builds(lambda value: put("settings", "client", value), SCALARS),
         st.builds(lambda value: put("settings", "run_id", value), SCALARS),
     )
 

@@ -31,12 +31,12 @@ class Registry:
     def nodes(self) -> list[Node]:
         return self.known
 
-    def register(self, city: str, key: bytes) -> None:
+    def register(self, client: str, key: bytes) -> None:
         assert key not in {node.public_key for node in self.known}  # Flower refuses it
-        self.calls.append(f"+{city}")
-        self.known.append(Node(len(self.calls), city, False, key))
+        self.calls.append(f"+{client}")
+        self.known.append(Node(len(self.calls), client, False, key))
 
     def unregister(self, node_id: int) -> None:
         (gone,) = (node for node in self.known if node.node_id == node_id)
-        self.calls.append(f"-{gone.city}")
+        self.calls.append(f"-{gone.client}")
         self.known.remove(gone)

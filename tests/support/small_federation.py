@@ -1,4 +1,4 @@
-"""A federation of three small cities, prepared and run in this process."""
+"""A federation of three small clients, prepared and run in this process."""
 
 import hashlib
 import os

@@ -57,27 +57,27 @@ class Owner:
         captured = self._capsys.readouterr()
         return status, captured.out, captured.err
 
-    def keys(self, command: str, *options: object, city: str = "aachen") -> tuple[int, str, str]:
+    def keys(self, command: str, *options: object, client: str = "aachen") -> tuple[int, str, str]:
         """Run a command on the vault; the floor of a new one is as low as small images want it."""
-        outcome = self.call(command, "--vault", self.vaults, "--city", city, *options)
+        outcome = self.call(command, "--vault", self.vaults, "--client", client, *options)
         if command == "new" and outcome[0] == 0:
-            self.lower_floor(city)
+            self.lower_floor(client)
         return outcome
 
-    def lower_floor(self, city: str = "aachen", **changes: Any) -> Path:
+    def lower_floor(self, client: str = "aachen", **changes: Any) -> Path:
         """Write a floor that small configs stay above; returns its file."""
-        path = self.vaults / city / "floor.yaml"
+        path = self.vaults / client / "floor.yaml"
         floor = {"min_batch_size": 2, "min_heldout": 1} | changes
         path.write_text(yaml.safe_dump(floor))
         path.chmod(0o600)
         return path
 
-    def encrypt(self, *options: object, city: str = "aachen") -> tuple[int, str, str]:
+    def encrypt(self, *options: object, client: str = "aachen") -> tuple[int, str, str]:
         """Encrypt into the node folder, with what is asked for agreed to."""
         named = (*self.encrypt_options(), *options)
-        outcome = self.keys("encrypt", *named, city=city)
+        outcome = self.keys("encrypt", *named, client=client)
         found = ASKED.search(outcome[2])
-        return self.keys("encrypt", *named, *found[0].split(), city=city) if found else outcome
+        return self.keys("encrypt", *named, *found[0].split(), client=client) if found else outcome
 
     def agreement(self, *options: object) -> list[str]:
         """The option that agrees to what `encrypt` asks for."""

@@ -33,14 +33,14 @@ PROTECTIONS = {name: ARMS[name] for name in ("plain", "per-client", "per-image")
 def assignment(
     root: Path,
     vault: Path,
-    city: str = "aachen",
+    client: str = "aachen",
     protections: Mapping[str, ArmConfig] = PROTECTIONS,
     **data: object,
 ) -> Assignment:
-    scenes = open_dataset(root, load_class_table("cityscapes")).split("train")[city]
+    scenes = open_dataset(root, load_class_table("cityscapes")).split("train")[client]
     return Assignment(
-        vault / city,
-        city,
+        vault / client,
+        client,
         scenes[:-1],
         scenes[-1:],
         DATA.model_copy(update=data),

@@ -27,7 +27,7 @@ from fl_ppseg.system.places import check_apart, check_file, check_run
 from fl_ppseg.system.wording import counted
 
 Simulate = Callable[..., tuple[int, str, str]]
-CITIES = ["--cities", "a", "--val-cities", "b", "--out", "o"]
+CLIENTS = ["--train-clients", "a", "--val-clients", "b", "--out", "o"]
 ODD_NAMES = ["x[/]y", "x[bold]y", "[red]", "a b's", "[link=file:///]z", "\\[x"]
 
 
@@ -54,10 +54,10 @@ def leaves(values: dict[str, object], prefix: str = "") -> Iterator[str]:
         (pretrain.main, ["--out", "w.safetensors"], "num_workers=3"),
         (pretrain.main, ["--out", "w.safetensors"], "seeds=[1]"),
         (pretrain.main, ["--out", "w.safetensors"], "training.momentum=0.5"),
-        (initialise.main, CITIES, "clients=3"),
-        (initialise.main, CITIES, "data.root=/tree"),
-        (initialise.main, CITIES, "engine=ray"),
-        (initialise.main, CITIES, "partition={kind: iid}"),
+        (initialise.main, CLIENTS, "clients=3"),
+        (initialise.main, CLIENTS, "data.root=/tree"),
+        (initialise.main, CLIENTS, "engine=ray"),
+        (initialise.main, CLIENTS, "partition={kind: iid}"),
         (audit.main, ["--out", "o"], "federation.strategy=fedadam"),
         (audit.main, ["--out", "o"], "engine=in-process"),
         (simulate.main, ["--out", "o"], "partition.alpha=0.1"),
@@ -114,8 +114,8 @@ def test_places_that_cannot_be_written_are_refused_before_the_work(
     assert "nothing can be written there" in capsys.readouterr().err
     assert run(pretrain.main, ["--out", str(file / "w.safetensors")]) == 2
     assert "nothing can be written there" in capsys.readouterr().err
-    cities = ["--cities", "a", "--val-cities", "b"]
-    assert run(initialise.main, [*cities, "--out", str(file / "run")]) == 2
+    clients = ["--train-clients", "a", "--val-clients", "b"]
+    assert run(initialise.main, [*clients, "--out", str(file / "run")]) == 2
     assert "nothing can be written there" in capsys.readouterr().err
 
 
@@ -241,7 +241,7 @@ def test_scores_of_nothing_are_null_in_json_and_a_dash_in_the_table() -> None:
     nothing = evaluate._percent(score(np.zeros((2, 2), np.int64)))
     assert nothing == {"aAcc": None, "mIoU": None, "mAcc": None}
     assert json.loads(json.dumps(nothing, allow_nan=False)) == nothing
-    scores = {"cities": {"ulm": nothing}, "all": nothing, "start": nothing, "no_image": None}
+    scores = {"clients": {"ulm": nothing}, "all": nothing, "start": nothing, "no_image": None}
     assert evaluate._table(scores).count("–") == 9
 
 
@@ -271,7 +271,7 @@ def test_ctrl_c_names_the_folder_and_the_command_that_goes_on(
 
 def test_one_is_singular() -> None:
     assert [counted(n, "round") for n in (0, 1, 2)] == ["0 rounds", "1 round", "2 rounds"]
-    assert counted(2, "val city") == "2 val cities"
-    assert counted(1, "val city") == "1 val city"
+    assert counted(2, "val client") == "2 val clients"
+    assert counted(1, "val client") == "1 val client"
     assert counted(2, "day") == "2 days"
     assert counted(1200, "child", "children") == "1,200 children"

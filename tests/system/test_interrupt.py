@@ -23,7 +23,7 @@ END_SECONDS = 60.0
 def first_round_is_done(results: Path, process: "subprocess.Popen[str]") -> bool:
     end = time.monotonic() + 150
     while time.monotonic() < end and process.poll() is None:
-        if results.exists() and '"round":1,"city":null' in results.read_text():
+        if results.exists() and '"round":1,"client":null' in results.read_text():
             return True
         time.sleep(0.1)
     return False

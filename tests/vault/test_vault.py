@@ -80,7 +80,7 @@ def orders(plain: np.ndarray, encrypted: np.ndarray) -> list[set[bytes]]:
 
 @pytest.fixture(scope="module")
 def distinct(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A city whose blocks hold each value once, so that permutations can be read off."""
+    """A client whose blocks hold each value once, so that permutations can be read off."""
     root = tmp_path_factory.mktemp("distinct")
     rng = np.random.default_rng(0)
     for number in range(4):

@@ -160,7 +160,7 @@ def test_an_empty_folder_of_ones_own_becomes_a_node_folder(owner: Owner) -> None
     owner.ready()
     assert stat.S_IMODE(owner.node.stat().st_mode) == 0o700
     marker = json.loads((owner.node / "owner.json").read_text())
-    assert marker == {"schema": 1, "city": "aachen"}
+    assert marker == {"schema": 2, "client": "aachen"}
 
 
 def test_what_the_vault_did_not_hand_over_is_never_removed(owner: Owner, home: Path) -> None:
@@ -280,7 +280,7 @@ def test_a_returned_folder_overwrites_no_original(owner: Owner) -> None:
     ("field", "value", "reason"),
     [
         ("record", "../../../etc/passwd", "record: expected 32 hex digits"),
-        ("city", "../aachen", "city: expected the name of a city"),
+        ("client", "../aachen", "client: expected the name of a client"),
         ("num_views", 9, "do not fit its manifest"),
         ("num_images", 10**9, "num_images: Input should be less than"),
         ("block_size", 7, "no blocks of 7"),

@@ -94,7 +94,9 @@ def test_wrong_passphrases_and_damaged_backups_are_one_line(owner: Owner) -> Non
     fails(owner.keys("restore", "--from", sealed, "--passphrase-file", other), "open to others")
     other.chmod(0o600)
     fails(owner.keys("restore", "--from", sealed, "--passphrase-file", other), "wrong passphrase")
-    fails(owner.keys("restore", "--from", sealed, *options, city="bochum"), "is the backup of aac")
+    fails(
+        owner.keys("restore", "--from", sealed, *options, client="bochum"), "is the backup of aac"
+    )
     fails(owner.keys("restore", "--from", owner.place / "none", *options), "cannot be read")
     fails(owner.keys("restore", "--from", owner.config, *options), "not a backup of a vault")
     content = sealed.read_bytes()

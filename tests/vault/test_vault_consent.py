@@ -89,7 +89,7 @@ def test_what_is_agreed_to_is_said_in_words(owner: Owner) -> None:
         "3 arm(s) and 1 seed(s) make at most 45 updates and 21 counts",
         "start weights: drawn from the seed",
         "weights: refused if one lies further from the start than ",
-        "if no city trains on more than 30 images); statistics of batch normalisation: up to 1e+06",
+        "no client trains on more than 30 images); statistics of batch normalisation: up to 1e+06",
         "can train weights for that which lie as near to the start as honest ones",
         "your floor: own_arms True",
     ):
@@ -267,18 +267,18 @@ def test_the_floor_enters_the_policy_and_what_is_stricter_there_stays(owner: Own
         ({"min_heldout": 3}, "2 held-out images, but your floor has min_heldout: 3"),
     ],
 )
-def test_a_val_city_that_could_answer_nothing_is_refused(
+def test_a_val_client_that_could_answer_nothing_is_refused(
     floor: dict[str, Any], reason: str, owner: Owner
 ) -> None:
-    assert owner.keys("new", city="lindau")[0] == 0
+    assert owner.keys("new", client="lindau")[0] == 0
     path = owner.lower_floor("lindau", **floor)
-    outcome = owner.encrypt("--split", "val", city="lindau")
+    outcome = owner.encrypt("--split", "val", client="lindau")
     fails(outcome, reason)
     assert str(path) in outcome[2]
 
 
 def test_a_new_vault_has_a_floor_with_each_field_explained(owner: Owner) -> None:
-    assert owner.call("new", "--vault", owner.vaults, "--city", "bremen")[0] == 0
+    assert owner.call("new", "--vault", owner.vaults, "--client", "bremen")[0] == 0
     path = owner.vaults / "bremen" / FLOOR
     assert read_floor(path.parent) == Floor()
     assert path.stat().st_mode & 0o777 == 0o600
@@ -287,7 +287,7 @@ def test_a_new_vault_has_a_floor_with_each_field_explained(owner: Owner) -> None
         assert f"\n# {' '.join(str(field.description).split())}\n{name}: " in text
     assert make_floor(path.parent) is None
     path.write_text("min_heldout: 9\n")
-    status, out, _ = owner.keys("floor", city="bremen")
+    status, out, _ = owner.keys("floor", client="bremen")
     assert status == 0 and "min_heldout: 9" in out and "made" not in out
 
 

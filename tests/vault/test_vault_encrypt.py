@@ -38,7 +38,7 @@ def test_a_node_folder_holds_shards_policy_and_private_embedding_and_no_key(owne
     inside = {"owner.json", "policy.yaml", "private", "shards", "start"}
     assert {path.name for path in owner.node.iterdir()} == inside
     policy = owner.policy
-    assert (policy.city, policy.role, policy.run) == ("aachen", "train", None)
+    assert (policy.client, policy.role, policy.run) == ("aachen", "train", None)
     assert tuple(policy.arms) == ARMS
     for arm in policy.arms.values():
         (folder,) = arm.shards[0]
@@ -93,11 +93,11 @@ def test_private_embedding_reads_ciphertexts_as_the_public_one_reads_images(owne
     )
 
 
-def test_a_val_city_is_only_evaluated_on(owner: Owner) -> None:
-    assert owner.keys("new", city="lindau")[0] == 0
-    status, out, _ = owner.encrypt("--split", "val", city="lindau")
+def test_a_val_client_is_only_evaluated_on(owner: Owner) -> None:
+    assert owner.keys("new", client="lindau")[0] == 0
+    status, out, _ = owner.encrypt("--split", "val", client="lindau")
     assert status == 0 and "0 images to train on, 2 held out" in out
-    assert (owner.policy.city, owner.policy.role) == ("lindau", "val")
+    assert (owner.policy.client, owner.policy.role) == ("lindau", "val")
     shard = part(owner.shard("per-image"))
     assert (len(shard.images), len(shard.heldout_images)) == (0, 2)
 

@@ -51,7 +51,7 @@ def killed(owner: Owner, *options: str) -> list[list[int]]:
     scratch.mkdir()
     arguments = [*owner.encrypt_options(), *options, *owner.agreement(*options)]
     with python(
-        SLOWLY, "encrypt", "--vault", owner.vaults, "--city", "aachen", *arguments,
+        SLOWLY, "encrypt", "--vault", owner.vaults, "--client", "aachen", *arguments,
         env={"TMPDIR": str(scratch)},
     ) as process:  # fmt: skip
         try:

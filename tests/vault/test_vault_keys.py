@@ -194,4 +194,4 @@ def test_show_names_fingerprints_shards_and_arms(owner: Owner) -> None:
     for arm in owner.policy.arms:
         assert f"arm {arm}: " in out and owner.shard(arm).name in out
     assert owner.call("show", "--node", owner.node, "--vault", owner.vaults)[1] == out
-    fails(owner.call("show"), "nothing to show: expected --vault and --city, or --node")
+    fails(owner.call("show"), "nothing to show: expected --vault and --client, or --node")

@@ -40,7 +40,7 @@ def owner(
 
 
 def argv(owner: Owner, verb: str, *options: object) -> list[str]:
-    return [verb, "--vault", str(owner.vaults), "--city", "aachen", *map(str, options)]
+    return [verb, "--vault", str(owner.vaults), "--client", "aachen", *map(str, options)]
 
 
 def kills(owner: Owner, verb: str, *options: object) -> Iterator[int]:

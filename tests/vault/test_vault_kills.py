@@ -55,7 +55,7 @@ def tried(name, moment):
     folder.mkdir()
     owner = Owner(root, folder, None)
     owner.configure(arms=["per-client", "per-image-derived"])
-    vault = ["--vault", str(owner.vaults), "--city", "aachen"]
+    vault = ["--vault", str(owner.vaults), "--client", "aachen"]
     encrypt = ["encrypt", *vault, *owner.encrypt_options(), *sys.argv[5:]]
     main(["new", *vault])
     owner.lower_floor()

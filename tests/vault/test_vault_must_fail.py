@@ -17,11 +17,11 @@ from clients.vault.keys.backup import HEADER, open_backup, restore, seal
 from clients.vault.keys.keyring import Vault
 from clients.vault.keys.passphrases import Passphrase, read_passphrase, require_strength
 from clients.vault.keys.record import Record, parse_record, read_record
-from fl_ppseg.config.city_names import deployed_city, folder_city
-from fl_ppseg.config.names import City
+from fl_ppseg.config.client_names import deployed_name, folder_name
+from fl_ppseg.config.names import ClientName
 from fl_ppseg.crypto.keys import ClientKey
-from fl_ppseg.deployment.cities import Cities
-from fl_ppseg.federation.message_fields import CityName
+from fl_ppseg.deployment.clients import Clients
+from fl_ppseg.federation.message_fields import ClientWord
 from fl_ppseg.initialise import main as initialise
 from fl_ppseg.system.command_line import run
 from fl_ppseg.system.errors import InputError
@@ -146,7 +146,9 @@ def test_backup_that_is_one(tmp_path: Path, quick: None) -> None:
         "master.key": text, record: RECORD.to_json(), f"{retired}/master.key": "damaged",
         f"{retired}/{record}": "damaged", "handed_over.json": "{}", "floor.yaml": "",
     }  # fmt: skip
-    path = file_of(tmp_path, seal(json.dumps({"city": "aachen", "files": files}).encode(), "x"))
+    path = file_of(
+        tmp_path, seal(json.dumps({"schema": 2, "client": "aachen", "files": files}).encode(), "x")
+    )
     vault = Vault(tmp_path / "v")
     restore(vault, open_backup(path, "aachen", Passphrase("x", ())))
     found = {
@@ -178,19 +180,19 @@ def test_passphrase_file(vector: Vector, tmp_path: Path) -> None:
     assert len(said) < 4 or said not in str(caught.value)
 
 
-# Names of cities.
+# Names of clients.
 
 
-@of("city_name")
-def test_city_name(vector: Vector, owner: Owner, capsys: pytest.CaptureFixture[str]) -> None:
+@of("client_name")
+def test_client_name(vector: Vector, owner: Owner, capsys: pytest.CaptureFixture[str]) -> None:
     """One rule, at every door: the vault, the node, the coordinator, the run folder."""
     name = vector.content.decode("utf-8", "surrogatepass")
     with pytest.raises(InputError) as caught:
-        deployed_city(name)
+        deployed_name(name)
     assert vector.error in refusal(caught.value)
     if "\0" in name:
         return  # no argument of a command holds it
-    option = f"--city={name}"
+    option = f"--client={name}"
     place = owner.place / "place"
     fails(owner.call("new", "--vault", owner.vaults, option), vector.error)
     fails(
@@ -198,7 +200,7 @@ def test_city_name(vector: Vector, owner: Owner, capsys: pytest.CaptureFixture[s
         vector.error,
     )
     if "," not in name and name == name.strip():  # a list of names, blanks around them
-        init = ["--out", str(place), "--val-cities", "bonn", f"--cities={name}"]
+        init = ["--out", str(place), "--val-clients", "bonn", f"--train-clients={name}"]
         assert run(initialise, init) == 2
         assert vector.error in capsys.readouterr().err
     assert run(node, ["init", "--home", str(place), option]) == 2
@@ -214,15 +216,15 @@ def owner(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> O
 
 
 @pytest.mark.parametrize("name", ["aachen", "A", "9", "st.gallen", "new_york-2", "a" * 63])
-def test_city_names_that_are_some(name: str) -> None:
-    assert deployed_city(name) == folder_city(name) == name
+def test_client_names_that_are_some(name: str) -> None:
+    assert deployed_name(name) == folder_name(name) == name
 
 
 @given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", fullmatch=True))
 def test_what_can_be_deployed_goes_through_trees_vaults_shards_and_messages(name: str) -> None:
-    assert deployed_city(name) == folder_city(name) == CityName().check("city", name)
-    assert TypeAdapter(City).validate_python(name) == name
-    assert Cities(train=(name,), val=(f"{name[:40]}-val",)).train == (name,)
+    assert deployed_name(name) == folder_name(name) == ClientWord().check("client", name)
+    assert TypeAdapter(ClientName).validate_python(name) == name
+    assert Clients(train=(name,), val=(f"{name[:40]}-val",)).train == (name,)
 
 
 @given(st.text(max_size=120))
@@ -231,7 +233,11 @@ def test_what_can_be_deployed_goes_through_trees_vaults_shards_and_messages(name
 @example("\u5317" * 84)
 def test_what_a_folder_can_be_called_is_one_rule(name: str) -> None:
     """Found out before the work, not by the first message or shard of that name."""
-    doors = (folder_city, TypeAdapter(City).validate_python, partial(CityName().check, "city"))
+    doors = (
+        folder_name,
+        TypeAdapter(ClientName).validate_python,
+        partial(ClientWord().check, "client"),
+    )
     taken = []
     for door in doors:
         try:
@@ -243,28 +249,28 @@ def test_what_a_folder_can_be_called_is_one_rule(name: str) -> None:
 
 def test_a_name_that_can_be_deployed_is_suggested() -> None:
     with pytest.raises(
-        InputError, match=r"choose another \(for example munchen\), and name the city"
+        InputError, match=r"choose another \(for example munchen\), and name the client"
     ):
-        deployed_city("mu\u0308nchen")
+        deployed_name("mu\u0308nchen")
     with pytest.raises(InputError, match=r"for example new-york"):
-        deployed_city("new york")
+        deployed_name("new york")
     with pytest.raises(InputError, match=r"choose another, and name"):
-        deployed_city("\u5317\u4eac")
+        deployed_name("\u5317\u4eac")
 
 
 @pytest.mark.parametrize(
     "name", ["münchen", "mu\u0308nchen", "new york", "\u5317\u4eac", "x" * 100]
 )
 def test_a_simulation_takes_any_visible_folder(name: str) -> None:
-    assert folder_city(name) == name
+    assert folder_name(name) == name
 
 
 @pytest.mark.parametrize(
     "name", ["", " ", ".", "..", ".shared", "a/b", "a\n", "a\0", "\ud800", "x" * 101, "\u5317" * 84]
 )
-def test_a_folder_that_leads_elsewhere_is_no_city(name: str) -> None:
-    with pytest.raises(InputError, match="is not a city folder") as caught:
-        folder_city(name)
+def test_a_folder_that_leads_elsewhere_is_no_client(name: str) -> None:
+    with pytest.raises(InputError, match="is not the name of a folder") as caught:
+        folder_name(name)
     assert str(caught.value).isprintable()
 
 
@@ -279,5 +285,5 @@ def test_a_vault_of_earlier_with_another_name_stays_of_use(owner: Owner, quick: 
         ["retire", "--all", "--confirm", "münchen"],
         ["restore", "--from", owner.place / "b", *options],
     ):
-        status, _, error = owner.keys(verb, *more, city="münchen")
+        status, _, error = owner.keys(verb, *more, client="münchen")
         assert status == 0, error

@@ -162,7 +162,7 @@ def test_a_second_agreement_counts_anew_and_the_same_one_does_not(
 
 
 @pytest.mark.parametrize("task", ["describe", "train", "evaluate"])
-def test_a_withdrawn_city_answers_nothing_but_its_refusal(
+def test_a_withdrawn_client_answers_nothing_but_its_refusal(
     task: str, owner: Owner, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(NODES_VARIABLE, str(as_node_0(owner, place / "before")))

@@ -85,7 +85,7 @@ def test_a_link_of_another_user_leads_to_no_vault(owner: Owner) -> None:
     link = owner.vaults / "bochum"
     link.symlink_to(owner.vault)
     os.chown(link, GAMES, GAMES, follow_symlinks=False)
-    fails(owner.keys("show", city="bochum"), "is a link of nobody")
+    fails(owner.keys("show", client="bochum"), "is a link of nobody")
 
 
 def test_a_folder_of_vaults_that_others_may_write_is_refused(owner: Owner) -> None:

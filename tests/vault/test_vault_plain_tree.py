@@ -124,8 +124,10 @@ def test_what_cannot_be_decrypted_says_why(owner: Owner) -> None:
         "no arm 'per-client'; expected one of per-client-private, per-im",
     )
     fails(owner.decrypt("per-image-derived", "--seed", "7"), "no seed 7; expected one of 0")
-    assert owner.keys("new", city="bochum")[0] == 0
-    outcome = owner.keys("decrypt", "--node", owner.node, "--arm", "x", "--out", "o", city="bochum")
+    assert owner.keys("new", client="bochum")[0] == 0
+    outcome = owner.keys(
+        "decrypt", "--node", owner.node, "--arm", "x", "--out", "o", client="bochum"
+    )
     fails(outcome, "is the node folder of aachen, not of bochum")
     assert not [path for path in owner.place.iterdir() if path.name in owner.policy.arms]
 
@@ -179,7 +181,7 @@ def killed(owner: Owner) -> Path:
     """The folder of a decryption that was killed."""
     out = owner.place / "killed"
     process = python(
-        KILLED, "decrypt", "--vault", owner.vaults, "--city", "aachen", "--node", owner.node,
+        KILLED, "decrypt", "--vault", owner.vaults, "--client", "aachen", "--node", owner.node,
         "--arm", "per-image-derived", "--out", out,
     )  # fmt: skip
     assert process.communicate(timeout=150)[1] == "" and process.returncode == -9

@@ -87,7 +87,7 @@ def test_ciphertexts_that_decrypt_to_something_else_are_named(arm: str, owner: O
 # Withdrawal.
 
 
-def test_a_city_that_withdraws_leaves_nothing_but_its_refusal(owner: Owner) -> None:
+def test_a_client_that_withdraws_leaves_nothing_but_its_refusal(owner: Owner) -> None:
     shard = owner.shard("per-image").name
     keys = files_in(owner.vault)
     status, out, _ = owner.keys("withdraw", "--node", owner.node)
@@ -102,13 +102,13 @@ def test_a_city_that_withdraws_leaves_nothing_but_its_refusal(owner: Owner) -> N
     assert status == 0 and "aachen has withdrawn" in out
 
 
-def test_withdrawal_names_the_city_it_is_about(owner: Owner) -> None:
+def test_withdrawal_names_the_client_it_is_about(owner: Owner) -> None:
     before = files_in(owner.node)
-    assert owner.keys("new", city="bochum")[0] == 0
-    outcome = owner.keys("withdraw", "--node", owner.node, city="bochum")
+    assert owner.keys("new", client="bochum")[0] == 0
+    outcome = owner.keys("withdraw", "--node", owner.node, client="bochum")
     fails(outcome, "is the node folder of aachen, not of bochum")
-    fails(owner.call("withdraw", "--node", owner.node, "--vault", owner.vaults), "--city")
-    fails(owner.call("withdraw", "--node", owner.node, "--city", "aachen"), "--vault")
+    fails(owner.call("withdraw", "--node", owner.node, "--vault", owner.vaults), "--client")
+    fails(owner.call("withdraw", "--node", owner.node, "--client", "aachen"), "--vault")
     assert files_in(owner.node) == before
 
 

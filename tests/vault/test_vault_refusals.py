@@ -66,10 +66,10 @@ def lose_label_map(owner: Owner) -> str:
     return label.name
 
 
-def lose_city(owner: Owner) -> str:
+def lose_client(owner: Owner) -> str:
     broken_tree(owner)
     shutil.rmtree(owner.root / "leftImg8bit/train/aachen")
-    return "no city 'aachen' under train; expected one of bochum, bremen"
+    return "no folder of client 'aachen' under train; expected one of bochum, bremen"
 
 
 def lose_tree(owner: Owner) -> str:
@@ -77,7 +77,7 @@ def lose_tree(owner: Owner) -> str:
     return "nothing: no such folder"
 
 
-@pytest.mark.parametrize("accident", [truncate, lose_label_map, lose_city, lose_tree])
+@pytest.mark.parametrize("accident", [truncate, lose_label_map, lose_client, lose_tree])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_broken_data_are_one_line_and_nothing_is_left(
     accident: object, workers: int, owner: Owner
@@ -168,11 +168,11 @@ def test_a_vault_without_a_key_is_no_vault(owner: Owner) -> None:
     assert not owner.vaults.exists() and not owner.node.exists()
 
 
-def test_a_node_folder_is_of_one_city(owner: Owner) -> None:
+def test_a_node_folder_is_of_one_client(owner: Owner) -> None:
     assert owner.encrypt()[0] == 0
     before = files_in(owner.node)
-    assert owner.keys("new", city="bochum")[0] == 0
-    fails(owner.encrypt(city="bochum"), "is the node folder of aachen, not of bochum")
+    assert owner.keys("new", client="bochum")[0] == 0
+    fails(owner.encrypt(client="bochum"), "is the node folder of aachen, not of bochum")
     assert files_in(owner.node) == before
 
 
@@ -193,8 +193,8 @@ def test_a_node_folder_that_is_not_ours_and_open_is_refused(owner: Owner) -> Non
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--city", "../up"], "is not the name of a city"),
-        (["--city", ".shared"], "is not the name of a city"),
+        (["--client", "../up"], "is not the name of a client"),
+        (["--client", ".shared"], "is not the name of a client"),
         (["--workers", "0"], "is not a number; expected 1 or more"),
         (["--split", "test"], "invalid choice: 'test'"),
         (["--config", "nothing"], "no config 'nothing'"),

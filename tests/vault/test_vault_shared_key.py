@@ -24,7 +24,7 @@ def test_shared_key_is_one_for_all_owners_and_arms_but_those_that_publish_it(
 ) -> None:
     names = ("plain", "conventional-2", "access-control-shf", "domain-adaptation")
     protections = {name: ARMS[name] for name in names}
-    jobs = [assignment(scenes, tmp_path, city, protections) for city in ("aachen", "bochum")]
+    jobs = [assignment(scenes, tmp_path, client, protections) for client in ("aachen", "bochum")]
     found = [shards(job) for job in jobs]
     keys = {name: ensure_shared_subkey(tmp_path, ARMS[name]) for name in names[1:]}
     hidden, _, published = keys.values()

@@ -83,7 +83,7 @@ def test_damaged_or_strange_start_weights_are_found_and_made_again(owner: Owner)
     assert (owner.node / "start" / ("0" * 32)).exists()  # not ours to remove
 
 
-def test_a_withdrawn_city_leaves_no_start_weights(owner: Owner) -> None:
+def test_a_withdrawn_client_leaves_no_start_weights(owner: Owner) -> None:
     assert owner.encrypt()[0] == 0
     assert owner.keys("withdraw", "--node", owner.node)[0] == 0
     assert starts(owner) == []
@@ -133,10 +133,10 @@ def test_without_a_bound_the_agreement_says_so_and_the_floor_can_give_one(owner:
     assert arm.max_change == 0.25 and arm.start == {0: starts(owner)[0]}
 
 
-def test_a_val_city_assumes_a_number_of_images(owner: Owner) -> None:
+def test_a_val_client_assumes_a_number_of_images(owner: Owner) -> None:
     options = [*owner.encrypt_options(), "--split", "val"]
-    assert owner.keys("new", city="lindau")[0] == 0
-    out = owner.keys("encrypt", *options, city="lindau")[1]
+    assert owner.keys("new", client="lindau")[0] == 0
+    out = owner.keys("encrypt", *options, client="lindau")[1]
     assert "more than 500 images" in out
 
 

@@ -12,7 +12,7 @@ from fl_ppseg.system.command_line import Parser
 def _floor(parser: Parser, argv: Sequence[str]) -> int:
     add_owner(parser)
     options = parser.parse_args(argv)
-    vault = open_vault(options.vault, options.city)
+    vault = open_vault(options.vault, options.client)
     with vault.lock():
         made = make_floor(vault.folder)
     read_floor(vault.folder)

@@ -65,11 +65,11 @@ def _decrypt(parser: Parser, argv: Sequence[str]) -> int:
     add("--seed", type=int, metavar="N", help="seed of the run (the first)")
     add("--out", type=absolute, required=True, metavar="TREE", help="a new folder for the images")
     options = parser.parse_args(argv)
-    vault = open_vault(options.vault, options.city)
+    vault = open_vault(options.vault, options.client)
     for place in (vault.folder, options.node):
         check_apart(place, options.out, "--out", PLAIN_APART)
-    with NodeDirectory.open(options.node, options.city):
-        folder, seed = _shard_of(options, load_node_policy(options.node, options.city))
+    with NodeDirectory.open(options.node, options.client):
+        folder, seed = _shard_of(options, load_node_policy(options.node, options.client))
         number = write_tree(vault, folder, options.out)
     print(f"{options.out}: {number} views of arm {options.arm}, seed {seed}, decrypted")
     return 0

@@ -20,7 +20,7 @@ from fl_ppseg.system.errors import InputError
 def _new(parser: Parser, argv: Sequence[str]) -> int:
     add_owner(parser, deployed=True)
     options = parser.parse_args(argv)
-    vault = Vault(options.vault / options.city)
+    vault = Vault(options.vault / options.client)
     with vault.lock():
         if vault.has_key:
             raise InputError(
@@ -40,10 +40,10 @@ def _backup(parser: Parser, argv: Sequence[str]) -> int:
     parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="a new file")
     _add_passphrase(parser)
     options = parser.parse_args(argv)
-    vault = open_vault(options.vault, options.city)
+    vault = open_vault(options.vault, options.client)
     passphrase = _passphrase(options.passphrase_file, seals=True)
     with vault.lock():
-        names = back_up(vault, options.city, options.to, passphrase.text)
+        names = back_up(vault, options.client, options.to, passphrase.text)
         flaws = find_damage(vault)
     print(f"{options.to}: {len(names)} files of {vault.folder}, sealed with the passphrase")
     for flaw in flaws:
@@ -58,14 +58,14 @@ def _restore(parser: Parser, argv: Sequence[str]) -> int:
     )
     _add_passphrase(parser)
     options = parser.parse_args(argv)
-    folder = options.vault / options.city
+    folder = options.vault / options.client
     if os.path.lexists(folder / KEY_FILE):
         raise InputError(
             f"{folder}: already holds a master key, and keys are never overwritten; choose another "
             "--vault"
         )
     passphrase = _passphrase(options.passphrase_file, seals=False)
-    backup = open_backup(options.source, options.city, passphrase)
+    backup = open_backup(options.source, options.client, passphrase)
     vault = Vault(folder)
     with vault.lock():
         restore(vault, backup)
@@ -83,7 +83,7 @@ def _restore(parser: Parser, argv: Sequence[str]) -> int:
 def _rotate(parser: Parser, argv: Sequence[str]) -> int:
     add_owner(parser)
     options = parser.parse_args(argv)
-    vault = open_vault(options.vault, options.city)
+    vault = open_vault(options.vault, options.client)
     with vault.lock():
         old = vault.ensure_key().fingerprint
         key = rotate(vault)
@@ -95,11 +95,13 @@ def _rotate(parser: Parser, argv: Sequence[str]) -> int:
 def _retire(parser: Parser, argv: Sequence[str]) -> int:
     add_owner(parser)
     parser.add_argument("--all", action="store_true", help="also destroy the master key")
-    parser.add_argument("--confirm", metavar="NAME", help="the city's name, to confirm destruction")
+    parser.add_argument(
+        "--confirm", metavar="NAME", help="the client's name, to confirm destruction"
+    )
     options = parser.parse_args(argv)
-    folder = options.vault / options.city
+    folder = options.vault / options.client
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such vault; check --vault and --city")
+        raise InputError(f"{folder}: no such vault; check --vault and --client")
     vault = Vault(folder)
     with vault.lock():
         found = keys_to_destroy(vault, all_keys=options.all)
@@ -110,9 +112,9 @@ def _retire(parser: Parser, argv: Sequence[str]) -> int:
                 f"{folder}: a rotation was interrupted, and the current key is also among the "
                 "retired ones; run `rotate` again to finish it, then `retire`"
             )
-        if options.confirm != options.city:
+        if options.confirm != options.client:
             raise InputError(
-                f"{_describe_loss(found)}; nobody can undo this; add --confirm {options.city} to "
+                f"{_describe_loss(found)}; nobody can undo this; add --confirm {options.client} to "
                 "go ahead"
             )
         for each in found:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from clients.vault.commands.options import add_city, add_node, add_owner, add_vault
+from clients.vault.commands.options import add_client, add_node, add_owner, add_vault
 from clients.vault.export.inspection import describe, summary, verify
 from clients.vault.keys.keyring import Vault, open_vault
 from clients.vault.keys.rotation import generations
@@ -18,7 +18,7 @@ def _verify(parser: Parser, argv: Sequence[str]) -> int:
     add_vault(parser, required=False)
     options = parser.parse_args(argv)
     with NodeDirectory.open(options.node) as node:
-        vault = None if options.vault is None else open_vault(options.vault, node.city)
+        vault = None if options.vault is None else open_vault(options.vault, node.client)
         found = verify(node, vault)
     for line in found.good:
         print(f"good: {line}")
@@ -33,17 +33,17 @@ def _verify(parser: Parser, argv: Sequence[str]) -> int:
 def _show(parser: Parser, argv: Sequence[str]) -> int:
     add_node(parser, required=False)
     add_vault(parser, required=False)
-    add_city(parser, required=False)
+    add_client(parser, required=False)
     options = parser.parse_args(argv)
-    if options.node is None and (options.vault is None or options.city is None):
-        raise InputError("nothing to show: expected --vault and --city, or --node, or all three")
+    if options.node is None and (options.vault is None or options.client is None):
+        raise InputError("nothing to show: expected --vault and --client, or --node, or all three")
     if options.node is None:
-        _show_vault(open_vault(options.vault, options.city))
+        _show_vault(open_vault(options.vault, options.client))
         return 0
-    with NodeDirectory.open(options.node, options.city) as node:
+    with NodeDirectory.open(options.node, options.client) as node:
         if options.vault is not None:
-            _show_vault(open_vault(options.vault, node.city))
-        policy = load_node_policy(options.node, node.city)
+            _show_vault(open_vault(options.vault, node.client))
+        policy = load_node_policy(options.node, node.client)
         print(f"{options.node}: {describe(policy)}")
         for name, arm in policy.arms.items():
             print(f"  arm {name}: {arm.protection.note if arm.protection else arm.embedding}")
@@ -65,16 +65,16 @@ def _withdraw(parser: Parser, argv: Sequence[str]) -> int:
     add_node(parser)
     add_owner(parser)
     options = parser.parse_args(argv)
-    folder = options.vault / options.city
+    folder = options.vault / options.client
     if not folder.is_dir():  # a vault without keys still knows what it exported
         raise InputError(
             f"{folder}: no such vault; expected the one that exported {options.node}; check "
-            "--vault and --city"
+            "--vault and --client"
         )
     vault = Vault(folder)
-    with NodeDirectory.open(options.node, options.city) as node:
+    with NodeDirectory.open(options.node, options.client) as node:
         removed, left = withdraw(node, vault)
-    print(f"{options.node}: {options.city} has withdrawn; {len(removed)} folder(s) removed")
+    print(f"{options.node}: {options.client} has withdrawn; {len(removed)} folder(s) removed")
     for path in removed:
         print(f"  {path}")
     for path in left:

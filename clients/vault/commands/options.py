@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fl_ppseg.config.city_names import deployed_city, folder_city
+from fl_ppseg.config.client_names import deployed_name, folder_name
 from fl_ppseg.system.command_line import Parser
 
 
@@ -13,8 +13,8 @@ def add_vault(parser: Parser, required: bool = True) -> None:
     )
 
 
-def add_city(parser: Parser, required: bool = True, *, deployed: bool = False) -> None:
-    """The option that names the owner's city.
+def add_client(parser: Parser, required: bool = True, *, deployed: bool = False) -> None:
+    """The option that names the owner's client; --city is its spelling in earlier versions.
 
     Args:
         parser: Of the verb.
@@ -23,18 +23,19 @@ def add_city(parser: Parser, required: bool = True, *, deployed: bool = False) -
             name of a folder, so that keys of earlier versions stay usable.
     """
     parser.add_argument(
+        "--client",
         "--city",
-        type=deployed_city if deployed else folder_city,
+        type=deployed_name if deployed else folder_name,
         required=required,
         metavar="NAME",
-        help="your city, the owner of the images",
+        help="name of your client",
     )
 
 
 def add_owner(parser: Parser, *, deployed: bool = False) -> None:
     """The options that name an owner's vault."""
     add_vault(parser)
-    add_city(parser, deployed=deployed)
+    add_client(parser, deployed=deployed)
 
 
 def add_node(parser: Parser, required: bool = True) -> None:

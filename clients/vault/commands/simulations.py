@@ -10,7 +10,7 @@ from clients.vault.simulations.clearance import Clearance, clear, plan_clearance
 from clients.vault.simulations.inventory import (
     Run,
     StoredFolder,
-    cities_in,
+    clients_in,
     is_marked,
     runs_in,
     stored_folders,
@@ -65,10 +65,10 @@ def _clear(parser: Parser, argv: Sequence[str]) -> int:
             return 0
         _announce(plan)
         _require_consent(options.confirm)
-        plan, cities = clear(vaults, names)
-        left = [city for city in cities_in(vaults) if not _is_simulated(vaults, city)]
+        plan, clients = clear(vaults, names)
+        left = [client for client in clients_in(vaults) if not _is_simulated(vaults, client)]
     removed = f"{counted(len(plan.runs), 'run')} and {size_text(plan.num_bytes)} cleared"
-    print(f"{options.vault}: {removed}, {counted(len(cities), 'vault')} removed with their keys")
+    print(f"{options.vault}: {removed}, {counted(len(clients), 'vault')} removed with their keys")
     if left:
         print(
             f"keys kept in {', '.join(left)}: these vaults may not be a simulation's; `retire "
@@ -137,8 +137,8 @@ def _place(run: Run) -> str:
     return f"{shown} (gone)" if run.is_gone else shown
 
 
-def _is_simulated(vaults: Directory, city: str) -> bool:
-    with vaults.child(city) as vault:
+def _is_simulated(vaults: Directory, client: str) -> bool:
+    with vaults.child(client) as vault:
         return is_marked(vault)
 
 

@@ -27,7 +27,7 @@ HASH_LENGTH = 40
 
 
 _UNBOUNDED = (
-    "without a bound, a coordinator that sends crafted weights can read most of a small city's "
+    "without a bound, a coordinator that sends crafted weights can read most of a small client's "
     "label maps from a dozen answers"
 )
 
@@ -35,7 +35,7 @@ _UNBOUNDED = (
 class Offer(NamedTuple):
     """What an owner is asked to agree to."""
 
-    city: str
+    client: str
     role: Role
     config: Config
     arms: Mapping[str, ArmConfig]
@@ -107,7 +107,7 @@ def confirm(text: str, agree: str | None, *, is_asked: bool) -> None:
 
 def _lines(offer: Offer) -> Iterator[str]:
     data = offer.config.data
-    yield f"What {offer.city} ({offer.role}) agrees to:"
+    yield f"What {offer.client} ({offer.role}) agrees to:"
     yield (
         f"  images: {offer.num_train} to train on, {offer.num_heldout} held out, at "
         f"{data.image_size[0]}x{data.image_size[1]} pixels ({data.fit}), {data.num_views} view(s) "
@@ -185,7 +185,7 @@ def _region(terms: Terms, offer: Offer) -> Iterator[str]:
     why = (
         "max_change of your floor"
         if offer.floor.max_change is not None
-        else f"the most that honest training does if no city trains on more than {assumed} images"
+        else f"the most that honest training does if no client trains on more than {assumed} images"
     )
     yield (
         f"    weights: refused if one lies further from the start than {terms.max_change:.3g} per "

@@ -1,6 +1,6 @@
 """The owner's floor: the least protection that it accepts, whoever sent the config.
 
-    <vault>/<city>/floor.yaml    written by `new`; only its owner may change it
+    <vault>/<client>/floor.yaml    written by `new`; only its owner may change it
 
 A config comes from the coordinator. It may ask for more protection than the floor, never for less;
 a config that does is refused with the name of the field, its limit and this file.
@@ -161,8 +161,8 @@ def check_heldout(floor: Floor, path: Path, num_heldout: int, role: Role) -> Non
     """
     if role == "val" and floor.evaluate == "never":
         raise InputError(
-            f"a val city only evaluates, but your floor has evaluate: never ({path}); change your "
-            "floor, or do not take part as a val city"
+            f"a val client only evaluates, but your floor has evaluate: never ({path}); change "
+            "your floor, or do not take part as a val client"
         )
     if role == "val" and num_heldout < floor.min_heldout:
         raise InputError(

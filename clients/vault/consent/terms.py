@@ -14,11 +14,11 @@ MIN_SPARE: Final = 3
 SPARE_SHARE: Final = 4
 """Rounds per spare question."""
 LARGER: Final = 5
-"""Assumed ratio between the images of the largest training city and this city's: in Cityscapes the
-largest training city has 4.3 times as many as the smallest."""
+"""Assumed ratio between the images of the largest training client and this client's: in Cityscapes
+the largest training client has 4.3 times as many as the smallest."""
 UNKNOWN: Final = 500
-"""Assumed images of the largest training city, for a city that trains on none: in Cityscapes the
-largest has 365."""
+"""Assumed images of the largest training client, for a client that trains on none: in Cityscapes
+the largest has 365."""
 
 
 class Terms(NamedTuple):
@@ -87,5 +87,5 @@ def max_change_of(config: Config, arm: ArmConfig, largest: int) -> float | None:
 
 
 def largest_elsewhere(num_train: int) -> int:
-    """Images of the largest training city, as an owner assumes who knows only its own number."""
+    """Images of the largest training client, as an owner assumes who knows only its own number."""
     return LARGER * num_train if num_train else UNKNOWN

@@ -14,7 +14,7 @@ from clients.vault.consent.agreement import (
     is_packaged,
 )
 from clients.vault.consent.floor import check_floor, check_heldout, read_floor
-from clients.vault.export.node_export import (
+from clients.vault.export.images import (
     Export,
     assignments,
     earlier_policy,
@@ -52,13 +52,13 @@ def encrypt(options: argparse.Namespace) -> None:
         InputError: For options, a config or images that do not fit, or without consent.
         RunError: If the disk is full.
     """
-    vault = open_vault(options.vault, options.city)
+    vault = open_vault(options.vault, options.client)
     export = _export(options, vault)
     before = earlier_policy(export)
     jobs = assignments(vault, export)
     _offer(vault, export, next(iter(jobs.values())))  # below the floor: refused before the work
     with steps(sys.stderr, options.quiet) as progress:
-        look = partial(progress.update, f"looking at images of {export.city}")
+        look = partial(progress.update, f"looking at images of {export.client}")
         jobs, found = scan_images(jobs, options.workers, look)
     print("\n".join([scan_table(found), *warnings(found)]), flush=True)
     refuse_unusable(found)
@@ -74,7 +74,7 @@ def encrypt(options: argparse.Namespace) -> None:
     with steps(sys.stderr, options.quiet) as progress:
 
         def show(seed: int, done: int, total: int) -> None:
-            progress.update(f"encrypting {export.city}, seed {seed}", done, total)
+            progress.update(f"encrypting {export.client}, seed {seed}", done, total)
 
         export_node_folder(vault, export, jobs, agreed, offer.floor, options.workers, show)
     if cost.num_scenes == 0 and earlier_policy(export) == before:
@@ -95,9 +95,9 @@ def _export(options: argparse.Namespace, vault: Vault) -> Export:
     check_deployable(arms)
     if not options.allow_plain:
         refuse_plain(arms)
-    check_output(vault, options.out, options.city)
+    check_output(vault, options.out, options.client)
     readers = readers_of(options.out) if options.readers is None else options.readers
-    return Export(options.city, options.split, config, arms, root, options.out, readers)
+    return Export(options.client, options.split, config, arms, root, options.out, readers)
 
 
 def _offer(vault: Vault, export: Export, job: Assignment) -> Offer:
@@ -108,7 +108,7 @@ def _offer(vault: Vault, export: Export, job: Assignment) -> Offer:
         check_floor(floor, path, name, arm, asked[name], role)
     check_heldout(floor, path, len(job.heldout), role)
     return Offer(
-        city=export.city,
+        client=export.client,
         role=role,
         config=export.config,
         arms=export.arms,
@@ -127,7 +127,7 @@ def _announce(export: Export, job: Assignment, cost: Estimate, num_workers: int)
         RunError: The disk has too little space.
     """
     print(
-        f"{export.city}: {len(job.train)} images to train on, {len(job.heldout)} held out; arms "
+        f"{export.client}: {len(job.train)} images to train on, {len(job.heldout)} held out; arms "
         f"{', '.join(export.arms)}; seeds {', '.join(map(str, export.config.seeds))}"
     )
     free = check_space(export.node, cost.num_bytes)

@@ -41,7 +41,7 @@ def verify(node: NodeDirectory, vault: Vault | None) -> Findings:
         InputError: There is no readable policy.
     """
     path = node.folder.path
-    policy = load_node_policy(path, node.city)
+    policy = load_node_policy(path, node.client)
     named = named_folders(policy, path)
     good, problems = [f"{POLICY}: {describe(policy)}"], list(_open_to_others(path))
     for each in sorted(named):
@@ -61,7 +61,7 @@ def verify(node: NodeDirectory, vault: Vault | None) -> Findings:
 def describe(policy: NodePolicy) -> str:
     """A one-line summary of a policy."""
     arms = ", ".join(policy.arms) or "none"
-    return policy.withdrawn or f"{policy.city} ({policy.role}), arms: {arms}"
+    return policy.withdrawn or f"{policy.client} ({policy.role}), arms: {arms}"
 
 
 def summary(folder: Path) -> str:
@@ -90,9 +90,9 @@ def _shard_problems(folder: Path, policy: NodePolicy, vault: Vault | None) -> It
                 yield f"{path}: changed since it was written; encrypt the images again"
             return
         (shard,) = open_shard([folder]).parts
-        if shard.manifest.city != policy.city:
+        if shard.manifest.client != policy.client:
             yield (
-                f"{folder}: belongs to {shard.manifest.city}, but the policy to {policy.city}; "
+                f"{folder}: belongs to {shard.manifest.client}, but the policy to {policy.client}; "
                 "encrypt the images again"
             )
         if shard.manifest.settings != folder.name:

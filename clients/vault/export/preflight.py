@@ -33,15 +33,15 @@ class Estimate(NamedTuple):
     seconds: float
 
 
-def check_output(vault: Vault, node: Path, city: str) -> None:
-    """Check that a city's node folder can be written at a path.
+def check_output(vault: Vault, node: Path, client: str) -> None:
+    """Check that a client's node folder can be written at a path.
 
     Raises:
         InputError: It lies inside the vault or around it, holds something else, somebody else
             could replace it, or it cannot be written.
     """
     check_apart(vault.folder, node, "--out")
-    check(node, city)
+    check(node, client)
     for place in (node, *(node / kind for kind in CONTENT)):
         check_writable(place)
 
@@ -64,7 +64,7 @@ def scan_images(
     """
     first = next(iter(jobs.values()))
     scenes = first.train + first.heldout
-    splits = {scenes[0].split: {first.city: scenes}}
+    splits = {scenes[0].split: {first.client: scenes}}
     found = scan_data(splits, num_workers, progress, ScanCache.of_table(scenes[0].classes))
     train, heldout = found.scenes[: len(first.train)], found.scenes[len(first.train) :]
     named = {seed: replace(job, train=train, heldout=heldout) for seed, job in jobs.items()}

@@ -4,7 +4,8 @@
     sealed  = ChaCha20-Poly1305 (RFC 8439) of the content under
               scrypt (RFC 7914) of the passphrase with the salt, N = 2^17, r = 8, p = 1, 32 bytes;
               header and salt are authenticated with it
-    content = JSON {"city": ..., "files": {path in the vault: text}}, paths as in `layout`
+    content = JSON {"schema": 2, "client": ..., "files": {path in the vault: text}}, paths as in
+              `layout`; earlier versions wrote {"city": ..., "files": ...}, which is read as before
 
 The passphrase is UTF-8, mapped as in `passphrases`.
 
@@ -31,7 +32,7 @@ from clients.vault.layout import (
     kept_size,
     record_files,
 )
-from fl_ppseg.config.city_names import is_city
+from fl_ppseg.config.client_names import is_client_name
 from fl_ppseg.config.documents import parse_json
 from fl_ppseg.crypto.keys import ClientKey
 from fl_ppseg.system.atomic_file import write_in
@@ -39,6 +40,7 @@ from fl_ppseg.system.directory import Directory
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import make_private_folder, write_atomically
 
+SCHEMA: Final = 2
 HEADER: Final = b"fl_ppseg/v1/vault-backup\n"
 SALT_BYTES: Final = 16
 NONCE_BYTES: Final = 12
@@ -46,6 +48,9 @@ SCRYPT: Final = {"n": 2**17, "r": 8, "p": 1}
 """Each guess at a passphrase costs 128 MB and some tenths of a second."""
 MAX_BACKUP_BYTES: Final = 2**30
 """Room for the records of some four million views; a larger file is rejected."""
+_FIELDS: Final = {"schema", "client", "files"}
+_EARLIER_FIELDS: Final = {"city", "files"}
+"""Of the content of backups of earlier versions."""
 
 
 class Backup(NamedTuple):
@@ -61,7 +66,7 @@ class Backup(NamedTuple):
         return f"Backup({len(self.files)} files)"
 
 
-def back_up(vault: Vault, city: str, path: Path, passphrase: str) -> list[str]:
+def back_up(vault: Vault, client: str, path: Path, passphrase: str) -> list[str]:
     """Write a backup to a new file (0600). The caller holds the vault's lock.
 
     An interrupted rotation or retirement does not prevent a backup: what exists is backed up. A
@@ -79,7 +84,7 @@ def back_up(vault: Vault, city: str, path: Path, passphrase: str) -> list[str]:
     require_strength(passphrase)
     ClientKey.load(vault.key_path)  # what is worth backing up
     files = dict(_kept_files(vault))
-    content = json.dumps({"city": city, "files": files}).encode()
+    content = json.dumps({"schema": SCHEMA, "client": client, "files": files}).encode()
     sealed = seal(content, passphrase)
     try:
         _write_new(path, sealed)
@@ -88,11 +93,11 @@ def back_up(vault: Vault, city: str, path: Path, passphrase: str) -> list[str]:
     return list(files)
 
 
-def open_backup(path: Path, city: str, passphrase: Passphrase) -> Backup:
+def open_backup(path: Path, client: str, passphrase: Passphrase) -> Backup:
     """Read a backup; the vault is not consulted.
 
     Raises:
-        InputError: The file is not a backup of the city's vault, it is damaged, or the passphrase
+        InputError: The file is not a backup of the client's vault, it is damaged, or the passphrase
             is wrong.
     """
     sealed = _read(path)
@@ -101,7 +106,7 @@ def open_backup(path: Path, city: str, passphrase: Passphrase) -> Backup:
             content = unseal(sealed, text)
         except InvalidTag:
             continue
-        return Backup(_files_of(content, path, city), number > 0)
+        return Backup(_files_of(content, path, client), number > 0)
     raise InputError(
         f"{path}: wrong passphrase, or a damaged file; check the passphrase, or use another backup"
     )
@@ -236,21 +241,23 @@ def _read(path: Path) -> bytes:
     return sealed
 
 
-def _files_of(content: bytes, path: Path, city: str) -> Mapping[str, str]:
+def _files_of(content: bytes, path: Path, client: str) -> Mapping[str, str]:
     """The files in an opened backup; names and sizes are checked.
 
     Raises:
         InputError: One of them cannot belong to a vault.
     """
     values = parse_json(content, f"content of {path}", MAX_BACKUP_BYTES)
-    if not isinstance(values, dict) or values.keys() != {"city", "files"}:
-        raise InputError(f"{path}: not a backup of a vault: expected city and files")
-    owner, files = values["city"], values["files"]
-    if not isinstance(owner, str) or not is_city(owner):
-        raise InputError(f"{path}: not a backup of a vault: expected the name of a city")
-    if owner != city:
+    if not isinstance(values, dict) or values.keys() not in (_FIELDS, _EARLIER_FIELDS):
+        raise InputError(f"{path}: not a backup of a vault: expected schema, client and files")
+    if (schema := values.get("schema", SCHEMA)) != SCHEMA:
+        raise InputError(f"{path}: expected version {SCHEMA}, got version {ascii(schema)[:20]}")
+    owner, files = values.get("client", values.get("city")), values["files"]
+    if not isinstance(owner, str) or not is_client_name(owner):
+        raise InputError(f"{path}: not a backup of a vault: expected the name of a client")
+    if owner != client:
         raise InputError(
-            f"{path}: is the backup of {owner}, not of {city}; check --city and --from"
+            f"{path}: is the backup of {owner}, not of {client}; check --client and --from"
         )
     if not isinstance(files, dict):
         raise InputError(f"{path}: not a backup of a vault: expected an object of texts")

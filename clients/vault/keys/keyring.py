@@ -1,8 +1,8 @@
 """Keys and their salts in files: one owner's, and those that all owners share in some methods.
 
-<vault>/<city>/master.key                  0600, from the OS; never overwritten
-<vault>/<city>/manifests/<record>.json     what the owner keeps of a shard with derived keys
-<vault>/<city>/retired/<fingerprint>/      a retired key with the records that belong to it
+<vault>/<client>/master.key                  0600, from the OS; never overwritten
+<vault>/<client>/manifests/<record>.json     what the owner keeps of a shard with derived keys
+<vault>/<client>/retired/<fingerprint>/      a retired key with the records that belong to it
 
 `layout` names the rest. A vault or key that belongs to another user is refused.
 """
@@ -181,23 +181,23 @@ def _write_new(path: Path, text: str) -> None:
         os.close(folder)
 
 
-def open_vault(vault_dir: Path, city: str) -> Vault:
+def open_vault(vault_dir: Path, client: str) -> Vault:
     """Open the vault of an owner who has a master key.
 
     Args:
         vault_dir: The folder of vaults.
-        city: The owner's city.
+        client: The owner's client.
 
     Raises:
         InputError: There is no such vault, or it has no key.
     """
-    folder = vault_dir / city
+    folder = vault_dir / client
     if not (folder / KEY_FILE).exists():
         if (folder / DESTROYED_KEY).exists():
             raise InputError(unfinished_retirement(folder))
         raise InputError(
             f"{folder}: no master key; make one with `python -m clients.vault new --vault "
-            f"{vault_dir} --city {city}`, or restore a backup"
+            f"{vault_dir} --client {client}`, or restore a backup"
         )
     return Vault(folder)
 

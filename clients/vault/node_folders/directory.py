@@ -1,6 +1,6 @@
 """Safe access to a node folder for its owner's commands: marked as theirs, and free of links.
 
-    <node>/owner.json    {"schema": 1, "city": ...}, written first
+    <node>/owner.json    {"schema": 2, "client": ...}, written first; version 1 has "city"
 
 A node folder comes back from rented machines, and `--out` may name any folder. A folder without the
 marker is left alone; what the vault has not recorded is never removed.
@@ -22,14 +22,17 @@ from clients.policy.start_weights import START
 from clients.vault.assignment import file_mode, folder_mode
 from clients.vault.layout import PRIVATE, SHARDS
 from clients.vault.node_folders.exports import ExportList, Kind
-from fl_ppseg.config.names import City
+from fl_ppseg.config.names import ClientOrCity
 from fl_ppseg.system.directory import Directory
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.plain_json import read_as
 
 MARKER: Final = "owner.json"
 MAX_BYTES: Final = 4096
-SCHEMA: Final = 1
+SCHEMA: Final = 2
+READABLE: Final = (1, SCHEMA)
+"""Markers of version 1 are read: their folders may hold ciphertexts and embeddings that are nowhere
+else, and are decrypted, verified and withdrawn as before."""
 CONTENT: Final[tuple[Kind, ...]] = (SHARDS, PRIVATE, START)
 LEFT: Final = re.compile(r"\..*\.tmp")
 """Incomplete files and folders that a killed command leaves."""
@@ -46,7 +49,7 @@ class Owner:
     __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid")
 
     schema: int
-    city: City
+    client: ClientOrCity
 
 
 _FORM = TypeAdapter(Owner)
@@ -59,7 +62,7 @@ def parse_owner(content: bytes, source: str) -> Owner:
         InputError: It is damaged, or of another version.
     """
     found = read_as(_FORM, content, f"{source}: damaged marker of a node folder", MAX_BYTES)
-    if found.schema != SCHEMA:
+    if found.schema not in READABLE:
         raise InputError(f"{source}: expected version {SCHEMA}, got version {found.schema}")
     return found
 
@@ -67,21 +70,21 @@ def parse_owner(content: bytes, source: str) -> Owner:
 class NodeDirectory:
     """An open node folder."""
 
-    def __init__(self, folder: Directory, city: str) -> None:
+    def __init__(self, folder: Directory, client: str) -> None:
         self.folder = folder
-        self.city = city
+        self.client = client
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path, city: str | None = None) -> Iterator[Self]:
+    def open(cls, path: Path, client: str | None = None) -> Iterator[Self]:
         """Open an existing node folder.
 
         Args:
             path: The folder.
-            city: The city that it must belong to; None: any.
+            client: The client that it must belong to; None: any.
 
         Raises:
-            InputError: It is not a node folder, belongs to another city or user, or holds a link.
+            InputError: It is not a node folder, belongs to another client or user, or holds a link.
         """
         with _open(path) as folder:
             found = _owner(folder)
@@ -90,37 +93,37 @@ class NodeDirectory:
                     f"{path}: not a node folder ({MARKER} is missing); expected one that `encrypt "
                     "--out` made"
                 )
-            if city is not None and found.city != city:
+            if client is not None and found.client != client:
                 raise InputError(
-                    f"{path}: is the node folder of {found.city}, not of {city}; check --node and "
-                    "--city"
+                    f"{path}: is the node folder of {found.client}, not of {client}; check --node "
+                    "and --client"
                 )
             refuse_links(folder)
-            yield cls(folder, found.city)
+            yield cls(folder, found.client)
 
     @classmethod
     @contextmanager
-    def prepare(cls, path: Path, city: str, readers: int | None) -> Iterator[Self]:
-        """Open the node folder of a city; make it if it is missing.
+    def prepare(cls, path: Path, client: str, readers: int | None) -> Iterator[Self]:
+        """Open the node folder of a client; make it if it is missing.
 
         Args:
             path: The folder.
-            city: The city that it belongs to.
+            client: The client that it belongs to.
             readers: Id of a group that may read it; None: only its owner may.
 
         Raises:
             InputError: As `check`.
         """
-        check(path, city)
+        check(path, client)
         with Directory.open(path, make=0o700) as folder:
             group = -1 if readers is None else readers
             if _owner(folder) is None:
                 folder.chown(group=group, mode=folder_mode(readers))
-                text = json.dumps(asdict(Owner(SCHEMA, city)))
+                text = json.dumps(asdict(Owner(SCHEMA, client)))
                 folder.write(MARKER, text, file_mode(readers), group=readers, exclusive=True)
             for kind in CONTENT:
                 folder.make_child(kind, folder_mode(readers), group=readers).close()
-            yield cls(folder, city)
+            yield cls(folder, client)
 
     def unnamed(self, named: Collection[Path]) -> list[Path]:
         """What lies among shards, private embeddings and start weights, but is not named.
@@ -168,12 +171,12 @@ class NodeDirectory:
             return [entry.name for entry in place.entries()]
 
 
-def check(path: Path, city: str) -> None:
-    """Check that a folder can be the node folder of a city; writes nothing.
+def check(path: Path, client: str) -> None:
+    """Check that a folder can be the node folder of a client; writes nothing.
 
     Raises:
-        InputError: It is not empty and not a node folder, belongs to another city, holds a link, or
-            somebody else could replace it.
+        InputError: It is not empty and not a node folder, belongs to another client, holds a link,
+            or somebody else could replace it.
     """
     there = next(place for place in (path, *path.parents) if os.path.lexists(place))
     if not there.is_dir():
@@ -190,9 +193,10 @@ def check(path: Path, city: str) -> None:
                 f"{path}: is not empty and not a node folder ({MARKER} is missing); choose a new "
                 "or empty folder"
             )
-        if found is not None and found.city != city:
+        if found is not None and found.client != client:
             raise InputError(
-                f"{path}: is the node folder of {found.city}, not of {city}; choose another --out"
+                f"{path}: is the node folder of {found.client}, not of {client}; choose another "
+                "--out"
             )
         refuse_links(folder)
 

@@ -1,6 +1,6 @@
 """What a vault exported: the folders in a node folder that its owner's commands may remove.
 
-    <vault>/<city>/handed_over.json    {"schema": 1, "shards": {digest: [record, ...]},
+    <vault>/<client>/handed_over.json    {"schema": 1, "shards": {digest: [record, ...]},
                                         "private": [digest, ...], "start": [digest, ...]}
 
 A name is recorded before the folder is made. What is not recorded is never removed: somebody else
@@ -67,7 +67,7 @@ def read_exports(vault: Path) -> ExportList:
     """Read what a vault has exported.
 
     Args:
-        vault: A city's vault.
+        vault: A client's vault.
 
     Raises:
         InputError: The file is damaged, or another user's.

@@ -55,17 +55,17 @@ def arm_policy(
     )
 
 
-def load_node_policy(node: Path, city: str) -> NodePolicy:
+def load_node_policy(node: Path, client: str) -> NodePolicy:
     """Read the policy of a node folder that was opened with `NodeDirectory`.
 
     Raises:
-        InputError: It is missing, damaged, of another city, or names paths outside the folder.
+        InputError: It is missing, damaged, of another client, or names paths outside the folder.
     """
     policy = load_policy(node / POLICY)
-    if policy.city != city:
+    if policy.client != client:
         raise InputError(
-            f"{node / POLICY}: belongs to {policy.city}, but its folder to {city}; run `encrypt` "
-            "again"
+            f"{node / POLICY}: belongs to {policy.client}, but its folder to {client}; run "
+            "`encrypt` again"
         )
     for path in named_folders(policy, node):
         if path.parent.as_posix() not in CONTENT or not is_digest(path.name):
@@ -100,7 +100,7 @@ def write_policy(node: NodeDirectory, policy: NodePolicy) -> None:
 
 
 def withdraw(node: NodeDirectory, vault: Vault) -> tuple[list[Path], list[Path]]:
-    """Withdraw a city: make its policy refuse everything, then remove all that it exported.
+    """Withdraw a client: make its policy refuse everything, then remove all that it exported.
 
     Returns:
         What was removed, and what is kept because the vault has not recorded it.
@@ -108,8 +108,8 @@ def withdraw(node: NodeDirectory, vault: Vault) -> tuple[list[Path], list[Path]]
     Raises:
         InputError: The policy is damaged.
     """
-    policy = load_node_policy(node.folder.path, node.city)
-    reason = f"{node.city} has withdrawn: its owner no longer takes part in training"
+    policy = load_node_policy(node.folder.path, node.client)
+    reason = f"{node.client} has withdrawn: its owner no longer takes part in training"
     write_policy(node, policy.model_copy(update={"withdrawn": reason, "arms": {}}))
     with vault.lock():
         removed = node.remove(read_exports(vault.folder))

@@ -157,7 +157,7 @@ def expected_manifest(job: Assignment, digest: str, protection: ArmConfig) -> Ma
     ]
     return Manifest(
         schema=SCHEMA,
-        city=job.city,
+        client=job.client,
         settings=digest,
         block_size=job.block_size,
         num_images=len(job.train),

@@ -1,7 +1,7 @@
 """Writes a tree of decrypted images, whole or not at all, and removes what interrupted calls leave.
 
     <out>/.draft/                plain images, until all are written and moved up
-    <vault>/<city>/decrypting    the path of <out>, as long as there may be a draft in it
+    <vault>/<client>/decrypting    the path of <out>, as long as there may be a draft in it
 
 A killed process cleans nothing up. The vault records where it may have left plain images: `show`
 and `verify` report them, and the next decryption removes them first.

@@ -33,7 +33,7 @@ from clients.vault.simulations.inventory import (
     KINDS,
     Run,
     StoredFolder,
-    cities_in,
+    clients_in,
     is_marked,
     lock_for_clearing,
     runs_in,
@@ -95,7 +95,7 @@ def clear(vaults: Directory, names: Collection[str]) -> tuple[Clearance, list[st
     """Remove what `plan_clearance` lists, and simulated vaults that are empty afterwards.
 
     Returns:
-        What was removed, and the cities whose vaults were removed.
+        What was removed, and the clients whose vaults were removed.
 
     Raises:
         InputError: A simulation is being prepared, or one of the runs is in use.
@@ -103,9 +103,11 @@ def clear(vaults: Directory, names: Collection[str]) -> tuple[Clearance, list[st
     with lock_for_clearing(vaults.path):
         _sweep(vaults)
         plan = plan_clearance(vaults, names)
-        for city in sorted({stored.city for stored in plan.folders}):
-            _clear_vault(vaults, city, [stored for stored in plan.folders if stored.city == city])
-        gone = [city for city in cities_in(vaults) if _remove_empty_vault(vaults, city)]
+        for client in sorted({stored.client for stored in plan.folders}):
+            _clear_vault(
+                vaults, client, [stored for stored in plan.folders if stored.client == client]
+            )
+        gone = [client for client in clients_in(vaults) if _remove_empty_vault(vaults, client)]
         for run in plan.runs:
             with vaults.child(NODES) as nodes:
                 _discard(nodes, run.name)
@@ -114,9 +116,9 @@ def clear(vaults: Directory, names: Collection[str]) -> tuple[Clearance, list[st
     return plan, gone
 
 
-def _clear_vault(vaults: Directory, city: str, to_remove: list[StoredFolder]) -> None:
-    vault = Vault(vaults.path / city)
-    with vault.lock(), vaults.child(city) as folder:
+def _clear_vault(vaults: Directory, client: str, to_remove: list[StoredFolder]) -> None:
+    vault = Vault(vaults.path / client)
+    with vault.lock(), vaults.child(client) as folder:
         is_ours = is_marked(folder)
         for stored in to_remove:
             with folder.child(stored.kind) as place:
@@ -135,9 +137,9 @@ def _drop_record(vault: Vault, stored: StoredFolder) -> None:
             vault.drop_record(manifest.record)
 
 
-def _remove_empty_vault(vaults: Directory, city: str) -> bool:
+def _remove_empty_vault(vaults: Directory, client: str) -> bool:
     """Remove a vault that a simulation made and that has no shard left; returns whether it was."""
-    with vaults.child(city) as folder:
+    with vaults.child(client) as folder:
         names = {entry.name for entry in folder.entries()}
         if not is_marked(folder) or names & set(OWNERS) or not names <= OURS:
             return False
@@ -146,13 +148,13 @@ def _remove_empty_vault(vaults: Directory, city: str) -> bool:
                 with folder.child(kind) as place:
                     if place.entries():
                         return False
-    vault = Vault(vaults.path / city)
-    with vault.lock(), vaults.child(city) as folder:
+    vault = Vault(vaults.path / client)
+    with vault.lock(), vaults.child(client) as folder:
         if folder.find(RECORDS) is not None:
             folder.remove_tree(RECORDS)
         if folder.find(KEY_FILE) is not None:
             erase(vault.key_path)
-        _discard(vaults, city)
+        _discard(vaults, client)
     return True
 
 
@@ -187,7 +189,7 @@ def _sweep(vaults: Directory) -> None:
 
 
 def _is_orphan(vaults: Directory, stored: StoredFolder) -> bool:
-    with vaults.child(stored.city) as vault:
+    with vaults.child(stored.client) as vault:
         if not is_marked(vault):
             return False
         with vault.child(stored.kind) as place:

@@ -1,9 +1,9 @@
-"""Inventory of what simulations store in vaults: for which runs, in which cities, and how large.
+"""Inventory of what simulations store in vaults: for which runs, in which clients, and how large.
 
     <vaults>/.nodes/<run>/run.json          the run folder that the policies in this folder serve
     <vaults>/.nodes/<run>/node_*.yaml       policies, which name shards and private embeddings
-    <vaults>/<city>/simulation.json         marks a vault that a simulation made, not `vault new`
-    <vaults>/<city>/shards, private         used by every run that names them
+    <vaults>/<client>/simulation.json         marks a vault that a simulation made, not `vault new`
+    <vaults>/<client>/shards, private         used by every run that names them
     <vaults>/.preparing                     locked by simulations while they prepare
 
 A simulation's vaults are its own, but several runs share what they have in common.
@@ -58,7 +58,7 @@ class Run(NamedTuple):
 class StoredFolder(NamedTuple):
     """The folder of an encrypted shard or a private embedding in a vault."""
 
-    city: str
+    client: str
     kind: str
     digest: str
 
@@ -125,8 +125,8 @@ def runs_in(vaults: Directory) -> list[Run]:
 def stored_folders(vaults: Directory) -> dict[StoredFolder, int]:
     """Every shard and private embedding in the vaults, with its size in bytes."""
     found = {}
-    for city in cities_in(vaults):
-        with vaults.child(city) as vault:
+    for client in clients_in(vaults):
+        with vaults.child(client) as vault:
             for kind in KINDS:
                 if vault.find(kind) is None:
                     continue
@@ -134,12 +134,12 @@ def stored_folders(vaults: Directory) -> dict[StoredFolder, int]:
                     for entry in folder.entries():
                         if entry.kind == "folder" and DIGEST.fullmatch(entry.name):
                             with folder.child(entry.name) as one:
-                                found[StoredFolder(city, kind, entry.name)] = num_bytes(one)
+                                found[StoredFolder(client, kind, entry.name)] = num_bytes(one)
     return found
 
 
-def cities_in(vaults: Directory) -> list[str]:
-    """Names of the cities that have a vault."""
+def clients_in(vaults: Directory) -> list[str]:
+    """Names of the clients that have a vault."""
     return [
         entry.name
         for entry in vaults.entries()

@@ -163,8 +163,8 @@ def _distance(model: SETR, target: _Target, images: Tensor, answers: Tensor) -> 
     probabilities = answers.softmax(dim=1) if answers.requires_grad else answers
     loss = -(probabilities * model(images).main.log_softmax(dim=1)).sum(dim=1).mean()
     parameters = dict(model.named_parameters())
-    wanted = [parameters[name] for name in (POSITION_TENSOR, *target.names)]
-    position, *others = torch.autograd.grad(loss, wanted, create_graph=True)
+    chosen = [parameters[name] for name in (POSITION_TENSOR, *target.names)]
+    position, *others = torch.autograd.grad(loss, chosen, create_graph=True)
     tokens = position[0, -len(target.tokens) :]
     near = functional.cosine_similarity(tokens, target.tokens, dim=-1).mean()
     pairs = zip(others, target.others, strict=True)

@@ -61,8 +61,8 @@ def is_plain(network: SETR) -> bool:
 
 
 def _is_plain_block(block: str, tensors: Mapping[str, Tensor]) -> bool:
-    wanted = ("attn.qkv.weight", "attn.proj.weight", "mlp.fc1.weight", "mlp.fc2.weight")
-    if not all(f"{block}{name}" in tensors for name in (*wanted, "mlp.fc1.bias")):
+    needed = ("attn.qkv.weight", "attn.proj.weight", "mlp.fc1.weight", "mlp.fc2.weight")
+    if not all(f"{block}{name}" in tensors for name in (*needed, "mlp.fc1.bias")):
         return False
     first, second = (tensors[f"{block}mlp.{name}.weight"] for name in ("fc1", "fc2"))
     return first.shape[0] == second.shape[1]  # else it is gated

@@ -108,7 +108,7 @@ def one_hot(labels: Labels, num_classes: int) -> Tensor:
 def at_size(labels: Labels, size: tuple[int, ...]) -> Labels:
     """(n, h, w) -> (n, H, W), the nearest label of each place."""
     rows, columns = (
-        (2 * np.arange(wanted) + 1) * found // (2 * wanted)
-        for found, wanted in zip(labels.shape[1:], size, strict=True)
+        (2 * np.arange(expected) + 1) * found // (2 * expected)
+        for found, expected in zip(labels.shape[1:], size, strict=True)
     )
     return labels[:, rows[:, None], columns]

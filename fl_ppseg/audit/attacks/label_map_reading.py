@@ -46,8 +46,8 @@ def prior(public_labels: Labels, num_classes: int, size: tuple[int, int]) -> Flo
         size: (h, w) of the result, by nearest neighbour.
     """
     rows, columns = (
-        (2 * np.arange(wanted) + 1) * found // (2 * wanted)
-        for found, wanted in zip(public_labels.shape[1:], size, strict=True)
+        (2 * np.arange(expected) + 1) * found // (2 * expected)
+        for found, expected in zip(public_labels.shape[1:], size, strict=True)
     )
     often = np.stack([(public_labels == c).mean(axis=0) for c in range(num_classes)])
     overall = often.mean(axis=(1, 2), keepdims=True)

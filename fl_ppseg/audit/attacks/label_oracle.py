@@ -80,10 +80,10 @@ class Question:
 def is_readable(network: SETR) -> bool:
     """Whether the attack applies to the model: its backbone `is_plain`, its head naive or PUP."""
     names = network.state_dict()
-    wanted = ("decoder.stages.conv1.conv.weight", "decoder.classifier.conv.weight")
-    if not (is_plain(network) and all(name in names for name in wanted)):
+    needed = ("decoder.stages.conv1.conv.weight", "decoder.classifier.conv.weight")
+    if not (is_plain(network) and all(name in names for name in needed)):
         return False
-    channels = names[wanted[1]].shape[1]
+    channels = names[needed[1]].shape[1]
     spare = network.backbone.embed_dim - 2 * _NUM_FIXED - _LEAST_CONTENT
     return bool(min(channels - _NUM_FIXED, spare) >= 2)
 
@@ -249,12 +249,12 @@ class Oracle:
         shown = features[0, 2 : 2 + len(codes)].reshape(len(codes), -1)
         size, given = features.shape[2:], torch.from_numpy(codes)[None]
         spread = functional.interpolate(given, size=size, mode="bilinear")
-        wanted = spread[0].numpy().reshape(len(codes), -1)
+        expected = spread[0].numpy().reshape(len(codes), -1)
         deviation = shown - shown.mean(axis=1, keepdims=True)
         over = (deviation**2).sum(axis=1)
         is_used = over > 1e-12
-        scale = np.where(is_used, (deviation * wanted).sum(axis=1) / np.maximum(over, 1e-12), 0)
-        return scale, np.where(is_used, wanted.mean(axis=1) - scale * shown.mean(axis=1), 0)
+        scale = np.where(is_used, (deviation * expected).sum(axis=1) / np.maximum(over, 1e-12), 0)
+        return scale, np.where(is_used, expected.mean(axis=1) - scale * shown.mean(axis=1), 0)
 
 
 def _classifier(made: Arrays) -> tuple[Floats, Floats]:

@@ -28,11 +28,11 @@ _UNSURE: Final = 255
 
 
 def first_batch(
-    seed: int, round: int, city: str, num_images: int, batch_size: int
+    seed: int, round: int, client: str, num_images: int, batch_size: int
 ) -> npt.NDArray[np.float64]:
     """(n,), 1 for the images of the first step of a round, else 0."""
     order, _ = order_of(
-        np.random.Generator(np.random.Philox(seed_of(seed, round, [city]))), num_images, 1
+        np.random.Generator(np.random.Philox(seed_of(seed, round, [client]))), num_images, 1
     )
     chosen = np.zeros(num_images)
     chosen[order[:batch_size]] = 1

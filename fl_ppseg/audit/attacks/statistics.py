@@ -32,14 +32,14 @@ def statistics(public: Planes, ciphertexts: Planes, encrypt: Encrypt, *, block_s
         encrypt: The cipher with the adversary's own keys, drawn anew for each image.
         block_size: Side M of a block in pixels.
     """
-    wanted = block_colours(public, block_size)
+    public_colours = block_colours(public, block_size)
     own, seen = (block_statistics(planes, block_size) for planes in (encrypt(public), ciphertexts))
     mean, scale = own.mean(axis=(0, 1, 2)), own.std(axis=(0, 1, 2))
     scale[scale == 0] = 1  # a constant of all public blocks predicts nothing
     own, seen = (_with_neighbours((numbers - mean) / scale) for numbers in (own, seen))
     colours = np.empty((*seen.shape[:3], 3))
-    for row in range(wanted.shape[1]):
-        fitted = ridge([(_of_row(own, row), wanted[:, row].reshape(-1, 3))])
+    for row in range(public_colours.shape[1]):
+        fitted = ridge([(_of_row(own, row), public_colours[:, row].reshape(-1, 3))])
         colours[:, row] = (with_one(_of_row(seen, row)) @ fitted).reshape(colours[:, row].shape)
     return enlarged(colours, block_size)
 

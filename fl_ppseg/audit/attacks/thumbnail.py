@@ -32,8 +32,8 @@ def thumbnail(public: Planes, ciphertexts: Planes, form: str | None, *, block_si
     """
     colours = block_colours(ciphertexts, block_size)
     if form is not None:
-        wanted = block_colours(public, block_size).reshape(-1, 3)
-        fitted = ridge([(features(public, form, block_size), wanted)])
+        public_colours = block_colours(public, block_size).reshape(-1, 3)
+        fitted = ridge([(features(public, form, block_size), public_colours)])
         seen = with_one(features(ciphertexts, form, block_size))
         colours = (seen @ fitted).reshape(colours.shape)
     return enlarged(colours, block_size)

@@ -100,10 +100,10 @@ def _blocks(exchange: Exchange, outside: Floats, public: Floats) -> Floats:
     centred = (outside * weight[:, None]).T  # (K, D), less the mean of each token
     centred -= centred.mean(axis=1, keepdims=True)
     equations = np.column_stack([centred @ to_token, outside.T @ bias])
-    wanted = -(constant @ centred.T) - np.column_stack([usual, sizes.mean(axis=0)]) @ equations.T
+    right = -(constant @ centred.T) - np.column_stack([usual, sizes.mean(axis=0)]) @ equations.T
     prior, strange = _covariance(public - usual, sizes), np.eye(usual.shape[1] + 1)
     strange[-1, -1] = 0.0
-    found = (_posterior(equations, wanted, prior + each * strange) for each in _STRANGE)
+    found = (_posterior(equations, right, prior + each * strange) for each in _STRANGE)
     _, unusual = max(found, key=lambda each: each[0])
     blocks: Floats = usual + unusual[:, :-1]
     return blocks
@@ -129,20 +129,20 @@ def _covariance(deviations: Floats, sizes: Floats) -> Floats:
     return prior
 
 
-def _posterior(equations: Floats, wanted: Floats, prior: Floats) -> tuple[float, Floats]:
+def _posterior(equations: Floats, right: Floats, prior: Floats) -> tuple[float, Floats]:
     """Log likelihood up to a constant, and (N, V), the posterior mean of the unknowns.
 
     The noise is that of maximum likelihood (Rasmussen and Williams 2006, equation 2.30).
 
     Args:
         equations: (K, V).
-        wanted: (N, K), right-hand sides.
+        right: (N, K), right-hand sides.
         prior: (V, V), covariance of the unknowns.
     """
     seen = prior @ equations.T
     variances, basis = np.linalg.eigh(equations @ seen)
     variances = np.maximum(variances, 0)
-    along = wanted @ basis
+    along = right @ basis
 
     def likelihood(noise: float) -> float:
         total = variances + noise

@@ -165,8 +165,8 @@ def _draw_points(axes: Axes, frontier: Frontier, styles: Mapping[str, ArmStyle])
 def _draw_names(axes: Axes, frontier: Frontier, styles: Mapping[str, ArmStyle], gap: float) -> None:
     """Draw names in a column beside the axes, each with a line to its dot, without overlap."""
     ordered = sorted(frontier.points, key=lambda point: (point.ratio, -point.leak))
-    wanted = [point.ratio / axes.get_ylim()[1] for point in ordered]
-    for point, place in zip(ordered, spread(wanted, gap), strict=True):
+    preferred = [point.ratio / axes.get_ylim()[1] for point in ordered]
+    for point, place in zip(ordered, spread(preferred, gap), strict=True):
         is_best = point in frontier.optimal
         axes.annotate(
             point.arm,
@@ -190,18 +190,18 @@ def _draw_names(axes: Axes, frontier: Frontier, styles: Mapping[str, ArmStyle], 
         )
 
 
-def spread(wanted: Sequence[float], gap: float) -> list[float]:
+def spread(preferred: Sequence[float], gap: float) -> list[float]:
     """Places in rising order, near the given ones, `gap` apart, within 0 to 1 if possible.
 
     Args:
-        wanted: Preferred places in rising order.
+        preferred: Preferred places in rising order.
         gap: Least distance.
 
     >>> spread([0.1, 0.5, 0.5], 0.25)
     [0.1, 0.5, 0.75]
     """
     places: list[float] = []
-    for place in wanted:
+    for place in preferred:
         places.append(max(place, places[-1] + gap) if places else place)
     ceiling = 1.0
     for index in reversed(range(len(places))):

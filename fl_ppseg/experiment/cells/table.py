@@ -17,7 +17,7 @@ from fl_ppseg.report.tables import bare_table
 
 SCHEMA: Final = 2
 SCORES: Final = ("aAcc", "mIoU", "mAcc")
-CAPTION: Final = "scores in percent on unseen val cities; of plain: mIoU over that of `plain`"
+CAPTION: Final = "scores in percent on unseen val clients; of plain: mIoU over that of `plain`"
 MIN_NAME: Final = 16
 """Least width of a name in characters."""
 

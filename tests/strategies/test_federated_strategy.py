@@ -14,11 +14,11 @@ from fl_ppseg.federation.roles import Role
 from fl_ppseg.progress.events import Event, RoundFinished
 from fl_ppseg.system.arrays import Arrays
 from fl_ppseg.system.errors import RunError
-from strategies.rounds.city_strategy import CityStrategy
+from strategies.rounds.federated import FederatedStrategy
 from strategies.rounds.local_only import LocalOnlyStrategy
 
 MEAN_STEP = (1 * 1 + 2 * 2 + 3 * 3) / (1 + 2 + 3)
-"""Of all three cities: steps 1, 2, 3 weighted by 1, 2, 3 examples."""
+"""Of all three clients: steps 1, 2, 3 weighted by 1, 2, 3 examples."""
 
 
 def test_two_rounds_by_hand(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_results_are_sorted_and_complete(tmp_path: Path) -> None:
     run = Run(tmp_path).train()
     one_round = [*(("train", c) for c in TRAIN), *(("heldout", c) for c in TRAIN)]
     one_round += [*(("val", c) for c in VAL), ("round", None)]
-    found = [(line["round"], line["role"], line["city"]) for line in run.folder.lines()]
+    found = [(line["round"], line["role"], line["client"]) for line in run.folder.lines()]
     assert found == [(k, *who) for k in (1, 2) for who in one_round]
     nbytes = sum(value.nbytes for value in START.values())
     assert {line["bytes_up"] for line in run.lines("train")} == {nbytes}
@@ -88,17 +88,17 @@ def test_flower_is_given_the_metrics_of_each_round(tmp_path: Path) -> None:
 
 
 def test_the_one_that_trains_alone_is_not_the_only_one_that_is_scored(tmp_path: Path) -> None:
-    """A centralised arm: the first city trains for all, every city scores its own images."""
+    """A centralised arm: the first client trains for all, every client scores its own images."""
     run = Run(tmp_path).train({"num_rounds": 1}, is_centralised=True)
     assert run.trained() == [["aachen"]]
-    assert [line["city"] for line in run.lines("heldout")] == list(TRAIN)
+    assert [line["client"] for line in run.lines("heldout")] == list(TRAIN)
     assert [line["num_examples"] for line in run.lines("heldout")] == list(TRAIN.values())
 
 
 def many(order: int = 1) -> FakeNodes:
-    """Eight training cities and a val city; node ids with or against the alphabet."""
-    cities: dict[str, Role] = dict.fromkeys("abcdefgh", "train") | {"val": "val"}
-    return FakeNodes(dict(list(cities.items())[::order]), {})
+    """Eight training clients and a val client; node ids with or against the alphabet."""
+    clients: dict[str, Role] = dict.fromkeys("abcdefgh", "train") | {"val": "val"}
+    return FakeNodes(dict(list(clients.items())[::order]), {})
 
 
 SOME = {"fraction_train": 0.5, "num_rounds": 6}
@@ -115,16 +115,16 @@ def test_the_draw_depends_on_the_seed_and_not_on_node_ids(tmp_path: Path) -> Non
 
 def test_each_round_draws_the_fraction_anew(tmp_path: Path) -> None:
     trained = Run(tmp_path, many()).train(SOME).trained()
-    assert [len(set(cities)) for cities in trained] == [4] * 6
-    assert len({tuple(cities) for cities in trained}) > 1
-    assert trained == [sorted(cities) for cities in trained]  # all have one image
-    assert len(Counter(city for cities in trained for city in cities)) > 4
+    assert [len(set(clients)) for clients in trained] == [4] * 6
+    assert len({tuple(clients) for clients in trained}) > 1
+    assert trained == [sorted(clients) for clients in trained]  # all have one image
+    assert len(Counter(client for clients in trained for client in clients)) > 4
 
 
 @pytest.mark.parametrize(("fraction", "number"), [(0.01, 1), (0.3, 2), (0.99, 8), (1.0, 8)])
-def test_the_fraction_is_rounded_to_cities(tmp_path: Path, fraction: float, number: int) -> None:
+def test_the_fraction_is_rounded_to_clients(tmp_path: Path, fraction: float, number: int) -> None:
     run = Run(tmp_path, many()).train({"fraction_train": fraction, "num_rounds": 1})
-    assert [len(cities) for cities in run.trained()] == [number]
+    assert [len(clients) for clients in run.trained()] == [number]
 
 
 @pytest.mark.parametrize(
@@ -142,10 +142,10 @@ def test_evaluated_rounds(tmp_path: Path, every: int, last: int, expected: list[
     ]
 
 
-@pytest.mark.parametrize("kind", [CityStrategy, LocalOnlyStrategy])
+@pytest.mark.parametrize("kind", [FederatedStrategy, LocalOnlyStrategy])
 @pytest.mark.parametrize("strategy", ["fedavg", "fedavgm", "fedadam"])
 def test_an_interrupted_run_goes_on_to_the_same_bits(
-    tmp_path: Path, kind: type[CityStrategy], strategy: str
+    tmp_path: Path, kind: type[FederatedStrategy], strategy: str
 ) -> None:
     federation = SOME | {"strategy": strategy, "num_rounds": 4}
     whole = Run(tmp_path / "whole", many()).train(federation, kind=kind)
@@ -188,24 +188,24 @@ def moved(by: float) -> Arrays:
     return {name: np.asarray(value + by, dtype=value.dtype) for name, value in START.items()}
 
 
-def test_lonely_cities_keep_their_models_apart(tmp_path: Path) -> None:
-    """Each city adds its own step a round to what it had."""
+def test_lonely_clients_keep_their_models_apart(tmp_path: Path) -> None:
+    """Each client adds its own step a round to what it had."""
     run = Run(tmp_path).train(kind=LocalOnlyStrategy)
     weights = run.checkpoint().arrays
-    assert weights.keys() == {f"{city}//{name}" for city in TRAIN for name in START}
-    for city, step in TRAIN.items():
-        own = {name: weights[f"{city}//{name}"] for name in START}
+    assert weights.keys() == {f"{client}//{name}" for client in TRAIN for name in START}
+    for client, step in TRAIN.items():
+        own = {name: weights[f"{client}//{name}"] for name in START}
         assert_same(own, moved(2 * step))
 
 
-def test_lonely_models_are_scored_at_home_and_in_every_val_city(tmp_path: Path) -> None:
+def test_lonely_models_are_scored_at_home_and_in_every_val_client(tmp_path: Path) -> None:
     run = Run(tmp_path).train({"num_rounds": 1}, kind=LocalOnlyStrategy)
-    found = [(line["city"], line["model"]) for line in run.lines("heldout") + run.lines("val")]
-    assert found == [(c, c) for c in TRAIN] + [(val, city) for val in VAL for city in TRAIN]
+    found = [(line["client"], line["model"]) for line in run.lines("heldout") + run.lines("val")]
+    assert found == [(c, c) for c in TRAIN] + [(val, client) for val in VAL for client in TRAIN]
     asked = [task for task, _, _ in run.fake.asked]
     scored = [pair for task, pair in zip(asked, run.fake.weights, strict=True) if task != "train"]
-    seen = Counter((city, float(arrays["head.w"][0])) for city, arrays in scored)
-    at_home = {(city, 1.0 + step): 1 for city, step in TRAIN.items()}
+    seen = Counter((client, float(arrays["head.w"][0])) for client, arrays in scored)
+    at_home = {(client, 1.0 + step): 1 for client, step in TRAIN.items()}
     away = {(val, 1.0 + step): 1 for val in VAL for step in TRAIN.values()}
     assert seen == at_home | away
 
@@ -216,7 +216,7 @@ def test_who_has_most_to_do_is_asked_first(tmp_path: Path) -> None:
     assert run.trained() == [["aachen", "bochum", "bremen"], ["bremen", "bochum", "aachen"]]
 
 
-def test_a_city_that_joins_trains_from_the_next_round(tmp_path: Path) -> None:
+def test_a_client_that_joins_trains_from_the_next_round(tmp_path: Path) -> None:
     fake = nodes()
     grid = fake.grid
     hidden = {4}  # aachen
@@ -236,13 +236,13 @@ def test_a_city_that_joins_trains_from_the_next_round(tmp_path: Path) -> None:
     run = Run(tmp_path, fake)
     run.listener = Door()
     run.train({"num_rounds": 4})
-    assert [sorted(cities) for cities in run.trained()] == [["bochum", "bremen"]] * 2 + [
+    assert [sorted(clients) for clients in run.trained()] == [["bochum", "bremen"]] * 2 + [
         list(TRAIN)
     ] * 2
 
 
 def counted(num_examples: int) -> Answer:
-    return lambda asked, city: reply(asked, city, num_examples=num_examples)
+    return lambda asked, client: reply(asked, client, num_examples=num_examples)
 
 
 @pytest.mark.parametrize(
@@ -255,10 +255,10 @@ def counted(num_examples: int) -> Answer:
         (4, 0.5, (4 * 2 + 1 * 1 + 3 * 3) / 8, []),
     ],
 )
-def test_a_city_is_no_more_of_a_mean_than_its_share_and_above_half_it_is_said(
+def test_a_client_is_no_more_of_a_mean_than_its_share_and_above_half_it_is_said(
     says: int, max_share: float, step: float, told: list[str], tmp_path: Path
 ) -> None:
-    """What a city says of its images was its weight, up to 2^48: the mean was that city's."""
+    """What a client says of its images was its weight, up to 2^48: the mean was that client's."""
     run = Run(tmp_path, nodes({"bochum": counted(says)})).train({"max_share": max_share})
     assert run.checkpoint().arrays["head.w"] == pytest.approx(START["head.w"] + 2 * step, rel=1e-6)
     lines = [line for line in run.listener.messages if "of the mean" in line]
@@ -267,7 +267,7 @@ def test_a_city_is_no_more_of_a_mean_than_its_share_and_above_half_it_is_said(
 
 
 def test_norm_clipping_has_shares_too(tmp_path: Path) -> None:
-    """One city of three moved the model by the whole clip norm each round."""
+    """One client of three moved the model by the whole clip norm each round."""
     rounds = {"aggregation": "norm-clipping", "clip_norm": 1.0, "max_share": 0.5, "num_rounds": 1}
     run = Run(tmp_path, nodes({"bremen": counted(2**24)})).train(rounds)
     moved = run.checkpoint().arrays["head.w"] - START["head.w"]
@@ -278,30 +278,32 @@ def test_shares_do_not_depend_on_the_order_of_the_replies(tmp_path: Path) -> Non
     answers = {"bochum": counted(999)}
     found = []
     for order in (1, -1):
-        cities: dict[str, Role] = dict.fromkeys(TRAIN, "train") | dict.fromkeys(VAL, "val")
-        fake = FakeNodes(dict(list(cities.items())[::order]), answers)
+        clients: dict[str, Role] = dict.fromkeys(TRAIN, "train") | dict.fromkeys(VAL, "val")
+        fake = FakeNodes(dict(list(clients.items())[::order]), answers)
         found.append(Run(tmp_path / str(order), fake).train({"max_share": 0.5}).checkpoint().arrays)
     assert_same(*found)
 
 
-def unlabelled(asked: Request, city: str) -> Reply:
+def unlabelled(asked: Request, client: str) -> Reply:
     nothing = {"loss": None, "num_examples": 0}
-    return reply(asked, city, **(nothing if asked.task == "train" else {}))
+    return reply(asked, client, **(nothing if asked.task == "train" else {}))
 
 
-def test_a_city_whose_owner_hides_its_loss_trains_the_mean(tmp_path: Path) -> None:
+def test_a_client_whose_owner_hides_its_loss_trains_the_mean(tmp_path: Path) -> None:
     run = Run(
-        tmp_path, nodes({"bochum": lambda asked, city: reply(asked, city, loss=None)})
+        tmp_path, nodes({"bochum": lambda asked, client: reply(asked, client, loss=None)})
     ).train()
     assert run.checkpoint().arrays["head.w"] == pytest.approx(START["head.w"] + 2 * MEAN_STEP)
     assert [line["loss"] for line in run.lines("round")] == [(0.25 + 3 * 0.75) / 4] * 2
 
 
-def test_a_city_without_labels_does_not_train_the_mean_and_its_loss_is_null(tmp_path: Path) -> None:
+def test_a_client_without_labels_does_not_train_the_mean_and_its_loss_is_null(
+    tmp_path: Path,
+) -> None:
     """Without bochum: (1 * 1 + 3 * 3) / 4 = 2.5 a round."""
     run = Run(tmp_path, nodes({"bochum": unlabelled})).train()
     assert run.checkpoint().arrays["head.w"].tolist() == [6, 7, 8]
-    own = [line for line in run.lines("train") if line["city"] == "bochum"]
+    own = [line for line in run.lines("train") if line["client"] == "bochum"]
     assert [line["loss"] for line in own] == [None, None]
     assert [line["loss"] for line in run.lines("round")] == [(0.25 + 3 * 0.75) / 4] * 2
     assert [line["rejected"] for line in run.lines("round")] == [[], []]
@@ -309,12 +311,12 @@ def test_a_city_without_labels_does_not_train_the_mean_and_its_loss_is_null(tmp_
     assert told == ["round 1: bochum: no labelled pixel to train on; its update is left out"]
 
 
-def test_a_lonely_city_without_labels_stays_where_it_was(tmp_path: Path) -> None:
+def test_a_lonely_client_without_labels_stays_where_it_was(tmp_path: Path) -> None:
     run = Run(tmp_path, nodes({"bochum": unlabelled})).train(kind=LocalOnlyStrategy)
     assert run.checkpoint().arrays["bochum//head.w"].tolist() == START["head.w"].tolist()
     assert run.checkpoint().arrays["aachen//head.w"].tolist() == [3, 4, 5]
 
 
-def test_where_no_city_has_labels_the_run_ends_with_a_line(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no city has a labelled pixel to train on; check"):
+def test_where_no_client_has_labels_the_run_ends_with_a_line(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no client has a labelled pixel to train on; check"):
         Run(tmp_path, nodes(dict.fromkeys(TRAIN, unlabelled))).train()

@@ -38,7 +38,7 @@ from fl_ppseg.system.errors import InputError
 class Export:
     """What an owner exports, and to which folder."""
 
-    city: str
+    client: str
     role: Role
     config: Config
     arms: Mapping[str, ArmConfig]
@@ -84,7 +84,7 @@ def assignments(vault: Vault, export: Export) -> dict[int, Assignment]:
     return {
         seed: Assignment(
             vault=vault.folder,
-            city=export.city,
+            client=export.client,
             train=train,
             heldout=heldout,
             data=config.data,
@@ -140,11 +140,11 @@ def export_node_folder(
         progress: Called with (seed, scenes done, scenes in total).
 
     Raises:
-        InputError: As `prepare_shards`, or the node folder is of another city or role.
+        InputError: As `prepare_shards`, or the node folder is of another client or role.
     """
     with (
         vault.lock(),
-        NodeDirectory.prepare(export.node, export.city, export.readers) as node,
+        NodeDirectory.prepare(export.node, export.client, export.readers) as node,
     ):
         earlier = earlier_policy(export)
         prepared = {
@@ -165,7 +165,7 @@ def export_node_folder(
             for name, arm in export.arms.items()
         }
         before = earlier or NodePolicy(
-            city=export.city,
+            client=export.client,
             role=export.role,
             device=export.config.device,
             arms={},
@@ -204,33 +204,33 @@ def earlier_policy(export: Export) -> NodePolicy | None:
     """The policy of an existing node folder, whose owner's own settings are kept.
 
     Raises:
-        InputError: It belongs to another city or role, or is damaged.
+        InputError: It belongs to another client or role, or is damaged.
     """
     path = export.node / POLICY
     if not path.exists():
         return None
-    found = load_node_policy(export.node, export.city)
+    found = load_node_policy(export.node, export.client)
     if found.role != export.role:
         raise InputError(
-            f"{path}: expected the policy of {export.city} ({export.role}), got that of "
-            f"{found.city} ({found.role}); choose another --out"
+            f"{path}: expected the policy of {export.client} ({export.role}), got that of "
+            f"{found.client} ({found.role}); choose another --out"
         )
     return found
 
 
 def _split(export: Export, table: ClassTable) -> tuple[tuple[Scene, ...], tuple[Scene, ...]]:
-    """Images to train on and held-out ones; a val city holds out all of its images."""
+    """Images to train on and held-out ones; a val client holds out all of its images."""
     cities = open_dataset(export.root, table, (export.role,)).split(export.role)
-    city = export.city
-    if city not in cities:
+    client = export.client
+    if client not in cities:
         raise InputError(
-            f"{export.root}: no city {city!r} under {export.role}; expected one of "
-            f"{', '.join(cities)}; check --city, --split and --data-root"
+            f"{export.root}: no folder of client {client!r} under {export.role}; expected one of "
+            f"{', '.join(cities)}; check --client, --split and --data-root"
         )
     if export.role == "val":
-        return (), cities[city]
-    scenes = {(scene.city, scene.stem): scene for scene in cities[city]}
-    train, heldout = make_partition({city: cities[city]}, 1).split(city)
+        return (), cities[client]
+    scenes = {(scene.city, scene.stem): scene for scene in cities[client]}
+    train, heldout = make_partition({client: cities[client]}, 1).split(client)
     return tuple(scenes[ref] for ref in train), tuple(scenes[ref] for ref in heldout)
 
 

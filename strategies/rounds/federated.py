@@ -1,6 +1,6 @@
 """The strategy of one arm and seed.
 
-Flower's `Strategy.start` runs the rounds; the hooks below draw the cities, fold replies into an
+Flower's `Strategy.start` runs the rounds; the hooks below draw the clients, fold replies into an
 aggregate as they come, and write results and a checkpoint each round.
 """
 
@@ -42,11 +42,11 @@ FAR: Final = 10
 """Updates longer than this multiple of the median are reported; honest ones had up to 3."""
 
 
-class CityStrategy(Strategy):
-    """Federated rounds over cities with order-independent aggregation."""
+class FederatedStrategy(Strategy):
+    """Federated rounds over clients with order-independent aggregation."""
 
     are_weights_common: ClassVar = True
-    """All cities get the same weights: packed once a round, and carried by Flower's loop."""
+    """All clients get the same weights: packed once a round, and carried by Flower's loop."""
 
     def __init__(
         self, run: ArmRun, folder: RunFolder, observer: Observer, start: Checkpoint
@@ -69,7 +69,7 @@ class CityStrategy(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Requests to the cities that are drawn for this round."""
+        """Requests to the clients that are drawn for this round."""
         self.log = RoundLog(self.run.request, self._first_round + server_round, self._observer)
         self.exchange = Exchange(self.run, grid, self.log)
         self._lengths = {}
@@ -99,7 +99,7 @@ class CityStrategy(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Requests to all cities, in the rounds that are evaluated."""
+        """Requests to all clients, in the rounds that are evaluated."""
         self.exchange.poll_nodes()
         tasks = self.evaluations() if self.run.federation.is_evaluated(self.log.round) else []
         return self._open_phase("evaluate", tasks, arrays)
@@ -110,7 +110,7 @@ class CityStrategy(Strategy):
         """Write the round's results and its checkpoint.
 
         Returns:
-            For Flower the scores over the val cities, in percent.
+            For Flower the scores over the val clients, in percent.
 
         Raises:
             RunError: If the arm ends and none of its last rounds has scores.
@@ -136,12 +136,12 @@ class CityStrategy(Strategy):
         """Called when the nodes of a round are known, before any of them is drawn."""
 
     def trainers(self) -> Sequence[Member]:
-        """The nodes that train in this arm, by city."""
+        """The nodes that train in this arm, by client."""
         members = self.run.discovery.registry.with_role("train")
         return members[:1] if self.run.is_centralised else members
 
     def weights_for(self, member: Member) -> Arrays:
-        """The weights that a city starts its local update from."""
+        """The weights that a client starts its local update from."""
         return self.weights
 
     def fold(self, replies: Iterable[Message]) -> None:
@@ -161,21 +161,21 @@ class CityStrategy(Strategy):
             self.check_reply(task, reply, travelling)
             weight = reply.num_examples if by_size else 1
             aggregator.add(reply.arrays, weight)
-            weights[task.member.city] = weight
+            weights[task.member.client] = weight
 
         self.exchange.collect_updates(replies, travelling, take)
         if not weights:
             raise RunError(
-                f"arm {self.run.request.arm}, round {self.log.round}: no city has a labelled pixel "
-                "to train on; check their label maps and data.classes"
+                f"arm {self.run.request.arm}, round {self.log.round}: no client has a labelled "
+                "pixel to train on; check their label maps and data.classes"
             )
-        self._warn_of_heavy_city(weights, max_share)
+        self._warn_of_heavy_client(weights, max_share)
         self._warn_of_long_updates()
         self._spend_privacy()
         self.weights = self.weights | self._optimizer.apply(travelling, aggregator.result())
 
     def evaluations(self) -> list[Task]:
-        """Evaluation tasks: every city scores the weights on its own images."""
+        """Evaluation tasks: every client scores the weights on its own images."""
         return [Task(member, self.weights) for member in self.run.discovery.registry.members]
 
     def checkpoint(self) -> Checkpoint:
@@ -192,12 +192,12 @@ class CityStrategy(Strategy):
         """
         check_update(reply.arrays, reply.num_examples, start)
         length = self._norms.measure(reply.arrays, start)
-        self.run.reported.check_training(self.run.request.arm, task.member.city, reply)
-        self._lengths[task.member.city] = length
+        self.run.reported.check_training(self.run.request.arm, task.member.client, reply)
+        self._lengths[task.member.client] = length
         federation = self.run.federation
         if federation.privacy is None or federation.max_update_norm is not None:
-            self.log.update_norms[task.member.city] = length
-        self._num_examples[task.member.city] = reply.num_examples
+            self.log.update_norms[task.member.client] = length
+        self._num_examples[task.member.client] = reply.num_examples
 
     def _open_phase(
         self, phase: Phase, tasks: Iterable[Task], carried: ArrayRecord
@@ -207,41 +207,41 @@ class CityStrategy(Strategy):
         return self.exchange.open_phase(phase, ordered, record)
 
     def _warn_left_out(self, task: Task) -> None:
-        city = task.member.city
-        self._warn_once(f"{city}: no labelled pixel to train on; its update is left out")
+        client = task.member.client
+        self._warn_once(f"{client}: no labelled pixel to train on; its update is left out")
 
     def _max_share(self) -> float:
-        """Largest weight of a city in the mean; 1 where its number of examples can be checked."""
+        """Largest weight of a client in the mean; 1 where its number of examples can be checked."""
         federation = self.run.federation
         is_unchecked = federation.weighting == "examples" and not self.run.reported.knows_sizes
         return federation.max_share if is_unchecked and self.log.tasks.num_asked > 1 else 1.0
 
-    def _warn_of_heavy_city(self, weights: Mapping[str, int], max_share: float) -> None:
-        """Warn if one of several cities has more than half of the weight in the mean."""
-        city = max(sorted(weights), key=weights.__getitem__)
-        rest = sum(weights.values()) - weights[city]
+    def _warn_of_heavy_client(self, weights: Mapping[str, int], max_share: float) -> None:
+        """Warn if one of several clients has more than half of the weight in the mean."""
+        client = max(sorted(weights), key=weights.__getitem__)
+        rest = sum(weights.values()) - weights[client]
         is_weighted = self.run.federation.aggregation in ("mean", "norm-clipping")
-        if not is_weighted or self.log.tasks.num_asked == 1 or weights[city] <= rest:
+        if not is_weighted or self.log.tasks.num_asked == 1 or weights[client] <= rest:
             return
-        share = weights[city] / (weights[city] + rest)
-        kept = capped(weights[city], rest, max_share)
+        share = weights[client] / (weights[client] + rest)
+        kept = capped(weights[client], rest, max_share)
         cut = f", reduced to {kept / (kept + rest):.0%} (federation.max_share)" if rest else ""
-        total = weights[city] + rest
+        total = weights[client] + rest
         self._warn_once(
-            f"{city} weighs {share:.0%} of the mean, {weights[city]} of {total} images"
-            + (cut if kept < weights[city] else "")
+            f"{client} weighs {share:.0%} of the mean, {weights[client]} of {total} images"
+            + (cut if kept < weights[client] else "")
         )
 
     def _warn_of_long_updates(self) -> None:
-        """Warn of cities whose update is much longer than those of the others."""
+        """Warn of clients whose update is much longer than those of the others."""
         lengths = self._lengths
         if len(lengths) < 3:
             return
         usual = median(lengths.values())
-        for city in sorted(lengths):
-            if lengths[city] > FAR * usual:
+        for client in sorted(lengths):
+            if lengths[client] > FAR * usual:
                 self._warn_once(
-                    f"the update of {city} is more than {FAR} times as long as the median; see "
+                    f"the update of {client} is more than {FAR} times as long as the median; see "
                     "update_norm in results.jsonl, and federation.max_norm_ratio"
                 )
 
@@ -253,7 +253,7 @@ class CityStrategy(Strategy):
             self.log.notify(line)
 
     def _drawn(self) -> list[Member]:
-        """The training cities of a round: a draw from the sorted names by seed and round."""
+        """The training clients of a round: a draw from the sorted names by seed and round."""
         members = self.trainers()
         number = self.run.federation.num_asked(len(members))
         generator = random.Random(f"{self.run.request.seed}/{self.log.round}")
@@ -267,7 +267,7 @@ class CityStrategy(Strategy):
         num = self._folder.record_release(request.arm, request.seed, self.log.round)
         spent = epsilon(num, privacy.noise_multiplier, privacy.delta)
         self.log.release = {"num_releases": num, "epsilon": spent, "delta": privacy.delta}
-        self.log.notify(f"privacy per city: epsilon {spent:.3g} at delta {privacy.delta:g}")
+        self.log.notify(f"privacy per client: epsilon {spent:.3g} at delta {privacy.delta:g}")
 
     def _own_lines(self) -> list[Line]:
         mine = (self.run.request.arm, self.run.request.seed)
@@ -285,6 +285,6 @@ class CityStrategy(Strategy):
             for line in [*lines, *self._own_lines()]
         ):
             raise RunError(
-                f"arm {self.run.request.arm}: expected scores of all val cities in one of the last "
-                f"{federation.last_rounds} rounds, got none ({self.log.reasons()})"
+                f"arm {self.run.request.arm}: expected scores of all val clients in one of the "
+                f"last {federation.last_rounds} rounds, got none ({self.log.reasons()})"
             )

@@ -1,9 +1,9 @@
-"""What a city may be called; every door asks here, before any work.
+"""What a client may be called; every door asks here, before any work.
 
-A city is a folder of a tree, part of file names and a word in messages: one visible line, as long
-as the narrowest of them takes. Where owners work on machines of their own, its name also stands in
-unit files, certificates and command lines of several machines: ASCII letters, digits, dot, dash,
-underscore, from `vault new` on. Needs the standard library alone.
+A client's name is that of its folder in a tree of images, part of file names and a word in
+messages: one visible line, as long as the narrowest of them takes. Where owners work on machines of
+their own, its name also stands in unit files, certificates and command lines of several machines:
+ASCII letters, digits, dot, dash, underscore, from `vault new` on. Needs the standard library alone.
 """
 
 import re
@@ -13,17 +13,17 @@ from typing import Final
 from fl_ppseg.system.errors import InputError
 
 MAX_LETTERS: Final = 63
-"""Of a deployed city's name, as of a host's."""
+"""Of a deployed client's name, as of a host's."""
 MAX_CHARACTERS: Final = 100
-"""Of any city's name, as messages have it."""
+"""Of any client's name, as messages have it."""
 MAX_FILE_BYTES: Final = 255
 """Of any file's name, as file systems have it."""
 MAX_BYTES: Final = MAX_FILE_BYTES - len(".npy")
-"""Of any city's name: arrays of a shard are called after it."""
+"""Of any client's name: arrays of a shard are called after it."""
 _DEPLOYED: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_LETTERS - 1}}}")
 
 
-def deployed_city(name: str) -> str:
+def deployed_name(name: str) -> str:
     """A name that every machine of a federation takes, as it is.
 
     Raises:
@@ -32,29 +32,29 @@ def deployed_city(name: str) -> str:
     if _DEPLOYED.fullmatch(name):
         return name
     raise InputError(
-        f"{_shown(name)} is not the name of a city: expected 1 to {MAX_LETTERS} ASCII "
+        f"{_shown(name)} is not the name of a client: expected 1 to {MAX_LETTERS} ASCII "
         f"letters, digits, "
         f"dots, dashes and underscores, the first a letter or digit{_suggestion(name)}"
     )
 
 
-def folder_city(name: str) -> str:
+def folder_name(name: str) -> str:
     """A name that a folder of a tree or a vault can have, as it is.
 
     Raises:
         InputError: It leads elsewhere, is hidden, or cannot be read on a terminal.
     """
-    if is_city(name):
+    if is_client_name(name):
         return name
     raise InputError(
-        f"{_shown(name)} is not a city folder: expected a plain, visible name such as aachen, "
-        f"without /, not beginning with a dot, of at most {MAX_CHARACTERS} characters and "
+        f"{_shown(name)} is not the name of a folder: expected a plain, visible name such as "
+        f"aachen, without /, not beginning with a dot, of at most {MAX_CHARACTERS} characters and "
         f"{MAX_BYTES} bytes"
     )
 
 
-def is_city(name: str) -> bool:
-    """Whether a city can be called so in a simulation, a tree, a vault, a shard and a message."""
+def is_client_name(name: str) -> bool:
+    """Whether a client can be called so in a simulation, a tree, a vault, a shard and a message."""
     return len(name) <= MAX_CHARACTERS and is_file_name(name) and len(name.encode()) <= MAX_BYTES
 
 
@@ -79,7 +79,8 @@ def _suggestion(name: str) -> str:
     kept = re.sub(r"[^A-Za-z0-9._-]", "", re.sub(r"\s+", "-", plain))
     near = kept.lstrip("._-")[:MAX_LETTERS]
     example = f" (for example {near})" if near else ""
-    return f"; choose another{example}, and name the city's folders in the tree of images alike"
+    alike = "and name the client's folders in the tree of images alike"
+    return f"; choose another{example}, {alike}"
 
 
 def _shown(name: str) -> str:

@@ -91,9 +91,12 @@ class ModelConfig(Section):
     """Upsampling factor of the head's steps; none: mmsegmentation's number (pup: 2)."""
     num_auxiliary: Annotated[int, Field(ge=0, le=16)] = 0
     """Auxiliary heads on intermediate layers, training only."""
+    auxiliary_convs: Annotated[int, up_to(16)] | None = None
+    """Convolutions of each auxiliary head of naive and pup; none: mmsegmentation's number for
+    Cityscapes (naive 1, pup 2)."""
     class_token: bool | None = None
-    """Whether a timm ViT keeps its class token; none: as in mmsegmentation, where the encoder of
-    naive and pup sees one and that of mla does not."""
+    """Whether the encoder sees a class token; none: `vit` has none, a timm ViT keeps its own as in
+    mmsegmentation, where the encoder of naive and pup sees one and that of mla does not."""
     positions: Literal["bicubic", "bilinear"] = "bicubic"
     """How loaded position embeddings are brought to another grid: bicubic with antialias (timm), or
     bilinear (mmsegmentation)."""

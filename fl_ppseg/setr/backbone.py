@@ -41,7 +41,7 @@ def create_backbone(
         depth: Number of layers, for `vit` only.
         num_heads: Attention heads, for `vit` only.
         pretrained: Load timm's published weights, resampled to this patch size and grid.
-        class_token: Keep the class token of a timm ViT that has one, and no other such token.
+        class_token: Give `vit` a class token, or keep that of a timm ViT that has one.
         positions: Interpolation of published position embeddings to this grid: `bicubic` (timm's,
             with antialias) or `bilinear` (mmsegmentation's, without).
 
@@ -49,7 +49,8 @@ def create_backbone(
         InputError: The name is not a plain ViT, the sizes do not fit, or weights are unavailable.
     """
     if name == "vit":
-        backbone = _sized_vit(image_size, patch_size, embed_dim, depth, num_heads, pretrained)
+        sizes = (patch_size, embed_dim, depth, num_heads)
+        backbone = _sized_vit(image_size, *sizes, class_token, pretrained)
     else:
         backbone = _timm_vit(name, image_size, patch_size, pretrained)
         if pretrained and positions == "bilinear":
@@ -162,9 +163,10 @@ def _sized_vit(
     embed_dim: int | None,
     depth: int | None,
     num_heads: int | None,
+    class_token: bool,
     pretrained: bool,
 ) -> VisionTransformer:
-    """A ViT of any size, without class token."""
+    """A ViT of any size."""
     if pretrained:
         raise InputError(
             "model.pretrained: true, but model.backbone 'vit' has no published weights; "
@@ -186,7 +188,7 @@ def _sized_vit(
         embed_dim=embed_dim,
         depth=depth,
         num_heads=num_heads,
-        class_token=False,
+        class_token=class_token,
         global_pool="",
         num_classes=0,
     )

@@ -32,8 +32,8 @@ UP_HEADS: Final = {"naive": UpSizes(1, 4, 1), "pup": UpSizes(4, 2, 3)}
 """Main heads of mmsegmentation's setr_naive and setr_pup."""
 
 AUXILIARY_UP_HEADS: Final = {"naive": UpSizes(1, 4, 1), "pup": UpSizes(2, 4, 3)}
-"""Their auxiliary heads, as in its configs for data sets (Cityscapes, ADE20K); its base config of
-setr_pup has one convolution, which each of them overrides with two."""
+"""Their auxiliary heads, as in its configs for Cityscapes. `model.auxiliary_convs` gives another
+number of convolutions: its naive for ADE20K has two, its base config of setr_pup one."""
 
 HAS_CLASS_TOKEN: Final = {"naive": True, "pup": True, "mla": False}
 """Whether mmsegmentation's encoder sees a class token (`with_cls_token`)."""
@@ -110,7 +110,7 @@ class SETR(nn.Module):
         )
         levels = cast(list[Tensor], tokens)
         # NLC -> NHWC -> NCHW
-        return tuple(x.reshape(len(x), *self.grid, -1).permute(0, 3, 1, 2) for x in levels)
+        return tuple(x.reshape(x.shape[0], *self.grid, -1).permute(0, 3, 1, 2) for x in levels)
 
     def forward(self, images: Tensor) -> Logits:
         """Score every position of an image, at each head's own resolution."""
@@ -154,9 +154,10 @@ def assemble(config: "ModelConfig", num_classes: int, image_size: tuple[int, int
 
 
 def _has_class_token(config: "ModelConfig") -> bool:
-    """`class_token` of the config, or mmsegmentation's default for the decoder."""
-    chosen = config.class_token
-    return HAS_CLASS_TOKEN[config.decoder] if chosen is None else chosen
+    """`class_token` of the config; else none for `vit`, mmsegmentation's for a timm ViT."""
+    if config.class_token is not None:
+        return config.class_token
+    return config.backbone != "vit" and HAS_CLASS_TOKEN[config.decoder]
 
 
 def _build_up(
@@ -172,7 +173,7 @@ def _build_up(
         dropout=config.dropout,
     )
     main = UP_HEADS[config.decoder]._replace(**_given(config))
-    extra = AUXILIARY_UP_HEADS[config.decoder]
+    extra = auxiliary_sizes(config)
     decoder = head(level=-1, **main._asdict())
     auxiliary = [head(level=level, **extra._asdict()) for level in range(config.num_auxiliary)]
     return SETR(backbone, decoder, auxiliary, taps=taps)
@@ -198,6 +199,12 @@ def _build_mla(
         for level in range(config.num_auxiliary)
     ]
     return SETR(backbone, decoder, auxiliary, taps=taps, neck=neck)
+
+
+def auxiliary_sizes(config: "ModelConfig") -> UpSizes:
+    """The integers of the auxiliary heads of naive or PUP."""
+    sizes = AUXILIARY_UP_HEADS[config.decoder]
+    return sizes._replace(num_convs=config.auxiliary_convs or sizes.num_convs)
 
 
 def _given(config: "ModelConfig") -> dict[str, int]:

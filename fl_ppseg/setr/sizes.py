@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from fl_ppseg.setr.model import AUXILIARY_UP_HEADS, MLA_HEAD, UP_HEADS, assemble
+from fl_ppseg.setr.model import MLA_HEAD, UP_HEADS, assemble, auxiliary_sizes
 from fl_ppseg.system.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,13 +86,15 @@ def _check_features(config: "ModelConfig", num_classes: int, grid: tuple[int, in
     places = math.prod(grid) * scale ** (2 * steps)
     inside = math.prod(grid) * scale ** (2 * (steps - 1))
     largest = max(places * num_classes, inside * config.decoder_channels)
+    said = f"model.num_convs {steps} and model.up_scale {scale} enlarge"
     if config.decoder != "mla" and config.num_auxiliary:
-        extra = AUXILIARY_UP_HEADS[config.decoder]
+        extra = auxiliary_sizes(config)
         wide = math.prod(grid) * extra.up_scale ** (2 * extra.num_convs)
-        largest = max(largest, wide * num_classes)
+        if wide * num_classes > largest:
+            largest = wide * num_classes
+            said = f"model.auxiliary_convs {extra.num_convs} enlarges"
     if largest > MAX_FEATURES:
         raise InputError(
-            f"model.num_convs {steps} and model.up_scale {scale} enlarge {grid[0]}x{grid[1]} "
-            f"patches to {largest / 1e6:,.0f} million values per image; at most "
-            f"{MAX_FEATURES / 1e6:,.0f} million are made: choose smaller ones"
+            f"{said} {grid[0]}x{grid[1]} patches to {largest / 1e6:,.0f} million values "
+            f"per image; at most {MAX_FEATURES / 1e6:,.0f} million are made: choose smaller ones"
         )

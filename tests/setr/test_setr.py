@@ -275,6 +275,7 @@ def test_any_grid_of_patches_works(height: int, width: int, decoder: str) -> Non
         ({"pretrained": True}, (16, 16), "use a timm ViT, or set model.weights"),
         ({"num_auxiliary": 4, "decoder": "pup"}, (16, 16), "at most 3"),
         ({"num_auxiliary": 5, "decoder": "mla"}, (16, 16), "at most 4"),
+        ({"num_auxiliary": 1, "auxiliary_convs": 16}, (16, 16), "auxiliary_convs 16 enlarges 2x2"),
         ({"depth": 3, "decoder": "mla"}, (16, 16), "reads 4 different layers"),
     ],
 )

@@ -40,7 +40,7 @@ def done(owner: Owner) -> list[list[int]]:
     for path in sorted(owner.vault.glob("drafts/*/done.npy")):
         try:
             found.append(np.flatnonzero(np.load(path)).tolist())
-        except (OSError, ValueError):  # just being made
+        except (EOFError, OSError, ValueError):  # just being made
             found.append([])
     return found
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import must_fail
 import pytest
 
-from fl_ppseg.federation.run_summary import parse_summary, read_summary
+from fl_ppseg.federation.run_summary import SCHEMA, parse_summary, read_summary
 from fl_ppseg.leaks.file import MAX_BYTES, parse_leaks, read_leaks
 from fl_ppseg.system.errors import InputError
 
@@ -58,5 +58,5 @@ def test_what_is_no_file_or_too_large_is_refused(tmp_path: Path) -> None:
 
 def test_ratios_are_those_that_are_known() -> None:
     arms = {"a": {"ratio_to_plain": 0.5, "new": 1}, "b": {"error": "x"}, "c": {}}
-    text = json.dumps({"schema": 2, "arms": arms})
+    text = json.dumps({"schema": SCHEMA, "arms": arms})
     assert parse_summary(text, "summary.json").ratios == {"a": 0.5}

@@ -141,7 +141,7 @@ def test_backups_of_earlier_versions_open_with_the_file_that_sealed_them(
     """They took what `splitlines` calls the first line, and mapped nothing."""
     assert owner.keys("new")[0] == 0
     key = (owner.vault / "master.key").read_text()
-    text = f'{{"client": "aachen", "files": {{"master.key": {key!r}}}}}'.replace("'", '"')
+    text = f'{{"city": "aachen", "files": {{"master.key": {key!r}}}}}'.replace("'", '"')
     sealed = owner.place / "sealed"
     sealed.write_bytes(seal(text.encode(), earlier))
     owner.passphrase.write_bytes(content)

@@ -1,66 +1,24 @@
-"""Queries: an encrypted image, and the embedding that the model needs to read it.
+"""Queries under keys that lie in vaults: a client's own, or one that all users share."""
 
-The owner of a query makes an ephemeral key of its own, except in the arms whose owners share one.
-If the model's patch embedding is private, it adapts the public one to that key, as an owner who
-takes part in training does.
-"""
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
-from clients.vault.keys.keyring import read_salt, shared_salt
-from clients.vault.layout import record_file
+from clients.vault.keys.keyring import Vault, open_vault, read_salt, shared_salt
+from clients.vault.keys.record import CLIENT, Record, read_record
+from clients.vault.layout import record_file, record_files
 from fl_ppseg.config.arm import ArmConfig
-from fl_ppseg.crypto.adaptation import adapted_embedding
-from fl_ppseg.crypto.ciphers.encryption import encrypt
 from fl_ppseg.crypto.keys import ClientKey, SubKey
+from fl_ppseg.inference.segmenter import Segmenter
+from fl_ppseg.query.client import Client
+from fl_ppseg.query.ephemeral import Query, adapted, encrypted
+from fl_ppseg.system.errors import InputError
 
-Encrypt = Callable[[np.ndarray], np.ndarray]
-"""(3, H, W) uint8 -> (3, H, W) uint8."""
 Key = Literal["right", "wrong", "none"]
 """The key of a query to a shared-key arm: the shared one, a new one, or none (a plain image)."""
 KEYS: Final[tuple[Key, ...]] = get_args(Key)
-
-
-@dataclass(frozen=True)
-class Query:
-    """How to encrypt images for a query, and what the model needs to answer it."""
-
-    encrypt: Encrypt
-    """Called once per image."""
-    embedding: dict[str, Tensor] | None = field(repr=False)
-    """The patch embedding to use instead of the model's, key material; None: the model's own."""
-
-    def load_into(self, model: nn.Module) -> None:
-        """Load the embedding into a model; without one the model is not changed."""
-        model.load_state_dict(self.embedding or {}, strict=False)
-
-
-def ephemeral_query(protection: ArmConfig, block_size: int, public: Mapping[str, Tensor]) -> Query:
-    """A query of somebody who has only public weights, under ephemeral keys.
-
-    Args:
-        protection: Of the arm. With `per-image` every image gets a key of its own; otherwise all
-            images of this query share one key. In a shared-key arm that is a wrong key.
-        block_size: Side of a cipher block in pixels.
-        public: Public weights, which include `EMBEDDING_TENSORS`.
-
-    Raises:
-        InputError: No embedding can be adapted to the arm's cipher.
-    """
-    own = SubKey.generate()
-    is_per_image = protection.key_mode == "per-image"
-    return Query(
-        lambda image: _encrypt_image(
-            image, SubKey.generate() if is_per_image else own, protection, block_size
-        ),
-        _adapted(public, own, protection) if protection.embedding == "private" else None,
-    )
 
 
 def shared_query(
@@ -87,8 +45,8 @@ def shared_query(
     """
     own = {"right": shared, "wrong": SubKey.generate(), "none": None}[key]
     return Query(
-        lambda image: image if own is None else _encrypt_image(image, own, protection, block_size),
-        _adapted(trained, shared, protection) if protection.encrypted == "queries" else None,
+        lambda image: image if own is None else encrypted(image, own, protection, block_size),
+        adapted(trained, shared, protection) if protection.encrypted == "queries" else None,
     )
 
 
@@ -108,16 +66,53 @@ def load_shared_subkey(path: Path, protection: ArmConfig) -> SubKey:
     return master.client_subkey(read_salt(salt, remedy))
 
 
-def _encrypt_image(
-    image: np.ndarray, key: SubKey, protection: ArmConfig, block_size: int
-) -> np.ndarray:
-    if protection.cipher is None or protection.block_scope is None:
-        return image
-    scope = protection.block_scope
-    return encrypt(image, key, protection.cipher, block_size=block_size, scope=scope)
+def shared_client(model: Segmenter, path: str | Path) -> Client:
+    """Who asks a model whose users share one key.
+
+    Args:
+        model: Of an arm with a shared key.
+        path: The file of its master key, as for :func:`load_shared_subkey`.
+
+    Raises:
+        InputError: The model's users share no key, or the key cannot be read.
+    """
+    if model.spec.key != "shared":
+        raise InputError(f"{model.name}: its users share no key; leave the key out")
+    return Client(model, load_shared_subkey(Path(path), model.about.protection))
 
 
-def _adapted(
-    weights: Mapping[str, Tensor], key: SubKey, protection: ArmConfig
-) -> dict[str, Tensor]:
-    return adapted_embedding(weights, protection.cipher, protection.block_scope, key)
+def vault_client(model: Segmenter, vault_dir: str | Path, name: str) -> Client:
+    """A client who asks under the key that encrypted its own images, taken from its vault.
+
+    Args:
+        model: Of an arm where each client has one key.
+        vault_dir: The folder of vaults.
+        name: The client's, which its vault has too.
+
+    Raises:
+        InputError: The arm's clients have no key of their own, there is no such vault, or nothing
+            was encrypted there as the arm encrypts.
+    """
+    spec = model.spec
+    if spec.key != "per-client":
+        raise InputError(
+            f"{model.name}: its queries take no key of a vault ({spec.key}); leave the vault out"
+        )
+    vault = open_vault(Path(vault_dir), name)
+    fits = [each for each in _records(vault) if (each.cipher, each.block_scope) == _how(model)]
+    if not fits:
+        raise InputError(
+            f"{vault.folder}: nothing was encrypted with {spec.cipher} under a key of this client; "
+            "leave the vault out, and an ephemeral key is used"
+        )
+    return Client(model, fits[0].subkey(vault.ensure_key(), "train", "", 0))
+
+
+def _how(model: Segmenter) -> tuple[str | None, str | None]:
+    return model.spec.cipher, model.spec.scope
+
+
+def _records(vault: Vault) -> list[Record]:
+    """Of shards under one key of the client, the newest first."""
+    files = sorted(record_files(vault.folder), key=lambda path: -path.stat().st_mtime_ns)
+    return [record for record in map(read_record, files) if CLIENT in record.salts]

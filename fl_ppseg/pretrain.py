@@ -146,7 +146,8 @@ def pretrain(config: Config, cipher: str | None, out: Path, workers: int, quiet:
     classes = load_class_table("cityscapes")
     with tempfile.TemporaryDirectory() as scratch, steps(sys.stderr, quiet) as progress:
         plain = open_shard([_public_shard(config, Path(scratch), workers, progress)])
-        model = build_setr(config.model, classes.num_classes, config.data.image_size, seed=seed)
+        drawn = config.model.model_copy(update={"weights": None})
+        model = build_setr(drawn, classes.num_classes, config.data.image_size, seed=seed)
         shard = plain
         if cipher is not None:
             shard = EncryptedScenes(plain.parts, cipher, model.patch_size, seed)
@@ -190,8 +191,8 @@ def _approximate(
 
     if given is plain and config.model.invariant is None:
         return
-    settings = config.model.model_copy(update={"invariant": None})
-    known = build_setr(settings, num_classes, config.data.image_size, seed=0)
+    drawn = config.model.model_copy(update={"invariant": None, "weights": None})
+    known = build_setr(drawn, num_classes, config.data.image_size, seed=0)
     load_start(known, Path(str(config.model.weights)))
     num_images, size = min(FITTED_IMAGES, len(plain)), config.training.batch_size
     batches = (range(start, min(start + size, num_images)) for start in range(0, num_images, size))

@@ -23,7 +23,6 @@ from clients.client_app import app, reply_or_error
 from clients.node.limits import USUAL, Limits
 from clients.node.monitor import LOST, OUT_OF_MEMORY, Outcome, watch
 from clients.policy.node_policy import RefusedError
-from fl_ppseg import __version__
 from fl_ppseg.deployment.accounts import end_with_parent
 from fl_ppseg.deployment.logs import sanitise
 from fl_ppseg.flower.tasks import (
@@ -36,6 +35,7 @@ from fl_ppseg.flower.tasks import (
     task_client,
 )
 from fl_ppseg.system.errors import RunError
+from fl_ppseg.system.version import VERSION
 
 logger = logging.getLogger("node")
 """Separate from the log of the state folder, which is the ClientApp's."""
@@ -161,11 +161,11 @@ def check_bundle(bundle: Bundle, pin: str | None) -> None:
             raise RefusedError(f"refused: this node has pinned another bundle, {got}")
     elif not bundle.content:
         raise RefusedError(
-            f"refused: expected a bundle of {BUNDLE} {__version__}, got one that was not read"
+            f"refused: expected a bundle of {BUNDLE} {VERSION}, got one that was not read"
         )
-    elif (bundle.name, bundle.version) != (BUNDLE, __version__):
+    elif (bundle.name, bundle.version) != (BUNDLE, VERSION):
         raise RefusedError(
-            f"refused: this node runs {BUNDLE} {__version__}, but the request is for another app "
+            f"refused: this node runs {BUNDLE} {VERSION}, but the request is for another app "
             "or version"
         )
 

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from clients.query import Query, ephemeral_query
 from fl_ppseg.audit.attacks.undoing import Algorithm, Moves
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.sections import DataConfig
@@ -25,6 +24,7 @@ from fl_ppseg.crypto.ciphers.registry import get_cipher
 from fl_ppseg.data.dataset import Dataset, Scene
 from fl_ppseg.data.views import fit
 from fl_ppseg.leaks.scores import Images
+from fl_ppseg.query.ephemeral import Query, ephemeral_query
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.system.errors import InputError
 

@@ -80,7 +80,9 @@ class ClassTable:
         return palette[train_ids]
 
 
-class _ClassEntry(BaseModel):
+class ClassEntry(BaseModel):
+    """A class as a table's file has it."""
+
     model_config = ConfigDict(strict=True, extra="forbid")
     name: _Name
     train_id: _TrainId
@@ -88,10 +90,12 @@ class _ClassEntry(BaseModel):
     colour: Annotated[list[_Byte], Field(min_length=3, max_length=3)]
 
 
-class _TableFile(BaseModel):
+class TableFile(BaseModel):
+    """A class table as its file has it, before its ids are checked."""
+
     model_config = ConfigDict(strict=True, extra="forbid")
     name: _Name
-    classes: Annotated[list[_ClassEntry], Field(min_length=1)]
+    classes: Annotated[list[ClassEntry], Field(min_length=1)]
 
 
 def built_in_tables() -> tuple[str, ...]:
@@ -117,9 +121,35 @@ def load_class_table(name_or_path: str | Path) -> ClassTable:
     path = _locate(name_or_path)
     if path.is_file() and path.stat().st_size > MAX_BYTES:
         raise InputError(f"{path}: expected a class table of at most {MAX_BYTES} bytes, got more")
-    table = validate(_TableFile, read_yaml(path), str(path))
-    _check_ids(table.classes, path)
-    return _build(table)
+    return table_of(validate(TableFile, read_yaml(path), str(path)), path)
+
+
+def table_of(file: TableFile, source: Path) -> ClassTable:
+    """The class table that a file holds.
+
+    Args:
+        file: What it says.
+        source: Its path, for messages.
+
+    Raises:
+        InputError: Its trainIds leave gaps, or something is listed twice.
+    """
+    _check_ids(file.classes, source)
+    return _build(file)
+
+
+def entries_of(table: ClassTable) -> TableFile:
+    """What a file of a class table says, the inverse of :func:`table_of`."""
+    entries = [
+        ClassEntry(
+            name=name,
+            train_id=train_id,
+            label_ids=np.flatnonzero(table.label_to_train == train_id).tolist(),
+            colour=table.colours[train_id].tolist(),
+        )
+        for train_id, name in enumerate(table.names)
+    ]
+    return TableFile(name=table.name, classes=entries)
 
 
 def _locate(name_or_path: str | Path) -> Path:
@@ -132,7 +162,7 @@ def _locate(name_or_path: str | Path) -> Path:
     return path
 
 
-def _check_ids(classes: list[_ClassEntry], path: Path) -> None:
+def _check_ids(classes: list[ClassEntry], path: Path) -> None:
     train_ids = [entry.train_id for entry in classes]
     columns: dict[str, list[int] | list[str]] = {
         "train_id": train_ids,
@@ -163,7 +193,7 @@ def _first_repeated(values: list[int] | list[str]) -> int | str | None:
     return next((value for value, count in counts.items() if count > 1), None)
 
 
-def _build(table: _TableFile) -> ClassTable:
+def _build(table: TableFile) -> ClassTable:
     ordered = sorted(table.classes, key=lambda entry: entry.train_id)
     label_to_train = np.full(256, IGNORE_INDEX, dtype=np.uint8)
     for entry in ordered:

@@ -83,7 +83,7 @@ def decode_image(data: bytes, path: Path) -> NDArray[np.uint8]:
     """`read_image` of bytes; the path is for errors."""
     with opened(data, path, "image") as picture:
         turned = orientation(data, picture)
-        pixels = upright(_to_rgb(picture), turned)
+        pixels = upright(decoded_rgb(picture), turned)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))  # HWC -> CHW
 
 
@@ -220,8 +220,12 @@ def _png_exif(data: bytes) -> bytes | None:
     return None
 
 
-def _to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8, as stored."""
+def decoded_rgb(picture: Image.Image) -> NDArray[np.uint8]:
+    """A picture -> (H, W, 3) uint8 RGB, as stored.
+
+    Raises:
+        ValueError: Its pixels have no RGB meaning.
+    """
     if picture.mode == "I" or picture.mode.startswith("I;16"):
         grey = (np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)

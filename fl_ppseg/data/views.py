@@ -66,8 +66,7 @@ def fit(image: Pixels, labels: Pixels, image_size: Size, policy: SizePolicy) -> 
             ``crop`` cuts the centre, padded where the image is smaller (grey; labels: 255).
     """
     window = _middle(labels.shape, image_size, policy)
-    picture = _pad(_cut_image(_to_picture(image), window), window, GREY)
-    return _to_view(picture, _cut_labels(Image.fromarray(labels), window))
+    return _cut_whole(image, window), np.array(_cut_labels(Image.fromarray(labels), window))
 
 
 def scaled_labels(labels: Pixels, image_size: Size) -> Pixels:
@@ -95,7 +94,27 @@ def fit_for_scoring(
     if policy == "crop":
         size = (labels.shape[0], labels.shape[1])
         return fit(image, labels, _frame(size, image_size, block_size), policy)
-    return fit(image, labels, image_size, policy)[0], labels
+    return whole_image(image, image_size, policy, block_size)[0], labels
+
+
+def whole_image(
+    image: Pixels, image_size: Size, policy: SizePolicy, block_size: int
+) -> tuple[Pixels, Size]:
+    """(3, h, w) uint8 -> (3, H, W): the image of :func:`fit_for_scoring`, which has no labels.
+
+    Args:
+        image: RGB of any size.
+        image_size: (height, width) of the model's input.
+        policy: As for :func:`fit`.
+        block_size: Side of a block in pixels.
+
+    Returns:
+        The image, and (top, left) of the given one in it, in pixels: (0, 0) where it is scaled.
+    """
+    size = (image.shape[1], image.shape[2])
+    target = _frame(size, image_size, block_size) if policy == "crop" else image_size
+    window = _middle(size, target, policy)
+    return _cut_whole(image, window), (-window.offset[0], -window.offset[1])
 
 
 def scored_size(size: Size, image_size: Size, policy: SizePolicy, block_size: int) -> Size:
@@ -228,6 +247,11 @@ def _cut_image(picture: Image.Image, window: Window) -> Image.Image:
     return _resample(picture, window, Image.Resampling.BILINEAR)
 
 
+def _cut_whole(image: Pixels, window: Window) -> Pixels:
+    """(3, h, w) -> (3, H, W): a window of an image, grey where it sticks out."""
+    return _to_pixels(_pad(_cut_image(_to_picture(image), window), window, GREY))
+
+
 def _cut_labels(label_map: Image.Image, window: Window) -> Image.Image:
     """A window of a label map, 255 where it sticks out."""
     return _pad(_resample(label_map, window, Image.Resampling.NEAREST), window, IGNORE_INDEX)
@@ -268,6 +292,9 @@ def _to_picture(image: Pixels) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))  # CHW -> HWC
 
 
+def _to_pixels(picture: Image.Image) -> Pixels:
+    return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))  # HWC -> CHW
+
+
 def _to_view(picture: Image.Image, label_map: Image.Image) -> View:
-    image = np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))  # HWC -> CHW
-    return image, np.array(label_map)
+    return _to_pixels(picture), np.array(label_map)

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import torch
 
-from clients.query import KEYS, Query, ephemeral_query, shared_query
+from clients.query import KEYS, shared_query
 from clients.vault.keys.keyring import ensure_shared_subkey
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.sections import Config
@@ -26,6 +26,7 @@ from fl_ppseg.experiment.data_notes import reserved_scene
 from fl_ppseg.experiment.preparation import Experiment
 from fl_ppseg.federation.checkpoints import latest, model_of, protection_of, weights_of
 from fl_ppseg.learning.evaluation import segment
+from fl_ppseg.query.ephemeral import Query, ephemeral_query
 from fl_ppseg.report.pictures import Image8
 from fl_ppseg.report.scenes import CipherGallery, ScenePanel
 from fl_ppseg.setr.model import SETR

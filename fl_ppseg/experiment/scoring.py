@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.query import Key, Query, ephemeral_query, shared_query
+from clients.query import Key, shared_query
 from fl_ppseg.crypto.keys import SubKey
 from fl_ppseg.data.dataset import Scene
 from fl_ppseg.data.views import fit_for_scoring
@@ -22,6 +22,7 @@ from fl_ppseg.federation.checkpoint_file import Checkpoint
 from fl_ppseg.federation.checkpoints import model_of, protection_of, weights_of
 from fl_ppseg.learning.evaluation import Sample, evaluate
 from fl_ppseg.learning.sliding import SlidingWindows
+from fl_ppseg.query.ephemeral import Query, ephemeral_query
 from fl_ppseg.system.files import Progress
 
 NewQuery = Callable[[], Query]

@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from fl_ppseg import __version__
 from fl_ppseg.config.loading import dump_config
 from fl_ppseg.config.sections import Config
+from fl_ppseg.system.version import VERSION
 
 _CHECKOUT: Final = Path(__file__).resolve().parents[2]
 
@@ -20,7 +20,7 @@ def made_with(config: Config) -> dict[str, str]:
         config: Of the experiment; its hash is that of `dump_config`, but for where its data lie.
     """
     return {
-        "fl_ppseg": __version__,
+        "fl_ppseg": VERSION,
         "commit": commit(),
         "config": f"{config.name}, SHA-256 {config_hash(config)[:16]}",
         "seeds": ", ".join(map(str, config.seeds)),

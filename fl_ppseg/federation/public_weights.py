@@ -9,26 +9,10 @@ from fl_ppseg.federation.checkpoints import load_checkpoint, weights_of
 from fl_ppseg.setr.build import build_setr
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
+from fl_ppseg.setr.shipped import SHIPPED, shipped_weights
 from fl_ppseg.setr.weights import check_weights_file, fit_weights, load_weights
 from fl_ppseg.system.arrays import Arrays
 from fl_ppseg.system.errors import InputError
-
-WEIGHTS = Path(__file__).parents[1] / "weights"
-"""Made by `python -m fl_ppseg.pretrain` from public, procedural scenes."""
-
-
-def shipped_weights(reads: str | None) -> Path:
-    """The package's own weights.
-
-    Args:
-        reads: What the embedding reads, of `arm_models.embedding_reads`; None: images as they are.
-
-    Returns:
-        The file for this, or the one for images where the package has none.
-    """
-    plain = WEIGHTS / "setr_procedural.safetensors"
-    own = plain if reads is None else WEIGHTS / f"setr_procedural_{reads}.safetensors"
-    return own if own.is_file() else plain
 
 
 def initial_model(config: Config, num_classes: int, seed: int, reads: str | None = None) -> SETR:
@@ -44,11 +28,12 @@ def initial_model(config: Config, num_classes: int, seed: int, reads: str | None
     Raises:
         InputError: If sizes do not fit, or weights cannot be had.
     """
-    settings = config.model
-    model = build_setr(settings, num_classes, config.data.image_size, seed=seed)
-    if settings.weights is not None:
-        own = shipped_weights(reads or settings.invariant)
-        load_start(model, own if settings.weights == "shipped" else Path(settings.weights))
+    settings, own = config.model, config.model.weights
+    drawn = settings.model_copy(update={"weights": None})
+    model = build_setr(drawn, num_classes, config.data.image_size, seed=seed)
+    if own is not None:
+        shipped = shipped_weights(reads or settings.invariant)
+        load_start(model, shipped if own == SHIPPED else Path(own))
     return model
 
 

@@ -1,5 +1,9 @@
 """A trained model that segments queries: ciphertexts in, classes and confidence out."""
 
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fl_ppseg.data.classes import ClassTable
+from fl_ppseg.inference.about import About
+from fl_ppseg.inference.query_image import QueryImage
 from fl_ppseg.inference.query_spec import QuerySpec
 from fl_ppseg.learning.evaluation import most_likely
 from fl_ppseg.learning.sliding import SlidingWindows
@@ -34,10 +40,116 @@ class Segmenter:
         name: What the model is called, e.g. the arm that trained it.
     """
 
-    def __init__(self, model: SETR, spec: QuerySpec, classes: ClassTable, name: str) -> None:
-        """Take a model with its weights, on the device where it is to compute."""
+    def __init__(
+        self,
+        model: SETR,
+        spec: QuerySpec,
+        classes: ClassTable,
+        name: str,
+        about: About | None = None,
+    ) -> None:
+        """Take a model with its weights, on the device where it is to compute.
+
+        Args:
+            model: The model.
+            spec: What a query must be.
+            classes: The class table.
+            name: What the model is called.
+            about: How it was built and trained; without it the model cannot be exported.
+        """
         self.spec, self.classes, self.name = spec, classes, name
+        self._about = about
         self._frames = SlidingWindows(model.eval())
+
+    def __repr__(self) -> str:
+        """Name, queries and number of classes."""
+        spec, (height, width) = self.spec, self.spec.image_size
+        return (
+            f"Segmenter({self.name}: {self.classes.num_classes} classes, window {height} x {width},"
+            f" {spec.cipher or 'plain images'}, key {spec.key})"
+        )
+
+    @property
+    def about(self) -> About:
+        """How the model was built and trained.
+
+        Raises:
+            InputError: Nobody said so, or it holds an embedding adapted to a key.
+        """
+        if self._about is None:
+            raise InputError(
+                f"{self.name}: cannot be exported, for nothing is said of how it was built, or it "
+                "holds an embedding adapted to a key; load the model, or give Segmenter its `about`"
+            )
+        return self._about
+
+    @property
+    def network(self) -> SETR:
+        """The model itself, in evaluation mode."""
+        return self._frames.model
+
+    def segment(self, query: QueryImage) -> Segmentation:
+        """A query -> classes and confidence of its image's pixels, at the image's own size.
+
+        Raises:
+            InputError: As `segment_alike`.
+        """
+        return self.segment_alike([query])[0]
+
+    def segment_alike(self, queries: Sequence[QueryImage]) -> list[Segmentation]:
+        """Queries of images of one size -> their segmentations, in one batch.
+
+        Raises:
+            InputError: There is none, their sizes differ or are not those of the spec, or the model
+                needs an embedding adapted to their key.
+        """
+        if self.spec.adapts:
+            raise InputError(
+                f"{self.name}: reads a query only with its embedding adapted to the query's key; "
+                "ask with fl_ppseg.Client(model).segment(image)"
+            )
+        sizes = {(query.pixels.shape, query.size) for query in queries}
+        if len(sizes) != 1:
+            raise InputError(f"expected queries of images of one size, got {len(sizes)} sizes")
+        answer_size = queries[0].answer_size
+        answers = self.segment_batch(np.stack([query.pixels for query in queries]), answer_size)
+        return [
+            Segmentation(query.restored(answer.labels), query.restored(answer.confidence))
+            for query, answer in zip(queries, answers, strict=True)
+        ]
+
+    def with_embedding(self, tensors: Mapping[str, Tensor]) -> "Segmenter":
+        """This model with some of its tensors replaced; the others are the same memory.
+
+        An embedding adapted to a key is key material, so the copy cannot be exported.
+        """
+        own = self.network
+        named = chain(own.named_parameters(), own.named_buffers())
+        shared = {id(tensor): tensor for name, tensor in named if name not in tensors}
+        copy = deepcopy(own, shared)
+        copy.load_state_dict(dict(tensors), strict=False)
+        spec = self.spec.model_copy(update={"adapts": False})
+        return Segmenter(copy, spec, self.classes, self.name)
+
+    def export(self, folder: str | Path) -> Path:
+        """Write the model as a folder that `fl_ppseg.load` reads, whole or not at all.
+
+        It holds weights, what a query must be, the classes, and a model card with the scores and
+        the audit's figures of the run, as far as its folder has them; no key, and no image.
+
+        Args:
+            folder: To be made; an exported model that lies there is replaced.
+
+        Returns:
+            The folder.
+
+        Raises:
+            InputError: Something else lies there, the folder cannot be written, or nothing is known
+                of how the model was built.
+        """
+        from fl_ppseg.inference.exporting import export  # which knows this class
+
+        return export(self, folder)
 
     def check_size(self, height: int, width: int) -> None:
         """Check that a query's sides, in pixels, are what the model takes.
@@ -76,7 +188,7 @@ class Segmenter:
                 f"{queries.shape}"
             )
         self.check_size(*queries.shape[-2:])
-        images = torch.from_numpy(np.ascontiguousarray(queries)).to(self.device)
+        images = torch.tensor(queries).to(self.device)
         with torch.inference_mode():
             labels, confidence = most_likely(self._frames, images, size or queries.shape[-2:])
         return [

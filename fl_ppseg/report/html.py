@@ -7,7 +7,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from fl_ppseg import __version__
 from fl_ppseg.config.loading import described
 from fl_ppseg.config.run_layout import FIGURES, REPORT
 from fl_ppseg.config.sections import Config
@@ -43,6 +42,7 @@ from fl_ppseg.report.sheets import (
     key_sheet,
 )
 from fl_ppseg.system.files import write_atomically
+from fl_ppseg.system.version import VERSION
 from fl_ppseg.system.wording import counted
 
 MAX_REPORT = 512 * 2**20
@@ -215,7 +215,7 @@ def _facts(summary: RunSummary, lines: Sequence[Line]) -> list[tuple[str, object
         ("peak memory", peak),
         ("seeds", ", ".join(map(str, sorted({line["seed"] for line in lines})))),
         ("rounds", max((line["round"] for line in lines), default="")),
-        ("fl_ppseg", __version__),
+        ("fl_ppseg", VERSION),
         ("commit", commit()),
         ("Python", platform.python_version()),
         *((name, _version(name)) for name in LIBRARIES),

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from fl_ppseg.setr.model import SETR, assemble
+from fl_ppseg.setr.shipped import SHIPPED, shipped_weights
 from fl_ppseg.setr.sizes import tensor_shapes
+from fl_ppseg.setr.weights import load_weights
 
 if TYPE_CHECKING:
     from fl_ppseg.config.sections import ModelConfig
@@ -16,7 +19,10 @@ if TYPE_CHECKING:
 def build_setr(
     config: "ModelConfig", num_classes: int, image_size: tuple[int, int], *, seed: int
 ) -> SETR:
-    """Build the model that a config describes; `config.weights` is left to the caller.
+    """Build the model that a config describes, with the weights that it names.
+
+    The weights of a run's checkpoint are loaded by `fl_ppseg.federation.public_weights`, and those
+    of a trained model with all that belongs to it by `fl_ppseg.load`.
 
     Args:
         config: Section `model`.
@@ -26,11 +32,17 @@ def build_setr(
 
     Raises:
         InputError: The settings do not fit each other, make a model beyond the bounds of
-            `fl_ppseg.setr.sizes`, or published weights cannot be had.
+            `fl_ppseg.setr.sizes`, or the weights cannot be had or do not fit it.
     """
     tensor_shapes(config, num_classes, image_size)
     with _seeded(seed):
-        return assemble(config, num_classes, image_size)
+        model = assemble(config, num_classes, image_size)
+    if config.weights is not None:
+        is_shipped = config.weights == SHIPPED
+        load_weights(
+            model, shipped_weights(config.invariant) if is_shipped else Path(config.weights)
+        )
+    return model
 
 
 def build_architecture(

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from fl_ppseg.config.documents import parse_json
 from fl_ppseg.system.errors import InputError
@@ -47,13 +47,24 @@ def read_header(path: Path) -> Header:
     """
     try:
         with path.open("rb") as file:
-            total = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= min(MAX_HEADER_BYTES, total - 8):
-                raise InputError(f"{path}: not a .safetensors file (a header of {length:,} bytes)")
-            text = file.read(length)
+            return header_of(file, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def header_of(file: BinaryIO, path: Path) -> Header:
+    """`read_header` of an open file, or of its bytes; the path is for errors.
+
+    Raises:
+        InputError: Its header does not describe what it holds.
+        OSError: It cannot be read.
+    """
+    total = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if not 2 <= length <= min(MAX_HEADER_BYTES, total - 8):
+        raise InputError(f"{path}: not a .safetensors file (a header of {length:,} bytes)")
+    text = file.read(length)
     values = parse_json(text, str(path), MAX_HEADER_BYTES)
     if not isinstance(values, dict) or len(values) > MAX_TENSORS:
         raise InputError(f"{path}: not a .safetensors file (its header is not a list of tensors)")

@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from fl_ppseg import __version__
 from fl_ppseg.system.errors import DISK_FULL, InputError, RunError, describe, is_out_of_memory
+from fl_ppseg.system.version import VERSION
 
 LOGGERS = ("fl_ppseg", "strategies", "flwr")
 """Whose log lines a command directs; those of clients stay on the owners' side."""
@@ -102,7 +102,7 @@ class Parser(argparse.ArgumentParser):
             formatter_class=with_defaults if shows_defaults else plain,
             allow_abbrev=False,
         )
-        self.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+        self.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION}")
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: None = None

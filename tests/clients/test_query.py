@@ -10,7 +10,7 @@ import small_federation as small
 import torch
 from torch import Tensor
 
-from clients.query import KEYS, Query, ephemeral_query, load_shared_subkey, shared_query
+from clients.query import KEYS, load_shared_subkey, shared_query
 from clients.vault.keys.keyring import ensure_shared_subkey
 from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.config.sections import Config
@@ -21,6 +21,7 @@ from fl_ppseg.data.dataset import open_dataset
 from fl_ppseg.data.views import fit_for_scoring
 from fl_ppseg.federation.public_weights import initial_model
 from fl_ppseg.learning.evaluation import evaluate, resized_logits, score
+from fl_ppseg.query.ephemeral import Query, ephemeral_query
 from fl_ppseg.scenes.tree import synthesize
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import EMBEDDING_TENSORS

@@ -16,9 +16,10 @@ from fl_ppseg.config.sections import Config, ModelConfig
 from fl_ppseg.crypto.arm_models import SHUFFLED, embedding_reads, model_settings
 from fl_ppseg.experiment import initial_weights
 from fl_ppseg.experiment.initial_weights import check_arm, initial_models
-from fl_ppseg.federation import public_weights
-from fl_ppseg.federation.public_weights import initial_model, public_embedding, shipped_weights
+from fl_ppseg.federation.public_weights import initial_model, public_embedding
+from fl_ppseg.setr import shipped
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
+from fl_ppseg.setr.shipped import shipped_weights
 from fl_ppseg.setr.weights import save_weights
 from fl_ppseg.system.errors import InputError
 
@@ -72,7 +73,7 @@ def test_embedding_of_a_model_is_a_copy() -> None:
 def test_shipped_weights_are_those_for_what_is_read_where_there_are_any(
     form: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(public_weights, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
     plain = tmp_path / "setr_procedural.safetensors"
     assert shipped_weights(form) == plain
     for name in (*FORMS, SHUFFLED):
@@ -146,7 +147,7 @@ def test_nodes_hold_the_weights_of_each_arm_to_its_own_start(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And train from it: a node refuses weights that are not of its trust region."""
-    monkeypatch.setattr(public_weights, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
     networks = {"": small.model(), f"_{SHUFFLED}": small.model()}
     for suffix, network in networks.items():
         network.backbone.pos_embed.data += len(suffix)

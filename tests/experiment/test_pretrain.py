@@ -11,19 +11,20 @@ import safetensors.torch
 import torch
 from checkout import CHECKOUT
 
-from clients.query import ephemeral_query
 from fl_ppseg.config.loading import builtin_arms, load_config
 from fl_ppseg.config.sections import CanonicalForm
 from fl_ppseg.crypto.arm_models import SHUFFLED
 from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.data.dataset import open_dataset
-from fl_ppseg.federation.public_weights import WEIGHTS, initial_model, shipped_weights
+from fl_ppseg.federation.public_weights import initial_model
 from fl_ppseg.learning.evaluation import evaluate, score
 from fl_ppseg.pretrain import PUBLIC_CITIES, TEST_CITIES, main
+from fl_ppseg.query.ephemeral import ephemeral_query
 from fl_ppseg.scenes.cities import TRAIN_CITIES, VAL_CITIES
 from fl_ppseg.scenes.tree import synthesize
 from fl_ppseg.setr.build import build_setr
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
+from fl_ppseg.setr.shipped import WEIGHTS, shipped_weights
 from fl_ppseg.setr.weights import load_weights
 from fl_ppseg.system.command_line import run
 

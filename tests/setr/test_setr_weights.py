@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.setr.backbone import create_backbone, fold_normalisation
-from fl_ppseg.setr.build import build_setr
+from fl_ppseg.setr.build import build_architecture, build_setr
 from fl_ppseg.setr.names import EMBEDDING_TENSORS, POSITION_TENSOR
+from fl_ppseg.setr.shipped import shipped_weights
 from fl_ppseg.setr.weights import load_weights, save_weights
 from fl_ppseg.system.errors import InputError
 
@@ -33,6 +34,22 @@ def test_weights_from_scratch_follow_the_seed_alone() -> None:
     other = build_setr(ModelConfig.model_validate(TINY), 19, IMAGE_SIZE, seed=1).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first[EMBEDDING_TENSORS[0]], other[EMBEDDING_TENSORS[0]])
+
+
+@pytest.mark.parametrize("form", [None, "pixel-magnitudes"])
+def test_a_config_that_names_weights_gets_them(form: str | None, tmp_path: Path) -> None:
+    """By default those that come with the package; an architecture by itself has none of them."""
+    config = ModelConfig.model_validate({"invariant": form})
+    assert config.weights == "shipped"
+    state = build_setr(config, 19, (64, 128), seed=0).state_dict()
+    shipped = safetensors.torch.load_file(shipped_weights(form))
+    assert shipped.keys() == state.keys()
+    assert all(torch.equal(state[name], value.float()) for name, value in shipped.items())
+    bare = build_architecture(config, 19, (64, 128)).state_dict()
+    assert not torch.equal(bare[EMBEDDING_TENSORS[0]], state[EMBEDDING_TENSORS[0]])
+    own = ModelConfig.model_validate({"invariant": form, "weights": str(tmp_path / "none")})
+    with pytest.raises(InputError, match="cannot read weights"):
+        build_setr(own, 19, (64, 128), seed=0)
 
 
 def test_weights_survive_a_file(tmp_path: Path) -> None:

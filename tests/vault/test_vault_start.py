@@ -10,7 +10,7 @@ from small_owner import Owner, fails
 
 from clients.policy.start_weights import WEIGHTS, read_start
 from clients.vault.node_folders.exports import read_exports
-from fl_ppseg.federation import public_weights
+from fl_ppseg.setr import shipped
 from fl_ppseg.setr.weights import save_weights
 
 
@@ -40,7 +40,7 @@ def test_the_node_folder_holds_the_weights_of_round_0_once_for_all_arms(owner: O
 def test_arms_whose_embeddings_read_other_things_have_starts_of_their_own(
     owner: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(public_weights, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
     networks = {"per-client-private": small.model(), "per-image": small.model()}
     networks["per-image"].backbone.pos_embed.data += 1
     for suffix, network in zip(("", "_shuffled"), networks.values(), strict=True):

@@ -1,0 +1,65 @@
+"""From an image to a query: fitted to what a model reads, and encrypted under a key."""
+
+from fl_ppseg.config.cipher_versions import check_versions
+from fl_ppseg.crypto.ciphers.encryption import encrypt as encrypt_pixels
+from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.given_images import AnyImage, as_pixels
+from fl_ppseg.data.views import whole_image
+from fl_ppseg.inference.query_image import QueryImage
+from fl_ppseg.inference.query_spec import QuerySpec
+from fl_ppseg.system.errors import InputError
+
+
+def encrypt(image: AnyImage, spec: QuerySpec) -> QueryImage:
+    """Encrypt an image for a model, under a key that is made here and gone when this returns.
+
+    Args:
+        image: A path, a picture of Pillow's, or uint8 RGB of shape (h, w, 3) or (3, h, w); of any
+            size up to 67 million pixels.
+        spec: What a query must be: `model.spec`, or what a service says of its model.
+
+    Returns:
+        The query: send its `to_png()`, or give it to `model.segment`.
+
+    Raises:
+        InputError: The image cannot be read, the model takes no such query, or its cipher is of
+            another version than this program's.
+    """
+    if spec.adapts and spec.key == "per-client":
+        raise InputError(
+            "this model reads a query only with its embedding adapted to the query's key, so that "
+            "the key must be where the model is; ask with fl_ppseg.Client(model).segment(image)"
+        )
+    if spec.key == "shared":
+        raise InputError(
+            "the users of this model share a key; ask with fl_ppseg.shared_client(model, key_file)"
+            ".segment(image)"
+        )
+    if spec.key == "none":
+        raise InputError(
+            "this model takes plain images, so nothing would be encrypted; ask with "
+            "fl_ppseg.Client(model).segment(image), which says so"
+        )
+    return query_of(image, spec, SubKey.generate())
+
+
+def query_of(image: AnyImage, spec: QuerySpec, key: SubKey | None) -> QueryImage:
+    """A query under a given key.
+
+    Args:
+        image: As for `encrypt`.
+        spec: As for `encrypt`.
+        key: None: the query holds the image as it is, whatever the spec says.
+
+    Raises:
+        InputError: As `encrypt`.
+    """
+    check_versions(spec.versions, "queries of this model", "ask with another version of fl_ppseg")
+    pixels = as_pixels(image)
+    fitted, place = whole_image(pixels, spec.image_size, spec.fit, spec.block_size)
+    if key is not None and spec.cipher is not None and spec.scope is not None:
+        size = spec.block_size
+        fitted = encrypt_pixels(fitted, key, spec.cipher, block_size=size, scope=spec.scope)
+    return QueryImage(
+        fitted, (pixels.shape[1], pixels.shape[2]), None if spec.fit == "resize" else place
+    )

@@ -23,7 +23,10 @@ ARM = "arm_table.<id>."
 """Before the name of each field of an arm."""
 EVERYWHERE = {"-h", "--version"}
 """Options of every command and verb, not worth a row each."""
-FIRST = ("fl_ppseg.simulate", "fl_ppseg.audit", "fl_ppseg.evaluate", "fl_ppseg.convert")
+FIRST = (
+    "fl_ppseg.simulate", "fl_ppseg.audit", "fl_ppseg.evaluate", "fl_ppseg.predict",
+    "fl_ppseg.convert",
+)  # fmt: skip
 """Commands in the order in which a newcomer meets them; the others follow by name."""
 
 

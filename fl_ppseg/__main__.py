@@ -54,6 +54,18 @@ def _evaluate(parser: Parser, argv: Sequence[str]) -> int:
     return main(argv)
 
 
+def _predict(parser: Parser, argv: Sequence[str]) -> int:
+    from fl_ppseg.predict.command import main
+
+    return main(argv)
+
+
+def _export(parser: Parser, argv: Sequence[str]) -> int:
+    from fl_ppseg.export import main
+
+    return main(argv)
+
+
 def _convert(parser: Parser, argv: Sequence[str]) -> int:
     from fl_ppseg.convert.command import main
 
@@ -110,6 +122,8 @@ COMMANDS: Final[Mapping[str, Verb]] = {
     "describe": Verb("list arms, settings of the config, or ciphers, in words", _describe),
     "audit": Verb("attack the arms of a run and say what each adversary gets", _audit),
     "evaluate": Verb("score a checkpoint on a data set", _evaluate),
+    "predict": Verb("segment images by a trained model that sees ciphertexts only", _predict),
+    "export": Verb("write a trained model as a folder with a model card", _export),
     "convert": Verb("make a tree in Cityscapes layout out of a download", _convert),
     "synthesize": Verb("write procedural street scenes in Cityscapes layout", _synthesize),
     "pretrain": Verb("make starting weights from public scenes", _pretrain),

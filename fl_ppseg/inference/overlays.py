@@ -36,18 +36,23 @@ def overlay(
     >>> picture.getpixel((0, 0)), picture.getpixel((0, 1)), picture.getpixel((1, 1))
     ((128, 64, 128), (220, 20, 60), (0, 0, 0))
     """
-    pixels = as_pixels(image).transpose(1, 2, 0)  # CHW -> HWC
-    if labels.shape != pixels.shape[:2] or labels.dtype != np.uint8:
+    pixels = as_pixels(image)
+    if labels.shape != pixels.shape[1:] or labels.dtype != np.uint8:
         raise InputError(
-            f"expected labels of uint8 {pixels.shape[:2]} (height, width) as the image has, got "
+            f"expected labels of uint8 {pixels.shape[1:]} (height, width) as the image has, got "
             f"{labels.dtype} {labels.shape}"
         )
     if not 0 <= opacity <= 1:
         raise InputError(f"expected an opacity from 0 to 1, got {opacity}")
     table = load_class_table(classes) if isinstance(classes, str) else classes
-    colours = table.colourise(labels)
-    mixed = np.rint(pixels * np.float32(1 - opacity) + colours * np.float32(opacity)).astype(
-        np.uint8
-    )
-    is_class = labels[..., None] < table.num_classes
-    return Image.fromarray(np.where(is_class, mixed, pixels))
+    return Image.fromarray(coloured(pixels, labels, table, opacity))
+
+
+def coloured(pixels: Pixels, labels: Pixels, classes: ClassTable, opacity: float) -> Pixels:
+    """(3, h, w) RGB and (h, w) trainIds, both uint8 -> (h, w, 3) uint8, as `overlay`."""
+    image = pixels.transpose(1, 2, 0)  # CHW -> HWC
+    weight = np.float32(opacity)
+    mixed = np.rint(image * (1 - weight) + classes.colourise(labels) * weight).astype(np.uint8)
+    is_class = labels[..., None] < classes.num_classes
+    shown: Pixels = np.where(is_class, mixed, image)
+    return shown

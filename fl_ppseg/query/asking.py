@@ -7,6 +7,7 @@ from fl_ppseg.data.given_images import AnyImage, as_pixels
 from fl_ppseg.data.views import whole_image
 from fl_ppseg.inference.query_image import QueryImage
 from fl_ppseg.inference.query_spec import QuerySpec
+from fl_ppseg.system.arrays import Pixels
 from fl_ppseg.system.errors import InputError
 
 
@@ -40,22 +41,21 @@ def encrypt(image: AnyImage, spec: QuerySpec) -> QueryImage:
             "this model takes plain images, so nothing would be encrypted; ask with "
             "fl_ppseg.Client(model).segment(image), which says so"
         )
-    return query_of(image, spec, SubKey.generate())
+    return query_of(as_pixels(image), spec, SubKey.generate())
 
 
-def query_of(image: AnyImage, spec: QuerySpec, key: SubKey | None) -> QueryImage:
-    """A query under a given key.
+def query_of(pixels: Pixels, spec: QuerySpec, key: SubKey | None) -> QueryImage:
+    """(3, h, w) uint8 -> a query under a given key.
 
     Args:
-        image: As for `encrypt`.
+        pixels: RGB.
         spec: As for `encrypt`.
         key: None: the query holds the image as it is, whatever the spec says.
 
     Raises:
-        InputError: As `encrypt`.
+        InputError: The cipher of the spec is of another version than this program's.
     """
     check_versions(spec.versions, "queries of this model", "ask with another version of fl_ppseg")
-    pixels = as_pixels(image)
     fitted, place = whole_image(pixels, spec.image_size, spec.fit, spec.block_size)
     if key is not None and spec.cipher is not None and spec.scope is not None:
         size = spec.block_size

@@ -5,10 +5,11 @@ from typing import NoReturn
 
 from fl_ppseg.crypto.adaptation import adapted_embedding
 from fl_ppseg.crypto.keys import SubKey
-from fl_ppseg.data.given_images import AnyImage
+from fl_ppseg.data.given_images import AnyImage, as_pixels
 from fl_ppseg.inference.query_image import QueryImage
 from fl_ppseg.inference.segmenter import Segmentation, Segmenter
 from fl_ppseg.query.asking import query_of
+from fl_ppseg.system.arrays import Pixels
 from fl_ppseg.system.errors import InputError
 
 
@@ -57,9 +58,13 @@ class Client:
         Raises:
             InputError: As `fl_ppseg.encrypt`.
         """
+        return self.query_of(as_pixels(image))
+
+    def query_of(self, pixels: Pixels) -> QueryImage:
+        """(3, h, w) uint8 RGB -> a query, as `query`."""
         spec = self._model.spec
         fresh = SubKey.generate() if spec.key == "per-image" else self._key
-        return query_of(image, spec, fresh)
+        return query_of(pixels, spec, fresh)
 
     def segment(self, image: AnyImage) -> Segmentation:
         """An image -> classes and confidence of its pixels, at its own size.

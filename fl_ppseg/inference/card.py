@@ -39,9 +39,11 @@ def _lines(told: ModelFile) -> Iterator[str]:
     yield ""
     yield _plain(told.about.protection.note)
     yield ""
-    yield f"SETR with the {settings.decoder} decoder on `{_code(settings.backbone)}`, "
-    yield f"{len(told.classes.classes)} classes, a window of {height} x {width} pixels (height x "
-    yield f"width), made by fl_ppseg {_plain(told.fl_ppseg)}."
+    yield (
+        f"SETR with the {settings.decoder} decoder on `{_code(settings.backbone)}`, "
+        f"{len(told.classes.classes)} classes, a window of {height} x {width} pixels (height x "
+        f"width), made by fl_ppseg {_plain(told.fl_ppseg)}."
+    )
     yield from ("", "## Queries", "", *_about_queries(spec))
     yield from ("", "## Data", "", *_about_data(facts))
     yield from ("", "## Scores", "", *_about_scores(facts.scores))
@@ -68,8 +70,10 @@ def _about_queries(spec: QuerySpec) -> Iterator[str]:
         yield ADAPTS
     if spec.cipher is not None:
         versions = ", ".join(f"{_code(name)} {number}" for name, number in spec.versions.items())
-        yield f"Cipher `{_code(spec.cipher)}` (versions: {versions}), blocks of {spec.block_size} "
-        yield f"pixels, block scope {spec.scope}."
+        yield (
+            f"Cipher `{_code(spec.cipher)}` (versions: {versions}), blocks of {spec.block_size} "
+            f"pixels, block scope {spec.scope}."
+        )
     how = "scaled to the window" if spec.fit == "resize" else "padded and read window by window"
     yield f"An image of another size is {how}."
     if spec.cipher is not None:
@@ -92,8 +96,10 @@ def _about_scores(scores: ReachedScores | None) -> Iterator[str]:
     if scores is None:
         yield "The run folder has no scores of this arm."
         return
-    yield f"Means over the last rounds and {counted(scores.num_seeds, 'seed')}, in percent, on "
-    yield "places, clients and keys that training never saw, as cityscapesScripts counts."
+    yield (
+        f"Means over the last rounds and {counted(scores.num_seeds, 'seed')}, in percent, on "
+        "places, clients and keys that training never saw, as cityscapesScripts counts."
+    )
     yield from ("", "| | mIoU |", "|---|---|")
     rows = {
         "no image (commonest class of each pixel)": scores.no_image_mIoU,

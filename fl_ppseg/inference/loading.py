@@ -48,7 +48,7 @@ def _of_checkpoint(place: Path, device: str) -> Segmenter:
     file = find_checkpoint(place)
     checkpoint = load_checkpoint(file)
     told = validate(Description, checkpoint.description, str(file.with_suffix(".json")))
-    if checkpoint.is_per_city:
+    if checkpoint.has_own_models:
         raise InputError(f"{file}: holds one model per client, and no common one to ask")
     run, protection = _run_of(file), protection_of(checkpoint)
     network = model_of(checkpoint).to(device)

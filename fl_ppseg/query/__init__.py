@@ -1,4 +1,4 @@
-"""Who asks a model: keys of a moment, and images that become queries under them.
+"""Who asks a model: ephemeral keys, and images that become queries under them.
 
 ephemeral    encryption under ephemeral keys, and an embedding adapted to one
 asking       an image -> what is sent to a model

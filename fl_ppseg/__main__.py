@@ -66,6 +66,12 @@ def _export(parser: Parser, argv: Sequence[str]) -> int:
     return main(argv)
 
 
+def _serve(parser: Parser, argv: Sequence[str]) -> int:
+    from fl_ppseg.serve import main
+
+    return main(argv)
+
+
 def _convert(parser: Parser, argv: Sequence[str]) -> int:
     from fl_ppseg.convert.command import main
 
@@ -124,6 +130,7 @@ COMMANDS: Final[Mapping[str, Verb]] = {
     "evaluate": Verb("score a checkpoint on a data set", _evaluate),
     "predict": Verb("segment images by a trained model that sees ciphertexts only", _predict),
     "export": Verb("write a trained model as a folder with a model card", _export),
+    "serve": Verb("segment encrypted images that others send over HTTP", _serve),
     "convert": Verb("make a tree in Cityscapes layout out of a download", _convert),
     "synthesize": Verb("write procedural street scenes in Cityscapes layout", _synthesize),
     "pretrain": Verb("make starting weights from public scenes", _pretrain),

@@ -34,6 +34,7 @@ ONE_FOR_EACH = KEY_IN_AN_ATTACK | {
     "fl_ppseg/crypto/keys.py": "fl_ppseg.config.names",
     "clients/vault/keys/backup.py": "flwr.app",
     "clients/vault/wording.py": "torch",
+    "fl_ppseg/service/queries.py": "clients.query",
     "clients/node/limits.py": "clients.vault.keys.keyring",
 }
 """Imports, of which each breaks a contract: file -> what it would import."""

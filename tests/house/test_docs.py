@@ -110,7 +110,15 @@ def test_reference_has_all_commands_settings_and_arms(reference: Any) -> None:
     commands, config, arms = (
         made[f"reference/{name}.md"] for name in ("commands", "config", "arms")
     )
-    for name in ("simulate", "audit", "predict", "convert folder", "evaluate", "synthesize"):
+    for name in (
+        "simulate",
+        "audit",
+        "predict",
+        "convert folder",
+        "evaluate",
+        "serve",
+        "synthesize",
+    ):
         assert f"## fl_ppseg.{name}\n" in commands
     for name in ("vault encrypt", "node start"):
         assert f"### clients.{name}\n" in commands

@@ -10,7 +10,7 @@ from checkout import CHECKOUT
 
 from fl_ppseg import __version__
 
-FRAMEWORKS = ("flwr", "grpc", "matplotlib", "ray", "scipy", "skimage", "timm", "torch")
+FRAMEWORKS = ("fastapi", "flwr", "grpc", "matplotlib", "ray", "scipy", "skimage", "timm", "torch")
 DOORS = ("clients.vault.shards.embedding", "clients.vault.shards.start_model")
 """The modules of the vault that need PyTorch: to adapt an embedding, to make the first model."""
 NO_COMMANDS = ("clients.node.flower_supernode", "strategies.server_app")
@@ -89,11 +89,11 @@ def test_pytorch_comes_through_two_doors_and_flower_through_none() -> None:
 
 def test_help_and_version_of_every_command_and_verb_load_no_framework() -> None:
     names = [name for name in with_main() if name not in NO_COMMANDS]
-    assert len(names) == 14
+    assert len(names) == 15
     shown = [line.split() for line in run(HELP, *names).splitlines()]
     assert [name for name, verb, *_ in shown if verb == "-"] == names
     # With the verbs of fl_ppseg, vault, coordinator, node, convert and describe.
-    assert len(shown) == 14 + 14 + 13 + 9 + 4 + 3 + 3
+    assert len(shown) == 15 + 14 + 13 + 9 + 4 + 3 + 3
     for name, verb, length, version, *loaded in shown:
         assert int(length) > 150, (name, verb)
         assert version == f"fl-ppseg={__version__}", (name, verb)

@@ -98,7 +98,7 @@ def completed(script: Path, *words: str) -> set[str]:
 
 def test_bash_completes_commands_verbs_and_options(script: Path) -> None:
     assert completed(script, "") >= COMMANDS.keys()
-    assert completed(script, "s") == {"simulate", "synthesize"}
+    assert completed(script, "s") == {"serve", "simulate", "synthesize"}
     vault = parser_of("vault", COMMANDS["vault"])
     assert isinstance(vault, VerbParser)
     assert completed(script, "vault", "re") == {"restore", "retire"}

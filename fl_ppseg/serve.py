@@ -5,6 +5,7 @@ asking machine. The interface is described at `/openapi.json` and in `docs/servi
 """
 
 import logging
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _log(options.access_log)
     segmenter = _segmenter(options.model, options.device)
     app = create_app(segmenter, limits=_limits(options), tokens=tokens)
-    return serve(app, place)
+    return serve(app, place, _say)
 
 
 def _segmenter(path: Path, device: str) -> "Segmenter":
@@ -80,13 +81,17 @@ def _limits(options: Namespace) -> "Limits":
     )
 
 
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def _log(access: bool) -> None:
     """Failures to standard error, and a line for each request where that is wished."""
     terminal = logging.StreamHandler()
     terminal.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for name, level in (
         ("fl_ppseg.service", logging.INFO if access else logging.WARNING),
-        ("uvicorn", logging.INFO),
+        ("uvicorn", logging.WARNING),
     ):
         logger = logging.getLogger(name)
         logger.setLevel(level)

@@ -5,7 +5,7 @@ import ipaddress
 import signal
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,12 +38,11 @@ class Place:
     proxies: tuple[str, ...] = ()
     """Addresses of proxies in front, which do TLS and say whose request it is."""
 
-    @property
-    def url(self) -> str:
-        """How the service is called from here."""
+    def url(self, port: int) -> str:
+        """How the service is called that listens on a port there."""
         scheme = "http" if self.certificate is None else "https"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{scheme}://{host}:{self.port}/"
+        return f"{scheme}://{host}:{port}/"
 
 
 def check_place(place: Place) -> None:
@@ -68,8 +67,13 @@ def check_place(place: Place) -> None:
         )
 
 
-def serve(app: ASGIApp, place: Place) -> int:
+def serve(app: ASGIApp, place: Place, say: Callable[[str], None]) -> int:
     """Answer requests until SIGTERM or Ctrl-C; what was accepted is answered first.
+
+    Args:
+        app: What answers.
+        place: Checked by `check_place`.
+        say: Prints a line for the operator.
 
     Returns:
         The exit status.
@@ -78,17 +82,24 @@ def serve(app: ASGIApp, place: Place) -> int:
         InputError: Another program listens there, or nobody may.
     """
     with _listening(place) as listener:
-        server = _Server(_config(app, place))
+        url = place.url(listener.getsockname()[1])
+        server = _Server(_config(app, place), lambda: say(f"listening at {url}"))
         asyncio.run(server.serve(sockets=[listener]))
+    say("stopped; what was accepted is answered")
     return INTERRUPTED if server.signals[:1] == [signal.SIGINT] else 0
 
 
 class _Server(uvicorn.Server):
     """Ends with an exit status of its own: uvicorn sends itself again the signal that ended it."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
         super().__init__(config)
         self.signals: list[int] = []
+        self._started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._started()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

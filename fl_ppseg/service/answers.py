@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
 from io import BytesIO
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 import numpy as np
+from fastapi import HTTPException
 from numpy.typing import NDArray
 from PIL import Image
+from skimage.measure import approximate_polygon, find_contours
 
 from fl_ppseg.data.classes import ClassTable
 from fl_ppseg.inference.segmenter import Segmentation
@@ -17,6 +20,9 @@ AnswerKind = Literal["labels", "confidence", "both", "polygons"]
 KINDS: Final[tuple[AnswerKind, ...]] = get_args(AnswerKind)
 TOLERANCE: Final = 1.0
 """Furthest that a polygon's edge may be from the border of its region, in pixels."""
+MAX_BORDERS: Final = 2**18
+"""Neighbouring pixels of two classes in a map that becomes polygons; maps of streets of 1024 x 2048
+have a third of it. What takes long would be a map of noise."""
 _COMPRESSION: Final = 3
 """Of zlib: label maps get hardly smaller by more, and each step takes longer."""
 
@@ -60,7 +66,14 @@ def _both(found: Segmentation, classes: ClassTable) -> Answer:
 
 
 def _polygons(found: Segmentation, classes: ClassTable) -> Answer:
-    height, width = found.labels.shape
+    labels = found.labels
+    height, width = labels.shape
+    borders = np.count_nonzero(np.diff(labels, axis=0)) + np.count_nonzero(np.diff(labels, axis=1))
+    if borders > MAX_BORDERS:
+        raise HTTPException(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "what the model sees is in too many pieces for polygons; ask for labels",
+        )
     document = {
         "height": height,
         "width": width,
@@ -69,9 +82,9 @@ def _polygons(found: Segmentation, classes: ClassTable) -> Answer:
                 "train_id": train_id,
                 "name": classes.names[train_id],
                 "colour": classes.colours[train_id].tolist(),
-                "rings": list(rings(found.labels == train_id)),
+                "rings": list(rings(labels == train_id)),
             }
-            for train_id in np.unique(found.labels).tolist()
+            for train_id in np.unique(labels).tolist()
         ],
     }
     return Answer(json.dumps(document, separators=(",", ":")).encode(), "application/json")
@@ -83,8 +96,6 @@ def rings(mask: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
     Coordinates are [x, y] in pixels from the top left corner of the map, whose first pixel has its
     centre at [0.5, 0.5]. The even-odd rule over all rings fills the regions again, to `TOLERANCE`.
     """
-    from skimage.measure import approximate_polygon, find_contours
-
     # A border of nothing closes the outlines of regions at the map's own border.
     for outline in find_contours(np.pad(mask, 1).astype(np.float64), 0.5):
         ring = approximate_polygon(outline, TOLERANCE)[:-1, ::-1] - 0.5  # (y, x) -> (x, y)

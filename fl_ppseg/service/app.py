@@ -8,10 +8,12 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from fl_ppseg.config.bounds import MAX_SIDE
 from fl_ppseg.inference.segmenter import Segmenter
+from fl_ppseg.service.admission import BUSY_SECONDS
 from fl_ppseg.service.answers import Answer, AnswerKind
 from fl_ppseg.service.body import MEDIA_TYPE
 from fl_ppseg.service.documents import Bounds, ClassEntry, Detail, ModelDocument, Polygons, State
@@ -35,9 +37,10 @@ _REFUSALS: Final = {
     HTTPStatus.INTERNAL_SERVER_ERROR: "A defect; the service goes on.",
     HTTPStatus.SERVICE_UNAVAILABLE: "The service is busy; see Retry-After.",
 }
+_LATER: Final = {"headers": {"Retry-After": {"schema": {"type": "integer", "minimum": 1}}}}
 Side = Annotated[
-    int | SkipJsonSchema[None],
-    Query(ge=1, le=MAX_SIDE, description="Of the answer, in pixels; by default of the query."),
+    Annotated[int, Field(ge=1, le=MAX_SIDE)] | SkipJsonSchema[None],
+    Query(description="Of the answer, in pixels; by default that of the query."),
 ]
 Form = Annotated[
     AnswerKind,
@@ -110,12 +113,7 @@ def _model_routes(queries: Queries) -> APIRouter:
     async def segment(
         request: Request, answer: Form = "labels", height: Side = None, width: Side = None
     ) -> Response:
-        if (height is None) != (width is None):
-            raise HTTPException(
-                HTTPStatus.UNPROCESSABLE_ENTITY, "give both height and width, or neither"
-            )
-        size = None if height is None or width is None else (height, width)
-        return _response(await queries.segment(request, answer, size))
+        return _response(await queries.segment(request, answer, height, width))
 
     @router.post(
         "/reconstruct",
@@ -161,7 +159,11 @@ def _states(queries: Queries) -> APIRouter:
     )
     async def readyz() -> State:
         if queries.admission.is_full:
-            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, "the service is busy")
+            raise HTTPException(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "the service is busy",
+                {"Retry-After": str(BUSY_SECONDS)},
+            )
         return State(status="ready")
 
     return router
@@ -209,6 +211,11 @@ def _described(queries: Queries) -> ModelDocument:
 def _refusals(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     return {
         status.value: {"model": Detail, "description": _REFUSALS.get(status, status.phrase)}
+        | (
+            _LATER
+            if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+            else {}
+        )
         for status in statuses
     }
 

@@ -46,23 +46,26 @@ class Queries:
             async with self._batcher.running():
                 yield
 
-    async def segment(self, request: Request, kind: AnswerKind, size: Size | None) -> Answer:
+    async def segment(
+        self, request: Request, kind: AnswerKind, height: int | None, width: int | None
+    ) -> Answer:
         """Segment the query that a request carries.
 
         Args:
             request: Its body has not been read.
             kind: Of the answer.
-            size: (h, w) of the answer; None: that of the query.
+            height: Of the answer, in pixels; None: that of the query.
+            width: Likewise.
 
         Raises:
             HTTPException: The request is refused; see the functions that this calls.
             ClientDisconnect: The client has gone, and nothing is computed for it any more.
         """
         with self.admission.admitted(_host(request)):
-            self._check_answer(size)
             query = await self._read(request)
-            wanted = size or (query.shape[1], query.shape[2])
-            found = await while_waited_for(request, self._batcher.segment(query, wanted))
+            size = height or query.shape[1], width or query.shape[2]
+            self._check_answer(size)
+            found = await while_waited_for(request, self._batcher.segment(query, size))
             return await self._coded(answer_of, found, kind, self.segmenter.classes)
 
     async def reconstruct(self, request: Request) -> Answer:
@@ -82,8 +85,8 @@ class Queries:
             seen = await loop.run_in_executor(self._model, self.attack, query)
             return await self._coded(lambda: png(seen.transpose(1, 2, 0)))
 
-    def _check_answer(self, size: Size | None) -> None:
-        if size is not None and size[0] * size[1] > self.limits.max_pixels:
+    def _check_answer(self, size: Size) -> None:
+        if size[0] * size[1] > self.limits.max_pixels:
             raise HTTPException(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 f"an answer of {size[0]} x {size[1]} pixels (height x width); at most "

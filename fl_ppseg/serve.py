@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fl_ppseg.deployment.templates import KINDS
 from fl_ppseg.system.command_line import Parser, count, run
 from fl_ppseg.system.device import check_device
 from fl_ppseg.system.errors import InputError
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from fl_ppseg.service.app import create_app
         from fl_ppseg.service.server import Place, check_place, serve
         from fl_ppseg.service.tokens import load_tokens
+        from fl_ppseg.service.unit import write_unit
     except ImportError as error:
         raise InputError(
             f"the package {error.name} is not installed; run pip install 'fl-ppseg[serve]'"
@@ -39,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.host, options.port, options.tls_cert, options.tls_key, tuple(options.behind_proxy)
     )
     check_place(place)
+    if options.template is not None:
+        for path in write_unit(options.template, options.out, _given(options)):
+            print(path)
+        return 0
     tokens = None if options.tokens is None else load_tokens(options.tokens)
     _log(options.access_log)
     segmenter = _segmenter(options.model, options.device)
@@ -79,6 +85,14 @@ def _limits(options: Namespace) -> "Limits":
         requests_per_minute=options.rate,
         burst=options.burst,
     )
+
+
+def _given(options: Namespace) -> list[tuple[str, object]]:
+    """The options that say how the service runs, each with its value."""
+    names = set(vars(options)) - {"template", "out", "access_log", "behind_proxy"}
+    found = [(f"--{name.replace('_', '-')}", getattr(options, name)) for name in sorted(names)]
+    proxies = [("--behind-proxy", proxy) for proxy in options.behind_proxy]
+    return [(name, value) for name, value in (*found, *proxies) if value is not None]
 
 
 def _say(line: str) -> None:
@@ -125,6 +139,8 @@ def _parser() -> Parser:
     add("--max-batch", type=count, default=8, metavar="N", help="segmented at once")
     add("--max-bytes", type=int, default=2**23, metavar="N", help="of a request's body")
     add("--max-pixels", type=int, default=2**21, metavar="N", help="of a query and of an answer")
+    add("--template", choices=KINDS, help="write a unit or compose file that does this, and end")
+    add("--out", type=Path, default=Path(), metavar="DIR", help="folder to write it to")
     add("--access-log", action="store_true", help="a line a request, without address and body")
     return parser
 

@@ -101,7 +101,7 @@ def rings(mask: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
         ring = approximate_polygon(outline, TOLERANCE)[:-1, ::-1] - 0.5  # (y, x) -> (x, y)
         if len(ring) < 3:  # smaller than the tolerance: as it is
             ring = outline[:-1, ::-1] - 0.5
-        is_hole = _area(outline) > 0
+        is_hole = _area(outline) < 0
         yield {"hole": is_hole, "points": np.clip(ring, 0, mask.shape[::-1]).round(2).tolist()}
 
 

@@ -228,5 +228,6 @@ async def _bad_parameter(request: Request, error: Exception) -> Response:
     """One line of the first thing that is wrong with the parameters."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    where = ".".join(map(str, first["loc"][1:]))
-    return JSONResponse({"detail": f"{where}: {first['msg']}"}, HTTPStatus.UNPROCESSABLE_ENTITY)
+    return JSONResponse(
+        {"detail": f"{first['loc'][1]}: {first['msg']}"}, HTTPStatus.UNPROCESSABLE_ENTITY
+    )

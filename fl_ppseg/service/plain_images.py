@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from fl_ppseg.inference.query_spec import QuerySpec
 from fl_ppseg.system.arrays import Pixels
 
-MAX_CONTIGUITY: Final = 0.45
+CONTIGUITY: Final = 0.75
 """Median of Geary's C over blocks, below which they are an image's."""
-MAX_SEAM: Final = 0.6
+CONTIGUITY_OF_KEPT: Final = 0.5
+"""The same where the cipher leaves most values in their place: `restricted-shuffle` alone."""
+SEAM: Final = 0.6
 """Median share of the seams in the differences of neighbours, below which there are none."""
 MIN_BLOCKS: Final = 8
 """Blocks that are not of one colour, without which nothing is decided."""
@@ -41,9 +43,10 @@ def looks_plain(query: Pixels, spec: QuerySpec) -> bool:
         return False
     blocks = _blocks(query, spec.block_size)
     if spec.cipher == "etc":
-        found, most = seams(blocks), MAX_SEAM
+        found, most = seams(blocks), SEAM
     else:
-        found, most = contiguity(blocks), MAX_CONTIGUITY
+        is_kept = spec.cipher == "restricted-shuffle"
+        found, most = contiguity(blocks), CONTIGUITY_OF_KEPT if is_kept else CONTIGUITY
     return len(found) >= MIN_BLOCKS and float(np.median(found)) < most
 
 

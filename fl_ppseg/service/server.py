@@ -46,11 +46,13 @@ class Place:
 
 
 def check_place(place: Place) -> None:
-    """Check that nothing that is sent there could be read on the way.
+    """Check that one can listen there, and that nothing that is sent could be read on the way.
 
     Raises:
-        InputError: It could, or certificate and key do not fit.
+        InputError: It could, there is no such port, or certificate and key do not fit.
     """
+    if not 0 <= place.port < 2**16:
+        raise InputError(f"--port {place.port}: expected 0 to 65535")
     if (place.certificate is None) != (place.key is None):
         raise InputError("--tls-cert and --tls-key go together; give both")
     for proxy in place.proxies:

@@ -60,7 +60,9 @@ def load_tokens(path: Path) -> Tokens:
             found = folder.find(path.name)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({os.strerror(error.errno or 0)})") from None
-    if found is None or stat.S_IMODE(found.status.st_mode) & 0o077:
+    if (
+        found is None or stat.S_IMODE(found.status.st_mode) & 0o007
+    ):  # what systemd hands over is its group's too
         raise InputError(f"{path}: others may read it; chmod 600 {path}")
     lines = [line.strip() for line in content.decode("ascii", "replace").splitlines()]
     digests = [line for line in lines if line and not line.startswith("#")]

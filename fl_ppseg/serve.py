@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING
 
 from fl_ppseg.deployment.templates import KINDS
 from fl_ppseg.system.command_line import Parser, count, run
-from fl_ppseg.system.device import check_device
 from fl_ppseg.system.errors import InputError
 
 if TYPE_CHECKING:
-    from fl_ppseg.inference.segmenter import Segmenter
     from fl_ppseg.service.limits import Limits
 
 
@@ -28,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         InputError: For a model that cannot be read, or a place where the service may not listen.
     """
     options = _parser().parse_args(argv)
+    from fl_ppseg.inference.loading import load
+
     try:
         from fl_ppseg.service.app import create_app
         from fl_ppseg.service.server import Place, check_place, serve
@@ -47,31 +47,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     tokens = None if options.tokens is None else load_tokens(options.tokens)
     _log(options.access_log)
-    segmenter = _segmenter(options.model, options.device)
+    segmenter = load(options.model, device=options.device)
+    if segmenter.spec.adapts:
+        raise InputError(
+            f"{options.model}: reads queries only with an embedding adapted to their key, which no "
+            "service may have; ask it by python -m fl_ppseg.predict"
+        )
+    if segmenter.spec.cipher is None:
+        _say("this model takes plain images: who runs this service can look at them")
     app = create_app(segmenter, limits=_limits(options), tokens=tokens)
     return serve(app, place, _say)
-
-
-def _segmenter(path: Path, device: str) -> "Segmenter":
-    from fl_ppseg.data.classes import load_class_table
-    from fl_ppseg.federation.checkpoints import load_checkpoint, model_of, protection_of
-    from fl_ppseg.inference.query_spec import QuerySpec
-    from fl_ppseg.inference.segmenter import Segmenter
-
-    check_device(device)
-    checkpoint = load_checkpoint(path)
-    about, protection = checkpoint.description, protection_of(checkpoint)
-    spec = QuerySpec(
-        key="none" if protection.key_mode == "plain" else protection.key_mode,
-        cipher=protection.cipher,
-        versions=about.get("ciphers", {}),
-        block_size=about["model"]["patch_size"],
-        scope=protection.block_scope,
-        image_size=tuple(about["image_size"]),
-        fit=about["fit"],
-    )
-    model = model_of(checkpoint).to(device)
-    return Segmenter(model, spec, load_class_table("cityscapes"), about["arm"])
 
 
 def _limits(options: Namespace) -> "Limits":

@@ -1,5 +1,6 @@
 """The command in a process of its own: where it listens, TLS, and how it ends."""
 
+import re
 import signal
 import ssl
 import subprocess
@@ -9,7 +10,9 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import small_service as small
 from checkout import CHECKOUT
@@ -91,6 +94,19 @@ def asked(url: str, query: bytes) -> Iterator[subprocess.Popen[bytes]]:
         asking.stdin.write(query)
         asking.stdin.close()
         yield asking
+
+
+def test_the_client_of_the_page_gets_what_the_model_sees(tmp_path: Path) -> None:
+    text = (CHECKOUT / "docs" / "service.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "street.png").write_bytes(small.png(small.photograph((37, 71))))
+    with running() as (_, url):
+        code = code.replace("http://127.0.0.1:8080", url.rstrip("/"))
+        code = code.replace("street.png", str(tmp_path / "street.png"))
+        found: dict[str, Any] = {}
+        exec(compile(code, "service.md", "exec"), found)
+    assert found["labels"].shape == (37, 71)
+    assert found["labels"].dtype == np.uint8 and found["labels"].max() < 19
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageChops, ImageDraw
 
-from fl_ppseg import __version__
 from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.inference.segmenter import Segmentation
 from fl_ppseg.service.answers import MAX_BORDERS, answer_of, rings
 from fl_ppseg.service.documents import ModelDocument, Polygons
+from fl_ppseg.system.version import VERSION
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TABLE = load_class_table("cityscapes")
@@ -75,7 +75,7 @@ def test_the_model_says_what_a_query_must_be() -> None:
     with small.client() as client:
         about = ModelDocument.model_validate_json(client.get("/v1/model").content)
     assert about.query == small.SPEC
-    assert about.version == __version__
+    assert about.version == VERSION
     assert [entry.name for entry in about.classes] == list(TABLE.names)
     assert [entry.train_id for entry in about.classes] == list(range(19))
     assert about.classes[0].colour == (128, 64, 128)

@@ -20,7 +20,7 @@ from fl_ppseg.service.documents import Bounds, ClassEntry, Detail, ModelDocument
 from fl_ppseg.service.envelope import Envelope
 from fl_ppseg.service.limits import Limits
 from fl_ppseg.service.metrics import MEDIA_TYPE as FIGURES
-from fl_ppseg.service.page_files import INDEX, PageFile, page_files
+from fl_ppseg.service.page_files import PageFile, index_of, page_files
 from fl_ppseg.service.queries import Attack, Queries
 from fl_ppseg.service.tokens import Tokens
 from fl_ppseg.system.version import VERSION
@@ -174,7 +174,7 @@ def _page(files: Mapping[str, PageFile]) -> APIRouter:
 
     @router.get("/")
     async def index() -> Response:
-        return _file(files, INDEX)
+        return _file(files, index_of(files))
 
     @router.get("/page/{name:path}")
     async def file(name: str) -> Response:
@@ -183,8 +183,8 @@ def _page(files: Mapping[str, PageFile]) -> APIRouter:
     return router
 
 
-def _file(files: Mapping[str, PageFile], name: str) -> Response:
-    if name not in files:
+def _file(files: Mapping[str, PageFile], name: str | None) -> Response:
+    if name is None or name not in files:
         raise HTTPException(HTTPStatus.NOT_FOUND)
     found = files[name]
     return Response(

@@ -5,7 +5,6 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Final, NamedTuple
 
-INDEX: Final = "index.html"
 TYPES: Final[Mapping[str, str]] = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -31,6 +30,11 @@ def page_files(folder: Traversable | None = None) -> dict[str, PageFile]:
     """The files of a folder and of those in it, by their path in it; of the package's own page."""
     root = resources.files("fl_ppseg.service") / "page" if folder is None else folder
     return dict(_found(root, "")) if root.is_dir() else {}
+
+
+def index_of(files: Mapping[str, PageFile]) -> str | None:
+    """Name of the page itself: the HTML file that lies in no folder."""
+    return next((name for name in files if name.endswith(".html") and "/" not in name), None)
 
 
 def _found(folder: Traversable, before: str) -> list[tuple[str, PageFile]]:

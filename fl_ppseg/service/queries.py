@@ -81,9 +81,12 @@ class Queries:
             )
         with self.admission.admitted(_host(request)):
             query = await self._read(request)
-            loop = asyncio.get_running_loop()
-            seen = await loop.run_in_executor(self._model, self.attack, query)
+            seen = await while_waited_for(request, self._attacked(self.attack, query))
             return await self._coded(lambda: png(seen.transpose(1, 2, 0)))
+
+    async def _attacked(self, attack: Attack, query: Pixels) -> Pixels:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._model, attack, query)
 
     def _check_answer(self, size: Size) -> None:
         if size[0] * size[1] > self.limits.max_pixels:

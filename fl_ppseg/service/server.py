@@ -21,6 +21,8 @@ STOP_SECONDS: Final = 30
 """Time that accepted requests have when the service is stopped."""
 MAX_CONNECTIONS: Final = 512
 """Open at once; further ones are answered 503."""
+MAX_HEAD: Final = 2**14
+"""Bytes of a request's head; uvicorn's faster parser has no such bound."""
 IDLE_SECONDS: Final = 10
 """After which a connection that asks nothing more is closed."""
 INTERRUPTED: Final = 130
@@ -128,6 +130,8 @@ def _config(app: ASGIApp, place: Place) -> uvicorn.Config:
         server_header=False,
         access_log=False,
         log_config=None,
+        http="h11",
+        h11_max_incomplete_event_size=MAX_HEAD,
         ws="none",
         lifespan="on",
         limit_concurrency=MAX_CONNECTIONS,

@@ -1,7 +1,9 @@
 """The command in a process of its own: where it listens, TLS, and how it ends."""
 
+import contextlib
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -16,6 +18,8 @@ import numpy as np
 import pytest
 import small_service as small
 from checkout import CHECKOUT
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
 from fl_ppseg.serve import main
 from fl_ppseg.service import server
@@ -96,15 +100,35 @@ def asked(url: str, query: bytes) -> Iterator[subprocess.Popen[bytes]]:
         yield asking
 
 
-def test_the_client_of_the_page_gets_what_the_model_sees(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with running() as (_, found):
+        yield found
+
+
+def test_a_head_without_end_is_cut_off(url: str) -> None:
+    host, port = url.removeprefix("http://").rstrip("/").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: service\r\nX-Much: ")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(64):
+                connection.sendall(bytes(2**14).replace(b"\0", b"x"))
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            answer = connection.recv(2**12)
+    assert answer[:12] in (b"", b"HTTP/1.1 400")
+    with urllib.request.urlopen(f"{url}healthz", timeout=30) as found:
+        assert found.status == 200
+
+
+def test_the_client_of_the_page_gets_what_the_model_sees(url: str, tmp_path: Path) -> None:
     text = (CHECKOUT / "docs" / "service.md").read_text("utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     (tmp_path / "street.png").write_bytes(small.png(small.photograph((37, 71))))
-    with running() as (_, url):
-        code = code.replace("http://127.0.0.1:8080", url.rstrip("/"))
-        code = code.replace("street.png", str(tmp_path / "street.png"))
-        found: dict[str, Any] = {}
-        exec(compile(code, "service.md", "exec"), found)
+    code = code.replace("http://127.0.0.1:8080", url.rstrip("/"))
+    code = code.replace("street.png", str(tmp_path / "street.png"))
+    found: dict[str, Any] = {}
+    exec(compile(code, "service.md", "exec"), found)
     assert found["labels"].shape == (37, 71)
     assert found["labels"].dtype == np.uint8 and found["labels"].max() < 19
 
@@ -187,6 +211,64 @@ def test_bad_arguments_are_one_line(
     error = capsys.readouterr().err
     assert why in error and error.count("\n") == 1
     assert time.monotonic() - begin < 60
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[FastAPI, Place]]:
+    """What the command would serve, instead of serving it."""
+    found: list[tuple[FastAPI, Place]] = []
+
+    def serve(app: FastAPI, place: Place, say: object) -> int:
+        found.append((app, place))
+        return 0
+
+    monkeypatch.setattr(server, "serve", serve)
+    return found
+
+
+def loads(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
+    model = small.segmenter(**changes)
+    monkeypatch.setattr("fl_ppseg.inference.loading.load", lambda path, device: model)
+
+
+def test_options_become_limits_and_a_place(
+    served: list[tuple[FastAPI, Place]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads(monkeypatch)
+    options = ["--host", "::1", "--port", "81", "--max-pixels", "4096", "--max-bytes", "9999"]
+    assert run(main, ["--model", "x", *options, "--rate", "1", "--burst", "1"]) == 0
+    ((app, place),) = served
+    assert (place.host, place.port) == ("::1", 81)
+    query = small.png(small.query())
+    with TestClient(app) as client:
+        limits = client.get("/v1/model").json()["limits"]
+        assert limits == {"max_bytes": 9999, "max_pixels": 4096}
+        answers = [client.post("/v1/segment", content=query, headers=small.PNG) for _ in "12"]
+        assert [each.status_code for each in answers] == [200, 429]
+
+
+def test_a_model_that_needs_a_key_is_not_served(
+    served: list[tuple[FastAPI, Place]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    loads(monkeypatch, adapts=True)
+    assert run(main, ["--model", "x"]) == 2
+    assert "embedding adapted to their key" in capsys.readouterr().err
+    assert served == []
+
+
+def test_a_model_of_plain_images_is_served_with_a_word(
+    served: list[tuple[FastAPI, Place]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    loads(monkeypatch, cipher=None, key="none")
+    assert run(main, ["--model", "x"]) == 0
+    assert "can look at them" in capsys.readouterr().err
+    with TestClient(served[0][0]) as client:
+        content = small.png(small.photograph())
+        assert client.post("/v1/segment", content=content, headers=small.PNG).status_code == 200
 
 
 def test_a_missing_extra_is_named(

@@ -73,6 +73,15 @@ def test_the_wheel_says_what_it_is(wheel: Path) -> None:
     assert names == {"clients", "fl_ppseg", "strategies", f"fl_ppseg-{__version__}.dist-info"}
 
 
+def test_the_page_of_the_service_is_in_the_wheel(installed: Path) -> None:
+    place = Path("fl_ppseg") / "service" / "page"
+    files = [
+        {path.relative_to(root): path.read_bytes() for path in (root / place).rglob("*.*")}
+        for root in (CHECKOUT, installed)
+    ]
+    assert len(files[0]) > 20 and files[0] == files[1]
+
+
 def test_commands_and_configs_of_the_wheel_are_those_of_the_checkout(
     installed: Path, tmp_path: Path
 ) -> None:

@@ -1,0 +1,234 @@
+/** The page: choose a picture, encrypt it here, see what the service gets, read its answer. */
+
+import { cut, drawConfidence, drawLabels, fillLegend, sharesOf } from "./answer.js";
+import { ServiceError, askModel, askReconstruction, askSegment } from "./api.js";
+import { $, announce, show, showImage, tell } from "./dom.js";
+import { encryptOnce, whatIsMissing } from "./encrypting.js";
+import { described, whyNotThis } from "./model.js";
+import { askForToken, patiently } from "./patience.js";
+import { openPhotograph } from "./photograph.js";
+import { decodePng } from "./png.js";
+import { counted, duration, fileSize, percent, whatRemains } from "./words.js";
+
+const MOST_ANSWER_SIDE = 1024; // of the map, in pixels; the model's own output is coarser
+const LINES = ["choose-error", "send-error", "attack-error"];
+const OF_A_PICTURE = ["photograph", "ciphertext", "key", "again", "send", "remains", "attack"];
+const ASKING = ["again", "send", "attack-switch"];
+
+const state = { model: null, photograph: null, query: null, labels: null, confidence: null };
+let current = new AbortController(); // of the ciphertext that is shown; another one ends its requests
+
+/** Ask what the model takes; pictures can be chosen once that is known. */
+async function start() {
+  tell("unreachable");
+  const missing = whatIsMissing();
+  if (missing) return refuse(missing);
+  try {
+    state.model = await askModel();
+  } catch (error) {
+    $("model").textContent = "";
+    return error.status === 401 ? askForToken(start) : tell("unreachable", error.message);
+  }
+  const reason = whyNotThis(state.model.query);
+  if (reason) return refuse(reason);
+  $("model").textContent = described(state.model);
+  $("remains").querySelector("span").textContent = whatRemains(state.model.query);
+  return setChoosing(true);
+}
+
+/** Say why nothing can be asked here, whatever one tries. */
+function refuse(reason) {
+  $("model").textContent = "";
+  tell("unreachable", reason);
+  show(["reload"], false);
+}
+
+function setChoosing(isPossible) {
+  for (const control of document.querySelectorAll("#samples button, #file")) control.disabled = !isPossible;
+}
+
+/** Take a new picture, and drop all that was of the one before. */
+async function choose(file, alt) {
+  if (!state.model) return;
+  startAnew();
+  let photograph;
+  try {
+    photograph = await openPhotograph(file, state.model.limits.max_pixels);
+  } catch (error) {
+    show(OF_A_PICTURE, false);
+    tell("choose-error", error.message);
+    return;
+  }
+  if (state.photograph) URL.revokeObjectURL(state.photograph.url);
+  state.photograph = photograph;
+  Object.assign($("photograph"), { src: photograph.url, alt, hidden: false });
+  const aspect = `${photograph.width} / ${photograph.height}`;
+  for (const frame of document.querySelectorAll(".frame")) frame.style.setProperty("--aspect", aspect);
+  await encrypt();
+  $("pair").scrollIntoView({ block: "nearest" });
+}
+
+async function encrypt() {
+  const { signal } = current;
+  announce("Encrypting in this browser.");
+  let query;
+  try {
+    query = await encryptOnce(state.photograph.pixels, state.model.query);
+  } catch (error) {
+    tell("choose-error", `The picture could not be encrypted: ${error.message}`);
+    return;
+  }
+  if (signal.aborted) return;
+  state.query = query;
+  const { file, height, width, milliseconds } = query;
+  const number = (height * width) / state.model.query.block_size ** 2;
+  showImage("ciphertext", file, "The encrypted picture: what it shows is scrambled block by block");
+  $("encrypted").textContent = `${counted(number, "block")} encrypted in ${duration(milliseconds)}`;
+  show(["restored"], false);
+  caption();
+  show(["key", "again", "send", "remains"]);
+  show(["attack"], state.model.reconstruct);
+  for (const id of ASKING) $(id).disabled = false;
+  announce("Encrypted, and the key is forgotten. Nothing has been sent yet.");
+}
+
+/** What is shown of what the service gets. */
+function caption() {
+  if (!$("restored").hidden) {
+    $("gets-caption").textContent = "What an attacker's network restores from it. A larger network, trained for longer, restores more.";
+    return;
+  }
+  const { file, height, width, isSent } = state.query;
+  const size = `${width} × ${height} pixels, ${fileSize(file.length)}`;
+  $("gets-caption").textContent = `What the service gets, and nothing else: ${size}. ${isSent ? "Sent." : "Not sent yet."}`;
+}
+
+/** Drop the ciphertext and its answer, and end what was asked about them. */
+function startAnew() {
+  current.abort();
+  current = new AbortController();
+  Object.assign(state, { query: null, labels: null, confidence: null });
+  for (const line of LINES) tell(line);
+  show(["result", "stop", "restored"], false);
+  show(["waiting"]);
+  for (const id of ASKING) $(id).disabled = true; // until there is another ciphertext
+  $("attack-switch").checked = false;
+  $("send").textContent = "Send it and get the map";
+}
+
+/** The size of the map that is asked for, and where in it the photograph lies. */
+function answerSize() {
+  const { height, width, place } = state.query;
+  if (state.model.query.fit === "crop") return { size: { height, width }, place };
+  const [from, across] = [state.photograph.height, state.photograph.width];
+  const share = Math.min(1, MOST_ANSWER_SIDE / Math.max(from, across));
+  const size = { height: Math.max(1, Math.round(from * share)), width: Math.max(1, Math.round(across * share)) };
+  return { size, place: { top: 0, left: 0, ...size } };
+}
+
+async function segment(signal) {
+  const { size, place } = answerSize();
+  const answer = await decodePng(await askSegment(state.query.file, size, signal));
+  if (answer.numChannels !== 3 || answer.height !== size.height || answer.width !== size.width) {
+    throw new ServiceError(0, "The service answered with a map of another size or kind.");
+  }
+  return { labels: cut(answer, 0, place), confidence: cut(answer, 1, place) };
+}
+
+async function send() {
+  const { signal } = current;
+  Object.assign($("send"), { disabled: true, textContent: "Waiting for the answer…" });
+  state.query.isSent = true;
+  caption();
+  announce("Sent. Waiting for the answer.");
+  const started = performance.now();
+  const answer = await patiently(() => segment(signal), "send-error", signal, send);
+  if (signal.aborted) return;
+  Object.assign($("send"), { disabled: false, textContent: "Send it and get the map" });
+  if (!answer) return;
+  show(["send"], false);
+  Object.assign(state, answer);
+  showAnswer(performance.now() - started);
+}
+
+function showAnswer(milliseconds) {
+  const shares = sharesOf(state.labels, state.model.classes);
+  const told = shares.slice(0, 4).map(({ name, share }) => `${name} ${percent(share)}`).join(", ");
+  $("summary").textContent = `${counted(shares.length, "class", "classes")} found; answered in ${duration(milliseconds)}.`;
+  Object.assign($("under"), { src: state.photograph.url, alt: $("photograph").alt });
+  $("map").ariaLabel = `Map of the classes: ${told}`;
+  fillLegend($("legend"), shares, (id) => drawLabels($("map"), state.labels, state.model.classes, id));
+  $("view-labels").checked = true;
+  showView("labels");
+  show(["waiting"], false);
+  show(["result"]);
+  announce(`The map is here: ${told}.`);
+  $("answer").scrollIntoView({ block: "nearest" });
+}
+
+function showView(view) {
+  show(["legend"], view === "labels");
+  show(["scale"], view === "confidence");
+  if (view === "labels") drawLabels($("map"), state.labels, state.model.classes, null);
+  else drawConfidence($("map"), state.confidence);
+}
+
+async function showRestored() {
+  const isWanted = $("attack-switch").checked;
+  const { signal } = current;
+  if (isWanted) {
+    state.query.isSent = true;
+    caption();
+    const question = () => askReconstruction(state.query.file, signal);
+    const file = await patiently(question, "attack-error", signal, showRestored);
+    if (signal.aborted || !$("attack-switch").checked) return;
+    if (!file) {
+      $("attack-switch").checked = false;
+      return;
+    }
+    showImage("restored", file, "What an attacker's network restores from the encrypted picture");
+    announce("What an attacker restores is shown in place of the encrypted picture.");
+  }
+  show(["restored"], isWanted);
+  show(["ciphertext"], !isWanted);
+  caption();
+}
+
+function listen() {
+  $("reload").onclick = start;
+  $("again").onclick = () => { startAnew(); encrypt(); };
+  $("send").onclick = send;
+  $("attack-switch").onchange = showRestored;
+  $("opacity").oninput = () => $("map").style.setProperty("--opacity", $("opacity").value / 100);
+  for (const id of ["view-labels", "view-confidence"]) $(id).onchange = () => showView($(id).value);
+  $("file").onchange = () => chooseFirst($("file").files);
+  for (const button of document.querySelectorAll("#samples button")) button.onclick = () => chooseScene(button);
+  document.onpaste = ({ clipboardData }) => chooseFirst(clipboardData.files);
+  document.ondragover = (event) => { event.preventDefault(); $("drop").classList.add("over"); };
+  document.ondragleave = () => $("drop").classList.remove("over");
+  document.ondrop = (event) => {
+    event.preventDefault();
+    $("drop").classList.remove("over");
+    chooseFirst(event.dataTransfer.files);
+  };
+}
+
+function chooseFirst([file]) {
+  if (!file) return;
+  press(null);
+  choose(file, "Your picture");
+}
+
+async function chooseScene(button) {
+  press(button);
+  const image = button.querySelector("img");
+  choose(await (await fetch(image.src)).blob(), image.alt);
+}
+
+function press(button) {
+  for (const each of document.querySelectorAll("#samples button")) each.ariaPressed = String(each === button);
+}
+
+setChoosing(false);
+listen();
+start();

@@ -16,7 +16,9 @@ from fl_ppseg.system.command_line import Parser, count, run
 from fl_ppseg.system.errors import InputError
 
 if TYPE_CHECKING:
+    from fl_ppseg.inference.query_spec import QuerySpec
     from fl_ppseg.service.limits import Limits
+    from fl_ppseg.service.queries import Attack
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,8 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     if segmenter.spec.cipher is None:
         _say("this model takes plain images: who runs this service can look at them")
-    app = create_app(segmenter, limits=_limits(options), tokens=tokens)
+    attack = None if options.attack is None else _attack(options.attack, segmenter.spec)
+    app = create_app(segmenter, limits=_limits(options), tokens=tokens, attack=attack)
     return serve(app, place, _say)
+
+
+def _attack(path: Path, spec: "QuerySpec") -> "Attack":
+    from fl_ppseg.service.reconstruction import load_attack
+
+    return load_attack(path, spec)
 
 
 def _limits(options: Namespace) -> "Limits":
@@ -105,6 +114,7 @@ def _parser() -> Parser:
     )
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="PATH", help="a run, arm or checkpoint")
+    add("--attack", type=Path, metavar="FILE", help="show what this network of an audit restores")
     add("--device", default="cpu", metavar="NAME", help="where to compute")
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen")
     add("--port", type=int, default=8080, metavar="N", help="TCP port; 0: any that is free")

@@ -26,6 +26,8 @@ ONE_SETTING = "cipher"
 """Arm id of a setting given by options."""
 NOT_OF_A_RUN: Final = ("config", "cipher", "key-mode", "block-scope")
 """Options that say what a run's own config says."""
+OF_AN_AUDIT: Final = ("out", "pictures", "targets", "vault-dir")
+"""Options that an audit reads, and the training of one network does not."""
 SETS: Final = {"arms": "arms", "cipher": "arms", "data-root": "data.root"}
 """Options, and the config key that each sets."""
 
@@ -50,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(argv)
     config = _config(options)
+    if options.save_network is not None:
+        _save_network(config, options)
+        return 0
     out = _out(options)
     if (out / LEAKS).exists():
         raise InputError(f"{out}: holds an audit already; choose another --out")
@@ -73,6 +78,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         quiet=options.quiet,
     )
     return 0
+
+
+def _save_network(config: Config, options: argparse.Namespace) -> None:
+    """Train one network and keep it, in place of an audit."""
+    for name in OF_AN_AUDIT:
+        if getattr(options, name.replace("-", "_")):
+            raise InputError(
+                f"--save-network trains one network and attacks nothing; drop --{name}"
+            )
+    from fl_ppseg.audit.audit import Effort
+    from fl_ppseg.audit.saved_network import save_network
+
+    save_network(
+        config,
+        options.save_network.absolute(),
+        Effort.quick() if options.quick else Effort(),
+        quiet=options.quiet,
+    )
 
 
 def _config(options: argparse.Namespace) -> Config:
@@ -195,6 +218,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, metavar="DIR", help="where to write (default: RUN/audit)")
     add("--vault-dir", type=Path, metavar="DIR", help="keys to search the run for (default: usual)")
     add("--targets", type=count, metavar="N", help="images to reconstruct (default: 16)")
+    add(
+        "--save-network",
+        type=Path,
+        metavar="FILE",
+        help="attack nothing: train one arm's survivor network and keep it, for serve --attack",
+    )
     add("--quick", action="store_true", help="weaker attacks, for a first impression")
     add("--pictures", action="store_true", help="show your own images in the report too")
     add("--quiet", action="store_true", help="print the final table only")

@@ -126,13 +126,18 @@ async function ffx(blocks, draw) {
 
 /** What each of 256 values becomes: (a, b) -> (b, a XOR F_i(b)) of its halves, 36 times. */
 function feistelCodebook(rounds, start) {
-  return Uint8Array.from({ length: 256 }, (_, value) => {
-    let [left, right] = [value >> 4, value & 15];
-    for (let i = 0; i < FEISTEL_ROUNDS; i++) {
-      [left, right] = [right, left ^ (rounds[start + 16 * i + right] & 15)];
+  const codebook = new Uint8Array(256);
+  for (let value = 0; value < 256; value++) {
+    let left = value >> 4;
+    let right = value & 15;
+    for (let table = start; table < start + 16 * FEISTEL_ROUNDS; table += 16) {
+      const next = left ^ (rounds[table + right] & 15);
+      left = right;
+      right = next;
     }
-    return (left << 4) | right;
-  });
+    codebook[value] = (left << 4) | right;
+  }
+  return codebook;
 }
 
 async function etc(blocks, draw) {

@@ -92,7 +92,7 @@ function chunk(name, content) {
   for (let i = 0; i < 4; i++) bytes[4 + i] = name.charCodeAt(i);
   bytes.set(content, 8);
   let crc = 0xffffffff;
-  for (const byte of bytes.subarray(4, -4)) crc = CRC_TABLE[(crc ^ byte) & 255] ^ (crc >>> 8);
+  for (let i = 4; i < bytes.length - 4; i++) crc = CRC_TABLE[(crc ^ bytes[i]) & 255] ^ (crc >>> 8);
   view.setUint32(content.length + 8, (crc ^ 0xffffffff) >>> 0);
   return bytes;
 }

@@ -87,7 +87,7 @@ def _save_network(config: Config, options: argparse.Namespace) -> None:
             raise InputError(
                 f"--save-network trains one network and attacks nothing; drop --{name}"
             )
-    from fl_ppseg.audit.audit import Effort
+    from fl_ppseg.audit.procedure import Effort
     from fl_ppseg.audit.saved_network import save_network
 
     save_network(

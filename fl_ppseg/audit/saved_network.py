@@ -6,8 +6,8 @@ from pathlib import Path
 
 from fl_ppseg.audit.attacks.reader import Budget, seen_of, train
 from fl_ppseg.audit.attacks.reader_file import About, SavedReader, write_reader
-from fl_ppseg.audit.audit import Effort
 from fl_ppseg.audit.material import read_scenes
+from fl_ppseg.audit.procedure import Effort
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config
 from fl_ppseg.crypto.ciphers.invariance import surviving_form

@@ -16,7 +16,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     from fl_ppseg.inference.loading import load  # loads PyTorch
 
-    print(load(options.model).export(options.out))
+    model = load(options.model, classes=options.classes)
+    print(model.export(options.out, onnx=options.onnx))
     return 0
 
 
@@ -32,9 +33,11 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="PATH",
-        help="an arm's folder in a run, a checkpoint, or an exported folder",
+        help="an arm's folder in a run, a checkpoint, an exported folder, or mmsegmentation's .pth",
     )
     add("--out", type=Path, required=True, metavar="DIR", help="folder to make")
+    add("--onnx", action="store_true", help="also write model.onnx (extra onnx)")
+    add("--classes", default="cityscapes", metavar="TABLE", help="class table of a .pth")
     return parser
 
 

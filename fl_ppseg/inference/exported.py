@@ -3,6 +3,7 @@
 model.safetensors  the weights
 config.json        what queries must be, how to build the model, its classes, what is known of it
 README.md          the same for people: the model card
+model.onnx         the network for other programs, if it was asked for; not read here
 
 Every file is bounded before it is read, no link in the folder is followed, and no tensor is read
 before its shape is that of the model which the config describes.
@@ -34,6 +35,7 @@ from fl_ppseg.system.errors import InputError
 CONFIG: Final = "config.json"
 TENSORS: Final = "model.safetensors"
 CARD: Final = "README.md"
+ONNX: Final = "model.onnx"
 SCHEMA: Final = 1
 MAX_CONFIG_BYTES: Final = 2**22
 """Ten thousand places that trained, and four thousand characters of each sentence of an audit."""

@@ -11,6 +11,7 @@ from fl_ppseg.federation.checkpoints import (
     model_of,
     protection_of,
 )
+from fl_ppseg.inference import mmsegmentation
 from fl_ppseg.inference.about import About
 from fl_ppseg.inference.class_names import table_named
 from fl_ppseg.inference.exported import is_exported, read_exported
@@ -21,14 +22,16 @@ from fl_ppseg.system.device import check_device
 from fl_ppseg.system.errors import InputError
 
 
-def load(path: str | Path, *, device: str = "cpu") -> Segmenter:
+def load(path: str | Path, *, device: str = "cpu", classes: str | Path = "cityscapes") -> Segmenter:
     """Load a trained model, with all that one needs to ask it.
 
     Args:
         path: The folder of an arm in a run (`RUN/per-image-invariant`), of which the newest round
-            is taken; a run of one arm; a checkpoint, `round_<nnnn>.safetensors`; or a folder that
-            `Segmenter.export` wrote. Whoever wrote it: what it says is checked before it is used.
+            is taken; a run of one arm; a checkpoint, `round_<nnnn>.safetensors`; a folder that
+            `Segmenter.export` wrote; or a SETR of mmsegmentation, .pth. Whoever wrote it: what it
+            says is checked before it is used.
         device: Where to compute: cpu, cuda, cuda:1, ...
+        classes: Class table of a .pth, which names none; all others have their own.
 
     Returns:
         The model, in evaluation mode.
@@ -41,6 +44,8 @@ def load(path: str | Path, *, device: str = "cpu") -> Segmenter:
     place = Path(path).expanduser()
     if is_exported(place):
         return read_exported(place, device)
+    if place.suffix == mmsegmentation.SUFFIX:
+        return mmsegmentation.read_mmsegmentation(place, classes, device)
     return _of_checkpoint(place, device)
 
 

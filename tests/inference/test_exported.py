@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mmseg_setr
 import numpy as np
 import pytest
 import small_runs
@@ -265,3 +266,33 @@ def test_a_config_cannot_ask_for_a_giant_or_for_other_blocks(folder: Path) -> No
     assert "expected blocks of the model's patch, 8 pixels, got 4" in refusal(folder)
     changed(folder, spec=spec | {"image_size": [10**6, 64]})
     assert "image_size" in refusal(folder)
+
+
+def test_an_onnx_file_lies_beside_and_scores_alike(run: Path, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = fl_ppseg.load(run / ARM)
+    folder = model.export(tmp_path / "model", onnx=True)
+    query = fl_ppseg.encrypt(PHOTO, model.spec)
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    (scores,) = session.run(None, {"images": query.pixels[None]})
+    (own,) = model.segment_batch(query.pixels[None])
+    assert (scores[0].argmax(axis=0) == own.labels).mean() > 0.999
+    said = session.get_modelmeta().custom_metadata_map
+    assert json.loads(said["spec"]) == json.loads(model.spec.model_dump_json())
+    assert said["classes"].split(",") == list(model.classes.names)
+    again = fl_ppseg.load(folder).export(folder)  # an exported folder may be made anew
+    assert not (again / "model.onnx").exists()
+
+
+def test_a_checkpoint_of_mmsegmentation_is_asked_with_one_call(tmp_path: Path) -> None:
+    theirs = mmseg_setr.trained("naive", (64, 64), 19, 0)
+    path = tmp_path / "setr_naive.pth"
+    torch.save({"state_dict": theirs.state_dict(), "meta": {}}, path)
+    model = fl_ppseg.load(path, classes="cityscapes")
+    assert (model.name, model.spec.key, model.spec.fit) == ("setr_naive", "none", "crop")
+    labels, confidence = fl_ppseg.Client(model).segment(PHOTO)
+    assert labels.shape == confidence.shape == PHOTO.shape[:2]
+    again = fl_ppseg.load(model.export(tmp_path / "model"))
+    assert np.array_equal(fl_ppseg.Client(again).segment(PHOTO).labels, labels)
+    with pytest.raises(fl_ppseg.InputError, match="scores 19 classes, camvid has 11"):
+        fl_ppseg.load(path, classes="camvid")

@@ -6,7 +6,7 @@
     query = fl_ppseg.encrypt("street.png", model.spec)  # under a key that is gone when this returns
     labels, confidence = model.segment(query)           # at the image's own size
     picture = fl_ppseg.overlay("street.png", labels, classes=model.classes)
-    model.export("segmenter")                           # a folder that `load` reads
+    fl_ppseg.save(model, "segmenter")                   # a folder that `load` reads
 
 Any arm, encrypted or not: `fl_ppseg.Client(model).segment("street.png")`. With keys of vaults:
 `vault_client`, `shared_client`. For a training loop of one's own: `create_model`, `query_spec`,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from fl_ppseg.inference.overlays import overlay
     from fl_ppseg.inference.query_image import QueryImage
     from fl_ppseg.inference.query_spec import QuerySpec
+    from fl_ppseg.inference.saving import save
     from fl_ppseg.inference.segmenter import Segmentation, Segmenter
     from fl_ppseg.query.asking import encrypt
     from fl_ppseg.query.client import Client
@@ -62,6 +63,7 @@ __all__ = [
     "load_class_table",
     "overlay",
     "query_spec",
+    "save",
     "shared_client",
     "to_input",
     "vault_client",
@@ -82,6 +84,7 @@ _HOMES = {
     "load_class_table": "fl_ppseg.data.classes",
     "overlay": "fl_ppseg.inference.overlays",
     "query_spec": "fl_ppseg.query.own_training",
+    "save": "fl_ppseg.inference.saving",
     "shared_client": "clients.query",
     "to_input": "fl_ppseg.data.pixels",
     "vault_client": "clients.query",

@@ -15,9 +15,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(argv)
     from fl_ppseg.inference.loading import load  # loads PyTorch
+    from fl_ppseg.inference.saving import save
 
     model = load(options.model, classes=options.classes)
-    print(model.export(options.out, onnx=options.onnx))
+    print(save(model, options.out, onnx=options.onnx))
     return 0
 
 

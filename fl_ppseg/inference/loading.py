@@ -28,7 +28,7 @@ def load(path: str | Path, *, device: str = "cpu", classes: str | Path = "citysc
     Args:
         path: The folder of an arm in a run (`RUN/per-image-invariant`), of which the newest round
             is taken; a run of one arm; a checkpoint, `round_<nnnn>.safetensors`; a folder that
-            `Segmenter.export` wrote; or a SETR of mmsegmentation, .pth. Whoever wrote it: what it
+            `fl_ppseg.save` wrote; or a SETR of mmsegmentation, .pth. Whoever wrote it: what it
             says is checked before it is used.
         device: Where to compute: cpu, cuda, cuda:1, ...
         classes: Class table of a .pth, which names none; all others have their own.

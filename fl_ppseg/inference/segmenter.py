@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from itertools import chain
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -130,29 +129,6 @@ class Segmenter:
         copy.load_state_dict(dict(tensors), strict=False)
         spec = self.spec.model_copy(update={"adapts": False})
         return Segmenter(copy, spec, self.classes, self.name)
-
-    def export(self, folder: str | Path, *, onnx: bool = False) -> Path:
-        """Write the model as a folder that `fl_ppseg.load` reads, whole or not at all.
-
-        It holds weights, what a query must be, the classes, and a model card with the scores and
-        the audit's figures of the run, as far as its folder has them; no key, and no image.
-
-        Args:
-            folder: To be made; an exported model that lies there is replaced.
-            onnx: Also write `model.onnx`, which other programs run: uint8 queries (B, 3, H, W) of
-                the model's window in, scores (B, num_classes, H, W) out.
-
-        Returns:
-            The folder.
-
-        Raises:
-            InputError: Something else lies there, the folder cannot be written, nothing is known
-                of how the model was built, or the extra `onnx` is not installed.
-            RunError: onnxruntime computes other scores than the model.
-        """
-        from fl_ppseg.inference.exporting import export  # which knows this class
-
-        return export(self, folder, onnx=onnx)
 
     def check_size(self, height: int, width: int) -> None:
         """Check that a query's sides, in pixels, are what the model takes.

@@ -106,7 +106,7 @@ def test_a_photograph_is_segmented_as_it_is_typed(run: Path, tmp_path: Path) -> 
     picture = fl_ppseg.overlay(path, labels, classes=model.classes, opacity=0.25)
     colours = model.classes.colours[labels]
     assert np.abs(np.asarray(picture) - (0.75 * PHOTO + 0.25 * colours)).max() <= 0.5
-    again = fl_ppseg.load(model.export(tmp_path / "exported"))
+    again = fl_ppseg.load(fl_ppseg.save(model, tmp_path / "exported"))
     np.testing.assert_array_equal(again.segment(query).labels, labels)
 
 
@@ -225,7 +225,7 @@ def test_neither_query_nor_client_holds_a_key_that_can_be_taken(run: Path, tmp_p
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(client)
     with pytest.raises(fl_ppseg.InputError, match="cannot be exported"):
-        client._model.export(tmp_path / "never")
+        fl_ppseg.save(client._model, tmp_path / "never")
     assert not (tmp_path / "never").exists()
     with pytest.raises(ValueError, match="read-only"):
         query.pixels[0, 0, 0] = 1

@@ -148,7 +148,7 @@ def test_a_large_frame_is_what_windows_computed_one_by_one_give(
     model = fl_ppseg.load(small_runs.add_checkpoint(tmp_path / "of_frames", ARM, "crop"))
     frame = np.random.default_rng(5).integers(0, 256, (72, 160, 3), np.uint8)
     Image.fromarray(frame).save(tmp_path / "frame.png")
-    folder = model.export(tmp_path / "model")
+    folder = fl_ppseg.save(model, tmp_path / "model")
     assert predict("--quiet", images=tmp_path / "frame.png", model=folder)[0] == 0
     query = fl_ppseg.encrypt(frame, model.spec)
     with torch.inference_mode():

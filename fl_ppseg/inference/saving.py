@@ -24,7 +24,7 @@ OWN: Final = {CARD, CONFIG, ONNX, TENSORS}
 """All that a folder of this program holds."""
 
 
-def export(model: Segmenter, folder: str | Path, *, onnx: bool = False) -> Path:
+def save(model: Segmenter, folder: str | Path, *, onnx: bool = False) -> Path:
     """Write a model as a folder that `fl_ppseg.load` reads: whole, or not at all.
 
     It holds no key, and nothing of the images: weights, what a query must be, the classes, and a

@@ -195,8 +195,8 @@ def test_what_happens_is_said_to_screen_readers(
     with watched_page(browser, service.url) as watched:
         assert watched.page.get_attribute("#status", "aria-live") == "polite"
         watched.choose(FILE)
-        watched.page.wait_for_function(
-            "document.getElementById('status').textContent.includes('Nothing has been sent')"
+        watched.page.wait_for_selector(
+            "#status:has-text('Nothing has been sent')", state="attached"
         )
         watched.page.click("#send")
         watched.page.wait_for_selector("#result:visible")

@@ -220,11 +220,9 @@ def test_each_key_serves_once(browser: "Browser", service: RecordedService) -> N
         first = shown(watched, "#ciphertext")
         assert "Key forgotten" in watched.text("#key")
         send(watched)
+        before = watched.page.get_attribute("#ciphertext", "src")
         watched.page.click("#again")
-        watched.page.wait_for_function(
-            "before => document.getElementById('ciphertext').src !== before",
-            arg=watched.page.get_attribute("#ciphertext", "src"),
-        )
+        watched.page.wait_for_selector(f'#ciphertext:not([src="{before}"])')
         second = shown(watched, "#ciphertext")
         assert not watched.page.is_visible("#result"), "the answer to another ciphertext is shown"
         assert watched.complaints == []

@@ -161,9 +161,7 @@ def test_the_services_own_words_are_shown_as_text(
     watched.page.click("#send")
     assert line(watched, "#send-error") == words
     watched.page.click("#send")
-    watched.page.wait_for_function(
-        "document.getElementById('send-error').textContent.includes('status 500')"
-    )
+    watched.page.wait_for_selector("#send-error:has-text('status 500')")
 
 
 def test_an_attack_that_fails_leaves_the_ciphertext_in_view(
@@ -285,7 +283,7 @@ def test_a_new_picture_ends_the_wait_for_the_one_before(
     watched.page.route("**/v1/segment*", lambda route: held.append(route))
     watched.choose(FILE)
     watched.page.click("#send")
-    watched.page.wait_for_function("document.getElementById('send').disabled")
+    watched.page.wait_for_selector("#send:disabled")
     watched.page.click("#samples button >> nth=2")
     watched.page.wait_for_selector("#send:enabled")
     assert len(held) == 1 and not watched.page.is_visible("#result")

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = _fitted(load(options.model, device=options.device), options.fit)
     client = _client(model, options)
     kinds = {CONFIDENCE: options.confidence, OVERLAYS: options.overlays}
-    outputs = Outputs(options.out, model, [kind for kind, is_wanted in kinds.items() if is_wanted])
+    outputs = Outputs(options.out, model, [kind for kind, is_asked in kinds.items() if is_asked])
     places = tuple(str(place.absolute()) for place in options.images)
     whose = _whose(options)
     outputs.open(Record(model=digest_of(model), name=model.name, key=whose, images=places))

@@ -61,7 +61,7 @@ class Outputs:
     Args:
         folder: Of all of them.
         model: That makes them.
-        kinds: Those that are wanted beside the label maps: `CONFIDENCE`, `OVERLAYS`.
+        kinds: Those that are written beside the label maps: `CONFIDENCE`, `OVERLAYS`.
     """
 
     def __init__(self, folder: Path, model: Segmenter, kinds: Sequence[str]) -> None:

@@ -129,5 +129,5 @@ def _difference(path: Path, module: OnBytes, images: Tensor) -> float:
 
     session = InferenceSession(path, providers=["CPUExecutionProvider"])
     found = torch.from_numpy(session.run([OUTPUT], {INPUT: images.numpy()})[0])
-    wanted = module(images)
-    return float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-6))
+    expected = module(images)
+    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-6))

@@ -77,14 +77,15 @@ class Outputs:
         path = self.folder / RECORD
         if path.exists():
             values = parse_json(read_bytes(path, MAX_BYTES, follow_link=False), str(path))
-            if validate(Record, values, str(path)) != record:
+            if validate(Record, values, str(path)) == record:
+                check_writable(self.folder)
+                return
+            if any(each != path for each in self.folder.iterdir()):
                 raise InputError(
                     f"{self.folder}: holds predictions of another model, or of other images or "
                     "settings; choose another --out, or remove it"
                 )
-            check_writable(self.folder)
-            return
-        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+        elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise InputError(
                 f"{self.folder}: exists and holds no predictions; choose another --out"
             )

@@ -270,6 +270,16 @@ def test_predictions_of_another_model_or_of_other_images_are_not_mixed(
     assert contents(tmp_path / "out") == before
 
 
+def test_a_folder_in_which_nothing_was_predicted_is_free(
+    photos: Path, predict: Predict, tmp_path: Path
+) -> None:
+    """After an image that could not be read, the call without it needs no other folder."""
+    broken = tmp_path / "broken.png"
+    broken.write_text("no image")
+    assert predict("--quiet", images=broken)[0] == 2
+    assert predict("--quiet", images=photos)[0] == 0
+
+
 # Keys of others.
 
 

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from fl_ppseg.inference.options import add_model
 from fl_ppseg.system.command_line import Parser, run
 
 
@@ -29,13 +30,7 @@ def _parser() -> argparse.ArgumentParser:
         "what queries must be, classes, and a model card with scores and the audit's figures.",
     )
     add = parser.add_argument
-    add(
-        "--model",
-        type=Path,
-        required=True,
-        metavar="PATH",
-        help="an arm's folder in a run, a checkpoint, an exported folder, or mmsegmentation's .pth",
-    )
+    add_model(parser)
     add("--out", type=Path, required=True, metavar="DIR", help="folder to make")
     add("--onnx", action="store_true", help="also write model.onnx (extra onnx)")
     add("--classes", default="cityscapes", metavar="TABLE", help="class table of a .pth")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fl_ppseg.deployment.templates import KINDS
+from fl_ppseg.inference.options import add_model
 from fl_ppseg.system.command_line import Parser, count, run
 from fl_ppseg.system.errors import InputError
 
@@ -113,7 +114,7 @@ def _parser() -> Parser:
         shows_defaults=True,
     )
     add = parser.add_argument
-    add("--model", type=Path, required=True, metavar="PATH", help="a run, arm or checkpoint")
+    add_model(parser)
     add("--attack", type=Path, metavar="FILE", help="show what this network of an audit restores")
     add("--device", default="cpu", metavar="NAME", help="where to compute")
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen")

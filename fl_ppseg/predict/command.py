@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fl_ppseg.inference.options import add_model
 from fl_ppseg.system.command_line import Parser, count
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.places import check_apart
@@ -101,13 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         "the model sees ciphertexts only. A call that was stopped goes on where it was.",
     )
     add = parser.add_argument
-    add(
-        "--model",
-        type=Path,
-        required=True,
-        metavar="PATH",
-        help="an arm's folder in a run, a checkpoint, or an exported folder",
-    )
+    add_model(parser)
     add(
         "--images",
         type=Path,

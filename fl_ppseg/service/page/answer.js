@@ -60,13 +60,16 @@ export function drawConfidence(canvas, confidence) {
  * @param {(id: number | null) => void} highlight
  */
 export function fillLegend(list, shares, highlight) {
-  let pressed = null;
+  let [pressed, lit] = [null, null];
+  const light = (id) => {
+    if (lit !== id) highlight(lit = id);
+  };
   const press = (id) => {
     pressed = pressed === id ? null : id;
     for (const button of list.querySelectorAll("button")) {
       button.ariaPressed = String(Number(button.dataset.id) === pressed);
     }
-    highlight(pressed);
+    light(pressed);
   };
   list.replaceChildren(...shares.map(({ name, colour, train_id: id, share }) => {
     const button = Object.assign(document.createElement("button"), { type: "button", ariaPressed: "false" });
@@ -76,8 +79,8 @@ export function fillLegend(list, shares, highlight) {
     const label = Object.assign(document.createElement("span"), { textContent: name });
     const value = Object.assign(document.createElement("b"), { textContent: percent(share) });
     button.append(swatch, label, value);
-    button.onpointerenter = button.onfocus = () => highlight(id);
-    button.onpointerleave = button.onblur = () => highlight(pressed);
+    button.onpointermove = button.onfocus = () => light(id); // not where the page scrolls under a pointer at rest
+    button.onpointerleave = button.onblur = () => light(pressed);
     button.onclick = () => press(id);
     const item = document.createElement("li");
     item.append(button);

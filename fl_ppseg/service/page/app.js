@@ -2,20 +2,22 @@
 
 import { cut, drawConfidence, drawLabels, fillLegend, sharesOf } from "./answer.js";
 import { ServiceError, askModel, askReconstruction, askSegment } from "./api.js";
+import { listenForPictures, setChoosing } from "./choosing.js";
 import { $, announce, show, showImage, tell } from "./dom.js";
 import { encryptOnce, whatIsMissing } from "./encrypting.js";
 import { described, whyNotThis } from "./model.js";
 import { askForToken, patiently } from "./patience.js";
 import { openPhotograph } from "./photograph.js";
 import { decodePng } from "./png.js";
+import { labelFile, overlayFile, save } from "./saving.js";
 import { counted, duration, fileSize, percent, whatRemains } from "./words.js";
 
 const MOST_ANSWER_SIDE = 1024; // of the map, in pixels; the model's own output is coarser
-const LINES = ["choose-error", "send-error", "attack-error"];
+const LINES = ["choose-error", "send-error", "attack-error", "save-error"];
 const OF_A_PICTURE = ["photograph", "ciphertext", "key", "again", "send", "remains", "attack"];
 const ASKING = ["again", "send", "attack-switch"];
 
-const state = { model: null, photograph: null, query: null, labels: null, confidence: null };
+const state = { model: null, photograph: null, name: "", query: null, labels: null, confidence: null };
 let current = new AbortController(); // of the ciphertext that is shown; another one ends its requests
 
 /** Ask what the model takes; pictures can be chosen once that is known. */
@@ -23,16 +25,18 @@ async function start() {
   tell("unreachable");
   const missing = whatIsMissing();
   if (missing) return refuse(missing);
+  let model;
   try {
-    state.model = await askModel();
+    model = await askModel();
   } catch (error) {
     $("model").textContent = "";
     return error.status === 401 ? askForToken(start) : tell("unreachable", error.message);
   }
-  const reason = whyNotThis(state.model.query);
+  const reason = whyNotThis(model.query);
   if (reason) return refuse(reason);
-  $("model").textContent = described(state.model);
-  $("remains").querySelector("span").textContent = whatRemains(state.model.query);
+  state.model = model;
+  $("model").textContent = described(model);
+  $("remains").querySelector("span").textContent = whatRemains(model.query);
   return setChoosing(true);
 }
 
@@ -43,29 +47,40 @@ function refuse(reason) {
   show(["reload"], false);
 }
 
-function setChoosing(isPossible) {
-  for (const control of document.querySelectorAll("#samples button, #file")) control.disabled = !isPossible;
-}
-
 /** Take a new picture, and drop all that was of the one before. */
-async function choose(file, alt) {
-  if (!state.model) return;
+async function choose(source, name, alt) {
   startAnew();
+  const { signal } = current;
+  const { limits, query } = state.model;
   let photograph;
   try {
-    photograph = await openPhotograph(file, state.model.limits.max_pixels);
+    photograph = await openPhotograph(source, limits.max_pixels, query);
   } catch (error) {
-    show(OF_A_PICTURE, false);
-    tell("choose-error", error.message);
+    if (!signal.aborted) refusePicture(error.message);
     return;
   }
+  if (signal.aborted) return URL.revokeObjectURL(photograph.url);
   if (state.photograph) URL.revokeObjectURL(state.photograph.url);
-  state.photograph = photograph;
+  Object.assign(state, { photograph, name: name.replace(/\.[^.]*$/, "") });
   Object.assign($("photograph"), { src: photograph.url, alt, hidden: false });
-  const aspect = `${photograph.width} / ${photograph.height}`;
+  const aspect = photograph.width / photograph.height;
   for (const frame of document.querySelectorAll(".frame")) frame.style.setProperty("--aspect", aspect);
   await encrypt();
   $("pair").scrollIntoView({ block: "nearest" });
+}
+
+/** Say what is wrong with a picture, and show nothing of the one before. */
+function refusePicture(message) {
+  startAnew();
+  show(OF_A_PICTURE, false);
+  setBusy(false);
+  caption();
+  tell("choose-error", message);
+}
+
+function setBusy(isBusy) {
+  $("pair").ariaBusy = String(isBusy);
+  $("gets-empty").textContent = isBusy ? "Encrypting…" : "The encrypted picture";
 }
 
 async function encrypt() {
@@ -75,10 +90,11 @@ async function encrypt() {
   try {
     query = await encryptOnce(state.photograph.pixels, state.model.query);
   } catch (error) {
-    tell("choose-error", `The picture could not be encrypted: ${error.message}`);
+    if (!signal.aborted) refusePicture(`The picture could not be encrypted: ${error.message}`);
     return;
   }
   if (signal.aborted) return;
+  setBusy(false);
   state.query = query;
   const { file, height, width, milliseconds } = query;
   const number = (height * width) / state.model.query.block_size ** 2;
@@ -98,6 +114,10 @@ function caption() {
     $("gets-caption").textContent = "What an attacker's network restores from it. A larger network, trained for longer, restores more.";
     return;
   }
+  if (!state.query) {
+    $("gets-caption").textContent = "What the service gets, and nothing else.";
+    return;
+  }
   const { file, height, width, isSent } = state.query;
   const size = `${width} × ${height} pixels, ${fileSize(file.length)}`;
   $("gets-caption").textContent = `What the service gets, and nothing else: ${size}. ${isSent ? "Sent." : "Not sent yet."}`;
@@ -108,6 +128,7 @@ function startAnew() {
   current.abort();
   current = new AbortController();
   Object.assign(state, { query: null, labels: null, confidence: null });
+  setBusy(true);
   for (const line of LINES) tell(line);
   show(["result", "stop", "restored"], false);
   show(["waiting"]);
@@ -146,7 +167,9 @@ async function send() {
   if (signal.aborted) return;
   Object.assign($("send"), { disabled: false, textContent: "Send it and get the map" });
   if (!answer) return;
+  const hasFocus = [$("send"), document.body].includes(document.activeElement);
   show(["send"], false);
+  if (hasFocus) $("answer").focus({ preventScroll: true }); // not lost with the button
   Object.assign(state, answer);
   showAnswer(performance.now() - started);
 }
@@ -157,7 +180,8 @@ function showAnswer(milliseconds) {
   $("summary").textContent = `${counted(shares.length, "class", "classes")} found; answered in ${duration(milliseconds)}.`;
   Object.assign($("under"), { src: state.photograph.url, alt: $("photograph").alt });
   $("map").ariaLabel = `Map of the classes: ${told}`;
-  fillLegend($("legend"), shares, (id) => drawLabels($("map"), state.labels, state.model.classes, id));
+  const { labels, model: { classes } } = state;
+  fillLegend($("legend"), shares, (id) => drawLabels($("map"), labels, classes, id));
   $("view-labels").checked = true;
   showView("labels");
   show(["waiting"], false);
@@ -194,39 +218,38 @@ async function showRestored() {
   caption();
 }
 
+/** Make a file of the answer, and hand it to the browser's downloads. */
+async function keep(made, name) {
+  tell("save-error");
+  try {
+    save(await made(), name);
+    announce(`${name} is saved.`);
+  } catch (error) {
+    tell("save-error", `This cannot be saved: ${error.message}`);
+  }
+}
+
+const saveLabels = () =>
+  keep(() => labelFile(state.labels, state.photograph.original), `${state.name}_labelTrainIds.png`);
+const saveOverlay = () =>
+  keep(() => overlayFile(state.photograph.pixels, $("map"), $("opacity").value / 100), `overlay_${state.name}.png`);
+
 function listen() {
+  listenForPictures(choose, refusePicture);
   $("reload").onclick = start;
-  $("again").onclick = () => { startAnew(); encrypt(); };
+  $("again").onclick = encryptAgain;
+  $("save-labels").onclick = saveLabels;
+  $("save-overlay").onclick = saveOverlay;
   $("send").onclick = send;
   $("attack-switch").onchange = showRestored;
   $("opacity").oninput = () => $("map").style.setProperty("--opacity", $("opacity").value / 100);
   for (const id of ["view-labels", "view-confidence"]) $(id).onchange = () => showView($(id).value);
-  $("file").onchange = () => chooseFirst($("file").files);
-  for (const button of document.querySelectorAll("#samples button")) button.onclick = () => chooseScene(button);
-  document.onpaste = ({ clipboardData }) => chooseFirst(clipboardData.files);
-  document.ondragover = (event) => { event.preventDefault(); $("drop").classList.add("over"); };
-  document.ondragleave = () => $("drop").classList.remove("over");
-  document.ondrop = (event) => {
-    event.preventDefault();
-    $("drop").classList.remove("over");
-    chooseFirst(event.dataTransfer.files);
-  };
 }
 
-function chooseFirst([file]) {
-  if (!file) return;
-  press(null);
-  choose(file, "Your picture");
-}
-
-async function chooseScene(button) {
-  press(button);
-  const image = button.querySelector("img");
-  choose(await (await fetch(image.src)).blob(), image.alt);
-}
-
-function press(button) {
-  for (const each of document.querySelectorAll("#samples button")) each.ariaPressed = String(each === button);
+async function encryptAgain() {
+  startAnew();
+  await encrypt();
+  if (document.activeElement === document.body) $("again").focus({ preventScroll: true }); // it was disabled meanwhile
 }
 
 setChoosing(false);

@@ -26,13 +26,17 @@ export function withoutAlpha({ height, width, data }) {
  * @param {import("./blocks.js").Picture} picture
  * @param {{fit: string, image_size: number[], block_size: number}} spec
  */
-export function fitted(picture, { fit, image_size: [height, width], block_size: size }) {
-  if (fit === "resize") {
+export function fitted(picture, spec) {
+  if (spec.fit === "resize") {
+    const [height, width] = spec.image_size;
     return { query: resampled(picture, height, width), place: { top: 0, left: 0, height, width } };
   }
-  const frame = [[picture.height, height], [picture.width, width]].map(([side, least]) =>
-    Math.max(Math.ceil(side / size) * size, least));
-  return padded(picture, ...frame);
+  return padded(picture, ...frameOf(picture.height, picture.width, spec));
+}
+
+/** Height and width of the whole blocks, the model's window at least, that a picture is padded to. */
+export function frameOf(height, width, { image_size: least, block_size: size }) {
+  return [height, width].map((side, i) => Math.max(Math.ceil(side / size) * size, least[i]));
 }
 
 /** The picture in the middle of a grey frame. */

@@ -1,25 +1,36 @@
 /** Reading a photograph: a file that the browser can show becomes pixels, and stays here. */
 
+import { frameOf } from "./fitting.js";
+
 const MOST_SIDE = 4096; // of what is read from a canvas; larger photographs are scaled down first
 const WITHOUT_CHANGES = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
 
-/** @typedef {{pixels: ImageData, url: string, height: number, width: number}} Photograph */
+/**
+ * @typedef {object} Photograph
+ * @property {ImageData} pixels
+ * @property {string} url Shows the picture; revoke it when it is no longer shown.
+ * @property {number} height Of the pixels.
+ * @property {number} width
+ * @property {{height: number, width: number}} original Before it was scaled down.
+ */
 
 /**
- * @param {Blob} file
+ * @param {Blob | HTMLImageElement} source
  * @param {number} mostPixels That the service takes.
- * @returns {Promise<Photograph>} `url` shows the file; revoke it when it is no longer shown.
+ * @param {{fit: string, image_size: number[], block_size: number}} spec Of the model.
+ * @returns {Promise<Photograph>}
  */
-export async function openPhotograph(file, mostPixels) {
+export async function openPhotograph(source, mostPixels, spec) {
   checkCanvas();
   let bitmap;
   try {
-    bitmap = await createImageBitmap(file, WITHOUT_CHANGES); // turned as its EXIF data says
+    bitmap = await createImageBitmap(source, WITHOUT_CHANGES); // turned as its EXIF data says
   } catch {
-    throw new Error("This is no picture that the browser can read. Choose a PNG or JPEG file.");
+    throw new Error("This is no picture that the browser can read. Choose a JPEG or PNG file of at most 100 megapixels, " +
+      "and save HEIC photographs as JPEG first.");
   }
   const { height, width } = bitmap;
-  const share = Math.min(1, MOST_SIDE / Math.max(height, width), Math.sqrt(mostPixels / (height * width)));
+  const share = shareWithin(mostPixels, height, width, spec);
   const size = [Math.max(1, Math.floor(width * share)), Math.max(1, Math.floor(height * share))];
   const context = canvasOf(...size);
   context.fillStyle = "#ffffff"; // behind what is transparent
@@ -28,7 +39,16 @@ export async function openPhotograph(file, mostPixels) {
   context.drawImage(bitmap, 0, 0, ...size);
   bitmap.close();
   const pixels = context.getImageData(0, 0, ...size);
-  return { pixels, url: URL.createObjectURL(file), height: size[1], width: size[0] };
+  const url = source instanceof Blob ? URL.createObjectURL(source) : source.src;
+  return { pixels, url, height: size[1], width: size[0], original: { height, width } };
+}
+
+/** What the sides are multiplied by, so that neither the picture nor its query has too many pixels. */
+function shareWithin(mostPixels, height, width, spec) {
+  let share = Math.min(1, MOST_SIDE / Math.max(height, width), Math.sqrt(mostPixels / (height * width)));
+  const pixels = () => frameOf(height * share, width * share, spec).reduce((all, side) => all * side);
+  while (spec.fit === "crop" && pixels() > mostPixels && share > 0.001) share *= 0.99;
+  return share;
 }
 
 /** Refuse a browser that gives pages other pixels than were drawn, against fingerprinting. */

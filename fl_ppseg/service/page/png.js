@@ -14,20 +14,19 @@ const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, value) => {
 });
 
 /**
- * The file of an RGB picture without alpha, not filtered: ciphertexts do not gain by it.
- * @param {import("./blocks.js").Picture} picture
+ * The file of a picture, RGB or grey without alpha, not filtered: ciphertexts do not gain by it.
+ * @param {{height: number, width: number, data: Uint8Array}} picture
  * @returns {Promise<Uint8Array>}
  */
 export async function encodePng({ height, width, data }) {
-  const rows = new Uint8Array(height * (3 * width + 1));
-  for (let y = 0; y < height; y++) {
-    rows.set(data.subarray(3 * y * width, 3 * (y + 1) * width), y * (3 * width + 1) + 1);
-  }
+  const length = data.length / height;
+  const rows = new Uint8Array(height * (length + 1));
+  for (let y = 0; y < height; y++) rows.set(data.subarray(y * length, (y + 1) * length), y * (length + 1) + 1);
   const header = new Uint8Array(13);
   const view = new DataView(header.buffer);
   view.setUint32(0, width);
   view.setUint32(4, height);
-  header.set([8, RGB, 0, 0, 0], 8);
+  header.set([8, length === width ? GREY : RGB, 0, 0, 0], 8);
   const packed = await through(new CompressionStream("deflate"), rows);
   const chunks = [chunk("IHDR", header), chunk("IDAT", packed), chunk("IEND", new Uint8Array())];
   return joined([Uint8Array.from(SIGNATURE), ...chunks]);

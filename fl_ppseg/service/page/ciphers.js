@@ -66,14 +66,7 @@ async function shuffle(blocks, draw) {
 async function shuffleSpatial(blocks, draw) {
   const numPixels = draw.geometry.size ** 2;
   const pixels = await drawPermutations(streamOf("shuffle-spatial", draw), draw.numRows, numPixels);
-  const moves = new Uint16Array(3 * pixels.length);
-  for (let to = 0, row = 0; row < pixels.length; row += numPixels) {
-    for (let start = 0; start < 3 * numPixels; start += numPixels) {
-      for (let p = 0; p < numPixels; p++) moves[to++] = start + pixels[row + p];
-    }
-  }
-  pixels.fill(0);
-  return gathered(blocks, moves, draw.geometry.length);
+  return gathered(blocks, pixels, numPixels, 3); // the channels of a block alike
 }
 
 async function restrictedShuffle(blocks, draw) {
@@ -172,12 +165,17 @@ async function etc(blocks, draw) {
   return moved;
 }
 
-/** (N L) -> (N L), blocks[b, moves[b, l]] with one row of moves or N; the moves are erased. */
-function gathered(blocks, moves, length) {
+/**
+ * (N L) -> (N L), blocks[b, moves[b, l]] with one row of moves for all, or one for each `times` of
+ * the N; the moves are erased.
+ */
+function gathered(blocks, moves, length, times = 1) {
   const result = new Uint8Array(blocks.length);
-  for (let from = 0, row = 0; from < blocks.length; from += length, row += length) {
-    if (row === moves.length) row = 0; // one row for all
-    for (let l = 0; l < length; l++) result[from + l] = blocks[from + moves[row + l]];
+  for (let from = 0, row = 0; from < blocks.length; row += length) {
+    if (row === moves.length) row = 0;
+    for (const end = from + times * length; from < end; from += length) {
+      for (let l = 0; l < length; l++) result[from + l] = blocks[from + moves[row + l]];
+    }
   }
   moves.fill(0);
   return result;

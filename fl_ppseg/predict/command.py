@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from fl_ppseg.inference.options import add_model
 from fl_ppseg.system.command_line import Parser, count
-from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.errors import InputError, RunError
 from fl_ppseg.system.places import check_apart
+from fl_ppseg.system.wording import counted
 
 if TYPE_CHECKING:
     from fl_ppseg.inference.segmenter import Segmenter
@@ -26,7 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Segment images; returns the exit status.
 
     Raises:
-        InputError: Images, model or key cannot be read or do not fit, or --out is taken.
+        InputError: Model or key cannot be read or do not fit, no image can be read, or --out is
+            taken.
+        RunError: Some images could not be read; the others are done.
     """
     options = _parser().parse_args(argv)
     from fl_ppseg.inference.loading import load  # loads PyTorch
@@ -49,11 +52,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     outputs.open(Record(model=digest_of(model), name=model.name, key=whose, images=places))
     with steps(sys.stderr, options.quiet) as progress:
         look = partial(progress.update, "segmenting images")
-        made = predict(model, client, images, outputs, options.batch, look)
+        made = predict(model, client, images, outputs, options.batch, look, progress.say)
     if not options.quiet:
-        before = len(images) - made
+        before = len(images) - sum(made)
         there = f"; {before} were there" if before else ""
-        print(f"{options.out / LABELS}: label maps of {made} images{there}")
+        print(f"{options.out / LABELS}: label maps of {counted(made.segmented, 'image')}{there}")
+    if made.unusable:
+        raise RunError(
+            f"{made.unusable} of {counted(len(images), 'image')} could not be segmented, named "
+            "above; mend or remove them, and the same command tries these alone"
+        )
     return 0
 
 

@@ -11,6 +11,7 @@ wants one: the names of the others begin otherwise.
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -38,6 +39,8 @@ OPACITY: Final = 0.5
 """Of the colours of classes in overlays."""
 SCHEMA: Final = 1
 MAX_BYTES: Final = 2**20
+MAX_NAME_BYTES: Final = 255
+"""Of a file, on the usual file systems."""
 
 
 class Record(Section):
@@ -97,6 +100,20 @@ class Outputs:
         folder, _, stem = name.rpartition("/")
         file = f"{stem}_pred_labelIds.png" if kind == LABELS else f"{kind.rstrip('s')}_{stem}.png"
         return self.folder / kind / folder / file
+
+    def check_name(self, name: str, image: Path) -> None:
+        """Check that the files of an image can be named after it.
+
+        Raises:
+            InputError: Its name is too long for that.
+        """
+        for kind in self._kinds:
+            length = len(os.fsencode(self.path(kind, name).name))
+            if length > MAX_NAME_BYTES:
+                raise InputError(
+                    f"{image}: a file named after it would have a name of {length} bytes, at most "
+                    f"{MAX_NAME_BYTES}; rename it"
+                )
 
     def is_done(self, name: str, image: Path) -> bool:
         """Whether all files of an image are there, made after it was last changed."""

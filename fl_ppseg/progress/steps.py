@@ -54,6 +54,12 @@ class StepProgress:
         else:
             self._write_quarter(label, done, total)
 
+    def say(self, line: str) -> None:
+        """A line above the bars, whether progress is shown or not."""
+        from fl_ppseg.progress.lines import say
+
+        say(self._console, line)
+
     def _update_bar(self, label: str, done: int, total: int) -> None:
         if label not in self._tasks:
             self._tasks[label] = self._bars.add_task(label, total=total)

@@ -1,14 +1,20 @@
 """From an image to a query: fitted to what a model reads, and encrypted under a key."""
 
+from typing import Final
+
 from fl_ppseg.config.cipher_versions import check_versions
 from fl_ppseg.crypto.ciphers.encryption import encrypt as encrypt_pixels
 from fl_ppseg.crypto.keys import SubKey
 from fl_ppseg.data.given_images import AnyImage, as_pixels
-from fl_ppseg.data.views import whole_image
+from fl_ppseg.data.image_files import MAX_PIXELS
+from fl_ppseg.data.views import scored_size, whole_image
 from fl_ppseg.inference.query_image import QueryImage
 from fl_ppseg.inference.query_spec import QuerySpec
 from fl_ppseg.system.arrays import Pixels
 from fl_ppseg.system.errors import InputError
+
+MAX_QUERY_PIXELS: Final = 2 * MAX_PIXELS
+"""Of a padded image: a strip of one row becomes as high as the model's window."""
 
 
 def encrypt(image: AnyImage, spec: QuerySpec) -> QueryImage:
@@ -41,7 +47,17 @@ def encrypt(image: AnyImage, spec: QuerySpec) -> QueryImage:
             "this model takes plain images, so nothing would be encrypted; ask with "
             "fl_ppseg.Client(model).segment(image), which says so"
         )
+    check_ciphers(spec)
     return query_of(as_pixels(image), spec, SubKey.generate())
+
+
+def check_ciphers(spec: QuerySpec) -> None:
+    """Check that this program encrypts as a model reads.
+
+    Raises:
+        InputError: The cipher of the spec is of another version than this program's.
+    """
+    check_versions(spec.versions, "queries of this model", "ask with another version of fl_ppseg")
 
 
 def query_of(pixels: Pixels, spec: QuerySpec, key: SubKey | None) -> QueryImage:
@@ -53,13 +69,17 @@ def query_of(pixels: Pixels, spec: QuerySpec, key: SubKey | None) -> QueryImage:
         key: None: the query holds the image as it is, whatever the spec says.
 
     Raises:
-        InputError: The cipher of the spec is of another version than this program's.
+        InputError: Padded to the model's window the image would have too many pixels.
     """
-    check_versions(spec.versions, "queries of this model", "ask with another version of fl_ppseg")
+    size = (pixels.shape[1], pixels.shape[2])
+    height, width = scored_size(size, spec.image_size, spec.fit, spec.block_size)
+    if height * width > MAX_QUERY_PIXELS:
+        raise InputError(
+            f"image of {size[0]} x {size[1]} pixels (height x width), of which the model reads "
+            f"{height} x {width}, at most {MAX_QUERY_PIXELS / 1e6:.0f} million; cut it into parts"
+        )
     fitted, place = whole_image(pixels, spec.image_size, spec.fit, spec.block_size)
     if key is not None and spec.cipher is not None and spec.scope is not None:
-        size = spec.block_size
-        fitted = encrypt_pixels(fitted, key, spec.cipher, block_size=size, scope=spec.scope)
-    return QueryImage(
-        fitted, (pixels.shape[1], pixels.shape[2]), None if spec.fit == "resize" else place
-    )
+        side = spec.block_size
+        fitted = encrypt_pixels(fitted, key, spec.cipher, block_size=side, scope=spec.scope)
+    return QueryImage(fitted, size, None if spec.fit == "resize" else place)

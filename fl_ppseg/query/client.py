@@ -8,7 +8,7 @@ from fl_ppseg.crypto.keys import SubKey
 from fl_ppseg.data.given_images import AnyImage, as_pixels
 from fl_ppseg.inference.query_image import QueryImage
 from fl_ppseg.inference.segmenter import Segmentation, Segmenter
-from fl_ppseg.query.asking import query_of
+from fl_ppseg.query.asking import check_ciphers, query_of
 from fl_ppseg.system.arrays import Pixels
 from fl_ppseg.system.errors import InputError
 
@@ -34,9 +34,11 @@ class Client:
 
         Raises:
             InputError: The model's users share a key, and none is given; a key is given for a model
-                that takes none; or no embedding can be adapted to its cipher.
+                that takes none; its cipher is of another version than this program's; or no
+                embedding can be adapted to it.
         """
         spec = model.spec
+        check_ciphers(spec)
         takes_one = spec.key in ("per-client", "shared")
         if spec.key == "shared" and key is None:
             raise InputError(

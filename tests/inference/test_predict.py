@@ -249,7 +249,7 @@ def test_a_stopped_call_goes_on_with_what_is_left(
     Image.fromarray(changed).save(photos / "a.png")
     os.utime(photos / "a.png", (2**32, 2**32))
     status, said, _ = predict(images=photos)
-    assert said.endswith("label maps of 1 images; 3 were there\n")
+    assert said.endswith("label maps of 1 image; 3 were there\n")
     assert read(out / "labelIds/a_pred_labelIds.png").shape == (9, 9)
 
 
@@ -337,11 +337,11 @@ def test_bad_input_is_one_line_and_writes_nothing(
         assert {*tmp_path.rglob("*")} == before, said
 
 
-@pytest.mark.parametrize("kind", ["text", "truncated", "huge", "empty"])
-def test_a_bad_image_is_one_line_and_what_was_done_is_kept(
-    kind: str, photos: Path, predict: Predict, tmp_path: Path
-) -> None:
-    path = photos / "z.png"
+# Images that cannot be read.
+
+
+def spoil(photos: Path, kind: str, name: str = "bb") -> Path:
+    """A file among the photographs that is no image; its name sorts into their middle."""
     header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (30_000).to_bytes(4, "big") * 2
     content = {
         "text": b"not an image",
@@ -349,14 +349,116 @@ def test_a_bad_image_is_one_line_and_what_was_done_is_kept(
         "huge": header + bytes(30),
         "empty": b"",
     }
+    path = photos / f"{name}.png"
     path.write_bytes(content[kind])
-    status, _, error = predict("--batch", "1", "--quiet", images=photos)
-    assert (status, error.count("\n")) == (2, 1) and str(path) in error
+    return path
+
+
+@pytest.mark.parametrize("kind", ["text", "truncated", "huge", "empty"])
+@pytest.mark.parametrize("batch", ["1", "8"])
+def test_a_bad_image_is_named_and_the_others_are_segmented(
+    kind: str, batch: str, photos: Path, predict: Predict, tmp_path: Path
+) -> None:
+    path = spoil(photos, kind)
+    status, said, error = predict("--batch", batch, "--quiet", images=photos)
+    named, summary = error.splitlines()
+    assert (status, said) == (1, "") and named.startswith(f"not segmented: {path}: ")
+    assert summary.startswith("error: 1 of 5 images could not be segmented")
     done = contents(tmp_path / "out" / "labelIds")
     assert {*done} == {f"{name}_pred_labelIds.png" for name in ("a", "b", "d", "deep/c")}
+    shutil.rmtree(tmp_path / "out")
     path.unlink()
-    status, said, _ = predict(images=photos)
-    assert status == 0 and said.endswith("label maps of 0 images; 4 were there\n")
+    assert predict("--quiet", images=photos) == (0, "", "")
+    assert contents(tmp_path / "out" / "labelIds") == done
+
+
+def test_only_what_is_missing_is_tried_again(
+    photos: Path, predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    read_image = running.read_image
+    monkeypatch.setattr(
+        running, "read_image", lambda path: tried.append(path.stem) or read_image(path)
+    )
+    paths = [spoil(photos, "text", "aa"), spoil(photos, "empty", "bb"), spoil(photos, "huge", "z")]
+    status, said, error = predict(images=photos)
+    assert status == 1 and said.endswith("label maps of 4 images\n")
+    assert [line.split(": ")[1] for line in error.splitlines() if line.startswith("not")] == [
+        str(path) for path in paths
+    ]
+    assert tried == ["a", "aa", "b", "bb", "d", "c", "z"]
+    tried.clear()
+    shutil.copy(photos / "a.png", photos / "bb.png")
+    paths[2].unlink()
+    status, said, error = predict("--batch", "1", images=photos)
+    assert tried == ["aa", "bb"]
+    assert status == 1 and said.endswith("label maps of 1 image; 4 were there\n")
+    assert "error: 1 of 6 images could not" in error
+    tried.clear()
+    status, said, error = predict(images=photos)
+    assert (status, tried) == (1, ["aa"]) and said.endswith(
+        "label maps of 0 images; 5 were there\n"
+    )
+
+
+def test_no_usable_image_is_one_line(photos: Path, predict: Predict, tmp_path: Path) -> None:
+    folder = tmp_path / "spoiled"
+    folder.mkdir()
+    shutil.copy(photos / "a.png", folder)
+    paths = [spoil(folder, "text", "a"), spoil(folder, "empty", "b")]
+    status, said, error = predict("--quiet", images=folder)
+    assert (status, said, error.count("\n")) == (2, "", 1)
+    assert f"none of 2 images can be segmented; the first: {paths[0]}: unreadable" in error
+    assert [*contents(tmp_path / "out")] == ["predictions.json"]
+    paths[0].unlink()
+    status, _, error = predict("--quiet", images=folder)
+    assert status == 2 and error.startswith(f"error: {paths[1]}: unreadable image (an empty file)")
+
+
+def test_a_thousand_bad_images_between_good_ones_hold_no_picture(
+    monkeypatch: pytest.MonkeyPatch, photos: Path, run: Path, tmp_path: Path
+) -> None:
+    """Lines wait for the next batch at most, and nothing else does."""
+    model = fl_ppseg.load(run / ARM)
+    bad = spoil(photos, "text")
+    images = {
+        f"{number:04}": photos / "a.png" if number % 100 == 0 else bad for number in range(1000)
+    }
+    outputs = running.Outputs(tmp_path / "out", model, ())
+    lines: list[str] = []
+    counts: list[tuple[int, int]] = []
+
+    def look(done: int, total: int) -> None:
+        counts.append((done, len(lines)))
+
+    client = fl_ppseg.Client(model)
+    made = running.predict(model, client, images, outputs, 1, look, lines.append)
+    assert made == (10, 990) and len(lines) == 990
+    assert counts[0] == (0, 0) and counts[1] == (1, 0) and counts[2] == (101, 99)
+
+
+def test_a_strip_that_padding_would_make_huge_is_named(predict: Predict, tmp_path: Path) -> None:
+    """One row of five million pixels, of which the model would read 32 rows."""
+    folder = tmp_path / "strips"
+    folder.mkdir()
+    Image.new("L", (5_000_000, 1)).save(folder / "strip.png")
+    Image.new("L", (70, 1)).save(folder / "thin.png")
+    model = small_runs.add_checkpoint(tmp_path / "of_frames", ARM, "crop")
+    status, _, error = predict("--quiet", images=folder, model=model)
+    named, _ = error.splitlines()
+    assert status == 1 and named.startswith(f"not segmented: {folder / 'strip.png'}: image of 1 x")
+    assert "of which the model reads 32 x 5000000, at most 134 million" in named
+    assert read(tmp_path / "out/labelIds/thin_pred_labelIds.png").shape == (1, 70)
+
+
+def test_a_name_that_leaves_no_room_is_named(photos: Path, predict: Predict) -> None:
+    long = photos / f"{'n' * 250}.png"
+    shutil.copy(photos / "a.png", long)
+    status, _, error = predict("--quiet", images=photos)
+    assert status == 1 and f"{long}: a file named after it would have a name of 268 bytes" in error
+
+
+# Pictures of all kinds.
 
 
 def test_pictures_of_every_kind_are_read_as_viewers_show_them(

@@ -137,9 +137,27 @@ def _load(folder: Path, round: int) -> Arrays:
     remedy = "restore it, or remove it and prepare the run again"
     try:
         content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: unreadable private embedding ({error}); {remedy}") from None
+    return unpacked(content, round, path, remedy)
+
+
+def unpacked(content: bytes, round: int, path: Path, remedy: str) -> Arrays:
+    """The embedding in the content of a version's file.
+
+    Args:
+        content: As of `packed`.
+        round: Of the version.
+        path: Its file, for errors.
+        remedy: What to do, for errors.
+
+    Raises:
+        InputError: It is damaged, or of another round.
+    """
+    try:
         tensors = safetensors.numpy.load(content)
         about = _metadata(content)
-    except (OSError, ValueError, KeyError, RecursionError, safetensors.SafetensorError) as error:
+    except (ValueError, KeyError, RecursionError, safetensors.SafetensorError) as error:
         raise InputError(f"{path}: unreadable private embedding ({error}); {remedy}") from None
     if set(tensors) != set(EMBEDDING_TENSORS):
         raise InputError(f"{path}: expected the tensors of a patch embedding only; {remedy}")

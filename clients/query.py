@@ -1,11 +1,14 @@
 """Queries under keys that lie in vaults: a client's own, or one that all users share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, get_args
 
+import numpy as np
+import torch
 from torch import Tensor
 
+from clients.trained_embedding import read_version
 from clients.vault.keys.keyring import Vault, open_vault, read_salt, shared_salt
 from clients.vault.keys.record import CLIENT, Record, read_record
 from clients.vault.layout import record_file, record_files
@@ -14,11 +17,15 @@ from fl_ppseg.crypto.keys import ClientKey, SubKey
 from fl_ppseg.inference.segmenter import Segmenter
 from fl_ppseg.query.client import Client
 from fl_ppseg.query.ephemeral import Query, adapted, encrypted
+from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.system.errors import InputError
 
 Key = Literal["right", "wrong", "none"]
 """The key of a query to a shared-key arm: the shared one, a new one, or none (a plain image)."""
 KEYS: Final[tuple[Key, ...]] = get_args(Key)
+LEAST_LIKENESS: Final = 0.4
+"""Of an embedding and what it was trained from. Of two keys it is 0 with a deviation of 0.13 where
+64 pixels are shuffled; an embedding that lost so much of its start learned everything anew."""
 
 
 def shared_query(
@@ -81,23 +88,31 @@ def shared_client(model: Segmenter, path: str | Path) -> Client:
     return Client(model, load_shared_subkey(Path(path), model.about.protection))
 
 
-def vault_client(model: Segmenter, vault_dir: str | Path, name: str) -> Client:
+def vault_client(
+    model: Segmenter, vault_dir: str | Path, name: str, embedding: str | Path | None = None
+) -> Client:
     """A client who asks under the key that encrypted its own images, taken from its vault.
 
     Args:
         model: Of an arm where each client has one key.
         vault_dir: The folder of vaults.
         name: The client's, which its vault has too.
+        embedding: Of an arm with a private embedding that its node trains: the state folder of the
+            node's app, or a version in it or copied from it (`round_<nnnn>.safetensors`). By
+            default the model's embedding is adapted to the key, as it was before training.
 
     Raises:
-        InputError: The arm's clients have no key of their own, there is no such vault, or nothing
-            was encrypted there as the arm encrypts.
+        InputError: The arm's clients have no key of their own, there is no such vault, nothing was
+            encrypted there as the arm encrypts, or the embedding is not one of this model under a
+            key of this vault.
     """
     spec = model.spec
     if spec.key != "per-client":
         raise InputError(
             f"{model.name}: its queries take no key of a vault ({spec.key}); leave the vault out"
         )
+    if embedding is not None and not spec.adapts:
+        raise InputError(f"{model.name}: none of its embeddings is private; leave it out")
     vault = open_vault(Path(vault_dir), name)
     fits = [each for each in _records(vault) if (each.cipher, each.block_scope) == _how(model)]
     if not fits:
@@ -105,7 +120,37 @@ def vault_client(model: Segmenter, vault_dir: str | Path, name: str) -> Client:
             f"{vault.folder}: nothing was encrypted with {spec.cipher} under a key of this client; "
             "leave the vault out, and an ephemeral key is used"
         )
-    return Client(model, fits[0].subkey(vault.ensure_key(), "train", "", 0))
+    keys = [each.subkey(vault.ensure_key(), "train", "", 0) for each in fits]
+    if embedding is None:
+        return Client(model, keys[0])
+    return _with_trained(model, keys, Path(embedding))
+
+
+def _with_trained(model: Segmenter, keys: Sequence[SubKey], place: Path) -> Client:
+    """A client with an embedding that its node trained, under the key that it was trained for."""
+    public, about = model.network.state_dict(), model.about
+    like = {name: public[name].cpu().numpy() for name in EMBEDDING_TENSORS}
+    path, tensors = read_version(place, about.facts.round, like)
+    trained = {name: torch.from_numpy(np.array(value)) for name, value in tensors.items()}
+    if about.protection.private_start == "random":
+        return Client(model, keys[0], trained)
+    found = [_likeness(trained, adapted(public, key, about.protection)) for key in keys]
+    if max(found) < LEAST_LIKENESS:
+        raise InputError(
+            f"{path}: was not trained from the embedding of {model.name} under a key of this "
+            "vault; give the one of this client, arm and seed"
+        )
+    return Client(model, keys[found.index(max(found))], trained)
+
+
+def _likeness(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float:
+    """Cosine of two embeddings' weights, without what filters have whatever the order of pixels."""
+    one, other = (
+        (each[name] - each[name].mean(dim=(2, 3), keepdim=True)).cpu().flatten().double()
+        for name in EMBEDDING_TENSORS[:1]
+        for each in (first, second)
+    )
+    return float(torch.nn.functional.cosine_similarity(one, other, dim=0))
 
 
 def _how(model: Segmenter) -> tuple[str | None, str | None]:

@@ -82,12 +82,14 @@ def _client(model: "Segmenter", options: argparse.Namespace) -> "Client":
 
     if (options.vault is None) != (options.client is None):
         raise InputError("give --vault and --client together, or neither for ephemeral keys")
+    if options.embedding is not None and options.vault is None:
+        raise InputError("--embedding reads queries under one client's key: give --vault, --client")
     if options.key is not None:
         if options.vault is not None:
             raise InputError("--key is of all users and --vault of one client; leave one out")
         return shared_client(model, options.key)
     if options.vault is not None:
-        return vault_client(model, options.vault, options.client)
+        return vault_client(model, options.vault, options.client, options.embedding)
     if model.spec.key == "shared":
         raise InputError(
             f"{model.name}: its users share a key; give --key FILE (.shared/master.key of the "
@@ -100,7 +102,10 @@ def _whose(options: argparse.Namespace) -> str:
     """Whose key encrypts the images, in words."""
     if options.key is not None:
         return "shared by all users"
-    return "ephemeral" if options.client is None else f"of client {options.client}, in its vault"
+    if options.client is None:
+        return "ephemeral"
+    own = f", with the embedding {options.embedding.absolute()}" if options.embedding else ""
+    return f"of client {options.client}, in its vault{own}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -124,6 +129,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--confidence", action="store_true", help="write how sure the model is, 8 bits, too")
     add("--vault", type=Path, metavar="DIR", help="folder of vaults, for the key of --client")
     add("--client", metavar="NAME", help="whose key in --vault encrypts (one key a client)")
+    add(
+        "--embedding",
+        type=Path,
+        metavar="PATH",
+        help="private embedding that the node of --client trained: its app's state folder, or a "
+        "version in it",
+    )
     add("--key", type=Path, metavar="FILE", help="where users share a key: its master.key")
     add(
         "--fit",

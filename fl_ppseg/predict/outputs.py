@@ -38,7 +38,9 @@ RECORD: Final = "predictions.json"
 OPACITY: Final = 0.5
 """Of the colours of classes in overlays."""
 SCHEMA: Final = 1
-MAX_BYTES: Final = 2**20
+MAX_BYTES: Final = 2**26
+MOST: Final = 200_000
+"""Paths that `--images` may name: some more than a command line holds."""
 MAX_NAME_BYTES: Final = 255
 """Of a file, on the usual file systems."""
 
@@ -52,9 +54,9 @@ class Record(Section):
     """Digest of the model's weights, classes and queries."""
     name: Annotated[str, Field(max_length=200)]
     """What the model is called."""
-    key: Annotated[str, Field(max_length=400)]
+    key: Annotated[str, Field(max_length=5_000)]
     """Whose key encrypted the images, in words."""
-    images: Annotated[tuple[Annotated[str, Field(max_length=4_096)], ...], Field(max_length=10_000)]
+    images: Annotated[tuple[Annotated[str, Field(max_length=4_096)], ...], Field(max_length=MOST)]
     """What `--images` named, as absolute paths."""
 
 

@@ -1,7 +1,9 @@
 """A client who asks a model in its own process, under keys that stay in its memory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
+
+from torch import Tensor
 
 from fl_ppseg.crypto.adaptation import adapted_embedding
 from fl_ppseg.crypto.keys import SubKey
@@ -24,18 +26,25 @@ class Client:
     pickled or copied.
     """
 
-    def __init__(self, model: Segmenter, key: SubKey | None = None) -> None:
+    def __init__(
+        self,
+        model: Segmenter,
+        key: SubKey | None = None,
+        embedding: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """Make a key for a model, or take one.
 
         Args:
             model: Of `fl_ppseg.load`.
             key: One that many images share; by default a new one, that nobody else has. Keys of
                 vaults: `fl_ppseg.vault_client`, `fl_ppseg.shared_client`.
+            embedding: The patch embedding that reads queries under the key; by default the model's,
+                adapted to it.
 
         Raises:
-            InputError: The model's users share a key, and none is given; a key is given for a model
-                that takes none; its cipher is of another version than this program's; or no
-                embedding can be adapted to it.
+            InputError: The model's users share a key, and none is given; a key or an embedding is
+                given for a model that takes none; its cipher is of another version than this
+                program's; or no embedding can be adapted to it.
         """
         spec = model.spec
         check_ciphers(spec)
@@ -50,9 +59,12 @@ class Client:
         self._key = (key or SubKey.generate()) if takes_one else None
         self._model = model
         if spec.adapts and self._key is not None:
-            public = model.network.state_dict()
-            adapted = adapted_embedding(public, spec.cipher, spec.scope, self._key)
-            self._model = model.with_embedding(adapted)
+            if embedding is None:
+                public = model.network.state_dict()
+                embedding = adapted_embedding(public, spec.cipher, spec.scope, self._key)
+            self._model = model.with_embedding(embedding)
+        elif embedding is not None:
+            raise InputError(f"{model.name}: reads all queries by its own embedding; leave it out")
 
     def query(self, image: AnyImage) -> QueryImage:
         """An image as this client shows it to the model: of a plain model the image itself.

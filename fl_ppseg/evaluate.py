@@ -99,7 +99,7 @@ def evaluate_checkpoint(
     file = find_checkpoint(path)
     checkpoint = load_checkpoint(file)
     table = load_class_table(classes)
-    if list(table.names) != checkpoint.description["classes"]:
+    if table.names != checkpoint.description.classes:
         raise InputError(f"{path}: was trained on other classes than {classes}; give --classes")
     if checkpoint.has_own_models:
         raise InputError(f"{path}: holds one model per client, and no common one to score")
@@ -116,7 +116,7 @@ def evaluate_checkpoint(
         "clients": {client: _percent(score(own.sum(axis=0))) for client, own in counts.items()},
         "per_class_iou": dict(zip(table.names, total.per_class_iou, strict=True)),
         "start": at_start and _percent(score(np.concatenate(list(at_start.values())).sum(axis=0))),
-        "no_image": _without_image(file, clients, checkpoint.description),
+        "no_image": _without_image(file, clients, table.num_classes),
     }
 
 
@@ -131,14 +131,13 @@ def _start_of(file: Path, checkpoint: "Checkpoint") -> "Checkpoint | None":
 
 
 def _without_image(
-    file: Path, clients: Mapping[str, Sequence["Scene"]], description: Mapping[str, Any]
+    file: Path, clients: Mapping[str, Sequence["Scene"]], num_classes: int
 ) -> dict[str, float | None] | None:
     """What the run's training label maps score, without a look at any image."""
     from fl_ppseg.learning.evaluation import score
     from fl_ppseg.learning.no_image import counts_without_image, label_maps_of, load_answer
     from fl_ppseg.system.files import available_cpus
 
-    num_classes = len(description["classes"])
     answer = load_answer(run_of(file), num_classes)
     if answer is None:
         return None
@@ -204,7 +203,7 @@ def _queries(checkpoint: "Checkpoint", key: str | None) -> "NewQuery":
     from fl_ppseg.experiment.scoring import queries
     from fl_ppseg.federation.checkpoints import protection_of
 
-    arm, protection = checkpoint.description["arm"], protection_of(checkpoint)
+    arm, protection = checkpoint.description.arm, protection_of(checkpoint)
     if protection.key_mode != "shared":
         if key is not None:
             raise InputError(f"arm {arm} shares no key; leave out --key")

@@ -16,7 +16,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fl_ppseg.config.loading import arms_of, config_for, load_config
-from fl_ppseg.config.sections import Config, ModelConfig
+from fl_ppseg.config.sections import Config
 from fl_ppseg.federation.checkpoint_file import Checkpoint
 from fl_ppseg.federation.message_content import Request
 from fl_ppseg.federation.messages import pack_arrays
@@ -157,8 +157,8 @@ class Federation:
             arm=arm,
             seed=seed,
             embedding=arms_of(config)[arm].embedding,
-            num_classes=len(start.description["classes"]),
-            model=ModelConfig.model_validate(start.description["model"]),
+            num_classes=len(start.description.classes),
+            model=start.description.model,
             training=config.training,
             run="" if identity is None else str(identity),
         )

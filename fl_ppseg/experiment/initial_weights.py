@@ -18,6 +18,7 @@ from fl_ppseg.crypto.ciphers.encryption import encrypt
 from fl_ppseg.crypto.keys import SubKey
 from fl_ppseg.data.classes import ClassTable
 from fl_ppseg.federation.checkpoint_file import Checkpoint, settings_hash
+from fl_ppseg.federation.description import Description
 from fl_ppseg.federation.public_weights import initial_model
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.setr.model import SETR
@@ -93,19 +94,18 @@ def save_initial(
             assert vault_dir is not None
             key = ensure_shared_subkey(vault_dir, arm)
             weights |= adapted_embedding(weights, arm.cipher, arm.block_scope, key)
-        description = {
-            "arm": name,
-            "seed": seed,
-            "model": settings.model_copy(update={"patch_size": model.patch_size}).model_dump(
-                mode="json"
-            ),
-            "classes": list(classes.names),
-            "image_size": list(config.data.image_size),
-            "fit": config.data.fit,
-            "protection": arm.model_dump(mode="json"),
-            "ciphers": versions_of(arm.cipher),
-            "settings": settings_hash(config),
-        }
+        built = settings.model_copy(update={"patch_size": model.patch_size})
+        description = Description(
+            arm=name,
+            seed=seed,
+            model=ModelConfig(**built.model_dump()),  # defaults too are given, and so written
+            classes=classes.names,
+            image_size=config.data.image_size,
+            fit=config.data.fit,
+            protection=ArmConfig(**arm.model_dump()),
+            ciphers=versions_of(arm.cipher),
+            settings=settings_hash(config),
+        )
         folder.save(Checkpoint(0, _arrays(weights), {}, description), keep=1)
 
 

@@ -66,7 +66,7 @@ def cipher_gallery(experiment: Experiment) -> CipherGallery | None:
     checkpoint = experiment.folder.latest(config.arms[0], config.seeds[0])
     if scene is None or checkpoint is None:
         return None
-    block_size = checkpoint.description["model"]["patch_size"]
+    block_size = checkpoint.description.patch_size
     image, _ = fit(*scene.load(), config.data.image_size, config.data.fit)
     encrypted = {}
     for cipher in (*CIPHERS, *PRODUCTS):

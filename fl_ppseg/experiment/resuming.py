@@ -25,15 +25,14 @@ def check_resumed(config: Config, folder: RunFolder) -> None:
         if found is None:
             continue
         done = max(done, found.round)
-        about, protection = found.description, arm.model_dump(mode="json")
-        of_arm = about.get("protection", protection) | {"note": arm.note}
-        if about.get("settings", expected) != expected or of_arm != protection:
+        about = found.description
+        of_arm = about.protection.model_copy(update={"note": arm.note})
+        if (about.settings or expected) != expected or of_arm != arm:
             raise InputError(
                 f"{folder.config}: arm {name}, seed {seed} was trained with other settings than "
                 "this file has; restore it, or start another run"
             )
-        if "protection" in about:
-            protection_of(found)
+        protection_of(found)
     if config.federation.num_rounds < min(done, before.federation.num_rounds):
         raise InputError(
             f"{folder.path}: has {counted(done, 'round')} done already; federation.num_rounds "

@@ -9,7 +9,6 @@ receives sums over a client's images.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from fl_ppseg.data.dataset import Scene
 from fl_ppseg.data.views import fit_for_scoring
 from fl_ppseg.federation.checkpoint_file import Checkpoint
 from fl_ppseg.federation.checkpoints import model_of, protection_of, weights_of
+from fl_ppseg.federation.description import Description
 from fl_ppseg.learning.evaluation import Sample, evaluate
 from fl_ppseg.learning.sliding import SlidingWindows
 from fl_ppseg.query.ephemeral import Query, ephemeral_query
@@ -49,7 +49,7 @@ def counts_by_image(
         InputError: A scene cannot be read.
     """
     model, description = model_of(checkpoint).to(device), checkpoint.description
-    frames, num_classes = SlidingWindows(model), len(description["classes"])
+    frames, num_classes = SlidingWindows(model), len(description.classes)
     counts = {}
     for done, (client, scenes) in enumerate(clients.items()):
         progress(done, len(clients))
@@ -76,19 +76,16 @@ def queries(checkpoint: Checkpoint, shared: SubKey | None, key: Key = "right") -
         InputError: The arm was trained on images that another version of its cipher encrypted.
     """
     protection, weights = protection_of(checkpoint), weights_of(checkpoint)
-    block_size = checkpoint.description["model"]["patch_size"]
+    block_size = checkpoint.description.patch_size
     if shared is None:
         return lambda: ephemeral_query(protection, block_size, weights)
     return lambda: shared_query(protection, key, shared, block_size, weights)
 
 
-def _samples(
-    query: Query, scenes: Sequence[Scene], description: Mapping[str, Any]
-) -> Iterator[Sample]:
+def _samples(query: Query, scenes: Sequence[Scene], description: Description) -> Iterator[Sample]:
     """Images of one client at the model's size, encrypted, and the labels to score them by."""
-    height, width = description["image_size"]
-    block_size = description["model"]["patch_size"]
+    size, block_size = description.image_size, description.patch_size
     for scene in scenes:
         pair = scene.load()
-        fitted, labels = fit_for_scoring(*pair, (height, width), description["fit"], block_size)
+        fitted, labels = fit_for_scoring(*pair, size, description.fit, block_size)
         yield query.encrypt(fitted), labels

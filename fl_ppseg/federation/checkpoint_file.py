@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save
 
 from fl_ppseg.config.documents import parse_json, read_bytes
 from fl_ppseg.config.sections import Config
+from fl_ppseg.federation.description import Description, parse_description
 from fl_ppseg.setr.tensor_file import read_header
 from fl_ppseg.system.arrays import Arrays
 from fl_ppseg.system.errors import InputError
@@ -45,8 +46,8 @@ class Checkpoint:
     arrays: Arrays
     optimizer: Mapping[str, Arrays]
     """Moments of the server optimiser by name."""
-    description: Mapping[str, Any]
-    """Arm, seed, model and classes: plain values."""
+    description: Description
+    """Arm, seed, model and classes."""
 
     @property
     def has_own_models(self) -> bool:
@@ -63,7 +64,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     in_order = {name: np.asarray(value, order="C") for name, value in tensors.items()}
     write_atomically(path, save(in_order))
     about = {"schema": SCHEMA, "round": checkpoint.round, "sha256": sha256(path)}
-    about |= dict(checkpoint.description)
+    about |= checkpoint.description.to_values()
     about |= {"about_sha256": _hash_of(about)}
     write_atomically(path.with_suffix(".json"), json.dumps(about, indent=1))
 
@@ -90,10 +91,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read and verify a checkpoint: the tensors, what is said of them, and that they belong.
 
     Raises:
-        InputError: If it is missing, of another version or damaged.
+        InputError: If it is missing, of another version or damaged, or describes no model.
     """
     try:
-        about = _description(path)
+        about = _entries(path)
         digest = about.pop("sha256")
         round_ = about.pop("round")
         if type(round_) is not int or round_ < 0:
@@ -115,10 +116,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
             optimizer.setdefault(moment, {})[of_moment] = value
         else:
             raise InputError(f"{path}: not a readable checkpoint (tensor {key[:80]!r})")
-    return Checkpoint(round_, model, optimizer, about)
+    description = parse_description(about, str(path.with_suffix(".json")))
+    return Checkpoint(round_, model, optimizer, description)
 
 
-def _description(path: Path) -> dict[str, Any]:
+def _entries(path: Path) -> dict[str, Any]:
     """What a checkpoint's .json says, if its own hash agrees; earlier versions wrote none."""
     file = path.with_suffix(".json")
     try:

@@ -3,53 +3,20 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from fl_ppseg.config.arm import ArmConfig
-from fl_ppseg.config.bounds import ImageSize, Seed
 from fl_ppseg.config.cipher_versions import as_recorded, check_versions
-from fl_ppseg.config.loading import validate
-from fl_ppseg.config.names import ArmId
 from fl_ppseg.config.run_layout import CHECKPOINTS, round_of, rounds_in
-from fl_ppseg.config.section import Section
-from fl_ppseg.config.sections import ModelConfig
-from fl_ppseg.data.manifest import CipherName, Version
 from fl_ppseg.federation.checkpoint_file import OF_CLIENT, Checkpoint, read_checkpoint
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.setr.build import build_architecture
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.sizes import tensor_shapes
 from fl_ppseg.system.errors import InputError
-
-ClassName = Annotated[str, Field(min_length=1, max_length=200)]
-
-
-class Description(Section):
-    """What a checkpoint's .json says of its tensors."""
-
-    arm: ArmId
-    """The arm that was trained."""
-    seed: Seed
-    """Seed of the training."""
-    model: ModelConfig
-    """Section `model`, with the patch size that it came to."""
-    classes: Annotated[tuple[ClassName, ...], Field(min_length=1, max_length=256)]
-    """Names by trainId."""
-    image_size: ImageSize
-    """(height, width) of the model's input, in pixels."""
-    fit: Literal["resize", "crop"]
-    """How an image of another size is brought to image_size."""
-    protection: ArmConfig
-    """How the arm protects images."""
-    ciphers: Annotated[dict[CipherName, Version], Field(max_length=8)] = Field(default_factory=dict)
-    """Version of each cipher that the arm encrypts by; earlier versions wrote none."""
-    settings: Annotated[str, Field(max_length=64)] | None = None
-    """Digest of the settings of the run; earlier versions wrote none."""
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -93,7 +60,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     file = find_checkpoint(path)
     checkpoint = read_checkpoint(file)
-    about = validate(Description, checkpoint.description, str(file.with_suffix(".json")))
+    about = checkpoint.description
     try:
         shapes = tensor_shapes(about.model, len(about.classes), about.image_size)
     except InputError as error:
@@ -119,10 +86,8 @@ def latest(folder: RunFolder, arm: str, seed: int) -> Checkpoint | None:
 
 def model_of(checkpoint: Checkpoint) -> SETR:
     """The model that a checkpoint describes, with its weights."""
-    settings = validate(ModelConfig, checkpoint.description["model"], "a checkpoint's model")
-    height, width = checkpoint.description["image_size"]
-    num_classes = len(checkpoint.description["classes"])
-    model = build_architecture(settings, num_classes, (height, width))
+    about = checkpoint.description
+    model = build_architecture(about.model, len(about.classes), about.image_size)
     model.load_state_dict(weights_of(checkpoint))
     return model.eval()
 
@@ -151,8 +116,7 @@ def protection_of(checkpoint: Checkpoint) -> ArmConfig:
         InputError: By another version of its cipher, which its weights were trained to read. An
             invariant embedding reads what every key leaves, and so what every version leaves.
     """
-    about = checkpoint.description
-    protection = validate(ArmConfig, about["protection"], "a checkpoint's protection")
+    protection = checkpoint.description.protection
     if protection.embedding != "invariant":
         check_ciphers(checkpoint, protection)
     return protection
@@ -165,5 +129,5 @@ def check_ciphers(checkpoint: Checkpoint, protection: ArmConfig) -> None:
         InputError: It was trained on what another version of its cipher encrypted.
     """
     about = checkpoint.description
-    found = as_recorded(protection.cipher, about.get("ciphers", {}))
-    check_versions(found, f"images that arm {about['arm']} was trained on", "train again")
+    found = as_recorded(protection.cipher, about.ciphers)
+    check_versions(found, f"images that arm {about.arm} was trained on", "train again")

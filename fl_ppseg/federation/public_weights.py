@@ -66,9 +66,9 @@ def load_start(model: SETR, path: Path) -> None:
     if checkpoint.has_own_models:
         raise InputError(f"{path}: holds one model per client, and no common one to start from")
     about = checkpoint.description
-    side = about["model"]["patch_size"]
-    height, width = about["image_size"]
-    state, form = weights_of(checkpoint), about["model"].get("invariant")
+    side = about.patch_size
+    height, width = about.image_size
+    state, form = weights_of(checkpoint), about.model.invariant
     fit_weights(model, state, path, (height // side, width // side), form)
 
 

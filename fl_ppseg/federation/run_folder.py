@@ -101,7 +101,7 @@ class RunFolder:
 
         What training starts from is what any later score is held against.
         """
-        stem = self._stem(checkpoint.description["arm"], checkpoint.description["seed"])
+        stem = self._stem(checkpoint.description.arm, checkpoint.description.seed)
         stem.mkdir(parents=True, exist_ok=True)
         path = layout.round_file(stem, checkpoint.round)
         write_checkpoint(path, checkpoint)

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from fl_ppseg.config.federation import FederationConfig
+from fl_ppseg.federation.description import Description
 from fl_ppseg.federation.message_content import Request
 from strategies.rounds.discovery import Discovery
 from strategies.rounds.reported_counts import ReportedCounts
@@ -19,7 +19,7 @@ class ArmRun:
     federation: FederationConfig
     discovery: Discovery
     """The connected nodes; polled again before each exchange."""
-    description: Mapping[str, Any]
+    description: Description
     """Description of the model for its checkpoints."""
     is_centralised: bool = False
     """One node trains on the images of all clients; all clients are scored."""

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import small_federation as small
 import small_vault
+from descriptions import described
 
 from clients.vault.assignment import Assignment
 from clients.vault.keys.keyring import Vault
@@ -25,6 +27,7 @@ from fl_ppseg.evaluate import main as evaluate
 from fl_ppseg.experiment.resuming import check_resumed
 from fl_ppseg.federation.checkpoint_file import Checkpoint
 from fl_ppseg.federation.checkpoints import protection_of
+from fl_ppseg.federation.description import Description
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.system.command_line import run
 from fl_ppseg.system.errors import InputError
@@ -168,8 +171,16 @@ def decrypt_all(job: Assignment, folder: Path) -> list[object]:
 
 
 def checkpoint(arm: str, ciphers: Mapping[str, int] | None) -> Checkpoint:
-    about: dict[str, Any] = {"arm": arm, "protection": ARMS[arm].model_dump(mode="json")}
-    return Checkpoint(1, {}, {}, about if ciphers is None else about | {"ciphers": ciphers})
+    return Checkpoint(
+        1, {}, {}, described(arm, **({} if ciphers is None else {"ciphers": ciphers}))
+    )
+
+
+def without_ciphers(about: Description) -> Description:
+    """As an earlier version wrote it."""
+    values = about.to_values()
+    del values["ciphers"]
+    return Description.model_validate(values)
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -190,9 +201,8 @@ def trained(scenes: Path, tmp_path: Path) -> tuple[RunFolder, Any]:
     settings = small.config(scenes, arms=["access-control-np"])
     folder = small.prepared(settings, tmp_path).folder
     found = folder.latest("access-control-np", 0)
-    assert found is not None and found.description["ciphers"] == {"negative-positive": 2}
-    about = {name: value for name, value in found.description.items() if name != "ciphers"}
-    folder.save(Checkpoint(1, found.arrays, {}, about), keep=1)
+    assert found is not None and found.description.ciphers == {"negative-positive": 2}
+    folder.save(replace(found, round=1, description=without_ciphers(found.description)), keep=1)
     return folder, settings
 
 
@@ -217,8 +227,7 @@ def test_an_audit_says_nothing_of_a_run_of_an_earlier_version(scenes: Path, tmp_
     folder = small.prepared(settings, tmp_path).folder
     found = folder.latest("per-image-invariant", 0)
     assert found is not None
-    about = {name: value for name, value in found.description.items() if name != "ciphers"}
-    folder.save(Checkpoint(1, found.arrays, {}, about), keep=1)
+    folder.save(replace(found, round=1, description=without_ciphers(found.description)), keep=1)
     with pytest.raises(InputError, match=f"arm per-image-invariant was trained on: {OLD}"):
         audit(settings, folder.path, tmp_path / "audit", Effort.quick())
     assert not (tmp_path / "audit").exists()

@@ -130,7 +130,7 @@ def test_invariant_arms_say_what_their_models_read(scenes: Path, tmp_path: Path)
     settings = small.config(scenes, arms=[*arms], arm_table=table)
     experiment = small.prepared(settings, tmp_path)
     starts = {arm: experiment.folder.latest(arm, 0) for arm in arms}
-    found = {arm: start.description["model"]["invariant"] for arm, start in starts.items() if start}
+    found = {arm: start.description.model.invariant for arm, start in starts.items() if start}
     assert found == arms
     bits = {arm: small.bits(start.arrays) for arm, start in starts.items() if start}
     assert bits["spatial-too"] == bits["per-image-invariant-spatial"]
@@ -184,10 +184,10 @@ def test_round_zero_is_the_same_for_all_arms_and_says_what_it_is(
     assert sorted(digests.values()) == [2, 2]
     for (arm, seed), start in starts.items():
         assert start is not None and start.round == 0
-        assert (start.description["arm"], start.description["seed"]) == (arm, seed)
-        assert start.description["model"]["patch_size"] == 8
-        assert start.description["image_size"] == [32, 64]
-        assert len(start.description["classes"]) == 19
+        assert (start.description.arm, start.description.seed) == (arm, seed)
+        assert start.description.patch_size == 8
+        assert start.description.image_size == (32, 64)
+        assert len(start.description.classes) == 19
     assert load_config(experiment.folder.config) == settings
     text = experiment.folder.partition.read_text("utf-8")
     assert Partition.from_json(text) == experiment.partition

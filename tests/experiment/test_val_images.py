@@ -112,7 +112,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     inner = val_images.counts_by_image
 
     def noting(checkpoint: Checkpoint, *rest: Any) -> Any:
-        seen.append(f"{checkpoint.description['arm']} {checkpoint.round}")
+        seen.append(f"{checkpoint.description.arm} {checkpoint.round}")
         return inner(checkpoint, *rest)
 
     monkeypatch.setattr(val_images, "counts_by_image", noting)

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from descriptions import described
 from safetensors.numpy import load_file
 
-from fl_ppseg.federation.checkpoint_file import Checkpoint, read_checkpoint
+from fl_ppseg.federation.checkpoint_file import Checkpoint, read_checkpoint, write_checkpoint
+from fl_ppseg.federation.description import parse_description
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import sha256
 
-ABOUT = {"arm": "plain", "seed": 0, "classes": ["road", "sky"], "image_size": [64, 128]}
+ABOUT = described()
+EARLIER = Path(__file__).parents[1] / "vectors" / "checkpoint_description.json"
 
 
 def checkpoint(round: int) -> Checkpoint:
@@ -106,7 +109,7 @@ def test_lines_of_unfinished_rounds_can_be_dropped(folder: RunFolder) -> None:
 
 
 def assert_same(ours: Checkpoint, theirs: Checkpoint) -> None:
-    assert (ours.round, dict(ours.description)) == (theirs.round, dict(theirs.description))
+    assert (ours.round, ours.description) == (theirs.round, theirs.description)
     assert ours.optimizer.keys() == theirs.optimizer.keys()
     pairs = [(ours.arrays, theirs.arrays)]
     pairs += [(ours.optimizer[moment], theirs.optimizer[moment]) for moment in ours.optimizer]
@@ -127,6 +130,27 @@ def test_a_checkpoint_comes_back_bit_for_bit(folder: RunFolder) -> None:
     assert_same(read_checkpoint(path), checkpoint(7))
     assert json.loads(path.with_suffix(".json").read_text())["sha256"] == sha256(path)
     assert {"model/backbone.w", "optimizer/second/backbone.w"} <= load_file(path).keys()
+
+
+@pytest.mark.parametrize("missing", [(), ("settings",), ("ciphers", "settings")])
+def test_a_description_of_an_earlier_version_is_written_as_it_was_read(
+    missing: tuple[str, ...], tmp_path: Path
+) -> None:
+    """vectors/checkpoint_description.json is what a run of plain values wrote."""
+    earlier = json.loads(EARLIER.read_text())
+    for name in missing:
+        del earlier[name]
+    hashes = ("schema", "round", "sha256", "about_sha256")
+    values = {name: value for name, value in earlier.items() if name not in hashes}
+    description = parse_description(values, "earlier")
+    path = tmp_path / "round_0003.safetensors"
+    write_checkpoint(path, replace(checkpoint(3), description=description))
+    written = path.with_suffix(".json").read_text()
+    now = json.loads(written)
+    assert written == json.dumps(earlier | {each: now[each] for each in hashes}, indent=1)
+    assert read_checkpoint(path).description == description
+    assert description.protection.key_mode == "per-client"
+    assert ("settings" in now) == (not missing)
 
 
 def test_checkpoints_without_moments_and_of_several_clients(folder: RunFolder) -> None:
@@ -156,7 +180,7 @@ def test_arrays_are_kept_whatever_their_order_in_memory(folder: RunFolder) -> No
 def test_the_start_and_the_newest_checkpoints_of_each_arm_and_seed_are_kept(
     folder: RunFolder, keep: int
 ) -> None:
-    folder.save(replace(checkpoint(1), description=ABOUT | {"seed": 1}), keep)
+    folder.save(replace(checkpoint(1), description=described(seed=1)), keep)
     for round in range(12):
         folder.save(checkpoint(round), keep)
     kept = sorted(path.name for path in (folder.path / "plain" / "seed_0").iterdir())

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from descriptions import described
 from fake_nodes import TRAIN, Answer, Listener, nodes, reply, request
 from fake_runs import FREE
 
@@ -101,9 +102,6 @@ def test_a_run_that_goes_on_remembers() -> None:
     reported.check_scoring("ulm", scored([[1, 0], [0, 0]]))  # had no counts yet
 
 
-ABOUT = {"seed": 0, "model": {}, "classes": ["road", "sky"]}
-
-
 def prepared(path: Path) -> RunFolder:
     """A deployed run of two arms, of the clients of `nodes()` but bremen."""
     federation = FREE | {"num_rounds": 2, "last_rounds": 1, "wait_seconds": 0.1}
@@ -114,7 +112,7 @@ def prepared(path: Path) -> RunFolder:
     save_clients(Clients(train=("aachen", "bochum"), val=("lindau", "munster")), path)
     for arm in config.arms:
         start = {"head.w": np.ones(3, np.float32)}
-        run.save(Checkpoint(0, start, {}, ABOUT | {"arm": arm}), keep=2)
+        run.save(Checkpoint(0, start, {}, described(arm)), keep=2)
     return run
 
 

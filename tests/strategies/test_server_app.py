@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from descriptions import described
 from fake_nodes import TRAIN, VAL, FakeNodes, Listener, nodes, reply
 from fake_runs import FREE
 from flwr.app import Context, Error, RecordDict
@@ -46,8 +47,7 @@ class WatchedFolder(RunFolder):
 
 
 def checkpoint(arm: str, seed: int, round: int = 0) -> Checkpoint:
-    about = {"arm": arm, "seed": seed, "model": {}, "classes": ["road", "sky"]}
-    return Checkpoint(round, {"head.w": np.zeros(3, np.float32)}, {}, about)
+    return Checkpoint(round, {"head.w": np.zeros(3, np.float32)}, {}, described(arm, seed))
 
 
 @pytest.fixture

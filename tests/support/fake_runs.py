@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from descriptions import described
 from fake_nodes import FakeNodes, Listener, nodes, request
 
 from fl_ppseg.config.federation import FederationConfig
@@ -25,7 +26,7 @@ START: Arrays = {
 }
 FREE = {"max_relative_norm": None, "max_share": 1.0}
 """The three weights of `START` are moved by whole numbers: no bounds on what one client may do."""
-ABOUT = {"arm": "plain", "seed": 0}
+ABOUT = described()
 
 
 class Run:

@@ -14,6 +14,7 @@ from fl_ppseg.config.sections import Config, ModelConfig
 from fl_ppseg.crypto.arm_models import model_settings
 from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.federation.checkpoint_file import Checkpoint
+from fl_ppseg.federation.description import Description
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.federation.run_summary import SCHEMA
 from fl_ppseg.setr.build import build_setr
@@ -44,7 +45,7 @@ def add_checkpoint(
         "protection": protection.model_dump(mode="json"),
         "ciphers": versions_of(protection.cipher),
     }
-    checkpoint = Checkpoint(round, small.arrays_of(model), {}, about)
+    checkpoint = Checkpoint(round, small.arrays_of(model), {}, Description.model_validate(about))
     RunFolder(run).save(checkpoint, keep=3)
     return run / arm
 

@@ -23,9 +23,14 @@ def find_checkpoint(path: Path) -> Path:
     """The file that a path stands for: itself, or the newest of an arm's or a run's folder.
 
     Raises:
-        InputError: There is none, or a folder holds several arms or seeds.
+        InputError: There is none, a folder holds several arms or seeds, or it is another file.
     """
     if not path.is_dir():
+        if path.suffix != ".safetensors" and path.exists():
+            raise InputError(
+                f"{path}: not a checkpoint; expected round_<nnnn>.safetensors, or the folder of an "
+                "arm or a run"
+            )
         return path
     folders = sorted({file.parent for file in _files(path)})
     if not folders:

@@ -35,16 +35,24 @@ def load(path: str | Path, *, device: str = "cpu", classes: str | Path = "citysc
         The model, in evaluation mode.
 
     Raises:
-        InputError: There is no such model, it is damaged or of another version, it is one model per
-            client, or the device cannot be used.
+        InputError: There is no such model, it is damaged, not finite or of another version, it is
+            one model per client, or the device cannot be used.
     """
     check_device(device)
     place = Path(path).expanduser()
     if is_exported(place):
-        return read_exported(place, device)
-    if place.suffix == mmsegmentation.SUFFIX:
-        return mmsegmentation.read_mmsegmentation(place, classes, device)
-    return _of_checkpoint(place, device)
+        model = read_exported(place, device)
+    elif place.suffix == mmsegmentation.SUFFIX:
+        model = mmsegmentation.read_mmsegmentation(place, classes, device)
+    else:
+        model = _of_checkpoint(place, device)
+    for name, tensor in model.network.state_dict().items():
+        if not bool(tensor.isfinite().all()):
+            raise InputError(
+                f"{place}: {name} holds values that are not finite, with which every answer would "
+                "be the same; take an earlier round, or train again"
+            )
+    return model
 
 
 def _of_checkpoint(place: Path, device: str) -> Segmenter:

@@ -10,6 +10,7 @@ from pydantic import Field
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.bounds import ImageSize
 from fl_ppseg.config.cipher_versions import versions_of
+from fl_ppseg.config.loading import validate
 from fl_ppseg.config.section import Section
 from fl_ppseg.data.manifest import CipherName, Version
 
@@ -61,14 +62,18 @@ def spec_of(
         block_size: Side of the model's patch, in pixels.
         image_size: (height, width) of the model's window, in pixels.
         fit: How an image of another size becomes a query.
+
+    Raises:
+        InputError: A value is out of bounds.
     """
-    return QuerySpec(
-        key=KEYS[protection.key_mode],
-        adapts=protection.embedding == "private" or protection.encrypted == "queries",
-        cipher=protection.cipher,
-        versions=versions_of(protection.cipher),
-        block_size=block_size,
-        scope=protection.block_scope,
-        image_size=image_size,
-        fit=fit,
-    )
+    values = {
+        "key": KEYS[protection.key_mode],
+        "adapts": protection.embedding == "private" or protection.encrypted == "queries",
+        "cipher": protection.cipher,
+        "versions": versions_of(protection.cipher),
+        "block_size": block_size,
+        "scope": protection.block_scope,
+        "image_size": image_size,
+        "fit": fit,
+    }
+    return validate(QuerySpec, values, "queries")

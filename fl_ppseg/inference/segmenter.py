@@ -107,6 +107,13 @@ class Segmenter:
                 f"{self.name}: reads a query only with its embedding adapted to the query's key; "
                 "ask with fl_ppseg.Client(model).segment(image)"
             )
+        for query in queries:
+            if not isinstance(query, QueryImage):
+                raise InputError(
+                    f"expected a query, a QueryImage, got a {type(query).__name__}; make one with "
+                    "fl_ppseg.encrypt(image, model.spec), or ask with "
+                    "fl_ppseg.Client(model).segment(image)"
+                )
         sizes = {(query.pixels.shape, query.size) for query in queries}
         if len(sizes) != 1:
             raise InputError(f"expected queries of images of one size, got {len(sizes)} sizes")

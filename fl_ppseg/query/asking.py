@@ -32,6 +32,11 @@ def encrypt(image: AnyImage, spec: QuerySpec) -> QueryImage:
         InputError: The image cannot be read, the model takes no such query, or its cipher is of
             another version than this program's.
     """
+    if not isinstance(spec, QuerySpec):
+        raise InputError(
+            f"expected what a query must be, a QuerySpec, got a {type(spec).__name__}; give "
+            "model.spec"
+        )
     if spec.adapts and spec.key == "per-client":
         raise InputError(
             "this model reads a query only with its embedding adapted to the query's key, so that "

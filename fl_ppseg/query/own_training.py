@@ -38,7 +38,8 @@ def create_model(
     """
     protection = _arm(arm)
     section = model_settings(validate(ModelConfig, settings, "model"), arm, protection)
-    config = Config(model=section, data=DataConfig(image_size=image_size))
+    data = validate(DataConfig, {"image_size": image_size}, "create_model")
+    config = Config(model=section, data=data)
     return initial_model(config, num_classes, seed, embedding_reads(section, protection))
 
 
@@ -54,7 +55,7 @@ def query_spec(
         fit: How an image of another size becomes a query: scaled, or padded.
 
     Raises:
-        InputError: There is no such arm.
+        InputError: There is no such arm, or no such size, block size or fit.
     """
     return spec_of(_arm(arm), block_size, image_size, fit)
 

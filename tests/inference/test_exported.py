@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from safetensors.torch import load_file, save_file
 import fl_ppseg
 from fl_ppseg.config import run_layout
 from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.federation.checkpoint_file import write_checkpoint
+from fl_ppseg.federation.checkpoints import load_checkpoint
 from fl_ppseg.inference.exported import CARD, CONFIG, TENSORS
 from fl_ppseg.system import files
 
@@ -254,6 +257,27 @@ def test_tensors_of_another_model_are_refused_before_they_are_read(folder: Path)
         save_file(other, folder / TENSORS)
         changed(folder, sha256=files.sha256(folder / TENSORS))
         assert "not those of the model" in refusal(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value: float, folder: Path, run: Path) -> None:
+    state = load_file(folder / TENSORS)
+    name = sorted(state)[-1]
+    state[name].view(-1)[-1] = value
+    save_file(state, folder / TENSORS)
+    changed(folder, sha256=files.sha256(folder / TENSORS))
+    assert f"{folder}: {name} holds values that are not finite" in refusal(folder)
+    found = load_checkpoint(run / ARM)
+    arrays = {key: np.array(each) for key, each in found.arrays.items()}
+    arrays[name].reshape(-1)[-1] = value
+    path = folder.parent / "diverged" / "round_0001.safetensors"
+    write_checkpoint(path, replace(found, arrays=arrays))
+    assert f"{path}: {name} holds values that are not finite" in refusal(path)
+
+
+def test_a_file_that_is_no_checkpoint_is_not_called_a_damaged_one(run: Path) -> None:
+    path = next((run / ARM).rglob("round_*.json"))
+    assert f"{path}: not a checkpoint; expected round_<nnnn>.safetensors" in refusal(path)
 
 
 def test_a_config_cannot_ask_for_a_giant_or_for_other_blocks(folder: Path) -> None:

@@ -299,6 +299,24 @@ def test_bad_images_are_one_line(run: Path, tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_what_a_newcomer_might_give_is_one_line(run: Path) -> None:
+    model: Any = fl_ppseg.load(run / "per-image-invariant")
+    size, arm = (32, 64), "per-image-invariant"
+    calls: dict[str, Callable[[], object]] = {
+        "make one with fl_ppseg.encrypt": lambda: model.segment("street.jpg"),
+        "got a ndarray": lambda: model.segment(PHOTO),
+        "give model.spec": lambda: fl_ppseg.encrypt(PHOTO, model),
+        "image_size": lambda: fl_ppseg.query_spec(arm, image_size=(64,)),  # type: ignore[arg-type]
+        "fit": lambda: fl_ppseg.query_spec(arm, image_size=size, fit="x"),  # type: ignore[arg-type]
+        "block_size": lambda: fl_ppseg.query_spec(arm, image_size=size, block_size=0),
+        "create_model": lambda: fl_ppseg.create_model(arm, image_size=(64, 0)),
+    }
+    for said, call in calls.items():
+        with pytest.raises(fl_ppseg.InputError) as caught:
+            call()
+        assert said in str(caught.value) and "\n" not in str(caught.value), caught.value
+
+
 def test_encrypting_for_a_plain_model_is_refused_and_a_client_shows_it_plain(run: Path) -> None:
     model = fl_ppseg.load(run / "plain")
     with pytest.raises(fl_ppseg.InputError, match="nothing would be encrypted"):

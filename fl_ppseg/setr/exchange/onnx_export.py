@@ -21,7 +21,8 @@ from fl_ppseg.system.files import make_folders, replacing
 INPUT: Final = "images"
 OUTPUT: Final = "logits"
 TOLERANCE: Final = 1e-4
-"""Largest difference from PyTorch's scores, as a part of the largest score; measured: 1.3e-6."""
+"""Largest difference from PyTorch's scores, as a part of the largest score; measured: 1.3e-6, of an
+untrained ViT-L at 768x768 4.3e-5."""
 MAX_BYTES: Final = 3 * 2**29
 """Of weights: beyond it PyTorch writes them to a second file (ONNX's own limit is 2 GiB)."""
 PROBES: Final = 3

@@ -91,15 +91,23 @@ class ParserFoundError(Exception):
         self.parser = parser
 
 
+class _WithDefaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows what an option is when it is left out, where it is anything then."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default is False or action.default == []:
+            return action.help
+        return super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line with the way out, exit status 2."""
 
     def __init__(self, module: str, description: str, *, shows_defaults: bool = False) -> None:
-        plain, with_defaults = argparse.HelpFormatter, argparse.ArgumentDefaultsHelpFormatter
         super().__init__(
             prog=_typed(module),
             description=description,
-            formatter_class=with_defaults if shows_defaults else plain,
+            formatter_class=_WithDefaults if shows_defaults else argparse.HelpFormatter,
             allow_abbrev=False,
         )
         self.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION}")

@@ -90,6 +90,7 @@ def parser() -> Parser:
     made = Parser("fl_ppseg.simulate", "Federates.", shows_defaults=True)
     made.add_argument("--size", type=image_size, default=(64, 128), help="Height and width.")
     made.add_argument("--engine", choices=["ray", "in-process"])
+    made.add_argument("--workers", type=int, default=0, help="More processes.")
     return made
 
 
@@ -121,7 +122,18 @@ def test_help_shows_defaults_and_ends_with_0(capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit) as end:
         parser().parse_args(["-h"])
     assert end.value.code == 0
-    assert "Height and width. (default: (64, 128))" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Height and width. (default: (64, 128))" in said
+    assert "More processes. (default: 0)" in said
+
+
+def test_help_shows_no_default_where_there_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    made = Parser("fl_ppseg.serve", "Serves.", shows_defaults=True)
+    made.add_argument("--model", required=True, help="The model.")
+    made.add_argument("--proxy", action="append", default=[], help="One of several.")
+    made.add_argument("--quiet", action="store_true", help="Say nothing.")
+    made.print_help()
+    assert "(default" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["128", "128x", "x128", "0x8", "8x0", "-8x8", "8.5x8", "axb"])

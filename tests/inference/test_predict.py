@@ -503,6 +503,23 @@ def test_a_full_disk_is_one_line_and_leaves_no_part(
 # Export.
 
 
+def test_an_export_to_a_full_disk_is_one_line_and_leaves_no_part(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write = files.write_all
+
+    def full(descriptor: int, content: bytes) -> None:
+        write(descriptor, content[:20])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "write_all", full)
+    argv = ["--model", str(run / ARM), "--out", str(tmp_path / "model")]
+    assert run_command(export.main, argv) == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1) and "no space left on the disk" in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_export_writes_what_predict_takes(
     photos: Path, run: Path, predict: Predict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -57,7 +57,7 @@ def write_templates(role: str, kind: str, out: Path, values: Mapping[str, object
             source.read_text("utf-8")
         ).substitute(words)
         for source in folder.iterdir()
-        if role in source.name or source.name == DOCKERFILE
+        if role in source.name or source.name.startswith(DOCKERFILE)
     }
     for path, text in texts.items():
         if path.exists() and path.read_text("utf-8") != text:

@@ -89,8 +89,8 @@ def test_templates_are_filled_in(kind: str, home: Home, tmp_path: Path) -> None:
     for file in files:
         text = file.read_text()
         assert "$" not in text
-        assert file.name == "Dockerfile" or str(home.folder) in text
-        assert file.name == "Dockerfile" or "16G" in text
+        assert file.stem == "Dockerfile" or str(home.folder) in text
+        assert file.stem == "Dockerfile" or "16G" in text
         if file.suffix == ".yaml":
             (service,) = yaml.safe_load(text)["services"].values()
             assert service["ports"] == ["9443:9443"]
@@ -237,7 +237,7 @@ def test_a_unit_of_one_user_is_refused(tmp_path: Path) -> None:
 
 
 def test_compose_files_of_a_node_keep_odd_paths(odd_node: NodeHome, tmp_path: Path) -> None:
-    _, compose = write_node(odd_node, tmp_path / ODD / "out", "compose", "--max-cpus", "2")
+    *_, compose = write_node(odd_node, tmp_path / ODD / "out", "compose", "--max-cpus", "2")
     services = yaml.safe_load(compose.read_text())["services"]
 
     def plain(value: object) -> object:

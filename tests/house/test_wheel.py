@@ -131,10 +131,10 @@ def test_units_and_images_are_made_of_the_wheel(installed: Path, tmp_path: Path)
     assert "-m strategies.coordinator start" in Path(unit).read_text("utf-8")
     files = coordinator(*template, "compose")
     source = tmp_path / "out" / "source"
-    names = ["Dockerfile", "coordinator.compose.yaml", "source"]
+    names = ["Dockerfile", "Dockerfile.dockerignore", "coordinator.compose.yaml", "source"]
     assert files == [str(tmp_path / "out" / name) for name in names]
     assert coordinator(*template, "compose") == files  # the same again is no conflict
-    (service,) = yaml.safe_load(Path(files[1]).read_text("utf-8"))["services"].values()
+    (service,) = yaml.safe_load(Path(files[2]).read_text("utf-8"))["services"].values()
     assert service["build"] == {"context": str(source), "dockerfile": files[0]}
 
     # What the image is built from makes the same wheel, and the same bundle.

@@ -3,10 +3,12 @@
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from checkout import CHECKOUT
 
 from fl_ppseg.serve import main
 from fl_ppseg.system.command_line import run
@@ -60,6 +62,18 @@ def test_a_compose_file_mounts_what_is_read_and_nothing_else(tmp_path: Path) -> 
     assert mounts == [f"{given['--model']}:{given['--model']}:ro", f"{tokens}:{tokens}:ro"]
     assert service["read_only"] and service["cap_drop"] == ["ALL"]
     assert "[serve]" in (tmp_path / "out" / "Dockerfile").read_text("utf-8")
+
+
+def test_an_image_has_of_a_checkout_what_a_wheel_has_and_nothing_else(tmp_path: Path) -> None:
+    """No runs, vaults or history, wherever they lie in the checkout that it is built from."""
+    written("compose", tmp_path)
+    text = (tmp_path / "out" / "Dockerfile.dockerignore").read_text("utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    wheel = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]
+    wheel = wheel["build"]["targets"]["wheel"]
+    taken = {line[1:] for line in lines if line.startswith("!")}
+    assert taken == {*wheel["packages"], *wheel["force-include"]}
+    assert lines[0] == "*" and lines[-1] == "**/__pycache__"
 
 
 def test_what_cannot_be_written_is_refused(

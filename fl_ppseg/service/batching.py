@@ -1,8 +1,7 @@
-"""Queries of one size that arrive together are segmented together, in a thread beside the loop."""
+"""Queries of one size that arrive together are segmented together, in threads beside the loop."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -10,12 +9,13 @@ from typing import Final
 import numpy as np
 
 from fl_ppseg.inference.segmenter import Segmentation, Segmenter
+from fl_ppseg.service.cores import Cores
 from fl_ppseg.service.limits import Limits
 from fl_ppseg.service.metrics import Metrics
 from fl_ppseg.system.arrays import Pixels
 
 BATCH_PIXELS: Final = 2**23
-"""Of the queries of a batch, and of their answers: four of 1024 x 2048."""
+"""Of the queries of all batches at one time, and of their answers: four of 1024 x 2048."""
 Size = tuple[int, int]
 
 
@@ -38,10 +38,24 @@ class Batcher:
     """
 
     def __init__(
-        self, segmenter: Segmenter, model: ThreadPoolExecutor, limits: Limits, metrics: Metrics
+        self,
+        segmenter: Segmenter,
+        cores: Cores,
+        limits: Limits,
+        metrics: Metrics,
+        num_inside: Callable[[], int],
     ) -> None:
-        self._segmenter, self._model, self._limits = segmenter, model, limits
-        self._metrics = metrics
+        """Take the model.
+
+        Args:
+            segmenter: The model.
+            cores: Where it computes.
+            limits: Of batches, and of the time that a query waits for others.
+            metrics: Where batches are counted.
+            num_inside: Tells how many requests are in work, those that wait here among them.
+        """
+        self._segmenter, self._cores, self._limits = segmenter, cores, limits
+        self._metrics, self._num_inside = metrics, num_inside
         self._waiting: list[_Waiting] = []
         self._arrived = asyncio.Event()
 
@@ -64,20 +78,34 @@ class Batcher:
         return await own.answer
 
     async def _work(self) -> None:
+        free = asyncio.Semaphore(self._cores.num_jobs)
+        async with asyncio.TaskGroup() as answering:
+            while True:
+                await free.acquire()  # first: what waits meanwhile goes together
+                batch = await self._next()
+                answering.create_task(self._answer(batch)).add_done_callback(
+                    lambda _: free.release()
+                )
+
+    async def _next(self) -> list[_Waiting]:
         while True:
             await self._arrived.wait()
             await self._filled()
             batch = self._taken()
             if batch:
-                await self._answer(batch)
+                return batch
 
     async def _filled(self) -> None:
-        """Wait until the next batch is full, or its oldest query has waited long enough."""
+        """Wait until the next batch is full, or its oldest query has waited long enough.
+
+        Nobody waits where all requests are here already: no other is about to come.
+        """
         while self._waiting:
             oldest = self._waiting[0]
             last = oldest.since + self._limits.batch_seconds
             left = last - asyncio.get_running_loop().time()
-            if left <= 0 or len(self._like(oldest)) == self._most(oldest):
+            is_full = len(self._like(oldest)) == self._most(oldest)
+            if left <= 0 or is_full or self._num_inside() <= len(self._waiting):
                 return
             self._arrived.clear()
             with suppress(TimeoutError):
@@ -99,17 +127,15 @@ class Batcher:
     def _most(self, one: _Waiting) -> int:
         _, height, width = one.query.shape
         pixels = max(height * width, one.size[0] * one.size[1])
-        return max(1, min(self._limits.max_batch, int(BATCH_PIXELS // pixels)))
+        most = BATCH_PIXELS // self._cores.num_jobs // pixels
+        return max(1, min(self._limits.max_batch, int(most)))
 
     async def _answer(self, batch: list[_Waiting]) -> None:
         self._metrics.batch_size.observe(len(batch))
         queries, size = np.stack([each.query for each in batch]), batch[0].size
-        loop = asyncio.get_running_loop()
         try:
             with self._metrics.model_seconds.time():
-                found = await loop.run_in_executor(
-                    self._model, self._segmenter.segment_batch, queries, size
-                )
+                found = await self._cores.compute(self._segmenter.segment_batch, queries, size)
         except Exception as error:
             for each in batch:
                 if not each.answer.done():

@@ -16,7 +16,7 @@ class Limits:
     max_batch: int = 8
     """Queries that the model segments at once."""
     batch_seconds: float = 0.005
-    """How long a query waits for others of its size while the model is free."""
+    """How long a query waits for others of its size while the model is free and others may come."""
     body_seconds: float = 20.0
     """Within which a body has to arrive."""
     requests_per_minute: int = 600

@@ -15,6 +15,7 @@ from fl_ppseg.service.admission import Admission
 from fl_ppseg.service.answers import Answer, AnswerKind, answer_of, png
 from fl_ppseg.service.batching import Batcher, Size
 from fl_ppseg.service.body import check_media_type, read_body
+from fl_ppseg.service.cores import Cores
 from fl_ppseg.service.limits import Limits
 from fl_ppseg.service.metrics import Metrics
 from fl_ppseg.service.plain_images import looks_plain
@@ -29,20 +30,22 @@ Found = TypeVar("Found")
 
 
 class Queries:
-    """Answers queries. Images are coded in threads, the model computes in one of its own."""
+    """Answers queries. Images are coded in threads, models compute in others."""
 
     def __init__(self, segmenter: Segmenter, limits: Limits, attack: Attack | None) -> None:
         self.segmenter, self.limits, self.attack = segmenter, limits, attack
         self.metrics, self.admission = Metrics(), Admission(limits)
         self.metrics.inside.set_function(lambda: self.admission.num_inside)
-        self._model = ThreadPoolExecutor(1, "model")
+        self._cores = Cores(segmenter.device)
         self._images = ThreadPoolExecutor(available_cpus(), "images")
-        self._batcher = Batcher(segmenter, self._model, limits, self.metrics)
+        self._batcher = Batcher(
+            segmenter, self._cores, limits, self.metrics, lambda: self.admission.num_inside
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Answer for the time of an `async with`."""
-        with self._model, self._images:
+        with self._cores, self._images:
             async with self._batcher.running():
                 yield
 
@@ -81,12 +84,8 @@ class Queries:
             )
         with self.admission.admitted(_host(request)):
             query = await self._read(request)
-            seen = await while_waited_for(request, self._attacked(self.attack, query))
+            seen = await while_waited_for(request, self._cores.compute(self.attack, query))
             return await self._coded(lambda: png(seen.transpose(1, 2, 0)))
-
-    async def _attacked(self, attack: Attack, query: Pixels) -> Pixels:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._model, attack, query)
 
     def _check_answer(self, size: Size) -> None:
         if size[0] * size[1] > self.limits.max_pixels:

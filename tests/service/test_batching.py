@@ -3,16 +3,17 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 import small_service as small
+import torch
 
 from fl_ppseg.inference.segmenter import Segmentation
-from fl_ppseg.service import batching
+from fl_ppseg.service import batching, cores
 from fl_ppseg.service.batching import Batcher
+from fl_ppseg.service.cores import Cores
 from fl_ppseg.service.limits import Limits
 from fl_ppseg.service.metrics import Metrics
 
@@ -43,10 +44,18 @@ def query(value: int, size: tuple[int, int] = SIZE) -> np.ndarray:
     return np.full((3, *size), value, np.uint8)
 
 
-def run(model: Any, act: Callable[[Batcher], Awaitable[None]], **limits: Any) -> None:
+@pytest.fixture(autouse=True)
+def one_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "available_cpus", lambda: 1)
+
+
+def run(
+    model: Any, act: Callable[[Batcher], Awaitable[None]], num_inside: int = 99, **limits: Any
+) -> None:
     async def whole() -> None:
-        with ThreadPoolExecutor(1) as worker:
-            batcher = Batcher(model, worker, Limits(**limits), Metrics())
+        own = Cores(torch.device("cpu"))
+        batcher = Batcher(model, own, Limits(**limits), Metrics(), lambda: num_inside)
+        with own:
             async with batcher.running():
                 await asyncio.wait_for(act(batcher), 20)
 
@@ -131,3 +140,47 @@ def test_a_batch_gives_what_each_query_gives_alone() -> None:
             assert (answer.labels == alone.labels).mean() > 0.999
 
     run(model, act, batch_seconds=0.05)
+
+
+def test_nobody_waits_for_others_where_there_are_none() -> None:
+    model = SlowModel()
+
+    async def act(batcher: Batcher) -> None:
+        for value in (1, 2):
+            await batcher.segment(query(value), SIZE)
+
+    run(model, act, num_inside=1, batch_seconds=60.0)  # waiting would end the test
+    assert model.batches == [[1], [2]]
+
+
+def test_batches_side_by_side_share_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "available_cpus", lambda: 2)
+    both, threads = threading.Barrier(2), []
+
+    class Two(SlowModel):
+        def segment_batch(self, queries: np.ndarray, size: tuple[int, int]) -> list[Segmentation]:
+            threads.append(torch.get_num_threads())
+            if queries[0, 0, 0, 0]:
+                both.wait(10)  # broken where they compute one after the other
+            return super().segment_batch(queries, size)
+
+    async def act(batcher: Batcher) -> None:
+        await batcher.segment(query(0), SIZE)
+        await asyncio.gather(*(batcher.segment(query(v), SIZE) for v in (1, 2)))
+
+    model = Two()
+    run(model, act, max_batch=1)
+    assert sorted(model.batches) == [[0], [1], [2]]
+    assert threads[0] == 2 and threads[-1] == 1  # alone on both; the last beside another
+
+
+def test_batches_side_by_side_have_the_pixels_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "available_cpus", lambda: 2)
+    monkeypatch.setattr(batching, "BATCH_PIXELS", 4 * SIZE[0] * SIZE[1])
+    model = SlowModel()
+
+    async def act(batcher: Batcher) -> None:
+        await asyncio.gather(*(batcher.segment(query(v), SIZE) for v in (1, 2, 3, 4)))
+
+    run(model, act, batch_seconds=0.01)
+    assert sorted(model.batches) == [[1, 2], [3, 4]]

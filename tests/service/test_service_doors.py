@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 import pytest
 import small_service as small
+import torch
 
 from fl_ppseg.inference.segmenter import Segmentation
 from fl_ppseg.service.app import create_app
@@ -98,7 +99,9 @@ def test_who_asks_too_often_is_told_when_to_come_again() -> None:
 
 
 class HeldModel:
-    """A model that waits until it is let."""
+    """A model that waits until it is let, on a device that computes one batch after the other."""
+
+    device = torch.device("cuda")
 
     def __init__(self) -> None:
         own = small.segmenter()

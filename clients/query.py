@@ -16,7 +16,7 @@ from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.crypto.keys import ClientKey, SubKey
 from fl_ppseg.inference.segmenter import Segmenter
 from fl_ppseg.query.client import Client
-from fl_ppseg.query.ephemeral import Query, adapted, encrypted
+from fl_ppseg.query.ephemeral import Query, adapted
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.system.errors import InputError
 
@@ -52,7 +52,9 @@ def shared_query(
     """
     own = {"right": shared, "wrong": SubKey.generate(), "none": None}[key]
     return Query(
-        lambda image: image if own is None else encrypted(image, own, protection, block_size),
+        lambda: own,
+        protection,
+        block_size,
         adapted(trained, shared, protection) if protection.encrypted == "queries" else None,
     )
 

@@ -9,13 +9,15 @@ give the same file on the same machine. The weights of the package came in two s
         --out setr_procedural_values.safetensors     and so for every other form
     python -m fl_ppseg.pretrain --start start.safetensors --cipher shuffle \\
         --out setr_procedural_shuffled.safetensors
+    python -m fl_ppseg.pretrain --start setr_procedural_pixels.safetensors --invariant pixels \\
+        --pixel-head --out setr_procedural_pixels_pixel-head.safetensors     and so for the other
 
 An invariant embedding reads what survives encryption, which is the same of plain images: it is
 trained on the same plain scenes, beginning as the least-squares fit to the plain embedding of the
 start, and meets no other kind of input when it later reads ciphertexts. A linear embedding of
 ciphertexts begins likewise, and is trained on ciphertexts, whose keys change with every view that
-is read: it has to serve keys that it never met. All weights have seen the same number of images,
-so that they can be compared.
+is read: it has to serve keys that it never met. All these weights have seen the same number of
+images, so that they can be compared. A pixel head is trained on weights that stay as they are.
 """
 
 import argparse
@@ -61,6 +63,9 @@ FITTED_IMAGES = 1200
 SECOND_EPOCHS = 20
 """Passes over the scenes in the second step, from the weights of the first."""
 
+HEAD_EPOCHS = 4
+"""Passes over them of a pixel head."""
+
 _ITS_OWN = "pretrain trains on procedural scenes of Cityscapes' classes, on the CPU"
 UNREAD = {
     **{name: f"{_ITS_OWN}; leave it out" for name in ("data.root", "data.classes", "device")},
@@ -89,9 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_file(options.out)
     refuse_unread(options.set, UNREAD)
     num_scenes = options.num_scenes
-    settings = SHIPPED_SETTINGS | (
-        {"training.local_epochs": SECOND_EPOCHS} if options.start else {}
-    )
+    epochs = HEAD_EPOCHS if options.pixel_head else SECOND_EPOCHS
+    settings = SHIPPED_SETTINGS | ({"training.local_epochs": epochs} if options.start else {})
+    if options.pixel_head and options.start is None:
+        raise InputError("--pixel-head trains the head of weights that exist; add --start FILE")
     overrides = {
         "data.num_train": num_scenes,
         "data.num_val": None if num_scenes is None else max(MIN_TEST_SCENES, num_scenes // 20),
@@ -100,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "training.local_epochs": options.epochs,
         "training.learning_rate": options.learning_rate,
         "model.invariant": options.invariant,
+        "model.pixel_head": options.pixel_head or None,
         "model.weights": None if options.start is None else str(options.start),
     }
     config = load_config(options.config, [*options.set, "model.weights=null"], overrides, settings)
@@ -162,6 +169,7 @@ def pretrain(config: Config, cipher: str | None, out: Path, workers: int, quiet:
             config.training,
             Position(1, 1),
             seed,
+            rates=_frozen(model) if config.model.pixel_head else {},
             on_step=lambda done, total: progress.update("training", done, total),
         )
         save_weights(
@@ -171,6 +179,14 @@ def pretrain(config: Config, cipher: str | None, out: Path, workers: int, quiet:
         counts, _ = evaluate(model, shard.heldout(), classes.num_classes)
     if not quiet:
         print(f"{out}: mIoU {score(counts).mIoU:.1f} on public cities not trained on")
+
+
+def _frozen(model: "SETR") -> dict[str, float]:
+    """Rates that leave every tensor as it is but those of the pixel head."""
+    from fl_ppseg.setr.names import PIXEL_HEAD_PREFIX
+
+    names = (name for name, _ in model.named_parameters())
+    return {name: 0.0 for name in names if not name.startswith(PIXEL_HEAD_PREFIX)}
 
 
 def _approximate(
@@ -189,7 +205,7 @@ def _approximate(
     from fl_ppseg.setr.build import build_setr
     from fl_ppseg.setr.least_squares import fit_embedding
 
-    if given is plain and config.model.invariant is None:
+    if config.model.pixel_head or (given is plain and config.model.invariant is None):
         return
     drawn = config.model.model_copy(update={"invariant": None, "weights": None})
     known = build_setr(drawn, num_classes, config.data.image_size, seed=0)
@@ -249,6 +265,7 @@ def _public_shard(config: Config, scratch: Path, workers: int, progress: StepPro
 
 FORMS = get_args(CanonicalForm)
 _CIPHER_HELP = "train a linear embedding on ciphertexts, a new key for each view"
+_PIXEL_HEAD_HELP = "train the pixel head alone, on weights (--start) that stay as they are"
 _EPOCHS_HELP = f"passes over them (default: 30; with --start {SECOND_EPOCHS})"
 
 
@@ -262,6 +279,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, metavar="FILE", help="the .safetensors file to write")
     add("--invariant", choices=FORMS, help="train an invariant embedding that reads this form")
     add("--cipher", metavar="NAME", help=_CIPHER_HELP)
+    add("--pixel-head", action="store_true", help=_PIXEL_HEAD_HELP)
     add("--start", type=Path, metavar="FILE", help="weights to start from (default: none)")
     add("--num-scenes", type=int, metavar="N", help="public scenes to draw (default: 2400)")
     add("--size", type=image_size, metavar="HxW", help="size of the scenes (default: 128x256)")

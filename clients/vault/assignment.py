@@ -104,6 +104,8 @@ def shard_digest(job: Assignment, protection: ArmConfig, key: str | None) -> str
         ),
         "ciphers": versions_of(protection.cipher),
     }
+    if protection.labels == "encrypted":
+        settings["labels"] = protection.labels  # earlier shards had none of these
     if job.data.fit == "crop":
         settings["heldout_frames"] = True  # earlier shards held a window of each held-out image
     return digest(settings if key is None else settings | {"key": key})

@@ -69,6 +69,8 @@ class Holdings:
     """The finest known form that survives the cipher; None as for `form`."""
     ciphertexts: Images
     """The targets, encrypted."""
+    labels: Labels
+    """Their label maps, as a training node stores them."""
     shard: Images
     """All images of the owner, encrypted, the targets first."""
     pairs: tuple[Images, Images]
@@ -178,10 +180,17 @@ def holdings(
     """
     owner = ephemeral_query(protection, block_size, public_weights)
     is_encrypted = protection.cipher is not None and protection.encrypted == "all"
-    shard = np.concatenate([scenes.targets, scenes.others])
-    if is_encrypted:
-        shard = np.stack([owner.encrypt(image) for image in shard])
+    shard, labels = np.concatenate([scenes.targets, scenes.others]), scenes.labels
     num_targets = len(scenes.targets)
+    if is_encrypted:
+        stored = [owner.encrypt_keeping_order(image) for image in shard]
+        shard = np.stack([ciphertext for ciphertext, _ in stored])
+        labels = np.stack(
+            [
+                each if order is None else order.permuted(each)
+                for each, (_, order) in zip(labels, stored[:num_targets], strict=True)
+            ]
+        )
     is_common = protection.block_scope == "common" and protection.key_mode != "per-image"
     key = linear_form_of(owner.encrypt, block_size) if is_encrypted and is_common else None
     public = public_weights[EMBEDDING_TENSORS[0]]
@@ -195,6 +204,7 @@ def holdings(
         form=invariant_form(protection.cipher) if protection.cipher and is_encrypted else None,
         survives=surviving_form(protection.cipher) if protection.cipher and is_encrypted else None,
         ciphertexts=shard[:num_targets],
+        labels=labels,
         shard=shard,
         pairs=(scenes.others[:NUM_PAIRS], shard[num_targets : num_targets + NUM_PAIRS]),
         owner=owner,

@@ -56,7 +56,9 @@ def planned(
     """
     encrypted = [arm for arm in arms if arm.is_encrypted]
     yield from _of_anybody(scenes, [arm for arm in arms if not arm.is_encrypted])
-    yield _painted(scenes, arms)
+    in_place = [arm for arm in arms if arm.protection.labels == "plain"]
+    if in_place:
+        yield _painted(scenes, in_place)
     for alike in _by_form(encrypted):
         told = [_told(arm, heard) for arm in alike for heard in overheard[arm.arm]]
         messages = [each for each in told if each is not None]
@@ -122,16 +124,24 @@ def _of_survivors(
         shows = [show for own, _, show in found if own == read]
         run = partial(of_survivors, public, shows, read, block_size=size, budget=budget)
         yield Job(attempts, run, NETWORK_SECONDS)
-    attack: Attack = partial(
-        labelled_network,
-        *(public, scenes.public_labels, given, scenes.labels, form),
-        num_classes=num_classes,
-        block_size=size,
-        budget=budget,
-    )
-    note += f"; {trained}, with label maps"
-    attempt = Attempt("labelled-network", "node-thief", names, scenes.targets, note, budget=spent)
-    yield Job.of(attempt, attack, NETWORK_SECONDS)
+    for are_moved, how in ((False, "label maps"), (True, "labels of the encrypted pixels")):
+        arms = [arm for arm in alike if (arm.protection.labels == "encrypted") == are_moved]
+        if not arms:
+            continue
+        attack: Attack = partial(
+            labelled_network,
+            *(public, scenes.public_labels, arms[0].ciphertexts),
+            *(arms[0].labels, form),
+            num_classes=num_classes,
+            block_size=size,
+            are_moved=are_moved,
+            budget=budget,
+        )
+        owners, text = tuple(arm.arm for arm in arms), f"{note}; {trained}, with {how}"
+        thief = Attempt(
+            "labelled-network", "node-thief", owners, scenes.targets, text, budget=spent
+        )
+        yield Job.of(thief, attack, NETWORK_SECONDS)
 
 
 def _of_ciphertexts(scenes: Scenes, arm: Holdings, budget: Budget) -> Iterator[Job]:

@@ -26,6 +26,9 @@ class ArmConfig(Section):
     """Derived from the client's master key, or dropped as soon as the ciphertext is stored."""
     encrypted: Literal["all", "queries"] = "all"
     """queries: trained on plain images; the trained embedding is adapted to encrypted queries."""
+    labels: Literal["plain", "encrypted"] = "plain"
+    """Label maps of a training node: as they are, or moved with the pixels of each block, under the
+    key of their image."""
     embedding: Literal["uploaded", "frozen", "adapted", "private", "invariant"] = "uploaded"
     """The patch embedding: trained and averaged like any layer; public and frozen; adapted to the
     shared key, then trained and averaged; adapted to the client's key and kept by it; or one whose
@@ -91,6 +94,11 @@ class ArmConfig(Section):
             (
                 self.embedding == "invariant" and self.key_mode == "plain",
                 "an invariant embedding is invariant under a cipher: give key_mode and cipher",
+            ),
+            (
+                self.labels == "encrypted" and self.embedding != "invariant",
+                "encrypted labels are read by an invariant embedding, whose scores move with the "
+                "pixels: embedding invariant",
             ),
             (
                 self.embedding != "private"

@@ -103,6 +103,9 @@ class ModelConfig(Section):
     invariant: CanonicalForm | None = None
     """Canonical form that the patch embedding reads, so that its output does not depend on the key;
     an arm with an invariant embedding sets it from its cipher; none: the image as it is."""
+    pixel_head: bool = False
+    """Score each pixel of a ciphertext, in any order inside a block; an arm with encrypted labels
+    sets it."""
     norm: Literal["group", "batch"] = "group"
     """Normalisation in the heads; batch statistics travel badly in a federation."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -5,6 +5,7 @@ from typing import Final
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.crypto.ciphers.invariance import invariant_form
+from fl_ppseg.crypto.ciphers.pixel_moves import moves_whole_pixels
 from fl_ppseg.crypto.ciphers.registry import CIPHERS
 from fl_ppseg.system.errors import InputError
 
@@ -19,6 +20,12 @@ def model_settings(model: ModelConfig, name: str, arm: ArmConfig) -> ModelConfig
         InputError: Nothing that an embedding could read survives the cipher, or the config wants
             an invariant embedding where the arm has another.
     """
+    in_place = arm.key_mode != "plain" and arm.labels == "plain"
+    if model.pixel_head and in_place:
+        raise InputError(
+            f"arm {name}: model.pixel_head scores the pixels of a ciphertext, whose labels are in "
+            "the image's order; leave it out, or give the arm labels: encrypted"
+        )
     if arm.embedding != "invariant":
         if arm.key_mode != "plain" and model.invariant is not None:
             raise InputError(
@@ -33,7 +40,13 @@ def model_settings(model: ModelConfig, name: str, arm: ArmConfig) -> ModelConfig
             f"arm {name}: cipher {arm.cipher} has no invariant embedding; ciphers that have one: "
             f"{others}, and products of them"
         )
-    return model.model_copy(update={"invariant": form})
+    if arm.labels == "encrypted" and not moves_whole_pixels(str(arm.cipher)):
+        raise InputError(
+            f"arm {name}: labels can be encrypted where pixels move whole, cipher {arm.cipher} "
+            "breaks them up; use shuffle-spatial or shuffle-spatial+negative-positive, or leave "
+            "labels plain"
+        )
+    return model.model_copy(update={"invariant": form, "pixel_head": arm.labels == "encrypted"})
 
 
 def embedding_reads(model: ModelConfig, arm: ArmConfig) -> str | None:

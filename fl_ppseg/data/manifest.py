@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
@@ -75,6 +75,8 @@ class Manifest:
     """Version of each cipher that its images were encrypted by; none where they are plain."""
     frames: bool = False
     """Whether each held-out image is as large as its label map, and not as the training views."""
+    labels: Literal["plain", "encrypted"] = "plain"
+    """Whether label maps are as they are, or moved with the pixels of each block."""
     sha256: Mapping[str, Sha256] = field(default_factory=dict)
     """Hex digest of each array by its file, e.g. `gtFine/val/aachen.npy`; none in a draft."""
 

@@ -26,6 +26,7 @@ from fl_ppseg.experiment.data_notes import reserved_scene
 from fl_ppseg.experiment.preparation import Experiment
 from fl_ppseg.federation.checkpoints import latest, model_of, protection_of, weights_of
 from fl_ppseg.learning.evaluation import segment
+from fl_ppseg.learning.owner_view import owner_view
 from fl_ppseg.query.ephemeral import Query, ephemeral_query
 from fl_ppseg.report.pictures import Image8
 from fl_ppseg.report.scenes import CipherGallery, ScenePanel
@@ -130,8 +131,10 @@ def _queries(arm: _Arm, vault_dir: Path) -> dict[str, Query]:
 def _answer(model: SETR, query: Query, image: Image8, size: tuple[int, int]) -> Image8:
     """(3, H, W) uint8 -> (h, w) uint8 predicted trainIds at `size` = (h, w)."""
     query.load_into(model)
+    ciphertext, order = query.encrypt_keeping_order(image)
     with torch.inference_mode():
-        answer = segment(model, torch.from_numpy(query.encrypt(image))[None], size)[0]
+        seen = owner_view(model, model, [order])
+        answer = segment(seen, torch.from_numpy(ciphertext)[None], size)[0]
     return answer.numpy().astype(np.uint8)
 
 

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from clients.query import Key, shared_query
 from fl_ppseg.crypto.keys import SubKey
 from fl_ppseg.data.dataset import Scene
+from fl_ppseg.data.pixel_order import PixelOrder
 from fl_ppseg.data.views import fit_for_scoring
 from fl_ppseg.federation.checkpoint_file import Checkpoint
 from fl_ppseg.federation.checkpoints import model_of, protection_of, weights_of
 from fl_ppseg.federation.description import Description
 from fl_ppseg.learning.evaluation import Sample, evaluate
+from fl_ppseg.learning.owner_view import owner_view
 from fl_ppseg.learning.sliding import SlidingWindows
 from fl_ppseg.query.ephemeral import Query, ephemeral_query
 from fl_ppseg.system.files import Progress
@@ -56,8 +58,8 @@ def counts_by_image(
         query = new_query()
         query.load_into(model)
         found = [
-            evaluate(frames, [sample], num_classes, device)[0].numpy()
-            for sample in _samples(query, scenes, description)
+            evaluate(owner_view(frames, model, [order]), [sample], num_classes, device)[0].numpy()
+            for sample, order in _samples(query, scenes, description)
         ]
         counts[client] = np.array(found, np.int64).reshape(-1, num_classes, num_classes)
     progress(len(clients), len(clients))
@@ -82,10 +84,16 @@ def queries(checkpoint: Checkpoint, shared: SubKey | None, key: Key = "right") -
     return lambda: shared_query(protection, key, shared, block_size, weights)
 
 
-def _samples(query: Query, scenes: Sequence[Scene], description: Description) -> Iterator[Sample]:
-    """Images of one client at the model's size, encrypted, and the labels to score them by."""
+def _samples(
+    query: Query, scenes: Sequence[Scene], description: Description
+) -> Iterator[tuple[Sample, PixelOrder | None]]:
+    """Images of one client at the model's size, encrypted, and the labels to score them by.
+
+    Each with the order that brings its scores back, where they come in another.
+    """
     size, block_size = description.image_size, description.patch_size
     for scene in scenes:
         pair = scene.load()
         fitted, labels = fit_for_scoring(*pair, size, description.fit, block_size)
-        yield query.encrypt(fitted), labels
+        ciphertext, order = query.encrypt_keeping_order(fitted)
+        yield (ciphertext, labels), order

@@ -32,7 +32,7 @@ def initial_model(config: Config, num_classes: int, seed: int, reads: str | None
     drawn = settings.model_copy(update={"weights": None})
     model = build_setr(drawn, num_classes, config.data.image_size, seed=seed)
     if own is not None:
-        shipped = shipped_weights(reads or settings.invariant)
+        shipped = shipped_weights(reads or settings.invariant, pixel_head=settings.pixel_head)
         load_start(model, shipped if own == SHIPPED else Path(own))
     return model
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fl_ppseg.data.pixel_order import PixelOrder
 from fl_ppseg.system.arrays import Pixels
 from fl_ppseg.system.errors import InputError
 
@@ -27,6 +28,9 @@ class QueryImage:
     """(height, width) of the image, in pixels."""
     place: tuple[int, int] | None
     """(top, left) of the image in what was padded around it; None where the image was scaled."""
+    order: PixelOrder | None = None
+    """The places of the ciphertext's pixels, where answers come in their order; None: in place.
+    Key material: it is not sent."""
 
     def __post_init__(self) -> None:
         """Take a copy that nobody can change."""
@@ -38,10 +42,10 @@ class QueryImage:
     def answer_size(self) -> tuple[int, int]:
         """(height, width) that the labels of an answer must have, to be ``restored``."""
         height, width = self.pixels.shape[1:]
-        return self.size if self.place is None else (height, width)
+        return self.size if self.place is None and self.order is None else (height, width)
 
     def restored(self, answer: NDArray[Value]) -> NDArray[Value]:
-        """Values of ``answer_size`` -> (height, width) values of the image itself.
+        """Values of ``answer_size`` -> (height, width) values of the image itself, in place.
 
         Raises:
             InputError: They are of another size.
@@ -51,8 +55,14 @@ class QueryImage:
                 f"expected an answer of {self.answer_size} (height, width), got {answer.shape}; "
                 "ask for that size"
             )
+        if self.order is not None:
+            answer = self.order.restored(answer)
+        return self.placed(answer)
+
+    def placed(self, answer: NDArray[Value]) -> NDArray[Value]:
+        """Values of an answer whose pixels are in place -> those of the image itself."""
         if self.place is None:
-            return answer
+            return answer if answer.shape == self.size else _repeated(answer, self.size)
         (top, left), (height, width) = self.place, self.size
         return answer[top : top + height, left : left + width]
 
@@ -66,3 +76,12 @@ class QueryImage:
         """Sizes alone."""
         sizes = (f"{height} x {width}" for height, width in (self.pixels.shape[1:], self.size))
         return "QueryImage({} pixels, of an image of {})".format(*sizes)
+
+
+def _repeated(answer: NDArray[Value], size: tuple[int, int]) -> NDArray[Value]:
+    """(h, w) values -> those of another size, nearest."""
+    rows, columns = (
+        (2 * np.arange(new) + 1) * old // (2 * new)
+        for old, new in zip(answer.shape, size, strict=True)
+    )
+    return answer[np.ix_(rows, columns)]

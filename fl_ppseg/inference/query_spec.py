@@ -42,6 +42,9 @@ class QuerySpec(Section):
     """Side of a block in pixels."""
     scope: Literal["common", "per-block"] | None
     """One draw of the cipher's parameters for all blocks, or one per block."""
+    answers: Literal["in-place", "permuted"] = "in-place"
+    """Whether labels of an answer are those of the image's pixels, or of the ciphertext's, which
+    who asks has to put back in the order that the key tells."""
     image_size: ImageSize
     """(height, width) of the model's window, in pixels."""
     fit: Literal["resize", "crop"]
@@ -73,6 +76,7 @@ def spec_of(
         "versions": versions_of(protection.cipher),
         "block_size": block_size,
         "scope": protection.block_scope,
+        "answers": "permuted" if protection.labels == "encrypted" else "in-place",
         "image_size": image_size,
         "fit": fit,
     }

@@ -8,13 +8,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from fl_ppseg.data.classes import ClassTable
 from fl_ppseg.inference.about import About
 from fl_ppseg.inference.query_image import QueryImage
 from fl_ppseg.inference.query_spec import QuerySpec
 from fl_ppseg.learning.evaluation import most_likely
+from fl_ppseg.learning.owner_view import owner_view
 from fl_ppseg.learning.sliding import SlidingWindows
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.system.arrays import Pixels
@@ -117,11 +118,14 @@ class Segmenter:
         sizes = {(query.pixels.shape, query.size) for query in queries}
         if len(sizes) != 1:
             raise InputError(f"expected queries of images of one size, got {len(sizes)} sizes")
-        answer_size = queries[0].answer_size
-        answers = self.segment_batch(np.stack([query.pixels for query in queries]), answer_size)
+        first = queries[0]
+        size = first.size if first.place is None else first.answer_size
+        pixels = np.stack([query.pixels for query in queries])
+        self.check_size(*pixels.shape[-2:])
+        seen = owner_view(self._frames, self.network, [query.order for query in queries])
         return [
-            Segmentation(query.restored(answer.labels), query.restored(answer.confidence))
-            for query, answer in zip(queries, answers, strict=True)
+            Segmentation(query.placed(answer.labels), query.placed(answer.confidence))
+            for query, answer in zip(queries, self._segment(seen, pixels, size), strict=True)
         ]
 
     def with_embedding(self, tensors: Mapping[str, Tensor]) -> "Segmenter":
@@ -174,9 +178,14 @@ class Segmenter:
                 f"{queries.shape}"
             )
         self.check_size(*queries.shape[-2:])
+        return self._segment(self._frames, queries, size or queries.shape[-2:])
+
+    def _segment(
+        self, frames: nn.Module, queries: Pixels, size: tuple[int, int]
+    ) -> list[Segmentation]:
         images = torch.tensor(queries).to(self.device)
         with torch.inference_mode():
-            labels, confidence = most_likely(self._frames, images, size or queries.shape[-2:])
+            labels, confidence = most_likely(frames, images, size)
         return [
             Segmentation(*pair)
             for pair in zip(_uint8(labels), confidence.cpu().numpy(), strict=True)

@@ -5,7 +5,7 @@ Counts are summed over images and nodes, never averaged; scores are computed fro
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from fl_ppseg.data.classes import IGNORE_INDEX
 from fl_ppseg.data.pixels import to_input
+from fl_ppseg.setr.model import Logits
 
 Pixels = Tensor | NDArray[np.uint8]
 Sample = tuple[Pixels, Pixels]
@@ -24,6 +25,23 @@ LOGITS_BYTES = 2**28
 """Most bytes of the logits of a batch at the size of the label maps: 256 MiB."""
 MAX_BATCH = 16
 """Most images per batch."""
+
+
+class _Logits(NamedTuple):
+    """Logits, and how they are brought to another size."""
+
+    values: Tensor
+    """(B, C, h, w)."""
+    are_in_place: bool
+    """Whether neighbours are neighbours in the image; not so inside the blocks of a ciphertext."""
+
+    def scaled(self, size: tuple[int, int]) -> "_Logits":
+        """Brought to (h, w): bilinear, or those of a ciphertext's pixels repeated."""
+        if self.are_in_place:
+            values = F.interpolate(self.values, size=size, mode="bilinear", align_corners=False)
+        else:
+            values = F.interpolate(self.values, size=size, mode="nearest-exact")
+        return self._replace(values=values)
 
 
 @dataclass(frozen=True)
@@ -118,14 +136,13 @@ def mean_iou(counts: NDArray[Any]) -> NDArray[np.float64]:
 
 def resized_logits(model: nn.Module, images: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, 3, H, W) uint8 -> (B, C, h, w) main logits, bilinear to ``size`` = (h, w)."""
-    tall = _tall_logits(model, images, size[0])
-    return F.interpolate(tall, size=size, mode="bilinear", align_corners=False)
+    return _tall_logits(model, images, size[0]).scaled(size).values
 
 
 def segment(model: nn.Module, images: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, 3, H, W) uint8 -> (B, h, w) int64 predicted trainIds at ``size`` = (h, w)."""
     tall = _tall_logits(model, images, size[0])
-    guess = torch.empty(len(images), *size, dtype=torch.int64, device=tall.device)
+    guess = torch.empty(len(images), *size, dtype=torch.int64, device=tall.values.device)
     for rows, logits in _row_bands(tall, size[1]):
         guess[:, rows] = logits.argmax(dim=1)
     return guess
@@ -140,8 +157,9 @@ def most_likely(model: nn.Module, images: Tensor, size: tuple[int, int]) -> tupl
         size: (h, w) of both results: (B, h, w) int64 trainIds and (B, h, w) float32, 0 to 1.
     """
     tall = _tall_logits(model, images, size[0])
-    guess = torch.empty(len(images), *size, dtype=torch.int64, device=tall.device)
-    sure = torch.empty(len(images), *size, device=tall.device)
+    device = tall.values.device
+    guess = torch.empty(len(images), *size, dtype=torch.int64, device=device)
+    sure = torch.empty(len(images), *size, device=device)
     for rows, logits in _row_bands(tall, size[1]):
         peak, guess[:, rows] = logits.max(dim=1)
         sure[:, rows] = (peak - logits.logsumexp(dim=1)).exp()
@@ -196,42 +214,39 @@ def batch_size(num_classes: int, size: tuple[int, int]) -> int:
     return min(MAX_BATCH, max(1, LOGITS_BYTES // bytes_each))
 
 
-def _tall_logits(model: nn.Module, images: Tensor, height: int) -> Tensor:
+def _tall_logits(model: nn.Module, images: Tensor, height: int) -> _Logits:
     """(B, 3, H, W) uint8 -> (B, C, h, w') main logits, bilinear to the height alone.
 
     Bilinear interpolation is separable: with its full height here, any rows of the result can be
     resized to the full width by themselves, to the same bits.
     """
-    logits: Tensor = model(to_input(images)).main
+    found: Logits = model(to_input(images))
     # NHWC in memory: interpolation and argmax over classes are three times as fast on a CPU.
-    logits = logits.float().contiguous(memory_format=torch.channels_last)
-    size = (height, logits.shape[-1])
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    logits = found.main.float().contiguous(memory_format=torch.channels_last)
+    return _Logits(logits, found.decoder is None).scaled((height, logits.shape[-1]))
 
 
-def _row_bands(tall: Tensor, width: int) -> Iterator[tuple[slice, Tensor]]:
+def _row_bands(tall: _Logits, width: int) -> Iterator[tuple[slice, Tensor]]:
     """Rows of (B, C, h, w') logits and these at their full width, of `LOGITS_BYTES` or one row."""
-    batch, num_classes, height, _ = tall.shape
+    batch, num_classes, height, _ = tall.values.shape
     step = max(1, LOGITS_BYTES // (4 * batch * num_classes * width))
     for start in range(0, height, step):
         rows = slice(start, min(start + step, height))
         size = (rows.stop - rows.start, width)
-        yield (
-            rows,
-            F.interpolate(tall[:, :, rows], size=size, mode="bilinear", align_corners=False),
-        )
+        yield rows, tall._replace(values=tall.values[:, :, rows]).scaled(size).values
 
 
-def _scored(tall: Tensor, truth: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+def _scored(tall: _Logits, truth: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """Confusion counts and summed cross-entropy in nats over labelled pixels.
 
     Args:
-        tall: (B, C, h, w') logits.
+        tall: (B, C, h, w').
         truth: (B, h, w) uint8 trainIds, 255 = ignored.
         num_classes: C.
     """
-    counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=tall.device)
-    losses = torch.empty(truth.shape, device=tall.device)  # one sum: bands change no bit
+    device = tall.values.device
+    counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+    losses = torch.empty(truth.shape, device=device)  # one sum: bands change no bit
     for rows, logits in _row_bands(tall, truth.shape[2]):
         part = truth[:, rows].long()
         counts += confusion_counts(logits.argmax(dim=1), part, num_classes)

@@ -38,7 +38,12 @@ def class_weights(counts: np.ndarray, balance: float) -> np.ndarray:
 
 
 def pixel_loss(
-    logits: Tensor, labels: Tensor, config: TrainingConfig, weights: Tensor | None = None
+    logits: Tensor,
+    labels: Tensor,
+    config: TrainingConfig,
+    weights: Tensor | None = None,
+    *,
+    in_any_order: bool = False,
 ) -> Tensor:
     """Mean cross entropy over labelled pixels; with OHEM over the hardest share of them.
 
@@ -47,6 +52,8 @@ def pixel_loss(
         labels: (B, H, W) trainIds, 255 ignored.
         config: `loss_size` says which of the two resolutions is resized to the other.
         weights: (num_classes or more,), weight of a pixel of each class; None: equal weights.
+        in_any_order: Add the losses by their size, so that pixels that change places together with
+            their scores change no bit of the result.
 
     Returns:
         A scalar; zero if no pixel is labelled.
@@ -59,13 +66,19 @@ def pixel_loss(
         logits = functional.interpolate(logits, size=labels.shape[-2:], mode="bilinear")
     weights = None if weights is None else weights[: logits.shape[1]]
     losses = functional.cross_entropy(
-        logits.float(), labels.long(), weights, ignore_index=IGNORE_INDEX, reduction="none"
+        logits if logits.dtype == torch.float64 else logits.float(),
+        labels.long(),
+        weights,
+        ignore_index=IGNORE_INDEX,
+        reduction="none",
     )
     is_labelled = labels != IGNORE_INDEX
     if config.ohem_fraction < 1.0:
         num_kept = max(1, int(config.ohem_fraction * int(is_labelled.sum())))
         return losses.flatten().topk(num_kept).values.mean()
+    lost = losses.flatten().sort().values.sum() if in_any_order else losses.sum()
     if weights is None:
-        return losses.sum() / is_labelled.sum().clamp(min=1)
-    total = weights[labels[is_labelled].long()].sum()
-    return losses.sum() / total.clamp(min=torch.finfo(total.dtype).tiny)
+        return lost / is_labelled.sum().clamp(min=1)
+    counted = weights[labels[is_labelled].long()]
+    total = counted.sort().values.sum() if in_any_order else counted.sum()
+    return lost / total.clamp(min=torch.finfo(total.dtype).tiny)

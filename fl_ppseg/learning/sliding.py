@@ -39,12 +39,15 @@ class SlidingWindows(nn.Module):
             offsets(side, window, self.block)
             for side, window in zip(images.shape[-2:], self.window, strict=True)
         )
+        size = (images.shape[-2], images.shape[-1])
         parts = {(top, left): self._part(images, top, left) for top in rows for left in columns}
-        return Logits(self._averaged(parts, (images.shape[-2], images.shape[-1])), ())
+        main = self._averaged({place: part.main for place, part in parts.items()}, size)
+        own = {place: part.decoder for place, part in parts.items() if part.decoder is not None}
+        return Logits(main, (), self._averaged(own, size) if own else None)
 
-    def _part(self, images: Tensor, top: int, left: int) -> Tensor:
+    def _part(self, images: Tensor, top: int, left: int) -> Logits:
         height, width = self.window
-        found: Tensor = self.model(images[..., top : top + height, left : left + width]).main
+        found: Logits = self.model(images[..., top : top + height, left : left + width])
         return found
 
     def _averaged(self, parts: dict[tuple[int, int], Tensor], size: tuple[int, int]) -> Tensor:

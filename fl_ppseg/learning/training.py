@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -162,9 +163,16 @@ def _train(
 
 
 def _loss(logits: Logits, labels: Tensor, config: TrainingConfig, weights: Tensor | None) -> Tensor:
-    loss = pixel_loss(logits.main, labels, config, weights)
+    lost = partial(
+        pixel_loss,
+        labels=labels,
+        config=config,
+        weights=weights,
+        in_any_order=logits.decoder is not None,
+    )
+    loss = lost(logits.main)
     for auxiliary in logits.auxiliary:
-        loss = loss + config.auxiliary_weight * pixel_loss(auxiliary, labels, config, weights)
+        loss = loss + config.auxiliary_weight * lost(auxiliary)
     return loss
 
 

@@ -4,6 +4,7 @@ from typing import Final
 
 from fl_ppseg.config.cipher_versions import check_versions
 from fl_ppseg.crypto.ciphers.encryption import encrypt as encrypt_pixels
+from fl_ppseg.crypto.ciphers.pixel_moves import pixel_order
 from fl_ppseg.crypto.keys import SubKey
 from fl_ppseg.data.given_images import AnyImage, as_pixels
 from fl_ppseg.data.image_files import MAX_PIXELS
@@ -84,7 +85,10 @@ def query_of(pixels: Pixels, spec: QuerySpec, key: SubKey | None) -> QueryImage:
             f"{height} x {width}, at most {MAX_QUERY_PIXELS / 1e6:.0f} million; cut it into parts"
         )
     fitted, place = whole_image(pixels, spec.image_size, spec.fit, spec.block_size)
+    order = None
     if key is not None and spec.cipher is not None and spec.scope is not None:
-        side = spec.block_size
+        side, whole = spec.block_size, (fitted.shape[1], fitted.shape[2])
         fitted = encrypt_pixels(fitted, key, spec.cipher, block_size=side, scope=spec.scope)
-    return QueryImage(fitted, size, None if spec.fit == "resize" else place)
+        if spec.answers == "permuted":
+            order = pixel_order(spec.cipher, key, whole, side, spec.scope)
+    return QueryImage(fitted, size, None if spec.fit == "resize" else place, order)

@@ -8,26 +8,45 @@ own or one that all share, are the business of `clients.query`.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 from torch import Tensor, nn
 
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.crypto.adaptation import adapted_embedding
 from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.crypto.ciphers.pixel_moves import pixel_order
 from fl_ppseg.crypto.keys import SubKey
-
-Encrypt = Callable[[np.ndarray], np.ndarray]
-"""(3, H, W) uint8 -> (3, H, W) uint8."""
+from fl_ppseg.data.pixel_order import PixelOrder
+from fl_ppseg.system.arrays import Pixels
 
 
 @dataclass(frozen=True)
 class Query:
     """How to encrypt images for a query, and what the model needs to answer it."""
 
-    encrypt: Encrypt
-    """Called once per image."""
+    key: Callable[[], SubKey | None] = field(repr=False)
+    """The key of the next image; None: the image stays plain."""
+    protection: ArmConfig
+    """How the arm encrypts."""
+    block_size: int
+    """Side of a cipher block in pixels."""
     embedding: dict[str, Tensor] | None = field(repr=False)
     """The patch embedding to use instead of the model's, key material; None: the model's own."""
+
+    def encrypt(self, image: Pixels) -> Pixels:
+        """(3, H, W) uint8 -> (3, H, W) uint8."""
+        return self.encrypt_keeping_order(image)[0]
+
+    def encrypt_keeping_order(self, image: Pixels) -> tuple[Pixels, PixelOrder | None]:
+        """(3, H, W) uint8 -> (3, H, W) uint8, and what brings an answer's pixels back.
+
+        Returns:
+            The ciphertext; the order of its pixels, or None where answers are in place.
+        """
+        key = self.key()
+        if key is None:
+            return image, None
+        ciphertext = encrypted(image, key, self.protection, self.block_size)
+        return ciphertext, order_of(key, self.protection, image.shape[1:], self.block_size)
 
     def load_into(self, model: nn.Module) -> None:
         """Load the embedding into a model; without one the model is not changed."""
@@ -49,19 +68,28 @@ def ephemeral_query(protection: ArmConfig, block_size: int, public: Mapping[str,
     own = SubKey.generate()
     is_per_image = protection.key_mode == "per-image"
     return Query(
-        lambda image: encrypted(
-            image, SubKey.generate() if is_per_image else own, protection, block_size
-        ),
+        lambda: SubKey.generate() if is_per_image else own,
+        protection,
+        block_size,
         adapted(public, own, protection) if protection.embedding == "private" else None,
     )
 
 
-def encrypted(image: np.ndarray, key: SubKey, protection: ArmConfig, block_size: int) -> np.ndarray:
+def encrypted(image: Pixels, key: SubKey, protection: ArmConfig, block_size: int) -> Pixels:
     """(3, H, W) uint8 -> (3, H, W) uint8, as an arm encrypts; of a plain arm the image itself."""
     if protection.cipher is None or protection.block_scope is None:
         return image
     scope = protection.block_scope
     return encrypt(image, key, protection.cipher, block_size=block_size, scope=scope)
+
+
+def order_of(
+    key: SubKey, protection: ArmConfig, image_size: tuple[int, int], block_size: int
+) -> PixelOrder | None:
+    """The order in which a model of an arm gets the pixels, where its answers are in that order."""
+    if protection.labels == "plain" or protection.cipher is None or protection.block_scope is None:
+        return None
+    return pixel_order(protection.cipher, key, image_size, block_size, protection.block_scope)
 
 
 def adapted(weights: Mapping[str, Tensor], key: SubKey, protection: ArmConfig) -> dict[str, Tensor]:

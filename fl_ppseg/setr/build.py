@@ -40,7 +40,10 @@ def build_setr(
     if config.weights is not None:
         is_shipped = config.weights == SHIPPED
         load_weights(
-            model, shipped_weights(config.invariant) if is_shipped else Path(config.weights)
+            model,
+            shipped_weights(config.invariant, pixel_head=config.pixel_head)
+            if is_shipped
+            else Path(config.weights),
         )
     return model
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fl_ppseg.setr.backbone import create_backbone
 from fl_ppseg.setr.canonical import InvariantPatchEmbed
 from fl_ppseg.setr.decoders import Levels, LinearHead, MLAHead, MLANeck, UpHead
+from fl_ppseg.setr.pixel_head import PLACED, WHOLE_PIXELS, PixelHead, flattened, resized
 from fl_ppseg.system.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,9 +50,13 @@ class Logits(NamedTuple):
     """Scores at each head's own resolution; callers resize them."""
 
     main: Tensor
-    """(B, num_classes, h, w)."""
+    """(B, num_classes, h, w); with a pixel head (B, num_classes, H, W)."""
     auxiliary: tuple[Tensor, ...]
     """One (B, num_classes, h, w) for each auxiliary head."""
+    decoder: Tensor | None = None
+    """(B, num_classes, h, w), where the other scores are of the pixels of a ciphertext, (B,
+    num_classes, H, W): the decoder's own, as far as it can tell from tokens where in a block
+    something is. Not for a loss: whoever has labels in both orders can tell the order."""
 
 
 class SETR(nn.Module):
@@ -69,6 +74,8 @@ class SETR(nn.Module):
         auxiliary: Auxiliary heads, levels -> scores.
         taps: Layers whose outputs are the levels, ascending, the last one last.
         neck: Levels -> levels, before the heads.
+        pixel_head: Scores of each pixel, added to the decoder's; of ciphertexts, which an invariant
+            embedding reads, to the mean of these over each block.
     """
 
     def __init__(
@@ -79,6 +86,7 @@ class SETR(nn.Module):
         *,
         taps: tuple[int, ...],
         neck: nn.Module | None = None,
+        pixel_head: PixelHead | None = None,
     ) -> None:
         super().__init__()
         self.taps = taps
@@ -95,6 +103,7 @@ class SETR(nn.Module):
         self.neck = nn.Identity() if neck is None else neck
         self.decoder = decoder
         self.auxiliary = nn.ModuleList(auxiliary)
+        self.pixel_head = pixel_head
 
     def features(self, images: Tensor) -> Levels:
         """(B, 3, H, W) -> outputs of the tapped layers, (B, D, grid_h, grid_w) each.
@@ -115,8 +124,16 @@ class SETR(nn.Module):
     def forward(self, images: Tensor) -> Logits:
         """Score every position of an image, at each head's own resolution."""
         features = zip(self.norms, self.features(images), strict=True)
-        levels = self.neck(tuple(norm(feature) for norm, feature in features))
-        return Logits(self.decoder(levels), tuple(head(levels) for head in self.auxiliary))
+        own = tuple(norm(feature) for norm, feature in features)
+        levels = self.neck(own)
+        main, auxiliary = self.decoder(levels), tuple(head(levels) for head in self.auxiliary)
+        if self.pixel_head is None:
+            return Logits(main, auxiliary)
+        size, pixels = (images.shape[-2], images.shape[-1]), self.pixel_head(images, own[-1])
+        if not isinstance(self.backbone.patch_embed, InvariantPatchEmbed):  # pixels are in place
+            return Logits(resized(main, size) + pixels, auxiliary)
+        alike, *others = (flattened(each, self.patch_size, size) for each in (main, *auxiliary))
+        return Logits(alike + pixels, tuple(others), main)
 
 
 def scaled_taps(decoder: str, depth: int) -> tuple[int, ...]:
@@ -150,7 +167,20 @@ def assemble(config: "ModelConfig", num_classes: int, image_size: tuple[int, int
     build = _build_mla if config.decoder == "mla" else _build_up
     model = build(config, num_classes, backbone, taps)
     model.positions = config.positions
+    if config.pixel_head:
+        model.pixel_head = _pixel_head(config, num_classes, model)
     return model
+
+
+def _pixel_head(config: "ModelConfig", num_classes: int, model: SETR) -> PixelHead:
+    """The head for what an embedding reads, if pixels are whole in that."""
+    form = config.invariant or PLACED
+    if form not in WHOLE_PIXELS:
+        raise InputError(
+            f"model.pixel_head: expected model.invariant {' or '.join(WHOLE_PIXELS)}, or none for "
+            f"plain images, got {form}, in which no pixel is whole; leave one of them out"
+        )
+    return PixelHead(model.backbone.embed_dim, num_classes, form, model.patch_size)
 
 
 def _has_class_token(config: "ModelConfig") -> bool:

@@ -17,6 +17,8 @@ CLASS_TENSOR: Final = "backbone.cls_token"
 NECK_PREFIX: Final = "neck."
 """Prefix of every tensor of MLA's neck, which includes the norms of its levels."""
 NORMS_PREFIX: Final = "norms."
+PIXEL_HEAD_PREFIX: Final = "pixel_head."
+"""Prefix of every tensor of the head that scores pixels of a ciphertext."""
 
 _BUFFERS: Final = ("running_mean", "running_var", "num_batches_tracked")
 

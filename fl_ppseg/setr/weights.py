@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -19,6 +19,7 @@ from fl_ppseg.setr.names import (
     BACKBONE_PREFIX,
     CLASS_TENSOR,
     EMBEDDING_TENSORS,
+    PIXEL_HEAD_PREFIX,
     POSITION_TENSOR,
 )
 from fl_ppseg.setr.sizes import MAX_PARAMETERS, Shapes
@@ -31,7 +32,11 @@ logger = logging.getLogger(__name__)
 State = dict[str, Tensor]
 
 DTYPES: Final = {"fp16": torch.float16, "fp32": torch.float32}
-CLASSIFIER_SUFFIXES: Final = (".classifier.conv.weight", ".classifier.conv.bias")
+CLASSIFIER_SUFFIXES: Final = (
+    ".classifier.conv.weight", ".classifier.conv.bias",
+    "pixel_head.classifier.weight", "pixel_head.classifier.bias",
+    "pixel_head.query.weight", "pixel_head.query.bias",
+)  # fmt: skip
 TIMM_HEADS: Final = ("head.", "head_dist.", "fc_norm.", "attn_pool.")
 """Tensors of a timm classifier that a segmenter does not have."""
 
@@ -66,11 +71,11 @@ def save_weights(
 def load_weights(model: SETR, path: Path) -> None:
     """Read a .safetensors file, fp16 or fp32, into a model.
 
-    Accepted and logged: classifiers for another number of classes (these start from
-    scratch); a file of timm's own, names without `backbone.` (backbone only, with its patch
-    embedding resampled and its normalisation folded in); a position embedding for another grid
-    (resampled by timm); a linear patch embedding where the model's is invariant (it starts from
-    scratch). Anything else that does not fit is an error.
+    Accepted and logged: classifiers for another number of classes (these start from scratch); no
+    pixel head where the model has one (it starts as zero); a file of timm's own, names without
+    `backbone.` (backbone only, with its patch embedding resampled and its normalisation folded in);
+    a position embedding for another grid (resampled by timm); a linear patch embedding where the
+    model's is invariant (it starts from scratch). Anything else that does not fit is an error.
 
     Raises:
         InputError: The file cannot be read, or its tensors do not fit the model.
@@ -104,13 +109,14 @@ def fit_weights(
         state, grid = _from_timm(state, model)
         fresh = {name for name in model.state_dict() if not name.startswith(BACKBONE_PREFIX)}
         fresh -= state.keys()
+    fresh |= _lacking_pixel_head(state, model)
     state = _with_grid(state, model, grid)
     classifiers, embedding = _other_classes(state, model), _other_embedding(state, model)
     others = classifiers | embedding
     state = {name: tensor for name, tensor in state.items() if name not in others}
     _check_fit(state, model, fresh | others, path)
     model.load_state_dict(state, strict=False)
-    if fresh:
+    if fresh and not all(name.startswith(PIXEL_HEAD_PREFIX) for name in fresh):
         logger.info("%s holds a timm backbone: decoder and heads start from scratch", path)
     if classifiers:
         logger.info("%s is for other classes: the classifiers start from scratch", path)
@@ -182,7 +188,14 @@ def _check_shapes(shapes: Shapes, model: SETR, path: Path) -> None:
         for name, shape in own.items()
         if name not in differing and not name.endswith(CLASSIFIER_SUFFIXES)
     }
-    _refuse_misfits(fixed, expected, set(), path)
+    _refuse_misfits(fixed, expected, _lacking_pixel_head(shapes, model), path)
+
+
+def _lacking_pixel_head(given: Iterable[str], model: SETR) -> set[str]:
+    """The tensors of a model's pixel head, if a file has none: it starts from scratch, as zero."""
+    if any(name.startswith(PIXEL_HEAD_PREFIX) for name in given):
+        return set()
+    return {name for name in model.state_dict() if name.startswith(PIXEL_HEAD_PREFIX)}
 
 
 def _from_timm(state: State, model: SETR) -> tuple[State, tuple[int, int] | None]:

@@ -1,12 +1,22 @@
 """Label maps: outlines and mean colours, and what a network makes of them with ciphertexts."""
 
 import numpy as np
+import pytest
 import torch
 from audit_streets import BLOCK, SIZE, Encrypt, streets
 
-from fl_ppseg.audit.attacks.label_map import at_size, labelled_network, one_hot, painted
+from fl_ppseg.audit.attacks.label_map import (
+    at_size,
+    labelled_network,
+    labels_in_order,
+    one_hot,
+    painted,
+)
 from fl_ppseg.audit.attacks.reader import Budget
 from fl_ppseg.audit.attacks.survivor_network import nothing, survivor_network
+from fl_ppseg.crypto.ciphers.encryption import encrypt
+from fl_ppseg.crypto.ciphers.pixel_moves import pixel_order
+from fl_ppseg.crypto.keys import SubKey
 from fl_ppseg.leaks.scores import score_images
 
 BUDGET = Budget(10)
@@ -58,6 +68,53 @@ def test_outlines_alone_beat_nothing_and_with_what_survives_beat_both() -> None:
     assert found["painted"].ssim > found["nothing"].ssim + 0.1
     assert found["both"].ssim > found["survivors"].ssim + 0.05
     assert found["both"].psnr > found["painted"].psnr + 2, "a label map does not tell the light"
+
+
+@pytest.mark.parametrize(
+    ("cipher", "form"),
+    [
+        ("shuffle-spatial", "pixels"),
+        ("shuffle-spatial+negative-positive", "pixel-magnitudes"),
+    ],
+)
+def test_labels_that_moved_with_their_pixels_are_known_in_one_order_alone(
+    cipher: str, form: str
+) -> None:
+    images, labels = streets(3, 1)
+    rng = np.random.default_rng(2)
+    labels = np.where(rng.random(labels.shape) < 0.2, 3, labels).astype(np.uint8)
+    images = images // 32 * 32  # equal pixels with other labels
+    expected = labels_in_order(images, labels, form, BLOCK)
+    for _ in range(2):
+        key = SubKey.generate()
+        hidden = np.stack(
+            [encrypt(i, key, cipher, block_size=BLOCK, scope="per-block") for i in images]
+        )
+        order = pixel_order(cipher, key, SIZE, BLOCK, "per-block")
+        found = labels_in_order(hidden, order.permuted(labels), form, BLOCK)
+        np.testing.assert_array_equal(found, expected)
+    assert (labels_in_order(images, labels, "pixels", BLOCK) != labels).any()
+
+
+def test_labels_in_place_tell_more_than_labels_of_pixels() -> None:
+    (public, own_labels), (targets, labels) = streets(60, 0), streets(20, 1)
+    key = SubKey.generate()
+    hidden = np.stack(
+        [encrypt(i, key, "shuffle-spatial", block_size=BLOCK, scope="per-block") for i in targets]
+    )
+    order = pixel_order("shuffle-spatial", key, SIZE, BLOCK, "per-block")
+    scores = [
+        score_images(
+            targets,
+            labelled_network(
+                *(public, own_labels, hidden, shown, "pixels"),
+                num_classes=4, block_size=BLOCK, are_moved=are_moved, budget=BUDGET,
+            ),
+            BLOCK,
+        ).ssim
+        for shown, are_moved in ((labels, False), (order.permuted(labels), True))
+    ]  # fmt: skip
+    assert scores[0] > scores[1] + 0.03
 
 
 def test_a_cipher_that_leaves_no_form_leaves_the_label_map() -> None:

@@ -53,6 +53,8 @@ DESIGNED_ARMS = {
     "per-image-per-block": ("per-image", "per-block", "disposable", "uploaded"),
     "per-client-private": ("per-client", "common", "derived", "private"),
     "per-image-invariant": ("per-image", "per-block", "disposable", "invariant"),
+    "per-image-invariant-labels": ("per-image", "per-block", "disposable", "invariant"),
+    "per-image-invariant-spatial-labels": ("per-image", "per-block", "disposable", "invariant"),
     "per-image-invariant-spatial": ("per-image", "per-block", "disposable", "invariant"),
     "per-image-invariant-np": ("per-image", "per-block", "disposable", "invariant"),
     "per-image-invariant-shuffle": ("per-image", "per-block", "disposable", "invariant"),

@@ -101,7 +101,9 @@ def test_form_follows_from_the_cipher(arm: str, form: str | None) -> None:
 READ = {
     **dict.fromkeys(("per-client", "per-image", "per-image-per-block"), SHUFFLED),
     "per-image-invariant": "pixel-magnitudes",
+    "per-image-invariant-labels": "pixel-magnitudes",
     "per-image-invariant-spatial": "pixels",
+    "per-image-invariant-spatial-labels": "pixels",
     "per-image-invariant-shuffle": "values",
     "per-image-invariant-np": "magnitudes",
 }
@@ -128,8 +130,10 @@ def test_every_arm_starts_from_the_shipped_file_for_what_it_reads() -> None:
     config = Config(arms=tuple(names))
     models = initial_models(config, 19)
     for name in names:
-        file = shipped_weights(READ.get(name))
-        assert READ.get(name) is None or file.stem == f"setr_procedural_{READ[name]}"
+        has_head = ARMS[name].labels == "encrypted"
+        file = shipped_weights(READ.get(name), pixel_head=has_head)
+        ending = "_pixel-head" if has_head else ""
+        assert READ.get(name) is None or file.stem == f"setr_procedural_{READ[name]}{ending}"
         wanted = small.bits({key: value.float() for key, value in load_file(file).items()})
         assert small.bits(models[0, name].state_dict()) == wanted, name
         assert small.bits(start_of(config, name, ARMS[name], 19, 0)) == wanted, name

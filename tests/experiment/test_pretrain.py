@@ -24,6 +24,7 @@ from fl_ppseg.scenes.cities import TRAIN_CITIES, VAL_CITIES
 from fl_ppseg.scenes.tree import synthesize
 from fl_ppseg.setr.build import build_setr
 from fl_ppseg.setr.names import EMBEDDING_TENSORS
+from fl_ppseg.setr.pixel_head import WHOLE_PIXELS
 from fl_ppseg.setr.shipped import WEIGHTS, shipped_weights
 from fl_ppseg.setr.weights import load_weights
 from fl_ppseg.system.command_line import run
@@ -95,9 +96,11 @@ def test_shipped_weights_fit_the_default_model(form: str | None) -> None:
 
 def test_whatever_is_read_has_weights_of_its_own_and_all_are_small() -> None:
     files = {shipped_weights(reads) for reads in (None, *get_args(CanonicalForm), SHUFFLED)}
+    files |= {shipped_weights(form, pixel_head=True) for form in WHOLE_PIXELS}
     assert files == set(WEIGHTS.glob("*.safetensors"))
-    assert len({file.read_bytes() for file in files}) == 2 + len(get_args(CanonicalForm))
-    assert sum(file.stat().st_size for file in files) < 18 * 10**6
+    number = 2 + len(get_args(CanonicalForm)) + len(WHOLE_PIXELS)
+    assert len({file.read_bytes() for file in files}) == number
+    assert sum(file.stat().st_size for file in files) < 24 * 10**6
 
 
 def test_the_wheel_takes_the_weights_along() -> None:

@@ -141,7 +141,9 @@ def test_a_turned_photograph_is_upright_by_path_and_by_picture(run: Path, tmp_pa
     np.testing.assert_array_equal(by_path.pixels, by_picture.pixels)
 
 
-@pytest.mark.parametrize("arm", ["plain", "per-image-invariant", "per-client-private"])
+@pytest.mark.parametrize(
+    "arm", ["plain", "per-image-invariant", "per-client-private", "per-image-invariant-labels"]
+)
 @pytest.mark.parametrize("fit", ["resize", "crop"])
 def test_labels_score_to_the_bit_what_evaluate_counts(
     arm: str, fit: str, scenes: Path, images: tuple[Scene, ...], tmp_path: Path
@@ -188,6 +190,25 @@ def test_an_invariant_model_answers_alike_under_every_key(run: Path) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("fit", ["resize", "crop"])
+def test_an_owner_puts_answers_in_place_and_a_service_cannot(fit: str, tmp_path: Path) -> None:
+    """Labels of a ciphertext's pixels, as a service gives them, and with the decoder's scores."""
+    folder = small_runs.add_checkpoint(tmp_path / "run", "per-image-invariant-labels", fit)
+    model = fl_ppseg.load(folder)
+    assert model.spec.answers == "permuted"
+    first, second = (fl_ppseg.encrypt(PHOTO, model.spec) for _ in range(2))
+    sent = [model.segment_batch(q.pixels[None], q.answer_size)[0].labels for q in (first, second)]
+    assert (sent[0] != sent[1]).any()
+    one, other = (q.restored(labels) for q, labels in zip((first, second), sent, strict=True))
+    np.testing.assert_array_equal(one, other)
+    assert one.shape == PHOTO.shape[:2]
+    whole = [model.segment(query) for query in (first, second)]
+    np.testing.assert_array_equal(whole[0].labels, whole[1].labels)
+    assert (whole[0].labels != one).any()
+    saved = fl_ppseg.load(fl_ppseg.save(model, tmp_path / "saved"))
+    np.testing.assert_array_equal(saved.segment(first).labels, whole[0].labels)
+
+
 # Arms whose queries need more than a key of their own.
 
 
@@ -221,7 +242,7 @@ def test_neither_query_nor_client_holds_a_key_that_can_be_taken(run: Path, tmp_p
     for shown in (repr(client), repr(query), str(query)):
         assert secret.hex() not in shown and "array" not in shown
     assert secret not in pickle.dumps(query) and secret not in query.to_png()
-    assert {*vars(query)} == {"pixels", "size", "place"}
+    assert {*vars(query)} == {"pixels", "size", "place", "order"} and query.order is None
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(client)
     with pytest.raises(fl_ppseg.InputError, match="cannot be exported"):

@@ -1,6 +1,5 @@
 import math
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -22,6 +21,7 @@ from torchmetrics.functional.classification import (
 from fl_ppseg.data.pixels import to_input
 from fl_ppseg.learning import evaluation
 from fl_ppseg.learning.evaluation import confusion_counts, evaluate, score, segment
+from fl_ppseg.setr.model import Logits
 
 
 def random_maps(
@@ -180,11 +180,6 @@ def test_input_scaling_by_hand_and_its_oddness() -> None:
     assert torch.equal(to_input(255 - values), -scaled)
 
 
-class Logits(NamedTuple):
-    main: Tensor
-    auxiliary: tuple[Tensor, ...] = ()
-
-
 class PatchClassifier(nn.Module):
     """(B, 3, H, W) -> logits (B, C, H / 4, W / 4), with dropout that evaluation must turn off."""
 
@@ -196,7 +191,7 @@ class PatchClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> Logits:
         self.batch_sizes.append(len(images))
-        return Logits(self.dropout(self.project(images)))
+        return Logits(self.dropout(self.project(images)), ())
 
 
 def classifier() -> PatchClassifier:

@@ -113,15 +113,25 @@ def _lines(offer: Offer) -> Iterator[str]:
         f"{data.image_size[0]}x{data.image_size[1]} pixels ({data.fit}), {data.num_views} view(s) "
         f"each; classes: {data.classes}"
     )
-    yield (
-        "  labels: stored on the node unencrypted; they do not leave it, but updates and counts "
-        "reveal something about them"
-    )
+    yield from _label_lines(offer)
     yield f"  seeds: {', '.join(map(str, offer.config.seeds))}"
     for name, arm in offer.arms.items():
         yield from _arm_lines(name, arm, offer.terms[name], offer)
     yield from _in_all(offer)
     yield f"  your floor: {_settings(offer.floor)}"
+
+
+def _label_lines(offer: Offer) -> Iterator[str]:
+    """How label maps are stored, by the arms that store them so."""
+    told = "they do not leave it, but updates and counts reveal something about them"
+    moved = [name for name, arm in offer.arms.items() if arm.labels == "encrypted"]
+    if len(moved) < len(offer.arms):
+        yield f"  labels: stored on the node unencrypted; {told}"
+    if moved:
+        yield (
+            f"  labels for {', '.join(moved)}: stored in the order of the encrypted pixels, which "
+            f"tells what each block shows and not where in it; {told}"
+        )
 
 
 def _arm_lines(name: str, arm: ArmConfig, terms: Terms, offer: Offer) -> Iterator[str]:

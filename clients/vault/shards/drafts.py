@@ -19,6 +19,7 @@ from fl_ppseg.config.cipher_versions import versions_of
 from fl_ppseg.crypto.keys import Part
 from fl_ppseg.data.dataset import Scene
 from fl_ppseg.data.manifest import SCHEMA, Manifest, read_manifest
+from fl_ppseg.data.pixel_order import cells_size
 from fl_ppseg.data.shard import open_shard
 from fl_ppseg.data.shard_draft import ShardDraft, record_of, remove_draft
 from fl_ppseg.data.views import scored_size
@@ -155,6 +156,8 @@ def expected_manifest(job: Assignment, digest: str, protection: ArmConfig) -> Ma
         scored_size(scene.size(), data.image_size, data.fit, job.block_size)
         for scene in job.heldout
     ]
+    if protection.labels == "encrypted" and data.fit == "resize":
+        sizes = [cells_size(size, data.image_size) for size in sizes]
     return Manifest(
         schema=SCHEMA,
         client=job.client,
@@ -165,6 +168,7 @@ def expected_manifest(job: Assignment, digest: str, protection: ArmConfig) -> Ma
         heldout_sizes=sizes,
         ciphers=versions_of(protection.cipher),
         frames=data.fit == "crop",
+        labels=protection.labels,
     )
 
 

@@ -12,6 +12,7 @@ from clients.vault.keys.record import CLIENT, Record, view_name
 from clients.vault.node_folders.exports import record_mismatch
 from clients.vault.shards.encrypting import view_digest
 from fl_ppseg.crypto.ciphers.encryption import decrypt
+from fl_ppseg.crypto.ciphers.pixel_moves import pixel_order
 from fl_ppseg.crypto.keys import Part
 from fl_ppseg.data.shard import ShardPart, open_shard
 from fl_ppseg.system.errors import InputError
@@ -68,7 +69,12 @@ def decrypt_shard(vault: Vault, folder: Path, samples_only: bool = False) -> Ite
             block_size=block_size,
             scope=record.block_scope,
         )
-        yield found._replace(image=image)
+        labels = found.labels
+        if shard.manifest.labels == "encrypted":
+            size = (image.shape[1], image.shape[2])
+            order = pixel_order(record.cipher, subkey, size, block_size, record.block_scope)
+            labels = order.restored_cells(labels, labels.shape[0] // size[0])
+        yield found._replace(image=image, labels=labels)
 
 
 def wrong_samples(vault: Vault, folder: Path) -> list[str]:

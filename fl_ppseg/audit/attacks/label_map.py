@@ -5,8 +5,10 @@ classes with their label maps; no key.
 Method: a label map shows outlines in plain, and `painted` gives each class its mean colour in
 public images. `labelled_network` is the survivor network, or with `encrypt` the inverse network,
 with that picture and the label map as further input.
-Must succeed if classes differ in colour and outline, whatever the cipher: label maps are not
-encrypted. If all labels are ignored, it must do no better than without them.
+Where label maps moved with the pixels of each block, each pixel has its label and no place: the
+network gets the labels in the order of the canonical form.
+Must succeed if classes differ in colour and outline, whatever the cipher, where label maps are in
+place. If all labels are ignored, it must do no better than without them.
 """
 
 import numpy as np
@@ -24,6 +26,8 @@ from fl_ppseg.audit.attacks.reader import (
     reconstruct,
     seen_of,
 )
+from fl_ppseg.data.blocks import Geometry, from_blocks, to_blocks
+from fl_ppseg.setr.canonical import LUMA
 
 Labels = npt.NDArray[np.uint8]
 """(n, h, w) trainIds, 255 ignored."""
@@ -65,6 +69,7 @@ def labelled_network(
     num_classes: int,
     block_size: int,
     encrypt: Encrypt | None = None,
+    are_moved: bool = False,
     budget: Budget = DEFAULT_BUDGET,
 ) -> Planes:
     """Ciphertexts and label maps of the targets -> (m, 3, H, W) uint8 reconstructions.
@@ -79,6 +84,8 @@ def labelled_network(
         block_size: Side M of a block in pixels.
         encrypt: The cipher with the adversary's own keys; None: only the canonical form of a
             ciphertext is read.
+        are_moved: Whether the label maps of the targets are in the order of their ciphertexts; the
+            form is then one that keeps pixels whole.
         budget: Of the training.
     """
 
@@ -88,6 +95,9 @@ def labelled_network(
 
     def read(planes: Planes) -> Tensor:
         seen = seen_of(planes, form, block_size, raw=encrypt is not None)
+        if are_moved:
+            known = labels_in_order(planes[:, :3], planes[:, 3], str(form), block_size)
+            return torch.cat([seen, one_hot(known, num_classes)], dim=1)
         picture = as_input(paint(planes[:, 3], colours))
         return torch.cat([seen, picture, one_hot(planes[:, 3], num_classes)], dim=1)
 
@@ -95,7 +105,33 @@ def labelled_network(
         np.concatenate([images, maps[:, None]], axis=1)
         for images, maps in ((public, own_labels), (ciphertexts, their_labels))
     )
-    return reconstruct(own, targets, read, block_size, encrypt, guides=num_classes, budget=budget)
+    guides = 0 if are_moved else num_classes
+    return reconstruct(own, targets, read, block_size, encrypt, guides=guides, budget=budget)
+
+
+def labels_in_order(images: Planes, labels: Labels, form: str, block_size: int) -> Labels:
+    """Labels in the order in which the canonical form has the pixels of each block.
+
+    Equal pixels are in the order of their labels, so that the result is the same for all
+    ciphertexts of an image whose labels moved with its pixels.
+
+    Args:
+        images: (n, 3, H, W) uint8, plain or encrypted.
+        labels: (n, H, W), of their pixels.
+        form: `pixels` or `pixel-magnitudes`.
+        block_size: Side M of a block in pixels.
+    """
+    planes = np.concatenate([images, labels[:, None]], axis=1)
+    blocks = to_blocks(planes, block_size)
+    values = blocks.reshape(*blocks.shape[:2], 4, -1).astype(np.int64)
+    own = values[:, :, 3]
+    shown = np.abs(2 * values[:, :, :3] - 255) if form == "pixel-magnitudes" else values[:, :, :3]
+    r, g, b = shown.transpose(2, 0, 1, 3)
+    luma = (LUMA[0] * r + LUMA[1] * g + LUMA[2] * b) >> 8
+    order = ((luma << 32) | (r << 24) | (g << 16) | (b << 8) | own).argsort(axis=-1)
+    moved = np.take_along_axis(own, order, axis=-1).astype(np.uint8)
+    geometry = Geometry.of_image((1, *labels.shape[1:]), block_size)
+    return from_blocks(moved, geometry)[:, 0]
 
 
 def one_hot(labels: Labels, num_classes: int) -> Tensor:

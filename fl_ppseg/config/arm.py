@@ -118,6 +118,24 @@ class ArmConfig(Section):
         ]
 
 
+def check_labels(arms: Mapping[str, ArmConfig]) -> None:
+    """Check that no node gets the label maps of its images in two orders.
+
+    Whoever has a label map both in place and in the order of a ciphertext can tell the order, as
+    far as labels differ within a block.
+
+    Raises:
+        InputError: One arm stores them as they are, another as encrypted.
+    """
+    moved = [name for name, arm in arms.items() if arm.labels == "encrypted"]
+    plain = [name for name, arm in arms.items() if arm.labels == "plain"]
+    if moved and plain:
+        raise InputError(
+            f"arm {moved[0]} encrypts label maps that arm {plain[0]} stores as they are: a node "
+            f"with both can put the first in place; leave {plain[0]} or {moved[0]} out of --arms"
+        )
+
+
 def check_deployable(arms: Mapping[str, ArmConfig]) -> None:
     """Check that owners on separate machines can train all of these arms.
 

@@ -97,6 +97,24 @@ def test_what_is_agreed_to_is_said_in_words(owner: Owner) -> None:
     assert "WARNING: a step has 96 tokens" not in out
 
 
+LABELS = "per-image-invariant-labels"
+
+
+def test_labels_that_move_with_the_pixels_are_agreed_to_as_such(owner: Owner) -> None:
+    owner.configure(arms=[LABELS])
+    _, out, _ = once(owner)
+    told = f"labels for {LABELS}: stored in the order of the encrypted pixels, which tells what "
+    assert told in out and "labels: stored on the node unencrypted" not in out
+    assert "pixel_head True" in out
+
+
+def test_a_node_never_gets_label_maps_in_two_orders(owner: Owner) -> None:
+    owner.configure(arms=["per-image-invariant", LABELS])
+    told = f"arm {LABELS} encrypts label maps that arm per-image-invariant stores as they are"
+    fails(once(owner), told)
+    assert not owner.node.exists()
+
+
 def test_a_model_wider_than_a_step_has_tokens_is_warned_of(owner: Owner) -> None:
     owner.configure(model={"patch_size": 8, "embed_dim": 128, "weights": None})
     assert "WARNING: a step has 64 tokens and the model is 128 wide" in once(owner)[1]

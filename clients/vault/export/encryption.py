@@ -34,7 +34,7 @@ from clients.vault.keys.keyring import Vault, open_vault
 from clients.vault.layout import FLOOR
 from clients.vault.node_folders.directory import readers_of
 from clients.vault.wording import duration_text, size_text
-from fl_ppseg.config.arm import check_deployable
+from fl_ppseg.config.arm import check_deployable, check_labels
 from fl_ppseg.config.loading import arms_of, load_config
 from fl_ppseg.data.preflight.rules import refuse_unusable, warnings
 from fl_ppseg.data.preflight.table import scan_table
@@ -93,6 +93,7 @@ def _export(options: argparse.Namespace, vault: Vault) -> Export:
     check_reserved(config)
     arms = arms_of(config)
     check_deployable(arms)
+    check_labels(arms)
     if not options.allow_plain:
         refuse_plain(arms)
     check_output(vault, options.out, options.client)

@@ -21,6 +21,24 @@ export function cut({ data, width: across, numChannels }, channel, { top, left, 
 }
 
 /**
+ * An answer in the order of the ciphertext, put back in place.
+ * @param {{height: number, width: number, data: Uint8Array, numChannels: number}} answer
+ * @param {Uint8Array} places Of the query, as many as its pixels.
+ * @param {number} size Side of a block in pixels.
+ */
+export function inPlace({ height, width, data, numChannels }, places, size) {
+  const restored = new Uint8Array(data.length);
+  for (let y = 0, from = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, from++) {
+      const [row, column] = [Math.floor(places[from] / size), places[from] % size];
+      const to = (y - (y % size) + row) * width + (x - (x % size) + column);
+      for (let c = 0; c < numChannels; c++) restored[to * numChannels + c] = data[from * numChannels + c];
+    }
+  }
+  return { height, width, data: restored, numChannels };
+}
+
+/**
  * The classes of a map with their shares of its pixels, the largest first.
  * @param {{data: Uint8Array}} labels trainIds
  * @param {{name: string, colour: number[], train_id: number}[]} classes

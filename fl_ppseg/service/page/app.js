@@ -1,6 +1,6 @@
 /** The page: choose a picture, encrypt it here, see what the service gets, read its answer. */
 
-import { cut, drawConfidence, drawLabels, fillLegend, sharesOf } from "./answer.js";
+import { cut, drawConfidence, drawLabels, fillLegend, inPlace, sharesOf } from "./answer.js";
 import { ServiceError, askModel, askReconstruction, askSegment } from "./api.js";
 import { listenForPictures, setChoosing } from "./choosing.js";
 import { $, announce, show, showImage, tell } from "./dom.js";
@@ -139,8 +139,9 @@ function startAnew() {
 
 /** The size of the map that is asked for, and where in it the photograph lies. */
 function answerSize() {
-  const { height, width, place } = state.query;
+  const { height, width, place, places } = state.query;
   if (state.model.query.fit === "crop") return { size: { height, width }, place };
+  if (places) return { size: { height, width }, place: { top: 0, left: 0, height, width } };
   const [from, across] = [state.photograph.height, state.photograph.width];
   const share = Math.min(1, MOST_ANSWER_SIDE / Math.max(from, across));
   const size = { height: Math.max(1, Math.round(from * share)), width: Math.max(1, Math.round(across * share)) };
@@ -149,10 +150,12 @@ function answerSize() {
 
 async function segment(signal) {
   const { size, place } = answerSize();
-  const answer = await decodePng(await askSegment(state.query.file, size, signal));
+  let answer = await decodePng(await askSegment(state.query.file, size, signal));
   if (answer.numChannels !== 3 || answer.height !== size.height || answer.width !== size.width) {
     throw new ServiceError(0, "The service answered with a map of another size or kind.");
   }
+  const { places } = state.query;
+  if (places) answer = inPlace(answer, places, state.model.query.block_size);
   return { labels: cut(answer, 0, place), confidence: cut(answer, 1, place) };
 }
 

@@ -51,6 +51,30 @@ export async function encrypt(picture, key, { cipher, scope, block_size: size })
   return fromBlocks(blocks, geometry);
 }
 
+/**
+ * Where the pixels of a ciphertext come from: the place in its block of each, by rows of the block.
+ * Of ciphers that move pixels whole and may invert values, for blocks of up to 16 x 16.
+ * @param {{height: number, width: number}} picture
+ * @param {CryptoKey} key Of the ciphertext.
+ * @param {{cipher: string, scope: "common" | "per-block", block_size: number}} spec
+ * @returns {Promise<Uint8Array>} One place for each pixel of the ciphertext, row by row.
+ */
+export async function placesOf({ height, width }, key, { cipher, scope, block_size: size }) {
+  const data = new Uint8Array(3 * height * width);
+  for (let y = 0, to = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, to += 3) data[to] = (y % size) * size + (x % size);
+  }
+  const geometry = geometryOf(height, width, size);
+  const numRows = scope === "common" ? 1 : geometry.count;
+  let blocks = toBlocks({ height, width, data }, geometry);
+  for (const [step, name] of cipher.split("+").entries()) {
+    if (name === "shuffle-spatial") {
+      blocks = await CIPHERS[name].apply(blocks, { key, scope, geometry, numRows, step });
+    }
+  }
+  return fromBlocks(blocks, geometry).data.filter((_, index) => index % 3 === 0);
+}
+
 /** The random streams of one draw, one an attempt. */
 function streamOf(label, { key, scope, geometry, step }) {
   const start = `${label}/${scope}/length=${geometry.length}/step=${step}/attempt=`;

@@ -3,13 +3,18 @@
 import { whyNot } from "./ciphers.js";
 import { counted } from "./words.js";
 
+const MOST_PLACES_SIDE = 16; // a place in a block is one byte
+
 /** Why this page cannot ask the model; null if it can. */
-export function whyNotThis({ key, adapts, cipher, versions }) {
+export function whyNotThis({ key, adapts, cipher, versions, answers, block_size: size }) {
   if (key === "none" || cipher === null) {
     return "This model reads plain pictures. This page sends encrypted ones only, so it cannot ask it.";
   }
   if (key === "shared" || adapts) {
     return "This model reads pictures under a key that is kept. This page has keys for one picture only: ask from Python, with that key.";
+  }
+  if (answers === "permuted" && size > MOST_PLACES_SIDE) {
+    return `This page puts answers back in place for blocks of up to ${MOST_PLACES_SIDE} pixels, this model has ${size}. Ask from Python instead.`;
   }
   const reason = whyNot(cipher, versions);
   return reason && `This page cannot encrypt for this model: ${reason}. Ask from Python instead.`;

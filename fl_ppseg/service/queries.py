@@ -68,6 +68,7 @@ class Queries:
             query = await self._read(request)
             size = height or query.shape[1], width or query.shape[2]
             self._check_answer(size)
+            self._check_order(kind, query, size)
             found = await while_waited_for(request, self._batcher.segment(query, size))
             return await self._coded(answer_of, found, kind, self.segmenter.classes)
 
@@ -86,6 +87,17 @@ class Queries:
             query = await self._read(request)
             seen = await while_waited_for(request, self._cores.compute(self.attack, query))
             return await self._coded(lambda: png(seen.transpose(1, 2, 0)))
+
+    def _check_order(self, kind: AnswerKind, query: Pixels, size: Size) -> None:
+        """Refuse what means nothing of labels in the order of a ciphertext."""
+        if self.segmenter.spec.answers == "in-place":
+            return
+        if kind == "polygons" or size != (query.shape[1], query.shape[2]):
+            raise HTTPException(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "this model's labels are in the order of the ciphertext's pixels: they have no "
+                "outlines, and no other size than the query's",
+            )
 
     def _check_answer(self, size: Size) -> None:
         if size[0] * size[1] > self.limits.max_pixels:

@@ -73,8 +73,19 @@ def test_the_page_shows_labels_in_place_whatever_its_key_was(
 def test_blocks_whose_places_fill_no_byte_are_refused_in_words(browser: "Browser") -> None:
     own = model("resize")
     own.spec = own.spec.model_copy(update={"block_size": 32})
-    with (
-        recorded_service(create_app(own)) as service,
-        watched_page(browser, service.url) as watched,
-    ):
-        watched.page.wait_for_selector("text=Ask from Python instead")
+    with recorded_service(create_app(own)) as service:
+        page = browser.new_page()
+        page.goto(service.url)
+        page.wait_for_selector("text=Ask from Python instead")
+        page.close()
+
+
+def test_what_has_no_meaning_in_that_order_is_refused() -> None:
+    own = model("resize")
+    body = small_service.png(fl_ppseg.encrypt(small_service.photograph(), own.spec).pixels)
+    with small_service.client(own) as client:
+        for asked in ("?answer=polygons", "?height=64&width=128"):
+            found = client.post(f"/v1/segment{asked}", content=body, headers=small_service.PNG)
+            assert found.status_code == 422 and "order of the ciphertext" in found.json()["detail"]
+        found = client.post("/v1/segment", content=body, headers=small_service.PNG)
+        assert found.status_code == 200

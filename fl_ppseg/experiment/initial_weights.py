@@ -26,7 +26,7 @@ from fl_ppseg.system.arrays import Arrays
 from fl_ppseg.system.errors import InputError
 
 Models = dict[tuple[int, str], SETR]
-"""By seed and arm; arms whose embeddings read the same share one object."""
+"""By seed and arm; arms whose embeddings read the same, with the same heads, share one object."""
 
 
 def initial_models(config: Config, num_classes: int) -> Models:
@@ -38,14 +38,15 @@ def initial_models(config: Config, num_classes: int) -> Models:
     """
     arms = arms_of(config)
     settings = {name: model_settings(config.model, name, arm) for name, arm in arms.items()}
-    built: dict[tuple[int, str | None], SETR] = {}
+    built: dict[tuple[int, str | None, bool], SETR] = {}
     models: Models = {}
     for seed, (name, arm) in product(config.seeds, arms.items()):
         reads = embedding_reads(settings[name], arm)
-        if (seed, reads) not in built:
+        like = (seed, reads, settings[name].pixel_head)
+        if like not in built:
             own = config.model_copy(update={"model": settings[name]})
-            built[seed, reads] = initial_model(own, num_classes, seed, reads)
-        models[seed, name] = built[seed, reads]
+            built[like] = initial_model(own, num_classes, seed, reads)
+        models[seed, name] = built[like]
     block_size = next(iter(models.values())).patch_size
     for name, arm in arms.items():  # refused here, not after all images are encrypted
         check_arm(config.model, name, arm, block_size)

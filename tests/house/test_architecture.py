@@ -32,6 +32,7 @@ ONE_FOR_EACH = KEY_IN_AN_ATTACK | {
     "fl_ppseg/federation/message_fields.py": "fl_ppseg.data.views",
     "fl_ppseg/learning/scores.py": "fl_ppseg.crypto.adaptation",
     "fl_ppseg/crypto/keys.py": "fl_ppseg.config.names",
+    "fl_ppseg/secure_sum/shares.py": "fl_ppseg.data.blocks",
     "clients/vault/keys/backup.py": "flwr.app",
     "clients/vault/wording.py": "torch",
     "fl_ppseg/service/queries.py": "clients.query",

@@ -23,7 +23,7 @@ from flwr.clientapp import ClientApp
 
 from clients.local_privacy import check_form, privatise_counts, privatise_update
 from clients.node_log import set_up_log
-from clients.policy.ledger import Question, check_ledger, grant, hash_of
+from clients.policy.ledger import Question, check_ledger, grant
 from clients.policy.node_policy import (
     NodePolicy,
     RefusedError,
@@ -33,6 +33,7 @@ from clients.policy.node_policy import (
 )
 from clients.policy.permission import Permit, check_heldout, check_run, permit
 from clients.private_state import load_private, remove_trained, save_trained, trained_folder
+from clients.summed_update import Place, answer_step, open_summed_update
 from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.data.shard import Shard, open_shard
 from fl_ppseg.federation.message_content import Description, Reply, Request
@@ -51,7 +52,7 @@ from fl_ppseg.learning.training import Position, local_update
 from fl_ppseg.setr.build import build_architecture
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import withheld
-from fl_ppseg.system.arrays import Arrays
+from fl_ppseg.system.arrays import Arrays, hash_of
 from fl_ppseg.system.errors import InputError, is_out_of_memory
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,24 @@ def describe(message: Message, context: Context) -> Message:
 def train(message: Message, context: Context) -> Message:
     """Run a local update on the encrypted training views."""
     return _answer(message, context, "train", _train)
+
+
+@app.query("advertise")
+def advertise(message: Message, context: Context) -> Message:
+    """Secure aggregation: name this node's keys of a round."""
+    return _answer(message, context, "advertise", _step)
+
+
+@app.query("share")
+def share(message: Message, context: Context) -> Message:
+    """Secure aggregation: deal shares of this node's secrets."""
+    return _answer(message, context, "share", _step)
+
+
+@app.query("unmask")
+def unmask(message: Message, context: Context) -> Message:
+    """Secure aggregation: give one share of each peer."""
+    return _answer(message, context, "unmask", _step)
 
 
 @app.evaluate()
@@ -128,6 +147,9 @@ def _train(request: Request, policy: NodePolicy, state: Path) -> Reply:
     shard = _shard(permitted.shards)
     kept = withheld(request.embedding)
     check_form(request.arrays.keys() - kept, policy.privacy)
+    summed = None
+    if request.sum is not None:  # refused before anything is trained
+        summed = open_summed_update(Place(request, policy, state, len(shard)))
     _count(request, policy, permitted, state)
     update = local_update(
         _model(request.model, request.num_classes, shard.image_size),
@@ -146,6 +168,7 @@ def _train(request: Request, policy: NodePolicy, state: Path) -> Reply:
         own = {name: value.numpy() for name, value in update.private.items()}
         save_trained(trained_folder(state, permitted.private), request.round, own)
     arrays = {name: update.weights[name].numpy() for name in sorted(update.weights.keys() - kept)}
+    arrays = privatise_update(arrays, request.arrays, policy.privacy)
     return Reply(
         run_id=request.run_id,
         round=request.round,
@@ -153,7 +176,22 @@ def _train(request: Request, policy: NodePolicy, state: Path) -> Reply:
         num_examples=update.num_examples,
         loss=_loss(update.loss, policy),
         seconds=update.seconds,
-        arrays=privatise_update(arrays, request.arrays, policy.privacy),
+        arrays=arrays if summed is None else summed.mask(arrays, update.num_examples),
+    )
+
+
+def _step(request: Request, policy: NodePolicy, state: Path) -> Reply:
+    start = time.perf_counter()
+    shard = _shard(permit(policy, request).shards)
+    content = answer_step(Place(request, policy, state, len(shard)))
+    return Reply(
+        run_id=request.run_id,
+        round=request.round,
+        client=policy.client,
+        num_examples=len(shard),
+        loss=None,
+        seconds=time.perf_counter() - start,
+        sum=content,
     )
 
 
@@ -192,7 +230,7 @@ def _count(request: Request, policy: NodePolicy, permitted: Permit, state: Path)
     Raises:
         RefusedError: A limit is reached.
     """
-    assert request.task != "describe"
+    assert request.task == "train" or request.task == "evaluate"
     question = Question(
         run=policy.run or policy.arms[request.arm].agreement,
         arm=request.arm,

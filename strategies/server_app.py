@@ -15,6 +15,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fl_ppseg.config.federation import FederationConfig
 from fl_ppseg.config.loading import arms_of, config_for, load_config
 from fl_ppseg.config.sections import Config
 from fl_ppseg.federation.checkpoint_file import Checkpoint
@@ -36,6 +37,7 @@ from strategies.rounds.reported_counts import ReportedCounts
 from strategies.rounds.resumption import report_earlier_rounds
 from strategies.rounds.run_config import expected_roles, parse_run_config
 from strategies.rounds.start_scores import score_start
+from strategies.rounds.summed import SummedStrategy
 from strategies.rounds.unprepared import prepare_unprepared
 
 logger = logging.getLogger(__name__)
@@ -134,8 +136,7 @@ class Federation:
             num_examples=self._num_examples(),
             reported=reported,
         )
-        kind = LocalOnlyStrategy if training == "local-only" else FederatedStrategy
-        strategy = kind(run, self.folder, self.observer, start)
+        strategy = _kind(training, config.federation)(run, self.folder, self.observer, start)
         self.observer.on_event(ArmStarted(arm, seed))
         if not start.round:
             score_start(run, self.folder, self.observer, start.arrays, grid)
@@ -167,6 +168,13 @@ class Federation:
         """Training images by client, as far as the partition or earlier rounds tell."""
         trained = (line for line in self.folder.lines() if line["role"] == "train")
         return self.folder.num_images() | {line["client"]: line["num_examples"] for line in trained}
+
+
+def _kind(training: str, federation: FederationConfig) -> type[FederatedStrategy]:
+    """The strategy of an arm."""
+    if training == "local-only":
+        return LocalOnlyStrategy
+    return SummedStrategy if federation.secure_aggregation else FederatedStrategy
 
 
 def build_server_app(federation: Federation) -> ServerApp:

@@ -14,27 +14,19 @@ incomplete last line belongs to a question that was never answered, and is cut o
 recreates a missing ledger: otherwise whoever could remove it could start counting again.
 """
 
-import fcntl
-import hashlib
-import json
-import logging
-import os
-import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple, Self
 
-import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
+from clients.policy.journal import append, make_journal, open_locked, read_lines
 from clients.policy.node_policy import LocalPrivacy, RefusedError
+from clients.policy.pledges import PLEDGES
 from fl_ppseg.config.section import Section
 from fl_ppseg.learning.privacy import epsilon
 from fl_ppseg.system.errors import InputError
-
-logger = logging.getLogger(__name__)
 
 LEDGER: Final = "ledger.jsonl"
 MAX_REPEATS: Final = 100
@@ -87,15 +79,13 @@ class Limits(NamedTuple):
 
 
 def make_ledger(state: Path) -> Path:
-    """Make the ledger of a new node in its state folder; an existing one is kept.
+    """Make ledger and pledges of a new node in its state folder; existing ones are kept.
 
     Returns:
-        Its file.
+        The ledger's file.
     """
-    path = state / LEDGER
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    os.close(os.open(path, flags, 0o600))
-    return path
+    make_journal(state / PLEDGES)
+    return make_journal(state / LEDGER)
 
 
 def check_ledger(state: Path) -> None:
@@ -104,18 +94,8 @@ def check_ledger(state: Path) -> None:
     Raises:
         RefusedError: There is none.
     """
-    with _open_locked(state / LEDGER):
+    with _locked(state / LEDGER):
         return
-
-
-def hash_of(arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 over names, types, shapes and bytes of weights."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 def grant(state: Path, question: Question, limits: Limits, privacy: LocalPrivacy | None) -> None:
@@ -131,14 +111,14 @@ def grant(state: Path, question: Question, limits: Limits, privacy: LocalPrivacy
         RefusedError: There is no ledger, or a limit is reached.
         InputError: The ledger is damaged or full.
     """
-    with _open_locked(state / LEDGER) as descriptor:
+    with _locked(state / LEDGER) as descriptor:
         entries = _read(descriptor, state / LEDGER)
         _check_limits(entries, question, limits)
         if privacy is not None:
             _check_budget(entries, privacy)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         entry = Entry(time=now, **question._asdict(), is_release=privacy is not None)
-        _append(descriptor, entry, state / LEDGER)
+        append(descriptor, entry.model_dump_json(), state / LEDGER)
 
 
 def read_ledger(path: Path) -> list[Entry]:
@@ -148,7 +128,7 @@ def read_ledger(path: Path) -> list[Entry]:
         RefusedError: There is none.
         InputError: It is damaged.
     """
-    with _open_locked(path) as descriptor:
+    with _locked(path) as descriptor:
         return _read(descriptor, path)
 
 
@@ -188,46 +168,25 @@ def _check_budget(entries: list[Entry], privacy: LocalPrivacy) -> None:
         )
 
 
-@contextmanager
-def _open_locked(path: Path) -> Iterator[int]:
+def _locked(path: Path) -> AbstractContextManager[int]:
     """Open the ledger and lock it for this process.
 
     Raises:
         RefusedError: There is none.
         InputError: It is not a file.
     """
-    flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        descriptor = os.open(path, flags)
-    except FileNotFoundError:
-        logger.error("%s: missing, so earlier questions are not known; restore it", path)
-        raise RefusedError(
-            "refused: this node has no ledger; its owner has to restore it, or create a new node "
-            "(python -m clients.node init; in a simulation: prepare the run again)"
-        ) from None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise InputError(f"{path}: not a regular file; restore the ledger")
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    return open_locked(
+        path,
+        "ledger",
+        "refused: this node has no ledger; its owner has to restore it, or create a new node "
+        "(python -m clients.node init; in a simulation: prepare the run again)",
+    )
 
 
 def _read(descriptor: int, path: Path) -> list[Entry]:
     """Read the entries of an open ledger; cuts off an incomplete last line."""
-    size = os.fstat(descriptor).st_size
-    if size > MAX_BYTES:
-        raise InputError(
-            f"{path}: larger than {MAX_BYTES} bytes; inspect what was asked, then move it away and "
-            "start a new ledger"
-        )
-    content = os.pread(descriptor, size, 0)
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        logger.warning("%s: the last line is incomplete, and is cut off", path)
-        os.ftruncate(descriptor, whole)
-    return [_entry(line, n, path) for n, line in enumerate(content[:whole].split(b"\n")[:-1], 1)]
+    lines = read_lines(descriptor, path, "ledger", MAX_BYTES)
+    return [_entry(line, number, path) for number, line in enumerate(lines, 1)]
 
 
 def _entry(line: bytes, number: int, path: Path) -> Entry:
@@ -241,17 +200,3 @@ def _entry(line: bytes, number: int, path: Path) -> Entry:
             f"{path}: line {number} is damaged ({why}); restore the file, or inspect what was "
             "asked, move it away and start a new ledger"
         ) from None
-
-
-def _append(descriptor: int, entry: Entry, path: Path) -> None:
-    """Append an entry; it is on disk before this returns, or not written if the disk is full."""
-    size = os.fstat(descriptor).st_size
-    rest = memoryview(entry.model_dump_json().encode() + b"\n")
-    try:
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
-    except OSError as error:
-        os.ftruncate(descriptor, size)
-        error.filename = str(path)
-        raise

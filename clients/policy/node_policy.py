@@ -23,6 +23,7 @@ from fl_ppseg.config.loading import validate
 from fl_ppseg.config.names import ClientName
 from fl_ppseg.config.section import Section
 from fl_ppseg.config.sections import ModelConfig, TrainingConfig
+from fl_ppseg.secure_sum.roster import MAX_CLIENTS, Key
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import write_atomically
 
@@ -121,6 +122,19 @@ class LocalPrivacy(Section):
     """The delta for which epsilon is computed."""
 
 
+class CohortPolicy(Section):
+    """Secure aggregation: with whom this node's updates may be added up."""
+
+    key: Path
+    """File of this node's cohort key (`clients.policy.cohort_key`)."""
+    keys: Annotated[dict[ClientName, Key], Field(min_length=2, max_length=MAX_CLIENTS)]
+    """Public cohort keys of the clients, this one among them, as its owner consented to them."""
+    least: Annotated[int, Field(ge=2, le=MAX_CLIENTS)]
+    """Fewest clients in a sum."""
+    bound: Annotated[float, Field(gt=0)] | None = None
+    """The most that an update moves a weight; null: what the agreed training can do at most."""
+
+
 class NodePolicy(Section):
     """One node: its client, its role and the arms that its owner agreed to."""
 
@@ -140,6 +154,8 @@ class NodePolicy(Section):
     """Fewest held-out images to evaluate on: counts of few images describe each of them."""
     privacy: LocalPrivacy | None = None
     """Noise on every answer; null: answers are exact."""
+    cohort: CohortPolicy | None = None
+    """With whom updates are added up, so that none leaves this node unmasked; null: they do."""
     arms: dict[str, ArmPolicy]
 
     def require_consent(self) -> None:
@@ -260,4 +276,7 @@ def _with_paths(policy: NodePolicy, change: Callable[[Path], Path]) -> NodePolic
         return arm.model_copy(update=paths)
 
     arms = {name: of_arm(arm) for name, arm in policy.arms.items()}
-    return policy.model_copy(update={"arms": arms})
+    cohort = policy.cohort
+    if cohort is not None:
+        cohort = cohort.model_copy(update={"key": change(cohort.key)})
+    return policy.model_copy(update={"arms": arms, "cohort": cohort})

@@ -63,13 +63,15 @@ def permit(policy: NodePolicy, request: "Request") -> Permit:
         raise RefusedError(f"refused: the owner has not agreed to arm {request.arm}")
     _check_settings(arm, request)
     _check_task(policy, request.task)
+    _check_sum(policy, request)
     check_weights(request.arrays)
     shards = arm.shards
-    if request.task == "train" and arm.training_shards is not None:
+    if request.task != "evaluate" and arm.training_shards is not None:
         shards = arm.training_shards
     if request.seed not in shards:
         raise RefusedError(f"refused: no shard to {request.task} on was prepared for this seed")
-    check_region(arm, request)
+    if request.task in ("train", "evaluate"):
+        check_region(arm, request)
     private = arm.private[request.seed] if arm.private is not None else None
     return Permit(shards[request.seed], private, arm.private_rate, _limits(arm, request.task))
 
@@ -137,15 +139,25 @@ def _check_settings(arm: ArmPolicy, request: "Request") -> None:
         )
 
 
+def _check_sum(policy: NodePolicy, request: "Request") -> None:
+    if request.task == "train" and request.sum is None and policy.cohort is not None:
+        raise RefusedError(
+            "refused: the owner has agreed to sums of updates alone (secure aggregation), got a "
+            "request for a single one"
+        )
+    if request.sum is not None and policy.cohort is None:
+        raise RefusedError("refused: the owner has not agreed to secure aggregation")
+
+
 def _check_task(policy: NodePolicy, task: str) -> None:
-    if task == "train" and policy.role != "train":
+    if task != "evaluate" and policy.role != "train":
         raise RefusedError("refused: this node only evaluates")
     if task == "evaluate" and policy.evaluate == "never":
         raise RefusedError("refused: the owner allows no evaluation on its held-out images")
 
 
 def _limits(arm: ArmPolicy, task: str) -> Limits:
-    if task == "train":
+    if task != "evaluate":
         return Limits(1 + arm.spare, arm.num_rounds + arm.spare)
     if arm.evaluations == 0:
         return Limits(0, 0)

@@ -10,24 +10,13 @@ weight w of a request of round r is refused unless
 where t is a tolerance for the floating point of other machines, so that round 1 accepts s itself.
 The check is stateless: repeated rounds and restarted nodes make no difference.
 
-**A step of AdamW** (Loshchilov, Hutter 2019) without decay moves a weight by eta |m| / (sqrt v +
-eps), m = sum_i a_i g_i and v = sum_i c_i g_i^2 the bias-corrected moments after step n of a round,
+**A round of AdamW or SGD** moves a weight by at most A + D |w| (`fl_ppseg.learning.reach`), where D
+is weight decay's part and A that of the gradients. For SGD without clipping there is no bound: then
+`max_change` is None, and only `clients.policy.permission.MAX_WEIGHT` applies.
 
-    a_i = (1 - b1) b1^(n-i) / (1 - b1^n),   c_i = (1 - b2) b2^(n-i) / (1 - b2^n).
-
-By Cauchy and Schwarz m^2 = (sum (a_i / sqrt c_i) (sqrt c_i g_i))^2 <= (sum a_i^2 / c_i) v, and
-gradients g_i = a_i / c_i reach it. So it moves at most eta sqrt(sum a_i^2 / c_i): eta in the first
-step, never less (sum a_i = sum c_i = 1), 7.3 eta after very many. The optimiser starts afresh in
-each round, and its rate only falls: a round moves a weight by at most A = eta sum_n sqrt(...).
-
-**A step of SGD** with momentum mu moves it by eta sum_i mu^(n-i) |g_i|, and clipped gradients of
-norm c have no entry beyond c: A = eta c M, M = sum_n (1 - mu^n) / (1 - mu). Without clipping there
-is no bound: then `max_change` is None, and only `clients.policy.permission.MAX_WEIGHT` applies.
-
-**Weight decay** L adds eta L |w| a step (after SGD's clipping and through its momentum), which is
-D |w| a round, D = eta L N with N the number of steps (AdamW) or M (SGD). |w| <= |s| + |w - s|, and
-a discrete Groenwall inequality gives |w - s| <= k (A + D |s|) exp(R D) after k of R rounds. As
-D <= L A (AdamW) and D = (L / c) A (SGD): C = A exp(R D), d = L or L / c.
+As |w| <= |s| + |w - s|, a discrete Groenwall inequality gives |w - s| <= k (A + D |s|) exp(R D)
+after k of R rounds. With L the weight decay and c SGD's largest gradient, D <= L A (AdamW) and D =
+(L / c) A (SGD): C = A exp(R D), d = L or L / c.
 
 **The server.** The mean of updates, a median, a trimmed mean, krum's choice and updates that are
 cut short lie within the largest one. fedavgm moves by F = eta_s / (1 - mu_s) times as much over all
@@ -50,14 +39,13 @@ from clients.policy.node_policy import ArmPolicy, RefusedError
 from clients.policy.start_weights import read_start
 from fl_ppseg.config.federation import FEDADAM_BETA2, FederationConfig
 from fl_ppseg.config.sections import TrainingConfig
+from fl_ppseg.learning.reach import moments, reach
 from fl_ppseg.setr.names import EMBEDDING_TENSORS, is_buffer
 from fl_ppseg.system.arrays import Arrays
 
 if TYPE_CHECKING:
     from fl_ppseg.federation.message_content import Request
 
-BETAS: Final = (0.9, 0.999)
-"""Decays of AdamW's moments, torch's default."""
 NOISE_DEVIATIONS: Final = 8
 """Noise beyond this many deviations does not occur: in 10^10 draws with probability 10^-5."""
 TOLERANCE: Final = 1e-4
@@ -82,13 +70,11 @@ def round_change(
     Returns:
         None if there is no bound.
     """
-    num_steps = training.local_epochs * training.steps_a_pass(num_images)
-    rate = training.learning_rate * max(1.0, training.head_multiplier)
-    change, decay = _local(training, rate, num_steps)
+    change, decay = reach(training, num_images)
     if federation is None:
         return _with_decay(change, decay, 1)
     if federation.strategy == "fedadam":
-        moved = _moments(federation.server_momentum, FEDADAM_BETA2, federation.num_rounds)
+        moved = moments(federation.server_momentum, FEDADAM_BETA2, federation.num_rounds)
         return _with_decay(federation.server_rate * float(moved[-1]), 0.0, 1)
     factor = federation.server_rate
     if federation.strategy == "fedavgm":
@@ -169,31 +155,6 @@ def project_onto_region(
         most -= np.finfo(np.float32).eps * (np.abs(centre) + most)
         found[name] = np.clip(weights[name], centre - most, centre + most).astype(centre.dtype)
     return found
-
-
-def _local(training: TrainingConfig, rate: float, num_steps: int) -> tuple[float, float]:
-    """A and D of a local update; A is infinite if there is no bound."""
-    decay = rate * training.weight_decay
-    if training.optimizer == "adamw":
-        corrected = _moments(*BETAS, num_steps) * _correction(*BETAS, num_steps)
-        return rate * float(corrected.sum()), decay * num_steps
-    momentum = training.momentum
-    sums = (1 - momentum ** np.arange(1, num_steps + 1)) / (1 - momentum)
-    clip = training.gradient_clip or math.inf
-    return rate * clip * float(sums.sum()), decay * float(sums.sum())
-
-
-def _moments(beta1: float, beta2: float, num_steps: int) -> npt.NDArray[np.float64]:
-    """(n,) sqrt(sum_i a_i^2 / c_i) of each step, without bias correction."""
-    with np.errstate(over="ignore"):
-        ratios = np.cumsum((beta1**2 / beta2) ** np.arange(num_steps, dtype=np.float64))
-    return np.asarray((1 - beta1) * np.sqrt(ratios / (1 - beta2)))
-
-
-def _correction(beta1: float, beta2: float, num_steps: int) -> npt.NDArray[np.float64]:
-    """(n,) factors of the bias correction."""
-    steps = np.arange(1, num_steps + 1, dtype=np.float64)
-    return np.asarray(np.sqrt(1 - beta2**steps) / (1 - beta1**steps))
 
 
 def _decay_share(training: TrainingConfig) -> float:

@@ -7,6 +7,7 @@ manifests/<record>.json                salts of what the current key encrypted
 retired/<fingerprint>/master.key       a retired key
 retired/<fingerprint>/manifests/...    and its salts
 handed_over.json                       digests of what was exported to node folders
+cohort.key                             what its node signs and masks with in secure aggregation
 floor.yaml                             the least protection that its owner accepts
 drafts/<digest>/                       shards that are being encrypted
 decrypting                             where plain images are being written to, meanwhile
@@ -18,6 +19,8 @@ private/<digest>/                      in a simulation: private embeddings
 import re
 from pathlib import Path
 from typing import Final
+
+from clients.policy.cohort_key import COHORT_KEY
 
 KEY_FILE: Final = "master.key"
 NEXT_KEY: Final = "next.key"
@@ -50,6 +53,7 @@ KEPT: Final = {
     re.compile(rf"({_RETIRED}/)?{_RECORD}"): MAX_RECORD_BYTES,
     re.compile(re.escape(HANDED_OVER)): 2**26,
     re.compile(re.escape(FLOOR)): 2**20,
+    re.compile(re.escape(COHORT_KEY)): MAX_KEY_BYTES,
 }
 """Files that a backup contains, with the maximum size of each."""
 

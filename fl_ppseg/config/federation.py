@@ -66,6 +66,14 @@ class FederationConfig(Section):
     """Updates whose norm is above this multiple of the median of the last round are rejected."""
     privacy: PrivacyConfig | None = None
     """Central differential privacy; null: no noise."""
+    secure_aggregation: bool = False
+    """Secure aggregation: the coordinator learns the sum of the updates of a round, and no single
+    one."""
+    least_cohort: Annotated[int, Field(ge=2, le=10_000)] = 3
+    """secure_aggregation: fewest clients that are ever added up; each node checks it."""
+    update_bound: Positive | None = None
+    """secure_aggregation: the most that an update may move a weight, clipped on the node; null:
+    what the optimiser can do at most in a round."""
     fraction_train: Fraction = 1.0
     """Share of the training clients asked in a round, drawn by the seed."""
     evaluate_every: Rounds = 1
@@ -97,6 +105,36 @@ class FederationConfig(Section):
         if self.privacy is not None and self.max_norm_ratio is not None:
             raise ValueError(
                 "privacy forbids max_norm_ratio, which looks at other clients' updates"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sums_hide_single_updates(self) -> Self:
+        if not self.secure_aggregation:
+            if self.update_bound is not None:
+                raise ValueError("update_bound is only used with secure_aggregation")
+            return self
+        limits = ("max_relative_norm", "max_update_norm", "max_norm_ratio")
+        for name in limits:
+            if getattr(self, name) not in (None, type(self).model_fields[name].default):
+                raise ValueError(
+                    f"secure_aggregation hides the norms that {name} looks at; leave it out, each "
+                    "node clips its own update (update_bound)"
+                )
+        if self.aggregation != "mean":
+            raise ValueError(
+                f"secure_aggregation hides the single updates that aggregation {self.aggregation} "
+                "compares; use mean, whose clients clip their own updates (update_bound)"
+            )
+        if self.max_share not in (1.0, type(self).model_fields["max_share"].default):
+            raise ValueError(
+                "secure_aggregation cannot cut one client's share of a sum to max_share; use "
+                "weighting equal"
+            )
+        if self.privacy is not None:
+            raise ValueError(
+                "secure_aggregation hides the single updates that privacy clips; use the noise "
+                "that nodes add themselves (privacy in their policies)"
             )
         return self
 

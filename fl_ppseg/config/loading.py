@@ -115,10 +115,24 @@ def config_of(values: Mapping[str, Any], source: str) -> Config:
     """
     config = validate(Config, values, source)
     try:
-        arms_of(config)
+        _check_summed(config)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     return config
+
+
+def _check_summed(config: Config) -> None:
+    """Check that all arms exist, and have sums where the federation is to see sums alone.
+
+    Raises:
+        InputError: They do not.
+    """
+    for name, arm in arms_of(config).items():
+        if config.federation.secure_aggregation and arm.training != "federated":
+            raise InputError(
+                f"federation.secure_aggregation: arm {name} ({arm.training}) adds nothing up; "
+                "leave it out of arms, or compare it in a run without secure_aggregation"
+            )
 
 
 def dump_config(config: Config) -> str:

@@ -230,6 +230,30 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _sums_are_bounded(self) -> Self:
+        federation, training = self.federation, self.training
+        if not federation.secure_aggregation:
+            return self
+        if self.model.norm == "batch":
+            raise ValueError(
+                "federation.secure_aggregation: batch statistics have no bound to clip them to; "
+                "set model.norm to group"
+            )
+        is_bounded = training.optimizer == "adamw" or training.gradient_clip
+        if federation.update_bound is None and not is_bounded:
+            raise ValueError(
+                "federation.secure_aggregation: SGD without training.gradient_clip moves weights "
+                "without a bound; set federation.update_bound"
+            )
+        if federation.num_asked(self.clients) < federation.least_cohort:
+            raise ValueError(
+                f"federation.secure_aggregation adds up {federation.least_cohort} clients or more "
+                f"(least_cohort), and a round asks {federation.num_asked(self.clients)}; ask more, "
+                "or lower least_cohort"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _enough_clients(self) -> Self:
         federation = self.federation
         needed, asked = federation.fewest_replies, federation.num_asked(self.clients)

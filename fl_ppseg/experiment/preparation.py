@@ -122,7 +122,9 @@ def prepare(
         prepared = _encrypt(jobs, num_workers, progress)
         patch_size = next(iter(jobs.values())).block_size
         starts = write_start_weights(config, models, folder, vault_dir)
-        policies = policies_of(config, nodes, prepared, classes.num_classes, patch_size, starts)
+        policies = policies_of(
+            config, nodes, prepared, classes.num_classes, patch_size, starts, vault_dir
+        )
         place, identity = write_node_folders(policies, folder, vault_dir)
         if not folder.config.exists():
             folder.create(dump_config(config), partition.to_json())

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from clients.policy.ledger import make_ledger
 from clients.policy.node_policy import (
+    CohortPolicy,
     NodePolicy,
     load_policy,
     nodes_folder,
@@ -24,8 +25,11 @@ from clients.policy.start_weights import START, write_start
 from clients.private_state import set_aside_after, trained_folder
 from clients.vault.assignment import Prepared
 from clients.vault.consent.terms import terms_of
+from clients.vault.keys.cohort import ensure_cohort_key, public_cohort_key
+from clients.vault.keys.keyring import Vault
 from clients.vault.node_folders.policies import arm_policy
 from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.client_names import folder_name
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config
 from fl_ppseg.data.dataset import Scene
@@ -60,6 +64,7 @@ def policies_of(
     num_classes: int,
     patch_size: int,
     starts: Starts,
+    vault_dir: Path,
 ) -> list[NodePolicy]:
     """One policy per node; the first training node also has all shards for centralised arms.
 
@@ -70,7 +75,9 @@ def policies_of(
         num_classes: Of the class table.
         patch_size: Of the model, in pixels.
         starts: Of `write_start_weights`.
+        vault_dir: The owners' side.
     """
+    cohorts = _cohorts(config, nodes, vault_dir)
     training = sorted(node.client for node in nodes if node.role == "train")
     policies = []
     for node in nodes:
@@ -82,7 +89,13 @@ def policies_of(
             terms = terms_of(config, name, arm, num_classes, patch_size, node.role, largest)
             arms[name] = arm_policy(arm, found, terms, starts[name], together)
         policies.append(
-            NodePolicy(client=node.client, role=node.role, device=config.device, arms=arms)
+            NodePolicy(
+                client=node.client,
+                role=node.role,
+                device=config.device,
+                cohort=cohorts.get(node.client),
+                arms=arms,
+            )
         )
     return policies
 
@@ -143,6 +156,29 @@ def write_node_folders(
     return place, identity
 
 
+def _cohorts(config: Config, nodes: Sequence[Node], vault_dir: Path) -> dict[str, CohortPolicy]:
+    """With whom each training node's updates are added up, by client; none without sums."""
+    federation = config.federation
+    if not federation.secure_aggregation:
+        return {}
+    vaults = {
+        node.client: Vault(vault_dir / folder_name(node.client))
+        for node in nodes
+        if node.role == "train"
+    }
+    files = {}
+    for client, vault in vaults.items():
+        with vault.lock():
+            files[client] = ensure_cohort_key(vault.folder)
+    keys = {client: public_cohort_key(vault.folder) for client, vault in vaults.items()}
+    return {
+        client: CohortPolicy(
+            key=file, keys=keys, least=federation.least_cohort, bound=federation.update_bound
+        )
+        for client, file in files.items()
+    }
+
+
 def _earlier_starts(folder: RunFolder, place: Path) -> dict[tuple[str, int], Path]:
     """The weights of round 0 that the nodes of a resumed run have, by arm and seed."""
     path = policy_path(place, 0)
@@ -165,7 +201,9 @@ def _largest(arm: ArmConfig, nodes: Iterable[Node]) -> int:
 def _hash(policies: Iterable[NodePolicy]) -> str:
     digest = hashlib.sha256()
     for policy in policies:
-        digest.update(policy.model_dump_json().encode("utf-8") + b"\n")
+        # As before there were cohorts: a run that has none goes on as the same run.
+        unused = {"cohort"} if policy.cohort is None else None
+        digest.update(policy.model_dump_json(exclude=unused).encode("utf-8") + b"\n")
     return digest.hexdigest()
 
 

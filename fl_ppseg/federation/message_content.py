@@ -10,6 +10,16 @@ from fl_ppseg.system.arrays import Arrays
 
 
 @dataclass(frozen=True)
+class SumPart:
+    """What a request of secure aggregation says beside the rest."""
+
+    attempt: int
+    """Attempt at this round, from 0."""
+    content: str = field(default="", repr=False)
+    """JSON, of `fl_ppseg.secure_sum.contents`; empty to advertise."""
+
+
+@dataclass(frozen=True)
 class Request:
     """What the coordinator asks of a node."""
 
@@ -28,6 +38,8 @@ class Request:
     arrays: Arrays = field(default_factory=dict, repr=False)
     run: str = ""
     """Identity of the prepared run whose nodes are asked, where they were prepared for one run."""
+    sum: SumPart | None = None
+    """In every step of secure aggregation."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,8 @@ class Reply:
     confusion: np.ndarray | None = None
     """(num_classes, num_classes) int64, rows are the truth; None after training."""
     arrays: Arrays = field(default_factory=dict, repr=False)
+    sum: str | None = field(default=None, repr=False)
+    """JSON, of `fl_ppseg.secure_sum`, in the steps of secure aggregation around training."""
 
 
 @dataclass(frozen=True)

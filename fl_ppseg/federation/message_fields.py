@@ -26,6 +26,9 @@ MAX_IDENTITY: Final = 128
 """Characters of a prepared run's name and hash; see `fl_ppseg.federation.run_identity`."""
 MAX_SETTINGS: Final = 2**16
 """Characters of model or training settings in JSON."""
+MAX_SUM: Final = 2**24
+"""Characters that a step of secure aggregation says: shares for ten thousand clients."""
+MAX_ATTEMPTS: Final = 1_000
 MAX_ARRAY_BYTES: Final = 2**33
 """Of the arrays of one message, where the receiver knows no better: seven times ViT-L."""
 MAX_SECONDS: Final = 1e8
@@ -183,7 +186,7 @@ def checked(record: Mapping[str, object], expected: Mapping[str, Field]) -> dict
 
 
 REQUEST: Final[dict[str, Field]] = {
-    "task": Choice(("describe", "train", "evaluate")),
+    "task": Choice(("describe", "train", "evaluate", "advertise", "share", "unmask")),
     "run": Text(MAX_IDENTITY),
     "run_id": Word(),
     "round": Whole(0, MAX_ROUND),
@@ -206,6 +209,11 @@ REPLY_FIGURES: Final[dict[str, Field]] = {
     "seconds": Real(0.0, MAX_SECONDS),
     "confusion": Counts(MAX_CLASSES**2, MAX_EXAMPLES * MAX_PIXELS),
 }
+SUM_REQUEST: Final[dict[str, Field]] = {
+    "attempt": Whole(0, MAX_ATTEMPTS),
+    "content": Text(MAX_SUM),
+}
+SUM_REPLY: Final[dict[str, Field]] = {"content": Text(MAX_SUM)}
 DESCRIPTION: Final[dict[str, Field]] = {
     "run_id": Word(),
     "client": ClientWord(),

@@ -9,27 +9,32 @@ no key and no image.
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from safetensors.numpy import load, save
 
 from fl_ppseg.config.sections import ModelConfig, TrainingConfig
-from fl_ppseg.federation.message_content import Description, Reply, Request
+from fl_ppseg.federation.message_content import Description, Reply, Request, SumPart
 from fl_ppseg.federation.message_fields import (
     DESCRIPTION,
     MAX_ARRAY_BYTES,
     REPLY_FIGURES,
     REPLY_SETTINGS,
     REQUEST,
+    SUM_REPLY,
+    SUM_REQUEST,
     Field,
     FieldError,
     checked,
 )
+from fl_ppseg.federation.roles import SumStep
 from fl_ppseg.system.arrays import Arrays
 
 _SETTINGS, _FIGURES, _ARRAYS = "settings", "figures", "arrays"
+_SUM = "sum"
+"""The record of secure aggregation, in its messages alone."""
 _PACKED = "safetensors"
 MAX_ARRAYS: Final = 10_000
 MAX_TENSOR_NAME: Final = 200
@@ -60,7 +65,8 @@ def pack_request(request: Request, record: ArrayRecord | None = None) -> RecordD
     settings["model"] = request.model.model_dump_json()
     settings["training"] = request.training.model_dump_json()
     _typed(settings, REQUEST)
-    return _records(settings, {}, pack_arrays(request.arrays) if record is None else record)
+    packed = _records(settings, {}, pack_arrays(request.arrays) if record is None else record)
+    return packed if request.sum is None else _with_sum(packed, vars(request.sum), SUM_REQUEST)
 
 
 def unpack_request(content: RecordDict) -> Request:
@@ -69,13 +75,16 @@ def unpack_request(content: RecordDict) -> Request:
     Raises:
         MessageError: If anything is missing, unknown, of another type or beyond its bounds.
     """
+    content, part = _split_sum(content, SUM_REQUEST)
     settings, _, arrays = _read(content, REQUEST, {}, MAX_ARRAY_BYTES)
+    if settings["task"] != "train" and (settings["task"] in get_args(SumStep)) != bool(part):
+        raise MessageError("a step of secure aggregation has a record sum, and no other task")
     try:
         settings["model"] = ModelConfig.model_validate_json(str(settings["model"]))
         settings["training"] = TrainingConfig.model_validate_json(str(settings["training"]))
     except (ValueError, RecursionError):
         raise MessageError("invalid model or training settings") from None
-    return Request(arrays=arrays, **settings)
+    return Request(arrays=arrays, sum=SumPart(**part) if part else None, **settings)
 
 
 def pack_reply(reply: Reply, allowed: Collection[str]) -> RecordDict:
@@ -99,7 +108,8 @@ def pack_reply(reply: Reply, allowed: Collection[str]) -> RecordDict:
     settings = {name: getattr(reply, name) for name in REPLY_SETTINGS}
     _typed(settings, REPLY_SETTINGS)
     _typed(figures, REPLY_FIGURES)
-    return _records(settings, figures, pack_arrays(reply.arrays))
+    packed = _records(settings, figures, pack_arrays(reply.arrays))
+    return packed if reply.sum is None else _with_sum(packed, {"content": reply.sum}, SUM_REPLY)
 
 
 def unpack_reply(
@@ -116,12 +126,13 @@ def unpack_reply(
         MessageError: If anything is missing, unknown, not finite, of another type or beyond its
             bounds.
     """
+    content, part = _split_sum(content, SUM_REPLY)
     settings, figures, arrays = _read(content, REPLY_SETTINGS, REPLY_FIGURES, max_bytes)
     _check_names(arrays, allowed)
     if len(arrays) != len(allowed):
         raise MessageError(f"{len(allowed) - len(arrays)} arrays are missing")
     figures["confusion"] = _square(figures["confusion"])
-    return Reply(arrays=arrays, **settings, **figures)
+    return Reply(arrays=arrays, sum=part.get("content"), **settings, **figures)
 
 
 def pack_description(description: Description) -> RecordDict:
@@ -196,6 +207,25 @@ def _records(
             _ARRAYS: arrays,
         }
     )
+
+
+def _with_sum(
+    content: RecordDict, values: Mapping[str, Any], expected: Mapping[str, Field]
+) -> RecordDict:
+    content[_SUM] = ConfigRecord(_typed(values, expected))
+    return content
+
+
+def _split_sum(
+    content: RecordDict, expected: Mapping[str, Field]
+) -> tuple[RecordDict, dict[str, Any]]:
+    """The records of every message, and the entries of secure aggregation's, if there is one."""
+    if _SUM not in content:
+        return content, {}
+    if not isinstance(content[_SUM], ConfigRecord):
+        raise MessageError("a record of another kind than its name says")
+    rest = RecordDict({name: record for name, record in content.items() if name != _SUM})
+    return rest, _typed(content.config_records[_SUM], expected)
 
 
 def _read(

@@ -4,4 +4,6 @@ from typing import Literal
 
 Role = Literal["train", "val"]
 """A val node only evaluates."""
-Task = Literal["describe", "train", "evaluate"]
+SumStep = Literal["advertise", "share", "unmask"]
+"""Steps of secure aggregation before and after the training of a round."""
+Task = Literal["describe", "train", "evaluate", "advertise", "share", "unmask"]

@@ -11,11 +11,10 @@ from fl_ppseg.federation.message_content import Reply
 from fl_ppseg.federation.message_fields import MAX_PIXELS
 from fl_ppseg.federation.messages import MessageError, pack_request, packed_size, unpack_reply
 from fl_ppseg.flower.grid import Replies
-from fl_ppseg.progress.events import Phase
 from strategies.rounds.arm_run import ArmRun
 from strategies.rounds.monitor import Monitor
 from strategies.rounds.round_log import RoundLog
-from strategies.rounds.tasks import Task
+from strategies.rounds.tasks import Step, Task
 
 Take = Callable[[Task, Reply], None]
 """Uses a good reply; raises ValueError with the reason if it turns out not to be good."""
@@ -36,7 +35,7 @@ class Exchange:
         self._monitor.poll_nodes()
 
     def open_phase(
-        self, phase: Phase, tasks: Iterable[Task], record: ArrayRecord | None = None
+        self, phase: Step, tasks: Iterable[Task], record: ArrayRecord | None = None
     ) -> list[Message]:
         """Start a phase: its tasks are outstanding from now on. Returns their messages.
 
@@ -49,14 +48,45 @@ class Exchange:
         self._log.tasks.open(phase)
         return self._messages(tasks, self._run.federation.round_timeout)
 
+    def ask(self, phase: Step, tasks: Iterable[Task], least: int) -> dict[str, Reply]:
+        """Send the tasks of a step that carries no weights, and wait for the answers.
+
+        Args:
+            phase: The step.
+            tasks: Which clients are asked.
+            least: Answers that are needed, whatever the quorum.
+
+        Returns:
+            The answers by client.
+
+        Raises:
+            RunError: As `collect_updates`.
+        """
+        answers: dict[str, Reply] = {}
+
+        def take(task: Task, reply: Reply) -> None:
+            answers[task.member.client] = reply
+
+        timeout = self._run.federation.round_timeout
+        replies = self._grid.send_and_receive(self.open_phase(phase, tasks), timeout=timeout)
+        self.collect_updates(replies, (), take, least)
+        return answers
+
     def collect_updates(
-        self, replies: Iterable[Message], allowed: Collection[str], take: Take
+        self, replies: Iterable[Message], allowed: Collection[str], take: Take, least: int = 0
     ) -> None:
         """Take good updates until all clients have replied and the quorum is reached.
+
+        Args:
+            replies: To the tasks of the phase.
+            allowed: Names of the arrays that a reply must hold.
+            take: Uses a good one.
+            least: Good replies that are needed, whatever the quorum.
 
         Raises:
             RunError: If the quorum is not reached within the retries that the config allows.
         """
+        self._monitor.least = least
         self._collect(replies, allowed, take)
         while self._monitor.num_missing > 0:
             timeout = self._run.federation.round_timeout
@@ -99,15 +129,19 @@ def pack(
         The messages to send; weights that several clients get are packed once.
     """
     phase = log.tasks.phase
-    kind = MessageType.TRAIN if phase == "train" else MessageType.EVALUATE
-    packed: dict[int, RecordDict] = {}
+    kinds = {"train": MessageType.TRAIN, "evaluate": MessageType.EVALUATE}
+    kind = kinds.get(phase, f"{MessageType.QUERY}.{phase}")
+    packed: dict[tuple[int, int], RecordDict] = {}
     messages = []
     for task in tasks:
-        if id(task.arrays) not in packed:
-            request = replace(log.request, task=phase, round=log.round, arrays=task.arrays)
-            packed[id(task.arrays)] = pack_request(request, record)
+        same = id(task.arrays), id(task.sum)
+        if same not in packed:
+            request = replace(
+                log.request, task=phase, round=log.round, arrays=task.arrays, sum=task.sum
+            )
+            packed[same] = pack_request(request, record)
         group = f"{log.round}/{phase}/{task.model or ''}"
-        content = packed[id(task.arrays)]
+        content = packed[same]
         message = Message(content, task.member.node_id, kind, ttl=ttl, group_id=group)
         log.tasks.send(task, message.metadata)
         messages.append(message)
@@ -171,7 +205,7 @@ def _check_counts(reply: Reply, log: RoundLog) -> None:
         return
     if reply.confusion.shape != (size, size):
         raise MessageError(f"expected confusion counts of {size} classes")
-    if log.tasks.phase == "train":
+    if log.tasks.phase != "evaluate":
         raise MessageError("expected no confusion counts after training")
     total, most = sum(map(int, np.ravel(reply.confusion))), reply.num_examples * MAX_PIXELS
     if total > most:

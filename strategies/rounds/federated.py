@@ -77,8 +77,7 @@ class FederatedStrategy(Strategy):
         self._observer.on_event(RoundStarted(request.arm, request.seed, self.log.round))
         self.exchange.poll_nodes()
         self.begin_round()
-        tasks = [Task(member, self.weights_for(member)) for member in self._drawn()]
-        return self._open_phase("train", tasks, arrays)
+        return self._open_phase("train", self.trainings(self._drawn()), arrays)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -143,6 +142,10 @@ class FederatedStrategy(Strategy):
     def weights_for(self, member: Member) -> Arrays:
         """The weights that a client starts its local update from."""
         return self.weights
+
+    def trainings(self, drawn: Sequence[Member]) -> list[Task]:
+        """Training tasks of the clients that are drawn for a round."""
+        return [Task(member, self.weights_for(member)) for member in drawn]
 
     def fold(self, replies: Iterable[Message]) -> None:
         """Aggregate the local updates of a round, one reply in memory at a time."""

@@ -54,6 +54,8 @@ class Monitor:
         self._tasks = log.tasks
         self._resend = resend
         self._num_retries = 0
+        self.least = 0
+        """Good replies that are needed, whatever the quorum."""
         self._replies: Replies
 
     def poll_nodes(self) -> None:
@@ -201,7 +203,7 @@ class Monitor:
     def _quorum(self) -> int:
         num_asked = self._tasks.num_asked
         quorum = math.ceil(self._federation.min_replies * num_asked)
-        return max(1, quorum, min(num_asked, self._federation.fewest_replies))
+        return max(1, self.least, quorum, min(num_asked, self._federation.fewest_replies))
 
     def _shortfall(self) -> str:
         quorum, num_asked = self._quorum(), self._tasks.num_asked

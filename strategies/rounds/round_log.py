@@ -49,6 +49,9 @@ class RoundLog:
     def accept(self, task: Task, reply: Reply) -> None:
         """Record a good reply."""
         phase, num_asked = self.tasks.phase, self.tasks.num_asked
+        if phase not in ("train", "evaluate"):
+            self.tasks.finish(task)
+            return
         if phase == "train" and reply.loss is not None:
             self._losses.append((reply.loss, reply.num_examples))
         self._lines.append(self._line(task, reply))

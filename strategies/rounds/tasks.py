@@ -9,9 +9,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
 
+from fl_ppseg.federation.message_content import SumPart
+from fl_ppseg.federation.roles import SumStep
 from fl_ppseg.progress.events import Phase
 from fl_ppseg.system.arrays import Arrays
 from strategies.rounds.registry import Member
+
+Step = Phase | SumStep
+"""What a phase asks of nodes."""
 
 
 class State(Enum):
@@ -48,6 +53,8 @@ class Task:
     arrays: Arrays = field(repr=False)
     model: str | None = None
     """Client that this model belongs to, where every client has its own."""
+    sum: SumPart | None = field(default=None, repr=False)
+    """What secure aggregation says to this client."""
     state: State = State.SENT
     sent: Sent | None = None
     """The newest message that carries this task."""
@@ -72,7 +79,7 @@ class TaskTable:
     """The tasks of the current phase."""
 
     def __init__(self) -> None:
-        self.phase: Phase = "train"
+        self.phase: Step = "train"
         self._tasks: dict[Task, None] = {}
 
     def __iter__(self) -> Iterator[Task]:
@@ -101,7 +108,7 @@ class TaskTable:
         sent = (task for task in self.in_state(State.SENT) if task.message_id == message_id)
         return next(sent, None) if message_id else None
 
-    def open(self, phase: Phase) -> None:
+    def open(self, phase: Step) -> None:
         """Start a phase: there is no task yet."""
         self.phase = phase
         self._tasks = {}
@@ -121,7 +128,7 @@ class TaskTable:
     def finish(self, task: Task) -> None:
         """A task got a good reply; its weights are let go."""
         self._move(task, State.DONE)
-        task.arrays = {}
+        task.arrays, task.sum = {}, None
 
     def fail(self, task: Task) -> None:
         """A task gets no good reply, unless it is sent again; its waits are counted anew then."""

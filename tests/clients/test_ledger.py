@@ -11,7 +11,7 @@ import must_fail
 import numpy as np
 import pytest
 
-from clients.policy import ledger as ledger_module
+from clients.policy import journal
 from clients.policy.ledger import (
     LEDGER,
     MAX_BYTES,
@@ -19,11 +19,11 @@ from clients.policy.ledger import (
     Question,
     check_ledger,
     grant,
-    hash_of,
     make_ledger,
     read_ledger,
 )
 from clients.policy.node_policy import RefusedError
+from fl_ppseg.system.arrays import hash_of
 from fl_ppseg.system.errors import InputError
 
 LIMITS = Limits(per_round=2, total=4)
@@ -121,7 +121,7 @@ def test_a_disk_that_is_full_answers_nothing_and_leaves_no_part(
 
     write = os.write
     with monkeypatch.context() as patch:
-        patch.setattr(ledger_module.os, "write", half)
+        patch.setattr(journal.os, "write", half)
         with pytest.raises(OSError, match="No space left") as caught:
             ask(state, 1)
     assert caught.value.filename == str(state / LEDGER)
@@ -132,9 +132,7 @@ def test_the_line_is_on_disk_before_anything_is_answered(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[bytes] = []
-    monkeypatch.setattr(
-        ledger_module.os, "fsync", lambda _: synced.append((state / LEDGER).read_bytes())
-    )
+    monkeypatch.setattr(journal.os, "fsync", lambda _: synced.append((state / LEDGER).read_bytes()))
     ask(state, 0)
     assert synced == [(state / LEDGER).read_bytes()] and synced[0].endswith(b"\n")
 

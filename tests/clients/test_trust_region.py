@@ -30,7 +30,6 @@ from clients.policy.start_weights import (
     write_start,
 )
 from clients.policy.trust_region import (
-    BETAS,
     NOISE_DEVIATIONS,
     check_region,
     project_onto_region,
@@ -44,6 +43,7 @@ from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import TrainingConfig
 from fl_ppseg.experiment.preparation import Experiment
 from fl_ppseg.federation.message_content import Request
+from fl_ppseg.learning.reach import BETAS
 from fl_ppseg.setr.names import EMBEDDING_TENSORS, is_buffer
 from fl_ppseg.system.errors import InputError
 from strategies.aggregation.server_optimizer import ServerOptimizer

@@ -15,6 +15,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+from clients.policy.cohort_key import COHORT_KEY
 from clients.policy.node_policy import NODES
 from clients.vault.keys.erasure import erase
 from clients.vault.keys.keyring import Vault
@@ -47,7 +48,7 @@ ORPHAN_SECONDS: Final = 86400
 """Minimum age of a shard that no policy names, left by an interrupted preparation."""
 GONE: Final = re.compile(r"\.gone-[0-9a-f]{16}")
 """Folders that are being removed."""
-OURS: Final = {LOCK, MARK, KEY_FILE, RECORDS, *KINDS}
+OURS: Final = {LOCK, MARK, KEY_FILE, COHORT_KEY, RECORDS, *KINDS}
 """What a simulation writes into a vault that it made; a vault with anything else is kept."""
 OWNERS: Final = (FLOOR, HANDED_OVER, RETIRED, NEXT_KEY)
 """What only an owner's commands write."""

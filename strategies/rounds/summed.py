@@ -1,0 +1,237 @@
+"""Secure aggregation: rounds of which the coordinator learns the sum of the updates alone.
+
+Around the training of a round come three short exchanges (`fl_ppseg.secure_sum`): keys, shares, and
+one share of each client to take the masks off the sum. Clients may be lost in any of them, as long
+as the threshold of the roster is left.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from flwr.app import Message
+
+from fl_ppseg.federation.message_content import Reply, SumPart
+from fl_ppseg.learning.reach import largest_of, update_bound
+from fl_ppseg.secure_sum.contents import (
+    ShareContent,
+    TrainContent,
+    UnmaskContent,
+    Weighting,
+    parse,
+)
+from fl_ppseg.secure_sum.errors import SumError
+from fl_ppseg.secure_sum.masks import transcript
+from fl_ppseg.secure_sum.node import Dealt, Released
+from fl_ppseg.secure_sum.ring import Ring
+from fl_ppseg.secure_sum.roster import Advert, Roster, Session
+from fl_ppseg.secure_sum.running_sum import RunningSum, Unmasking
+from fl_ppseg.setr.names import withheld
+from fl_ppseg.system.arrays import Arrays, hash_of
+from fl_ppseg.system.errors import RunError
+from strategies.rounds.federated import FederatedStrategy
+from strategies.rounds.registry import Member
+from strategies.rounds.tasks import Task
+
+
+@dataclass(frozen=True)
+class SumRound:
+    """What the exchanges before training have agreed on."""
+
+    attempt: int
+    roster: Roster
+    how: Unmasking
+    ring: Ring
+    sealed: dict[str, dict[str, str]] = field(repr=False)
+    """Receiver -> sender -> its shares."""
+
+
+class SummedStrategy(FederatedStrategy):
+    """Federated rounds over masked updates."""
+
+    _sum: SumRound
+
+    def trainings(self, drawn: Sequence[Member]) -> list[Task]:
+        """Agree on keys and shares with the clients drawn; training tasks of those that did.
+
+        Raises:
+            RunError: Too few of them did, as often as a round is tried again.
+        """
+        attempts = self.run.federation.max_retries + 1
+        for attempt in range(attempts):
+            try:
+                self._sum = self._agree(drawn, attempt)
+                break
+            except RunError as error:
+                if attempt + 1 == attempts:
+                    raise
+                self.log.notify(
+                    f"{error}; beginning the round again with the clients that are left"
+                )
+        part = SumPart(attempt, self._train_content())
+        members = self.run.discovery.registry
+        return [
+            Task(members.of_client(client), self.weights, sum=part)
+            for client in self._sum.how.members
+        ]
+
+    def fold(self, replies: Iterable[Message]) -> None:
+        """Add the masked updates up, one in memory at a time, and take the masks off the sum."""
+        kept = withheld(self.run.request.embedding)
+        travelling = {name: value for name, value in self.weights.items() if name not in kept}
+        total = RunningSum({name: value.shape for name, value in travelling.items()})
+
+        def take(task: Task, reply: Reply) -> None:
+            client = task.member.client
+            self._check_examples(client, reply)
+            total.add(client, reply.arrays, self._weight(reply.num_examples))
+            if not reply.num_examples:
+                self._warn_left_out(task)
+
+        self.exchange.collect_updates(replies, travelling, take, self._fewest)
+        if not sum(total.weights.values()):
+            raise RunError(
+                f"{self._where}: no client has a labelled pixel to train on; check their label "
+                "maps and data.classes"
+            )
+        released = self._release(total.survivors)
+        try:
+            total.unmask(self._sum.how, released)
+            sums = total.decode(self._sum.ring)
+        except SumError as error:
+            raise RunError(f"{self._where}: secure aggregation: {error}") from None
+        self._warn_of_heavy_client({c: n for c, n in total.weights.items() if n}, 1.0)
+        whole = sum(total.weights.values())
+        mean: Arrays = {
+            name: np.asarray(value + sums[name] / whole, dtype=value.dtype)
+            for name, value in travelling.items()
+        }
+        self.weights = self.weights | self._optimizer.apply(travelling, mean)
+
+    @property
+    def _where(self) -> str:
+        return f"arm {self.run.request.arm}, round {self.log.round}"
+
+    @property
+    def _weighting(self) -> Weighting:
+        return self.run.federation.weighting
+
+    @property
+    def _fewest(self) -> int:
+        """Clients that each step after the first needs."""
+        return max(self.run.federation.least_cohort, self._sum.roster.threshold)
+
+    def _weight(self, num_examples: int) -> int:
+        return num_examples if self._weighting == "examples" else min(1, num_examples)
+
+    def _session(self, attempt: int) -> Session:
+        request = self.run.request
+        return Session(request.run_id, request.arm, request.seed, self.log.round, attempt)
+
+    def _agree(self, drawn: Sequence[Member], attempt: int) -> SumRound:
+        least = self.run.federation.least_cohort
+        asked = [Task(member, {}, sum=SumPart(attempt)) for member in drawn]
+        answers = self.exchange.ask("advertise", asked, least)
+        roster = self._roster(answers)
+        members = self.run.discovery.registry
+        content = ShareContent(roster=roster).model_dump_json()
+        fewest = max(least, roster.threshold)
+        tasks = [
+            Task(members.of_client(client), {}, sum=SumPart(attempt, content))
+            for client in roster.names
+        ]
+        dealt = self._dealt(roster, self.exchange.ask("share", tasks, fewest))
+        if len(dealt) < fewest:
+            raise RunError(f"{self._where}: secure aggregation: {len(dealt)} clients dealt shares")
+        ring = self._ring(roster)
+        script = transcript(
+            roster.digest(self._session(attempt)),
+            tuple(sorted(dealt)),
+            hash_of(self.weights),
+            ring.exponent,
+            self._weighting,
+        )
+        sealed = {
+            receiver: {
+                sender: each.shares[receiver]
+                for sender, each in dealt.items()
+                if sender != receiver
+            }
+            for receiver in dealt
+        }
+        return SumRound(attempt, roster, Unmasking(roster, dealt, script), ring, sealed)
+
+    def _roster(self, answers: dict[str, Reply]) -> Roster:
+        adverts = {}
+        for client, reply in sorted(answers.items()):
+            try:
+                advert = parse(Advert, reply.sum or "")
+                if (advert.client, advert.num_examples) != (client, reply.num_examples):
+                    raise SumError("advertised keys of another client, or other examples")
+                self.run.reported.check_training(self.run.request.arm, client, reply)
+                adverts[client] = advert
+            except ValueError as error:
+                self.log.reject(client, str(error))
+        if len(adverts) < self.run.federation.least_cohort:
+            raise RunError(
+                f"{self._where}: secure aggregation needs {self.run.federation.least_cohort} "
+                f"clients (federation.least_cohort), got the keys of {len(adverts)}"
+            )
+        return Roster(adverts=tuple(adverts.values()))
+
+    def _dealt(self, roster: Roster, answers: dict[str, Reply]) -> dict[str, Dealt]:
+        found = {}
+        for client, reply in answers.items():
+            try:
+                dealt = parse(Dealt, reply.sum or "")
+                if set(dealt.shares) != {*roster.names} - {client}:
+                    raise SumError("expected shares for each other client of the roster")
+                found[client] = dealt
+            except SumError as error:
+                self.log.reject(client, str(error))
+        return found
+
+    def _ring(self, roster: Roster) -> Ring:
+        bound = self.run.federation.update_bound
+        if bound is None:
+            largest = largest_of(self.weights)
+            bound = update_bound(self.run.request.training, roster.most_examples, largest)
+        most = roster.most_examples if self._weighting == "examples" else 1
+        try:
+            return Ring(bound or 0.0, len(roster.adverts), most)
+        except SumError as error:
+            raise RunError(f"{self._where}: secure aggregation: {error}") from None
+
+    def _train_content(self) -> str:
+        return TrainContent(
+            roster=self._sum.roster,
+            members=self._sum.how.members,
+            exponent=self._sum.ring.exponent,
+            weighting=self._weighting,
+        ).model_dump_json()
+
+    def _check_examples(self, client: str, reply: Reply) -> None:
+        said = self._sum.roster.of_client(client).num_examples
+        self._num_examples[client] = said
+        if reply.num_examples not in (0, said):
+            raise SumError(
+                f"expected {said} training images as advertised, got {reply.num_examples}"
+            )
+
+    def _release(self, survivors: tuple[str, ...]) -> dict[str, Released]:
+        """One share of each survivor for each client; who answers badly counts as lost."""
+        members = self.run.discovery.registry
+        tasks = []
+        for client in survivors:
+            content = UnmaskContent(
+                roster=self._sum.roster, survivors=survivors, shares=self._sum.sealed[client]
+            )
+            part = SumPart(self._sum.attempt, content.model_dump_json())
+            tasks.append(Task(members.of_client(client), {}, sum=part))
+        released = {}
+        for client, reply in self.exchange.ask("unmask", tasks, self._fewest).items():
+            try:
+                released[client] = parse(Released, reply.sum or "")
+            except SumError as error:
+                self.log.reject(client, str(error))
+        return released

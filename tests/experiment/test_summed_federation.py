@@ -1,0 +1,220 @@
+"""Secure aggregation in a whole federation: the weights of FedAvg, from sums alone."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import small_federation as small
+from flwr.app import Context, Error, Message
+
+from clients.client_app import app
+from clients.policy.cohort_key import COHORT_KEY, read_cohort_key
+from clients.policy.node_policy import load_policy, policy_path
+from clients.policy.pledges import PLEDGES
+from fl_ppseg.experiment.preparation import Experiment
+from fl_ppseg.federation.messages import FAILED, REFUSED, unpack_request
+from fl_ppseg.learning.reach import largest_of, update_bound
+from fl_ppseg.secure_sum.ring import Ring
+from fl_ppseg.system.errors import RunError
+
+SUMMED = {"secure_aggregation": True}
+
+
+def experiment(scenes: Path, place: Path, **federation: Any) -> Experiment:
+    settings = small.config(scenes, arms=["plain"], federation=SUMMED | federation)
+    return small.prepared(settings, place)
+
+
+class Nodes:
+    """The app, and what a test makes of some of its messages."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        """Task and client of every request."""
+        self.contents: list[Message] = []
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        request = unpack_request(message.content)
+        client = f"node{context.node_config['partition-id']}"
+        self.asked.append((request.task, client))
+        return self.answer(message, context, request.task, client)
+
+    def answer(self, message: Message, context: Context, task: str, client: str) -> Message:
+        reply = app(message, context)
+        self.contents.append(reply)
+        return reply
+
+
+class Lost(Nodes):
+    """A node that fails in one step."""
+
+    def __init__(self, step: str, clients: tuple[str, ...]) -> None:
+        super().__init__()
+        self.step, self.clients = step, clients
+
+    def answer(self, message: Message, context: Context, task: str, client: str) -> Message:
+        if task == self.step and client in self.clients:
+            return Message(Error(FAILED, "lost"), reply_to=message)
+        return super().answer(message, context, task, client)
+
+
+@pytest.fixture(scope="module")
+def summed(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A finished run over masked updates, with what its nodes sent."""
+    made = experiment(scenes, tmp_path_factory.mktemp("summed"))
+    nodes = Nodes()
+    yield made, small.federate(made, client_app=nodes), nodes
+
+
+def test_the_weights_are_those_of_fedavg_within_the_stated_error(
+    scenes: Path, tmp_path: Path
+) -> None:
+    settings = small.config(scenes, arms=["plain"], federation={"num_rounds": 1, "last_rounds": 1})
+    plain = small.federate(small.prepared(settings, tmp_path / "plain"))
+    once = experiment(scenes, tmp_path / "once", num_rounds=1)
+    start = small.final(once.folder, "plain")
+    masked = small.final(small.federate(once), "plain")
+    trained = [line for line in plain.lines() if line["role"] == "train"]
+    sizes = [line["num_examples"] for line in trained]
+    bound = update_bound(settings.training, max(sizes), largest_of(start))
+    assert bound is not None
+    worst = Ring(bound, len(sizes), max(sizes)).worst_error(len(sizes), sum(sizes))
+    assert worst < 1e-9
+    for name, value in small.final(plain, "plain").items():
+        rounded = np.spacing(np.abs(value).max())  # of the fp32 that both are stored in
+        assert np.abs(masked[name] - value).max() <= worst + rounded
+        assert (masked[name] != start[name]).any()
+
+
+def test_each_round_has_its_four_steps(summed: Any) -> None:
+    _, folder, nodes = summed
+    steps = [task for task, _ in nodes.asked if task not in ("describe", "evaluate")]
+    assert steps == [
+        s for _ in range(2) for s in ("advertise", "share", "train", "unmask") for _ in "abc"
+    ]
+    lines = folder.lines()
+    assert not any("update_norm" in line for line in lines)
+
+
+def test_no_secret_of_a_node_is_in_what_it_sends_or_in_the_run_folder(summed: Any) -> None:
+    made, folder, nodes = summed
+    policies = [load_policy(policy_path(made.nodes, n)) for n in range(3)]
+    secrets = [read_cohort_key(p.cohort.key).to_hex() for p in policies if p.cohort]
+    assert len(secrets) == 3
+    sent = b"".join(str(reply).encode() for reply in nodes.contents)
+    stored = b"".join(p.read_bytes() for p in folder.path.rglob("*") if p.is_file())
+    policy = b"".join(p.read_bytes() for p in made.nodes.rglob("*") if p.is_file())
+    for secret in secrets:
+        raw = bytes.fromhex(secret)
+        for place in (sent, stored, policy):
+            assert secret.encode() not in place
+            assert raw not in place
+    assert all(
+        (made.vault_dir / p.client / COHORT_KEY).stat().st_mode & 0o777 == 0o600 for p in policies
+    )
+
+
+@pytest.mark.parametrize("step", ["advertise", "share", "train", "unmask"])
+def test_a_client_may_be_lost_at_any_step(step: str, scenes: Path, tmp_path: Path) -> None:
+    made = experiment(
+        scenes, tmp_path, num_rounds=1, least_cohort=2, max_retries=0, min_replies=0.5
+    )
+    nodes = Lost(step, ("node1",))
+    folder = small.federate(made, client_app=nodes)
+    checkpoint = folder.latest("plain", 0)
+    assert checkpoint is not None and checkpoint.round == 1
+    trained = {line["client"] for line in folder.lines() if line["role"] == "train"}
+    assert len(trained) == (3 if step == "unmask" else 2)
+
+
+def test_below_the_threshold_there_is_one_clear_error(scenes: Path, tmp_path: Path) -> None:
+    made = experiment(scenes, tmp_path, least_cohort=2, max_retries=0, min_replies=0.3)
+    with pytest.raises(RunError, match="expected good updates from 2 of 3 clients, got 1"):
+        small.federate(made, client_app=Lost("train", ("node0", "node1")))
+
+
+class Crafted(Nodes):
+    """One node is handed other weights than the rest."""
+
+    def answer(self, message: Message, context: Context, task: str, client: str) -> Message:
+        if task == "train" and client == "node1":
+            from fl_ppseg.federation.messages import pack_arrays, unpack_arrays
+
+            weights = unpack_arrays(message.content.array_records["arrays"])
+            name = max(weights, key=lambda each: weights[each].size)
+            weights[name] = weights[name] + np.float32(1e-5)
+            message.content["arrays"] = pack_arrays(weights)
+        return super().answer(message, context, task, client)
+
+
+def test_made_weights_for_one_node_leave_noise_and_the_round_is_refused(
+    scenes: Path, tmp_path: Path
+) -> None:
+    made = experiment(scenes, tmp_path)
+    with pytest.raises(RunError, match=r"round 1: secure aggregation: .*the masks did not cancel"):
+        small.federate(made, client_app=Crafted())
+    assert small.final(made.folder, "plain").keys()
+    checkpoint = made.folder.latest("plain", 0)
+    assert checkpoint is not None and checkpoint.round == 0
+
+
+class Stopped(Nodes):
+    """The coordinator dies after one request of a step."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__()
+        self.step = step
+
+    def answer(self, message: Message, context: Context, task: str, client: str) -> Message:
+        reply = super().answer(message, context, task, client)
+        if task == self.step:
+            raise KeyboardInterrupt
+        return reply
+
+
+@pytest.mark.parametrize("step", ["share", "train", "unmask"])
+def test_a_killed_run_resumes_to_the_same_bits(
+    step: str, summed: Any, scenes: Path, tmp_path: Path
+) -> None:
+    made = experiment(scenes, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        small.federate(made, client_app=Stopped(step))
+    resumed = small.federate(made)
+    assert small.bits(small.final(resumed, "plain")) == small.bits(small.final(summed[1], "plain"))
+
+
+def test_a_round_is_summed_over_one_set_of_clients(scenes: Path, tmp_path: Path) -> None:
+    """Killed after a sum of three was asked for; repeated without one of them."""
+    made = experiment(scenes, tmp_path, least_cohort=2, max_retries=0)
+    with pytest.raises(KeyboardInterrupt):
+        small.federate(made, client_app=Stopped("unmask"))
+    with pytest.raises(RunError, match="already summed over other clients"):
+        small.federate(made, client_app=Lost("train", ("node1",)))
+
+
+class Single(Nodes):
+    """A coordinator that asks for an update without the steps around it."""
+
+    def answer(self, message: Message, context: Context, task: str, client: str) -> Message:
+        if task == "train":
+            del message.content["sum"]
+        reply = super().answer(message, context, task, client)
+        if task == "train":
+            assert reply.error.code == REFUSED
+            assert re.search("agreed to sums of updates alone", reply.error.reason)
+        return reply
+
+
+def test_a_node_that_agreed_to_sums_gives_no_single_update(scenes: Path, tmp_path: Path) -> None:
+    made = experiment(scenes, tmp_path, max_retries=0)
+    with pytest.raises(RunError, match="agreed to sums of updates alone"):
+        small.federate(made, client_app=Single())
+
+
+def test_pledges_are_written_before_the_answer(summed: Any) -> None:
+    made, _, _ = summed
+    lines = (made.nodes / "state" / "node_0000" / PLEDGES).read_text("utf-8").splitlines()
+    assert len(lines) == 2 * 3

@@ -72,6 +72,7 @@ def _simulations() -> Mapping[str, Act]:
 VERBS: Mapping[Callable[[], Mapping[str, Act]], Mapping[str, str]] = {
     _keys: {
         "new": "make a master key; an existing one is never replaced",
+        "cohort": "print your line for secure aggregation's file of cohort keys",
         "backup": "write all keys and salts to one file, sealed with a passphrase",
         "restore": "restore a vault from its backup",
         "rotate": "make a new master key; the old one still decrypts what it encrypted",

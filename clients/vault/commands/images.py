@@ -26,6 +26,7 @@ def _encrypt_options(parser: Parser) -> None:
     add("--data-root", type=Path, metavar="TREE", help="Cityscapes tree (or CITYSCAPES_DATASET)")
     add("--config", required=True, metavar="FILE", help="the run's YAML file, or a name in configs")
     add("--arms", metavar="A,B", help="arms to encrypt for (all of the config)")
+    add("--cohort", type=Path, metavar="FILE", help="cohort keys, for secure aggregation")
     add("--split", choices=("train", "val"), default="train", help="val: only evaluate on them")
     add(
         "--out",

@@ -1,4 +1,4 @@
-"""Verbs for keys: new, backup, restore, rotate, retire."""
+"""Verbs for keys: new, cohort, backup, restore, rotate, retire."""
 
 import os
 import sys
@@ -8,6 +8,7 @@ from pathlib import Path
 from clients.vault.commands.options import add_owner
 from clients.vault.consent.floor import make_floor
 from clients.vault.keys.backup import back_up, open_backup, restore
+from clients.vault.keys.cohort import ensure_cohort_key, public_cohort_key
 from clients.vault.keys.keyring import Vault, open_vault
 from clients.vault.keys.passphrases import Passphrase, ask_passphrase, read_passphrase
 from clients.vault.keys.retirement import DoomedKey, destroy, find_damage, keys_to_destroy
@@ -32,6 +33,16 @@ def _new(parser: Parser, argv: Sequence[str]) -> int:
         f"{vault.folder / FLOOR}: your floor, the least protection you accept; review and edit it"
     )
     print("back up the key: if it is lost, nobody can decrypt the images or recreate it")
+    return 0
+
+
+def _cohort(parser: Parser, argv: Sequence[str]) -> int:
+    add_owner(parser, deployed=True)
+    options = parser.parse_args(argv)
+    vault = open_vault(options.vault, options.client)
+    with vault.lock():
+        ensure_cohort_key(vault.folder)
+    print(f"{options.client}: {public_cohort_key(vault.folder)}")
     return 0
 
 
@@ -160,4 +171,11 @@ def _passphrase(path: Path | None, *, seals: bool) -> Passphrase:
     return passphrase
 
 
-VERBS = {"new": _new, "backup": _backup, "restore": _restore, "rotate": _rotate, "retire": _retire}
+VERBS = {
+    "new": _new,
+    "cohort": _cohort,
+    "backup": _backup,
+    "restore": _restore,
+    "rotate": _rotate,
+    "retire": _retire,
+}

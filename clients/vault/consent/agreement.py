@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clients.node_log import sanitise
+from clients.vault.consent.cohort import Cohort, cohort_lines
 from clients.vault.consent.floor import Floor
 from clients.vault.consent.terms import Terms, largest_elsewhere
 from fl_ppseg.config.arm import ArmConfig
@@ -43,6 +44,8 @@ class Offer(NamedTuple):
     floor: Floor
     num_train: int
     num_heldout: int
+    cohort: Cohort | None
+    """With whom updates are added up; None: each leaves the node on its own."""
     start: str
     """Where the weights of round 0 come from (`export.start_weights.start_source`)."""
 
@@ -115,6 +118,7 @@ def _lines(offer: Offer) -> Iterator[str]:
     )
     yield from _label_lines(offer)
     yield f"  seeds: {', '.join(map(str, offer.config.seeds))}"
+    yield from cohort_lines(offer.cohort)
     for name, arm in offer.arms.items():
         yield from _arm_lines(name, arm, offer.terms[name], offer)
     yield from _in_all(offer)

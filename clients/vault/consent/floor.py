@@ -19,6 +19,7 @@ from clients.vault.consent.terms import Terms
 from clients.vault.layout import FLOOR
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.documents import parse_yaml
+from fl_ppseg.config.federation import FederationConfig
 from fl_ppseg.config.loading import builtin_arms, validate
 from fl_ppseg.config.section import Section
 from fl_ppseg.federation.roles import Role
@@ -72,6 +73,10 @@ class Floor(Section):
     """Most evaluations on the held-out images: counts of many models reveal their labels."""
     min_heldout: Positive = 2
     """Fewest held-out images to evaluate on: counts of a single image describe that image."""
+    secure_aggregation: bool = False
+    """true: no update leaves the node unmasked; the coordinator sees sums over several clients."""
+    least_cohort: Annotated[int, Field(ge=2, le=10**4)] = 3
+    """Fewest clients in such a sum, where a config asks for secure aggregation."""
     evaluate: Literal["agreed", "never"] = "agreed"
     """With never, no counts of the held-out images leave the node, whatever was agreed to."""
 
@@ -168,6 +173,28 @@ def check_heldout(floor: Floor, path: Path, num_heldout: int, role: Role) -> Non
         raise InputError(
             f"{num_heldout} held-out images, but your floor has min_heldout: {floor.min_heldout} "
             f"({path}), so the node would refuse every evaluation; add images, or change your floor"
+        )
+
+
+def check_sums(floor: Floor, path: Path, federation: FederationConfig, role: Role) -> None:
+    """Check that a config hides updates in sums as far as the floor wants it.
+
+    Raises:
+        InputError: It does not.
+    """
+    if role == "val":
+        return
+    if floor.secure_aggregation and not federation.secure_aggregation:
+        raise InputError(
+            "the config has no federation.secure_aggregation, but your floor has "
+            f"secure_aggregation: true ({path}); ask the coordinator for another config, or change "
+            "your floor"
+        )
+    if federation.secure_aggregation and federation.least_cohort < floor.least_cohort:
+        raise InputError(
+            f"federation.least_cohort {federation.least_cohort}, but your floor has least_cohort: "
+            f"{floor.least_cohort} ({path}); ask the coordinator for another config, or change "
+            "your floor"
         )
 
 

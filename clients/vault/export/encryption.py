@@ -13,10 +13,12 @@ from clients.vault.consent.agreement import (
     confirm,
     is_packaged,
 )
-from clients.vault.consent.floor import check_floor, check_heldout, read_floor
+from clients.vault.consent.cohort import Cohort, cohort_of
+from clients.vault.consent.floor import check_floor, check_heldout, check_sums, read_floor
 from clients.vault.export.images import (
     Export,
     assignments,
+    check_cohort,
     earlier_policy,
     export_node_folder,
     refuse_plain,
@@ -30,12 +32,14 @@ from clients.vault.export.preflight import (
     scan_images,
 )
 from clients.vault.export.start_weights import start_source
+from clients.vault.keys.cohort import has_cohort_key, public_cohort_key
 from clients.vault.keys.keyring import Vault, open_vault
 from clients.vault.layout import FLOOR
 from clients.vault.node_folders.directory import readers_of
 from clients.vault.wording import duration_text, size_text
 from fl_ppseg.config.arm import check_deployable, check_labels
 from fl_ppseg.config.loading import arms_of, load_config
+from fl_ppseg.config.sections import Config
 from fl_ppseg.data.preflight.rules import refuse_unusable, warnings
 from fl_ppseg.data.preflight.table import scan_table
 from fl_ppseg.progress.steps import steps
@@ -98,7 +102,19 @@ def _export(options: argparse.Namespace, vault: Vault) -> Export:
         refuse_plain(arms)
     check_output(vault, options.out, options.client)
     readers = readers_of(options.out) if options.readers is None else options.readers
-    return Export(options.client, options.split, config, arms, root, options.out, readers)
+    cohort = _cohort(options, config, vault)
+    place = (root, options.out, readers)
+    export = Export(options.client, options.split, config, arms, *place, cohort)
+    check_cohort(export)
+    return export
+
+
+def _cohort(options: argparse.Namespace, config: Config, vault: Vault) -> Cohort | None:
+    """With whom the config lets the node's updates be added up; val clients send none."""
+    if options.split == "val":
+        return None
+    own = public_cohort_key(vault.folder) if has_cohort_key(vault.folder) else None
+    return cohort_of(config.federation, options.cohort, options.client, own)
 
 
 def _offer(vault: Vault, export: Export, job: Assignment) -> Offer:
@@ -108,6 +124,7 @@ def _offer(vault: Vault, export: Export, job: Assignment) -> Offer:
     for name, arm in export.arms.items():
         check_floor(floor, path, name, arm, asked[name], role)
     check_heldout(floor, path, len(job.heldout), role)
+    check_sums(floor, path, export.config.federation, role)
     return Offer(
         client=export.client,
         role=role,
@@ -117,6 +134,7 @@ def _offer(vault: Vault, export: Export, job: Assignment) -> Offer:
         floor=floor,
         num_train=len(job.train),
         num_heldout=len(job.heldout),
+        cohort=export.cohort,
         start=start_source(export.config),
     )
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from clients.policy.node_policy import NodePolicy
-from clients.vault.assignment import Assignment
+from clients.policy.cohort_key import COHORT_KEY, cohort_key_text, read_cohort_key
+from clients.policy.node_policy import CohortPolicy, NodePolicy
+from clients.vault.assignment import Assignment, file_mode
+from clients.vault.consent.cohort import Cohort
 from clients.vault.consent.floor import Floor, apply_floor
 from clients.vault.consent.terms import Terms, largest_elsewhere, terms_of
 from clients.vault.export.start_weights import export_start
@@ -48,6 +50,8 @@ class Export:
     """The node folder, by its absolute path."""
     readers: int | None = None
     """Id of a group that may read the node folder; None: only its owner may."""
+    cohort: Cohort | None = None
+    """With whom the node's updates may be added up; None: each leaves it on its own."""
 
 
 def refuse_plain(arms: Mapping[str, ArmConfig]) -> None:
@@ -170,13 +174,44 @@ def export_node_folder(
             device=export.config.device,
             arms={},
         )
-        update = {"withdrawn": None, "arms": {**before.arms, **arms}}
+        cohort = _export_cohort(vault, export, node)
+        update = {"withdrawn": None, "arms": {**before.arms, **arms}, "cohort": cohort}
         policy = apply_floor(floor, before.model_copy(update=update))
         if policy != earlier:
             write_policy(node, policy)
         abandon_all(vault)
         node.remove(read_exports(vault.folder), kept=named_folders(policy, export.node))
         node.grant(export.readers)
+
+
+def check_cohort(export: Export) -> None:
+    """Check that arms of earlier configs stay in the node folder with the cohort they had.
+
+    Raises:
+        InputError: They would get another.
+    """
+    earlier = earlier_policy(export)
+    if earlier is None or not earlier.arms.keys() - export.arms.keys():
+        return
+    before = earlier.cohort
+    if (before and Cohort(before.keys, before.least, before.bound)) != export.cohort:
+        kept = ", ".join(sorted(earlier.arms.keys() - export.arms.keys()))
+        raise InputError(
+            f"{export.node}: holds {kept}, agreed to with another cohort for secure aggregation, "
+            "or none; choose another --out"
+        )
+
+
+def _export_cohort(vault: Vault, export: Export, node: NodeDirectory) -> CohortPolicy | None:
+    """Write the cohort key into the node folder, or remove it; what the policy says of it."""
+    folder = node.folder
+    if export.cohort is None:
+        if folder.find(COHORT_KEY) is not None:
+            folder.remove(COHORT_KEY)
+        return None
+    text = cohort_key_text(read_cohort_key(vault.folder / COHORT_KEY))
+    folder.write(COHORT_KEY, text, file_mode(export.readers), group=export.readers)
+    return CohortPolicy(key=export.node / COHORT_KEY, **export.cohort._asdict())
 
 
 def _export_starts(

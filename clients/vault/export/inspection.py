@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from clients.policy.node_policy import NodePolicy
+from clients.policy.cohort_key import COHORT_KEY, read_cohort_key
+from clients.policy.node_policy import CohortPolicy, NodePolicy
 from clients.policy.start_weights import START, read_start
 from clients.private_state import load_start
 from clients.vault.keys.keyring import Vault
@@ -52,10 +53,25 @@ def verify(node: NodeDirectory, vault: Vault | None) -> Findings:
             continue
         about = OTHER[kind] if kind in OTHER else summary(folder) + _checked(folder, vault)
         good.append(f"{each}: {about}")
+    if policy.cohort is not None:
+        good, problems = _with_cohort(policy.cohort, policy.client, good, problems)
     problems += [f"{path / each}: not named in the policy" for each in node.unnamed(named)]
     if vault is not None and (out := unfinished_tree(vault)) is not None:
         problems.append(unfinished_warning(out))
     return Findings(good, problems)
+
+
+def _with_cohort(
+    cohort: CohortPolicy, client: str, good: list[str], problems: list[str]
+) -> tuple[list[str], list[str]]:
+    """The findings, with those on the cohort key."""
+    try:
+        key = read_cohort_key(cohort.key).public_key
+    except InputError as error:
+        return good, [*problems, str(error)]
+    if key != cohort.keys.get(client):
+        return good, [*problems, f"{cohort.key}: is not the key that the cohort knows {client} by"]
+    return [*good, f"{cohort.key.name}: cohort key, public half matches"], problems
 
 
 def describe(policy: NodePolicy) -> str:
@@ -125,7 +141,7 @@ def _open_to_others(node: Path) -> Iterator[str]:
     allowed = 0o700 if readers_of(node) is None else 0o750
     paths = [
         node,
-        *(node / name for name in (MARKER, POLICY) if (node / name).exists()),
+        *(node / name for name in (MARKER, POLICY, COHORT_KEY) if (node / name).exists()),
         *(p for kind in CONTENT for p in sorted((node / kind).rglob("*"))),
     ]
     for path in paths:

@@ -22,6 +22,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from clients.policy.cohort_key import COHORT_KEY
 from clients.vault.keys.keyring import Vault, unfinished_retirement
 from clients.vault.keys.passphrases import Passphrase, require_strength
 from clients.vault.layout import (
@@ -181,7 +182,9 @@ def _kept_files(vault: Vault) -> Iterator[tuple[str, str]]:
     found = [path / name for path, name in places if (path / name).exists()]
     for place, _ in places:
         found += record_files(place)
-    found += [path for name in (HANDED_OVER, FLOOR) if (path := vault.folder / name).exists()]
+    found += [
+        path for name in (HANDED_OVER, FLOOR, COHORT_KEY) if (path := vault.folder / name).exists()
+    ]
     for path in found:
         name = path.relative_to(vault.folder).as_posix()
         size = kept_size(name)

@@ -19,7 +19,7 @@ def ensure_cohort_key(vault: Path) -> Path:
         InputError: It is damaged, another user's, or open to others.
     """
     path = vault / COHORT_KEY
-    if not os.path.lexists(path):
+    if not has_cohort_key(vault):
         folder = os.open(vault, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             content = cohort_key_text(NodeSecret.new()).encode()
@@ -29,6 +29,11 @@ def ensure_cohort_key(vault: Path) -> Path:
             os.close(folder)
     read_cohort_key(path)
     return path
+
+
+def has_cohort_key(vault: Path) -> bool:
+    """Whether a vault has a cohort key."""
+    return os.path.lexists(vault / COHORT_KEY)
 
 
 def public_cohort_key(vault: Path) -> str:

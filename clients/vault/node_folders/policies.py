@@ -1,7 +1,9 @@
-"""Policies in node folders, which owners export to training nodes; such a folder holds no key.
+"""Policies in node folders, which owners export to training nodes; such a folder holds no key
+to an image.
 
 <node>/owner.json              whose folder it is
 <node>/policy.yaml             what the node may do, its paths relative to this folder
+<node>/cohort.key              what the node signs and masks with in secure aggregation
 <node>/shards/<digest>/        encrypted shards
 <node>/private/<digest>/       private embeddings: key material, only for a node that is trusted
 <node>/start/<digest>/         weights of round 0, which the weights of requests are compared with
@@ -13,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from clients.policy.cohort_key import COHORT_KEY
 from clients.policy.node_policy import ArmPolicy, NodePolicy, load_policy, save_policy
 from clients.vault.assignment import Prepared
 from clients.vault.consent.terms import Terms
@@ -67,6 +70,11 @@ def load_node_policy(node: Path, client: str) -> NodePolicy:
             f"{node / POLICY}: belongs to {policy.client}, but its folder to {client}; run "
             "`encrypt` again"
         )
+    if policy.cohort is not None and policy.cohort.key != node / COHORT_KEY:
+        raise InputError(
+            f"{node / POLICY}: names a cohort key that is not of this folder; it was changed, so "
+            "run `encrypt` again into a new folder"
+        )
     for path in named_folders(policy, node):
         if path.parent.as_posix() not in CONTENT or not is_digest(path.name):
             raise InputError(
@@ -110,7 +118,10 @@ def withdraw(node: NodeDirectory, vault: Vault) -> tuple[list[Path], list[Path]]
     """
     policy = load_node_policy(node.folder.path, node.client)
     reason = f"{node.client} has withdrawn: its owner no longer takes part in training"
-    write_policy(node, policy.model_copy(update={"withdrawn": reason, "arms": {}}))
+    nothing: dict[str, object] = {"withdrawn": reason, "arms": {}, "cohort": None}
+    write_policy(node, policy.model_copy(update=nothing))
+    if node.folder.find(COHORT_KEY) is not None:
+        node.folder.remove(COHORT_KEY)
     with vault.lock():
         removed = node.remove(read_exports(vault.folder))
     return removed, node.unnamed(())

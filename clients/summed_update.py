@@ -15,7 +15,7 @@ import numpy as np
 
 from clients.policy.cohort_key import read_cohort_key
 from clients.policy.node_policy import CohortPolicy, NodePolicy, RefusedError
-from clients.policy.pledges import Pledge, check_pledged, pledge
+from clients.policy.pledges import Pledge, check_pledged, pledge, read_salt
 from fl_ppseg.federation.message_content import Request
 from fl_ppseg.learning.reach import largest_of, update_bound
 from fl_ppseg.secure_sum.contents import ShareContent, TrainContent, UnmaskContent, parse
@@ -61,7 +61,7 @@ class Place:
 
     def secret(self) -> NodeSecret:
         """The node's secret, read anew for each message."""
-        return read_cohort_key(self.cohort.key)
+        return read_cohort_key(self.cohort.key).salted(read_salt(self.state))
 
     def seat(self, roster: Roster) -> Seat:
         """The node's seat in a roster, which is checked.

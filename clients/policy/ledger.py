@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from clients.policy.journal import append, make_journal, open_locked, read_lines
 from clients.policy.node_policy import LocalPrivacy, RefusedError
-from clients.policy.pledges import PLEDGES
+from clients.policy.pledges import make_pledges
 from fl_ppseg.config.section import Section
 from fl_ppseg.learning.privacy import epsilon
 from fl_ppseg.system.errors import InputError
@@ -84,7 +84,7 @@ def make_ledger(state: Path) -> Path:
     Returns:
         The ledger's file.
     """
-    make_journal(state / PLEDGES)
+    make_pledges(state)
     return make_journal(state / LEDGER)
 
 

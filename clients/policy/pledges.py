@@ -1,6 +1,6 @@
 """What a node has bound itself to in secure aggregation: one line each, written before it answers.
 
-    <state>/pledges.jsonl    append-only; an empty file is that of a new node
+    <state>/pledges.jsonl    append-only; the first line is a salt, drawn when the file is made
 
 Each question below has one answer for ever; another one is refused.
 
@@ -10,11 +10,15 @@ Each question below has one answer for ever; another one is refused.
 
 So no update is masked twice with the same masks, nobody gets both kinds of share of one client, and
 two sums of one round, whose difference could be one client's update, are never given out: a round
-that is repeated, after a restart or for other weights, is summed over the same clients.
+that is repeated, after a restart or for other weights, is summed over the same clients. The salt is
+part of the keys of every session: two nodes of one owner have no session in common.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -22,6 +26,7 @@ from clients.policy.journal import append, open_locked, read_lines
 from clients.policy.node_policy import RefusedError
 from fl_ppseg.config.section import Section
 from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import write_atomically
 
 PLEDGES: Final = "pledges.jsonl"
 MAX_BYTES: Final = 256 * 2**20
@@ -33,7 +38,14 @@ _WORDS: Final = {
     "unmask": "this round was already summed over other clients, and the difference of two sums "
     "could be one client's update; wait until the same clients take part, or start a new run",
 }
+LineT = TypeVar("LineT", bound=Section)
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Salt(Section):
+    """The first line."""
+
+    salt: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
 class Pledge(Section):
@@ -51,6 +63,24 @@ class Pledge(Section):
     """Hash of what the node has bound itself to."""
 
 
+def make_pledges(state: Path) -> None:
+    """Make the record of a new node in its state folder; an existing one is kept."""
+    if not os.path.lexists(state / PLEDGES):
+        line = Salt(salt=os.urandom(16).hex()).model_dump_json() + "\n"
+        write_atomically(state / PLEDGES, line, mode=0o600)
+
+
+def read_salt(state: Path) -> str:
+    """The salt of a node's record.
+
+    Raises:
+        RefusedError: There is no record.
+        InputError: It is damaged.
+    """
+    with _opened(state) as (_, salt, _):
+        return salt.salt
+
+
 def pledge(state: Path, new: Pledge) -> None:
     """Bind the node to an answer; it is on disk before this returns.
 
@@ -58,19 +88,10 @@ def pledge(state: Path, new: Pledge) -> None:
         RefusedError: It is bound to another, or the round was begun too often.
         InputError: The file is damaged or full.
     """
-    path = state / PLEDGES
-    missing = (
-        "refused: this node has no record of its pledges; its owner has to restore it, or create a "
-        "new node (python -m clients.node init; in a simulation: prepare the run again)"
-    )
-    with open_locked(path, "file of pledges", missing) as descriptor:
-        lines = read_lines(descriptor, path, "file of pledges", MAX_BYTES)
-        of_round = [
-            each
-            for number, line in enumerate(lines, 1)
-            if _round(each := _parse(line, number, path)) == _round(new)
-        ]
-        same = [each for each in of_round if (each.step, each.session) == (new.step, new.session)]
+    with _opened(state) as (descriptor, _, pledges):
+        of_round = [each for each in pledges if _round(each) == _round(new)]
+        alike = of_round if new.session is None else pledges
+        same = [each for each in alike if (each.step, each.session) == (new.step, new.session)]
         if any(each.answer != new.answer for each in same):
             raise RefusedError(f"refused: {_WORDS[new.step]}")
         if same:
@@ -79,7 +100,7 @@ def pledge(state: Path, new: Pledge) -> None:
             raise RefusedError(
                 f"refused: round {new.round} was begun more than {MAX_SESSIONS} times"
             )
-        append(descriptor, new.model_dump_json(), path)
+        append(descriptor, new.model_dump_json(), state / PLEDGES)
 
 
 def check_pledged(state: Path, expected: Pledge) -> None:
@@ -88,24 +109,34 @@ def check_pledged(state: Path, expected: Pledge) -> None:
     Raises:
         RefusedError: It has not, or to another.
     """
-    path = state / PLEDGES
-    with open_locked(
-        path, "file of pledges", "refused: this node has no record of its pledges"
-    ) as d:
-        lines = read_lines(d, path, "file of pledges", MAX_BYTES)
-        if expected not in [_parse(line, number, path) for number, line in enumerate(lines, 1)]:
+    with _opened(state) as (_, _, pledges):
+        if expected not in pledges:
             raise RefusedError(
                 "refused: no shares were dealt for this roster of this session by this node"
             )
+
+
+@contextmanager
+def _opened(state: Path) -> Iterator[tuple[int, Salt, list[Pledge]]]:
+    """The record, locked for this process."""
+    path = state / PLEDGES
+    missing = (
+        "refused: this node has no record of its pledges; its owner has to restore it, or create a "
+        "new node (python -m clients.node init; in a simulation: prepare the run again)"
+    )
+    with open_locked(path, "record of pledges", missing) as descriptor:
+        first, *lines = read_lines(descriptor, path, "record of pledges", MAX_BYTES) or [b""]
+        pledges = [_parse(Pledge, line, number, path) for number, line in enumerate(lines, 2)]
+        yield descriptor, _parse(Salt, first, 1, path), pledges
 
 
 def _round(each: Pledge) -> tuple[str | None, str, int, int]:
     return each.run, each.arm, each.seed, each.round
 
 
-def _parse(line: bytes, number: int, path: Path) -> Pledge:
+def _parse(kind: type[LineT], line: bytes, number: int, path: Path) -> LineT:
     try:
-        return Pledge.model_validate_json(line, strict=True)
+        return kind.model_validate_json(line, strict=True)
     except ValidationError as error:
         raise InputError(
             f"{path}: line {number} is damaged ({error.errors()[0]['msg']}); restore the file, or "

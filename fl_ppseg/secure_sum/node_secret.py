@@ -1,12 +1,13 @@
 """The secret of a node: 32 bytes from the OS, from which all of its keys are derived.
 
 A node keeps nothing between the messages of a round: whatever it needs again it derives again, from
-this secret and the session. Who has it can sign as the node, and take the node's masks off what it
-sent; it decrypts no image. Printing shows the public key, pickling and copying raise.
+this secret, the session, and the salt of its record of pledges. Who has secret and salt can sign as
+the node, and take the node's masks off what it sent; neither decrypts an image. Printing shows the
+public key, pickling and copying raise.
 """
 
 import os
-from typing import Final, NoReturn, Self
+from typing import NoReturn, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -17,23 +18,26 @@ from fl_ppseg.secure_sum.errors import SumError
 from fl_ppseg.secure_sum.masks import KEY_BYTES, derive
 from fl_ppseg.secure_sum.roster import Session
 
-_NO_SALT: Final = b""
-
 
 class NodeSecret:
     """Derives the keys of a node."""
 
-    __slots__ = ("_secret",)
+    __slots__ = ("_salt", "_secret")
 
-    def __init__(self, secret: bytes) -> None:
+    def __init__(self, secret: bytes, salt: str = "") -> None:
         """Take 32 secret bytes.
+
+        Args:
+            secret: The bytes.
+            salt: Of the record of pledges that goes with them: with another record all keys but
+                the cohort key are others, so that no session is ever begun anew under the same.
 
         Raises:
             SumError: There are more or fewer.
         """
         if len(secret) != KEY_BYTES:
             raise SumError(f"expected a node's secret of {KEY_BYTES} bytes, got {len(secret)}")
-        self._secret = bytes(secret)
+        self._secret, self._salt = bytes(secret), salt
 
     @classmethod
     def new(cls) -> Self:
@@ -51,6 +55,10 @@ class NodeSecret:
 
     def __deepcopy__(self, memo: object) -> NoReturn:
         raise TypeError("a node's secret is neither pickled nor copied")
+
+    def salted(self, salt: str) -> "NodeSecret":
+        """The same secret with a salt."""
+        return NodeSecret(self._secret, salt)
 
     def to_hex(self) -> str:
         """Its content, for the file that its owner keeps."""
@@ -83,7 +91,7 @@ class NodeSecret:
         return Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor().update(bytes(num_bytes))
 
     def _signing_key(self) -> Ed25519PrivateKey:
-        return Ed25519PrivateKey.from_private_bytes(self._derive(_NO_SALT, "signing key"))
+        return Ed25519PrivateKey.from_private_bytes(derive(self._secret, b"", "signing key"))
 
     def _derive(self, salt: bytes, label: str) -> bytes:
-        return derive(self._secret, salt, label)
+        return derive(self._secret, salt, f"{label}/{self._salt}")

@@ -217,4 +217,4 @@ def test_a_node_that_agreed_to_sums_gives_no_single_update(scenes: Path, tmp_pat
 def test_pledges_are_written_before_the_answer(summed: Any) -> None:
     made, _, _ = summed
     lines = (made.nodes / "state" / "node_0000" / PLEDGES).read_text("utf-8").splitlines()
-    assert len(lines) == 2 * 3
+    assert len(lines) == 1 + 2 * 3

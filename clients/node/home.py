@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, NamedTuple, Self
 
 from pydantic import AfterValidator, model_validator
 
+from clients.policy.pledges import PLEDGES, new_record
 from fl_ppseg.config.names import DeployedName
 from fl_ppseg.config.section import Section
 from fl_ppseg.deployment.accounts import USER, Account, account
@@ -150,7 +151,8 @@ class Home:
                 app.make_child(FLOWER).close()
                 with app.make_child(STATE) as state:
                     state.write(LEDGER, b"", exclusive=True)
-                    _give(state, (LEDGER,), (), users and users.app)
+                    state.write(PLEDGES, new_record(), exclusive=True)
+                    _give(state, (LEDGER, PLEDGES), (), users and users.app)
                 if users is not None:
                     app.write(APART, b"", exclusive=True)
                 _give(app, (SECRET,), (FLOWER,), users and users.app)

@@ -63,11 +63,15 @@ class Pledge(Section):
     """Hash of what the node has bound itself to."""
 
 
+def new_record() -> str:
+    """The content of the record of a new node: its salt."""
+    return Salt(salt=os.urandom(16).hex()).model_dump_json() + "\n"
+
+
 def make_pledges(state: Path) -> None:
     """Make the record of a new node in its state folder; an existing one is kept."""
     if not os.path.lexists(state / PLEDGES):
-        line = Salt(salt=os.urandom(16).hex()).model_dump_json() + "\n"
-        write_atomically(state / PLEDGES, line, mode=0o600)
+        write_atomically(state / PLEDGES, new_record(), mode=0o600)
 
 
 def read_salt(state: Path) -> str:

@@ -20,7 +20,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from clients.policy.cohort_key import COHORT_KEY
+from clients.policy import cohort_key
 
 KEY_FILE: Final = "master.key"
 NEXT_KEY: Final = "next.key"
@@ -53,7 +53,7 @@ KEPT: Final = {
     re.compile(rf"({_RETIRED}/)?{_RECORD}"): MAX_RECORD_BYTES,
     re.compile(re.escape(HANDED_OVER)): 2**26,
     re.compile(re.escape(FLOOR)): 2**20,
-    re.compile(re.escape(COHORT_KEY)): MAX_KEY_BYTES,
+    re.compile(re.escape(cohort_key.COHORT_KEY)): MAX_KEY_BYTES,
 }
 """Files that a backup contains, with the maximum size of each."""
 

@@ -9,6 +9,7 @@ tensorboard/<arm>/seed_<s>/                (with --observer tensorboard: event f
 clients.json                                (deployed runs: see fl_ppseg.deployment.clients)
 <arm>/seed_<s>/round_<nnnn>.safetensors + .json      (rotated, hashed)
 <arm>/seed_<s>/releases.txt                          (private runs: a round a line)
+<arm>/seed_<s>/sums.jsonl                            (secure aggregation: whose updates, by round)
 audit/leaks.json  audit/report.html  audit/figures/  (what an audit of the run found)
 cells.json  index.html  <cell>/                      (a comparison of cells, a run folder each)
 
@@ -45,6 +46,7 @@ TAKEN: Final = frozenset(
 )  # fmt: skip
 """What lies beside the folders of arms or cells, which can have none of these names."""
 RELEASES: Final = "releases.txt"
+SUMS: Final = "sums.jsonl"
 CHECKPOINTS: Final = "*/seed_*"
 """Folders of checkpoints, as a pattern."""
 

@@ -7,7 +7,7 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -119,6 +119,34 @@ class RunFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         _append(path, f"{round}\n")
         return len(path.read_text(encoding="utf-8").splitlines())
+
+    def record_sum(self, arm: str, seed: int, round: int, clients: Sequence[str]) -> None:
+        """Record whose updates of a round are added up, before their nodes are asked for it.
+
+        They agree to one set of clients: a round that is repeated must have the same.
+        """
+        if self.clients_summed(arm, seed, round) is None:
+            path = self._stem(arm, seed) / layout.SUMS
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _append(path, json.dumps({"round": round, "clients": sorted(clients)}) + "\n")
+
+    def clients_summed(self, arm: str, seed: int, round: int) -> frozenset[str] | None:
+        """The clients recorded for a round; None if there are none.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        path = self._stem(arm, seed) / layout.SUMS
+        if not path.exists():
+            return None
+        whole, _, _ = path.read_bytes().rpartition(b"\n")
+        for text in whole.split(b"\n") if whole else ():
+            line = parse_json(text, str(path))
+            if not isinstance(line, dict) or line.keys() != {"round", "clients"}:
+                raise InputError(f"{path}: damaged; start a new run")
+            if line["round"] == round:
+                return frozenset(line["clients"])
+        return None
 
     @contextmanager
     def lock(self) -> Iterator[None]:

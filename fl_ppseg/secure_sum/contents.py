@@ -53,5 +53,6 @@ def parse(kind: type[SectionT], text: str) -> SectionT:
         return kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(map(str, first["loc"][:3]))[:100]
-        raise SumError(f"expected a {kind.__name__}: {where}: {first['msg'][:100]}") from None
+        where = [str(part)[:40] for part in first["loc"][:3] if first["type"] != "extra_forbidden"]
+        message = ": ".join([f"expected a {kind.__name__}", *where, first["msg"][:100]])
+        raise SumError(message) from None

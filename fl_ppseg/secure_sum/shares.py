@@ -5,6 +5,7 @@ modulo the prime 2^521 - 1; the share of place x, from 1, is its value there, 66
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from fl_ppseg.secure_sum.errors import SumError
@@ -69,8 +70,9 @@ def _value_at(polynomial: Sequence[int], place: int) -> int:
     return value
 
 
+@lru_cache(maxsize=8)
 def _at_zero(places: tuple[int, ...]) -> list[int]:
-    """Lagrange's factors for the value at 0."""
+    """Lagrange's factors for the value at 0; the same clients share several secrets."""
     factors = []
     for place in places:
         above, below = 1, 1

@@ -57,6 +57,7 @@ class SummedStrategy(FederatedStrategy):
         Raises:
             RunError: Too few of them did, as often as a round is tried again.
         """
+        drawn = self._as_before(drawn)
         attempts = self.run.federation.max_retries + 1
         for attempt in range(attempts):
             try:
@@ -94,6 +95,8 @@ class SummedStrategy(FederatedStrategy):
                 f"{self._where}: no client has a labelled pixel to train on; check their label "
                 "maps and data.classes"
             )
+        request = self.run.request
+        self._folder.record_sum(request.arm, request.seed, self.log.round, total.survivors)
         released = self._release(total.survivors)
         try:
             total.unmask(self._sum.how, released)
@@ -127,6 +130,15 @@ class SummedStrategy(FederatedStrategy):
     def _session(self, attempt: int) -> Session:
         request = self.run.request
         return Session(request.run_id, request.arm, request.seed, self.log.round, attempt)
+
+    def _as_before(self, drawn: Sequence[Member]) -> Sequence[Member]:
+        """Of a round that was being summed when an earlier start ended, the same clients."""
+        request = self.run.request
+        before = self._folder.clients_summed(request.arm, request.seed, self.log.round)
+        if before is None:
+            return drawn
+        self.log.notify(f"was being summed over {len(before)} clients; asking the same again")
+        return [member for member in drawn if member.client in before]
 
     def _agree(self, drawn: Sequence[Member], attempt: int) -> SumRound:
         least = self.run.federation.least_cohort

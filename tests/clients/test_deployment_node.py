@@ -22,6 +22,7 @@ from clients.node.command import main
 from clients.node.home import AppHome, Home
 from clients.node.supernode import Start, address_of
 from clients.policy.node_policy import NodePolicy, save_policy
+from clients.policy.pledges import PLEDGES, read_salt
 from clients.private_state import DIGEST_LENGTH, TRAINED
 from fl_ppseg import __version__
 from fl_ppseg.config.sections import Config
@@ -75,9 +76,16 @@ def test_secrets_are_their_owners_alone(home: Home) -> None:
     )
     for path in (home.folder, home.logs, home.node, home.flower, app.folder, app.flower, app.state):
         assert mode(path) == 0o700, path
-    for path in (home.key, home.secret, app.secret, app.state / "ledger.jsonl"):
+    for path in (
+        home.key,
+        home.secret,
+        app.secret,
+        app.state / "ledger.jsonl",
+        app.state / PLEDGES,
+    ):
         assert mode(path) == 0o600, path
     assert (app.state / "ledger.jsonl").read_bytes() == b""
+    assert len(read_salt(app.state)) == 32
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,6 +123,7 @@ def test_init_gives_each_user_its_folders_once(home: Home) -> None:
         app.flower: (other, 0o700),
         app.state: (other, 0o700),
         app.state / "ledger.jsonl": (other, 0o600),
+        app.state / "pledges.jsonl": (other, 0o600),
     }
     found = {path: (s.st_uid, s.st_mode & 0o7777) for path in expected for s in [path.lstat()]}
     assert found == expected

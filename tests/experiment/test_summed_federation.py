@@ -195,6 +195,30 @@ def test_a_round_is_summed_over_one_set_of_clients(scenes: Path, tmp_path: Path)
         small.federate(made, client_app=Lost("train", ("node1",)))
 
 
+class StoppedAndLost(Stopped):
+    """The coordinator dies while it unmasks a round that lost a client."""
+
+    def answer(self, message: Message, context: Context, task: str, client: str) -> Message:
+        if task == "train" and client == "node1":
+            return Message(Error(FAILED, "lost"), reply_to=message)
+        return super().answer(message, context, task, client)
+
+
+def test_a_repeated_round_is_summed_over_the_clients_it_was_summed_over(
+    scenes: Path, tmp_path: Path
+) -> None:
+    """All clients are back: the one that was lost before is not asked in that round."""
+    made = experiment(scenes, tmp_path, least_cohort=2, max_retries=0)
+    with pytest.raises(KeyboardInterrupt):
+        small.federate(made, client_app=StoppedAndLost("unmask"))
+    lines = small.federate(made).lines()
+    trained = [
+        sorted(x["client"] for x in lines if x["role"] == "train" and x["round"] == n)
+        for n in (1, 2)
+    ]
+    assert [len(clients) for clients in trained] == [2, 3]
+
+
 class Single(Nodes):
     """A coordinator that asks for an update without the steps around it."""
 

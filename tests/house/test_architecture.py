@@ -128,7 +128,12 @@ def test_packages_import_nothing_and_have_one_name_for_everything() -> None:
 
 
 LAYOUTS = {
-    "fl_ppseg/config/run_layout.py": {*run_layout.TAKEN, run_layout.LEAKS, run_layout.RELEASES},
+    "fl_ppseg/config/run_layout.py": {
+        *run_layout.TAKEN,
+        run_layout.LEAKS,
+        run_layout.RELEASES,
+        run_layout.SUMS,
+    },
     "clients/vault/layout.py": [
         value for name, value in vars(vault_layout).items() if name.isupper() and name != "LOCK"
     ],

@@ -12,6 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from clients.policy.node_policy import nodes_folder
+from fl_ppseg.audit.identity.options import (
+    add_identity,
+    audit_identity,
+    refuse_without_identity,
+)
 from fl_ppseg.config.federation import FederationConfig
 from fl_ppseg.config.loading import config_of, read_values
 from fl_ppseg.config.run_layout import AUDIT, CONFIG, LEAKS
@@ -51,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         RunError: A worker or a client failed.
     """
     options = _parser().parse_args(argv)
+    if options.identity:
+        return audit_identity(options)
+    refuse_without_identity(options)
     config = _config(options)
     if options.save_network is not None:
         _save_network(config, options)
@@ -224,6 +232,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="attack nothing: train one arm's survivor network and keep it, for serve --attack",
     )
+    add_identity(parser)
     add("--quick", action="store_true", help="weaker attacks, for a first impression")
     add("--pictures", action="store_true", help="show your own images in the report too")
     add("--quiet", action="store_true", help="print the final table only")

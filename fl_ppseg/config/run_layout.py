@@ -11,6 +11,7 @@ clients.json                                (deployed runs: see fl_ppseg.deploym
 <arm>/seed_<s>/releases.txt                          (private runs: a round a line)
 <arm>/seed_<s>/sums.jsonl                            (secure aggregation: whose updates, by round)
 audit/leaks.json  audit/report.html  audit/figures/  (what an audit of the run found)
+identity.json  identity.html                 (in the folder of an audit of identity)
 cells.json  index.html  <cell>/                      (a comparison of cells, a run folder each)
 
 Needs the standard library alone.
@@ -36,6 +37,8 @@ VAL_IMAGES: Final = "val_images.safetensors"
 CLIENTS: Final = "clients.json"
 AUDIT: Final = "audit"
 LEAKS: Final = "leaks.json"
+IDENTITY: Final = "identity.json"
+IDENTITY_PAGE: Final = "identity.html"
 CELLS: Final = "cells.json"
 INDEX: Final = "index.html"
 TAKEN: Final = frozenset(

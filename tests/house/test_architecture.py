@@ -24,6 +24,7 @@ OUTCOME = re.compile(r"^(.+) (KEPT|BROKEN)(?: \(\d+ ignored imports?\))?$", re.M
 ATTACKS = "An attack knows what it is given: no key, no vault, no truth"
 KEY_IN_AN_ATTACK = {"fl_ppseg/audit/attacks/colours.py": "fl_ppseg.crypto.keys"}
 ONE_FOR_EACH = KEY_IN_AN_ATTACK | {
+    "fl_ppseg/audit/identity/plates.py": "fl_ppseg.crypto.keys",
     "fl_ppseg/system/errors.py": "fl_ppseg.config.names",
     "clients/policy/ledger.py": "clients.private_state",
     "clients/vault/layout.py": "clients.vault.keys.erasure",

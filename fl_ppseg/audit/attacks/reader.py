@@ -49,11 +49,15 @@ class Budget:
     """Length of a training; the same for all attacks that are compared."""
 
     steps: int = STEPS
-    """Steps of `BATCH` images each."""
+    """Steps of `batch` images each."""
     seed: int = 0
     """Draws weights, batches and augmentation."""
     on_step: Progress | None = None
     """Called after each step."""
+    batch: int = BATCH
+    """Images of a step."""
+    mirrors: bool = True
+    """Whether half of the images are mirrored; not where letters are to be read."""
 
 
 DEFAULT_BUDGET: Final = Budget()
@@ -108,7 +112,7 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, budget.steps)
     rng = np.random.default_rng(budget.seed)
     for step in range(1, budget.steps + 1):
-        batch = augmented(own, rng, block_size // 2)
+        batch = augmented(own, rng, block_size // 2, budget)
         truth = as_input(batch)
         guess = reader(read(_encrypted(batch, encrypt)))
         loss = functional.mse_loss(guess, truth) + SSIM_SHARE * (1 - ssim(guess, truth))
@@ -149,15 +153,16 @@ def _encrypted(planes: Planes, encrypt: Encrypt | None) -> Planes:
     return np.concatenate([encrypt(np.ascontiguousarray(planes[:, :3])), planes[:, 3:]], axis=1)
 
 
-def augmented(own: Planes, rng: np.random.Generator, reach: int) -> Planes:
-    """Draw `BATCH` images, each flipped or not and shifted by up to `reach` pixels."""
+def augmented(own: Planes, rng: np.random.Generator, reach: int, budget: Budget) -> Planes:
+    """Draw a batch of images, each flipped or not and shifted by up to `reach` pixels."""
     height, width = own.shape[2:]
     batch = []
-    for image in own[rng.integers(len(own), size=BATCH)]:
+    for image in own[rng.integers(len(own), size=budget.batch)]:
         padded = np.pad(image, ((0, 0), (reach, reach), (reach, reach)), "reflect")
         top, left = rng.integers(2 * reach + 1, size=2)
         moved = padded[:, top : top + height, left : left + width]
-        batch.append(moved[..., ::-1] if rng.random() < 0.5 else moved)
+        is_mirrored = rng.random() < 0.5 and budget.mirrors
+        batch.append(moved[..., ::-1] if is_mirrored else moved)
     return np.stack(batch)
 
 

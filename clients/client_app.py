@@ -21,9 +21,10 @@ import torch
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
+from clients.accepted_weights import accepted_folder, check_change, keep, remove_accepted
 from clients.local_privacy import check_form, privatise_counts, privatise_update
 from clients.node_log import set_up_log
-from clients.policy.ledger import Question, check_ledger, grant
+from clients.policy.ledger import Question, check_ledger, grant, record_refusal, was_granted
 from clients.policy.node_policy import (
     NodePolicy,
     RefusedError,
@@ -129,6 +130,7 @@ def _answer(message: Message, context: Context, task: Task, handler: Handler | N
         policy = _policy(find_policy(context.node_config))
         if policy.withdrawn is not None:
             remove_trained(state)
+            remove_accepted(state)
         policy.require_consent()
         check_run(policy, request.run)
         check_ledger(state)
@@ -225,21 +227,33 @@ def _evaluate(request: Request, policy: NodePolicy, state: Path) -> Reply:
 
 
 def _count(request: Request, policy: NodePolicy, permitted: Permit, state: Path) -> None:
-    """Record a request in the ledger before it is answered.
+    """Record a request in the ledger before it is answered, and compare its weights with those
+    that were accepted before.
 
     Raises:
-        RefusedError: A limit is reached.
+        RefusedError: A limit is reached, or honest training does not lead to these weights.
     """
     assert request.task == "train" or request.task == "evaluate"
+    arm = policy.arms[request.arm]
     question = Question(
-        run=policy.run or policy.arms[request.arm].agreement,
+        run=policy.run or arm.agreement,
         arm=request.arm,
         seed=request.seed,
         round=request.round,
         task=request.task,
         weights=hash_of(request.arrays),
     )
+    folder = accepted_folder(state, arm, question)
+    is_later = False
+    if folder is not None and not was_granted(state, question):
+        try:
+            is_later = check_change(folder, arm, request)
+        except RefusedError:
+            record_refusal(state, question)
+            raise
     grant(state, question, permitted.limits, policy.privacy)
+    if folder is not None and is_later:
+        keep(folder, arm, request)
 
 
 def _loss(loss: float | None, policy: NodePolicy) -> float | None:

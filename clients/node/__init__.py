@@ -2,8 +2,8 @@
 
     <home>/node.yaml, node.pub   the node's settings, and the public key that is enrolled
     <home>/node/                 the SuperNode's: node.key, app.secret, flwr/
-    <home>/app/                  the app's: app.secret, flwr/, state/ (log, ledger, pledges, own
-                                 embedding)
+    <home>/app/                  the app's: app.secret, flwr/, state/ (log, ledger, pledges,
+                                 weights)
     <home>/logs/                 of whoever runs `start`: supernode.log, app.log
 
 Two programs run. Flower's SuperNode holds the node's key and talks to the coordinator; the app, as

@@ -116,11 +116,13 @@ def _app(parser: Parser, argv: Sequence[str]) -> int:
     _check_data(policy)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("node").setLevel(logging.INFO)
+    from clients.accepted_weights import remove_accepted
     from clients.node.app import Node, answer_tasks  # loads PyTorch
     from clients.private_state import remove_trained
 
     if load_policy(policy).withdrawn is not None:
         remove_trained(home.state)  # even if no request ever comes again
+        remove_accepted(home.state)
     config = {"policy": str(policy), "state": str(home.state)}
     answer_tasks(Node(f"{LOOPBACK}:{port}", home.secret.read_bytes(), config, pin, limits))
 

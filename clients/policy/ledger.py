@@ -9,6 +9,9 @@ questions is bounded; a repeated question (after a lost answer, or when a run is
 answered again, up to `MAX_REPEATS` times. If the owner demands privacy, each line counts as a
 release, also a repeated one, since its noise is fresh.
 
+A request whose weights do not follow from those accepted before is refused; it has a line too, one
+for all its repetitions, and is no question: what it is refused for tells nothing of images.
+
 A line is on disk before the answer is computed, so that no crash makes a question free. An
 incomplete last line belongs to a question that was never answered, and is cut off. The app never
 recreates a missing ledger: otherwise whoever could remove it could start counting again.
@@ -34,10 +37,12 @@ MAX_REPEATS: Final = 100
 MAX_BYTES: Final = 256 * 2**20
 """A million lines; a larger ledger stops all answers until its owner has inspected it."""
 MAX_LINE: Final = 4096
+MAX_REFUSALS: Final = 1000
+"""Lines of refused requests in a ledger: further ones are only in the node's log."""
 
 
 class Entry(Section):
-    """One granted request."""
+    """One request that was granted, or whose weights were refused."""
 
     time: Annotated[str, Field(max_length=40)]
     """UTC, ISO 8601."""
@@ -52,6 +57,9 @@ class Entry(Section):
     """SHA-256 of the weights in the request."""
     is_release: bool = False
     """Whether it counts towards the owner's epsilon."""
+    refused: Literal["change"] | None = None
+    """Why it was not answered: honest training does not lead from the weights that the node last
+    accepted to these; null: it was granted."""
 
     @model_validator(mode="after")
     def _trains_from_round_1(self) -> Self:
@@ -121,6 +129,37 @@ def grant(state: Path, question: Question, limits: Limits, privacy: LocalPrivacy
         append(descriptor, entry.model_dump_json(), state / LEDGER)
 
 
+def was_granted(state: Path, question: Question) -> bool:
+    """Whether weights were granted before, in this run, arm and seed, for whatever task.
+
+    Raises:
+        RefusedError: There is no ledger.
+        InputError: The ledger is damaged or full.
+    """
+    kind = (question.run, question.arm, question.seed, question.weights)
+    return any(
+        (e.run, e.arm, e.seed, e.weights) == kind and e.refused is None
+        for e in read_ledger(state / LEDGER)
+    )
+
+
+def record_refusal(state: Path, question: Question) -> None:
+    """Record a question whose weights were refused, once; at most `MAX_REFUSALS` of a ledger.
+
+    Raises:
+        RefusedError: There is no ledger.
+        InputError: The ledger is damaged or full.
+    """
+    path = state / LEDGER
+    with _locked(path) as descriptor:
+        refused = [e for e in _read(descriptor, path) if e.refused is not None]
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        entry = Entry(time=now, **question._asdict(), refused="change")
+        is_new = entry not in (e.model_copy(update={"time": now}) for e in refused)
+        if is_new and len(refused) < MAX_REFUSALS:
+            append(descriptor, entry.model_dump_json(), path)
+
+
 def read_ledger(path: Path) -> list[Entry]:
     """Read all complete lines of a ledger.
 
@@ -134,7 +173,8 @@ def read_ledger(path: Path) -> list[Entry]:
 
 def _check_limits(entries: list[Entry], question: Question, limits: Limits) -> None:
     kind = (question.run, question.arm, question.seed, question.task)
-    alike = [e for e in entries if (e.run, e.arm, e.seed, e.task) == kind]
+    granted = [e for e in entries if e.refused is None]
+    alike = [e for e in granted if (e.run, e.arm, e.seed, e.task) == kind]
     asked = [(entry.round, entry.weights) for entry in alike]
     this = question.round, question.weights
     num_repeats = asked.count(this)

@@ -30,6 +30,7 @@ the node replaces by its own. MAX_WEIGHT applies to them.
 """
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -110,10 +111,8 @@ def check_region(arm: ArmPolicy, request: "Request") -> None:
         raise RefusedError(
             "refused: expected weights with the names and shapes of the agreed start"
         )
-    num_rounds = request.round - 1 if request.task == "train" else request.round
-    for name, value in asked.items():
-        if request.embedding in ("adapted", "private") and name in EMBEDDING_TENSORS:
-            continue
+    num_rounds = rounds_before(request)
+    for name, value in compared(request):
         moved = np.abs(value.astype(np.float64) - start[name])
         excess = moved - radius(start[name], num_rounds * arm.max_change, arm.training)
         if excess.size and not excess.max() <= 0:
@@ -123,6 +122,19 @@ def check_region(arm: ArmPolicy, request: "Request") -> None:
                 f"owner agreed to, but training reaches at most "
                 f"{(moved - excess).flat[worst]:.3g} by this round"
             )
+
+
+def rounds_before(request: "Request") -> int:
+    """Rounds of training after which the weights of a request are expected."""
+    return request.round - 1 if request.task == "train" else request.round
+
+
+def compared(request: "Request") -> Iterator[tuple[str, np.ndarray]]:
+    """The tensors of a request that are compared, by name."""
+    is_own = request.embedding in ("adapted", "private")
+    for name, value in sorted(request.arrays.items()):
+        if not (is_buffer(name) or (is_own and name in EMBEDDING_TENSORS)):
+            yield name, value
 
 
 def radius(start: np.ndarray, change: float, training: TrainingConfig) -> npt.NDArray[np.float64]:
@@ -139,7 +151,11 @@ def radius(start: np.ndarray, change: float, training: TrainingConfig) -> npt.ND
 
 
 def project_onto_region(
-    weights: Arrays, start: Arrays, change: float, training: TrainingConfig
+    weights: Arrays,
+    start: Arrays,
+    change: float,
+    training: TrainingConfig,
+    centre: Arrays | None = None,
 ) -> Arrays:
     """Project weights onto the trust region: the best that an adversary can send.
 
@@ -148,12 +164,14 @@ def project_onto_region(
         start: Of round 0; tensors that it lacks are returned unchanged.
         change: k C.
         training: The local update.
+        centre: Weights that the node accepted k rounds before, to project onto what is within k
+            rounds of them; None: onto the region around the start.
     """
     found = dict(weights)
-    for name, centre in start.items():
-        most = radius(centre, change, training)
-        most -= np.finfo(np.float32).eps * (np.abs(centre) + most)
-        found[name] = np.clip(weights[name], centre - most, centre + most).astype(centre.dtype)
+    for name, first in start.items():
+        most, middle = radius(first, change, training), first if centre is None else centre[name]
+        most -= np.finfo(np.float32).eps * (np.abs(middle) + most)
+        found[name] = np.clip(weights[name], middle - most, middle + most).astype(first.dtype)
     return found
 
 

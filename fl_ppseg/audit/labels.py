@@ -167,15 +167,20 @@ class LabelAttack:
 
 
 def moved_in(weights: Arrays, owner: Client, num_rounds: int) -> Arrays:
-    """Move weights into the trust region of a client's node after so many rounds; unchanged if it
-    has none."""
+    """Move weights to the nearest that a client's node accepts as those after so many rounds: into
+    its trust region, and within what may change since earlier ones; unchanged if it compares none.
+    """
     agreed = owner.agreed_policy
     if agreed.start is None or agreed.max_change is None:
         return weights
-    (start,) = agreed.start.values()
-    return project_onto_region(
-        weights, read_start(start), num_rounds * agreed.max_change, agreed.training
-    )
+    start, change = read_start(*agreed.start.values()), agreed.max_change
+    near = project_onto_region(weights, start, num_rounds * change, agreed.training)
+    before = owner.accepted_before(num_rounds)
+    if before is None:
+        return near
+    number, centre = before
+    rounds = num_rounds - number
+    return project_onto_region(near, start, rounds * change, agreed.training, centre)
 
 
 class _Node:
@@ -185,17 +190,17 @@ class _Node:
         owner: The client.
         other: Fields of the requests that were not agreed to.
         num_rounds: Of the run.
-        is_moved: Whether weights are moved into the trust region, the last round's first.
+        is_moved: Whether weights are moved to what the node accepts.
     """
 
     def __init__(
         self, owner: Client, other: Mapping[str, Any], num_rounds: int, is_moved: bool
     ) -> None:
         self._owner, self._other, self._is_moved = owner, other, is_moved
-        rounds = range(1, num_rounds + 1)
-        self._rounds = iter(rounds[::-1] if is_moved else rounds)
+        first = num_rounds - self._fewest_rounds() + 1 if is_moved else 1
+        self._rounds = iter(range(max(first, 1), num_rounds + 1))
         self._round: int | None = next(self._rounds)
-        self._num_answers = 0
+        self._left = self._most_in_round()
         self.reason = ""
         """The node's last refusal."""
 
@@ -209,14 +214,30 @@ class _Node:
         while self._round is not None:
             answer = self._owner.counts(weights, self._round, **self._other)
             if not isinstance(answer, str):
-                self._num_answers += 1
-                agreed = self._owner.agreed_policy
-                if self._is_moved and self._num_answers % (agreed.models + agreed.spare) == 0:
-                    self._round = next(self._rounds, None)
+                self._left -= 1
+                if self._is_moved and self._left == 0:
+                    self._next_round()
                 return answer
             self.reason = answer
-            self._round = next(self._rounds, None)
+            self._next_round()
         return None
+
+    def _next_round(self) -> None:
+        self._round = next(self._rounds, None)
+        self._left = self._most_in_round()
+
+    def _most_in_round(self) -> int:
+        """Questions that the node answers in the round; other weights are compared with those of an
+        earlier round, so that there is one in the first."""
+        agreed = self._owner.agreed_policy
+        is_first = self._round is None or self._owner.accepted_before(self._round) is None
+        return 1 if is_first else agreed.models + agreed.spare
+
+    def _fewest_rounds(self) -> int:
+        """The fewest rounds in which all questions are answered: late ones allow the most."""
+        agreed = self._owner.agreed_policy
+        total = agreed.evaluations * agreed.models + agreed.spare
+        return 1 + -(-(total - 1) // (agreed.models + agreed.spare))
 
 
 def matched(truth: Sequence[Labels], found: Recovered) -> tuple[float, float]:

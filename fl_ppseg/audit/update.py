@@ -105,11 +105,18 @@ class Client:
         self._model = settings.model_copy(update={"patch_size": patch_size})
         self.policy, self.truth = self._prepared(kernel, scenes, heldout, place, start)
         self._node = Node(self.policy)
+        self._accepted: dict[int, Arrays] = {}
 
     @property
     def agreed_policy(self) -> ArmPolicy:
         """What the owner agreed to for the arm, which its coordinator knows."""
         return load_policy(self.policy).arms[self._arm]
+
+    def accepted_before(self, num_rounds: int) -> tuple[int, Arrays] | None:
+        """The newest weights of an earlier round than this that the node accepted, and their round;
+        None if there are none."""
+        number = max((each for each in self._accepted if each < num_rounds), default=None)
+        return None if number is None else (number, self._accepted[number])
 
     def answer(self, weights: Arrays, round: int = 1) -> Exchange:
         """Train a round and keep what the coordinator sees.
@@ -143,6 +150,7 @@ class Client:
         reply = self._node.answer(request)
         if isinstance(reply, str):
             return reply
+        self._accepted[round - 1] = request.arrays
         return Exchange(
             sent=request.arrays,
             returned=reply.arrays,
@@ -171,6 +179,7 @@ class Client:
         reply = self._node.answer(request)
         if isinstance(reply, str):
             return reply
+        self._accepted[round] = request.arrays
         assert reply.confusion is not None
         return reply.confusion
 

@@ -13,6 +13,7 @@ from flwr.app import ConfigRecord, Message, MessageType
 from flwr.serverapp import Grid
 
 from clients import client_app
+from clients.accepted_weights import remove_accepted
 from clients.client_app import FAILED, REFUSED, app
 from clients.policy.ledger import LEDGER, MAX_REPEATS, make_ledger, read_ledger
 from clients.policy.node_policy import (
@@ -397,8 +398,9 @@ def test_node_without_any_policy_answers(
 
 
 def used(experiment: Experiment, number: int = 0) -> Path:
-    """The ledger of a node, begun anew."""
+    """The ledger of a node, begun anew, without weights that it accepted."""
     path = state_path(experiment.nodes, number) / LEDGER
+    remove_accepted(path.parent)
     path.unlink(missing_ok=True)
     return make_ledger(path.parent)
 

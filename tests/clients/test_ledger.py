@@ -60,6 +60,7 @@ def test_a_granted_request_is_one_line_that_says_what_was_asked(state: Path) -> 
     assert found == {
         "run": "run", "arm": "a\nb\x1b[2J", "seed": 0, "round": 3, "task": "evaluate",
         "weights": f"{7:064x}", "is_release": False,
+        "refused": None,
     }  # fmt: skip
     assert line.isprintable()
 

@@ -14,13 +14,16 @@ import torch
 from test_policy import arm_policy
 from test_policy import policy as node_policy
 
+from clients.accepted_weights import ACCEPTED
 from clients.policy import permission
+from clients.policy.ledger import LEDGER, read_ledger
 from clients.policy.node_policy import (
     ArmPolicy,
     RefusedError,
     load_policy,
     policy_path,
     save_policy,
+    state_path,
 )
 from clients.policy.start_weights import (
     WEIGHTS,
@@ -413,6 +416,10 @@ def test_honest_training_is_never_refused(
         assert checkpoint is not None and checkpoint.round == 3
     is_bounded = name != "unclipped"
     assert (0 < max(ratios) <= 1) == is_bounded
+    for number in range(experiment.num_nodes):
+        state = state_path(experiment.nodes, number)
+        assert not any(entry.refused for entry in read_ledger(state / LEDGER))
+        assert (state / ACCEPTED).is_dir() == is_bounded
 
 
 def _ratio(arm: ArmPolicy, asked: Request) -> float:

@@ -147,7 +147,7 @@ def outcome(run: Any, place: Path) -> dict[str, Any]:
     folder: RunFolder = run.folder
     last = folder.latest(ARM, 0)
     assert last is not None
-    private = sorted(path for path in place.rglob("round_*.safetensors") if ARM not in path.parts)
+    private = sorted(path for path in place.rglob("private/*/**/round_*.safetensors"))
     return {
         "round": last.round,
         "weights": small.bits(last.arrays),

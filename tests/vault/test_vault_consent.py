@@ -89,6 +89,7 @@ def test_what_is_agreed_to_is_said_in_words(owner: Owner) -> None:
         "3 arm(s) and 1 seed(s) make at most 45 updates and 21 counts",
         "start weights: drawn from the seed",
         "weights: refused if one lies further from the start than ",
+        "further than that per round from those that the node accepted before; the node keeps",
         "no client trains on more than 30 images); statistics of batch normalisation: up to 1e+06",
         "can train weights for that which lie as near to the start as honest ones",
         "your floor: own_arms True",

@@ -205,6 +205,14 @@ def _region(terms: Terms, offer: Offer) -> Iterator[str]:
         f"    weights: refused if one lies further from the start than {terms.max_change:.3g} per "
         f"previous round ({why}); statistics of batch normalisation: up to 1e+06"
     )
+    if terms.models > 1:
+        yield "    weights are not compared with earlier ones, since every client has a model"
+        return
+    yield (
+        "    weights: refused, too, if one lies further than that per round from those that the "
+        "node accepted before; the node keeps the last ones of each arm and seed, 2 bytes a "
+        "weight, and records a refusal in its ledger"
+    )
 
 
 def _protection(arm: ArmConfig) -> str:

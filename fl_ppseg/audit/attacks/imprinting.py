@@ -92,6 +92,11 @@ def imprinted(network: SETR, public: Images, earlier: Sequence[Exchange] = ()) -
     return made
 
 
+def content_channels(network: SETR, public: Images) -> npt.NDArray[np.intp]:
+    """Channels of a token that hold content under made weights; arguments as in `imprinted`."""
+    return _channels(embedded(network, public)).content
+
+
 def _channels(tokens: Floats) -> _Channels:
     """Assign block codes and numbers to the channels in which content varies least."""
     order = np.argsort(tokens.std(axis=(0, 1)))

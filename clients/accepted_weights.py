@@ -1,0 +1,179 @@
+"""The change since the weights that the node last accepted: more than honest training is refused.
+
+    <state>/accepted/<digest>/round_<nnnn>.safetensors    weights after that round, for one run, arm
+                                                          and seed
+
+The trust region (`clients.policy.trust_region`) bounds how far weights may lie from round 0. By the
+same inequality each round moves a weight by at most C (1 + d |s|), so weights after rounds k1 < k2
+of one training lie within (k2 - k1) C (1 + d |s|) of each other, plus the tolerance. A request to
+train in round r sends weights after round r - 1, one to evaluate those after round r.
+
+The newest `KEPT` versions are kept, of later and later rounds. New weights must lie within the
+bound of one of them that is not later. A coordinator that lost a checkpoint repeats a round and
+sends other weights after it: these are compared with the version before, and replace the later
+ones. Going back behind all of them is refused: a coordinator keeps checkpoints for less. Weights
+that were granted before, by the ledger, are not compared again. If no version is kept (a new node,
+or its owner removed the folder), only the trust region applies.
+
+A version is stored as offsets from the start in units of the trust region's radius, 16 bits a
+weight; the rounding error is added to the bound. Only weights that the trust region compares are
+stored; they come from the coordinator, and tell nothing of the owner's images.
+
+The bound does not apply to arms in which a node evaluates a model of every client.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from clients.policy.node_policy import ArmPolicy, RefusedError
+from clients.policy.owned_file import read_owned_bytes
+from clients.policy.start_weights import read_start
+from clients.policy.trust_region import compared, radius, rounds_before
+from fl_ppseg.config.run_layout import round_file, round_of, rounds_in
+from fl_ppseg.federation.message_fields import MAX_ARRAY_BYTES
+from fl_ppseg.system.arrays import Arrays
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.files import write_atomically
+
+if TYPE_CHECKING:
+    from clients.policy.ledger import Question
+    from fl_ppseg.federation.message_content import Request
+
+ACCEPTED: Final = "accepted"
+KEPT: Final = 3
+"""Number of versions: a coordinator that lost a round's checkpoint during the next round repeats
+both, from the version before them."""
+_LEVELS: Final = 2**15 - 1
+_DIGITS: Final = 32
+
+
+def accepted_folder(state: Path, arm: ArmPolicy, question: "Question") -> Path | None:
+    """The folder of the versions that a question is compared with; None if there is no bound."""
+    if arm.start is None or arm.max_change is None or arm.models > 1:
+        return None
+    start, unit = arm.start[question.seed].name, [arm.max_change, arm.training.model_dump_json()]
+    text = json.dumps([question.run, question.arm, question.seed, start, *unit])
+    return state / ACCEPTED / hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+def check_change(folder: Path, arm: ArmPolicy, request: "Request") -> bool:
+    """Check that honest training leads from the accepted weights to those of a request.
+
+    Args:
+        folder: Of `accepted_folder`; need not exist.
+        arm: What was agreed to, with start weights.
+        request: Must lie in the trust region.
+
+    Returns:
+        Whether the weights are of a later round than those that they were compared with, and so
+        should be kept.
+
+    Raises:
+        RefusedError: It does not.
+        InputError: A version is damaged.
+    """
+    kept, now = _versions(folder), rounds_before(request)
+    if not kept:
+        return True
+    earlier = [number for number in kept if number <= now]
+    if not earlier:
+        raise RefusedError(
+            f"refused: expected weights of round {kept[0]} or later, since this node accepted "
+            f"those; got other weights than before of round {now}"
+        )
+    beyond = ""
+    for number in reversed(earlier):
+        beyond = _beyond(folder, number, arm, request)
+        if not beyond:
+            return number < now
+    raise RefusedError(beyond)
+
+
+def keep(folder: Path, arm: ArmPolicy, request: "Request") -> None:
+    """Keep the weights of a request that `check_change` accepted as of a later round.
+
+    Arguments as there.
+    """
+    assert arm.start is not None and arm.max_change is not None
+    now, start = rounds_before(request), read_start(arm.start[request.seed])
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    stored: Arrays = {}
+    for name, value in compared(request):
+        most = radius(start[name], now * arm.max_change, arm.training)
+        offset = (value.astype(np.float64) - start[name]) / most
+        stored[name] = np.rint(_LEVELS * offset).astype(np.int16)
+    write_atomically(_file(folder, now), _packed(now, stored), mode=0o600)
+    for number in _versions(folder):
+        if number > now or number <= now - KEPT:
+            _file(folder, number).unlink()
+
+
+def remove_accepted(state: Path) -> None:
+    """Remove all versions, as the app's part of a withdrawal."""
+    if (state / ACCEPTED).is_dir():
+        shutil.rmtree(state / ACCEPTED)
+
+
+def _beyond(folder: Path, number: int, arm: ArmPolicy, request: "Request") -> str:
+    """Why weights cannot come from a version; empty if they can."""
+    assert arm.start is not None and arm.max_change is not None
+    start, stored = read_start(arm.start[request.seed]), _read(folder, number)
+    num_rounds = rounds_before(request) - number
+    for name, value in compared(request):
+        offset = stored.get(name)
+        if offset is None or offset.shape != value.shape:
+            raise InputError(f"{_file(folder, number)}: holds other weights; remove its folder")
+        unit = radius(start[name], number * arm.max_change, arm.training) / _LEVELS
+        moved = np.abs(value.astype(np.float64) - start[name] - offset * unit)
+        most = radius(start[name], num_rounds * arm.max_change, arm.training) + unit
+        excess = moved - most
+        if excess.size and not excess.max() <= 0:
+            worst = int(excess.argmax())
+            return (
+                f"refused: weights in {name} lie {moved.flat[worst]:.3g} from those after round "
+                f"{number} that this node accepted, but training reaches at most "
+                f"{most.flat[worst]:.3g} in {num_rounds} round(s)"
+            )
+    return ""
+
+
+def _packed(number: int, stored: Arrays) -> bytes:
+    about = {"sha256": _hash(number, stored)}  # one entry: the order of several is not fixed
+    return safetensors.numpy.save(stored, metadata=about)
+
+
+def _read(folder: Path, number: int) -> dict[str, npt.NDArray[np.int16]]:
+    path = _file(folder, number)
+    content = read_owned_bytes(path, MAX_ARRAY_BYTES, "file of accepted weights")
+    try:
+        stored = safetensors.numpy.load(content)
+    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
+        raise InputError(f"{path}: unreadable ({error}); remove its folder") from None
+    if _packed(number, stored) != content or any(v.dtype != np.int16 for v in stored.values()):
+        raise InputError(f"{path}: damaged (its hash differs); remove its folder")
+    return stored
+
+
+def _hash(number: int, stored: Arrays) -> str:
+    digest = hashlib.sha256(f"round {number}".encode())
+    for name in sorted(stored):
+        digest.update(json.dumps([name, stored[name].shape]).encode() + stored[name].tobytes())
+    return digest.hexdigest()
+
+
+def _versions(folder: Path) -> list[int]:
+    """Rounds of the versions in a folder, ascending."""
+    numbers = map(round_of, rounds_in(folder, ".safetensors"))
+    return [number for number in numbers if number is not None]
+
+
+def _file(folder: Path, number: int) -> Path:
+    return round_file(folder, number)

@@ -5,9 +5,11 @@ installed program makes keys and shards in a process of its own, as `simulate --
 side learns where the run folder lies.
 """
 
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from shlex import quote
 from typing import Final
 
@@ -30,6 +32,8 @@ NODES_SECONDS: Final = 20.0
 WAIT_SECONDS: Final = 600
 """How long they may take to answer first, on a machine that has other work too."""
 PREPARE_SECONDS: Final = 1800
+BUNDLE: Final = Path(__file__).resolve().parents[2]
+"""What Flower unpacked, or the checkout; where that is installed it is found without PYTHONPATH."""
 
 
 def prepare_unprepared(grid: Grid, run: RunConfig) -> tuple[RunFolder, int]:
@@ -101,6 +105,18 @@ def _command(run: RunConfig, num_nodes: int, folder: str) -> list[str]:
     return [*program, *experiment, *named, *places]
 
 
+def _environment() -> dict[str, str]:
+    """This process's environment, in which the installed package is found.
+
+    Flower's Ray backend puts all of `sys.path` into PYTHONPATH once it has started, the bundle
+    among it, which holds no more of the package than its apps need.
+    """
+    found = dict(os.environ)
+    paths = found.pop("PYTHONPATH", "").split(os.pathsep)
+    whole = [path for path in paths if path and Path(path).resolve() != BUNDLE]
+    return found | ({"PYTHONPATH": os.pathsep.join(whole)} if whole else {})
+
+
 def _prepare(command: list[str]) -> None:
     try:
         done = subprocess.run(
@@ -109,6 +125,7 @@ def _prepare(command: list[str]) -> None:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            env=_environment(),
             timeout=PREPARE_SECONDS,
             check=False,
         )

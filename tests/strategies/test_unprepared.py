@@ -1,5 +1,6 @@
 """`flwr run .` without a run folder: where it prepares one, for whom, with which settings."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -114,3 +115,14 @@ def test_a_node_without_any_folder_is_told_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "fl_ppseg" / "flwr-run" / "newest").write_text("../../elsewhere\n")
     with pytest.raises(InputError, match="expected the name of a run"):
         find_policy(NODES)
+
+
+def test_the_preparation_finds_the_installed_package_and_not_the_bundle(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Flower's Ray backend puts the bundle into PYTHONPATH, at any time after the start."""
+    monkeypatch.setattr(unprepared, "BUNDLE", tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["/one", str(tmp_path), "", "/two"]))
+    assert unprepared._environment()["PYTHONPATH"] == os.pathsep.join(["/one", "/two"])
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert "PYTHONPATH" not in unprepared._environment()

@@ -117,7 +117,7 @@ def restored_labels(
             ]
         )
     truth = torch.from_numpy(targets[1]).long()
-    several = counts_of(truth.byte(), num_classes).max(dim=1).values < 1
+    several = (counts_of(truth.byte(), num_classes) > 0).sum(dim=1) > 1
     known = several & (truth != 255)
     right = float((found == truth)[known].float().mean())
     return score(confusion_counts(found, truth, num_classes)).mIoU, right

@@ -35,7 +35,7 @@ from fl_ppseg.audit.material import Holdings, Scenes
 from fl_ppseg.audit.message_plan import Shown, of_messages, shown
 from fl_ppseg.audit.rounds import Overheard
 from fl_ppseg.leaks.scores import Images
-from fl_ppseg.leaks.table import SURVIVORS, THUMBNAIL, Adversary
+from fl_ppseg.leaks.table import LABEL_MAP, SURVIVORS, THUMBNAIL, Adversary
 
 
 def planned(
@@ -85,7 +85,7 @@ def _painted(scenes: Scenes, arms: Sequence[Holdings]) -> Job:
     names = tuple(arm.arm for arm in arms)
     run = partial(painted, scenes.public, scenes.public_labels, scenes.labels)
     note = "label maps, painted in the mean colour of each class"
-    return Job.of(Attempt("label-map", "node-thief", names, scenes.targets, note), run)
+    return Job.of(Attempt(LABEL_MAP, "node-thief", names, scenes.targets, note), run)
 
 
 def _told(arm: Holdings, heard: Overheard) -> Shown | None:

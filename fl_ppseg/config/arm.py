@@ -101,6 +101,12 @@ class ArmConfig(Section):
                 "pixels: embedding invariant",
             ),
             (
+                self.labels == "encrypted"
+                and (self.key_mode, self.block_scope) != ("per-image", "per-block"),
+                "labels that move in one order in many blocks give it away: encrypted labels need "
+                "key_mode per-image and block_scope per-block",
+            ),
+            (
                 self.embedding != "private"
                 and (self.private_rate > 0 or self.private_start != "adapted"),
                 "private_rate and private_start belong to a private embedding",

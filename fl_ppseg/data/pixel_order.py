@@ -9,8 +9,8 @@ from typing import NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from fl_ppseg.data.nearest import nearest
 from fl_ppseg.system.arrays import Pixels
 from fl_ppseg.system.errors import InputError
 
@@ -132,10 +132,6 @@ def cells_size(size: tuple[int, int], image_size: tuple[int, int]) -> tuple[int,
 
 
 def scaled_to_cells(labels: Pixels, image_size: tuple[int, int]) -> Pixels:
-    """(h, w) trainIds -> (kH, kW), nearest, k of `cell_of`; unchanged if it has that size."""
+    """(h, w) trainIds -> (kH, kW), nearest, k of `cell_of`."""
     size = (labels.shape[0], labels.shape[1])
-    target = cells_size(size, image_size)
-    if size == target:
-        return labels
-    picture = Image.fromarray(labels).resize(target[::-1], Image.Resampling.NEAREST)
-    return np.array(picture)
+    return nearest(labels, cells_size(size, image_size))

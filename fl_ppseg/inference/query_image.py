@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fl_ppseg.data.nearest import nearest
 from fl_ppseg.data.pixel_order import PixelOrder
 from fl_ppseg.system.arrays import Pixels
 from fl_ppseg.system.errors import InputError
@@ -62,7 +63,7 @@ class QueryImage:
     def placed(self, answer: NDArray[Value]) -> NDArray[Value]:
         """Values of an answer whose pixels are in place -> those of the image itself."""
         if self.place is None:
-            return answer if answer.shape == self.size else _repeated(answer, self.size)
+            return answer if answer.shape == self.size else nearest(answer, self.size)
         (top, left), (height, width) = self.place, self.size
         return answer[top : top + height, left : left + width]
 
@@ -76,12 +77,3 @@ class QueryImage:
         """Sizes alone."""
         sizes = (f"{height} x {width}" for height, width in (self.pixels.shape[1:], self.size))
         return "QueryImage({} pixels, of an image of {})".format(*sizes)
-
-
-def _repeated(answer: NDArray[Value], size: tuple[int, int]) -> NDArray[Value]:
-    """(h, w) values -> those of another size, nearest."""
-    rows, columns = (
-        (2 * np.arange(new) + 1) * old // (2 * new)
-        for old, new in zip(answer.shape, size, strict=True)
-    )
-    return answer[np.ix_(rows, columns)]

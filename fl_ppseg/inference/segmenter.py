@@ -56,7 +56,16 @@ class Segmenter:
             classes: The class table.
             name: What the model is called.
             about: How it was built and trained; without it the model cannot be exported.
+
+        Raises:
+            InputError: The model answers in another order than the spec says.
         """
+        expected = "permuted" if model.scores_ciphertexts else "in-place"
+        if spec.answers != expected:
+            raise InputError(
+                f"{name}: expected a model whose answers are {spec.answers}, got one whose answers "
+                f"are {expected}; give the spec that it was trained with"
+            )
         self.spec, self.classes, self.name = spec, classes, name
         self._about = about
         self._frames = SlidingWindows(model.eval())
@@ -118,6 +127,11 @@ class Segmenter:
         sizes = {(query.pixels.shape, query.size) for query in queries}
         if len(sizes) != 1:
             raise InputError(f"expected queries of images of one size, got {len(sizes)} sizes")
+        if any((each.order is None) != (self.spec.answers == "in-place") for each in queries):
+            raise InputError(
+                f"{self.name}: its answers are {self.spec.answers}, and a query was made for other "
+                "ones; make it with fl_ppseg.encrypt(image, model.spec)"
+            )
         first = queries[0]
         size = first.size if first.place is None else first.answer_size
         pixels = np.stack([query.pixels for query in queries])

@@ -69,7 +69,7 @@ def findings(table: LeakTable) -> tuple[str, ...]:
     """How hard the audit tried, the most that each adversary got of an encrypted arm, what was read
     of label maps, the scale, and what a search for keys found."""
     told = [WEAKER[table.budget], *filter(None, (gets(who, table) for who in ADVERSARIES))]
-    if column(table, "node-thief"):
+    if any(arm.has_label_maps for arm in table.arms):
         told.append(OUTLINES)
     told += [*label_maps(table), scale(table)]
     if table.key_search:

@@ -28,6 +28,8 @@ MORE_THAN: Final[Mapping[Adversary, Adversary]] = {
 An active coordinator is not among them: its rounds keep to the agreed settings of the training,
 and what a listening one gets is its best case, one image and one step of gradient descent.
 """
+LABEL_MAP: Final = "label-map"
+"""Attack of a node's thief on label maps that lie in place."""
 THUMBNAIL: Final = "thumbnail"
 SURVIVORS: Final = "survivor-network"
 """Attacks beside which all others stand: what anybody can take, and what the best network found
@@ -110,6 +112,11 @@ class ArmLeaks:
     """What was read of label maps through evaluations and updates."""
     encrypted: Picture | None = field(default=None, repr=False)
     """The first target as the arm encrypts it; not in the JSON."""
+
+    @property
+    def has_label_maps(self) -> bool:
+        """Whether a thief of its node gets label maps in place."""
+        return any(found.attack == LABEL_MAP for found in self.findings)
 
     def best(self, adversary: Adversary) -> Finding | None:
         """The finding with the highest SSIM within an adversary's reach; None without a picture."""

@@ -142,7 +142,7 @@ def told(cell: Cell, table: LeakTable) -> str:
     """What an adversary sees of an arm's streets, in sentences."""
     if not cell.reached:
         return "Not attacked."
-    outlines = [OUTLINES] if cell.adversary == "node-thief" else []
+    outlines = [OUTLINES] if cell.adversary == "node-thief" and cell.arm.has_label_maps else []
     return " ".join([_seen(cell, table), *_key(cell), *outlines])
 
 

@@ -66,7 +66,7 @@ def pixel_loss(
         logits = functional.interpolate(logits, size=labels.shape[-2:], mode="bilinear")
     weights = None if weights is None else weights[: logits.shape[1]]
     losses = functional.cross_entropy(
-        logits if logits.dtype == torch.float64 else logits.float(),
+        logits.to(torch.promote_types(logits.dtype, torch.float32)),
         labels.long(),
         weights,
         ignore_index=IGNORE_INDEX,

@@ -15,7 +15,7 @@ class OwnerView(nn.Module):
 
     Wraps a model with a pixel head, or its sliding windows. Its scores come in the order of the
     ciphertext; the owner undoes the order and puts the decoder's scores, which have none, beside
-    them (`in_place`).
+    them (`in_place`); in frames of several windows up to what resizing differs at their edges.
     """
 
     def __init__(self, frames: nn.Module, block_size: int, orders: Sequence[PixelOrder]) -> None:
@@ -55,7 +55,14 @@ def owner_view(frames: nn.Module, model: SETR, orders: Sequence[PixelOrder | Non
     Args:
         frames: The model, or sliding windows of it.
         model: The model itself.
-        orders: One per image of a batch; None where pixels are in place.
+        orders: One per image of a batch; None for all of them where pixels are in place.
+
+    Raises:
+        ValueError: Some are None.
     """
     known = [order for order in orders if order is not None]
-    return OwnerView(frames, model.patch_size, known) if known else frames
+    if not known:
+        return frames
+    if len(known) < len(orders):
+        raise ValueError(f"expected {len(orders)} orders, got {len(known)}")
+    return OwnerView(frames, model.patch_size, known)

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.crypto.adaptation import adapted_embedding
-from fl_ppseg.crypto.ciphers.encryption import encrypt
-from fl_ppseg.crypto.ciphers.pixel_moves import pixel_order
+from fl_ppseg.crypto.arm_images import encrypted, pixel_order_of
 from fl_ppseg.crypto.keys import SubKey
 from fl_ppseg.data.pixel_order import PixelOrder
 from fl_ppseg.system.arrays import Pixels
@@ -46,7 +45,7 @@ class Query:
         if key is None:
             return image, None
         ciphertext = encrypted(image, key, self.protection, self.block_size)
-        return ciphertext, order_of(key, self.protection, image.shape[1:], self.block_size)
+        return ciphertext, pixel_order_of(key, self.protection, image.shape[1:], self.block_size)
 
     def load_into(self, model: nn.Module) -> None:
         """Load the embedding into a model; without one the model is not changed."""
@@ -73,23 +72,6 @@ def ephemeral_query(protection: ArmConfig, block_size: int, public: Mapping[str,
         block_size,
         adapted(public, own, protection) if protection.embedding == "private" else None,
     )
-
-
-def encrypted(image: Pixels, key: SubKey, protection: ArmConfig, block_size: int) -> Pixels:
-    """(3, H, W) uint8 -> (3, H, W) uint8, as an arm encrypts; of a plain arm the image itself."""
-    if protection.cipher is None or protection.block_scope is None:
-        return image
-    scope = protection.block_scope
-    return encrypt(image, key, protection.cipher, block_size=block_size, scope=scope)
-
-
-def order_of(
-    key: SubKey, protection: ArmConfig, image_size: tuple[int, int], block_size: int
-) -> PixelOrder | None:
-    """The order in which a model of an arm gets the pixels, where its answers are in that order."""
-    if protection.labels == "plain" or protection.cipher is None or protection.block_scope is None:
-        return None
-    return pixel_order(protection.cipher, key, image_size, block_size, protection.block_scope)
 
 
 def adapted(weights: Mapping[str, Tensor], key: SubKey, protection: ArmConfig) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config
 from fl_ppseg.federation.run_summary import RunSummary
 from fl_ppseg.report.arms import ArmText, arm_texts
@@ -45,6 +46,11 @@ NOT_ABOVE: Final = (
     "aAcc); plain training is not above that, so no arm shows that it sees anything."
 )
 FLOOR: Final = "Always answering the commonest class would score {floor:.1f} mIoU."
+OWNERS_ANSWER: Final = (
+    "{arm}: nodes score each pixel of a ciphertext; the owner of an image, who puts the answer in "
+    "place and adds the decoder's scores, gets {miou:.1f} mIoU with the newest weights. Intervals "
+    "over val images and places are of that."
+)
 ONE_SEED: Final = "One seed: differences of a few points may be chance."
 UNDECIDED: Final = (
     "No difference from plain is shown where the 95 % interval of the ratio holds 1, or without "
@@ -115,11 +121,12 @@ def protection(arm: str, text: ArmText, audited: Audited | None) -> str:
     return f"{LEAVES.format(leaves=text.leaves)}; {NO_ATTACK if got is None else got}"
 
 
-def cautions(summary: RunSummary, floor: float | None = None) -> tuple[str, ...]:
+def cautions(summary: RunSummary, config: Config, floor: float | None = None) -> tuple[str, ...]:
     """What limits the numbers, a sentence each.
 
     Args:
         summary: Of the run.
+        config: Of the run.
         floor: mIoU in percent of always answering the commonest class; None if unknown. Told where
             the summary has no answer without an image.
     """
@@ -132,9 +139,18 @@ def cautions(summary: RunSummary, floor: float | None = None) -> tuple[str, ...]
         told.append(ONE_SEED)
     if plain is not None and (undecided := [r.arm for r in finished if _is_chance(r, plain)]):
         told.append(UNDECIDED.format(arms=", ".join(undecided)))
+    told += owners_answers(summary, config)
     if failed := [row.arm for row in rows if row.failed]:
         told.append(FAILED.format(arms=", ".join(failed)))
     return (*told, *_of_keys(key_rows(summary)))
+
+
+def owners_answers(summary: RunSummary, config: Config) -> Iterator[str]:
+    """Of arms with encrypted labels what is scored by whom."""
+    arms = arms_of(config)
+    for name, own in summary.arms.items():
+        if name in arms and arms[name].labels == "encrypted" and own.newest_mIoU is not None:
+            yield OWNERS_ANSWER.format(arm=name, miou=own.newest_mIoU)
 
 
 def _plain(rows: Sequence[ArmRow]) -> ArmRow | None:

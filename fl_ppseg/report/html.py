@@ -178,7 +178,7 @@ def _told(
         "headline": headline(summary, config, audited),
         "glance": glance_sheet(summary, config, audited),
         "styles": arm_styles(list(summary.arms)),
-        "cautions": cautions(summary, floor),
+        "cautions": cautions(summary, config, floor),
         "audit": audit,
         "not_run": NOT_RUN,
     }

@@ -14,6 +14,7 @@ from rich.text import Text
 from fl_ppseg.config.sections import Config
 from fl_ppseg.federation.run_summary import RunSummary
 from fl_ppseg.report.arms import ArmText, arm_texts
+from fl_ppseg.report.findings import owners_answers
 from fl_ppseg.report.rows import ArmRow, arm_rows
 from fl_ppseg.report.sheets import (
     COSTS,
@@ -101,7 +102,8 @@ def _sheets(summary: RunSummary, config: Config) -> list[tuple[Sheet[Any], str]]
         published = f"; published: {extra.source}" if extra.source else ""
         shown.append((extra, f"mIoU against plain, paired by seed{published}"))
     if (sure := interval_sheet(summary)) is not None:
-        shown.append((sure, f"95 % intervals over {drawn(summary)}"))
+        over = [f"95 % intervals over {drawn(summary)}", *owners_answers(summary, config)]
+        shown.append((sure, ". ".join(over).removesuffix(".")))
     if spent is not None:
         shown.append((spent, COSTS_CAPTION))
     if (keys := key_sheet(summary)) is not None:

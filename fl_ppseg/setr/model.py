@@ -105,6 +105,12 @@ class SETR(nn.Module):
         self.auxiliary = nn.ModuleList(auxiliary)
         self.pixel_head = pixel_head
 
+    @property
+    def scores_ciphertexts(self) -> bool:
+        """Whether it scores the pixels of a ciphertext, in whatever order they are."""
+        is_invariant = isinstance(self.backbone.patch_embed, InvariantPatchEmbed)
+        return self.pixel_head is not None and is_invariant
+
     def features(self, images: Tensor) -> Levels:
         """(B, 3, H, W) -> outputs of the tapped layers, (B, D, grid_h, grid_w) each.
 
@@ -130,7 +136,7 @@ class SETR(nn.Module):
         if self.pixel_head is None:
             return Logits(main, auxiliary)
         size, pixels = (images.shape[-2], images.shape[-1]), self.pixel_head(images, own[-1])
-        if not isinstance(self.backbone.patch_embed, InvariantPatchEmbed):  # pixels are in place
+        if not self.scores_ciphertexts:  # but plain images, whose pixels are in place
             return Logits(resized(main, size) + pixels, auxiliary)
         alike, *others = (flattened(each, self.patch_size, size) for each in (main, *auxiliary))
         return Logits(alike + pixels, tuple(others), main)

@@ -77,7 +77,7 @@ class PixelHead(nn.Module):
         hidden = self.pixel(torch.cat([features, near], dim=-1))
         hidden = hidden * (1 + _by_block(self.scale(tokens))) + _by_block(self.shift(tokens))
         hidden = functional.gelu(self.mix(functional.gelu(hidden)))
-        queries = _by_block(self.query(tokens)).view(len(hidden), -1, QUERY_WIDTH)
+        queries = _by_block(self.query(tokens)).view(hidden.shape[0], -1, QUERY_WIDTH)
         scores = self.classifier(hidden) + self.project(hidden) @ queries.transpose(1, 2)
         alike = _mean_of_groups(scores, group)
         unsorted = torch.zeros_like(alike).scatter(1, places[..., None].expand_as(alike), alike)
@@ -116,7 +116,7 @@ def sorted_features(blocks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     # the mean of integers, so that it does not depend on an order
     mean = (2 * ordered.sum(dim=1, keepdim=True).float() / ordered.shape[1] - 255) / 255
     rank = torch.linspace(-1, 1, blocks.shape[1], device=blocks.device)
-    rank = rank[None, :, None].expand(len(blocks), -1, -1)
+    rank = rank[None, :, None].expand(blocks.shape[0], -1, -1)
     return torch.cat([values, values - mean, rank], dim=-1), places, group
 
 

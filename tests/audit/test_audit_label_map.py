@@ -6,7 +6,6 @@ import torch
 from audit_streets import BLOCK, SIZE, Encrypt, streets
 
 from fl_ppseg.audit.attacks.label_map import (
-    at_size,
     labelled_network,
     labels_in_order,
     one_hot,
@@ -17,6 +16,7 @@ from fl_ppseg.audit.attacks.survivor_network import nothing, survivor_network
 from fl_ppseg.crypto.ciphers.encryption import encrypt
 from fl_ppseg.crypto.ciphers.pixel_moves import pixel_order
 from fl_ppseg.crypto.keys import SubKey
+from fl_ppseg.data.nearest import nearest
 from fl_ppseg.leaks.scores import score_images
 
 BUDGET = Budget(10)
@@ -34,9 +34,9 @@ def test_each_class_is_painted_in_its_mean_colour() -> None:
 
 def test_label_maps_of_another_size_are_read_at_the_image_s() -> None:
     labels = np.arange(16, dtype=np.uint8).reshape(1, 4, 4)
-    assert at_size(labels, (2, 2)).tolist() == [[[5, 7], [13, 15]]]
-    assert np.array_equal(at_size(labels, (8, 8)), labels.repeat(2, axis=1).repeat(2, axis=2))
-    assert np.array_equal(at_size(labels, (4, 4)), labels)
+    assert nearest(labels, (2, 2)).tolist() == [[[5, 7], [13, 15]]]
+    assert np.array_equal(nearest(labels, (8, 8)), labels.repeat(2, axis=1).repeat(2, axis=2))
+    assert np.array_equal(nearest(labels, (4, 4)), labels)
 
 
 def test_ignored_pixels_are_of_no_class() -> None:

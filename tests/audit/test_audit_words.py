@@ -185,6 +185,7 @@ def test_of_each_adversary_the_most_is_told_with_its_arm_and_score():
         "the whole key of per-client-private."
     ) in told_of
     assert OUTLINES in told_of
+    assert OUTLINES not in findings(table(plain(), invariant())), "no label map lies in place"
     active = (
         "An active coordinator gets almost all at most (SSIM\u00a00.96, of per-client-private)."
     )

@@ -205,6 +205,11 @@ def test_an_owner_puts_answers_in_place_and_a_service_cannot(fit: str, tmp_path:
     whole = [model.segment(query) for query in (first, second)]
     np.testing.assert_array_equal(whole[0].labels, whole[1].labels)
     assert (whole[0].labels != one).any()
+    other = model.spec.model_copy(update={"answers": "in-place"})
+    with pytest.raises(fl_ppseg.InputError, match="a query was made for other ones"):
+        model.segment_alike([first, fl_ppseg.encrypt(PHOTO, other)])
+    with pytest.raises(fl_ppseg.InputError, match="got one whose answers are permuted"):
+        fl_ppseg.Segmenter(model.network, other, model.classes, "lying")
     saved = fl_ppseg.load(fl_ppseg.save(model, tmp_path / "saved"))
     np.testing.assert_array_equal(saved.segment(first).labels, whole[0].labels)
 

@@ -203,7 +203,7 @@ def test_a_template_escapes_and_misses_no_name():
 )
 def test_incomplete_runs_are_told_as_they_are(tmp_path, given_summary):
     words = Page(report(tmp_path, given_summary, panels=[])).text
-    told = " ".join([*headline(given_summary, CONFIG), *cautions(given_summary)])
+    told = " ".join([*headline(given_summary, CONFIG), *cautions(given_summary, CONFIG)])
     assert "nan" not in words.lower() and "None" not in words.replace("None of", "")
     assert "keeps" not in told
     failed = [name for name, values in given_summary.arms.items() if values.mIoU is None]
@@ -286,7 +286,7 @@ def test_an_interval_that_holds_one_limits_the_claim(high, shown):
     two = [{"seed": 0}, {"seed": 1}]
     interval = {"ratio_ci95": [0.93, high]}
     arms = summary(plain=arm(30.0, 30.0, two), per_image_per_block=arm(29.0, 30.0, two, **interval))
-    told = " ".join(cautions(arms))
+    told = " ".join(cautions(arms, CONFIG))
     assert ("No difference from plain is shown" in told) == (not shown)
     assert (" off: per-image-per-block." in told) == (not shown)
     reaches = headline(arms, CONFIG).reaches
@@ -423,13 +423,13 @@ def test_each_interval_is_named_for_what_it_covers(kinds, tmp_path):
 def test_intervals_of_the_first_screen_name_what_they_are_over(tmp_path):
     images, seeds = INTERVALS["images"], INTERVALS["seeds"] | {"ratio_ci95": [0.9, 0.97]}
     one = summary(plain=arm(30.0, 30.0), per_image=arm(29.0, 30.0, **images))
-    assert "One seed: differences of a few points may be chance." in cautions(one)
+    assert "One seed: differences of a few points may be chance." in cautions(one, CONFIG)
     both = summary(plain=arm(30.0, 30.0), per_image=arm(29.0, 30.0, **seeds, **images))
     for given_summary, told in (
         (one, "0.900–1.100 (val images)"),
         (both, "0.900–0.970 (seeds); 0.900–1.100 (val images)"),
     ):
-        assert "No difference from plain is shown" in " ".join(cautions(given_summary))
+        assert "No difference from plain is shown" in " ".join(cautions(given_summary, CONFIG))
         glance = report(tmp_path, given_summary)
         glance = glance[glance.index("At a glance") : glance.index("What attacks got")]
         assert f"0.967 {told}" in Page(f"<h2>{glance[: glance.rindex('</section>')]}").text
@@ -462,7 +462,7 @@ def test_plain_table_is_aligned():
 
 def told_of(prior=None, **changes):
     values = arm(32.0, 32.0, **(CLIMBED | changes))
-    return " ".join(cautions(of({"plain": values}, no_image=prior), floor=3.0))
+    return " ".join(cautions(of({"plain": values}, no_image=prior), CONFIG, floor=3.0))
 
 
 @pytest.mark.parametrize(
@@ -600,7 +600,7 @@ def test_wrong_keys_are_told_by_the_most_that_any_arm_gives_away():
     more = TRIALS | {"wrong": {"mIoU": 9.1}, "none": {"mIoU": 3.0}}
     arms = summary(conventional_2=arm(20.0, key_trials=TRIALS),
                    domain_adaptation=arm(20.0, key_trials=more))  # fmt: skip
-    told = " ".join(cautions(arms))
+    told = " ".join(cautions(arms, CONFIG))
     assert re.search(r"9\.1 mIoU with a wrong key.* 11\.9 with no key.* 38\.2 with the right", told)
 
 

@@ -37,6 +37,8 @@ def loud(model: SETR) -> SETR:
                 tensor.uniform_(0.5, 1.5, generator=generator)
             elif name.endswith(("running_mean", "classifier.conv.weight")):
                 tensor.normal_(std=0.5, generator=generator)
+            elif name.startswith("pixel_head.") and not tensor.any():  # begins as zero
+                tensor.normal_(std=0.1, generator=generator)
     return model
 
 
@@ -51,10 +53,13 @@ CASES: list[dict[str, Any]] = [
     {"invariant": "magnitudes", "class_token": True},
     {"invariant": "pixels", "decoder": "naive"},
     {"invariant": "pixel-magnitudes", "norm": "batch"},
+    {"invariant": "pixels", "pixel_head": True},
+    {"invariant": "pixel-magnitudes", "pixel_head": True, "decoder": "naive"},
+    {"invariant": None, "pixel_head": True},
 ]
 
 
-@pytest.mark.parametrize("fields", CASES, ids=lambda fields: str(fields["invariant"]))
+@pytest.mark.parametrize("fields", CASES, ids=str)
 def test_scores_and_labels_are_pytorchs(fields: dict[str, Any], tmp_path: Path) -> None:
     model = loud(tiny(**fields))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

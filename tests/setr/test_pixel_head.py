@@ -134,6 +134,8 @@ def test_an_owner_needs_an_order_for_each_image() -> None:
         OwnerView(network("pixels"), 8, [PixelOrder(np.arange(64)[None], 8)])(inputs(IMAGES))
     model = network("pixels")
     assert owner_view(model, model, [None, None]) is model
+    with pytest.raises(ValueError, match="expected 2 orders, got 1"):
+        owner_view(model, model, [None, PixelOrder(np.arange(64)[None], 8)])
 
 
 def test_a_new_head_scores_nothing() -> None:
@@ -181,6 +183,10 @@ def test_encrypted_labels_need_pixels_that_stay_whole() -> None:
         model_settings(ModelConfig(), "own", arm)
     with pytest.raises(ValueError, match="embedding invariant"):
         ArmConfig(note="", labels="encrypted")
+    values = ARMS["per-image-invariant-labels"].model_dump()
+    for other in ({"block_scope": "common"}, {"key_mode": "shared", "key_lifetime": "derived"}):
+        with pytest.raises(ValueError, match="key_mode per-image and block_scope per-block"):
+            ArmConfig.model_validate(values | other)
     config = ModelConfig.model_validate({**SMALL, "invariant": "values", "pixel_head": True})
     with pytest.raises(InputError, match=r"expected model\.invariant pixels or"):
         build_setr(config, 19, SIZE, seed=0)

@@ -70,6 +70,7 @@ def private():
         found("position-correlation", "ciphertext-thief", scores(0.871, 0.99), key=0.834),
         found("known-plaintext", "known-plaintext", EXACT, key=1.0),
         found("embedding-matching", "node-thief", EXACT, key=1.0),
+        found("label-map", "node-thief", scores(0.402)),
         found("gradient-matching", "coordinator", scores(0.153, 0.3)),
         found("imprint", "active-coordinator", scores(0.962, 0.99)),
         ratio=1.002,

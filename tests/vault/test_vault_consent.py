@@ -116,6 +116,19 @@ def test_a_node_never_gets_label_maps_in_two_orders(owner: Owner) -> None:
     assert not owner.node.exists()
 
 
+def test_nor_by_a_later_call(owner: Owner) -> None:
+    """Arms of earlier calls stay in the node folder."""
+    owner.configure(arms=[LABELS])
+    assert owner.encrypt()[0] == 0
+    owner.configure(arms=["per-image-invariant"])
+    told = f"holds label maps of arm {LABELS} in another order"
+    fails(once(owner), told)
+    assert list(owner.policy.arms) == [LABELS]
+    owner.configure(arms=["per-image-invariant-spatial-labels"])
+    assert owner.encrypt()[0] == 0
+    assert len(owner.policy.arms) == 2
+
+
 def test_a_model_wider_than_a_step_has_tokens_is_warned_of(owner: Owner) -> None:
     owner.configure(model={"patch_size": 8, "embed_dim": 128, "weights": None})
     assert "WARNING: a step has 64 tokens and the model is 128 wide" in once(owner)[1]

@@ -19,6 +19,7 @@ from clients.vault.export.images import (
     Export,
     assignments,
     check_cohort,
+    check_one_order,
     earlier_policy,
     export_node_folder,
     refuse_plain,
@@ -106,6 +107,7 @@ def _export(options: argparse.Namespace, vault: Vault) -> Export:
     place = (root, options.out, readers)
     export = Export(options.client, options.split, config, arms, *place, cohort)
     check_cohort(export)
+    check_one_order(export)
     return export
 
 

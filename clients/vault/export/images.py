@@ -202,6 +202,27 @@ def check_cohort(export: Export) -> None:
         )
 
 
+def check_one_order(export: Export) -> None:
+    """Check that arms of earlier calls, which stay in the node folder, store labels alike.
+
+    Raises:
+        InputError: One stores them in place, another in the order of its ciphertexts.
+    """
+    earlier = earlier_policy(export)
+    if earlier is None:
+        return
+    asked = {arm.labels for arm in export.arms.values()}
+    for name in sorted(earlier.arms.keys() - export.arms.keys()):
+        folders = (folder for own in earlier.arms[name].shards.values() for folder in own)
+        found = {manifest.labels for each in folders if (manifest := read_manifest(each))}
+        if found - asked:
+            raise InputError(
+                f"{export.node}: holds label maps of arm {name} in another order, and a node with "
+                "both can put the encrypted ones in place; choose another --out, for another "
+                "machine"
+            )
+
+
 def _export_cohort(vault: Vault, export: Export, node: NodeDirectory) -> CohortPolicy | None:
     """Write the cohort key into the node folder, or remove it; what the policy says of it."""
     folder = node.folder
@@ -221,13 +242,14 @@ def _export_starts(
     from clients.vault.shards.start_model import start_of  # loads PyTorch
 
     config = export.config
-    made: dict[tuple[int, str | None], Path] = {}
+    made: dict[tuple[int, str | None, bool], Path] = {}
     found: dict[str, dict[int, Path]] = {name: {} for name in export.arms}
     for name, arm in export.arms.items():
         if agreement[name].max_change is None:
             continue
         for seed in config.seeds:
-            kind = seed, embedding_reads(agreement[name].model, arm)
+            model = agreement[name].model
+            kind = seed, embedding_reads(model, arm), model.pixel_head
             if kind not in made:
                 weights = start_of(config, name, arm, agreement[name].num_classes, seed)
                 made[kind] = export_start(vault.folder, node, weights, export.readers)

@@ -11,10 +11,10 @@ from clients.vault.assignment import Assignment
 from clients.vault.keys.keyring import Vault
 from clients.vault.node_folders.directory import CONTENT, check
 from clients.vault.shards.drafts import pictures
-from clients.vault.shards.encrypting import encrypt_view
 from clients.vault.shards.preparation import remaining_work
 from clients.vault.wording import size_text
 from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.crypto.arm_images import encrypted
 from fl_ppseg.crypto.keys import SubKey
 from fl_ppseg.data.preflight.cache import ScanCache
 from fl_ppseg.data.preflight.scan import Scan, scan_data
@@ -109,5 +109,5 @@ def _measure(job: Assignment, protections: Sequence[ArmConfig]) -> float:
     start = time.perf_counter()
     for image, _ in pictures(job)[0].views():
         for protection in protections:
-            encrypt_view(image, protection, job.block_size, SubKey.generate())
+            encrypted(image, SubKey.generate(), protection, job.block_size)
     return time.perf_counter() - start

@@ -14,11 +14,10 @@ from clients.vault.keys.keyring import Vault, ensure_shared_subkey
 from clients.vault.keys.record import Record
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.sections import DataConfig
-from fl_ppseg.crypto.ciphers.encryption import encrypt
-from fl_ppseg.crypto.ciphers.pixel_moves import pixel_order
+from fl_ppseg.crypto.arm_images import encrypted, pixel_order_of
 from fl_ppseg.crypto.keys import Part, SubKey
 from fl_ppseg.data.dataset import Scene
-from fl_ppseg.data.pixel_order import scaled_to_cells
+from fl_ppseg.data.pixel_order import PixelOrder, scaled_to_cells
 from fl_ppseg.data.shard_draft import ShardDraft
 from fl_ppseg.data.views import View, fit_for_scoring, views
 from fl_ppseg.system.arrays import Pixels
@@ -90,51 +89,21 @@ def encrypt_scene(task: SceneTask) -> None:
     for view, (image, labels) in enumerate(task.picture.views()):
         for draft, target, keys_of in zip(drafts, task.targets, keys, strict=True):
             size, key = task.block_size, keys_of(view)
-            encrypted = encrypt_view(image, target.protection, size, key)
-            moved = encrypt_labels(labels, target.protection, size, key, image.shape[1:])
-            draft.put(task.number, view, encrypted, moved)
+            ciphertext = encrypted(image, key, target.protection, size)
+            order = pixel_order_of(key, target.protection, image.shape[1:], size)
+            moved = labels if order is None else in_order(labels, order, image.shape[1:])
+            draft.put(task.number, view, ciphertext, moved)
 
 
-def encrypt_view(
-    image: np.ndarray, protection: ArmConfig, block_size: int, key: SubKey
-) -> np.ndarray:
-    """(3, H, W) uint8 -> (3, H, W) uint8: encrypt a view; without a cipher it stays plain.
-
-    Args:
-        image: The view.
-        protection: Of the arm.
-        block_size: Side of a cipher block in pixels.
-        key: Of the view.
-    """
-    if protection.cipher is None or protection.block_scope is None:
-        return image
-    scope = protection.block_scope
-    return encrypt(image, key, protection.cipher, block_size=block_size, scope=scope)
-
-
-def encrypt_labels(
-    labels: Pixels,
-    protection: ArmConfig,
-    block_size: int,
-    key: SubKey,
-    image_size: tuple[int, int],
-) -> Pixels:
-    """Move the labels of a view with its pixels; without `labels: encrypted` they stay as they are.
+def in_order(labels: Pixels, order: PixelOrder, image_size: tuple[int, int]) -> Pixels:
+    """(h, w) trainIds -> (kH, kW), moved with the pixels of the image, k x k for each of them.
 
     Args:
-        labels: (H, W) trainIds; of a held-out image at the label map's own size, which is brought
-            to a whole number of labels a pixel.
-        protection: Of the arm.
-        block_size: Side of a cipher block in pixels.
-        key: Of the view.
-        image_size: (H, W) of the view.
-
-    Returns:
-        (kH, kW) trainIds, k x k for each pixel of the ciphertext.
+        labels: Of a view; of a held-out image at the label map's own size, which is brought to a
+            whole number of labels a pixel.
+        order: Of the encrypted view.
+        image_size: (H, W) of the view, in pixels.
     """
-    if protection.labels == "plain" or protection.cipher is None or protection.block_scope is None:
-        return labels
-    order = pixel_order(protection.cipher, key, image_size, block_size, protection.block_scope)
     cells = scaled_to_cells(labels, image_size)
     return order.permuted_cells(cells, cells.shape[0] // image_size[0])
 

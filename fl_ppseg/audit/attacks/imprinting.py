@@ -13,7 +13,7 @@ from fl_ppseg.audit.attacks.inputs import Floats, Images, embedded, first_layer,
 from fl_ppseg.audit.attacks.neurons import gaps, is_held, mlps, moved, num_thresholds, rows
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.setr.model import SETR
-from fl_ppseg.setr.names import POSITION_TENSOR
+from fl_ppseg.setr.names import PIXEL_HEAD_PREFIX, POSITION_TENSOR
 from fl_ppseg.system.arrays import Arrays
 
 _LENGTH: Final = 1e5
@@ -105,10 +105,17 @@ def _channels(tokens: Floats) -> _Channels:
     return _Channels(code, length, number, np.sort(content))
 
 
+_SILENT: Final = r"blocks\.\d+\.(attn|mlp)\.|_token$|blocks\.\d+\.norm\d\.bias|^" + re.escape(
+    PIXEL_HEAD_PREFIX
+)
+"""Layers that would answer of themselves."""
+
+
 def silence(made: Arrays) -> None:
-    """Zero all layers and scale the heads down; normalisations get weight 1 and bias 0."""
+    """Zero all layers and the pixel head, and scale the other heads down; normalisations get weight
+    1 and bias 0."""
     for name, value in made.items():
-        if re.search(r"blocks\.\d+\.(attn|mlp)\.|_token$|blocks\.\d+\.norm\d\.bias", name):
+        if re.search(_SILENT, name):
             value[...] = 0
         elif re.search(r"blocks\.\d+\.(norm\d\.weight|ls\d\.gamma)", name):
             value[...] = 1

@@ -27,6 +27,7 @@ from fl_ppseg.audit.attacks.reader import (
     seen_of,
 )
 from fl_ppseg.data.blocks import Geometry, from_blocks, to_blocks
+from fl_ppseg.data.nearest import nearest
 from fl_ppseg.setr.canonical import LUMA
 
 Labels = npt.NDArray[np.uint8]
@@ -42,7 +43,7 @@ def painted(public: Planes, public_labels: Labels, labels: Labels) -> Planes:
         labels: (m, h, w), label maps of the targets.
     """
     size = public.shape[2:]
-    return paint(at_size(labels, size), mean_colours(public, at_size(public_labels, size)))
+    return paint(nearest(labels, size), mean_colours(public, nearest(public_labels, size)))
 
 
 def mean_colours(images: Planes, labels: Labels) -> Planes:
@@ -90,7 +91,7 @@ def labelled_network(
     """
 
     size = public.shape[2:]
-    own_labels, their_labels = (at_size(maps, size) for maps in (public_labels, labels))
+    own_labels, their_labels = (nearest(maps, size) for maps in (public_labels, labels))
     colours = mean_colours(public, own_labels)
 
     def read(planes: Planes) -> Tensor:
@@ -139,12 +140,3 @@ def one_hot(labels: Labels, num_classes: int) -> Tensor:
     places = torch.from_numpy(labels).long().clamp(max=num_classes)
     hot = functional.one_hot(places, num_classes + 1)[..., :num_classes]
     return hot.permute(0, 3, 1, 2).float()
-
-
-def at_size(labels: Labels, size: tuple[int, ...]) -> Labels:
-    """(n, h, w) -> (n, H, W), the nearest label of each place."""
-    rows, columns = (
-        (2 * np.arange(expected) + 1) * found // (2 * expected)
-        for found, expected in zip(labels.shape[1:], size, strict=True)
-    )
-    return labels[:, rows[:, None], columns]

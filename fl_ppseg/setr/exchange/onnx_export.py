@@ -34,7 +34,8 @@ def export_onnx(model: SETR, path: Path, metadata: Mapping[str, str] | None = No
 
     Its input `images` is (B, 3, H, W) uint8 RGB, plain or encrypted, of any number B and of the
     size that the model is built for; its output `logits` is (B, num_classes, H, W) float32, the
-    main head's scores, bilinearly brought to the size of the images.
+    main head's scores, bilinearly brought to the size of the images. Those of a model with a pixel
+    head for ciphertexts are in the order of the ciphertext, without the decoder's own.
 
     Args:
         model: The model; it stays as it is. Auxiliary heads are left out.

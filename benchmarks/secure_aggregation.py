@@ -18,9 +18,16 @@ from typing import Final, NamedTuple, TypeVar
 import numpy as np
 
 from fl_ppseg.config.sections import ModelConfig
-from fl_ppseg.secure_sum.contents import ShareContent, TrainContent, UnmaskContent
+from fl_ppseg.secure_sum.confirmation import Sets, check_confirmations, confirm
+from fl_ppseg.secure_sum.contents import (
+    ConfirmContent,
+    Confirmed,
+    ShareContent,
+    TrainContent,
+    UnmaskContent,
+)
 from fl_ppseg.secure_sum.masks import transcript
-from fl_ppseg.secure_sum.node import Dealt, Masking, Seat, advertise, deal, mask, unmask
+from fl_ppseg.secure_sum.node import Dealt, Masking, Released, Seat, advertise, deal, mask, unmask
 from fl_ppseg.secure_sum.node_secret import NodeSecret
 from fl_ppseg.secure_sum.ring import Ring
 from fl_ppseg.secure_sum.roster import Roster, Session, check_roster
@@ -106,7 +113,15 @@ def measure(num_nodes: int, num_lost: int, num_weights: int, num_words: int) -> 
         name: {peer: d.shares[name] for peer, d in dealt.items() if peer != name}
         for name in survivors[: roster.threshold]
     }
-    after, answer = timed(lambda: unmask(seat(own), survivors, sealed[own]))
+    sets = Sets(names, survivors)
+    signatures = {name: confirm(seat(name), sets) for name in sealed}
+
+    def steps_after() -> Released:
+        confirm(seat(own), sets)
+        check_confirmations(seat(own), sets, keys, signatures)
+        return unmask(seat(own), survivors, sealed[own])
+
+    after, answer = timed(steps_after)
     released = {own: answer} | {
         name: unmask(seat(name), survivors, sealed[name]) for name in list(sealed)[1:]
     }
@@ -118,10 +133,18 @@ def measure(num_nodes: int, num_lost: int, num_weights: int, num_words: int) -> 
     contents = [
         ShareContent(roster=roster),
         TrainContent(roster=roster, members=names, exponent=ring.exponent, weighting="examples"),
-        UnmaskContent(roster=roster, survivors=survivors, shares=sealed[own]),
+        ConfirmContent(roster=roster, members=names, survivors=survivors),
+        UnmaskContent(
+            roster=roster,
+            members=names,
+            survivors=survivors,
+            signatures=signatures,
+            shares=sealed[own],
+        ),
     ]
+    answers = [adverts[own], mine, Confirmed(signature=signatures[own]), answer]
     return Costs(
-        node_sends=sum(len(each.model_dump_json()) for each in (adverts[own], mine, answer)),
+        node_sends=sum(len(each.model_dump_json()) for each in answers),
         node_gets=sum(len(each.model_dump_json()) for each in contents),
         node_keys=before + after + check_again(roster, keys, adverts[own]),
         node_masks=masking * factor,
@@ -131,9 +154,9 @@ def measure(num_nodes: int, num_lost: int, num_weights: int, num_words: int) -> 
 
 
 def check_again(roster: Roster, keys: dict[str, str], own: object) -> float:
-    """A node keeps nothing: it checks the roster in `train` and `unmask` as well."""
+    """A node keeps nothing: it checks the roster in `train`, `confirm` and `unmask` as well."""
     seconds, _ = timed(lambda: check_roster(roster, SESSION, keys, own, 3))  # type: ignore[arg-type]
-    return 2 * seconds
+    return 3 * seconds
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -111,9 +111,9 @@ def keep(folder: Path, arm: ArmPolicy, request: "Request") -> None:
         offset = (value.astype(np.float64) - start[name]) / most
         stored[name] = np.rint(_LEVELS * offset).astype(np.int16)
     write_atomically(_file(folder, now), _packed(now, stored), mode=0o600)
-    for number in _versions(folder):
-        if number > now or number <= now - KEPT:
-            _file(folder, number).unlink()
+    kept = [number for number in _versions(folder) if number <= now][-KEPT:]
+    for number in {*_versions(folder)} - {*kept}:
+        _file(folder, number).unlink()
 
 
 def remove_accepted(state: Path) -> None:

@@ -88,6 +88,12 @@ def share(message: Message, context: Context) -> Message:
     return _answer(message, context, "share", _step)
 
 
+@app.query("confirm")
+def confirm(message: Message, context: Context) -> Message:
+    """Secure aggregation: sign whose updates are added."""
+    return _answer(message, context, "confirm", _step)
+
+
 @app.query("unmask")
 def unmask(message: Message, context: Context) -> Message:
     """Secure aggregation: give one share of each peer."""
@@ -245,12 +251,13 @@ def _count(request: Request, policy: NodePolicy, permitted: Permit, state: Path)
     )
     folder = accepted_folder(state, arm, question)
     is_later = False
-    if folder is not None and not was_granted(state, question):
+    if folder is not None:
         try:
             is_later = check_change(folder, arm, request)
         except RefusedError:
-            record_refusal(state, question)
-            raise
+            if not was_granted(state, question):  # what was is never refused again
+                record_refusal(state, question)
+                raise
     grant(state, question, permitted.limits, policy.privacy)
     if folder is not None and is_later:
         keep(folder, arm, request)

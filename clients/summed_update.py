@@ -18,7 +18,15 @@ from clients.policy.node_policy import CohortPolicy, NodePolicy, RefusedError
 from clients.policy.pledges import Pledge, check_pledged, pledge, read_salt
 from fl_ppseg.federation.message_content import Request
 from fl_ppseg.learning.reach import largest_of, update_bound
-from fl_ppseg.secure_sum.contents import ShareContent, TrainContent, UnmaskContent, parse
+from fl_ppseg.secure_sum.confirmation import check_confirmations, confirm
+from fl_ppseg.secure_sum.contents import (
+    ConfirmContent,
+    Confirmed,
+    ShareContent,
+    TrainContent,
+    UnmaskContent,
+    parse,
+)
 from fl_ppseg.secure_sum.errors import SumError
 from fl_ppseg.secure_sum.masks import transcript
 from fl_ppseg.secure_sum.node import Masking, Seat, advertise, deal, mask, unmask
@@ -78,6 +86,10 @@ class Place:
         """What the node binds itself to when it deals shares."""
         return self.pledge("share", roster.digest(self.session).hex())
 
+    def pledge_of_clients(self, step: str, clients: tuple[str, ...]) -> Pledge:
+        """What the node binds itself to as `members` of a session, or `survivors` of a round."""
+        return self.pledge(step, hashlib.sha256(json.dumps(clients).encode()).hexdigest())
+
     def pledge(self, step: str, answer: str) -> Pledge:
         """What the node binds itself to in a step."""
         asked = self.request
@@ -88,7 +100,7 @@ class Place:
                 "seed": asked.seed,
                 "round": asked.round,
                 "step": step,
-                "session": None if step == "unmask" else self.session.digest.hex(),
+                "session": None if step == "survivors" else self.session.digest.hex(),
                 "answer": answer,
             }
         )
@@ -122,7 +134,9 @@ class SummedUpdate:
             for name, value in arrays.items()
         }
         answer = hashlib.sha256(self.masking.script + bytes.fromhex(hash_of(words)))
-        pledge(self.place.state, self.place.pledge("train", answer.hexdigest()))
+        place = self.place
+        pledge(place.state, place.pledge_of_clients("members", self.masking.members))
+        pledge(place.state, place.pledge("train", answer.hexdigest()))
         return mask(self.seat, self.masking, words)
 
 
@@ -200,21 +214,33 @@ def _bound(place: Place, roster: Roster) -> float:
     return found
 
 
+def _confirm(place: Place) -> str:
+    content = parse(ConfirmContent, place.content)
+    seat = _seat_after_training(place, content)
+    pledge(place.state, place.pledge_of_clients("survivors", content.survivors))
+    return Confirmed(signature=confirm(seat, content.sets)).model_dump_json()
+
+
 def _unmask(place: Place) -> str:
     content = parse(UnmaskContent, place.content)
-    roster, survivors = content.roster, content.survivors
-    seat = place.seat(roster)
-    check_pledged(place.state, place.pledge_of_roster(roster))
-    roster.check_members(survivors, place.cohort.least, "survivors")
-    if place.policy.client not in survivors:
-        raise SumError("survivors: this node is not among them")
-    digest = hashlib.sha256(json.dumps(survivors).encode()).hexdigest()
-    pledge(place.state, place.pledge("unmask", digest))
-    return unmask(seat, survivors, content.shares).model_dump_json()
+    seat = _seat_after_training(place, content)
+    check_pledged(place.state, place.pledge_of_clients("survivors", content.survivors))
+    check_confirmations(seat, content.sets, place.cohort.keys, content.signatures)
+    return unmask(seat, content.survivors, content.shares).model_dump_json()
+
+
+def _seat_after_training(place: Place, content: ConfirmContent) -> Seat:
+    """The seat of a node that has masked an update for these members."""
+    seat = place.seat(content.roster)
+    check_pledged(place.state, place.pledge_of_roster(content.roster))
+    check_pledged(place.state, place.pledge_of_clients("members", content.members))
+    content.sets.check(content.roster, place.cohort.least, place.policy.client)
+    return seat
 
 
 _STEPS: Final[Mapping[str, Callable[[Place], str]]] = {
     "advertise": _advertise,
     "share": _share,
+    "confirm": _confirm,
     "unmask": _unmask,
 }

@@ -27,13 +27,19 @@ def make_journal(path: Path) -> Path:
 
 
 @contextmanager
-def open_locked(path: Path, what: str, missing: str) -> Iterator[int]:
+def open_locked(
+    path: Path,
+    what: str,
+    missing: str,
+    lost: str = "missing, so earlier questions are not known; restore it",
+) -> Iterator[int]:
     """Open a file and lock it for this process.
 
     Args:
         path: The file.
         what: What it is, for messages.
         missing: What the coordinator is told if there is none.
+        lost: What the node's own log says then.
 
     Raises:
         RefusedError: There is none.
@@ -43,7 +49,7 @@ def open_locked(path: Path, what: str, missing: str) -> Iterator[int]:
     try:
         descriptor = os.open(path, flags)
     except FileNotFoundError:
-        logger.error("%s: missing, so earlier questions are not known; restore it", path)
+        logger.error("%s: %s", path, lost)
         raise RefusedError(missing) from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

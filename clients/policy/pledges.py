@@ -4,9 +4,10 @@
 
 Each question below has one answer for ever; another one is refused.
 
-    share     a session -> the roster that shares were dealt for
-    train     a session -> the weights received, and the quantised update that was masked
-    unmask    a round   -> the clients whose updates are added, whatever session asks
+    share      a session -> the roster that shares were dealt for
+    members    a session -> the clients whose updates are masked against each other
+    train      a session -> the weights received, and the quantised update that was masked
+    survivors  a round   -> the clients whose updates are added, whatever session asks
 
 So no update is masked twice with the same masks, nobody gets both kinds of share of one client, and
 two sums of one round, whose difference could be one client's update, are never given out: a round
@@ -35,9 +36,11 @@ MAX_SESSIONS: Final = 100
 _WORDS: Final = {
     "share": "shares for another roster of this session were already dealt",
     "train": "another update of this session was already masked",
-    "unmask": "this round was already summed over other clients, and the difference of two sums "
+    "members": "an update of this session was already masked for other members",
+    "survivors": "this round was already summed over other clients, and the difference of two sums "
     "could be one client's update; wait until the same clients take part, or start a new run",
 }
+_BEFORE: Final = {"share": "roster", "members": "members", "survivors": "survivors"}
 LineT = TypeVar("LineT", bound=Section)
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -56,7 +59,7 @@ class Pledge(Section):
     arm: Annotated[str, Field(max_length=200)]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     round: Annotated[int, Field(ge=1, lt=2**63)]
-    step: Literal["share", "train", "unmask"]
+    step: Literal["share", "members", "train", "survivors"]
     session: Digest | None
     """Digest of the session; null where the answer is the same in all."""
     answer: Digest
@@ -100,9 +103,10 @@ def pledge(state: Path, new: Pledge) -> None:
             raise RefusedError(f"refused: {_WORDS[new.step]}")
         if same:
             return
-        if len({each.session for each in of_round}) > MAX_SESSIONS:
+        sessions = {each.session for each in of_round if each.session is not None}
+        if new.session not in {*sessions, None} and len(sessions) >= MAX_SESSIONS:
             raise RefusedError(
-                f"refused: round {new.round} was begun more than {MAX_SESSIONS} times"
+                f"refused: round {new.round} was begun {MAX_SESSIONS} times, which is the most"
             )
         append(descriptor, new.model_dump_json(), state / PLEDGES)
 
@@ -116,7 +120,8 @@ def check_pledged(state: Path, expected: Pledge) -> None:
     with _opened(state) as (_, _, pledges):
         if expected not in pledges:
             raise RefusedError(
-                "refused: no shares were dealt for this roster of this session by this node"
+                f"refused: this node has not agreed to this step's {_BEFORE[expected.step]}, which "
+                "comes before it in the same session"
             )
 
 
@@ -125,10 +130,11 @@ def _opened(state: Path) -> Iterator[tuple[int, Salt, list[Pledge]]]:
     """The record, locked for this process."""
     path = state / PLEDGES
     missing = (
-        "refused: this node has no record of its pledges; its owner has to restore it, or create a "
-        "new node (python -m clients.node init; in a simulation: prepare the run again)"
+        "refused: this node has no record of its pledges; its owner has to create a new node "
+        "(python -m clients.node init; in a simulation: prepare the run again)"
     )
-    with open_locked(path, "record of pledges", missing) as descriptor:
+    lost = "missing, so what this node bound itself to is not known; a copy may be older: init anew"
+    with open_locked(path, "record of pledges", missing, lost) as descriptor:
         first, *lines = read_lines(descriptor, path, "record of pledges", MAX_BYTES) or [b""]
         pledges = [_parse(Pledge, line, number, path) for number, line in enumerate(lines, 2)]
         yield descriptor, _parse(Salt, first, 1, path), pledges
@@ -143,6 +149,6 @@ def _parse(kind: type[LineT], line: bytes, number: int, path: Path) -> LineT:
         return kind.model_validate_json(line, strict=True)
     except ValidationError as error:
         raise InputError(
-            f"{path}: line {number} is damaged ({error.errors()[0]['msg']}); restore the file, or "
-            "create a new node"
+            f"{path}: line {number} is damaged ({error.errors()[0]['msg']}); create a new "
+            "node: a copy of the file may be older than the last pledges"
         ) from None

@@ -186,7 +186,7 @@ def checked(record: Mapping[str, object], expected: Mapping[str, Field]) -> dict
 
 
 REQUEST: Final[dict[str, Field]] = {
-    "task": Choice(("describe", "train", "evaluate", "advertise", "share", "unmask")),
+    "task": Choice(("describe", "train", "evaluate", "advertise", "share", "confirm", "unmask")),
     "run": Text(MAX_IDENTITY),
     "run_id": Word(),
     "round": Whole(0, MAX_ROUND),

@@ -7,9 +7,10 @@ from pydantic import Field, ValidationError
 
 from fl_ppseg.config.names import ClientName
 from fl_ppseg.config.section import Section
+from fl_ppseg.secure_sum.confirmation import Sets
 from fl_ppseg.secure_sum.errors import SumError
 from fl_ppseg.secure_sum.node import Sealed
-from fl_ppseg.secure_sum.roster import MAX_CLIENTS, Roster
+from fl_ppseg.secure_sum.roster import MAX_CLIENTS, Roster, Signature
 
 Clients = Annotated[tuple[ClientName, ...], Field(max_length=MAX_CLIENTS)]
 Weighting = Literal["examples", "equal"]
@@ -33,12 +34,30 @@ class TrainContent(Section):
     weighting: Weighting
 
 
-class UnmaskContent(Section):
-    """To `unmask`: whose updates were added, and what the peers sealed for this node."""
+class ConfirmContent(Section):
+    """To `confirm`: who was asked for updates, and whose were added."""
 
     roster: Roster
+    members: Clients
     survivors: Clients
-    """Sorted."""
+
+    @property
+    def sets(self) -> Sets:
+        """Both together."""
+        return Sets(self.members, self.survivors)
+
+
+class Confirmed(Section):
+    """A node's answer to `confirm`."""
+
+    signature: Signature
+
+
+class UnmaskContent(ConfirmContent):
+    """To `unmask`: also who has signed that, and what the peers sealed for this node."""
+
+    signatures: Annotated[Mapping[ClientName, Signature], Field(max_length=MAX_CLIENTS)]
+    """Answers to `confirm`, by client."""
     shares: Annotated[Mapping[ClientName, Sealed], Field(repr=False)]
     """By the client that dealt them."""
 
@@ -53,6 +72,6 @@ def parse(kind: type[SectionT], text: str) -> SectionT:
         return kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        where = [str(part)[:40] for part in first["loc"][:3] if first["type"] != "extra_forbidden"]
-        message = ": ".join([f"expected a {kind.__name__}", *where, first["msg"][:100]])
+        where = [str(part) for part in first["loc"][:1] if part in kind.model_fields]
+        message = ": ".join([f"expected a {kind.__name__}", *where, first["type"]])
         raise SumError(message) from None

@@ -7,9 +7,8 @@ use anywhere else, and a coordinator can neither make up clients nor swap their 
 The threshold t of the shares is the least whole number from 2/3 of the roster's n on. An honest
 node gives one share of one kind for each peer and round; the owners of c nodes that work with the
 coordinator may give both. Both secrets of a client then need 2 t <= (n - c) + 2 c, and with 2 t >=
-4 n / 3 no c below n / 3 is enough, whatever survivors each node is told of. The round of signed
-survivor sets of Bonawitz et al. (figure 4, round 3) would need that threshold too, and adds nothing
-to it here.
+4 n / 3 no c below n / 3 is enough. The same count makes the survivors of a session one set
+(`confirmation`).
 """
 
 import hashlib
@@ -31,6 +30,8 @@ MAX_CLIENTS: Final = 10_000
 MAX_EXAMPLES: Final = 2**24
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """A public key of 32 bytes, in hex."""
+Signature = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
+"""Of Ed25519, in hex."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Advert(Section):
     """X25519: masks are agreed on with it."""
     share_key: Key
     """X25519: shares are sealed with it."""
-    signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
+    signature: Signature
     """Ed25519, by the client's cohort key."""
 
     def signed(self, session: Session) -> bytes:

@@ -17,6 +17,8 @@ from fl_ppseg.secure_sum.ring import Ring
 from fl_ppseg.secure_sum.roster import Roster
 from fl_ppseg.secure_sum.shares import combine
 
+LIAR = "it, or one that gave a share of it, lies"
+
 
 @dataclass(frozen=True)
 class Unmasking:
@@ -98,7 +100,7 @@ class RunningSum:
             }
             seed = _restored(how.roster, client, shares)
             if commitment_of(seed) != how.dealt[client].commitment:
-                raise SumError(f"shares of the mask of {client} are wrong: a client lies")
+                raise SumError(f"shares of the mask of {client} are wrong: {LIAR}")
             yield self_mask(seed, how.script, is_subtracted=True)
 
     def _left_over(self, how: Unmasking, released: Mapping[str, Released]) -> Iterable[Keystream]:
@@ -111,7 +113,7 @@ class RunningSum:
             }
             key = X25519PrivateKey.from_private_bytes(_restored(how.roster, client, shares))
             if key.public_key().public_bytes_raw().hex() != how.roster.of_client(client).mask_key:
-                raise SumError(f"shares of the key of {client} are wrong: a client lies")
+                raise SumError(f"shares of the key of {client} are wrong: {LIAR}")
             for peer in self.survivors:  # what `client` itself would have added
                 theirs = bytes.fromhex(how.roster.of_client(peer).mask_key)
                 yield pair_mask(key, (client, peer), theirs, how.script)

@@ -1,19 +1,23 @@
 """Secure aggregation: rounds of which the coordinator learns the sum of the updates alone.
 
-Around the training of a round come three short exchanges (`fl_ppseg.secure_sum`): keys, shares, and
-one share of each client to take the masks off the sum. Clients may be lost in any of them, as long
-as the threshold of the roster is left.
+Around the training of a round come four short exchanges (`fl_ppseg.secure_sum`): keys, shares,
+signatures of whose updates are added, and one share of each client to take the masks off the sum.
+Clients may be lost in any of them, as long as the threshold of the roster is left.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from flwr.app import Message
 
 from fl_ppseg.federation.message_content import Reply, SumPart
+from fl_ppseg.federation.roles import SumStep
 from fl_ppseg.learning.reach import largest_of, update_bound
 from fl_ppseg.secure_sum.contents import (
+    ConfirmContent,
+    Confirmed,
+    SectionT,
     ShareContent,
     TrainContent,
     UnmaskContent,
@@ -66,9 +70,7 @@ class SummedStrategy(FederatedStrategy):
             except RunError as error:
                 if attempt + 1 == attempts:
                     raise
-                self.log.notify(
-                    f"{error}; beginning the round again with the clients that are left"
-                )
+                self.log.notify(f"{error}; beginning the round again")
         part = SumPart(attempt, self._train_content())
         members = self.run.discovery.registry
         return [
@@ -232,18 +234,32 @@ class SummedStrategy(FederatedStrategy):
 
     def _release(self, survivors: tuple[str, ...]) -> dict[str, Released]:
         """One share of each survivor for each client; who answers badly counts as lost."""
-        members = self.run.discovery.registry
-        tasks = []
-        for client in survivors:
-            content = UnmaskContent(
-                roster=self._sum.roster, survivors=survivors, shares=self._sum.sealed[client]
-            )
-            part = SumPart(self._sum.attempt, content.model_dump_json())
-            tasks.append(Task(members.of_client(client), {}, sum=part))
-        released = {}
-        for client, reply in self.exchange.ask("unmask", tasks, self._fewest).items():
+        own = self._sum
+        sets = ConfirmContent(roster=own.roster, members=own.how.members, survivors=survivors)
+        text = sets.model_dump_json()
+        confirmed = self._ask("confirm", dict.fromkeys(survivors, text), Confirmed)
+        signatures = {client: each.signature for client, each in confirmed.items()}
+        contents = {
+            client: UnmaskContent(
+                **dict(sets), signatures=signatures, shares=own.sealed[client]
+            ).model_dump_json()
+            for client in confirmed
+        }
+        return self._ask("unmask", contents, Released)
+
+    def _ask(
+        self, step: SumStep, contents: Mapping[str, str], kind: type[SectionT]
+    ) -> dict[str, SectionT]:
+        """The good answers to a step after training, by client."""
+        members, attempt = self.run.discovery.registry, self._sum.attempt
+        tasks = [
+            Task(members.of_client(client), {}, sum=SumPart(attempt, content))
+            for client, content in contents.items()
+        ]
+        found = {}
+        for client, reply in self.exchange.ask(step, tasks, self._fewest).items():
             try:
-                released[client] = parse(Released, reply.sum or "")
+                found[client] = parse(kind, reply.sum or "")
             except SumError as error:
                 self.log.reject(client, str(error))
-        return released
+        return found

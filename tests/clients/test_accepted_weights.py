@@ -123,6 +123,14 @@ def test_only_the_newest_versions_are_kept(node: Node) -> None:
     assert node.kept() == [f"round_{n:04d}" for n in range(10 - KEPT, 10)]
 
 
+def test_rounds_in_which_a_node_was_not_asked_forget_nothing(node: Node) -> None:
+    """A version before the newest is left for a coordinator that lost what this node saw last."""
+    for after, moved in ((9, 1.0), (19, 2.0)):
+        assert node.asks(after, moved) == ""
+    assert len(node.kept()) == 2
+    assert node.asks(19, 2.5) == "", "of round 9 it is within reach"
+
+
 def test_a_coordinator_that_lost_a_checkpoint_goes_on_from_the_version_before(node: Node) -> None:
     for after in range(6):
         assert node.asks(after, after * CHANGE) == ""

@@ -21,6 +21,7 @@ from fl_ppseg.secure_sum.ring import Ring
 from fl_ppseg.system.errors import RunError
 
 SUMMED = {"secure_aggregation": True}
+STEPS = ("advertise", "share", "train", "confirm", "unmask")
 
 
 def experiment(scenes: Path, place: Path, **federation: Any) -> Experiment:
@@ -89,12 +90,10 @@ def test_the_weights_are_those_of_fedavg_within_the_stated_error(
         assert (masked[name] != start[name]).any()
 
 
-def test_each_round_has_its_four_steps(summed: Any) -> None:
+def test_each_round_has_its_five_steps(summed: Any) -> None:
     _, folder, nodes = summed
     steps = [task for task, _ in nodes.asked if task not in ("describe", "evaluate")]
-    assert steps == [
-        s for _ in range(2) for s in ("advertise", "share", "train", "unmask") for _ in "abc"
-    ]
+    assert steps == [s for _ in range(2) for s in STEPS for _ in "abc"]
     lines = folder.lines()
     assert not any("update_norm" in line for line in lines)
 
@@ -117,7 +116,7 @@ def test_no_secret_of_a_node_is_in_what_it_sends_or_in_the_run_folder(summed: An
     )
 
 
-@pytest.mark.parametrize("step", ["advertise", "share", "train", "unmask"])
+@pytest.mark.parametrize("step", STEPS)
 def test_a_client_may_be_lost_at_any_step(step: str, scenes: Path, tmp_path: Path) -> None:
     made = experiment(
         scenes, tmp_path, num_rounds=1, least_cohort=2, max_retries=0, min_replies=0.5
@@ -127,7 +126,7 @@ def test_a_client_may_be_lost_at_any_step(step: str, scenes: Path, tmp_path: Pat
     checkpoint = folder.latest("plain", 0)
     assert checkpoint is not None and checkpoint.round == 1
     trained = {line["client"] for line in folder.lines() if line["role"] == "train"}
-    assert len(trained) == (3 if step == "unmask" else 2)
+    assert len(trained) == (3 if step in ("confirm", "unmask") else 2)
 
 
 def test_below_the_threshold_there_is_one_clear_error(scenes: Path, tmp_path: Path) -> None:
@@ -175,7 +174,7 @@ class Stopped(Nodes):
         return reply
 
 
-@pytest.mark.parametrize("step", ["share", "train", "unmask"])
+@pytest.mark.parametrize("step", STEPS[1:])
 def test_a_killed_run_resumes_to_the_same_bits(
     step: str, summed: Any, scenes: Path, tmp_path: Path
 ) -> None:
@@ -241,4 +240,4 @@ def test_a_node_that_agreed_to_sums_gives_no_single_update(scenes: Path, tmp_pat
 def test_pledges_are_written_before_the_answer(summed: Any) -> None:
     made, _, _ = summed
     lines = (made.nodes / "state" / "node_0000" / PLEDGES).read_text("utf-8").splitlines()
-    assert len(lines) == 1 + 2 * 3
+    assert len(lines) == 1 + 2 * 4

@@ -17,7 +17,15 @@ from fl_ppseg.federation.messages import (
     unpack_reply,
     unpack_request,
 )
-from fl_ppseg.secure_sum.contents import ShareContent, TrainContent, UnmaskContent, parse
+from fl_ppseg.secure_sum.confirmation import Sets, confirm
+from fl_ppseg.secure_sum.contents import (
+    ConfirmContent,
+    Confirmed,
+    ShareContent,
+    TrainContent,
+    UnmaskContent,
+    parse,
+)
 from fl_ppseg.secure_sum.errors import SumError
 from fl_ppseg.secure_sum.node import Dealt, Released, deal, unmask
 from fl_ppseg.secure_sum.roster import Advert
@@ -25,7 +33,7 @@ from fl_ppseg.secure_sum.roster import Advert
 PART = SumPart(3, "{}")
 
 
-@pytest.mark.parametrize("task", ["advertise", "share", "train", "unmask"])
+@pytest.mark.parametrize("task", ["advertise", "share", "train", "confirm", "unmask"])
 def test_a_step_travels_as_it_is(task: Any) -> None:
     asked = request(task=task, sum=PART)
     assert unpack_request(pack_request(asked)) == asked
@@ -73,21 +81,36 @@ def contents() -> list[Any]:
     dealt = {name: deal(cohort.seat(name, roster)) for name in roster.names}
     own = roster.names[0]
     shares = {peer: d.shares[own] for peer, d in dealt.items() if peer != own}
+    sets = {"roster": roster, "members": roster.names, "survivors": roster.names}
+    signed = Sets(roster.names, roster.names)
+    signature = confirm(cohort.seat(own, roster), signed)
     return [
         roster.adverts[0],
         dealt[own],
         unmask(cohort.seat(own, roster), roster.names, shares),
         ShareContent(roster=roster),
         TrainContent(roster=roster, members=roster.names, exponent=-30, weighting="examples"),
-        UnmaskContent(roster=roster, survivors=roster.names, shares=shares),
+        UnmaskContent(**sets, signatures={own: signature}, shares=shares),
+        ConfirmContent(**sets),
+        Confirmed(signature=signature),
     ]
 
 
 @pytest.mark.parametrize(
-    "kind", [Advert, Dealt, Released, ShareContent, TrainContent, UnmaskContent]
+    "kind",
+    [
+        Advert,
+        Confirmed,
+        ConfirmContent,
+        Dealt,
+        Released,
+        ShareContent,
+        TrainContent,
+        UnmaskContent,
+    ],
 )
 def test_a_content_is_read_back_and_of_one_form(kind: Any) -> None:
-    made = next(each for each in contents() if isinstance(each, kind))
+    made = next(each for each in contents() if type(each) is kind)
     text = made.model_dump_json()
     assert parse(kind, text) == made
     secret = "5ec2e7" * 30

@@ -12,7 +12,7 @@ from fl_ppseg.secure_sum.node import Released, Seat, advertise, deal, unmask
 from fl_ppseg.secure_sum.node_secret import NodeSecret
 from fl_ppseg.secure_sum.roster import Roster, check_roster
 
-STEPS = ("advertise", "share", "train", "unmask")
+STEPS = ("advertise", "share", "train", "confirm", "unmask")
 
 
 def lost_at(step: str, cohort: SummedCohort, number: int) -> tuple[tuple[str, ...], ...]:
@@ -40,7 +40,7 @@ def test_the_sum_is_exact_whoever_is_lost_at_whatever_step(step: str, number: in
 def test_some_lost_at_every_step() -> None:
     cohort = SummedCohort(18)
     names = tuple(cohort.secrets)
-    total, ring = cohort.run((names[:1], names[1:2], names[2:4], names[4:6]))
+    total, ring = cohort.run((names[:1], names[1:2], names[2:4], names[4:5], names[5:6]))
     for name, value in cohort.expected(ring, names[4:]).items():
         assert (total.decode(ring)[name] == value).all()
 
@@ -50,6 +50,7 @@ def test_some_lost_at_every_step() -> None:
     [
         ("share", "shares: expected at least 12 of the 18 clients of the roster, got 11"),
         ("train", "updates: expected at least 12 of the 18 clients of the roster, got 11"),
+        ("confirm", "expected the signatures of at least 12 of them for this set, got 11"),
         ("unmask", "secrets of city000: expected 12 shares of a secret, got 11"),
     ],
 )
@@ -188,8 +189,10 @@ def test_a_client_that_lies_about_shares_is_noticed(
         return released.model_copy(update={kind: shares})
 
     monkeypatch.setattr("summed_cohort.unmask", lying)
-    with pytest.raises(SumError, match=r"city00\d.* (wrong: a client lies|not of one secret)"):
-        cohort.run(((), (), ("city005",), ()))
+    with pytest.raises(
+        SumError, match=r"city00\d.* (wrong: it, or one that gave|not of one secret)"
+    ):
+        cohort.run(((), (), ("city005",), (), ()))
 
 
 def test_an_update_counts_once_and_has_the_models_form() -> None:

@@ -61,6 +61,7 @@ def test_the_page_shows_labels_in_place_whatever_its_key_was(
     file = {"name": "a.png", "mimeType": "image/png", "buffer": small_service.png(picture)}
     with watched_page(browser, service.url) as watched:
         watched.choose(file)
+        watched.page.wait_for_selector("#kept:visible")
         watched.page.click("#send")
         watched.page.wait_for_selector("#result:visible")
         with watched.page.expect_download() as download:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fl_ppseg.secure_sum.confirmation import Sets, check_confirmations, confirm
 from fl_ppseg.secure_sum.masks import transcript
 from fl_ppseg.secure_sum.node import Masking, Seat, advertise, deal, mask, unmask
 from fl_ppseg.secure_sum.node_secret import NodeSecret
@@ -81,10 +82,10 @@ class SummedCohort:
 
     def run(
         self,
-        lost: tuple[Collection[str], Collection[str], Collection[str], Collection[str]] = ((),) * 4,
+        lost: tuple[Collection[str], ...] = ((),) * 5,
         weights: Mapping[str, str] | None = None,
     ) -> tuple[RunningSum, Ring]:
-        """A round in which clients are lost in each of its steps, and some got other weights."""
+        """A round in which clients are lost in each of its five steps; some got other weights."""
         roster = self.roster(without=lost[0])
         dealt = {n: deal(self.seat(n, roster)) for n in roster.names if n not in lost[1]}
         members = tuple(sorted(dealt))
@@ -95,15 +96,19 @@ class SummedCohort:
                 hashed = (weights or {}).get(name, "common")
                 total.add(name, self.masked(name, roster, members, hashed), self.examples[name])
         roster.check_members(total.survivors, self.least, "updates")
-        released = {
-            name: unmask(
-                self.seat(name, roster),
-                total.survivors,
-                {peer: d.shares[name] for peer, d in dealt.items() if peer != name},
-            )
+        sets = Sets(members, total.survivors)
+        signatures = {
+            name: confirm(self.seat(name, roster), sets)
             for name in total.survivors
             if name not in lost[3]
         }
+        released = {}
+        for name in signatures.keys() - {*lost[4]}:
+            seat = self.seat(name, roster)
+            sets.check(roster, self.least, name)
+            check_confirmations(seat, sets, self.keys, signatures)
+            sealed = {peer: d.shares[name] for peer, d in dealt.items() if peer != name}
+            released[name] = unmask(seat, total.survivors, sealed)
         total.unmask(Unmasking(roster, dealt, self.script(roster, members, "common")), released)
         return total, self.ring(roster)
 

@@ -103,6 +103,7 @@ async function encrypt() {
   show(["restored"], false);
   caption();
   show(["key", "again", "send", "remains"]);
+  show(["kept"], query.places !== null);
   show(["attack"], state.model.reconstruct);
   for (const id of ASKING) $(id).disabled = false;
   announce("Encrypted, and the key is forgotten. Nothing has been sent yet.");

@@ -1,8 +1,7 @@
 """The Flower ClientApp: how a training node answers a message.
 
-It checks the request against the owner's policy, records it in the ledger, loads weights, opens the
-encrypted shard, trains or evaluates, and replies through the allow-list. A private embedding
-replaces the public one of the request, and never leaves the node. Error replies contain no paths,
+It reads the owner's policy anew for each message, lets `clients.handlers` answer, and replies
+through the allow-list: a private embedding never leaves the node. Error replies contain no paths,
 names or values; details are written to the node's own log.
 
 The policy and what it names belong to the owner and are only read. What this app writes (ledger,
@@ -10,21 +9,17 @@ log, trained private embeddings) lies in its state folder.
 """
 
 import logging
-import math
-import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-import torch
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
-from clients.accepted_weights import accepted_folder, check_change, keep, remove_accepted
-from clients.local_privacy import check_form, privatise_counts, privatise_update
+from clients import handlers
+from clients.accepted_weights import remove_accepted
 from clients.node_log import set_up_log
-from clients.policy.ledger import Question, check_ledger, grant, record_refusal, was_granted
+from clients.policy.ledger import check_ledger
 from clients.policy.node_policy import (
     NodePolicy,
     RefusedError,
@@ -32,11 +27,8 @@ from clients.policy.node_policy import (
     find_state,
     load_policy,
 )
-from clients.policy.permission import Permit, check_heldout, check_run, permit
-from clients.private_state import load_private, remove_trained, save_trained, trained_folder
-from clients.summed_update import Place, answer_step, open_summed_update
-from fl_ppseg.config.sections import ModelConfig
-from fl_ppseg.data.shard import Shard, open_shard
+from clients.policy.permission import check_run
+from clients.private_state import remove_trained
 from fl_ppseg.federation.message_content import Description, Reply, Request
 from fl_ppseg.federation.messages import (
     FAILED,
@@ -47,14 +39,8 @@ from fl_ppseg.federation.messages import (
     unpack_request,
 )
 from fl_ppseg.federation.roles import Task
-from fl_ppseg.learning.evaluation import evaluate
-from fl_ppseg.learning.sliding import SlidingWindows
-from fl_ppseg.learning.training import Position, local_update
-from fl_ppseg.setr.build import build_architecture
-from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import withheld
-from fl_ppseg.system.arrays import Arrays, hash_of
-from fl_ppseg.system.errors import InputError, is_out_of_memory
+from fl_ppseg.system.errors import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -73,37 +59,37 @@ def describe(message: Message, context: Context) -> Message:
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Run a local update on the encrypted training views."""
-    return _answer(message, context, "train", _train)
+    return _answer(message, context, "train", handlers.train)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Count the confusions of the given weights on the encrypted held-out images."""
+    return _answer(message, context, "evaluate", handlers.score)
 
 
 @app.query("advertise")
 def advertise(message: Message, context: Context) -> Message:
     """Secure aggregation: name this node's keys of a round."""
-    return _answer(message, context, "advertise", _step)
+    return _answer(message, context, "advertise", handlers.answer_sum_step)
 
 
 @app.query("share")
 def share(message: Message, context: Context) -> Message:
     """Secure aggregation: deal shares of this node's secrets."""
-    return _answer(message, context, "share", _step)
+    return _answer(message, context, "share", handlers.answer_sum_step)
 
 
 @app.query("confirm")
 def confirm(message: Message, context: Context) -> Message:
     """Secure aggregation: sign whose updates are added."""
-    return _answer(message, context, "confirm", _step)
+    return _answer(message, context, "confirm", handlers.answer_sum_step)
 
 
 @app.query("unmask")
 def unmask(message: Message, context: Context) -> Message:
     """Secure aggregation: give one share of each peer."""
-    return _answer(message, context, "unmask", _step)
-
-
-@app.evaluate()
-def score(message: Message, context: Context) -> Message:
-    """Count the confusions of the given weights on the encrypted held-out images."""
-    return _answer(message, context, "evaluate", _evaluate)
+    return _answer(message, context, "unmask", handlers.answer_sum_step)
 
 
 def reply_or_error(message: Message, answer: Callable[[], Message]) -> Message:
@@ -150,136 +136,6 @@ def _answer(message: Message, context: Context, task: Task, handler: Handler | N
     return reply_or_error(message, answer)
 
 
-def _train(request: Request, policy: NodePolicy, state: Path) -> Reply:
-    permitted = permit(policy, request)
-    shard = _shard(permitted.shards)
-    kept = withheld(request.embedding)
-    check_form(request.arrays.keys() - kept, policy.privacy)
-    summed = None
-    if request.sum is not None:  # refused before anything is trained
-        summed = open_summed_update(Place(request, policy, state, len(shard)))
-    _count(request, policy, permitted, state)
-    update = local_update(
-        _model(request.model, request.num_classes, shard.image_size),
-        _tensors(request.arrays),
-        _private(permitted.private, state, request.round - 1),
-        shard,
-        request.training,
-        Position(request.round, request.num_rounds),
-        request.seed,
-        rates=dict.fromkeys(kept, permitted.private_rate),
-        device=policy.device,
-    )
-    if permitted.private is not None and permitted.private_rate > 0:
-        if not all(bool(value.isfinite().all()) for value in update.private.values()):
-            raise InputError("training diverged: the private embedding was not changed")
-        own = {name: value.numpy() for name, value in update.private.items()}
-        save_trained(trained_folder(state, permitted.private), request.round, own)
-    arrays = {name: update.weights[name].numpy() for name in sorted(update.weights.keys() - kept)}
-    arrays = privatise_update(arrays, request.arrays, policy.privacy)
-    return Reply(
-        run_id=request.run_id,
-        round=request.round,
-        client=policy.client,
-        num_examples=update.num_examples,
-        loss=_loss(update.loss, policy),
-        seconds=update.seconds,
-        arrays=arrays if summed is None else summed.mask(arrays, update.num_examples),
-    )
-
-
-def _step(request: Request, policy: NodePolicy, state: Path) -> Reply:
-    start = time.perf_counter()
-    shard = _shard(permit(policy, request).shards)
-    content = answer_step(Place(request, policy, state, len(shard)))
-    return Reply(
-        run_id=request.run_id,
-        round=request.round,
-        client=policy.client,
-        num_examples=len(shard),
-        loss=None,
-        seconds=time.perf_counter() - start,
-        sum=content,
-    )
-
-
-def _evaluate(request: Request, policy: NodePolicy, state: Path) -> Reply:
-    start = time.perf_counter()
-    permitted = permit(policy, request)
-    shard = _shard(permitted.shards)
-    check_heldout(policy, shard.num_heldout)
-    _count(request, policy, permitted, state)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(request.training.num_threads)
-    try:
-        model = _model(request.model, request.num_classes, shard.image_size)
-        own = _private(permitted.private, state, request.round)
-        model.load_state_dict(_tensors(request.arrays) | own)
-        model.to(policy.device)
-        frames = SlidingWindows(model)
-        counts, loss = evaluate(frames, shard.heldout(), request.num_classes, policy.device)
-    finally:
-        torch.set_num_threads(threads)
-    sizes = [size for part in shard.parts for size in part.manifest.heldout_sizes]
-    return Reply(
-        run_id=request.run_id,
-        round=request.round,
-        client=policy.client,
-        num_examples=shard.num_heldout,
-        loss=_loss(loss, policy),
-        seconds=time.perf_counter() - start,
-        confusion=privatise_counts(np.asarray(counts), sizes, policy.privacy, state),
-    )
-
-
-def _count(request: Request, policy: NodePolicy, permitted: Permit, state: Path) -> None:
-    """Record a request in the ledger before it is answered, and compare its weights with those
-    that were accepted before.
-
-    Raises:
-        RefusedError: A limit is reached, or honest training does not lead to these weights.
-    """
-    assert request.task == "train" or request.task == "evaluate"
-    arm = policy.arms[request.arm]
-    question = Question(
-        run=policy.run or arm.agreement,
-        arm=request.arm,
-        seed=request.seed,
-        round=request.round,
-        task=request.task,
-        weights=hash_of(request.arrays),
-    )
-    folder = accepted_folder(state, arm, question)
-    is_later = False
-    if folder is not None:
-        try:
-            is_later = check_change(folder, arm, request)
-        except RefusedError:
-            if not was_granted(state, question):  # what was is never refused again
-                record_refusal(state, question)
-                raise
-    grant(state, question, permitted.limits, policy.privacy)
-    if folder is not None and is_later:
-        keep(folder, arm, request)
-
-
-def _loss(loss: float | None, policy: NodePolicy) -> float | None:
-    """A loss, or None if it must not leave: an exact one reveals what noise should hide."""
-    may_leave = loss is not None and math.isfinite(loss) and policy.privacy is None
-    return loss if may_leave else None
-
-
-def _tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
-
-
-def _private(start: Path | None, state: Path, round: int) -> dict[str, torch.Tensor]:
-    """The node's own embedding after a round; empty if it has none."""
-    if start is None:
-        return {}
-    return _tensors(load_private(start, trained_folder(state, start), round))
-
-
 def _policy(path: Path) -> NodePolicy:
     """The current policy: a withdrawal takes effect with the next request."""
     found = path.stat() if path.exists() else None
@@ -289,14 +145,3 @@ def _policy(path: Path) -> NodePolicy:
 @lru_cache(maxsize=64)
 def _read_policy(path: Path, state: tuple[int, ...]) -> NodePolicy:
     return load_policy(path)
-
-
-@lru_cache(maxsize=64)
-def _shard(folders: tuple[Path, ...]) -> Shard:
-    return open_shard(folders)
-
-
-@lru_cache(maxsize=2)
-def _model(config: ModelConfig, num_classes: int, image_size: tuple[int, int]) -> SETR:
-    """The architecture, built once per process; every use overwrites all of its weights."""
-    return build_architecture(config, num_classes, image_size)

@@ -10,7 +10,7 @@ import small_federation as small
 from flwr.app import Message, MessageType
 from test_policy import arm_policy
 
-from clients import client_app
+from clients import handlers
 from clients.accepted_weights import ACCEPTED, KEPT, accepted_folder, check_change, keep
 from clients.client_app import app
 from clients.policy.ledger import (
@@ -325,7 +325,7 @@ def test_a_node_killed_between_ledger_and_version_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(client_app, "keep", killed)
+        patch.setattr(handlers, "keep", killed)
         with pytest.raises(KeyboardInterrupt):
             owner.ask(4, owner.moved(3, 0.9))
     assert owner.ask(4, owner.moved(3, 0.9)) == ""

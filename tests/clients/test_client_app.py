@@ -12,7 +12,7 @@ import torch
 from flwr.app import ConfigRecord, Message, MessageType
 from flwr.serverapp import Grid
 
-from clients import client_app
+from clients import handlers
 from clients.accepted_weights import remove_accepted
 from clients.client_app import FAILED, REFUSED, app
 from clients.policy.ledger import LEDGER, MAX_REPEATS, make_ledger, read_ledger
@@ -256,7 +256,7 @@ def test_a_private_embedding_that_diverged_is_not_kept(
         update.private[EMBEDDING_TENSORS[0]][0, 0, 0, 0] = torch.nan
         return update
 
-    monkeypatch.setattr(client_app, "local_update", diverging)
+    monkeypatch.setattr(handlers, "local_update", diverging)
     reply = ask(grid, request_of("trained"))
     assert reply.has_error() and reply.error.code == FAILED
     assert not private_folders(experiment)[1].exists()
@@ -379,7 +379,7 @@ def test_a_failure_says_its_kind_and_no_more(
         assert reply.error.reason == f"the node failed with {kind}; see its own log"
 
     monkeypatch.setenv(NODES_VARIABLE, str(experiment.nodes))
-    monkeypatch.setattr(client_app, "local_update", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(handlers, "local_update", lambda *_, **__: 1 / 0)
     reply = ask(grid, request_of())
     assert reply.error.code == FAILED
     assert reply.error.reason == "the node failed with ZeroDivisionError; see its own log"
@@ -471,7 +471,7 @@ def test_weights_that_no_honest_training_makes_are_refused_before_they_count(
     """Position embeddings of 1e15 made one step tell training label maps."""
     computed: list[str] = []
     for name in ("_shard", "_model", "local_update", "evaluate"):
-        monkeypatch.setattr(client_app, name, lambda *_, name=name: computed.append(name))
+        monkeypatch.setattr(handlers, name, lambda *_, name=name: computed.append(name))
     ledger, asked = used(experiment), request_of(arm, task=task)
     bias = asked.arrays["decoder.classifier.conv.bias"].copy()
     bias[3] = value
@@ -571,7 +571,7 @@ def test_a_question_that_failed_was_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ledger, asked = used(experiment), request_of(task="evaluate")
-    monkeypatch.setattr(client_app, "evaluate", lambda *_: 1 / 0)
+    monkeypatch.setattr(handlers, "evaluate", lambda *_: 1 / 0)
     assert ask(grid, asked).error.code == FAILED
     assert len(read_ledger(ledger)) == 1
 
@@ -635,8 +635,8 @@ def test_a_node_without_a_labelled_pixel_answers_with_no_loss(
     def unscored(*args: Any) -> tuple[torch.Tensor, float]:
         return torch.zeros(19, 19, dtype=torch.int64), float("nan")
 
-    monkeypatch.setattr(client_app, "local_update", unlabelled)
-    monkeypatch.setattr(client_app, "evaluate", unscored)
+    monkeypatch.setattr(handlers, "local_update", unlabelled)
+    monkeypatch.setattr(handlers, "evaluate", unscored)
     used(experiment)
     asked = request_of("per-image")
     reply = answer(grid, asked, allowed=asked.arrays)

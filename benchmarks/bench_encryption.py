@@ -18,7 +18,8 @@ from fl_ppseg.crypto.ciphers.cipher import SCOPES, Scope
 from fl_ppseg.crypto.ciphers.encryption import decrypt, encrypt
 from fl_ppseg.crypto.ciphers.registry import CIPHERS, get_cipher
 from fl_ppseg.crypto.keys import SubKey
-from fl_ppseg.data.blocks import Geometry, Pixels, from_blocks, to_blocks
+from fl_ppseg.data.blocks import Geometry, from_blocks, to_blocks
+from fl_ppseg.system.arrays import Pixels
 
 
 def best_ms(action: Callable[[], object], repeats: int) -> float:

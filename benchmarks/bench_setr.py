@@ -10,7 +10,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -105,7 +105,7 @@ def describe(changes: dict[str, Any], images: Tensor) -> str:
 
 def backward(module: nn.Module, result: Tensor) -> None:
     module.zero_grad()
-    result.mean().backward()
+    torch.autograd.backward(result.mean())
 
 
 def compare(step: Step, reference: Step, repeats: int) -> tuple[float, float]:
@@ -126,7 +126,7 @@ def choices(images: Tensor) -> list[tuple[str, Step, Step]]:
     """(name, what, against what): the alternatives behind the choices of fl_ppseg.setr."""
     plain, fused = build({}, images), build({}, images)
     for block in plain.backbone.blocks:
-        block.attn.fused_attn = False
+        cast(Any, block).attn.fused_attn = False
     grid = torch.randn(len(images), 96, 16, 32)
     tokens_last = grid.contiguous(memory_format=torch.channels_last)
     conv, conv_1x1 = nn.Conv2d(96, 96, 3, padding=1), nn.Conv2d(96, 96, 1)

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from fl_ppseg.system.files import available_cpus
 
@@ -38,8 +39,8 @@ def main() -> None:
     report("rounds after the first", sum(rounds[r] for r in later), work(lines, later) / cores)
 
 
-def work(lines: list[dict], rounds: list[int]) -> float:
-    return sum(x["seconds"] for x in lines if x["role"] != "round" and x["round"] in rounds)
+def work(lines: list[dict[str, Any]], rounds: list[int]) -> float:
+    return sum(float(x["seconds"]) for x in lines if x["role"] != "round" and x["round"] in rounds)
 
 
 def report(what: str, wall: float, floor: float) -> None:

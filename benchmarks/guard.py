@@ -26,7 +26,8 @@ from unittest import mock
 import numpy as np
 import torch
 
-from clients import client_app
+from clients import handlers
+from clients.accepted_weights import accepted_folder
 from fl_ppseg.audit.attacks import imprinting
 from fl_ppseg.audit.attacks.imprint import imprint
 from fl_ppseg.audit.exchange import Exchange
@@ -95,7 +96,7 @@ def lines(
     (network,) = initial_models(config, scenes[0].classes.num_classes).values()
     weights = arrays_of(network)
     mean = public.mean(axis=0, keepdims=True).round().astype(np.uint8)
-    content, of_all = imprinting.content_channels(network, public), client_app.accepted_folder
+    content, of_all = imprinting.content_channels(network, public), accepted_folder
     for guard in ("nothing", "region", "change", "region, smaller", "change, smaller"):
         scale = 1e-5 if guard.endswith("smaller") else 1.0
         start = None if guard == "nothing" else weights
@@ -103,9 +104,7 @@ def lines(
         for budget in budgets:
             begun = time.process_time()
             with (
-                mock.patch.object(
-                    client_app, "accepted_folder", _no_folder if is_alone else of_all
-                ),
+                mock.patch.object(handlers, "accepted_folder", _no_folder if is_alone else of_all),
                 mock.patch.object(imprinting, "_LENGTH", 1e5 * scale),
                 mock.patch.object(imprinting, "_LOUD", 1e5 * scale),
                 tempfile.TemporaryDirectory() as place,

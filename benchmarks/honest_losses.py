@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
-from scipy.stats import beta
+from scipy.stats import beta  # type: ignore[import-untyped]
 
 MULTIPLES: Final = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0)
 FLOORS: Final = (0.0, 0.5, 1.0, 2.0)

@@ -7,6 +7,7 @@ What `python -m fl_ppseg.audit --identity` counts, line by line as it is found.
 
 import argparse
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ def main() -> None:
     effort = IdentityEffort(network_steps=options.steps[0], reader_steps=options.steps[1])
     crop = "x".join(map(str, theirs.crops.shape[2:]))
     print(f"{options.kind}, {height:.1f} pixels high, crops of {crop}", flush=True)
-    count = count_plates if is_plates else count_faces
+    count: Any = count_plates if is_plates else count_faces
     for name, seen in ways(options.forms, options.block, effort, 0):
         began = time.process_time()
         ssim, *counts = count(

@@ -121,7 +121,8 @@ def train(task: Task) -> tuple[float, list[float]]:
     run_in_process(server_app, Client(task.attack), task.num_nodes)  # type: ignore[arg-type]
     last = [x for x in folder.lines() if x["round"] == federation.num_rounds]
     scores = round_scores(line for line in last if line["role"] == "val")
-    norms = [line["update_norm"] for line in folder.lines() if "update_norm" in line]
+    trained = [line for line in folder.lines() if line["role"] != "round"]
+    norms = [line["update_norm"] for line in trained if "update_norm" in line]
     return (scores.mIoU if scores else float("nan")), norms
 
 

@@ -10,7 +10,9 @@ of the tree, or procedural scenes too. One draw of keys; CPU seconds of one core
 import argparse
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -27,7 +29,7 @@ from fl_ppseg.data.views import fit
 from fl_ppseg.leaks.scores import Images, score_images
 from fl_ppseg.scenes.tree import synthesize
 
-CASES = (
+CASES: Final[tuple[tuple[str, Scope, int, tuple[int, int], int], ...]] = (
     ("shuffle", "common", 1, (64, 128), 8),
     ("shuffle", "common", 4, (64, 128), 8),
     ("shuffle", "common", 30, (64, 128), 8),
@@ -87,17 +89,16 @@ def main() -> None:
             seconds = time.process_time() - start
             share = ""
             if scope == "common":
-                truth = linear_form_of(
-                    lambda image, key=key, cipher=cipher, block=block: encrypt(
-                        image, key, cipher, block_size=block, scope="common"
-                    ),
-                    block,
+                scheme = partial(
+                    encrypt, subkey=key, cipher=cipher, block_size=block, scope="common"
                 )
+                truth = linear_form_of(scheme, block)
+                assert truth is not None, f"{cipher} is not linear"
                 right = (found.undoing.index[0] == truth.index) & (
                     found.undoing.sign[0] == truth.sign
                 )
                 share = f"{right.mean():.2f}"
-            scores = [score_images(plain, x, block).ssim for x in (found.restored, sealed)]
+            scores = [score_images(plain, x, block).ssim for x in (found.reconstructed, sealed)]
             blocks = number * size[0] * size[1] // block**2
             print(
                 f"{cipher:36}{scope:>10}{number:7}{blocks:8}{block:4}{share:>7}"

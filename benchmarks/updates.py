@@ -92,10 +92,14 @@ def attacked(
     """(1, 3, H, W), what a coordinator with images and label maps of its own makes of a message."""
     match attack:
         case "closed-form+thumbnail":
-            return thumbnail(own[0], closed_form_gradient(sent), form, block_size=BLOCK)
+            seen = closed_form_gradient(sent)
+            return None if seen is None else thumbnail(own[0], seen, form, block_size=BLOCK)
         case "closed-form+positions":
             seen, values = closed_form_gradient(sent), Algorithm("values")
-            return correlate_positions(seen, own[0], block_size=BLOCK, algorithm=values).restored
+            if seen is None:
+                return None
+            guess = correlate_positions(seen, own[0], block_size=BLOCK, algorithm=values)
+            return guess.reconstructed
         case "token-span":
             return token_span(sent, own[0])
         case "mlp-gradient":
@@ -121,7 +125,8 @@ def lines(dataset: Dataset) -> Iterator[str]:
     others = [scene for scenes in clients[NUM_CLIENTS:] for scene in scenes]
     chosen = [others[k * len(others) // NUM_PUBLIC] for k in range(NUM_PUBLIC)]
     pairs = [fit(*scene.load(), SIZE, "resize") for scene in chosen]
-    public = tuple(np.stack(part) for part in zip(*pairs, strict=True))
+    images, labels = zip(*pairs, strict=True)
+    public = (np.stack(images), np.stack(labels))
     mean = public[0].mean(axis=0, keepdims=True).round().astype(np.uint8)
     yield f"{'arm':28} images batch steps optimiser {'attack':25}{'of':13}guess  other   mean     s"
     for case in CASES:
@@ -139,7 +144,7 @@ def lines(dataset: Dataset) -> Iterator[str]:
                 for x, own, other in rows
                 if x is not None
             ]
-            told = "".join(f"{score:7.3f}" for score in np.mean(scores or [[np.nan] * 3], axis=0))
+            told = "".join(f"{score:7.3f}" for score in np.mean(scores or [(np.nan,) * 3], axis=0))
             steps = f"{case.images:7}{case.batch:6}{messages[0][0].num_steps:6}"
             words = f"{case.optimizer:10}{case.attack:25}{target:11}"
             yield f"{case.arm:28}{steps} {words}{told}{seconds:6.1f}"

@@ -29,19 +29,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import numpy.typing as npt
-import safetensors.numpy
-from safetensors import SafetensorError
 
 from clients.policy.node_policy import ArmPolicy, RefusedError
-from clients.policy.owned_file import read_owned_bytes
 from clients.policy.start_weights import read_start
 from clients.policy.trust_region import compared, radius, rounds_before
-from fl_ppseg.config.run_layout import round_file, round_of, rounds_in
-from fl_ppseg.federation.message_fields import MAX_ARRAY_BYTES
+from clients.version_files import read_version, remove_versions, versions, write_version
+from fl_ppseg.config.run_layout import round_file
 from fl_ppseg.system.arrays import Arrays
 from fl_ppseg.system.errors import InputError
-from fl_ppseg.system.files import write_atomically
 
 if TYPE_CHECKING:
     from clients.policy.ledger import Question
@@ -80,7 +75,7 @@ def check_change(folder: Path, arm: ArmPolicy, request: "Request") -> bool:
         RefusedError: It does not.
         InputError: A version is damaged.
     """
-    kept, now = _versions(folder), rounds_before(request)
+    kept, now = versions(folder), rounds_before(request)
     if not kept:
         return True
     earlier = [number for number in kept if number <= now]
@@ -104,16 +99,14 @@ def keep(folder: Path, arm: ArmPolicy, request: "Request") -> None:
     """
     assert arm.start is not None and arm.max_change is not None
     now, start = rounds_before(request), read_start(arm.start[request.seed])
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     stored: Arrays = {}
     for name, value in compared(request):
         most = radius(start[name], now * arm.max_change, arm.training)
         offset = (value.astype(np.float64) - start[name]) / most
         stored[name] = np.rint(_LEVELS * offset).astype(np.int16)
-    write_atomically(_file(folder, now), _packed(now, stored), mode=0o600)
-    kept = [number for number in _versions(folder) if number <= now][-KEPT:]
-    for number in {*_versions(folder)} - {*kept}:
-        _file(folder, number).unlink()
+    write_version(folder, now, stored)
+    kept = [number for number in versions(folder) if number <= now][-KEPT:]
+    remove_versions(folder, {*versions(folder)} - {*kept})
 
 
 def remove_accepted(state: Path) -> None:
@@ -130,7 +123,9 @@ def _beyond(folder: Path, number: int, arm: ArmPolicy, request: "Request") -> st
     for name, value in compared(request):
         offset = stored.get(name)
         if offset is None or offset.shape != value.shape:
-            raise InputError(f"{_file(folder, number)}: holds other weights; remove its folder")
+            raise InputError(
+                f"{round_file(folder, number)}: holds other weights; remove its folder"
+            )
         unit = radius(start[name], number * arm.max_change, arm.training) / _LEVELS
         moved = np.abs(value.astype(np.float64) - start[name] - offset * unit)
         most = radius(start[name], num_rounds * arm.max_change, arm.training) + unit
@@ -145,35 +140,5 @@ def _beyond(folder: Path, number: int, arm: ArmPolicy, request: "Request") -> st
     return ""
 
 
-def _packed(number: int, stored: Arrays) -> bytes:
-    about = {"sha256": _hash(number, stored)}  # one entry: the order of several is not fixed
-    return safetensors.numpy.save(stored, metadata=about)
-
-
-def _read(folder: Path, number: int) -> dict[str, npt.NDArray[np.int16]]:
-    path = _file(folder, number)
-    content = read_owned_bytes(path, MAX_ARRAY_BYTES, "file of accepted weights")
-    try:
-        stored = safetensors.numpy.load(content)
-    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
-        raise InputError(f"{path}: unreadable ({error}); remove its folder") from None
-    if _packed(number, stored) != content or any(v.dtype != np.int16 for v in stored.values()):
-        raise InputError(f"{path}: damaged (its hash differs); remove its folder")
-    return stored
-
-
-def _hash(number: int, stored: Arrays) -> str:
-    digest = hashlib.sha256(f"round {number}".encode())
-    for name in sorted(stored):
-        digest.update(json.dumps([name, stored[name].shape]).encode() + stored[name].tobytes())
-    return digest.hexdigest()
-
-
-def _versions(folder: Path) -> list[int]:
-    """Rounds of the versions in a folder, ascending."""
-    numbers = map(round_of, rounds_in(folder, ".safetensors"))
-    return [number for number in numbers if number is not None]
-
-
-def _file(folder: Path, number: int) -> Path:
-    return round_file(folder, number)
+def _read(folder: Path, number: int) -> Arrays:
+    return read_version(folder, number, np.int16, "accepted weights")

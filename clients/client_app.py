@@ -29,6 +29,8 @@ from clients.policy.node_policy import (
 )
 from clients.policy.permission import check_run
 from clients.private_state import remove_trained
+from clients.residuals import remove_residuals
+from fl_ppseg.codecs.update import codec_of
 from fl_ppseg.federation.message_content import Description, Reply, Request
 from fl_ppseg.federation.messages import (
     FAILED,
@@ -123,6 +125,7 @@ def _answer(message: Message, context: Context, task: Task, handler: Handler | N
         if policy.withdrawn is not None:
             remove_trained(state)
             remove_accepted(state)
+            remove_residuals(state)
         policy.require_consent()
         check_run(policy, request.run)
         check_ledger(state)
@@ -130,7 +133,9 @@ def _answer(message: Message, context: Context, task: Task, handler: Handler | N
             content = pack_description(Description(request.run_id, policy.client, policy.role))
         else:
             reply = handler(request, policy, state)
-            content = pack_reply(reply, request.arrays.keys() - withheld(request.embedding))
+            kept = withheld(request.embedding)
+            start = {name: value for name, value in request.arrays.items() if name not in kept}
+            content = pack_reply(reply, codec_of(request.training).layout(start))
         return Message(content, reply_to=message)
 
     return reply_or_error(message, answer)

@@ -19,11 +19,14 @@ from clients.policy.ledger import Question, grant, record_refusal, was_granted
 from clients.policy.node_policy import NodePolicy, RefusedError
 from clients.policy.permission import Permit, check_heldout, permit
 from clients.private_state import load_private, save_trained, trained_folder
+from clients.residuals import load_residual, residual_folder, save_residual
 from clients.summed_update import Place, answer_step, open_summed_update
+from fl_ppseg.codecs.update import codec_of
 from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.data.shard import Shard, open_shard
 from fl_ppseg.federation.message_content import Reply, Request
 from fl_ppseg.learning.evaluation import evaluate
+from fl_ppseg.learning.reach import bounds_of
 from fl_ppseg.learning.sliding import SlidingWindows
 from fl_ppseg.learning.training import Position, local_update
 from fl_ppseg.setr.build import build_architecture
@@ -39,6 +42,8 @@ def train(request: Request, policy: NodePolicy, state: Path) -> Reply:
     shard = _shard(permitted.shards)
     kept = withheld(request.embedding)
     check_form(request.arrays.keys() - kept, policy.privacy)
+    if policy.privacy is not None and request.training.codec == "top-k":
+        raise RefusedError("refused: an update with noise on every weight has no largest changes")
     summed = None
     if request.sum is not None:  # refused before anything is trained
         summed = open_summed_update(Place(request, policy, state, len(shard)))
@@ -61,6 +66,10 @@ def train(request: Request, policy: NodePolicy, state: Path) -> Reply:
         save_trained(trained_folder(state, permitted.private), request.round, own)
     arrays = {name: update.weights[name].numpy() for name in sorted(update.weights.keys() - kept)}
     arrays = privatise_update(arrays, request.arrays, policy.privacy)
+    if summed is not None:
+        arrays = summed.mask(arrays, update.num_examples)
+    elif not codec_of(request.training).is_exact:
+        arrays = _coded(arrays, update.num_examples, request, policy, state)
     return Reply(
         run_id=request.run_id,
         round=request.round,
@@ -68,7 +77,7 @@ def train(request: Request, policy: NodePolicy, state: Path) -> Reply:
         num_examples=update.num_examples,
         loss=_loss(update.loss, policy),
         seconds=update.seconds,
-        arrays=arrays if summed is None else summed.mask(arrays, update.num_examples),
+        arrays=arrays,
     )
 
 
@@ -116,6 +125,21 @@ def score(request: Request, policy: NodePolicy, state: Path) -> Reply:
         seconds=time.perf_counter() - start,
         confusion=privatise_counts(np.asarray(counts), sizes, policy.privacy, state),
     )
+
+
+def _coded(
+    arrays: Arrays, num_examples: int, request: Request, policy: NodePolicy, state: Path
+) -> Arrays:
+    """The parts of an update, with what earlier codes lost."""
+    codec = codec_of(request.training)
+    run = policy.run or policy.arms[request.arm].agreement
+    folder = residual_folder(state, run, request.arm, request.seed)
+    residual = load_residual(folder, request.round)
+    bounds = bounds_of(request.training, num_examples, {k: request.arrays[k] for k in arrays})
+    parts, lost = codec.pack(arrays, request.arrays, residual, bounds)
+    # an update without a labelled pixel is left out of the mean: what it held is not sent
+    save_residual(folder, request.round, lost if num_examples else residual)
+    return parts
 
 
 def _count(request: Request, policy: NodePolicy, permitted: Permit, state: Path) -> None:

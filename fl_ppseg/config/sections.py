@@ -177,6 +177,11 @@ class TrainingConfig(Section):
     other bits than on those that do not."""
     num_threads: Annotated[int, up_to(1_024)] = 1
     """CPU threads of one local update."""
+    codec: Literal["fp32", "bf16", "int8", "top-k"] = "fp32"
+    """How an update travels: the weights as they are; or their change, in 2 bytes or 1 byte each,
+    or the largest changes alone. What a code loses, the client's next update adds."""
+    codec_share: Fraction = 0.02
+    """top-k: share of the changes of each tensor that is sent, 5 bytes each."""
 
     def images_a_pass(self, num_images: int) -> int:
         """Images that a pass over a client's images sees.
@@ -238,6 +243,11 @@ class Config(Section):
             raise ValueError(
                 "federation.secure_aggregation: batch statistics have no bound to clip them to; "
                 "set model.norm to group"
+            )
+        if training.codec != "fp32":
+            raise ValueError(
+                f"federation.secure_aggregation adds up whole numbers of 32 bits, of which "
+                f"training.codec {training.codec} would leave no sum; set it to fp32"
             )
         is_bounded = training.optimizer == "adamw" or training.gradient_clip
         if federation.update_bound is None and not is_bounded:

@@ -15,6 +15,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from safetensors.numpy import load, save
 
+from fl_ppseg.codecs.tensors import Layout, num_bytes
 from fl_ppseg.config.sections import ModelConfig, TrainingConfig
 from fl_ppseg.federation.message_content import Description, Reply, Request, SumPart
 from fl_ppseg.federation.message_fields import (
@@ -158,9 +159,9 @@ def unpack_description(content: RecordDict) -> Description:
     return Description(**settings)
 
 
-def packed_size(arrays: Mapping[str, np.ndarray]) -> int:
-    """Bytes that arrays of these shapes and dtypes take at most when they are packed."""
-    return sum(value.nbytes + HEADER_BYTES for value in arrays.values()) + HEADER_BYTES
+def packed_size(layouts: Collection[Layout]) -> int:
+    """Bytes that arrays of these layouts take at most when they are packed."""
+    return num_bytes(layouts) + HEADER_BYTES * (len(layouts) + 1)
 
 
 def pack_arrays(arrays: Arrays) -> ArrayRecord:

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fl_ppseg.config.sections import TrainingConfig
+from fl_ppseg.system.arrays import Arrays
 
 BETAS: Final = (0.9, 0.999)
 """Decays of AdamW's moments, torch's default."""
@@ -61,6 +62,17 @@ def update_bound(training: TrainingConfig, num_images: int, largest: float) -> f
     change, decay = reach(training, num_images)
     grown = (change + decay * largest) * math.exp(decay) if decay < 700 else math.inf
     return grown if math.isfinite(grown) and grown > 0 else None
+
+
+def bounds_of(
+    training: TrainingConfig, num_images: int, start: Mapping[str, np.ndarray]
+) -> Arrays | None:
+    """`update_bound` of every weight, by name; None if there is no bound."""
+    change, decay = reach(training, num_images)
+    if not math.isfinite(change) or decay > 700:
+        return None
+    grown = math.exp(decay)
+    return {name: (change + decay * np.abs(value)) * grown for name, value in start.items()}
 
 
 def largest_of(arrays: Mapping[str, np.ndarray]) -> float:

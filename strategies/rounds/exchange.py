@@ -7,9 +7,10 @@ import numpy as np
 from flwr.app import ArrayRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
+from fl_ppseg.federation.coded_replies import unpack_update
 from fl_ppseg.federation.message_content import Reply
 from fl_ppseg.federation.message_fields import MAX_PIXELS
-from fl_ppseg.federation.messages import MessageError, pack_request, packed_size, unpack_reply
+from fl_ppseg.federation.messages import MessageError, pack_request
 from fl_ppseg.flower.grid import Replies
 from strategies.rounds.arm_run import ArmRun
 from strategies.rounds.monitor import Monitor
@@ -185,8 +186,8 @@ def _checked(message: Message, task: Task, log: RoundLog, allowed: Collection[st
         raise MessageError("empty reply")
     if message.metadata.src_node_id != task.member.node_id:
         raise MessageError("reply from another node")
-    expected = packed_size({name: task.arrays[name] for name in allowed})
-    reply = unpack_reply(message.content, allowed, expected)
+    start = {name: task.arrays[name] for name in allowed}
+    reply = unpack_update(message.content, start, log.request.training)
     if (reply.run_id, reply.round, reply.client) != (
         log.request.run_id,
         log.round,

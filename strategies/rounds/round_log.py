@@ -4,6 +4,8 @@ import logging
 import time
 from typing import Literal, cast
 
+from fl_ppseg.codecs.tensors import num_bytes
+from fl_ppseg.codecs.update import codec_of
 from fl_ppseg.federation.message_content import Reply, Request
 from fl_ppseg.federation.results import ClientLine, Line, Release, RoundLine
 from fl_ppseg.learning.evaluation import Scores
@@ -162,7 +164,7 @@ class RoundLog:
             "client": task.member.client,
             "role": "train" if self.tasks.phase == "train" else scored,
             "confusion": None if reply.confusion is None else reply.confusion.tolist(),
-            "bytes_up": sum(value.nbytes for value in reply.arrays.values()),
+            "bytes_up": num_bytes(codec_of(self.request.training).layout(reply.arrays).values()),
             "bytes_down": sum(value.nbytes for value in task.arrays.values()),
             "model": task.model or "",
             "loss": reply.loss,

@@ -33,6 +33,7 @@ from clients.policy.node_policy import (
 )
 from clients.policy.start_weights import write_start
 from clients.policy.trust_region import project_onto_region, rounds_before
+from clients.residuals import RESIDUALS, save_residual
 from fl_ppseg.audit.attacks.imprinting import imprinted
 from fl_ppseg.federation.message_content import Request
 from fl_ppseg.federation.messages import REFUSED, pack_request
@@ -347,10 +348,12 @@ def test_the_shipped_design_moved_into_the_region_is_refused_once_weights_were_h
     assert "that this node accepted" in owner.ask(6, within)
 
 
-def test_a_withdrawal_removes_the_versions(owner: Owner) -> None:
+def test_a_withdrawal_removes_versions_and_residuals(owner: Owner) -> None:
     assert owner.ask(1, owner.moved(0, 0)) == ""
+    save_residual(owner.state / RESIDUALS / "run", 1, {"w": np.zeros(2, np.float32)})
     assert (owner.state / ACCEPTED).is_dir()
     path = policy_path(owner.experiment.nodes, 0)
     save_policy(load_policy(path).model_copy(update={"withdrawn": "gone", "arms": {}}), path)
     assert owner.ask(1, owner.moved(0, 0)) == "refused: gone"
     assert not (owner.state / ACCEPTED).exists()
+    assert not (owner.state / RESIDUALS).exists()

@@ -17,6 +17,7 @@ from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict  # type: ign
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fl_ppseg.codecs.tensors import Layout
 from fl_ppseg.config.sections import ModelConfig, TrainingConfig
 from fl_ppseg.federation.message_content import Description, Reply, Request
 from fl_ppseg.federation.messages import (
@@ -37,6 +38,7 @@ ARRAYS = {
     "norm.num_batches_tracked": np.array(7),
 }
 NAMES = frozenset(ARRAYS)
+LAYOUT = [Layout(value.shape, value.dtype) for value in ARRAYS.values()]
 REQUEST = Request(
     task="train",
     run_id="run",
@@ -229,12 +231,12 @@ def test_bytes_that_are_no_array_are_refused(case: str) -> None:
 def test_arrays_are_looked_at_by_their_size_before_they_are_unpacked() -> None:
     """600 MB in a reply took 2.6 GB."""
     sent = pack_reply(REPLY, NAMES)
-    assert_same(unpack_reply(sent, NAMES, packed_size(ARRAYS)), REPLY)
+    assert_same(unpack_reply(sent, NAMES, packed_size(LAYOUT)), REPLY)
     large = pack_arrays({"backbone.w": np.zeros(2**24, np.float32)})
     content = reply_with("arrays", "safetensors", large["safetensors"])
     tracemalloc.start()
     with pytest.raises(MessageError, match=r"expected arrays of at most \d+ bytes, got 671\d{5}"):
-        unpack_reply(content, NAMES, packed_size(ARRAYS))
+        unpack_reply(content, NAMES, packed_size(LAYOUT))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2**20

@@ -67,12 +67,21 @@ def update_bound(training: TrainingConfig, num_images: int, largest: float) -> f
 def bounds_of(
     training: TrainingConfig, num_images: int, start: Mapping[str, np.ndarray]
 ) -> Arrays | None:
-    """`update_bound` of every weight, by name; None if there is no bound."""
+    """A + D |w|, the most that a round moves each weight in the sum over rounds that trust regions
+    take (`clients.policy.trust_region`).
+
+    Args:
+        training: The local update.
+        num_images: Images that it trains on.
+        start: Weights w that the round starts from, by name.
+
+    Returns:
+        By name; None if there is no bound.
+    """
     change, decay = reach(training, num_images)
-    if not math.isfinite(change) or decay > 700:
+    if not math.isfinite(change):
         return None
-    grown = math.exp(decay)
-    return {name: (change + decay * np.abs(value)) * grown for name, value in start.items()}
+    return {name: change + decay * np.abs(value) for name, value in start.items()}
 
 
 def largest_of(arrays: Mapping[str, np.ndarray]) -> float:

@@ -35,6 +35,7 @@ from clients.policy.start_weights import read_start
 from clients.policy.trust_region import compared, radius, rounds_before
 from clients.version_files import read_version, remove_versions, versions, write_version
 from fl_ppseg.config.run_layout import round_file
+from fl_ppseg.config.sections import CODEC
 from fl_ppseg.system.arrays import Arrays
 from fl_ppseg.system.errors import InputError
 
@@ -54,7 +55,10 @@ def accepted_folder(state: Path, arm: ArmPolicy, question: "Question") -> Path |
     """The folder of the versions that a question is compared with; None if there is no bound."""
     if arm.start is None or arm.max_change is None or arm.models > 1:
         return None
-    start, unit = arm.start[question.seed].name, [arm.max_change, arm.training.model_dump_json()]
+    start, unit = (
+        arm.start[question.seed].name,
+        [arm.max_change, arm.training.model_dump_json(exclude={*CODEC})],
+    )
     text = json.dumps([question.run, question.arm, question.seed, start, *unit])
     return state / ACCEPTED / hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 

@@ -42,8 +42,11 @@ def train(request: Request, policy: NodePolicy, state: Path) -> Reply:
     shard = _shard(permitted.shards)
     kept = withheld(request.embedding)
     check_form(request.arrays.keys() - kept, policy.privacy)
-    if policy.privacy is not None and request.training.codec == "top-k":
-        raise RefusedError("refused: an update with noise on every weight has no largest changes")
+    if policy.privacy is not None and request.training.codec != "fp32":
+        raise RefusedError(
+            "refused: this node adds noise of its own, which error feedback would send over many "
+            "rounds; use training.codec fp32"
+        )
     summed = None
     if request.sum is not None:  # refused before anything is trained
         summed = open_summed_update(Place(request, policy, state, len(shard)))
@@ -130,11 +133,17 @@ def score(request: Request, policy: NodePolicy, state: Path) -> Reply:
 def _coded(
     arrays: Arrays, num_examples: int, request: Request, policy: NodePolicy, state: Path
 ) -> Arrays:
-    """The parts of an update, with what earlier codes lost."""
+    """The parts of an update, with the residual of earlier codes.
+
+    Raises:
+        InputError: It is not finite, or the residual is damaged.
+    """
+    if not all(np.isfinite(value).all() for value in arrays.values()):
+        raise InputError("training diverged: nothing was sent, and the residual was not changed")
     codec = codec_of(request.training)
     run = policy.run or policy.arms[request.arm].agreement
     folder = residual_folder(state, run, request.arm, request.seed)
-    residual = load_residual(folder, request.round)
+    residual = load_residual(folder, request.round, arrays)
     bounds = bounds_of(request.training, num_examples, {k: request.arrays[k] for k in arrays})
     parts, lost = codec.pack(arrays, request.arrays, residual, bounds)
     # an update without a labelled pixel is left out of the mean: what it held is not sent

@@ -119,10 +119,12 @@ def _app(parser: Parser, argv: Sequence[str]) -> int:
     from clients.accepted_weights import remove_accepted
     from clients.node.app import Node, answer_tasks  # loads PyTorch
     from clients.private_state import remove_trained
+    from clients.residuals import remove_residuals
 
     if load_policy(policy).withdrawn is not None:
         remove_trained(home.state)  # even if no request ever comes again
         remove_accepted(home.state)
+        remove_residuals(home.state)
     config = {"policy": str(policy), "state": str(home.state)}
     answer_tasks(Node(f"{LOOPBACK}:{port}", home.secret.read_bytes(), config, pin, limits))
 

@@ -17,7 +17,9 @@ from fl_ppseg.system.arrays import Arrays
 
 Change = npt.NDArray[np.float64]
 LEVELS: Final = 127
-"""Steps of int8 on either side of 0."""
+"""Levels of int8 on either side of 0."""
+MAX_SCALE: Final = 1e6
+"""Of a step; updates of honest training have less than 1."""
 
 
 class CodecError(ValueError):
@@ -81,7 +83,7 @@ class Int8:
     """
 
     def layout(self, shape: tuple[int, ...]) -> Mapping[str, Layout]:
-        """The numbers and the scales."""
+        """The levels and the scales."""
         return {
             "int8": Layout(shape, np.dtype(np.int8)),
             "scale": Layout(_channels(shape), np.dtype(np.float32)),
@@ -108,7 +110,7 @@ class TopK:
     """Of the changes that are kept, in (0, 1]; at least one of a tensor is."""
 
     def layout(self, shape: tuple[int, ...]) -> Mapping[str, Layout]:
-        """Places in the flattened tensor, ascending; the numbers and their scale."""
+        """Indices into the flattened tensor, ascending; the levels and their scale."""
         kept = (self._kept(math.prod(shape)),)
         return {
             "index": Layout(kept, np.dtype(np.uint32)),
@@ -128,7 +130,7 @@ class TopK:
         """As `TensorCodec.decode`."""
         size, index = math.prod(shape), parts["index"].astype(np.int64)
         if index.size and (index[-1] >= size or (np.diff(index) <= 0).any()):
-            raise CodecError("expected ascending places within the tensor")
+            raise CodecError("expected ascending indices within the tensor")
         change = np.zeros(size)
         change[index] = _from_steps(parts["int8"], parts["scale"])
         return change.reshape(shape)
@@ -154,10 +156,10 @@ def _in_steps(change: Change, scale: npt.NDArray[np.float32]) -> npt.NDArray[np.
 
 
 def _from_steps(steps: npt.NDArray[np.int8], scale: npt.NDArray[np.float32]) -> Change:
-    if not np.isfinite(scale).all() or (scale < 0).any():
-        raise CodecError("expected finite scales that are not negative")
+    if not ((scale >= 0) & (scale <= MAX_SCALE)).all():
+        raise CodecError(f"expected scales of 0 to {MAX_SCALE:.0e}")
     if (steps == -LEVELS - 1).any():
-        raise CodecError(f"expected numbers of -{LEVELS} to {LEVELS}")
+        raise CodecError(f"expected levels of -{LEVELS} to {LEVELS}")
     return np.asarray(steps * _along(scale.astype(np.float64), steps.ndim))
 
 

@@ -88,7 +88,8 @@ class UpdateCodec:
             change = value.astype(np.float64) - start[name]
             if name in residual:
                 change = change + residual[name]
-            most = np.inf if bounds is None else bounds[name] * (1 - ROUNDED_UP)
+            # one bound for all that may have a scale in common
+            most = np.inf if bounds is None else bounds[name].min(initial=np.inf) * (1 - ROUNDED_UP)
             coded = self._tensor.encode(np.asarray(np.clip(change, -most, most)))
             left = change - self._tensor.decode(coded, change.shape)
             lost[name] = left.astype(np.float32)
@@ -138,5 +139,5 @@ def codec_of(training: "TrainingConfig") -> UpdateCodec:
         case "int8":
             return UpdateCodec(Int8())
         case "top-k":
-            return UpdateCodec(TopK(training.codec_share))
+            return UpdateCodec(TopK(training.codec_density))
     return UpdateCodec(None)

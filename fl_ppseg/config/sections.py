@@ -135,6 +135,10 @@ class ModelConfig(Section):
         return self
 
 
+CODEC: Final = ("codec", "codec_density")
+"""Settings of the local update that say how its result travels; older policies have none."""
+
+
 class TrainingConfig(Section):
     """The local update of a client."""
 
@@ -179,8 +183,9 @@ class TrainingConfig(Section):
     """CPU threads of one local update."""
     codec: Literal["fp32", "bf16", "int8", "top-k"] = "fp32"
     """How an update travels: the weights as they are; or their change, in 2 bytes or 1 byte each,
-    or the largest changes alone. What a code loses, the client's next update adds."""
-    codec_share: Fraction = 0.02
+    or the largest changes alone. What coding loses, the client's next update adds (error feedback).
+    Arms that average nothing send weights as they are."""
+    codec_density: Fraction = 0.02
     """top-k: share of the changes of each tensor that is sent, 5 bytes each."""
 
     def images_a_pass(self, num_images: int) -> int:
@@ -232,6 +237,16 @@ class Config(Section):
     def _seeds_differ(self) -> Self:
         if len(set(self.seeds)) != len(self.seeds) or len(set(self.arms)) != len(self.arms):
             raise ValueError("seeds and arms must not repeat")
+        return self
+
+    @model_validator(mode="after")
+    def _sparse_updates_are_averaged(self) -> Self:
+        chosen = self.federation.aggregation
+        if self.training.codec == "top-k" and chosen not in ("mean", "norm-clipping"):
+            raise ValueError(
+                f"training.codec top-k leaves most changes of a client at 0, so that aggregation "
+                f"{chosen} would learn nothing of them; use mean, or another codec"
+            )
         return self
 
     @model_validator(mode="after")

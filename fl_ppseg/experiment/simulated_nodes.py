@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from clients.policy.ledger import make_ledger
 from clients.policy.node_policy import (
@@ -31,7 +32,7 @@ from clients.vault.node_folders.policies import arm_policy
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.client_names import folder_name
 from fl_ppseg.config.loading import arms_of
-from fl_ppseg.config.sections import Config
+from fl_ppseg.config.sections import CODEC, Config
 from fl_ppseg.data.dataset import Scene
 from fl_ppseg.experiment.initial_weights import Models
 from fl_ppseg.federation.roles import Role
@@ -201,9 +202,11 @@ def _largest(arm: ArmConfig, nodes: Iterable[Node]) -> int:
 def _hash(policies: Iterable[NodePolicy]) -> str:
     digest = hashlib.sha256()
     for policy in policies:
-        # As before there were cohorts: a run that has none goes on as the same run.
-        unused = {"cohort"} if policy.cohort is None else None
-        digest.update(policy.model_dump_json(exclude=unused).encode("utf-8") + b"\n")
+        # As before there were cohorts and codecs: a run that has none goes on as the same run.
+        unused: dict[str, Any] = {"cohort": True} if policy.cohort is None else {}
+        if all(arm.training.codec == "fp32" for arm in policy.arms.values()):
+            unused["arms"] = {"__all__": {"training": {*CODEC}}}
+        digest.update(policy.model_dump_json(exclude=unused or None).encode("utf-8") + b"\n")
     return digest.hexdigest()
 
 

@@ -9,6 +9,8 @@ from clients.residuals import KEPT, load_residual, residual_folder, save_residua
 from clients.version_files import versions
 from fl_ppseg.system.errors import InputError
 
+LIKE = {"w": np.zeros((2, 3))}
+
 
 def residual(value: float) -> dict[str, np.ndarray]:
     return {"w": np.full((2, 3), value, np.float32)}
@@ -18,11 +20,11 @@ def test_a_round_begins_with_the_residual_of_the_round_before_it_that_was_traine
     tmp_path: Path,
 ) -> None:
     folder = residual_folder(tmp_path, "run", "plain", 0)
-    assert load_residual(folder, 1) == {}
+    assert load_residual(folder, 1, LIKE) == {}
     save_residual(folder, 2, residual(2))
     save_residual(folder, 5, residual(5))
-    assert load_residual(folder, 2) == {}
-    assert [load_residual(folder, n)["w"][0, 0] for n in (3, 5, 6, 9)] == [2, 2, 5, 5]
+    assert load_residual(folder, 2, LIKE) == {}
+    assert [load_residual(folder, n, LIKE)["w"][0, 0] for n in (3, 5, 6, 9)] == [2, 2, 5, 5]
 
 
 def test_a_repeated_round_replaces_its_residual_and_later_ones(tmp_path: Path) -> None:
@@ -30,7 +32,7 @@ def test_a_repeated_round_replaces_its_residual_and_later_ones(tmp_path: Path) -
         save_residual(tmp_path / "a", number, residual(number))
     save_residual(tmp_path / "a", 2, residual(7))
     assert versions(tmp_path / "a") == [1, 2]
-    assert load_residual(tmp_path / "a", 4)["w"][0, 0] == 7
+    assert load_residual(tmp_path / "a", 4, LIKE)["w"][0, 0] == 7
 
 
 def test_the_newest_are_kept(tmp_path: Path) -> None:
@@ -59,4 +61,11 @@ def test_a_damaged_residual_stops_the_round_and_says_what_to_do(
     content[offset] ^= 1
     file.write_bytes(content)
     with pytest.raises(InputError, match="remove its folder"):
-        load_residual(tmp_path / "a", 2)
+        load_residual(tmp_path / "a", 2, LIKE)
+
+
+@pytest.mark.parametrize("stored", [np.zeros((3, 2)), np.full((2, 3), np.nan)])
+def test_a_residual_of_other_weights_is_refused(stored: np.ndarray, tmp_path: Path) -> None:
+    save_residual(tmp_path / "a", 1, {"w": np.float32(stored)})
+    with pytest.raises(InputError, match="of other weights; remove it"):
+        load_residual(tmp_path / "a", 2, LIKE)

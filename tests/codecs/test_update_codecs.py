@@ -16,7 +16,7 @@ MOST: dict[str, float] = {"bf16": 2**-7, "int8": 0.5 / 126.99}
 
 
 def codec(name: str, share: float = 0.1) -> UpdateCodec:
-    return codec_of(TrainingConfig.model_validate({"codec": name, "codec_share": share}))
+    return codec_of(TrainingConfig.model_validate({"codec": name, "codec_density": share}))
 
 
 def weights(seed: int, scale: float = 1.0) -> Arrays:
@@ -111,16 +111,13 @@ def test_what_a_code_loses_later_updates_bring(name: str) -> None:
         learnt, sent = learnt + after["w"], sent + made.unpack(parts, start)["w"]
     assert residual["w"].dtype == np.float32
     assert np.abs(learnt - sent - residual["w"]).max() < 1e-4
-    # of 30 rounds without the residual a twentieth of the changes would have come
-    assert np.linalg.norm(residual["w"]) < 0.8 * np.linalg.norm(learnt) or name == "top-k"
-    if name == "top-k":
-        bare = sum(
-            made.unpack(
-                made.pack({"w": np.random.default_rng(n).normal(size=(6, 50))}, start, {})[0], start
-            )["w"]
-            for n in range(30)
-        )
-        assert np.linalg.norm(learnt - sent) < np.linalg.norm(learnt - bare)
+    bare = sum(
+        made.unpack(
+            made.pack({"w": np.random.default_rng(n).normal(size=(6, 50))}, start, {})[0], start
+        )["w"]
+        for n in range(30)
+    )
+    assert np.linalg.norm(learnt - sent) < 0.7 * np.linalg.norm(learnt - bare)  # without residuals
 
 
 @pytest.mark.parametrize("name", LOSSY)

@@ -8,7 +8,7 @@ package's own arms always mean what the package defines.
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from clients.vault.consent.terms import Terms, largest_elsewhere
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import builtin_arms, configs_dir
 from fl_ppseg.config.section import Section
-from fl_ppseg.config.sections import Config
+from fl_ppseg.config.sections import CODEC, Config, TrainingConfig
 from fl_ppseg.federation.roles import Role
 from fl_ppseg.system.errors import InputError
 
@@ -145,12 +145,18 @@ def _arm_lines(name: str, arm: ArmConfig, terms: Terms, offer: Offer) -> Iterato
     yield f"    patch embedding: {_embedding(arm)}"
     yield f"    model, {terms.num_classes} classes: {_settings(terms.model)}"
     if offer.role == "train":
-        yield f"    local update: {_settings(terms.training)}"
+        is_coded = terms.training.codec != "fp32"
+        yield f"    local update: {_settings(terms.training, without=() if is_coded else CODEC)}"
         yield from _narrow(terms, offer)
         yield (
             f"    {terms.num_rounds} round(s); what leaves the node in each: "
-            f"{_update(arm)}, the loss, the number of images, the time it took"
+            f"{_update(arm, terms.training)}, the loss, the number of images, the time it took"
         )
+        if is_coded:
+            yield (
+                "    what coding loses of an update stays on the node, three versions of 4 bytes a "
+                "weight and seed, and is added to its next updates"
+            )
     yield from _region(terms, offer)
     yield f"    {_evaluation(terms, offer)}"
     yield (
@@ -239,9 +245,10 @@ def _embedding(arm: ArmConfig) -> str:
     }[arm.embedding]
 
 
-def _update(arm: ArmConfig) -> str:
+def _update(arm: ArmConfig, training: TrainingConfig) -> str:
     stays = arm.embedding in ("frozen", "private")
-    return "all weights except the patch embedding's" if stays else "all weights"
+    weights = "all weights except the patch embedding's" if stays else "all weights"
+    return weights if training.codec == "fp32" else f"the change of {weights} ({training.codec})"
 
 
 def _evaluation(terms: Terms, offer: Offer) -> str:
@@ -275,8 +282,8 @@ def _narrow(terms: Terms, offer: Offer) -> Iterator[str]:
         )
 
 
-def _settings(section: Section) -> str:
-    values = section.model_dump(mode="json")
+def _settings(section: Section, without: Collection[str] = ()) -> str:
+    values = section.model_dump(mode="json", exclude={*without})
     return ", ".join(f"{name} {_value(value)}" for name, value in values.items() if _is_set(value))
 
 

@@ -7,9 +7,11 @@ bits in any process on CPU. It knows neither keys nor ciphers.
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -23,6 +25,8 @@ from fl_ppseg.learning.losses import class_weights, pixel_loss
 from fl_ppseg.setr.model import Logits
 from fl_ppseg.setr.names import NECK_PREFIX, is_of_head
 from fl_ppseg.system.files import Progress
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -141,12 +145,12 @@ def _train(
     base_rates = [group["lr"] for group in optimizer.param_groups]
     anchor = [p.detach().clone() for p in _trainable(model)] if config.proximal_mu else []
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=_amp(config, device))
-    total, num_views = 0.0, 0
-    for step, (indices, views) in enumerate(steps):
+    # kept where it is computed: reading it in a step would wait for the device
+    total, num_views = torch.zeros((), dtype=torch.float64, device=device), 0
+    for step, (images, labels, is_labelled) in enumerate(_batches(shard, steps, device)):
         progress = (position.round - 1 + step / len(steps)) / position.num_rounds
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
             group["lr"] = rate * poly(progress, config.poly_power)
-        images, labels = (torch.from_numpy(a).to(device) for a in shard.batch(indices, views))
         with autocast:
             loss = _loss(model(to_input(images)), labels, config, weights)
         optimizer.zero_grad(set_to_none=True)
@@ -154,12 +158,49 @@ def _train(
         if config.gradient_clip:
             nn.utils.clip_grad_norm_(_trainable(model), config.gradient_clip)
         optimizer.step()
-        if bool((labels != IGNORE_INDEX).any()):
-            total += float(loss.detach()) * len(indices)
-            num_views += len(indices)
+        if is_labelled:
+            total += loss.detach().double() * len(images)
+            num_views += len(images)
         if on_step is not None:
             on_step(step + 1, len(steps))
-    return total / num_views if num_views else None
+    return float(total) / num_views if num_views else None
+
+
+def _batches(
+    shard: Shard, steps: Sequence[tuple[list[int], list[int]]], device: torch.device
+) -> Iterator[tuple[Tensor, Tensor, bool]]:
+    """Images and label maps of each step on the device, and whether any pixel is labelled.
+
+    For a GPU they are read one step ahead, into pinned memory, from which they are copied while the
+    step before is computed.
+    """
+    is_cuda = device.type == "cuda"
+
+    def read(step: tuple[list[int], list[int]]) -> tuple[Tensor, Tensor, bool]:
+        images, labels = shard.batch(*step)
+        tensors = torch.from_numpy(images), torch.from_numpy(labels)
+        if is_cuda:
+            tensors = tensors[0].pin_memory(), tensors[1].pin_memory()
+        return *tensors, bool((labels != IGNORE_INDEX).any())
+
+    for images, labels, is_labelled in (
+        _one_ahead(map(read, steps)) if is_cuda else map(read, steps)
+    ):
+        yield (
+            images.to(device, non_blocking=is_cuda),
+            labels.to(device, non_blocking=is_cuda),
+            is_labelled,
+        )
+
+
+def _one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, each made in a thread while the one before is used."""
+    end = object()
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        following = thread.submit(next, items, end)
+        while (item := following.result()) is not end:
+            following = thread.submit(next, items, end)
+            yield cast(T, item)
 
 
 def _loss(logits: Logits, labels: Tensor, config: TrainingConfig, weights: Tensor | None) -> Tensor:
@@ -209,7 +250,7 @@ def _optimizer(
     ]
     if config.optimizer == "sgd":
         return torch.optim.SGD(settings, momentum=config.momentum)
-    return torch.optim.AdamW(settings)
+    return torch.optim.AdamW(settings, fused=True)
 
 
 def _trainable(model: nn.Module) -> list[nn.Parameter]:

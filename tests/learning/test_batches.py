@@ -1,15 +1,11 @@
-"""Batches read one step ahead, and the benchmark for GPUs, dry."""
+"""Batches read one step ahead."""
 
-import runpy
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from fl_ppseg.learning.training import _one_ahead
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 
 
 def test_items_come_in_order_and_one_ahead() -> None:
@@ -46,10 +42,3 @@ def test_what_goes_wrong_while_reading_is_raised() -> None:
 
     with pytest.raises(OSError, match="a damaged shard"):
         list(_one_ahead(items()))
-
-
-def test_the_benchmark_for_gpus_runs_dry(capsys: pytest.CaptureFixture[str]) -> None:
-    runpy.run_path(str(SCRIPT))["main"](["--dry"])
-    out = capsys.readouterr().out
-    assert "| tiny | pup |" in out and "| tiny | mla |" in out
-    assert "of the largest change" in out

@@ -145,8 +145,7 @@ def _train(
     base_rates = [group["lr"] for group in optimizer.param_groups]
     anchor = [p.detach().clone() for p in _trainable(model)] if config.proximal_mu else []
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=_amp(config, device))
-    # kept where it is computed: reading it in a step would wait for the device
-    total, num_views = torch.zeros((), dtype=torch.float64, device=device), 0
+    losses: list[tuple[Tensor, int]] = []  # read at the end: to read one waits for the device
     for step, (images, labels, is_labelled) in enumerate(_batches(shard, steps, device)):
         progress = (position.round - 1 + step / len(steps)) / position.num_rounds
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
@@ -159,11 +158,12 @@ def _train(
             nn.utils.clip_grad_norm_(_trainable(model), config.gradient_clip)
         optimizer.step()
         if is_labelled:
-            total += loss.detach().double() * len(images)
-            num_views += len(images)
+            losses.append((loss.detach(), len(images)))
         if on_step is not None:
             on_step(step + 1, len(steps))
-    return float(total) / num_views if num_views else None
+    if not losses:
+        return None
+    return sum(float(loss) * n for loss, n in losses) / sum(n for _, n in losses)
 
 
 def _batches(
@@ -171,8 +171,8 @@ def _batches(
 ) -> Iterator[tuple[Tensor, Tensor, bool]]:
     """Images and label maps of each step on the device, and whether any pixel is labelled.
 
-    For a GPU they are read one step ahead, into pinned memory, from which they are copied while the
-    step before is computed.
+    For a GPU they are read one step ahead into pinned memory, so that the copy is queued without
+    waiting for the step before.
     """
     is_cuda = device.type == "cuda"
 

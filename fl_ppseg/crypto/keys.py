@@ -51,8 +51,8 @@ _CLIENT_LABEL: Final = b"fl_ppseg/v1/client"
 _STREAM_LABEL: Final = b"fl_ppseg/v1/stream"
 _FINGERPRINT_LABEL: Final = b"fl_ppseg/v1/fingerprint"
 _FILE_HEADER: Final = b"fl_ppseg/v1/client-key"
-_ZERO_NONCE: Final = bytes(16)  # block counter and nonce: every stream has a key of its own
-_ZEROS: Final = bytes(1 << 16)  # encrypted piece by piece, so that input and output stay in cache
+_STREAM_BLOCK_BYTES: Final = 64  # of ChaCha20
+_NONCE: Final = bytes(12)  # zero, for every stream has a key of its own
 
 
 def new_salt() -> bytes:
@@ -131,20 +131,24 @@ class SubKey(_Secret):
 
     __slots__ = ()
 
-    def stream(self, label: bytes, num_bytes: int) -> bytearray:
-        """Return the first `num_bytes` bytes of the random stream that `label` names.
+    def stream(self, label: bytes, num_bytes: int, start: int = 0) -> bytearray:
+        """Return `num_bytes` bytes, from byte `start` on, of the random stream that `label` names.
 
         Equal labels give equal streams: each use (a cipher, its step, a redraw) has its own label.
+
+        Raises:
+            ValueError: `start` is no multiple of 64.
         """
+        first, offset = divmod(start, _STREAM_BLOCK_BYTES)
+        if offset:
+            raise ValueError(f"a stream is read from a multiple of 64 bytes, not from {start}")
         key = HKDFExpand(SHA256(), KEY_BYTES, info=_fields(_STREAM_LABEL, label)).derive(
             self._secret
         )
-        encryptor = Cipher(algorithms.ChaCha20(key, _ZERO_NONCE), mode=None).encryptor()
+        counter_and_nonce = first.to_bytes(4, "little") + _NONCE
+        encryptor = Cipher(algorithms.ChaCha20(key, counter_and_nonce), mode=None).encryptor()
         output = bytearray(num_bytes)
-        with memoryview(output) as view:
-            for start in range(0, num_bytes, len(_ZEROS)):
-                piece = view[start : start + len(_ZEROS)]
-                encryptor.update_into(_ZEROS[: len(piece)], piece)
+        encryptor.update_into(bytes(num_bytes), output)
         return output
 
 

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
+import numpy as np
+
 from fl_ppseg.system.arrays import Pixels
 from fl_ppseg.system.errors import InputError
 
@@ -64,17 +66,34 @@ def to_blocks(images: Array, block_size: int) -> Array:
     lead = images.shape[:-3]
     geometry = Geometry.of_image(tuple(images.shape[-3:]), block_size)
     channels, size, grid_h, grid_w = geometry
-    grid = images.reshape(*lead, channels, grid_h, size, grid_w, size)
+    grid = _in_runs(images, size).reshape(*lead, channels, grid_h, size, grid_w, -1)
     # C gh y gw x -> gh C y gw x -> gh C gw y x -> gh gw C y x
     grid = grid.swapaxes(-5, -4).swapaxes(-3, -2).swapaxes(-4, -3)
-    return grid.reshape(*lead, geometry.num_blocks, geometry.block_length)
+    return _as_values(grid.reshape(*lead, geometry.num_blocks, -1), images)
 
 
 def from_blocks(blocks: Array, geometry: Geometry) -> Array:
     """(..., N, L) -> (..., C, H, W), the inverse of `to_blocks`."""
     lead = blocks.shape[:-2]
     channels, size, grid_h, grid_w = geometry
-    grid = blocks.reshape(*lead, grid_h, grid_w, channels, size, size)
+    grid = _in_runs(blocks, size).reshape(*lead, grid_h, grid_w, channels, size, -1)
     # gh gw C y x -> gh C gw y x -> gh C y gw x -> C gh y gw x
     grid = grid.swapaxes(-4, -3).swapaxes(-3, -2).swapaxes(-5, -4)
-    return grid.reshape(*lead, channels, grid_h * size, grid_w * size)
+    return _as_values(grid.reshape(*lead, channels, grid_h * size, -1), blocks)
+
+
+def _in_runs(values: Array, size: int) -> Array:
+    """(..., K size) values -> (..., K) runs of `size` that numpy moves whole; tensors as they are.
+
+    numpy moves values one by one, and a run of bytes at the price of one byte.
+    """
+    if not isinstance(values, np.ndarray):
+        return values
+    return np.ascontiguousarray(values).view((np.void, size * values.itemsize))
+
+
+def _as_values(runs: Array, like: Array) -> Array:
+    """(..., K) runs -> (..., K size), the values that `_in_runs` put together."""
+    if not isinstance(runs, np.ndarray):
+        return runs
+    return np.ascontiguousarray(runs).view(like.dtype)

@@ -60,13 +60,16 @@ def query_spec(
     return spec_of(_arm(arm), block_size, image_size, fit)
 
 
-def encrypt_batch(images: Array, spec: QuerySpec, keys: Sequence[SubKey] | None = None) -> Array:
+def encrypt_batch(
+    images: Array, spec: QuerySpec, keys: Sequence[SubKey] | None = None, *, num_threads: int = 1
+) -> Array:
     """(B, 3, H, W) uint8 -> (B, 3, H, W) uint8, encrypted as an arm encrypts.
 
     Args:
         images: numpy array, or torch tensor on any device; the result is of the same kind.
         spec: Of the arm, of `query_spec` or `model.spec`.
         keys: One for each image; by default new ones, gone when this returns.
+        num_threads: Images that are encrypted at a time; the result does not depend on it.
 
     Raises:
         InputError: The arm encrypts nothing, or the images are not such, or their sides are no
@@ -76,7 +79,12 @@ def encrypt_batch(images: Array, spec: QuerySpec, keys: Sequence[SubKey] | None 
         raise InputError("this arm takes plain images, so nothing would be encrypted")
     fresh = [SubKey.generate() for _ in range(len(images))] if keys is None else keys
     return encryption.encrypt_batch(
-        images, fresh, spec.cipher, block_size=spec.block_size, scope=spec.scope
+        images,
+        fresh,
+        spec.cipher,
+        block_size=spec.block_size,
+        scope=spec.scope,
+        num_threads=num_threads,
     )
 
 

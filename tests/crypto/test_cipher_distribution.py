@@ -18,7 +18,6 @@ from half_inversion import NAME as HALF
 from half_inversion import HalfInversion
 from scipy.stats import chi2_contingency  # type: ignore[import-untyped]
 
-from fl_ppseg.crypto.ciphers.arrays import stack
 from fl_ppseg.crypto.ciphers.cipher import SCOPES, Scope
 from fl_ppseg.crypto.ciphers.etc import EtcParameters, _permutation, _spread
 from fl_ppseg.crypto.ciphers.negative_positive import NegativePositiveParameters
@@ -226,6 +225,15 @@ def street_blocks() -> list[Block]:
     return [image.astype(np.uint8).ravel() for image in images]
 
 
+def stacked(parameters: Sequence[Any]) -> Any:
+    """Several draws as one along a new first axis."""
+    first = parameters[0]
+    if not isinstance(first, tuple):
+        return np.stack(parameters)
+    fields = [stacked(field) for field in zip(*parameters, strict=True)]
+    return type(first)(*fields) if hasattr(first, "_fields") else tuple(fields)
+
+
 class Draws:
     """Parameters under fresh keys, for one block each."""
 
@@ -235,7 +243,7 @@ class Draws:
         self.geometry = Geometry(3, SIZE, *grid)
         number = NUM_DRAWS // self.geometry.num_blocks
         drawn = [self.cipher.draw(SubKey.generate(), self.geometry, scope) for _ in range(number)]
-        self.parameters = stack(drawn, np.zeros(0, np.uint8))
+        self.parameters = stacked(drawn)
         self.shape = (number, self.geometry.num_blocks, self.geometry.block_length)
 
     def of(self, block: Block) -> Block:

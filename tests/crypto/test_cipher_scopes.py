@@ -46,9 +46,9 @@ def test_no_two_uses_read_the_same_random_stream(monkeypatch: pytest.MonkeyPatch
     labels: list[bytes] = []
     stream = SubKey.stream
 
-    def noted(subkey: SubKey, label: bytes, num_bytes: int) -> bytearray:
+    def noted(subkey: SubKey, label: bytes, num_bytes: int, start: int = 0) -> bytearray:
         labels.append(label)
-        return stream(subkey, label, num_bytes)
+        return stream(subkey, label, num_bytes, start)
 
     monkeypatch.setattr(SubKey, "stream", noted)
     for cipher in CIPHERS.values():

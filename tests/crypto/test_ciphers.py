@@ -224,7 +224,9 @@ def test_shuffle_equals_the_vector(case: dict[str, Any]) -> None:
 
 def test_permutations_are_uniform() -> None:
     """All 4! orders equally often: chi-square of 24 000 draws with a fixed key."""
-    rows = draw_permutations(lambda a, n: KEY.stream(b"chi-square/%d" % a, n), 24_000, 4)
+    rows = draw_permutations(
+        lambda a, n, start=0: KEY.stream(b"chi-square/%d" % a, n, start), 24_000, 4
+    )
     counts = Counter(map(tuple, rows.tolist()))
     observed = np.array([counts[order] for order in all_permutations(range(4))])
     assert ((observed - 1000) ** 2 / 1000).sum() < chi2.ppf(0.999, df=23)
@@ -233,12 +235,12 @@ def test_permutations_are_uniform() -> None:
 @pytest.mark.parametrize("random_bits", [2, 3])
 def test_permutations_stay_uniform_when_most_rows_tie(random_bits: int) -> None:
     """With 2 random bits 91 % of rows of 4 tie; keeping them would favour ascending positions."""
-    sizes = []
+    sizes = Counter[int]()
 
-    def few_random_bits(attempt: int, num_bytes: int) -> bytes:
-        sizes.append(num_bytes)
-        words = np.frombuffer(KEY.stream(b"few bits/%d" % attempt, num_bytes), "<u4")
-        return bytes(((words % 2**random_bits) << 2).astype("<u4"))
+    def few_random_bits(attempt: int, num_bytes: int, start: int = 0) -> bytearray:
+        sizes[attempt] += num_bytes
+        words = np.frombuffer(KEY.stream(b"few bits/%d" % attempt, num_bytes, start), "<u4")
+        return bytearray(((words % 2**random_bits) << 2).astype("<u4"))
 
     rows = draw_permutations(few_random_bits, 24_000, 4)
     tie_rate = 1 - np.prod([1 - i / 2**random_bits for i in range(4)])
@@ -258,10 +260,10 @@ def test_tied_rows_alone_are_redrawn_in_order() -> None:
         [[2, 1, 3]],
     ]
 
-    def stream(attempt: int, num_bytes: int) -> bytes:
+    def stream(attempt: int, num_bytes: int, start: int = 0) -> bytearray:
         words = np.array(streams[attempt], "<u4") << 2 | 3  # the low bits of a word do not count
-        assert words.nbytes == num_bytes
-        return words.tobytes()
+        assert (words.nbytes, 0) == (num_bytes, start)
+        return bytearray(words)
 
     rows = draw_permutations(stream, 4, 3)
     assert rows.tolist() == [[2, 1, 0], [2, 0, 1], [0, 1, 2], [1, 0, 2]]
@@ -269,7 +271,9 @@ def test_tied_rows_alone_are_redrawn_in_order() -> None:
 
 @pytest.mark.parametrize("length", [1, 2, 3, 256, 257, 768, 1024, 1025, 3072])
 def test_every_length_gives_permutations(length: int) -> None:
-    rows = draw_permutations(lambda a, n: KEY.stream(b"length/%d" % a, n), 300, length)
+    rows = draw_permutations(
+        lambda a, n, start=0: KEY.stream(b"length/%d" % a, n, start), 300, length
+    )
     assert (np.sort(rows) == np.arange(length)).all()
     means = rows.mean(axis=0)  # each place holds each position equally often
     deviation = np.sqrt((length**2 - 1) / 12 / len(rows))

@@ -3,7 +3,8 @@
 from enum import Flag, auto
 from typing import Final, Literal, Protocol, TypeVar
 
-from fl_ppseg.crypto.ciphers.permutations import Stream
+from fl_ppseg.crypto.ciphers.arrays import beside
+from fl_ppseg.crypto.ciphers.random_words import Stream
 from fl_ppseg.crypto.keys import SubKey
 from fl_ppseg.data.blocks import Array, Geometry
 from fl_ppseg.system.errors import InputError
@@ -64,6 +65,28 @@ class Cipher(Protocol[Parameters]):
     def invert(self, blocks: Array, parameters: Parameters) -> Array:
         """(..., N, L) uint8 -> (..., N, L) uint8, exactly what `apply` was given."""
 
+    def encrypt(
+        self, blocks: Array, subkey: SubKey, geometry: Geometry, scope: Scope, step: int = 0
+    ) -> Array:
+        """(N, L) uint8 -> (N, L) uint8, the blocks of one image: `apply` by what `draw` draws.
+
+        A cipher that gets there faster without its parameters does it in its own way.
+
+        Args:
+            blocks: numpy array, or torch tensor on any device; the result is of the same kind.
+            subkey: as for `draw`.
+            geometry: as for `draw`.
+            scope: as for `draw`.
+            step: as for `draw`.
+        """
+        return self.apply(blocks, beside(self.draw(subkey, geometry, scope, step), blocks))
+
+    def decrypt(
+        self, blocks: Array, subkey: SubKey, geometry: Geometry, scope: Scope, step: int = 0
+    ) -> Array:
+        """(N, L) uint8 -> (N, L) uint8, exactly what `encrypt` was given: `invert`, as there."""
+        return self.invert(blocks, beside(self.draw(subkey, geometry, scope, step), blocks))
+
 
 def num_draws(geometry: Geometry, scope: Scope) -> int:
     """Return how many independent draws an image needs: 1, or one a block.
@@ -89,7 +112,8 @@ def stream_label(cipher: str, scope: Scope, geometry: Geometry, step: int, attem
 def stream_of(cipher: str, subkey: SubKey, geometry: Geometry, scope: Scope, step: int) -> Stream:
     """Return the random streams of one draw, a stream an attempt, labelled by `stream_label`."""
 
-    def stream(attempt: int, num_bytes: int) -> bytearray:
-        return subkey.stream(stream_label(cipher, scope, geometry, step, attempt), num_bytes)
+    def stream(attempt: int, num_bytes: int, start: int = 0) -> bytearray:
+        label = stream_label(cipher, scope, geometry, step, attempt)
+        return subkey.stream(label, num_bytes, start)
 
     return stream

@@ -1,13 +1,16 @@
 """Whole images through a cipher: (3, H, W) uint8 -> (3, H, W) uint8, and back exactly.
 
-One image with its key, or a batch with one key per image, in numpy or torch. Parameters are always
-drawn on the CPU (that is the specification), then moved to where the batch is.
+One image with its key, or a batch with one key per image, in numpy or torch. Streams of keys are
+made on the CPU; what they make of tensors on another device is made there.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Literal, cast
 
-from fl_ppseg.crypto.ciphers.arrays import stack
+import numpy as np
+
+from fl_ppseg.crypto.ciphers.arrays import beside
 from fl_ppseg.crypto.ciphers.cipher import Cipher, Scope
 from fl_ppseg.crypto.ciphers.registry import get_cipher
 from fl_ppseg.crypto.keys import SubKey
@@ -15,7 +18,7 @@ from fl_ppseg.data.blocks import Array, Geometry, from_blocks, to_blocks
 from fl_ppseg.system.arrays import Pixels
 from fl_ppseg.system.errors import InputError
 
-Direction = Literal["apply", "invert"]
+Direction = Literal["encrypt", "decrypt"]
 """The two ways through a cipher, by the names of its methods."""
 _SHAPES: Final = {3: "(3, height, width)", 4: "(batch, 3, height, width)"}
 """Axes -> what they are, of an image and of a batch."""
@@ -42,7 +45,7 @@ def encrypt(
         InputError: not such an image, sides that are not multiples of `block_size`, an unknown
             cipher or an unknown scope, or a cipher that refuses this block size.
     """
-    return _one("apply", image, subkey, cipher, block_size, scope)
+    return _one("encrypt", image, subkey, cipher, block_size, scope)
 
 
 def decrypt(
@@ -60,7 +63,7 @@ def decrypt(
     Raises:
         InputError: as `encrypt`.
     """
-    return _one("invert", image, subkey, cipher, block_size, scope)
+    return _one("decrypt", image, subkey, cipher, block_size, scope)
 
 
 def encrypt_batch(
@@ -70,6 +73,7 @@ def encrypt_batch(
     *,
     block_size: int,
     scope: Scope,
+    num_threads: int = 1,
 ) -> Array:
     """(B, 3, H, W) uint8 -> (B, 3, H, W) uint8, each image as `encrypt` with its own key.
 
@@ -79,11 +83,12 @@ def encrypt_batch(
         cipher: as for `encrypt`.
         block_size: as for `encrypt`.
         scope: as for `encrypt`.
+        num_threads: images that are encrypted at a time; the result does not depend on it.
 
     Raises:
         InputError: as `encrypt`, or not one key an image.
     """
-    return _each("apply", images, subkeys, cipher, block_size, scope)
+    return _each("encrypt", images, subkeys, cipher, block_size, scope, num_threads)
 
 
 def decrypt_batch(
@@ -93,13 +98,14 @@ def decrypt_batch(
     *,
     block_size: int,
     scope: Scope,
+    num_threads: int = 1,
 ) -> Array:
     """(B, 3, H, W) uint8 -> (B, 3, H, W) uint8, the exact inverse of `encrypt_batch`.
 
     Raises:
         InputError: as `encrypt_batch`.
     """
-    return _each("invert", images, subkeys, cipher, block_size, scope)
+    return _each("decrypt", images, subkeys, cipher, block_size, scope, num_threads)
 
 
 def _one(
@@ -111,9 +117,7 @@ def _one(
     scope: Scope,
 ) -> Pixels:
     found, geometry = _prepare(image, 3, cipher, block_size)
-    parameters = found.draw(subkey, geometry, scope)
-    changed: Pixels = getattr(found, direction)(to_blocks(image, block_size), parameters)
-    return from_blocks(changed, geometry)
+    return _through(found, direction, image, subkey, geometry, scope)
 
 
 def _each(
@@ -123,8 +127,9 @@ def _each(
     cipher: str | Cipher[Any],
     block_size: int,
     scope: Scope,
+    num_threads: int,
 ) -> Array:
-    """Draw the parameters of each image, put them beside the images, and go."""
+    """Image by image. A tensor in memory is taken as the numpy array that it is."""
     found, geometry = _prepare(images, 4, cipher, block_size)
     if len(subkeys) != len(images) or not subkeys:
         raise InputError(
@@ -132,8 +137,36 @@ def _each(
             f"{len(images)}; "
             "repeat a key that several share"
         )
-    parameters = stack([found.draw(subkey, geometry, scope) for subkey in subkeys], images)
-    changed: Array = getattr(found, direction)(to_blocks(images, block_size), parameters)
+    changed: Array
+    if isinstance(images, np.ndarray):
+        changed = np.empty(images.shape, np.uint8)
+    elif images.device.type == "cpu":
+        array: Pixels = images.numpy()
+        result = _each(direction, array, subkeys, found, block_size, scope, num_threads)
+        return cast("Array", beside(result, images))
+    else:
+        changed = images.new_empty(images.shape)
+
+    def change(place: int) -> None:
+        image, subkey = images[place], subkeys[place]
+        changed[place] = _through(found, direction, image, subkey, geometry, scope)
+
+    with ThreadPoolExecutor(num_threads) as threads:
+        list(threads.map(change, range(len(images))))
+    return changed
+
+
+def _through(
+    cipher: Cipher[Any],
+    direction: Direction,
+    image: Array,
+    subkey: SubKey,
+    geometry: Geometry,
+    scope: Scope,
+) -> Array:
+    """(C, H, W) uint8 -> (C, H, W) uint8, by way of blocks."""
+    blocks = to_blocks(image, geometry.block_size)
+    changed: Array = getattr(cipher, direction)(blocks, subkey, geometry, scope)
     return from_blocks(changed, geometry)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fl_ppseg.crypto.ciphers.arrays import gather, invert_where, scatter
-from fl_ppseg.crypto.ciphers.cipher import Effect, Scope, num_draws, stream_of
+from fl_ppseg.crypto.ciphers.cipher import Cipher, Effect, Scope, num_draws, stream_of
 from fl_ppseg.crypto.ciphers.forms import SUB_BLOCKS
 from fl_ppseg.crypto.ciphers.permutations import (
     Masks,
@@ -35,7 +35,7 @@ class EtcParameters(NamedTuple):
     """(1, L) or (N, L); 255 where inverted, else 0."""
 
 
-class Etc:
+class Etc(Cipher[EtcParameters]):
     """Encryption-then-Compression inside the block, on sub-blocks of half its side.
 
     Each sub-block survives up to its turn, its order of colours and whether it is inverted: not

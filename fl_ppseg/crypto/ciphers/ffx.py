@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from fl_ppseg.crypto.ciphers.arrays import gather, scatter
-from fl_ppseg.crypto.ciphers.cipher import Effect, Scope, num_draws, stream_of
+from fl_ppseg.crypto.ciphers.cipher import Cipher, Effect, Scope, num_draws, stream_of
 from fl_ppseg.crypto.ciphers.permutations import Masks, draw_subsets
 from fl_ppseg.crypto.keys import SubKey
 from fl_ppseg.data.blocks import Array, Geometry
@@ -38,7 +38,7 @@ class FFXParameters(NamedTuple):
     """The same size; inverse[codebook[v]] = v in each row."""
 
 
-class FFX:
+class FFX(Cipher[FFXParameters]):
     """Substitution of half of the values: which are equal survives of these, the others wholly."""
 
     effects = Effect.SUBSTITUTES_VALUES

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fl_ppseg.crypto.ciphers.arrays import invert_where
-from fl_ppseg.crypto.ciphers.cipher import Effect, Scope, num_draws, stream_of
+from fl_ppseg.crypto.ciphers.cipher import Cipher, Effect, Scope, num_draws, stream_of
 from fl_ppseg.crypto.ciphers.permutations import Masks
 from fl_ppseg.crypto.keys import SubKey
 from fl_ppseg.data.blocks import Array, Geometry
@@ -25,7 +25,7 @@ class NegativePositiveParameters(NamedTuple):
     """(1, L) for scope `common`, (N, L) for `per-block`; 255 where inverted, else 0."""
 
 
-class NegativePositive:
+class NegativePositive(Cipher[NegativePositiveParameters]):
     """Inversion of each value or not, evenly: places and |2v - 255| survive, and nothing else."""
 
     effects = Effect.INVERTS_VALUES

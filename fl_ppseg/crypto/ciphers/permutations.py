@@ -10,23 +10,23 @@ Specification, for whoever implements it again. To draw `num_rows` permutations 
        ascending order, take `length` words each from the start of stream a, and go on at 3.
 Given distinct random parts every order is equally likely, so the permutation is uniform.
 To draw a subset of `size` positions: the first `size` entries of a permutation.
+
+The order is that of the random parts, whatever lies below them. So values that lie there in place
+of the positions come out permuted, with one sort and no permutation: `in_random_order`.
 """
 
-from collections.abc import Callable
-from itertools import count
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fl_ppseg.crypto.ciphers.arrays import gather
+from fl_ppseg.crypto.ciphers.random_words import Stream, has_room, sort_rows, sorted_places
+from fl_ppseg.data.blocks import Array
+
 Permutations = npt.NDArray[np.unsignedinteger[Any]]
 Masks = npt.NDArray[np.uint8]
 """255 (all bits) at the positions that are chosen, 0 elsewhere."""
-Stream = Callable[[int, int], bytes | bytearray]
-"""(attempt, num_bytes) -> that many random bytes, the same for the same attempt."""
-
-_MAX_LENGTH_OF_32_BITS: Final = 1024  # 22 random bits, of such rows 12 % tie; of 3072 it were 99 %
-_CHUNK_ROWS: Final = 128  # 128 rows of 768 words stay in the processor's L2 cache
 
 
 def draw_permutations(stream: Stream, num_rows: int, length: int) -> Permutations:
@@ -37,20 +37,27 @@ def draw_permutations(stream: Stream, num_rows: int, length: int) -> Permutation
         num_rows: number of permutations.
         length: values that each of them permutes.
     """
-    word = np.dtype("<u4" if length <= _MAX_LENGTH_OF_32_BITS else "<u8")
-    permutations = np.empty((num_rows, length), smallest_integer(length))
-    missing = np.arange(num_rows)
-    for attempt in count():
-        random_bytes = stream(attempt, missing.size * length * word.itemsize)
-        words = np.frombuffer(random_bytes, word).reshape(missing.size, length)
-        tied = np.empty(missing.size, np.bool_)
-        for start in range(0, missing.size, _CHUNK_ROWS):
-            chunk = slice(start, start + _CHUNK_ROWS)
-            permutations[missing[chunk]], tied[chunk] = _sort_positions(words[chunk])
-        missing = missing[tied]
-        if missing.size == 0:
-            break
-    return permutations
+    positions = np.arange(length, dtype=smallest_integer(length))
+    rows = np.broadcast_to(positions, (num_rows, 1, length))
+    return sort_rows(stream, rows, num_bits=(length - 1).bit_length())[:, 0]
+
+
+def in_random_order(stream: Stream, rows: Array) -> Array:
+    """(R, C, L) uint8 -> (R, C, L) uint8, each row by its permutation of `draw_permutations`.
+
+    The C values at a position move together: y[r, c, l] = x[r, c, permutation[r, l]].
+
+    Args:
+        stream: as for `draw_permutations`.
+        rows: numpy array, or torch tensor, which is sorted on its device.
+    """
+    num_rows, num_channels, length = rows.shape
+    if not isinstance(rows, np.ndarray):
+        return gather(rows, sorted_places(stream, num_rows, length, rows)[:, None])
+    num_bits = 8 * num_channels
+    if has_room(length, num_bits):
+        return sort_rows(stream, rows, num_bits)
+    return gather(rows, draw_permutations(stream, num_rows, length)[:, None])
 
 
 def smallest_integer(length: int) -> np.dtype[Any]:
@@ -71,15 +78,3 @@ def draw_subsets(stream: Stream, num_rows: int, length: int, size: int) -> Masks
     chosen = draw_permutations(stream, num_rows, length)[:, :size]
     np.put_along_axis(masks, chosen, 255, axis=1)
     return masks
-
-
-def _sort_positions(words: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-    """(R, L) random words -> (R, L) positions in sorted order, (R,) whether the row has a tie."""
-    length = words.shape[1]
-    mask = words.dtype.type((1 << (length - 1).bit_length()) - 1)
-    tagged = words & ~mask
-    tagged |= np.arange(length, dtype=words.dtype)
-    tagged.sort(axis=1)
-    tied = ((tagged[:, 1:] ^ tagged[:, :-1]) <= mask).any(axis=1)
-    tagged &= mask
-    return tagged, tied

@@ -10,7 +10,7 @@ from fl_ppseg.crypto.keys import SubKey
 from fl_ppseg.data.blocks import Array, Geometry
 
 
-class Product:
+class Product(Cipher[tuple[Any, ...]]):
     """Ciphers one after another, each with parameters of its own.
 
     Args:
@@ -53,4 +53,20 @@ class Product:
         """(..., N, L) uint8 -> (..., N, L) uint8, back through all factors, the last one first."""
         for factor, own in zip(reversed(self.factors), reversed(parameters), strict=True):
             blocks = factor.invert(blocks, own)
+        return blocks
+
+    def encrypt(
+        self, blocks: Array, subkey: SubKey, geometry: Geometry, scope: Scope, step: int = 0
+    ) -> Array:
+        """(N, L) uint8 -> (N, L) uint8, each factor in its own way."""
+        for place, factor in enumerate(self.factors, step):
+            blocks = factor.encrypt(blocks, subkey, geometry, scope, place)
+        return blocks
+
+    def decrypt(
+        self, blocks: Array, subkey: SubKey, geometry: Geometry, scope: Scope, step: int = 0
+    ) -> Array:
+        """(N, L) uint8 -> (N, L) uint8, each factor in its own way, the last one first."""
+        for place, factor in reversed(list(enumerate(self.factors, step))):
+            blocks = factor.decrypt(blocks, subkey, geometry, scope, place)
         return blocks

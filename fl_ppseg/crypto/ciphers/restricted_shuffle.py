@@ -11,7 +11,7 @@ import numpy as np
 
 from fl_ppseg.crypto.ciphers.cipher import Effect, Scope, num_draws, stream_of
 from fl_ppseg.crypto.ciphers.permutations import draw_permutations
-from fl_ppseg.crypto.ciphers.shuffle import Shuffle, ShuffleParameters
+from fl_ppseg.crypto.ciphers.shuffle import Permuting, ShuffleParameters
 from fl_ppseg.crypto.keys import SubKey
 from fl_ppseg.data.blocks import Geometry
 from fl_ppseg.system.errors import InputError
@@ -19,7 +19,7 @@ from fl_ppseg.system.errors import InputError
 DEFAULT_FIXED: Final = Fraction(2, 3)  # 512 of 768; the literature has 0.65 and 0.75
 
 
-class RestrictedShuffle(Shuffle):
+class RestrictedShuffle(Permuting):
     """The in-block shuffle of a part of the values; the others survive in place.
 
     Args:

@@ -53,6 +53,7 @@ _FINGERPRINT_LABEL: Final = b"fl_ppseg/v1/fingerprint"
 _FILE_HEADER: Final = b"fl_ppseg/v1/client-key"
 _STREAM_BLOCK_BYTES: Final = 64  # of ChaCha20
 _NONCE: Final = bytes(12)  # zero, for every stream has a key of its own
+_ZEROS: Final = bytes(1 << 16)  # encrypted piece by piece, so that input and output stay in cache
 
 
 def new_salt() -> bytes:
@@ -139,16 +140,17 @@ class SubKey(_Secret):
         Raises:
             ValueError: `start` is no multiple of 64.
         """
-        first, offset = divmod(start, _STREAM_BLOCK_BYTES)
-        if offset:
-            raise ValueError(f"a stream is read from a multiple of 64 bytes, not from {start}")
-        key = HKDFExpand(SHA256(), KEY_BYTES, info=_fields(_STREAM_LABEL, label)).derive(
-            self._secret
-        )
-        counter_and_nonce = first.to_bytes(4, "little") + _NONCE
-        encryptor = Cipher(algorithms.ChaCha20(key, counter_and_nonce), mode=None).encryptor()
+        first, beyond = divmod(start, _STREAM_BLOCK_BYTES)
+        if beyond:
+            raise ValueError(f"a stream is read from a multiple of 64 bytes on, got {start}")
+        expand = HKDFExpand(SHA256(), KEY_BYTES, info=_fields(_STREAM_LABEL, label))
+        key, counter = expand.derive(self._secret), first.to_bytes(4, "little")
+        encryptor = Cipher(algorithms.ChaCha20(key, counter + _NONCE), mode=None).encryptor()
         output = bytearray(num_bytes)
-        encryptor.update_into(bytes(num_bytes), output)
+        with memoryview(output) as view:
+            for begin in range(0, num_bytes, len(_ZEROS)):
+                piece = view[begin : begin + len(_ZEROS)]
+                encryptor.update_into(_ZEROS[: len(piece)], piece)
         return output
 
 

@@ -99,6 +99,22 @@ def test_stream_equals_the_vector(vector: dict[str, str], num_bytes: int) -> Non
     assert subkey.stream(vector["label"].encode(), num_bytes) == expected
 
 
+@pytest.mark.parametrize("start", [0, 64, 128, 65536, 65536 * 3 + 64])
+@pytest.mark.parametrize("num_bytes", [0, 1, 64, 200_000])
+def test_a_stream_can_be_read_from_the_start_of_any_of_its_blocks(
+    start: int, num_bytes: int
+) -> None:
+    subkey = SubKey.from_bytes(SECRET)
+    whole = subkey.stream(b"label", 400_000)
+    assert subkey.stream(b"label", num_bytes, start) == whole[start : start + num_bytes]
+
+
+@pytest.mark.parametrize("start", [1, 63, 65, -1])
+def test_a_stream_is_read_from_nowhere_else(start: int) -> None:
+    with pytest.raises(ValueError, match=f"multiple of 64 bytes on, got {start}"):
+        SubKey.from_bytes(SECRET).stream(b"label", 64, start)
+
+
 @pytest.mark.parametrize("vector", VECTORS["fingerprints"])
 def test_fingerprint_equals_the_vector(vector: dict[str, str]) -> None:
     kind = {"ClientKey": ClientKey, "SubKey": SubKey}[vector["class"]]

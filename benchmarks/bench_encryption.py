@@ -127,7 +127,7 @@ def print_ciphers(image: Pixels, subkey: SubKey, block_size: int, repeats: int) 
 def print_threads(image: Pixels, block_size: int, num_cores: int, repeats: int) -> None:
     """Print what a frame of a batch takes with more threads, by the clock on the wall."""
     images, subkeys = np.tile(image, (BATCH, 1, 1, 1)), [SubKey.generate() for _ in range(BATCH)]
-    print(f"\n{f'ms a frame of a batch of {BATCH}, {num_cores} cores':46}{'1 thread / it':>20}")
+    print(f"\n{f'ms a frame of a batch of {BATCH}, {num_cores} cores':46}{'1 at a time / it':>20}")
     for name in ("shuffle", DEFAULT_PRODUCT):
         alone = None
         for num_threads in (n for n in (1, 2, 4, 8) if n <= num_cores):
@@ -135,7 +135,8 @@ def print_threads(image: Pixels, block_size: int, num_cores: int, repeats: int) 
             run = partial(action, block_size=block_size, scope="per-block")
             ms = best_ms(run, repeats, time.perf_counter) / BATCH
             alone = alone or ms
-            print(f"{f'{name}, {num_threads} threads':46}{ms:9.1f}{alone / ms:11.2f}")
+            row = f"{name}, {num_threads} at a time"
+            print(f"{row:46}{ms:9.1f}{alone / ms:11.2f}")
 
 
 def main() -> None:

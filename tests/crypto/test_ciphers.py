@@ -78,6 +78,30 @@ def test_blocks_go_back_to_the_image(geometry: Geometry) -> None:
     np.testing.assert_array_equal(from_blocks(blocks, geometry), image)
 
 
+@laws
+@given(geometries(), st.sampled_from(["u1", "i4", "f8"]), st.permutations(range(4)))
+def test_blocks_of_any_type_and_memory_layout(
+    geometry: Geometry, dtype: str, order: list[int]
+) -> None:
+    """Against slices of the image; its axes, a batch's among them, may lie in any order."""
+    size = geometry.block_size
+    images = np.stack([make_image(geometry, seed) for seed in (1, 2)]).astype(dtype)
+    turned = np.ascontiguousarray(images.transpose(order)).transpose(np.argsort(order))
+    turned.setflags(write=False)
+    expected = [
+        [
+            image[:, y : y + size, x : x + size].ravel()
+            for y in range(0, image.shape[1], size)
+            for x in range(0, image.shape[2], size)
+        ]
+        for image in images
+    ]
+    blocks = to_blocks(turned, size)
+    assert blocks.dtype == dtype
+    np.testing.assert_array_equal(blocks, expected)
+    np.testing.assert_array_equal(from_blocks(blocks[::-1], geometry), images[::-1])
+
+
 # Laws of every cipher.
 
 

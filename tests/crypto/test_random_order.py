@@ -65,7 +65,7 @@ def test_permutations_are_those_of_the_specification(length: int) -> None:
 
 
 @pytest.mark.usefixtures("few_rows_at_a_time")
-@pytest.mark.parametrize("num_channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("num_channels", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("length", LENGTHS)
 def test_values_come_in_the_order_of_their_permutation(length: int, num_channels: int) -> None:
     shape = (300, num_channels, length)

@@ -66,26 +66,30 @@ def to_blocks(images: Array, block_size: int) -> Array:
     lead = images.shape[:-3]
     geometry = Geometry.of_image(tuple(images.shape[-3:]), block_size)
     channels, size, grid_h, grid_w = geometry
-    grid = _in_runs(images, size).reshape(*lead, channels, grid_h, size, grid_w, -1)
+    runs = _in_runs(images, size)
+    width = runs.shape[-1] // grid_w
+    grid = runs.reshape(*lead, channels, grid_h, size, grid_w, width)
     # C gh y gw x -> gh C y gw x -> gh C gw y x -> gh gw C y x
     grid = grid.swapaxes(-5, -4).swapaxes(-3, -2).swapaxes(-4, -3)
-    return _as_values(grid.reshape(*lead, geometry.num_blocks, -1), images)
+    return _as_values(grid.reshape(*lead, geometry.num_blocks, channels * size * width), images)
 
 
 def from_blocks(blocks: Array, geometry: Geometry) -> Array:
     """(..., N, L) -> (..., C, H, W), the inverse of `to_blocks`."""
     lead = blocks.shape[:-2]
     channels, size, grid_h, grid_w = geometry
-    grid = _in_runs(blocks, size).reshape(*lead, grid_h, grid_w, channels, size, -1)
+    runs = _in_runs(blocks, size)
+    width = runs.shape[-1] // (channels * size)
+    grid = runs.reshape(*lead, grid_h, grid_w, channels, size, width)
     # gh gw C y x -> gh C gw y x -> gh C y gw x -> C gh y gw x
     grid = grid.swapaxes(-4, -3).swapaxes(-3, -2).swapaxes(-5, -4)
-    return _as_values(grid.reshape(*lead, channels, grid_h * size, -1), blocks)
+    return _as_values(grid.reshape(*lead, channels, grid_h * size, grid_w * width), blocks)
 
 
 def _in_runs(values: Array, size: int) -> Array:
     """(..., K size) values -> (..., K) runs of `size` that numpy moves whole; tensors as they are.
 
-    numpy moves values one by one, and a run of bytes at the price of one byte.
+    numpy moves items one by one, a row of a block of bytes as fast as a byte.
     """
     if not isinstance(values, np.ndarray):
         return values

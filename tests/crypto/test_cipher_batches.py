@@ -11,6 +11,7 @@ from cipher_cases import KEY, NAMES, OTHER_KEY, geometries, laws, make_image, pr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fl_ppseg.crypto.ciphers import encryption
 from fl_ppseg.crypto.ciphers.cipher import SCOPES, Scope
 from fl_ppseg.crypto.ciphers.encryption import decrypt_batch, encrypt, encrypt_batch
 from fl_ppseg.crypto.ciphers.registry import get_cipher
@@ -57,6 +58,24 @@ def test_torch_gives_the_bits_of_numpy(name: str, scope: Scope, device: str) -> 
     assert torch.equal(given_images.cpu(), torch.from_numpy(images)), "the input was changed"
     back = decrypt_batch(secret, KEYS, name, block_size=10, scope=scope)
     assert torch.equal(back, given_images)
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_tensors_elsewhere_are_encrypted_where_they_are(
+    name: str, scope: Scope, num_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way of a tensor on a GPU, taken by one on the CPU: no part of it becomes an array."""
+    monkeypatch.setattr(encryption, "in_memory", lambda images: images)
+    images = batch_of(Geometry(3, 10, 2, 3))
+    expected = encrypt_batch(images, KEYS, name, block_size=10, scope=scope)
+    monkeypatch.setattr(torch.Tensor, "numpy", None)
+    how: dict[str, Any] = {"block_size": 10, "scope": scope, "num_threads": num_threads}
+    secret = encrypt_batch(torch.from_numpy(images), KEYS, name, **how)
+    assert torch.equal(secret, torch.from_numpy(expected))
+    back = decrypt_batch(secret, KEYS, name, **how)
+    assert torch.equal(back, torch.from_numpy(images))
 
 
 @pytest.mark.parametrize("device", DEVICES)

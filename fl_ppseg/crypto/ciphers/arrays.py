@@ -56,7 +56,7 @@ def beside(parameters: Any, like: Array) -> Any:
     """Put parameters into the library and on the device of the blocks that they will meet.
 
     Args:
-        parameters: A numpy array, or a tuple of them, nested or not.
+        parameters: A numpy array, or a tuple of them, nested or not; a tensor stays as it is.
         like: The blocks.
     """
     if isinstance(like, np.ndarray):
@@ -64,9 +64,25 @@ def beside(parameters: Any, like: Array) -> Any:
     if isinstance(parameters, tuple):
         fields = [beside(field, like) for field in parameters]
         return type(parameters)(*fields) if hasattr(parameters, "_fields") else tuple(fields)
+    if not isinstance(parameters, np.ndarray):
+        return parameters
     import torch  # loaded before, by whoever made `like`
 
     return torch.from_numpy(parameters).to(like.device)
+
+
+def in_memory(array: Any) -> Any:
+    """A tensor in the CPU's memory as a numpy array of the same bytes, all else as it is."""
+    if isinstance(array, np.ndarray) or array.device.type != "cpu":
+        return array
+    return array.numpy()
+
+
+def empty_like(array: Any) -> Any:
+    """An array or tensor of the same shape and kind, in the order of its axes, to be filled."""
+    if isinstance(array, np.ndarray):
+        return np.empty(array.shape, array.dtype)
+    return array.new_empty(array.shape)
 
 
 def _gather_rows(source: npt.NDArray[Any], index: npt.NDArray[Any]) -> npt.NDArray[Any]:

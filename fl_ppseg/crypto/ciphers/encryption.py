@@ -4,13 +4,11 @@ One image with its key, or a batch with one key per image, in numpy or torch. St
 made on the CPU; what they make of tensors on another device is made there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Literal, cast
 
-import numpy as np
-
-from fl_ppseg.crypto.ciphers.arrays import beside
+from fl_ppseg.crypto.ciphers.arrays import beside, empty_like, in_memory
 from fl_ppseg.crypto.ciphers.cipher import Cipher, Scope
 from fl_ppseg.crypto.ciphers.registry import get_cipher
 from fl_ppseg.crypto.keys import SubKey
@@ -83,7 +81,8 @@ def encrypt_batch(
         cipher: as for `encrypt`.
         block_size: as for `encrypt`.
         scope: as for `encrypt`.
-        num_threads: images that are encrypted at a time; the result does not depend on it.
+        num_threads: images that are encrypted at a time; the result does not depend on it. On a GPU
+            several threads work on its default stream.
 
     Raises:
         InputError: as `encrypt`, or not one key an image.
@@ -116,8 +115,8 @@ def _one(
     block_size: int,
     scope: Scope,
 ) -> Pixels:
-    found, geometry = _prepare(image, 3, cipher, block_size)
-    return _through(found, direction, image, subkey, geometry, scope)
+    changed: Pixels = _way(direction, image, 3, cipher, block_size, scope)(image, subkey)
+    return changed
 
 
 def _each(
@@ -129,56 +128,52 @@ def _each(
     scope: Scope,
     num_threads: int,
 ) -> Array:
-    """Image by image. A tensor in memory is taken as the numpy array that it is."""
-    found, geometry = _prepare(images, 4, cipher, block_size)
+    """Image by image; a tensor in memory is taken as the numpy array that it is."""
+    way = _way(direction, images, 4, cipher, block_size, scope)
     if len(subkeys) != len(images) or not subkeys:
         raise InputError(
             f"expected one key per image and at least one, got {len(subkeys)} keys for "
             f"{len(images)}; "
             "repeat a key that several share"
         )
-    changed: Array
-    if isinstance(images, np.ndarray):
-        changed = np.empty(images.shape, np.uint8)
-    elif images.device.type == "cpu":
-        array: Pixels = images.numpy()
-        result = _each(direction, array, subkeys, found, block_size, scope, num_threads)
-        return cast("Array", beside(result, images))
-    else:
-        changed = images.new_empty(images.shape)
+    given = in_memory(images)
+    changed = empty_like(given)
 
     def change(place: int) -> None:
-        image, subkey = images[place], subkeys[place]
-        changed[place] = _through(found, direction, image, subkey, geometry, scope)
+        changed[place] = way(given[place], subkeys[place])
 
-    with ThreadPoolExecutor(num_threads) as threads:
-        list(threads.map(change, range(len(images))))
-    return changed
+    if num_threads == 1:  # in the caller's thread: a device's current stream is a thread's own
+        for place in range(len(images)):
+            change(place)
+    else:
+        with ThreadPoolExecutor(num_threads) as threads:
+            list(threads.map(change, range(len(images))))
+    return cast("Array", beside(changed, images))
 
 
-def _through(
-    cipher: Cipher[Any],
+def _way(
     direction: Direction,
-    image: Array,
-    subkey: SubKey,
-    geometry: Geometry,
+    images: Array,
+    num_axes: int,
+    cipher: str | Cipher[Any],
+    block_size: int,
     scope: Scope,
-) -> Array:
-    """(C, H, W) uint8 -> (C, H, W) uint8, by way of blocks."""
-    blocks = to_blocks(image, geometry.block_size)
-    changed: Array = getattr(cipher, direction)(blocks, subkey, geometry, scope)
-    return from_blocks(changed, geometry)
+) -> Callable[[Any, SubKey], Any]:
+    """What becomes of an image under a key, (3, H, W) -> (3, H, W), for images like these.
 
-
-def _prepare(
-    images: Array, num_axes: int, cipher: str | Cipher[Any], block_size: int
-) -> tuple[Cipher[Any], Geometry]:
-    """Look the cipher up and divide the images, refusing what are no RGB images of bytes."""
+    Raises:
+        InputError: they are no RGB images of bytes, or do not divide into blocks.
+    """
     dtype, shape = str(images.dtype).removeprefix("torch."), tuple(images.shape)
     if dtype != "uint8" or len(shape) != num_axes or shape[-3] != 3:
         raise InputError(
             f"expected an image of uint8 {_SHAPES[num_axes]}, got {dtype} {shape}; convert it to "
             "RGB bytes"
         )
-    found = get_cipher(cipher) if isinstance(cipher, str) else cipher
-    return found, Geometry.of_image(shape[-3:], block_size)
+    through = getattr(get_cipher(cipher) if isinstance(cipher, str) else cipher, direction)
+    geometry = Geometry.of_image(shape[-3:], block_size)
+
+    def way(image: Any, subkey: SubKey) -> Any:
+        return from_blocks(through(to_blocks(image, block_size), subkey, geometry, scope), geometry)
+
+    return way

@@ -206,7 +206,7 @@ class Config(Section):
 
     name: Name = "default"
     """Name of the experiment; part of the run folder's name."""
-    arms: ArmIds = ("plain", "per-client-private", "per-image-invariant", "per-image")
+    arms: ArmIds = ("plain", "per-client-private", "per-image-invariant-labels", "per-image")
     """Arms to compare, by id (configs/arms.yaml, or arm_table below)."""
     clients: Clients = 18
     """Training clients."""

@@ -93,7 +93,7 @@ def test_without_a_config_the_default_one_is_run() -> None:
 
 def test_the_default_compares_ours_with_plain_and_the_reconstruction() -> None:
     assert load_config("default").arms == (
-        "plain", "per-client-private", "per-image-invariant", "per-image",
+        "plain", "per-client-private", "per-image-invariant-labels", "per-image",
     )  # fmt: skip
     quick = load_config("quick")
     assert (quick.arms, quick.clients) == (Config().arms, Config().clients)

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from fl_ppseg.audit.attacks.undoing import KeyGuess
+from fl_ppseg.audit.ends import Ends
 from fl_ppseg.audit.material import Holdings, Scenes
 from fl_ppseg.audit.running import Attacked
 from fl_ppseg.audit.segmenter import Segmenter
@@ -26,6 +27,8 @@ class Judge:
     block_size: int
     segmenter: Segmenter | None
     """For the task score; None: the segmenter has other classes."""
+    ends: Ends
+    """What needs no image of the targets, and what their label maps alone tell."""
 
     def score(self, truth: Images, guess: Images) -> Scores:
         """Scores of reconstructions, image by image."""
@@ -44,6 +47,16 @@ class Judge:
         if self.segmenter is None:
             return None
         return self.segmenter.miou(guess, self.scenes.labels[: len(guess)])
+
+    def excess(self, scores: Scores, num_images: int) -> float:
+        """SSIM of a reconstruction of the first targets above that of the answer alone.
+
+        Args:
+            scores: Of the reconstruction.
+            num_images: How many targets it is of; the answer is scored on the same.
+        """
+        truth, answer = (a[:num_images] for a in (self.scenes.targets, self.ends.answer))
+        return scores.ssim - score_images(truth, answer, self.block_size).ssim
 
     def leaks(
         self,
@@ -87,10 +100,12 @@ class Judge:
         elif not attempt.is_in_order:
             note += f"; the best by SSIM of {len(images)} guesses" if len(images) > 1 else ""
             images = self.likest(attempt.truth, images)
+        scores = None if images is None else self.score(attempt.truth, images)
         return Finding(
             attack=attempt.attack,
             adversary=attempt.adversary,
-            scores=None if images is None else self.score(attempt.truth, images),
+            scores=scores,
+            excess=None if scores is None else self.excess(scores, len(attempt.truth)),
             note=note,
             seconds=round(attacked.seconds, 2),
             budget=attempt.budget,

@@ -4,18 +4,15 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 from rich.console import Console
 
 from fl_ppseg.audit.attacks.reader import STEPS
 from fl_ppseg.audit.attacks.reader import Budget as Training
-from fl_ppseg.audit.attacks.survivor_network import nothing
-from fl_ppseg.audit.jobs import NETWORK_SECONDS, Attempt, Job
+from fl_ppseg.audit.ends import Ends, ends
 from fl_ppseg.audit.judging import Judge
 from fl_ppseg.audit.labels import NUM_HELDOUT, LabelAttack
 from fl_ppseg.audit.material import Holdings, Scenes, holdings, read_scenes
@@ -123,10 +120,11 @@ def audit(
         scenes = read_scenes(dataset, config.data, effort.num_targets, effort.num_public)
         arms, heard, labels = _victims(config, models, classes, scenes, effort, progress)
         training = Training(steps=effort.network_steps)
-        blind = _blind(scenes, arms[0].block_size, training)
-        jobs = [blind, *planned(scenes, arms, heard, classes.num_classes, training)]
-        attacked = attack(jobs, num_workers, progress)
-    judge = Judge(scenes, arms[0].block_size, _segmenter(config, run, classes))
+        size, num_classes = arms[0].block_size, classes.num_classes
+        both = ends(scenes, size, num_classes, training)
+        jobs = [*both, *planned(scenes, arms, heard, num_classes, training)]
+        blind, answered, *attacked = attack(jobs, num_workers, progress)
+    judge = Judge(scenes, size, _segmenter(config, run, classes), Ends.of(blind, answered))
     table = _table(
         config, {} if summary is None else summary.ratios, judge, arms, attacked, labels, pictures
     )
@@ -182,14 +180,6 @@ def _victims(
     return arms, heard, labels
 
 
-def _blind(scenes: Scenes, block_size: int, training: Training) -> Job:
-    """The finding of the network without input: a score that needs no image of the owner."""
-    run = partial(nothing, scenes.public, block_size=block_size, budget=training)
-    note = f"trained on {len(scenes.public)} public images"
-    attempt = Attempt("nothing", "ciphertext-thief", (), scenes.targets, note)
-    return Job.of(attempt, run, NETWORK_SECONDS)
-
-
 def _check_ciphers(config: Config, run: Path | None) -> None:
     """Check that the run's arms were trained with the current versions of the ciphers.
 
@@ -224,18 +214,17 @@ def _table(
     table = arms_of(config)
     is_public = config.data.root is None
     shows = is_public or pictures
-    blind, *others = attacked
-    assert blind.images is not None
     return LeakTable(
         source="procedural scenes" if is_public else "your own data",
         num_targets=len(scenes.targets),
         image_size=config.data.image_size,
         block_size=judge.block_size,
-        nothing=judge.score(scenes.targets, np.repeat(blind.images, len(scenes.targets), axis=0)),
+        nothing=judge.score(scenes.targets, judge.ends.nothing),
+        answer=judge.score(scenes.targets, judge.ends.answer),
         plain_miou=judge.miou(scenes.targets),
         arms=tuple(
             judge.leaks(
-                arm, others, table[arm.arm].note, ratios.get(arm.arm), shows, labels[arm.arm]
+                arm, attacked, table[arm.arm].note, ratios.get(arm.arm), shows, labels[arm.arm]
             )
             for arm in arms
         ),

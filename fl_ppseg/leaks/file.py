@@ -57,7 +57,14 @@ class _Finding(_Entry):
     note: Words
     seconds: Seconds
     budget: Words
+    excess: Annotated[float, Field(ge=-2, le=2)] | None
     key_recovered: Share | None
+
+    @model_validator(mode="after")
+    def _excess_is_of_scores(self) -> "_Finding":
+        if (self.scores is None) != (self.excess is None):
+            raise ValueError("excess without scores, or scores without excess")
+        return self
 
     def made(self) -> Finding:
         scores = None if self.scores is None else self.scores.made()
@@ -102,12 +109,13 @@ class _Arm(_Entry):
 
 
 class _Table(_Entry):
-    schema_: Annotated[Literal[2], Field(alias="schema")]
+    schema_: Annotated[Literal[3], Field(alias="schema")]
     source: Words
     num_targets: Count
     image_size: tuple[Side, Side]
     block_size: Side
     nothing: _Scores
+    answer: _Scores
     plain_miou: Annotated[float, Field(ge=0, le=100)] | None
     seconds: Seconds
     arms: Annotated[tuple[_Arm, ...], Field(max_length=MOST)]
@@ -142,6 +150,7 @@ def parse_leaks(content: str | bytes, source: str) -> LeakTable:
     return LeakTable(
         **fields,
         nothing=table.nothing.made(),
+        answer=table.answer.made(),
         arms=tuple(arm.made() for arm in table.arms),
         key_search=table.key_search,
     )

@@ -7,14 +7,14 @@ from typing import Final
 from fl_ppseg.leaks.cells import column, is_encrypted
 from fl_ppseg.leaks.scores import Scores
 from fl_ppseg.leaks.table import ADVERSARIES, Adversary, LabelFinding, LeakTable, Maps
-from fl_ppseg.leaks.words import ALMOST, OUTLINES, WEAKER, Sight, one, sight
+from fl_ppseg.leaks.words import ALMOST, OUTLINES, WEAKER, Sight, above, one, sight
 from fl_ppseg.system.wording import sentence
 
 NOT_ATTACKED: Final = "No encrypted arm was attacked"
 NO_PICTURE: Final = "No attack on an encrypted arm returned a picture"
 GIVEN_AWAY: Final = "{num} of {all} encrypted arms gave the image or almost all of it away"
 AT_MOST: Final = "No attack on an encrypted arm got more than {short} (SSIM\u00a0{ssim:.2f})"
-GETS: Final = "{who} gets {short} at most (SSIM\u00a0{ssim:.2f}, of {arm})"
+GETS: Final = "{who} gets {short} at most (SSIM\u00a0{ssim:.2f}, of {arm}; {excess})"
 GETS_NONE: Final = "{who} gets no picture of an encrypted arm"
 KEYS: Final = "the whole key of {arms}"
 READ: Final = (
@@ -32,6 +32,11 @@ ASKED: Final[dict[Maps, str]] = {"held-out": "evaluations", "training": "updates
 SCALE: Final = (
     "SSIM is 1 for the image itself and {blind:.3f} for a blind guess: that of a network that "
     "knows streets and saw nothing of these."
+)
+ANSWER: Final = (
+    "The answer alone has {answer:.3f}: that of a network of the same budget that sees the true "
+    "label map and nothing else, as of a published segmentation. Excess is what an attack has "
+    "above it, on the same images."
 )
 SEGMENTER: Final = "A segmenter reaches {plain:.1f} mIoU on the images themselves{guess}."
 
@@ -84,12 +89,13 @@ def gets(adversary: Adversary, table: LeakTable) -> str:
     if not cells:
         return ""
     who, keys = one(adversary), [cell.arm.arm for cell in cells if (cell.key or 0) >= 1]
-    scored = [(s, cell) for cell in cells if cell.best and (s := cell.best.scores) is not None]
+    bests = [(best, cell) for cell in cells if (best := cell.best) is not None]
+    scored = [(s, best, cell) for best, cell in bests if (s := best.scores) is not None]
     said = GETS_NONE.format(who=who)
     if scored:
-        scores, cell = max(scored, key=lambda pair: pair[0].ssim)
-        short = sight(scores, table).short
-        said = GETS.format(who=who, short=short, ssim=scores.ssim, arm=cell.arm.arm)
+        scores, best, cell = max(scored, key=lambda each: each[0].ssim)
+        short, arm = sight(scores, table).short, cell.arm.arm
+        said = GETS.format(who=who, short=short, ssim=scores.ssim, arm=arm, excess=above(best))
     return sentence(f"{said}; {KEYS.format(arms=', '.join(keys))}" if keys else said)
 
 
@@ -135,8 +141,10 @@ def _percent(part: float) -> str:
 def scale(table: LeakTable) -> str:
     """What the ends of the scale are."""
     blind, plain = table.nothing, table.plain_miou
-    text = SCALE.format(blind=blind.ssim)
+    text = f"{SCALE.format(blind=blind.ssim)} {ANSWER.format(answer=table.answer.ssim)}"
     if plain is None:
         return text
-    guess = "" if blind.miou is None else f" and {blind.miou:.1f} on the blind guess"
+    ends = ((blind, "the blind guess"), (table.answer, "what the answer alone restores"))
+    known = [f"and {scores.miou:.1f} on {what}" for scores, what in ends if scores.miou is not None]
+    guess = f" {', '.join(known)}" if known else ""
     return f"{text} {SEGMENTER.format(plain=plain, guess=guess)}"

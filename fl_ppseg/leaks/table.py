@@ -1,8 +1,11 @@
 """What the attacks found, as data: leaks.json.
 
-Every score of an attack stands beside three others: of the ciphertext itself, of the thumbnail that
-anybody can take of it, and of the survivor network, the best found that restores images from what
-provably survives. All are lower bounds of what leaks, each of the budget that stands beside it.
+Every score of an attack stands beside three others of its arm: of the ciphertext itself, of the
+thumbnail that anybody can take of it, and of the survivor network, the best found that restores
+images from what provably survives. All are lower bounds of what leaks, each of the budget that
+stands beside it. They lie between the ends of the audit: `nothing`, and `answer`, of a network that
+has the true label map alone. What an attack has above the second is its excess: a difference of two
+lower bounds, so a bound of nothing.
 """
 
 import json
@@ -39,7 +42,7 @@ Picture = npt.NDArray[np.uint8]
 
 TO_ITS_END: Final = "to its end"
 """Budget of an attack that has nothing to spend."""
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 Budget = Literal["full", "quick", "other"]
 """How hard an audit tried: as it does by default, weaker for a first look, or otherwise."""
 Maps = Literal["held-out", "training"]
@@ -59,6 +62,9 @@ class Finding:
     seconds: float
     budget: str = TO_ITS_END
     """How much it was given, in words."""
+    excess: float | None = None
+    """SSIM above that of the answer alone on the same images, negative where the answer tells more;
+    None where the attack returned no picture."""
     key_recovered: float | None = None
     """Share of the key's parameters found, 0 to 1; None for an attack that looks for none."""
     picture: Picture | None = field(default=None, repr=False)
@@ -136,6 +142,9 @@ class LeakTable:
     block_size: int
     nothing: Scores
     """A network that sees nothing of the target and knows what streets look like."""
+    answer: Scores
+    """The answer alone: a network of the same budget that sees the true label map of the target
+    and nothing else of it, as of a published segmentation or a service's answer without error."""
     plain_miou: float | None
     """What the task score's segmenter reaches on the images themselves, percent."""
     seconds: float

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from fl_ppseg.leaks.cells import Cell
 from fl_ppseg.leaks.scores import BEST_PSNR, Scores
-from fl_ppseg.leaks.table import Adversary, Budget, LeakTable
+from fl_ppseg.leaks.table import Adversary, Budget, Finding, LeakTable
 
 NAMES: Final[Mapping[Adversary, str]] = {
     "ciphertext-thief": "thief of ciphertexts",
@@ -101,6 +101,15 @@ def sight(scores: Scores, table: LeakTable) -> Sight:
     if has_layout and scores.correlation >= BRIGHTNESS_LIKE:
         return BRIGHTNESS
     return TRACES if has_layout or scores.ssim > blind.ssim + NO_BETTER else BLIND
+
+
+def above(found: Finding, decimals: int = 2) -> str:
+    """What a finding has above the answer alone; empty where it has no picture.
+
+    >>> above(Finding("x", "node-thief", Scores(0.52, 20.0, 0.9), "", 1.0, excess=0.0712))
+    'excess +0.07'
+    """
+    return "" if found.excess is None else f"excess {found.excess:+.{decimals}f}"
 
 
 def one(adversary: Adversary) -> str:

@@ -9,7 +9,7 @@ from fl_ppseg.config.run_layout import AUDIT, LEAKS, REPORT
 from fl_ppseg.leaks.file import read_leaks
 from fl_ppseg.leaks.findings import findings, headline
 from fl_ppseg.leaks.table import ADVERSARIES, ArmLeaks, LeakTable
-from fl_ppseg.leaks.words import ALMOST, effort, one, sight, spent
+from fl_ppseg.leaks.words import ALMOST, above, effort, one, sight, spent
 from fl_ppseg.system.errors import InputError
 
 NOT_RUN: Final = (
@@ -46,14 +46,13 @@ class Audited:
         if arm is None or not arm.findings:
             return None
         found = [(best, one(who)) for who in ADVERSARIES if (best := arm.best(who)) is not None]
-        scored = [(best.scores, who) for best, who in found if best.scores is not None]
+        scored = [(best.scores, above(best), who) for best, who in found if best.scores is not None]
         if not scored:
             return f"no attack returned a picture ({spent(self.table)})"
-        scores, who = max(scored, key=lambda pair: pair[0].ssim)
+        scores, excess, who = max(scored, key=lambda each: each[0].ssim)
         short = sight(scores, self.table).short
-        return (
-            f"attacks got {short} at most (SSIM\u00a0{scores.ssim:.2f}, {who}; {spent(self.table)})"
-        )
+        ssim = f"SSIM\u00a0{scores.ssim:.2f}, {excess}"
+        return f"attacks got {short} at most ({ssim}, {who}; {spent(self.table)})"
 
     @property
     def href(self) -> str:

@@ -153,6 +153,25 @@ def test_every_arm_and_adversary_is_in_the_table(audited: Audited) -> None:
     assert (audited.out / "report.html").is_file()
 
 
+def test_every_picture_has_its_excess_above_the_answer_alone_on_the_same_images(
+    audited: Audited,
+) -> None:
+    answer = audited.table.answer
+    assert answer.ssim > audited.table.nothing.ssim  # two steps, but outlines are in the input
+    assert answer.miou is not None
+    findings = [found for arm in audited.table.arms for found in arm.findings]
+    for found in findings:
+        if found.scores is None:
+            assert found.excess is None
+        elif found.note.startswith("one image"):  # the first target alone
+            first = found.scores.ssim - (found.excess or 0.0)
+            assert first != pytest.approx(answer.ssim, abs=1e-6)
+        else:
+            assert found.excess == pytest.approx(found.scores.ssim - answer.ssim)
+    assert any(found.note.startswith("one image") and found.scores for found in findings)
+    assert f"{answer.ssim:.3f} the answer alone" in audited.printed
+
+
 def test_made_weights_are_tried_on_every_arm_and_networks_read_what_they_show_of_ciphertexts(
     audited: Audited,
 ) -> None:

@@ -12,6 +12,7 @@ from made_leaks import BLIND, arm, found, invariant, plain, private, scores, tab
 from fl_ppseg.audit.page.frontier import Point, frontiers, pareto, plot_frontiers, spread
 from fl_ppseg.pages.styles import arm_styles
 
+MARKS = {"blind guess": 0.166, "answer alone": 0.231}
 points = st.lists(
     st.builds(Point, st.just(""), st.floats(0, 1), st.floats(0, 1.1)), min_size=1, max_size=12
 )
@@ -88,7 +89,7 @@ def test_points_are_the_best_attacks_and_the_ratios_of_the_table():
 def test_an_adversary_without_a_point_has_no_figure():
     no_ratio = table(arm("a", ratio=None))
     assert frontiers(no_ratio) == ()
-    assert plot_frontiers((), 0.2, {}, None) == []
+    assert plot_frontiers((), MARKS, {}, None) == []
 
 
 @pytest.mark.parametrize("num_arms", [1, 18])
@@ -98,7 +99,7 @@ def test_a_figure_names_every_arm_apart(tmp_path, num_arms):
         for k in range(num_arms)
     ]
     drawn = frontiers(table(*arms))[:1]
-    (path,) = plot_frontiers(drawn, 0.166, arm_styles([a.arm for a in arms]), tmp_path)
+    (path,) = plot_frontiers(drawn, MARKS, arm_styles([a.arm for a in arms]), tmp_path)
     svg = path.read_text(encoding="utf-8")
     ElementTree.fromstring(svg)
     heights = [_height(svg, f"arm-{k}") for k in range(num_arms)]
@@ -116,7 +117,7 @@ def _height(svg, name):
 
 def test_hostile_names_are_text_in_a_figure(tmp_path):
     name = "_a<b>&$x$"
-    (path,) = plot_frontiers(frontiers(table(arm(name)))[:1], 0.166, arm_styles([name]), tmp_path)
+    (path,) = plot_frontiers(frontiers(table(arm(name)))[:1], MARKS, arm_styles([name]), tmp_path)
     texts = ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")
     assert name in ["".join(text.itertext()) for text in texts]
 
@@ -124,7 +125,7 @@ def test_hostile_names_are_text_in_a_figure(tmp_path):
 def test_a_figure_has_the_same_bytes_again(tmp_path):
     styles = arm_styles([a.arm for a in usual().arms])
     first, second = (
-        plot_frontiers(frontiers(usual()), 0.166, styles, tmp_path / name) for name in "ab"
+        plot_frontiers(frontiers(usual()), MARKS, styles, tmp_path / name) for name in "ab"
     )
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
     assert private().arm in first[0].read_text(encoding="utf-8")

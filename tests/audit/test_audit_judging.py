@@ -11,11 +11,12 @@ import small_federation as small
 from fl_ppseg.audit.attacks.chains import of_survivors
 from fl_ppseg.audit.attacks.reader import Budget
 from fl_ppseg.audit.attacks.survivor_network import survivor_network
+from fl_ppseg.audit.ends import Ends
 from fl_ppseg.audit.jobs import Attempt, Guess, Job
 from fl_ppseg.audit.judging import Judge
 from fl_ppseg.audit.material import Scenes
 from fl_ppseg.audit.running import attack
-from fl_ppseg.leaks.scores import score_images
+from fl_ppseg.leaks.scores import Scores, score_images
 from fl_ppseg.progress.steps import steps
 from fl_ppseg.system import workers
 
@@ -26,7 +27,16 @@ LABELS = np.zeros((4, 16, 32), np.uint8)
 @pytest.fixture
 def judge() -> Judge:
     scenes = Scenes("aachen", IMAGES[:3], LABELS[:3], (), IMAGES[:0], IMAGES[3:], LABELS[3:])
-    return Judge(scenes, block_size=8, segmenter=None)
+    ends = Ends(nothing=IMAGES[[3, 3, 3]], answer=IMAGES[[1, 2, 0]])
+    return Judge(scenes, block_size=8, segmenter=None, ends=ends)
+
+
+def test_excess_is_above_the_answer_alone_on_the_same_images(judge: Judge) -> None:
+    guess = Scores(0.9, 20.0, 0.5)
+    for num in (1, 3):
+        answer = score_images(IMAGES[:num], IMAGES[[1, 2, 0]][:num], 8).ssim
+        assert judge.excess(guess, num) == pytest.approx(0.9 - answer)
+    assert judge.excess(guess, 1) != pytest.approx(judge.excess(guess, 3), abs=1e-4)
 
 
 def test_guesses_in_order_are_compared_pair_by_pair(judge: Judge) -> None:

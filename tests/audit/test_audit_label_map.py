@@ -6,6 +6,7 @@ import torch
 from audit_streets import BLOCK, SIZE, Encrypt, streets
 
 from fl_ppseg.audit.attacks.label_map import (
+    answer_network,
     labelled_network,
     labels_in_order,
     one_hot,
@@ -68,6 +69,22 @@ def test_outlines_alone_beat_nothing_and_with_what_survives_beat_both() -> None:
     assert found["painted"].ssim > found["nothing"].ssim + 0.1
     assert found["both"].ssim > found["survivors"].ssim + 0.05
     assert found["both"].psnr > found["painted"].psnr + 2, "a label map does not tell the light"
+
+
+def test_the_answer_alone_tells_more_than_nothing_and_only_what_the_label_map_tells() -> None:
+    (public, own_labels), (targets, labels) = streets(60, 0), streets(20, 1)
+    blind = nothing(public, block_size=BLOCK, budget=BUDGET).repeat(len(targets), axis=0)
+    shown, ignored = (
+        answer_network(*(public, given, of_targets), num_classes=4, block_size=BLOCK, budget=BUDGET)
+        for given, of_targets in (
+            (own_labels, labels),
+            (np.full_like(own_labels, 255), np.full_like(labels, 255)),
+        )
+    )
+    found = [score_images(targets, guess, BLOCK).ssim for guess in (blind, ignored, shown)]
+    assert found[2] > found[0] + 0.1
+    assert found[1] < found[0] + 0.02
+    assert len({guess.tobytes() for guess in ignored}) == 1, "no image of the targets is read"
 
 
 @pytest.mark.parametrize(

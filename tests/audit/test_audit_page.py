@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from html_page import HOSTILE, Page, assert_ids_resolve, assert_self_contained
-from made_leaks import arm, found, invariant, plain, private, scores, table, usual
+from made_leaks import ANSWER, arm, found, invariant, plain, private, scores, table, usual
 from rich.console import Console
 
 from fl_ppseg.audit.page import html
@@ -76,8 +76,31 @@ def test_numbers_of_the_matrix_are_those_of_the_table(tmp_path):
             for number in (f"{best.psnr:.1f} dB", f"corr. {best.correlation:.2f}"):
                 assert number in words
             assert f"mIoU {best.miou:.1f} of 48.7" in words
+            assert f"excess {best.ssim - ANSWER.ssim:+.3f}" in words
             assert cell.best.attack in words
         assert f"{each.ratio_to_plain:.3f} of plain's mIoU" in Page(markup).text
+
+
+def test_both_ends_stand_above_the_matrix(tmp_path):
+    text = written(tmp_path / "all", usual())
+    ends = text.index('<dl class="facts">')
+    assert ends < text.index('<table class="leaks">')
+    words = Page(text[ends : text.index("</dl>", ends) + len("</dl>")]).text
+    for name, scored in (
+        ("nothing: a blind guess", "SSIM 0.166 · mIoU 5.2"),
+        ("the answer alone: its label map", "SSIM 0.231 · mIoU 37.6"),
+        ("the image itself", "SSIM 1 · mIoU 48.7"),
+    ):
+        assert f"{name} {scored}" in words
+    without = Page(written(tmp_path / "task", table(plain_miou=None))).text
+    assert "the image itself SSIM 1 " in without
+
+
+def test_figures_mark_both_ends(tmp_path):
+    written(tmp_path, usual())
+    for figure in (tmp_path / "figures").glob("frontier_*.svg"):
+        drawn = figure.read_text("utf-8")
+        assert ">blind guess</text>" in drawn and ">answer alone</text>" in drawn
 
 
 def test_colours_deepen_with_the_score():
@@ -222,17 +245,18 @@ def test_terminal_holds_every_number_and_name():
     assert "0.166 a blind guess" in text
     assert "5.2 on a blind guess, 48.7 on the images themselves" in " ".join(text.split())
     lines = [line.split() for line in text.splitlines() if line.strip()]
-    scored = {line[0]: (line[1:], under[:3]) for line, under in pairwise(lines)}
-    assert scored["plain"] == (
-        ["1.000", "1.000", "1.000", "0.991", "0.995"], ["1.000", "–", "–"],
-    )  # fmt: skip
+    scored = {line[0]: (line[1:], under) for line, under in pairwise(lines)}
+    assert "0.231 the answer alone" in text
+    assert "37.6 on what the answer alone restores" in " ".join(text.split())
+    numbers, compared = scored["plain"]
+    assert " ".join(numbers) == "1.000 +0.77 1.000 +0.77 1.000 +0.77 0.991 +0.76 0.995 +0.76"
+    assert compared[:3] == ["1.000", "–", "–"]
     numbers, compared = scored["per-client-private"]
-    assert " ".join(numbers) == "0.871 key 83% 1.000 key 100% 1.000 key 100% 0.153 0.962"
-    assert compared == ["0.050", "0.251", "0.334"]
-    assert scored["per-image-invariant"] == (
-        ["0.334", "0.334", "0.334", "–", "key", "0%", "–"],
-        ["0.050", "0.251", "0.334"],
-    )
+    assert " ".join(numbers) == "0.871 +0.64 1.000 +0.77 1.000 +0.77 0.153 -0.08 0.962 +0.73"
+    assert " ".join(compared[:9]) == "0.050 0.251 0.334 key 83% key 100% key 100%"
+    numbers, compared = scored["per-image-invariant"]
+    assert " ".join(numbers) == "0.334 +0.10 0.334 +0.10 0.334 +0.10 – key 0% –"
+    assert compared[:3] == ["0.050", "0.251", "0.334"]
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
@@ -262,4 +286,5 @@ def test_plain_text_is_aligned_and_whole():
     assert len({len(line) for line in rows}) == 1
     assert "0.166 a blind guess" in title
     assert "48.7 on the images themselves" in ends
-    assert "0.871 key 83% · position-correlation" in rows[2]
+    assert "0.231 the answer alone" in title
+    assert "0.871 +0.64 key 83% · position-correlation" in rows[2]

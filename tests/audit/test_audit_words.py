@@ -12,7 +12,7 @@ from fl_ppseg.leaks.cells import Cell
 from fl_ppseg.leaks.findings import findings, gets, headline, scale
 from fl_ppseg.leaks.scores import BEST_PSNR, Scores
 from fl_ppseg.leaks.table import ADVERSARIES
-from fl_ppseg.leaks.words import HOLDS, NAMES, OUTLINES, one, share, sight, told
+from fl_ppseg.leaks.words import HOLDS, NAMES, OUTLINES, above, one, share, sight, told
 
 RANKS = (
     "a blind guess", "traces", "light and dark", "a thumbnail",
@@ -178,16 +178,17 @@ def test_of_each_adversary_the_most_is_told_with_its_arm_and_score():
     told_of = findings(usual())
     assert (
         "A thief of ciphertexts gets a softened scene at most (SSIM\u00a00.87, of "
-        "per-client-private)."
+        "per-client-private; excess +0.64)."
     ) in told_of
     assert (
-        "A thief of a node gets the image itself at most (SSIM\u00a01.00, of per-client-private); "
-        "the whole key of per-client-private."
+        "A thief of a node gets the image itself at most (SSIM\u00a01.00, of per-client-private; "
+        "excess +0.77); the whole key of per-client-private."
     ) in told_of
     assert OUTLINES in told_of
     assert OUTLINES not in findings(table(plain(), invariant())), "no label map lies in place"
     active = (
-        "An active coordinator gets almost all at most (SSIM\u00a00.96, of per-client-private)."
+        "An active coordinator gets almost all at most (SSIM\u00a00.96, of per-client-private; "
+        "excess +0.73)."
     )
     assert active in told_of
 
@@ -204,7 +205,17 @@ def test_gets_tells_the_best_attack_on_any_encrypted_arm(adversary):
 def test_scale_names_its_ends():
     assert "1 for the image itself and 0.166 for a blind guess" in scale(usual())
     assert "48.7 mIoU on the images themselves and 5.2 on the blind guess" in scale(usual())
+    assert "The answer alone has 0.231: that of a network" in scale(usual())
+    assert "and 37.6 on what the answer alone restores." in scale(usual())
     assert "segmenter" not in scale(usual(plain_miou=None))
+
+
+@pytest.mark.parametrize(
+    ("excess", "text"), [(0.0712, "excess +0.07"), (-0.0712, "excess -0.07"), (None, "")]
+)
+def test_what_a_finding_has_above_the_answer_alone_has_its_sign(excess, text):
+    best = replace(found("inverse-network", "ciphertext-thief", scores(0.3)), excess=excess)
+    assert above(best) == text
 
 
 def test_partial_keys_are_not_whole():

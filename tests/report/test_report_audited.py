@@ -60,6 +60,7 @@ def test_the_report_of_an_audited_run_tells_of_it_whichever_came_first(tmp_path,
     assert "0123abc" in words
     assert "73.2 % of the labelled pixels" in words
     assert "45.8 % right without any request" in words
+    assert "0.166 for a blind guess" in words and "The answer alone has 0.231" in words
     assert tell_of_audit(early, SUMMARY, [], CONFIG, told)  # once more: the same
     assert early.read_text("utf-8") == late.read_text("utf-8")
 
@@ -67,7 +68,7 @@ def test_the_report_of_an_audited_run_tells_of_it_whichever_came_first(tmp_path,
 def test_a_headline_has_what_attacks_got_and_no_broken_arm_wins():
     told = headline(SUMMARY, CONFIG, Audited(audit()))
     assert told.reaches.startswith("per-image-invariant keeps")
-    assert "attacks got a thumbnail at most (SSIM\u00a00.33, " in told.protects
+    assert "attacks got a thumbnail at most (SSIM\u00a00.33, excess +0.10, a " in told.protects
     assert "full audit" in told.protects
     sheet = glance_sheet(SUMMARY, CONFIG, Audited(audit("quick")))
     (broken,) = [cells[-1] for cells in sheet.cells if cells[0] == "per-client-private"]

@@ -5,6 +5,7 @@ classes with their label maps; no key.
 Method: a label map shows outlines in plain, and `painted` gives each class its mean colour in
 public images. `labelled_network` is the survivor network, or with `encrypt` the inverse network,
 with that picture and the label map as further input.
+`answer_network` has the label map alone: the same network without any ciphertext.
 Where label maps moved with the pixels of each block, each pixel has its label and no place: the
 network gets the labels in the order of the canonical form.
 Must succeed if classes differ in colour and outline, whatever the cipher, where label maps are in
@@ -108,6 +109,37 @@ def labelled_network(
     )
     guides = 0 if are_moved else num_classes
     return reconstruct(own, targets, read, block_size, encrypt, guides=guides, budget=budget)
+
+
+def answer_network(
+    public: Planes,
+    public_labels: Labels,
+    labels: Labels,
+    *,
+    num_classes: int,
+    block_size: int,
+    budget: Budget = DEFAULT_BUDGET,
+) -> Planes:
+    """Label maps of the targets -> (m, 3, H, W) uint8 reconstructions, from nothing else.
+
+    `labelled_network` whose input from ciphertexts is zero: what a published segmentation, or an
+    answer of a service without an error, tells of an image.
+
+    Args:
+        public: (n, 3, H, W) uint8, public images.
+        public_labels: (n, h, w), their label maps, of any size.
+        labels: (m, h, w), label maps of the targets, in place.
+        num_classes: Classes of the label maps.
+        block_size: Side M of a block in pixels.
+        budget: Of the training.
+    """
+    unseen = np.zeros((len(labels), *public.shape[1:]), np.uint8)
+    return labelled_network(
+        *(public, public_labels, unseen, labels, None),
+        num_classes=num_classes,
+        block_size=block_size,
+        budget=budget,
+    )
 
 
 def labels_in_order(images: Planes, labels: Labels, form: str, block_size: int) -> Labels:

@@ -25,6 +25,8 @@ NAME_SIZE: Final = 8.0  # points
 NAME_WIDTH: Final = 0.6 * NAME_SIZE / 72  # inch a character, bold
 AXES_WIDTH: Final = 2.1  # inch
 LEAST_HEIGHT: Final = 2.2  # inch, of the axes
+DASHES: Final = ((1, 2), (4, 2))
+"""Of the lines that mark the ends of the scale."""
 LEFT, BELOW, ABOVE, GAP = 0.55, 0.55, 0.45, 0.15  # inch around the axes; GAP is before the names
 
 
@@ -73,7 +75,7 @@ def pareto(points: Sequence[Point]) -> tuple[Point, ...]:
 
 def plot_frontiers(
     found: Sequence[Frontier],
-    blind: float,
+    marks: Mapping[str, float],
     styles: Mapping[str, ArmStyle],
     directory: Path,
     spent: str = "",
@@ -82,12 +84,12 @@ def plot_frontiers(
 
     Args:
         found: What to draw.
-        blind: SSIM of a blind guess, marked by a line.
+        marks: SSIM of a blind guess and of the answer alone, by name; each is marked by a line.
         styles: Styles of the arms.
         directory: Folder of the figures.
         spent: Effort of the audit, for the titles.
     """
-    return [_plot(frontier, blind, styles, directory, spent) for frontier in found]
+    return [_plot(frontier, marks, styles, directory, spent) for frontier in found]
 
 
 def _frontier(table: LeakTable, adversary: Adversary) -> Frontier:
@@ -112,7 +114,7 @@ def _beats(a: Point, b: Point) -> bool:
 
 def _plot(
     frontier: Frontier,
-    blind: float,
+    marks: Mapping[str, float],
     styles: Mapping[str, ArmStyle],
     directory: Path,
     spent: str,
@@ -124,7 +126,7 @@ def _plot(
     with matplotlib.rc_context(STYLE | {"font.size": 9.0}):
         figure = Figure(figsize=size)
         axes = figure.add_axes(place)
-        _draw_scale(axes, frontier, blind)
+        _draw_scale(axes, frontier, marks)
         _draw_front(axes, frontier.optimal)
         _draw_points(axes, frontier, styles)
         _draw_names(axes, frontier, styles, LABEL / height)
@@ -133,7 +135,7 @@ def _plot(
         return save_svg(figure, directory / f"frontier_{frontier.adversary}.svg")
 
 
-def _draw_scale(axes: Axes, frontier: Frontier, blind: float) -> None:
+def _draw_scale(axes: Axes, frontier: Frontier, marks: Mapping[str, float]) -> None:
     low = min(0.0, *(point.leak for point in frontier.points))
     high = max(1.0, *(point.ratio for point in frontier.points))
     axes.set_xlim(low - 0.02, 1.04)
@@ -141,10 +143,10 @@ def _draw_scale(axes: Axes, frontier: Frontier, blind: float) -> None:
     axes.set_xlabel("SSIM of the best attack")
     axes.set_ylabel("mIoU, share of plain's")
     axes.grid(linewidth=0.8)
-    axes.axvline(blind, color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
-    axes.annotate(
-        "blind guess", (blind, 0), (3, 4), textcoords="offset points", fontsize=8, color=MUTED
-    )
+    for row, ((name, ssim), dashes) in enumerate(zip(marks.items(), DASHES, strict=True)):
+        axes.axvline(ssim, color=MUTED, linewidth=1, linestyle=(0, dashes))
+        above = (3, 4 + 10 * row)  # points
+        axes.annotate(name, (ssim, 0), above, textcoords="offset points", fontsize=8, color=MUTED)
 
 
 def _draw_front(axes: Axes, optimal: Sequence[Point]) -> None:

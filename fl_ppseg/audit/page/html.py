@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from fl_ppseg.audit.page.frontier import frontiers, plot_frontiers
-from fl_ppseg.audit.page.matrix import BASES, LABELS, matrix
+from fl_ppseg.audit.page.matrix import BASES, LABELS, ends, matrix
 from fl_ppseg.audit.page.panels import panels
 from fl_ppseg.config.run_layout import AUDIT, FIGURES, LEAKS, REPORT, SUMMARY
 from fl_ppseg.leaks.findings import findings, gets, headline
@@ -30,6 +30,9 @@ LIMITS: Final = (
     "images or more steps may reconstruct more.",
     "Scores are means over the attacked images, of this size and with blocks of this side; attacks "
     "on a common permutation get more from larger images.",
+    "The answer alone is a network of the same budget on true label maps of the model's size. An "
+    "answer of a service has errors and confidences, which were not tried. It is a lower bound of "
+    "what a label map tells, so excess, a difference of two lower bounds, is a bound of nothing.",
     "SSIM, PSNR and correlation measure similarity. A person or a place may be recognised at a low "
     "score, or not at a high one; the mIoU of a reconstruction is that of one segmenter.",
     "The coordinator's best case is a client that trains one step on one image; what it recovers "
@@ -67,6 +70,7 @@ ATTACKS: Final[tuple[Column[_Attack], ...]] = (
     Column("adversary", "Who attacked.", lambda row: NAMES[row.found.adversary]),
     Column("attack", "How.", lambda row: row.found.attack),
     Column("SSIM", "1 is the image itself.", lambda row: row.score("ssim", 3)),
+    Column("excess", "SSIM above the answer alone.", lambda row: _excess(row.found)),
     Column("PSNR, dB", "120 for an exact image.", lambda row: row.score("psnr", 1)),
     Column("corr.", "Correlation of block means.", lambda row: row.score("correlation", 2)),
     Column("mIoU", "Of a segmenter of plain images.", lambda row: row.score("miou", 1)),
@@ -126,7 +130,8 @@ def write_audit(out: Path, table: LeakTable) -> Path:
     write_atomically(out / LEAKS, table.to_json())
     styles, figures = arm_styles([arm.arm for arm in table.arms]), out / FIGURES
     found, (height, width) = frontiers(table), table.image_size
-    plots = plot_frontiers(found, table.nothing.ssim, styles, figures, spent(table))
+    marks = {"blind guess": table.nothing.ssim, "answer alone": table.answer.ssim}
+    plots = plot_frontiers(found, marks, styles, figures, spent(table))
     attacks = tuple(_Attack(arm.arm, each) for arm in table.arms for each in arm.findings)
     of_labels = tuple(_LabelAttack(arm.arm, each) for arm in table.arms for each in arm.labels)
     page = render(
@@ -137,6 +142,7 @@ def write_audit(out: Path, table: LeakTable) -> Path:
         findings=findings(table),
         network=sentence(f"here: {network(table)}"),
         columns=(*BASES, *(NAMES[who] for who in ADVERSARIES), LABELS),
+        ends=ends(table),
         matrix=matrix(table),
         styles=styles,
         adversaries=[_Adversary(NAMES[w], HOLDS[w], gets(w, table)) for w in ADVERSARIES],
@@ -174,6 +180,10 @@ def _subtitle(table: LeakTable) -> list[str]:
 
 def _percent(part: float | None) -> str:
     return fixed(None if part is None else 100 * part, 1)
+
+
+def _excess(found: Finding) -> str:
+    return MISSING if found.excess is None else f"{found.excess:+.3f}"
 
 
 def _key(found: Finding) -> str:

@@ -5,12 +5,15 @@ from typing import Final, NamedTuple
 from fl_ppseg.leaks.cells import Cell, row, thumbnail
 from fl_ppseg.leaks.scores import Scores
 from fl_ppseg.leaks.table import UNCHECKED, ArmLeaks, LabelFinding, LeakTable
-from fl_ppseg.leaks.words import NAMES, share, sight
+from fl_ppseg.leaks.words import NAMES, above, share, sight
 from fl_ppseg.report.rows import MISSING, fixed
 
 DEEPEST: Final = 0.55
 """Opacity of the colour of an exact reconstruction; text stays readable on it."""
 BASES: Final = ("as it is", "thumbnail", "survivor network")
+NOTHING: Final = "nothing: a blind guess"
+ANSWER: Final = "the answer alone: its label map"
+ITSELF: Final = "the image itself"
 LABELS: Final = "label maps of an active coordinator"
 
 
@@ -51,6 +54,17 @@ def shade(scores: Scores, table: LeakTable) -> float:
     """Opacity of a cell: 0 for a blind guess or worse, the deepest for the image itself."""
     blind = min(table.nothing.ssim, 0.99)
     return DEEPEST * min(1.0, max(0.0, (scores.ssim - blind) / (1 - blind)))
+
+
+def ends(table: LeakTable) -> list[tuple[str, str]]:
+    """What all scores of the matrix lie between, as names and scores."""
+    given = ((NOTHING, table.nothing), (ANSWER, table.answer))
+    shown = [(name, _end(f"{scores.ssim:.3f}", scores.miou)) for name, scores in given]
+    return [*shown, (ITSELF, _end("1", table.plain_miou))]
+
+
+def _end(ssim: str, miou: float | None) -> str:
+    return f"SSIM {ssim}" if miou is None else f"SSIM {ssim} · mIoU {miou:.1f}"
 
 
 def _row(arm: ArmLeaks, table: LeakTable) -> MatrixRow:
@@ -108,6 +122,6 @@ def _cell(cell: Cell, table: LeakTable) -> MatrixCell:
     of = "" if table.plain_miou is None else f" of {table.plain_miou:.1f}"
     task = () if scores.miou is None else (f"mIoU {scores.miou:.1f}{of}",)
     likeness = f"{scores.psnr:.1f} dB · corr. {scores.correlation:.2f}"
-    details = (best.attack, likeness, *task, *key)
+    details = (above(best, 3), best.attack, likeness, *task, *key)
     shown = Reading(f"{scores.ssim:.3f}", sight(scores, table).short, details)
     return MatrixCell(label, (shown,), shade(scores, table))

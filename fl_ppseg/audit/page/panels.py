@@ -8,7 +8,7 @@ from fl_ppseg.leaks.cells import Cell, finding, is_encrypted, row
 from fl_ppseg.leaks.scores import Scores
 from fl_ppseg.leaks.table import SURVIVORS, THUMBNAIL, ArmLeaks, LeakTable
 from fl_ppseg.leaks.table import Picture as Pixels
-from fl_ppseg.leaks.words import NAMES, told
+from fl_ppseg.leaks.words import NAMES, above, told
 from fl_ppseg.report.pictures import Picture, slug, written
 
 
@@ -89,7 +89,7 @@ def _guess(cell: Cell, table: LeakTable) -> Guess:
     best, adversary = cell.best, NAMES[cell.adversary]
     words, detail, picture = told(cell, table), "", None
     if best is not None and best.scores is not None:
-        detail = f"{best.attack}: {scores_text(best.scores)}"
+        detail = f"{best.attack}: {scores_text(best.scores)} · {above(best, 3)}"
     if table.targets and best is not None and best.picture is not None:
         picture = Picture("guess", adversary, words, _upright(best.picture), detail)
     return Guess(adversary, words, detail, picture)

@@ -39,7 +39,7 @@ class LeakMatrix:
         rows = _rows(leak_sheet(self.table))
         widths = _widths(rows, options.max_width)
         shown = bare_table(_ends(self.table), padding=0)
-        shown.title, shown.title_style = escape(_title(self.table)), "bold"
+        shown.title, shown.title_style = escape("\n".join(_title(self.table))), "bold"
         headings, *cells = [
             [escape(_folded(text, width)) for text, width in zip(texts, widths, strict=True)]
             for texts in rows
@@ -58,7 +58,8 @@ def leak_table_text(table: LeakTable) -> LeakMatrix:
 
 def leak_table_plain(table: LeakTable) -> str:
     """The same as aligned plain text, for logs and files."""
-    return "\n".join([_title(table), sheet_text(leak_sheet(table), _ends(table))])
+    *warning, what, scale = _title(table)
+    return "\n".join([*warning, f"{what}; {scale}", sheet_text(leak_sheet(table), _ends(table))])
 
 
 def leak_sheet(table: LeakTable) -> Sheet[ArmLeaks]:
@@ -85,18 +86,23 @@ def _adversary(adversary: Adversary) -> Column[ArmLeaks]:
 
 
 def _text(cell: Cell) -> str:
-    """The score, how much of the key was found, and the name of the attack."""
+    """The score, its excess, how much of the key was found, and the name of the attack."""
     best = cell.best
     key = "" if cell.key is None else f" key {share(cell.key).replace(' ', '')}"
-    return f"{MISSING}{key}" if best is None else f"{_ssim(best.scores)}{key}{BETWEEN}{best.attack}"
+    if best is None or best.excess is None:
+        return f"{MISSING}{key}"
+    return f"{_ssim(best.scores)} {best.excess:+.2f}{key}{BETWEEN}{best.attack}"
 
 
-def _title(table: LeakTable) -> str:
-    warning = "" if table.budget == "full" else f"{spent(table).upper()}\n"
-    return (
-        f"{warning}SSIM of each adversary's best attack; 1 is the image itself, "
-        f"{table.nothing.ssim:.3f} a blind guess"
-    )
+def _title(table: LeakTable) -> list[str]:
+    """Its lines, which a console of 80 characters need not fold."""
+    warning = [] if table.budget == "full" else [spent(table).upper()]
+    return [
+        *warning,
+        "SSIM of each adversary's best attack, with its excess above the answer alone",
+        f"1 is the image itself, {table.nothing.ssim:.3f} a blind guess, "
+        f"{table.answer.ssim:.3f} the answer alone",
+    ]
 
 
 def _ends(table: LeakTable) -> str:
@@ -107,12 +113,13 @@ def _ends(table: LeakTable) -> str:
 
 
 def _scale(table: LeakTable) -> str:
-    blind, plain = table.nothing.miou, table.plain_miou
+    blind, answer, plain = table.nothing.miou, table.answer.miou, table.plain_miou
     if plain is None:
         return f"{table.num_targets} images; no mIoU, for the segmenter has other classes"
     return (
         f"{table.num_targets} images; mIoU of a segmenter: {fixed(blind, 1)} on a blind guess, "
-        f"{fixed(plain, 1)} on the images themselves"
+        f"{fixed(plain, 1)} on the images themselves, {fixed(answer, 1)} on what the answer alone "
+        "restores (a network of the same budget that sees the true label map and nothing else)"
     )
 
 

@@ -13,7 +13,7 @@ from fl_ppseg.audit.running import Attacked
 from fl_ppseg.audit.segmenter import Segmenter
 from fl_ppseg.crypto.adaptation import SignedPermutation
 from fl_ppseg.leaks.scores import Images, Scores, score_images
-from fl_ppseg.leaks.table import SURVIVORS, ArmLeaks, Finding, LabelFinding
+from fl_ppseg.leaks.table import SURVIVORS, ArmLeaks, DirectSegmentation, Finding, LabelFinding
 
 NOT_FOUND = "returned no reconstruction"
 """Note on an attack that returned no image."""
@@ -65,7 +65,8 @@ class Judge:
         note: str,
         ratio_to_plain: float | None,
         shows_pictures: bool,
-        labels: Sequence[LabelFinding] = (),
+        labels: Sequence[LabelFinding],
+        direct: DirectSegmentation,
     ) -> ArmLeaks:
         """All findings on one arm.
 
@@ -76,6 +77,7 @@ class Judge:
             ratio_to_plain: Its mIoU over plain's.
             shows_pictures: Whether pictures may be kept.
             labels: Findings on label maps.
+            direct: What the arm's own weights segment.
         """
         findings = [self._finding(arm, each) for each in attacked if arm.arm in each.attempt.arms]
         survivors = next((found.scores for found in findings if found.attack == SURVIVORS), None)
@@ -90,6 +92,7 @@ class Judge:
             findings=tuple(findings),
             ratio_to_plain=ratio_to_plain,
             labels=tuple(labels),
+            direct=direct,
             encrypted=arm.ciphertexts[0] if shows_pictures else None,
         )
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from fl_ppseg.audit.attacks.reader import STEPS
 from fl_ppseg.audit.attacks.reader import Budget as Training
+from fl_ppseg.audit.direct import ArmWeights
 from fl_ppseg.audit.ends import Ends, ends
 from fl_ppseg.audit.judging import Judge
 from fl_ppseg.audit.labels import NUM_HELDOUT, LabelAttack
@@ -36,7 +37,7 @@ from fl_ppseg.federation.provenance import made_with
 from fl_ppseg.federation.public_weights import initial_model
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.federation.run_summary import RunSummary, read_summary
-from fl_ppseg.leaks.table import Budget, LabelFinding, LeakTable
+from fl_ppseg.leaks.table import Budget, DirectSegmentation, LabelFinding, LeakTable
 from fl_ppseg.progress.steps import StepProgress, steps
 from fl_ppseg.report.audited import Audited, report_link
 from fl_ppseg.report.html import tell_of_audit
@@ -125,9 +126,10 @@ def audit(
         jobs = [*both, *planned(scenes, arms, heard, num_classes, training)]
         blind, answered, *attacked = attack(jobs, num_workers, progress)
     judge = Judge(scenes, size, _segmenter(config, run, classes), Ends.of(blind, answered))
-    table = _table(
-        config, {} if summary is None else summary.ratios, judge, arms, attacked, labels, pictures
-    )
+    ratios = {} if summary is None else summary.ratios
+    weights = ArmWeights(run, seed, {a.arm: models[seed, a.arm] for a in arms}, num_classes)
+    direct = {arm.arm: weights.segmented(arm, scenes) for arm in arms}
+    table = _table(config, ratios, judge, arms, attacked, labels, direct, pictures)
     table = replace(
         table,
         budget=effort.budget,
@@ -208,6 +210,7 @@ def _table(
     arms: list[Holdings],
     attacked: list[Attacked],
     labels: Mapping[str, tuple[LabelFinding, ...]],
+    direct: Mapping[str, DirectSegmentation],
     pictures: bool,
 ) -> LeakTable:
     scenes = judge.scenes
@@ -224,7 +227,13 @@ def _table(
         plain_miou=judge.miou(scenes.targets),
         arms=tuple(
             judge.leaks(
-                arm, attacked, table[arm.arm].note, ratios.get(arm.arm), shows, labels[arm.arm]
+                arm,
+                attacked,
+                table[arm.arm].note,
+                ratios.get(arm.arm),
+                shows,
+                labels[arm.arm],
+                direct[arm.arm],
             )
             for arm in arms
         ),

@@ -17,6 +17,7 @@ from fl_ppseg.leaks.table import (
     Adversary,
     ArmLeaks,
     Budget,
+    DirectSegmentation,
     Finding,
     LabelFinding,
     LeakTable,
@@ -85,6 +86,15 @@ class _Label(_Entry):
     seconds: Seconds
 
 
+class _Direct(_Entry):
+    miou: Annotated[float, Field(ge=0, le=100)] | None
+    start: Annotated[float, Field(ge=0, le=100)] | None
+    note: Words
+
+    def made(self) -> DirectSegmentation:
+        return DirectSegmentation(self.miou, self.start, self.note)
+
+
 class _Arm(_Entry):
     arm: Name
     note: Words
@@ -94,6 +104,7 @@ class _Arm(_Entry):
     findings: Annotated[tuple[_Finding, ...], Field(max_length=MOST)]
     ratio_to_plain: Annotated[float, Field(ge=0, le=1e6)] | None
     labels: Annotated[tuple[_Label, ...], Field(max_length=MOST)]
+    direct: _Direct
 
     def made(self) -> ArmLeaks:
         return ArmLeaks(
@@ -105,6 +116,7 @@ class _Arm(_Entry):
             findings=tuple(found.made() for found in self.findings),
             ratio_to_plain=self.ratio_to_plain,
             labels=tuple(LabelFinding(**found.model_dump()) for found in self.labels),
+            direct=self.direct.made(),
         )
 
 

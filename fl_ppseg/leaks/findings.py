@@ -1,12 +1,12 @@
-"""An audit in a few fixed sentences with its numbers in them: a headline, the most that each
-adversary got, what was read of label maps, and the scale."""
+"""An audit in a few fixed sentences with its numbers in them: a headline, the scale, the most that
+each adversary got, what weights segment of ciphertexts, and what was read of label maps."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from fl_ppseg.leaks.cells import column, is_encrypted
 from fl_ppseg.leaks.scores import Scores
-from fl_ppseg.leaks.table import ADVERSARIES, Adversary, LabelFinding, LeakTable, Maps
+from fl_ppseg.leaks.table import ADVERSARIES, Adversary, ArmLeaks, LabelFinding, LeakTable, Maps
 from fl_ppseg.leaks.words import ALMOST, OUTLINES, WEAKER, Sight, above, one, sight
 from fl_ppseg.system.wording import sentence
 
@@ -29,6 +29,13 @@ UNREAD: Final = (
 )
 ASKED: Final[dict[Maps, str]] = {"held-out": "evaluations", "training": "updates"}
 """What the node was asked for."""
+DIRECT: Final = (
+    "Whoever holds a ciphertext and {weights} segments it without restoring anything: {miou:.1f} "
+    "mIoU of {arm}{beside}."
+)
+BESIDE: Final = "; on the best that a thief of ciphertexts restores, a segmenter has {miou:.1f}"
+TRAINED: Final = "the trained weights"
+PUBLIC: Final = "the public weights of round 0"
 SCALE: Final = (
     "SSIM is 1 for the image itself and {blind:.3f} for a blind guess: that of a network that "
     "knows streets and saw nothing of these."
@@ -71,12 +78,14 @@ def _headline(table: LeakTable) -> str:
 
 
 def findings(table: LeakTable) -> tuple[str, ...]:
-    """How hard the audit tried, the most that each adversary got of an encrypted arm, what was read
-    of label maps, the scale, and what a search for keys found."""
-    told = [WEAKER[table.budget], *filter(None, (gets(who, table) for who in ADVERSARIES))]
+    """How hard the audit tried, the scale, the most that each adversary got of an encrypted arm,
+    what weights segment of ciphertexts, what was read of label maps, and what a search for keys
+    found."""
+    told = [WEAKER[table.budget], scale(table), *(gets(who, table) for who in ADVERSARIES)]
+    told += direct(table)
     if any(arm.has_label_maps for arm in table.arms):
         told.append(OUTLINES)
-    told += [*label_maps(table), scale(table)]
+    told += label_maps(table)
     if table.key_search:
         told.append(f"Searched for keys: {table.key_search}.")
     return tuple(filter(None, told))
@@ -97,6 +106,26 @@ def gets(adversary: Adversary, table: LeakTable) -> str:
         short, arm = sight(scores, table).short, cell.arm.arm
         said = GETS.format(who=who, short=short, ssim=scores.ssim, arm=arm, excess=above(best))
     return sentence(f"{said}; {KEYS.format(arms=', '.join(keys))}" if keys else said)
+
+
+def direct(table: LeakTable) -> tuple[str, ...]:
+    """The most that trained and public weights segment of ciphertexts of an encrypted arm; nothing
+    where it was measured of none."""
+    arms = [arm for arm in table.arms if is_encrypted(arm)]
+    trained = [(arm.direct.miou, arm) for arm in arms]
+    public = [(arm.direct.start, arm) for arm in arms]
+    return tuple(filter(None, (_direct(TRAINED, trained), _direct(PUBLIC, public))))
+
+
+def _direct(weights: str, found: Sequence[tuple[float | None, ArmLeaks]]) -> str:
+    known = [(miou, arm) for miou, arm in found if miou is not None]
+    if not known:
+        return ""
+    miou, arm = max(known, key=lambda pair: pair[0])
+    best = arm.best("ciphertext-thief")
+    restored = None if best is None or best.scores is None else best.scores.miou
+    beside = "" if restored is None else BESIDE.format(miou=restored)
+    return DIRECT.format(weights=weights, miou=miou, arm=arm.arm, beside=beside)
 
 
 def label_maps(table: LeakTable) -> tuple[str, ...]:

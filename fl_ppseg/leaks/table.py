@@ -98,6 +98,25 @@ class LabelFinding:
     seconds: float
 
 
+NO_WEIGHTS: Final = "no run was given, so there are no trained weights"
+
+
+@dataclass(frozen=True)
+class DirectSegmentation:
+    """What an arm's own weights segment of its ciphertexts, without an attack.
+
+    Both are mIoU in percent of the targets' label maps; None where the weights alone read no
+    ciphertext, or where it was not measured.
+    """
+
+    miou: float | None
+    """Of the newest weights, which nodes, coordinator and services have."""
+    start: float | None
+    """Of the weights of round 0, which are public."""
+    note: str
+    """Which weights, and of what; or why there is no figure."""
+
+
 @dataclass(frozen=True, eq=False)
 class ArmLeaks:
     """What every adversary got from one arm."""
@@ -116,6 +135,8 @@ class ArmLeaks:
     """mIoU of the arm over that of `plain`, in the run that was audited."""
     labels: tuple[LabelFinding, ...] = ()
     """What was read of label maps through evaluations and updates."""
+    direct: DirectSegmentation = DirectSegmentation(None, None, NO_WEIGHTS)
+    """By the arm's own weights."""
     encrypted: Picture | None = field(default=None, repr=False)
     """The first target as the arm encrypts it; not in the JSON."""
 

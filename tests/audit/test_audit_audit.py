@@ -20,11 +20,14 @@ from fl_ppseg.audit.attacks.position_correlation import correlate_positions
 from fl_ppseg.audit.containers import artefacts
 from fl_ppseg.audit.key_search import needles_of_embedding, needles_of_permutation, search
 from fl_ppseg.audit.labels import AGREED, OWN, WITHIN
-from fl_ppseg.audit.material import Holdings, read_scenes
+from fl_ppseg.audit.material import Holdings, Scenes, read_scenes
 from fl_ppseg.audit.procedure import Effort, audit
+from fl_ppseg.audit.segmenter import Segmenter
 from fl_ppseg.config.sections import Config
 from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.data.dataset import open_dataset
+from fl_ppseg.federation.checkpoints import latest, model_of
+from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.federation.run_summary import SCHEMA
 from fl_ppseg.leaks.file import read_leaks
 from fl_ppseg.leaks.table import ADVERSARIES, UNCHECKED, ArmLeaks
@@ -75,6 +78,7 @@ class Audited:
     def _noted(self, *arguments: Any) -> Holdings:
         from fl_ppseg.audit.material import holdings
 
+        self.scenes: Scenes = arguments[2]
         self.held.append(holdings(*arguments))
         return self.held[-1]
 
@@ -170,6 +174,25 @@ def test_every_picture_has_its_excess_above_the_answer_alone_on_the_same_images(
             assert found.excess == pytest.approx(found.scores.ssim - answer.ssim)
     assert any(found.note.startswith("one image") and found.scores for found in findings)
     assert f"{answer.ssim:.3f} the answer alone" in audited.printed
+
+
+def test_an_arm_s_own_weights_segment_its_ciphertexts_where_they_can_read_them(
+    audited: Audited,
+) -> None:
+    direct = {arm.arm: arm.direct for arm in audited.table.arms}
+    for name in ("per-client-private", "domain-adaptation"):
+        assert direct[name].miou is None
+        assert " key" in direct[name].note
+    for name in ("plain", "plain-frozen-embedding", "per-image-invariant", "per-image"):
+        (held,) = [each for each in audited.held if each.arm == name]
+        checkpoint = latest(RunFolder(audited.run), name, 0)
+        assert checkpoint is not None and checkpoint.round == 2
+        own = Segmenter(model_of(checkpoint), 19)
+        scenes = audited.scenes
+        assert direct[name].miou == pytest.approx(own.miou(held.ciphertexts, scenes.labels))
+        assert direct[name].note.startswith("weights of round 2, seed 0; 2 ")
+        assert direct[name].start is not None and direct[name].start != direct[name].miou
+    assert direct["plain"].miou == audited.table.plain_miou  # the same weights and images
 
 
 def test_made_weights_are_tried_on_every_arm_and_networks_read_what_they_show_of_ciphertexts(

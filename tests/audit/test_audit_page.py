@@ -81,19 +81,30 @@ def test_numbers_of_the_matrix_are_those_of_the_table(tmp_path):
         assert f"{each.ratio_to_plain:.3f} of plain's mIoU" in Page(markup).text
 
 
+def test_what_weights_segment_stands_under_the_arm_and_why_not_beside_its_pictures(tmp_path):
+    text = written(tmp_path, usual())
+    rows = re.findall(r"<tr><th scope=\"row\">.*?</th>", text, re.DOTALL)
+    shown = [Page(head.removeprefix("<tr>")).text for head in rows[: len(usual().arms)]]
+    told = (("48.7", "41.3"), ("–", "–"), ("39.8", "33.3"))
+    for head, (trained, start) in zip(shown, told, strict=True):
+        figures = f"mIoU {trained} of 48.7, public start {start}"
+        assert head.endswith(f"weights segment directly: {figures}")
+    assert "Weights segment directly: the embedding is private." in Page(text).text
+
+
 def test_both_ends_stand_above_the_matrix(tmp_path):
     text = written(tmp_path / "all", usual())
     ends = text.index('<dl class="facts">')
     assert ends < text.index('<table class="leaks">')
     words = Page(text[ends : text.index("</dl>", ends) + len("</dl>")]).text
     for name, scored in (
-        ("nothing: a blind guess", "SSIM 0.166 · mIoU 5.2"),
-        ("the answer alone: its label map", "SSIM 0.231 · mIoU 37.6"),
-        ("the image itself", "SSIM 1 · mIoU 48.7"),
+        ("nothing", "SSIM 0.166 · mIoU 5.2"),
+        ("answer alone", "SSIM 0.231 · mIoU 37.6"),
+        ("image itself", "SSIM 1 · mIoU 48.7"),
     ):
         assert f"{name} {scored}" in words
     without = Page(written(tmp_path / "task", table(plain_miou=None))).text
-    assert "the image itself SSIM 1 " in without
+    assert "image itself SSIM 1 " in without
 
 
 def test_figures_mark_both_ends(tmp_path):
@@ -251,6 +262,8 @@ def test_terminal_holds_every_number_and_name():
     numbers, compared = scored["plain"]
     assert " ".join(numbers) == "1.000 +0.77 1.000 +0.77 1.000 +0.77 0.991 +0.76 0.995 +0.76"
     assert compared[:3] == ["1.000", "–", "–"]
+    segments = [line[1:3] for line in lines if line[0] == "segm."]
+    assert segments == [["48.7", "41.3"], ["–", "–"], ["39.8", "33.3"]]
     numbers, compared = scored["per-client-private"]
     assert " ".join(numbers) == "0.871 +0.64 1.000 +0.77 1.000 +0.77 0.153 -0.08 0.962 +0.73"
     assert " ".join(compared[:9]) == "0.050 0.251 0.334 key 83% key 100% key 100%"

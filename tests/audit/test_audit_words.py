@@ -218,6 +218,18 @@ def test_what_a_finding_has_above_the_answer_alone_has_its_sign(excess, text):
     assert above(best) == text
 
 
+def test_what_weights_segment_stands_beside_what_a_thief_without_them_has():
+    told_of = findings(table(plain(), private(), invariant()))
+    assert (
+        "Whoever holds a ciphertext and the trained weights segments it without restoring "
+        "anything: 39.8 mIoU of per-image-invariant; on the best that a thief of ciphertexts "
+        "restores, a segmenter has 21.3."
+    ) in told_of
+    assert any("and the public weights of round 0 segments" in each for each in told_of)
+    assert any(": 33.3 mIoU of per-image-invariant; " in each for each in told_of)
+    assert "Whoever holds" not in " ".join(findings(table(plain(), private())))
+
+
 def test_partial_keys_are_not_whole():
     nearly = arm("a", found("position-correlation", "ciphertext-thief", EXACT, key=0.999))
     assert "99 % of the key" in told(Cell(nearly, "ciphertext-thief"), usual())

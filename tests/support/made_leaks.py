@@ -3,7 +3,7 @@
 import numpy as np
 
 from fl_ppseg.leaks.scores import BEST_PSNR, Scores
-from fl_ppseg.leaks.table import ArmLeaks, Finding, LabelFinding, LeakTable
+from fl_ppseg.leaks.table import ArmLeaks, DirectSegmentation, Finding, LabelFinding, LeakTable
 
 SIZE, BLOCK = (16, 32), 8
 BLIND = Scores(0.166, 12.1, 0.31, 5.2)
@@ -30,7 +30,12 @@ def found(attack, adversary, given, key=None, note="on 8 images", seconds=1.5):
     )
 
 
-def arm(name, *findings, ratio=0.9, survivors=0.334, ciphertext=0.05, note="an arm"):
+WEIGHTS = DirectSegmentation(39.8, 33.3, "weights of round 30, seed 0; 8 ciphertexts")
+
+
+def arm(
+    name, *findings, ratio=0.9, survivors=0.334, ciphertext=0.05, note="an arm", direct=WEIGHTS
+):
     """An arm before the thumbnail, the survivor network and what is given."""
     common = (
         found("thumbnail", "ciphertext-thief", scores(0.251, 0.83, 14.4)),
@@ -44,6 +49,7 @@ def arm(name, *findings, ratio=0.9, survivors=0.334, ciphertext=0.05, note="an a
         survivors=scores(survivors),
         findings=(*common, *findings),
         ratio_to_plain=ratio,
+        direct=direct,
         encrypted=picture(99),
     )
 
@@ -53,7 +59,10 @@ def plain(ratio=1.0):
     gradient = found("closed-form-gradient", "coordinator", scores(0.991, 1.0))
     shown = found("imprint", "active-coordinator", scores(0.995, 1.0))
     findings = (exact, gradient, shown)
-    return ArmLeaks("plain", "no encryption", "", EXACT, None, findings, ratio, (), picture(0))
+    direct = DirectSegmentation(48.7, 41.3, "weights of round 30, seed 0; 8 images")
+    return ArmLeaks(
+        *("plain", "no encryption", "", EXACT, None, findings, ratio, (), direct, picture(0))
+    )
 
 
 def table(*arms, targets=True, plain_miou=48.7):
@@ -82,6 +91,7 @@ def private():
         found("gradient-matching", "coordinator", scores(0.153, 0.3)),
         found("imprint", "active-coordinator", scores(0.962, 0.99)),
         ratio=1.002,
+        direct=DirectSegmentation(None, None, "the embedding is private"),
     )
 
 

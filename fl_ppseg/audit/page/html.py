@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from fl_ppseg.audit.page.frontier import frontiers, plot_frontiers
-from fl_ppseg.audit.page.matrix import BASES, LABELS, ends, matrix
+from fl_ppseg.audit.page.matrix import BASES, DIRECT, LABELS, ends, matrix
 from fl_ppseg.audit.page.panels import panels
 from fl_ppseg.config.run_layout import AUDIT, FIGURES, LEAKS, REPORT, SUMMARY
 from fl_ppseg.leaks.findings import findings, gets, headline
@@ -33,6 +33,8 @@ LIMITS: Final = (
     "The answer alone is a network of the same budget on true label maps of the model's size. An "
     "answer of a service has errors and confidences, which were not tried. It is a lower bound of "
     "what a label map tells, so excess, a difference of two lower bounds, is a bound of nothing.",
+    "What an arm's own weights segment is of the newest checkpoint of one seed and of round 0, on "
+    "images of a client that trained it; of other images it may be less.",
     "SSIM, PSNR and correlation measure similarity. A person or a place may be recognised at a low "
     "score, or not at a high one; the mIoU of a reconstruction is that of one segmenter.",
     "The coordinator's best case is a client that trains one step on one image; what it recovers "
@@ -143,6 +145,7 @@ def write_audit(out: Path, table: LeakTable) -> Path:
         network=sentence(f"here: {network(table)}"),
         columns=(*BASES, *(NAMES[who] for who in ADVERSARIES), LABELS),
         ends=ends(table),
+        direct=DIRECT.capitalize(),
         matrix=matrix(table),
         styles=styles,
         adversaries=[_Adversary(NAMES[w], HOLDS[w], gets(w, table)) for w in ADVERSARIES],

@@ -11,9 +11,10 @@ from fl_ppseg.report.rows import MISSING, fixed
 DEEPEST: Final = 0.55
 """Opacity of the colour of an exact reconstruction; text stays readable on it."""
 BASES: Final = ("as it is", "thumbnail", "survivor network")
-NOTHING: Final = "nothing: a blind guess"
-ANSWER: Final = "the answer alone: its label map"
-ITSELF: Final = "the image itself"
+NOTHING: Final = "nothing"
+ANSWER: Final = "answer alone"
+ITSELF: Final = "image itself"
+DIRECT: Final = "weights segment directly"
 LABELS: Final = "label maps of an active coordinator"
 
 
@@ -42,6 +43,8 @@ class MatrixRow(NamedTuple):
     arm: str
     ratio: str
     """Ratio of its mIoU to plain's, as text."""
+    direct: str
+    """What its weights segment of its ciphertexts, as text."""
     cells: tuple[MatrixCell, ...]
 
 
@@ -72,7 +75,13 @@ def _row(arm: ArmLeaks, table: LeakTable) -> MatrixRow:
     bases = (_base(name, scores) for name, scores in compared)
     cells = (_cell(cell, table) for cell in row(arm))
     ratio = "" if arm.ratio_to_plain is None else f"{arm.ratio_to_plain:.3f} of plain's mIoU"
-    return MatrixRow(arm.arm, ratio, (*bases, *cells, _labels(arm)))
+    return MatrixRow(arm.arm, ratio, _direct(arm, table), (*bases, *cells, _labels(arm)))
+
+
+def _direct(arm: ArmLeaks, table: LeakTable) -> str:
+    of = "" if table.plain_miou is None else f" of {table.plain_miou:.1f}"
+    trained, start = (fixed(each, 1) for each in (arm.direct.miou, arm.direct.start))
+    return f"{DIRECT}: mIoU {trained}{of}, public start {start}"
 
 
 def _labels(arm: ArmLeaks) -> MatrixCell:

@@ -24,6 +24,12 @@ LEAST_NAME: Final = 11
 """Characters of the longest word that names an adversary or an attack."""
 LEAST_ARM: Final = 17
 """Characters of the three scores to compare with, side by side."""
+SEGMENTS: Final = "segm. "
+"""Before the mIoU of an arm's own weights, which stands among scores of SSIM."""
+SEGM: Final = (
+    "mIoU of the arm's own weights on its ciphertexts, without an attack: trained, and the public "
+    "ones of round 0"
+)
 BETWEEN: Final = " · "
 """Between a score and the attack that reached it; a line's end in the terminal."""
 
@@ -78,6 +84,11 @@ BASES: Final[tuple[Column[ArmLeaks], ...]] = (
     Column(
         "surv.", "The best survivor network found: a lower bound.", lambda arm: _ssim(arm.survivors)
     ),
+    Column(
+        "segments",
+        "mIoU of the arm's own weights on its ciphertexts.",
+        lambda arm: f"{SEGMENTS}{fixed(arm.direct.miou, 1)} {fixed(arm.direct.start, 1)}",
+    ),
 )
 
 
@@ -108,7 +119,8 @@ def _title(table: LeakTable) -> list[str]:
 def _ends(table: LeakTable) -> str:
     """Scores of a blind guess and of the images themselves, and how the numbers were made."""
     how = ", ".join(f"{name} {value}" for name, value in table.made.items())
-    told = (_scale(table), f"surv.: {network(table)}", *label_maps(table), spent(table), how)
+    surv, segm = f"surv.: {network(table)}", f"segm.: {SEGM}"
+    told = (_scale(table), surv, segm, *label_maps(table), spent(table), how)
     return "; ".join(filter(None, (each.removesuffix(".") for each in told)))
 
 
@@ -132,8 +144,9 @@ def _rows(sheet: Sheet[ArmLeaks]) -> list[tuple[str, ...]]:
 
 
 def _under(texts: Sequence[str], widths: Sequence[int]) -> str:
-    name, *compared = texts
-    return f"{name}{BETWEEN}{' '.join(map(str.ljust, compared, widths[1:]))}"
+    name, *compared, segments = texts
+    scores = " ".join(map(str.ljust, compared, widths[1:]))
+    return BETWEEN.join((name, scores, segments))
 
 
 def _widths(rows: Sequence[Sequence[str]], line: int) -> list[int]:

@@ -16,6 +16,7 @@ from fl_ppseg.audit.procedure import Effort
 from fl_ppseg.leaks.findings import findings, headline
 from fl_ppseg.leaks.table import UNCHECKED
 from fl_ppseg.leaks.words import SPENT
+from fl_ppseg.report.audited import Audited
 
 QUICK = SPENT["quick"]
 
@@ -62,6 +63,23 @@ def test_a_quick_audit_is_told_from_a_full_one_in_every_output(tmp_path):
         assert all(f["budget"] for each in told["arms"] for f in each["findings"])
         figures = sorted((tmp_path / name / "figures").glob("frontier_*.svg"))
         assert figures and all(leaks.budget in figure.read_text("utf-8") for figure in figures)
+        pictures = [path.name for path in (tmp_path / name / "figures").glob("*.png")]
+        assert pictures and all(("quick" in each) == (name == "quick") for each in pictures)
+
+
+def test_the_report_of_the_run_and_the_model_card_say_whose_figures_they_are():
+    quick, full = given(Effort.quick()), given(Effort())
+    for arm in quick.arms:
+        told = Audited(quick).most(arm.arm)
+        assert told is not None and QUICK in told and "full" not in told
+        told = Audited(full).most(arm.arm)
+        assert told is not None and "full audit" in told and "quick" not in told
+    for leaks, name in ((quick, "quick"), (full, "full")):
+        audited = Audited(leaks)
+        facts = " ".join(value for _, value in audited.facts)
+        assert SPENT[name] in facts and f"network steps {leaks.effort['network_steps']}" in facts
+        assert ("uick" in audited.headline) == (name == "quick")
+        assert any("Quick audit" in each for each in audited.findings) == (name == "quick")
 
 
 def test_no_output_calls_the_network_a_floor_or_says_that_nothing_can_hide_less(tmp_path):

@@ -80,6 +80,18 @@ def test_links_and_paths_lead_to_files(page: Path) -> None:
     assert [str(path) for path in links + named if not path.exists()] == []
 
 
+FLOORS = re.compile(r"owner's floor|`floor\.yaml`|on one floor")
+"""What may be called a floor: the least that an owner agrees to, and a storey of the drawing."""
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in (*DOOR, *PAGES) if page.name != "glossary.md"], ids=lambda p: p.name
+)
+def test_no_page_calls_a_floor_what_the_best_attack_found_leaves(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert len(re.findall(r"(?<!_)\bfloors?\b(?!_)", text)) == len(FLOORS.findall(text))
+
+
 @pytest.fixture(scope="module")
 def helps(reference: Any) -> dict[str, str]:
     """Usage of each command, with that of its verbs."""

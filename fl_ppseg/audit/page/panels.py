@@ -36,7 +36,7 @@ def panels(table: LeakTable, directory: Path) -> list[Panel]:
     """Text for every arm and adversary, with pictures if the target may be shown.
 
     Otherwise no reconstruction is shown either: a good one reveals the target. Each picture is also
-    written to `directory`.
+    written to `directory`, under a name that begins with the budget unless it is the full one.
     """
     return [_panel(arm, table, directory) for arm in table.arms]
 
@@ -51,7 +51,8 @@ def scores_text(scores: Scores) -> str:
 
 
 def _panel(arm: ArmLeaks, table: LeakTable, directory: Path) -> Panel:
-    name, cells = f"leak_{slug(arm.arm)}", row(arm)
+    effort = "" if table.budget == "full" else f"{table.budget}_"
+    name, cells = f"{effort}leak_{slug(arm.arm)}", row(arm)
     guesses = [_guess(cell, table) for cell in cells if not _needs_no_attack(cell)]
     written((guess.picture for guess in guesses if guess.picture), name, directory)
     return Panel(

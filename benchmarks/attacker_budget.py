@@ -9,8 +9,9 @@ of the package's segmenter on what was restored. Then a markdown table, and a cu
 
     score(n, s) = a - b n^-p - c s^-q        n public images, s steps; b, c >= 0
 
-with its largest residual and, fitted again without the trial of the largest budget, the error at
-that trial. Numbers beyond the trials are those of this curve, not measured.
+where a is at most 1 of SSIM, and at most the mIoU on the images themselves, with its largest
+residual and, fitted again without the trial of the largest budget, the error at that trial. Numbers
+beyond the trials are those of this curve, not measured.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from typing import Final
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
+from scipy.optimize import lsq_linear
 
 from fl_ppseg.audit.attacks.reader import BATCH, STEPS, Budget
 from fl_ppseg.audit.attacks.survivor_network import nothing, survivor_network
@@ -74,18 +75,21 @@ class Curve:
         return float(self.a - self.b * images**-self.p - self.c * steps**-self.q)
 
 
-def fitted(budgets: Sequence[tuple[int, int]], scores: Sequence[float]) -> Curve:
-    """The curve of the least squared error: powers by a grid, the rest in closed form.
+def fitted(budgets: Sequence[tuple[int, int]], scores: Sequence[float], most: float) -> Curve:
+    """The curve of the least squared error: powers by a grid, the rest by bounded least squares.
 
     Args:
         budgets: Images and steps of each trial.
-        scores: Of each trial, 0 or more.
+        scores: Of each trial.
+        most: What no score can exceed.
     """
     n, s = np.array(budgets, float).T
-    truth, best = np.array(scores), (np.inf, Curve(0, 0, 0, 0, 0))
+    bounds = ([-np.inf, 0, 0], [most, np.inf, np.inf])
+    best: tuple[float, Curve] = (np.inf, Curve(0, 0, 0, 0, 0))
     for p, q in product(POWERS, POWERS):
-        (a, b, c), error = nnls(np.stack([n**0, -(n**-p), -(s**-q)], axis=1), truth)
-        best = min(best, (error, Curve(a, b, c, p, q)), key=lambda pair: pair[0])
+        columns = np.stack([n**0, -(n**-p), -(s**-q)], axis=1)
+        found = lsq_linear(columns, np.array(scores), bounds, method="bvls")
+        best = min(best, (found.cost, Curve(*found.x, p, q)), key=lambda pair: pair[0])
     return best[1]
 
 
@@ -151,15 +155,15 @@ def table(found: Sequence[Trial]) -> Iterator[str]:
         yield f"| {num} | {' | '.join(scores.get((num, each), 'not run') for each in steps)} |"
 
 
-def extrapolated(found: Sequence[Trial], name: str) -> Iterator[str]:
+def extrapolated(found: Sequence[Trial], name: str, most: float) -> Iterator[str]:
     """The curve of a score, its errors, and what it says of larger budgets."""
     budgets = [(trial.images, trial.steps) for trial in found]
     scores = [getattr(trial, name) for trial in found]
-    curve = fitted(budgets, scores)
+    curve = fitted(budgets, scores, most)
     residual = max(abs(curve.at(*b) - v) for b, v in zip(budgets, scores, strict=True))
     last = max(range(len(found)), key=lambda k: (budgets[k][0] * budgets[k][1], k))
     rest = [k for k in range(len(found)) if k != last]
-    without = fitted([budgets[k] for k in rest], [scores[k] for k in rest])
+    without = fitted([budgets[k] for k in rest], [scores[k] for k in rest], most)
     guess = without.at(*budgets[last])
     yield (
         f"{name}(n, s) = {curve.a:.3f} - {curve.b:.3f} n^-{curve.p:.2f} "
@@ -216,8 +220,8 @@ def main() -> None:
     found = list(trials(options, public, targets, labels, judge))
     grid = [trial for trial in found if trial.seed == options.seeds[0]]
     print("\n".join(table(grid)))
-    for name in ("ssim", "miou"):
-        print("\n".join(extrapolated(grid, name)))
+    for name, most in (("ssim", 1.0), ("miou", judge.miou(targets, labels))):
+        print("\n".join(extrapolated(grid, name, most)))
     again = [t for t in found if [t.images, t.steps] == options.again]
     for name in ("ssim", "miou"):
         scores = [getattr(trial, name) for trial in again]

@@ -1,7 +1,7 @@
 """What a larger budget of the attacker restores: images and steps of the survivor network.
 
     python benchmarks/attacker_budget.py [--cipher NAME] [--images N ...] [--steps N ...]
-        [--targets N] [--seeds N ...] [--trials FILE] [TREE]
+        [--beyond N S] [--targets N] [--seeds N ...] [--trials FILE] [TREE]
 
 Networks of the audit are trained on public images and restore targets of other cities (train and
 val images of TREE, or drawn scenes), from what survives the cipher. Per trial: SSIM, and the mIoU
@@ -10,8 +10,9 @@ of the package's segmenter on what was restored. Then a markdown table, and a cu
     score(n, s) = a - b n^-p - c s^-q        n public images, s steps; b, c >= 0
 
 where a is at most 1 of SSIM, and at most the mIoU on the images themselves, with its largest
-residual and, fitted again without the trial of the largest budget, the error at that trial. Numbers
-beyond the trials are those of this curve, not measured.
+residual and, fitted again without the trial of the largest budget, the error at that trial. Of one
+budget outside the grid, `--beyond`, it says what the curve of the grid expects and what was
+measured. Numbers beyond the trials are those of this curve, not measured.
 """
 
 import argparse
@@ -116,6 +117,7 @@ def trials(
     done = known(options.trials)
     budgets = sorted(product(options.seeds[:1], options.images, options.steps), key=lambda b: b[2])
     budgets += [(seed, *options.again) for seed in options.seeds[1:]]
+    budgets += [(options.seeds[0], *options.beyond)] if options.beyond else []
     for seed, num, steps in budgets:
         found = next((t for t in done if (t.seed, t.images, t.steps) == (seed, num, steps)), None)
         if found is not None and found.cipher == options.cipher:
@@ -155,7 +157,9 @@ def table(found: Sequence[Trial]) -> Iterator[str]:
         yield f"| {num} | {' | '.join(scores.get((num, each), 'not run') for each in steps)} |"
 
 
-def extrapolated(found: Sequence[Trial], name: str, most: float) -> Iterator[str]:
+def extrapolated(
+    found: Sequence[Trial], name: str, most: float, beyond: Trial | None = None
+) -> Iterator[str]:
     """The curve of a score, its errors, and what it says of larger budgets."""
     budgets = [(trial.images, trial.steps) for trial in found]
     scores = [getattr(trial, name) for trial in found]
@@ -173,6 +177,12 @@ def extrapolated(found: Sequence[Trial], name: str, most: float) -> Iterator[str
         f"without n, s = {budgets[last]}: {guess:.3f} there, measured {scores[last]:.3f}, "
         f"error {guess - scores[last]:+.3f}"
     )
+    if beyond is not None:
+        expected, measured = curve.at(beyond.images, beyond.steps), getattr(beyond, name)
+        yield (
+            f"expected of n, s = {(beyond.images, beyond.steps)}: {expected:.3f}, measured "
+            f"{measured:.3f}, error {expected - measured:+.3f}"
+        )
     images, steps = (BEYOND * max(each) for each in zip(*budgets, strict=True))
     yield (
         f"extrapolated, not measured: {curve.at(images, steps):.3f} for {images} images and "
@@ -192,6 +202,7 @@ def main() -> None:
     add("--targets", type=int, default=60)
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="the first for all trials")
     add("--again", type=int, nargs=2, default=[400, 600], help="budget of the other seeds")
+    add("--beyond", type=int, nargs=2, metavar="N", help="one budget more, to check the curve")
     add("--trials", type=Path, help="file of trials: those in it are not run again")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -218,10 +229,12 @@ def main() -> None:
         flush=True,
     )
     found = list(trials(options, public, targets, labels, judge))
-    grid = [trial for trial in found if trial.seed == options.seeds[0]]
+    own = [trial for trial in found if trial.seed == options.seeds[0]]
+    grid = [t for t in own if t.images in options.images and t.steps in options.steps]
+    beyond = next((t for t in own if [t.images, t.steps] == options.beyond), None)
     print("\n".join(table(grid)))
     for name, most in (("ssim", 1.0), ("miou", judge.miou(targets, labels))):
-        print("\n".join(extrapolated(grid, name, most)))
+        print("\n".join(extrapolated(grid, name, most, beyond)))
     again = [t for t in found if [t.images, t.steps] == options.again]
     for name in ("ssim", "miou"):
         scores = [getattr(trial, name) for trial in again]

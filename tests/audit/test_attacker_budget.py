@@ -54,6 +54,14 @@ def test_the_error_is_that_at_the_largest_trial_left_out(benchmark: dict[str, An
     assert "not measured" in beyond and "40000 images and 24000 steps" in beyond
 
 
+def test_a_budget_outside_the_grid_checks_the_curve(benchmark: dict[str, Any]) -> None:
+    found = trials(benchmark)
+    outside = benchmark["Trial"](CIPHER, 400, 4800, 0, ssim(400, 4800) - 0.05, 20.0, 1.0)
+    told = list(benchmark["extrapolated"](found, "ssim", 1.0, outside))
+    (line,) = [each for each in told if each.startswith("expected of n, s = (400, 4800): ")]
+    assert float(re.findall(r"error ([-+.\d]+)", line)[0]) == pytest.approx(0.05, abs=3e-3)
+
+
 def test_the_table_says_what_was_not_run(benchmark: dict[str, Any]) -> None:
     head, _, *rows = benchmark["table"](trials(benchmark)[:-1])
     assert head == "| public images | 150 steps | 600 steps | 2400 steps |"
@@ -65,8 +73,9 @@ def test_trials_of_the_file_are_not_run_again(benchmark: dict[str, Any], tmp_pat
     path, made = tmp_path / "trials.jsonl", trials(benchmark)
     path.write_text("".join(json.dumps(asdict(each)) + "\n" for each in made), "utf-8")
     options = Namespace(
-        cipher=CIPHER, trials=path, seeds=[0], again=[400, 600], images=[100, 400], steps=[150]
-    )
+        cipher=CIPHER, trials=path, seeds=[0], again=[400, 600], images=[100, 400], steps=[150],
+        beyond=None,
+    )  # fmt: skip
     nothing = np.zeros((0, 3, 64, 128), np.uint8)
     found = list(benchmark["trials"](options, nothing, nothing, nothing, None))
     assert found == [each for each in made if each.images <= 400 and each.steps == 150]

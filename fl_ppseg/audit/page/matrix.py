@@ -80,8 +80,9 @@ def _row(arm: ArmLeaks, table: LeakTable) -> MatrixRow:
 
 def _direct(arm: ArmLeaks, table: LeakTable) -> str:
     of = "" if table.plain_miou is None else f" of {table.plain_miou:.1f}"
-    trained, start = (fixed(each, 1) for each in (arm.direct.miou, arm.direct.start))
-    return f"{DIRECT}: mIoU {trained}{of}, public start {start}"
+    given = (("trained", arm.direct.miou), ("public start", arm.direct.start))
+    known = [f"{name} {miou:.1f}" for name, miou in given if miou is not None]
+    return f"{DIRECT}: mIoU {', '.join(known)}{of}" if known else f"{DIRECT}: {MISSING}"
 
 
 def _labels(arm: ArmLeaks) -> MatrixCell:

@@ -36,6 +36,8 @@ OF_AN_AUDIT: Final = ("out", "pictures", "targets", "vault-dir")
 SETS: Final = {"arms": "arms", "cipher": "arms", "data-root": "data.root"}
 """Options, and the config key that each sets."""
 
+_OF_SUMS: Final = ("clients", "federation.fraction_train", "federation.secure_aggregation")
+"""Settings that say over how many clients a coordinator sees the sum."""
 _NOT_RUN: Final = "an audit without a run trains and federates nothing; leave it out"
 _OF_FEDERATION: Final = FederationConfig.model_fields.keys() - {"num_rounds"}
 UNREAD: Final = dict.fromkeys(
@@ -116,10 +118,11 @@ def _config(options: argparse.Namespace) -> Config:
         overrides |= {"arms": [ONE_SETTING], f"arm_table.{ONE_SETTING}": _setting(options)}
     else:
         overrides |= {"arms": _names(options.arms)}
-    refuse_unread(options.set, UNREAD)
     usual = {"data.root": usual_tree()}
     values = read_values(options.config, options.set, overrides, usual)
     config = config_of(values, options.config or "config")
+    read = _OF_SUMS if config.federation.secure_aggregation else ()
+    refuse_unread(options.set, {name: why for name, why in UNREAD.items() if name not in read})
     refuse_unread(options.set, unread_settings(config))
     return config
 

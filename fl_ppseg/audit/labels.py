@@ -22,6 +22,7 @@ from fl_ppseg.audit.attacks.evaluation_oracle import Recovered, evaluation_oracl
 from fl_ppseg.audit.attacks.inputs import load
 from fl_ppseg.audit.attacks.label_map_reading import Counts, prior, usual
 from fl_ppseg.audit.attacks.label_oracle import Oracle, is_readable
+from fl_ppseg.audit.cohort import Cohort
 from fl_ppseg.audit.update import Client, client
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config, ModelConfig
@@ -166,7 +167,7 @@ class LabelAttack:
         )
 
 
-def moved_in(weights: Arrays, owner: Client, num_rounds: int) -> Arrays:
+def moved_in(weights: Arrays, owner: Client | Cohort, num_rounds: int) -> Arrays:
     """Move weights to the nearest that a client's node accepts as those after so many rounds: into
     its trust region, and within what may change since earlier ones; unchanged if it compares none.
     """

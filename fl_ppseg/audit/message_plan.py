@@ -1,4 +1,5 @@
-"""The coordinator's part of the plan: the attacks on the messages of one client.
+"""The coordinator's part of the plan: the attacks on the messages of one client, or on the sum of
+several clients' updates.
 
 All use the public embedding: an embedding adapted to a key maps ciphertexts to the tokens to which
 the public one maps the plain images.
@@ -122,7 +123,7 @@ def _of_embeddings(scenes: Scenes, arm: Holdings, heard: Overheard) -> Iterator[
     }
     for name, (run, note) in told.items():
         yield Job.of(_attempt(arm, heard, name, note), run, SEARCH_SECONDS)
-    if heard.kind == "single":
+    if heard.kind == "single" and not exchange.summed:  # of many images a search finds none
         attempt = _attempt(arm, heard, "gradient-matching", "gradients matched by a search")
         yield Job.of(attempt, partial(searched, exchange), MATCHING_SECONDS)
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from fl_ppseg.audit.attacks.reader import STEPS
 from fl_ppseg.audit.attacks.reader import Budget as Training
+from fl_ppseg.audit.cohort import Lots, companions
 from fl_ppseg.audit.direct import ArmWeights
 from fl_ppseg.audit.ends import Ends, ends
 from fl_ppseg.audit.judging import Judge
@@ -119,7 +120,9 @@ def audit(
         root = data_root(config.data, num_workers, progress)
         dataset = open_dataset(root, classes)
         scenes = read_scenes(dataset, config.data, effort.num_targets, effort.num_public)
-        arms, heard, labels = _victims(config, models, classes, scenes, effort, progress)
+        num_others = _num_summed(config) - 1
+        others = companions(dataset, scenes.client, num_others, effort.num_heard)
+        arms, heard, labels = _victims(config, models, classes, scenes, others, effort, progress)
         training = Training(steps=effort.network_steps)
         size, num_classes = arms[0].block_size, classes.num_classes
         both = ends(scenes, size, num_classes, training)
@@ -135,6 +138,7 @@ def audit(
         budget=effort.budget,
         effort=asdict(effort),
         made=made_with(config),
+        summed=1 + len(others),
         seconds=round(time.monotonic() - started, 1),
     )
     if run is not None and vault_dir is not None:
@@ -158,6 +162,7 @@ def _victims(
     models: Models,
     classes: ClassTable,
     scenes: Scenes,
+    others: Lots,
     effort: Effort,
     progress: StepProgress,
 ) -> tuple[list[Holdings], dict[str, list[Overheard]], dict[str, tuple[LabelFinding, ...]]]:
@@ -172,14 +177,20 @@ def _victims(
         model = models[seed, name]
         own = arm.as_read(scenes.public[: looked_at(scenes.public)])
         images = scenes.sources[: effort.num_heard]
-        heard[name] = rounds(config, name, model, own, images, effort.num_rounds)
+        heard[name] = rounds(config, name, model, own, images, effort.num_rounds, others)
         oracle = LabelAttack(config, name, model, own, scenes.public_labels, effort.num_requests)
         updates = UpdateAttack(config, name, model, own, scenes.public_labels, effort.num_rounds)
         heldout = oracle.findings(scenes.sources[: NUM_HELDOUT + 1])
-        labels[name] = (*heldout, *updates.findings(images))
+        labels[name] = (*heldout, *updates.findings(images, others))
         arms.append(arm)
     progress.update("playing the owners", len(table), len(table))
     return arms, heard, labels
+
+
+def _num_summed(config: Config) -> int:
+    """Clients of whose updates a coordinator sees the sum alone; 1: it sees single ones."""
+    federation = config.federation
+    return federation.num_asked(config.clients) if federation.secure_aggregation else 1
 
 
 def _check_ciphers(config: Config, run: Path | None) -> None:

@@ -2,7 +2,8 @@
 
 The best case of an honest but curious coordinator is a client with one image that takes one step of
 plain gradient descent. An active one trains as agreed, for several rounds, with crafted weights;
-its node has no trust region, for that would refuse such weights.
+its node has no trust region, for that would refuse such weights. With secure aggregation each keeps
+the mean over several clients that train alike, and is judged by the images of the first.
 """
 
 from collections.abc import Sequence
@@ -11,8 +12,9 @@ from typing import Final, Literal
 
 from fl_ppseg.audit.attacks.imprinting import imprinted, is_plain
 from fl_ppseg.audit.attacks.neurons import kept
+from fl_ppseg.audit.cohort import Cohort, Lots, cohort
 from fl_ppseg.audit.exchange import Exchange
-from fl_ppseg.audit.update import Client, client, overhear
+from fl_ppseg.audit.update import Client
 from fl_ppseg.config.sections import Config
 from fl_ppseg.data.dataset import Scene
 from fl_ppseg.leaks.scores import Images
@@ -40,7 +42,8 @@ Kind = Literal["single", "trained", "imprinted"]
 
 @dataclass(frozen=True, eq=False)
 class Overheard:
-    """One client's rounds as its coordinator keeps them, and the true images."""
+    """The rounds of a client, or of several in sums, as the coordinator keeps them, and the true
+    images of the first."""
 
     kind: Kind
     exchanges: tuple[Exchange, ...] = field(repr=False)
@@ -60,6 +63,7 @@ def rounds(
     own: Images,
     scenes: Sequence[Scene],
     num_imprinted: int,
+    others: Lots | None = None,
 ) -> list[Overheard]:
     """Have the real ClientApp train all kinds of rounds.
 
@@ -70,25 +74,30 @@ def rounds(
         own: (k, 3, H, W), public images as the model reads them.
         scenes: Images of one client; the best case trains on the first.
         num_imprinted: Rounds of an active coordinator.
+        others: Images of clients whose updates are added to that client's; none: its own alone.
 
     Raises:
-        InputError: As `overhear`.
-        RunError: As `overhear`.
+        InputError: As `Client`.
+        RunError: As `Client.answer`.
     """
     single = config.model_copy(update={"training": config.training.model_copy(update=SINGLE)})
     weights = {name: value.numpy().copy() for name, value in network.state_dict().items()}
     training, many = config.training, f"{len(scenes)} images"
     epochs = f"{training.local_epochs} epoch{'s' if training.local_epochs > 1 else ''}"
     as_trained = f"{many}, {training.optimizer}, batches of {training.batch_size}, {epochs}"
-    lone, truth = overhear(single, arm, weights, scenes[:1])
-    one_step = "one image, one step of gradient descent"
-    found = [Overheard("single", (lone,), truth.plain, one_step, own)]
-    with client(config, arm, weights, scenes) as owner:
+    lots = {scenes[0].city: scenes, **(others or {})}
+    of_sum = f"sum over {len(lots)} clients: " if len(lots) > 1 else ""
+    with cohort(single, arm, weights, {name: lot[:1] for name, lot in lots.items()}) as owner:
+        note = f"{of_sum}one image{' each' if of_sum else ''}, one step of gradient descent"
+        found = [Overheard("single", (owner.answer(weights),), owner.truth.plain, note, own)]
+    as_trained = of_sum + as_trained
+    with cohort(config, arm, weights, lots) as owner:
         usual = owner.answer(weights)
         images, note = owner.truth.plain, f"{as_trained}, as trained"
         found.append(Overheard("trained", (usual,), images, note, own))
         number = min(num_imprinted, config.federation.num_rounds) if is_plain(network) else 0
-        exchanges = _imprinted(owner, network, own, config.federation.num_rounds, number)
+        num_images, last = sum(map(len, lots.values())), config.federation.num_rounds
+        exchanges = _imprinted(owner, network, own, num_images, range(last - number + 1, last + 1))
     note = f"{as_trained}, {number} round{'s' if number > 1 else ''}; {UNCHECKED}"
     if not exchanges:
         note = f"{as_trained}; the attack applies to plain transformer blocks, not to these"
@@ -96,13 +105,13 @@ def rounds(
 
 
 def _imprinted(
-    owner: Client, network: SETR, own: Images, last: int, number: int
+    owner: Client | Cohort, network: SETR, own: Images, num_images: int, rounds: range
 ) -> tuple[Exchange, ...]:
-    """Train the last rounds, which have the smallest steps."""
+    """Train rounds, the last ones of a run, which have the smallest steps."""
     public = {name: network.state_dict()[name].numpy().copy() for name in EMBEDDING_TENSORS}
     exchanges: list[Exchange] = []
-    for round in range(last - number + 1, last + 1):
-        exchange = owner.answer(imprinted(network, own, exchanges), round)
+    for round in rounds:
+        exchange = owner.answer(imprinted(network, own, exchanges, num_images), round)
         # one adapted to a key gives the same tokens
         exchanges.append(kept(replace(exchange, sent=exchange.sent | public)))
     return tuple(exchanges)

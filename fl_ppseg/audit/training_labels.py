@@ -15,9 +15,10 @@ import numpy as np
 from fl_ppseg.audit.attacks.label_map_reading import IGNORED, Floats, Labels, prior, usual
 from fl_ppseg.audit.attacks.label_update import first_batch, label_update
 from fl_ppseg.audit.attacks.label_weights import LabelWeights, is_readable
+from fl_ppseg.audit.cohort import Cohort, Lots, cohort
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.audit.labels import AGREED, OWN, WITHIN, arrays_of, moved_in
-from fl_ppseg.audit.update import Client, client
+from fl_ppseg.audit.update import Client
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config, ModelConfig
 from fl_ppseg.crypto.arm_models import model_settings
@@ -71,21 +72,25 @@ class UpdateAttack:
     num_rounds: int
     seed: int = 0
 
-    def findings(self, scenes: Sequence[Scene]) -> tuple[LabelFinding, ...]:
+    def findings(
+        self, scenes: Sequence[Scene], others: Lots | None = None
+    ) -> tuple[LabelFinding, ...]:
         """Attack the training label maps of one client with every variant.
 
         Args:
             scenes: Its images.
+            others: Images of clients whose updates are added to that client's.
 
         Raises:
-            InputError: As `client`.
+            InputError: As `Client`.
         """
         weights = arrays_of(self.network)
-        parts: dict[str, Any] = {"scenes": scenes, "seed": self.seed}
+        lots = {scenes[0].city: scenes, **(others or {})}
+        asked = self.config, self.arm, weights, lots
         own, agreed, within = self.variants()
-        with client(self.config, self.arm, weights, start=weights, **parts) as owner:
+        with cohort(*asked, start=weights, seed=self.seed) as owner:
             found = [self.tried(owner, *variant) for variant in (own, agreed, within)]
-        with client(self.config, self.arm, weights, **parts) as owner:
+        with cohort(*asked, seed=self.seed) as owner:
             return (*found, self.tried(owner, UNCHECKED, *agreed[1:]))
 
     def variants(self) -> list[tuple[str, ModelConfig, dict[str, Any]]]:
@@ -100,12 +105,12 @@ class UpdateAttack:
         return [(OWN, section, {"model": section}), (AGREED, agreed, {}), (WITHIN, agreed, {})]
 
     def tried(
-        self, owner: Client, model: str, section: ModelConfig, other: Mapping[str, Any]
+        self, owner: Client | Cohort, model: str, section: ModelConfig, other: Mapping[str, Any]
     ) -> LabelFinding:
         """Attack one client with one model.
 
         Args:
-            owner: The client, with training images.
+            owner: The client, with training images, or several whose updates are added.
             model: What the model is called.
             section: The model.
             other: Fields of the requests that were not agreed to.
@@ -143,7 +148,7 @@ class UpdateAttack:
         return len(self.network.state_dict()["decoder.classifier.conv.weight"])
 
     def _asked(
-        self, owner: Client, network: SETR, other: Mapping[str, Any], is_moved: bool
+        self, owner: Client | Cohort, network: SETR, other: Mapping[str, Any], is_moved: bool
     ) -> tuple[list[Exchange], list[LabelWeights], str]:
         """Request round after round, until the node refuses the model.
 
@@ -171,19 +176,29 @@ class UpdateAttack:
 
     def _read(
         self,
-        owner: Client,
+        owner: Client | Cohort,
         exchanges: Sequence[Exchange],
         weights: Sequence[LabelWeights],
         likely: Floats,
     ) -> tuple[Labels, Labels]:
-        num, (height, width) = exchanges[0].num_examples, likely.shape[1:]
+        height, width = likely.shape[1:]
         at_logits = self.config.training.loss_size == "logits"
         loss_size = weights[0].logits if at_logits else (height, width)
         sums = [made.counts(e, loss_size) for made, e in zip(weights, exchanges, strict=True)]
-        size = self.config.training.batch_size
-        batches = [first_batch(self.seed, e.round, owner.name, num, size) for e in exchanges]
+        batches = [self._first_steps(owner.name, exchange) for exchange in exchanges]
         coarse = prior(self.public_labels, len(likely), sums[0].shape[1:])
-        return label_update(sums, batches, coarse, (height, width))
+        num = len(owner.truth.labels)
+        return label_update(sums, batches, coarse, (height, width), num)
+
+    def _first_steps(self, client: str, exchange: Exchange) -> Floats:
+        """(n,), how often each image counts in what the first steps of all clients tell."""
+        size, weights = self.config.training.batch_size, []
+        clients = exchange.summed or {client: exchange.num_examples}
+        for name, num in clients.items():
+            batch = first_batch(self.seed, exchange.round, name, num, size)
+            weights.append(batch * num / batch.sum())  # the client's mean, weighted by its images
+        num_met = sum(min(size, num) for num in clients.values())
+        return np.concatenate(weights) * num_met / exchange.num_examples
 
 
 def right_share(truth: Labels, maps: Labels) -> float:

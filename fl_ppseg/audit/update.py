@@ -44,6 +44,8 @@ Images = npt.NDArray[np.uint8]
 
 _PLAIN: Final = ArmConfig(note="the images themselves, to compare guesses with")
 _TRUTH: Final = "truth"
+_NODES: Final = ".nodes"
+"""Folder of what nodes keep, beside the vaults; no client is named so."""
 _RUN: Final = "audit"
 
 
@@ -75,6 +77,7 @@ class Client:
         start: The weights of round 0, from which the node measures its trust region; None: no
             trust region.
         num_trained: Training images that the region is computed for; None: the client's own.
+        name: Of the client; None: the city of its images. Others in the same place have others.
 
     Raises:
         InputError: As `prepare_shards`.
@@ -91,10 +94,11 @@ class Client:
         heldout: Sequence[Scene] = (),
         start: Arrays | None = None,
         num_trained: int | None = None,
+        name: str | None = None,
     ) -> None:
         self._num_trained = num_trained or len(scenes)
         self._config, self._arm, self._seed = config, arm, seed
-        self.name = scenes[0].city
+        self.name = name or scenes[0].city
         self._classes, self._protection = scenes[0].classes, arms_of(config)[arm]
         kernel = {name: embedding[name] for name in EMBEDDING_TENSORS}
         self._adapted: Arrays = {}
@@ -209,8 +213,8 @@ class Client:
         """Prepare vault, shards and policy of the owner, and read the true images."""
         arm, seed, config = self._arm, self._seed, self._config
         job = Assignment(
-            vault=place / scenes[0].city,
-            client=scenes[0].city,
+            vault=place / self.name,
+            client=self.name,
             train=tuple(scenes),
             heldout=tuple(heldout),
             data=config.data.model_copy(update={"num_views": 1}),
@@ -224,14 +228,15 @@ class Client:
         largest = largest_elsewhere(self._num_trained)
         num_classes, size = self._classes.num_classes, job.block_size
         terms = terms_of(config, arm, self._protection, num_classes, size, "train", largest)
-        starts = {}
+        starts, nodes = {}, make_private_folder(place / _NODES)
+        home = make_private_folder(nodes / self.name)
         if start is None:
             terms = terms._replace(max_change=None)
         else:
-            starts = {seed: write_start(make_private_folder(place / START), start)}
+            starts = {seed: write_start(make_private_folder(home / START), start)}
         arms = {arm: arm_policy(self._protection, {seed: prepared[arm]}, terms, starts)}
-        policy = place / "policy.yaml"
-        make_ledger(make_private_folder(place / "state"))
+        policy = home / "policy.yaml"
+        make_ledger(make_private_folder(home / "state"))
         save_policy(NodePolicy(client=job.client, role="train", arms=arms), policy)
         everything = range(len(scenes)), [0] * len(scenes)
         plain, labels = open_shard([prepared[_TRUTH].shard]).batch(*everything)

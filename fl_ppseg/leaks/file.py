@@ -134,6 +134,8 @@ class _Table(_Entry):
     budget: Budget
     effort: Annotated[dict[Name, Count], Field(max_length=100)]
     made: Annotated[dict[Name, Words], Field(max_length=100)]
+    summed: Annotated[int, Field(ge=1, le=2**31)] = 1
+    """1 in audits made before sums were attacked."""
     key_search: Words | None
 
     @model_validator(mode="after")
@@ -158,7 +160,7 @@ def parse_leaks(content: str | bytes, source: str) -> LeakTable:
     """
     table = parse_model(_Table, content, source)
     plain = ("source", "num_targets", "image_size", "block_size", "plain_miou", "seconds")
-    fields = {name: getattr(table, name) for name in (*plain, "budget", "effort", "made")}
+    fields = {name: getattr(table, name) for name in (*plain, "budget", "effort", "made", "summed")}
     return LeakTable(
         **fields,
         nothing=table.nothing.made(),

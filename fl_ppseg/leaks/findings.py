@@ -7,7 +7,7 @@ from typing import Final
 from fl_ppseg.leaks.cells import column, is_encrypted
 from fl_ppseg.leaks.scores import Scores
 from fl_ppseg.leaks.table import ADVERSARIES, Adversary, ArmLeaks, LabelFinding, LeakTable, Maps
-from fl_ppseg.leaks.words import ALMOST, OUTLINES, WEAKER, Sight, above, one, sight
+from fl_ppseg.leaks.words import ALMOST, OUTLINES, WEAKER, Sight, above, one, sight, sums
 from fl_ppseg.system.wording import sentence
 
 NOT_ATTACKED: Final = "No encrypted arm was attacked"
@@ -85,7 +85,7 @@ def findings(table: LeakTable) -> tuple[str, ...]:
     told += direct(table)
     if any(arm.has_label_maps for arm in table.arms):
         told.append(OUTLINES)
-    told += label_maps(table)
+    told += [*label_maps(table), sentence(sums(table))]
     if table.key_search:
         told.append(f"Searched for keys: {table.key_search}.")
     return tuple(filter(None, told))

@@ -175,6 +175,8 @@ class LeakTable:
     """The numbers behind the budget: images, rounds, steps, requests."""
     made: Mapping[str, str] = field(default_factory=dict)
     """How the result was made: config, seed, rounds, version, commit."""
+    summed: int = 1
+    """Clients over whose updates the coordinators see the sum; 1: they see single updates."""
     key_search: str | None = None
     """What a search of the run's files for key material found; None where none was made."""
     targets: tuple[Picture, ...] = field(default=(), repr=False)

@@ -30,6 +30,16 @@ HOLDS: Final[Mapping[Adversary, str]] = {
     "evaluations reveal label maps. Settings, model and number of requests stay those that the "
     "owner agreed to.",
 }
+HOLDS_SUM: Final = (
+    "Holds the weights that it sent, the sum of {num} clients' updates, and what is public: with "
+    "secure aggregation it has no single update. It has no ciphertext. Its figure allows it its "
+    "best case: clients that train one step on one image each."
+)
+SUMS: Final = (
+    "Updates were attacked as secure aggregation shows them: the sum of {num} clients' updates, "
+    "the same clients in every round, each guess compared with the images of one. Evaluations "
+    "are not added up"
+)
 SPENT: Final[Mapping[Budget, str]] = {
     "full": "full audit",
     "quick": "quick audit, weaker attacks",
@@ -110,6 +120,18 @@ def above(found: Finding, decimals: int = 2) -> str:
     'excess +0.07'
     """
     return "" if found.excess is None else f"excess {found.excess:+.{decimals}f}"
+
+
+def holds(adversary: Adversary, table: LeakTable) -> str:
+    """What an adversary holds, in a few sentences."""
+    if adversary == "coordinator" and table.summed > 1:
+        return HOLDS_SUM.format(num=table.summed)
+    return HOLDS[adversary]
+
+
+def sums(table: LeakTable) -> str:
+    """That updates were attacked in sums; empty where they were attacked one by one."""
+    return SUMS.format(num=table.summed) if table.summed > 1 else ""
 
 
 def one(adversary: Adversary) -> str:

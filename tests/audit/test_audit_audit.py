@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from collections import defaultdict
 from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
@@ -97,6 +98,39 @@ def audited(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Audited:
     return Audited(scenes, tmp_path_factory.mktemp("audit") / "x[bold]y")
 
 
+def test_with_secure_aggregation_the_coordinators_attack_the_sum_of_a_round(
+    scenes: Path, tmp_path: Path
+) -> None:
+    sums = {"num_rounds": 2, "secure_aggregation": True}
+    settings = small.config(scenes, arms=["plain", "per-client-private"], federation=sums)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
+        patch.setattr(workers, "ProcessPoolExecutor", small.InlinePool)
+        patch.setattr(chains, "correlate_positions", partial(correlate_positions, num_starts=1))
+        table = audit(settings, None, tmp_path / "out", TINY)
+    assert table.summed == settings.clients == 3
+    for arm in table.arms:
+        notes: dict[str, list[str]] = defaultdict(list)
+        for found in arm.findings:
+            notes[found.adversary].append(found.note)
+        for who in ("coordinator", "active-coordinator"):
+            assert notes[who] and all(n.startswith("sum over 3 clients: ") for n in notes[who])
+        assert not any("sum over" in note for note in notes["ciphertext-thief"])
+        assert "gradient-matching" not in {found.attack for found in arm.findings}
+        trained = [f for f in arm.labels if f.maps == "training"]
+        assert trained and all(f.num_images == TINY.num_heard for f in trained)
+    said = " ".join(printed.getvalue().split())
+    assert "Updates were attacked as secure aggregation shows them" in said
+    assert read_leaks(tmp_path / "out" / "leaks.json").to_json() == table.to_json()
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "the sum of 3 clients" in page
+
+
+def test_single_updates_are_attacked_where_they_are_sent(audited: Audited) -> None:
+    assert audited.table.summed == 1
+    assert not any("sum over" in f.note for arm in audited.table.arms for f in arm.findings)
+    assert "secure aggregation" not in audited.printed
+
+
 def test_paths_are_printed_as_they_are(audited: Audited) -> None:
     assert f"report: {audited.out}/report.html" in audited.printed
     assert "the run's report does not include the audit" in audited.printed  # there is none here
@@ -129,7 +163,7 @@ def test_every_arm_is_attacked_with_the_weights_that_it_starts_from(
         def __init__(self, config: Config, arm: str, network: SETR, *_: Any) -> None:
             met.setdefault(arm, []).append(network)
 
-        def findings(self, scenes: Any) -> tuple[()]:
+        def findings(self, *_: Any) -> tuple[()]:
             return ()
 
     for attack in ("rounds", "LabelAttack", "UpdateAttack"):
@@ -138,7 +172,7 @@ def test_every_arm_is_attacked_with_the_weights_that_it_starts_from(
     found = read_scenes(open_dataset(scenes, classes), settings.data, 2, 6)
     models = {(0, arm): small.model() for arm in ARMS}
     progress = StepProgress(Console(), quiet=True)
-    held, _, _ = whole._victims(settings, models, classes, found, TINY, progress)
+    held, _, _ = whole._victims(settings, models, classes, found, {}, TINY, progress)
     assert met == {arm: [models[0, arm]] * 3 for arm in ARMS}
     plain = small.model().state_dict()[EMBEDDING_TENSORS[0]].numpy()
     assert all(np.array_equal(arm.public_embedding, plain) for arm in held)
@@ -289,6 +323,11 @@ def test_the_audit_itself_gives_no_key_away(audited: Audited) -> None:
         (["--cipher", "no-such-cipher"], "unknown cipher"),
         (["--targets", "0"], "expected 1 or more"),
         (["--vault-dir", "v"], "--vault-dir belongs to a run"),
+        (["--set", "clients=4"], "an audit without a run trains and federates nothing"),
+        (
+            ["--set", "federation.secure_aggregation=true", "--set", "federation.wait_seconds=1"],
+            "federation.wait_seconds: an audit without a run",
+        ),
     ],
 )
 def test_bad_options_end_in_one_line(

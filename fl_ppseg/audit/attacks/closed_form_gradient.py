@@ -62,7 +62,7 @@ def _blocks(exchange: Exchange, geometry: Geometry) -> Floats:
     """(N, C M²), the posterior mean of the blocks in [-1, 1]."""
     prior = _SPREAD * resemblance(geometry)
     tokens, embedding = token_gradients(exchange), _embedding(exchange)
-    if exchange.training.optimizer == "adamw" and exchange.num_steps > 1:  # signs have no size
+    if not exchange.tells_sizes:  # signs have no size
         expected = np.einsum("nd,nm,md->", tokens.value, prior, tokens.value) / len(embedding.value)
         factor = np.sqrt(expected / np.mean(embedding.value**2))
         embedding = Gradient(*(factor * part for part in embedding))

@@ -9,6 +9,9 @@ clipped norm scales all gradients of a step alike.
 AdamW, one step: u = g / (|g| + eps) is nearly the sign of g. But 1 - |u| is about eps / |g|,
 float32 keeps seven digits of u, and so |g| = eps |u| / (1 - |u|) is recovered wherever it is below
 about 1e-2. After more steps only the consistency of the sign can be recovered.
+
+Of a sum over clients all of this is inferred of their mean update, weighted by their images; the
+error of rounding is then taken to be that of one client, which it is below.
 """
 
 from typing import Final, NamedTuple
@@ -49,7 +52,7 @@ def gradient_of(exchange: Exchange, name: str) -> Gradient:
     decay = exchange.training.weight_decay if before.ndim > 1 else 0.0
     if exchange.training.optimizer == "sgd":
         return _of_sgd(before, after, rates, decay, exchange.training.momentum)
-    return _of_adamw(before, after, rates, decay)
+    return _of_adamw(before, after, rates, decay, exchange.tells_sizes)
 
 
 def token_gradients(exchange: Exchange) -> Gradient:
@@ -89,14 +92,18 @@ def _of_sgd(
 
 
 def _of_adamw(
-    before: npt.NDArray[np.float32], after: npt.NDArray[np.float32], rates: Floats, decay: float
+    before: npt.NDArray[np.float32],
+    after: npt.NDArray[np.float32],
+    rates: Floats,
+    decay: float,
+    tells_sizes: bool,
 ) -> Gradient:
     kept = before
     for rate in rates:  # in float32, as the client's AdamW does first in each step
         kept = kept * np.float32(1 - rate * decay)
     u = (kept.astype(np.float64) - after) / rates.sum()
     deviation = _rounding(before) * np.sqrt(len(rates)) / rates.sum()
-    if len(rates) > 1:
+    if not tells_sizes:
         return Gradient(u, deviation)
     error = np.hypot(deviation, _ARITHMETIC)
     rest = np.maximum(1 - np.abs(u), error)

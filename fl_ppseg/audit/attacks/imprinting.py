@@ -30,6 +30,8 @@ _LOUD: Final = 1e5
 """Weight of the first attention's output; steps of AdamW are small relative to it."""
 _QUIET: Final = 1e-8
 """Factor on the last normalisation and on the classifier of every head."""
+_CROWDED: Final = 2
+"""Images in a gap, in the mean, from which each round divides another part of the numbers."""
 _OUT: Final = 1e-6
 """Output weight of a neuron that fires."""
 _LAST_NORMS: Final = re.compile(r"(.*(?:stages\.conv|branches\.\d+\.))(\d+)\.norm\.(?:weight|bias)")
@@ -68,26 +70,36 @@ def _is_plain_block(block: str, tensors: Mapping[str, Tensor]) -> bool:
     return first.shape[0] == second.shape[1]  # else it is gated
 
 
-def imprinted(network: SETR, public: Images, earlier: Sequence[Exchange] = ()) -> Arrays:
+def imprinted(
+    network: SETR, public: Images, earlier: Sequence[Exchange] = (), num_images: int = 1
+) -> Arrays:
     """Craft weights under which an update reveals images; the patch embedding is unchanged.
 
     Args:
         network: A model with the weights of the round.
         public: (k, 3, H, W), public images as the model reads them.
-        earlier: Exchanges with the same client over such weights.
+        earlier: Exchanges with the same client, or clients, over such weights.
+        num_images: Images that the clients train on, as far as the coordinator expects. If they
+            are more than there are gaps, each round divides another part of the numbers.
     """
     made = {name: value.numpy().copy() for name, value in network.state_dict().items()}
     tokens = embedded(network, public)
     channels, num_blocks = _channels(tokens), tokens.shape[1]
     silence(made)
     _name_blocks(made, channels, num_blocks)
-    _number_images(made, channels, tokens, len(earlier) // 2)
+    num = num_thresholds(made, num_blocks)
+    num_windows = _num_windows(num, num_images)
+    rank, window = divmod(len(earlier), max(num_windows, 2))
+    _number_images(made, channels, tokens, rank)
     numbered = copy.deepcopy(network)
     load(numbered, made)
     numbers = first_layer(numbered, public, "norm2")[..., channels.number[0]].mean(axis=1)
-    thresholds = _quantiles(numbers, num_thresholds(made, num_blocks))
-    if len(earlier) % 2:
+    if num_windows > 1:
+        thresholds = _quantiles(numbers, num, (window, num_windows))
+    elif window:
         thresholds = _finer(earlier[-1], channels, num_blocks)
+    else:
+        thresholds = _quantiles(numbers, num)
     _lay(made, channels, num_blocks, thresholds)
     return made
 
@@ -170,10 +182,26 @@ def _number_images(made: Arrays, channels: _Channels, tokens: Floats, rank: int)
     made[f"{attention}proj.weight"][channels.number, 0] = (gain, -gain)
 
 
-def _quantiles(numbers: Floats, num_thresholds: int) -> Floats:
-    """(T,), thresholds at quantiles of the public images' numbers; the first far below all."""
-    ordered = np.quantile(numbers, np.arange(num_thresholds) / num_thresholds)
-    ordered[:1] -= np.ptp(numbers)
+def _num_windows(num_thresholds: int, num_images: int) -> int:
+    """Parts of the numbers of which each has a gap for every image; 1 if one round has them."""
+    if num_images <= _CROWDED * num_thresholds:
+        return 1
+    return -(-num_images // max(num_thresholds - 1, 1))  # the last gap holds all that is above
+
+
+def _quantiles(numbers: Floats, num_thresholds: int, part: tuple[int, int] = (0, 1)) -> Floats:
+    """(T,), thresholds at quantiles of the public images' numbers; the first far below all.
+
+    Args:
+        numbers: Of public images.
+        num_thresholds: T.
+        part: (k, n), the k-th of n parts of the numbers, equally likely.
+    """
+    number, num = part
+    shares = np.arange(num_thresholds) / (num_thresholds if num == 1 else num_thresholds - 1)
+    ordered = np.quantile(numbers, np.minimum((number + shares) / num, 1.0))
+    if not number:
+        ordered[:1] -= np.ptp(numbers)
     return ordered
 
 
@@ -186,7 +214,7 @@ def _finer(earlier: Exchange, channels: _Channels, num_blocks: int) -> Floats:
     ends = np.append(edges[1:], edges[-1] + np.ptp(edges))
     held = np.flatnonzero(is_held(gaps(moved(earlier, "bias", num_blocks))))
     parts = len(edges) // max(len(held), 1) - 1
-    if parts < 1:
+    if parts < 1 or not len(held):
         return edges
     divided = [np.linspace(edges[gap], ends[gap], parts + 1) for gap in held]
     found = np.unique(np.concatenate(divided))[: len(edges)]

@@ -44,24 +44,28 @@ def label_update(
     batches: Sequence[npt.NDArray[np.float64]],
     likely: Floats,
     size: tuple[int, int],
+    num_wanted: int | None = None,
 ) -> tuple[Labels, Labels]:
     """Reconstruct the label maps of images from sums over batches of them.
 
     Args:
         sums: (C, h, w) each, mean shares of the classes over the images of a batch.
-        batches: (n,) each, 1 for the images of the batch, else 0.
+        batches: (n,) each, the weight of each image in the sum: 1 for those of a client's batch,
+            else 0.
         likely: (C, h, w), the prior: frequency of each class at each place.
         size: (H, W) of the result.
+        num_wanted: Images that are wanted, the first of the n; None: all.
 
     Returns:
-        (n, H, W), a class for each place, and the same with 255 where it is not certain.
+        (num_wanted, H, W), a class for each place, and the same with 255 where it is not certain.
     """
     mixed = np.stack(batches)
     told = np.stack([batch.sum() * each for batch, each in zip(mixed, sums, strict=True)])
     usual = np.broadcast_to(likely, (mixed.shape[1], *likely.shape))
     unmix = mixed.T @ np.linalg.inv(mixed @ mixed.T + _ERROR * np.eye(len(mixed)))
     missed = told - np.tensordot(mixed, usual, 1)
-    shares = torch.from_numpy(usual + np.tensordot(unmix, missed, 1))
+    wanted = slice(num_wanted)
+    shares = torch.from_numpy(usual[wanted] + np.tensordot(unmix[wanted], missed, 1))
     fine = functional.interpolate(shares, size=size, mode="bilinear").numpy()
     maps: Labels = fine.argmax(axis=1).astype(np.uint8)
     second, first = np.sort(fine, axis=1)[:, -2:].swapaxes(0, 1)

@@ -65,7 +65,7 @@ def mlp_gradient(
     Returns:
         (1, 3, H, W); None after several steps of AdamW, which lose the sizes of gradients.
     """
-    if exchange.training.optimizer == "adamw" and exchange.num_steps > 1:
+    if not exchange.tells_sizes:
         return None
     model = build_architecture(exchange.model, exchange.num_classes, exchange.image_size)
     model.load_state_dict({n: torch.from_numpy(v) for n, v in exchange.sent.items()})

@@ -58,7 +58,7 @@ def token_span(exchange: Exchange, images: Images) -> Images | None:
     """
     if not {_QUERIES, *_NORM, POSITION_TENSOR} <= exchange.sent.keys():
         return None
-    if exchange.training.optimizer == "adamw" and exchange.num_steps > 1:
+    if not exchange.tells_sizes:
         return None
     size = exchange.sent[EMBEDDING_TENSORS[0]].shape[-1]
     geometry = Geometry.of_image(images.shape[1:], size)

@@ -12,7 +12,7 @@ from fl_ppseg.audit.page.panels import panels
 from fl_ppseg.config.run_layout import AUDIT, FIGURES, LEAKS, REPORT, SUMMARY
 from fl_ppseg.leaks.findings import findings, gets, headline
 from fl_ppseg.leaks.table import ADVERSARIES, Finding, LabelFinding, LeakTable
-from fl_ppseg.leaks.words import HOLDS, NAMES, effort, network, share, spent
+from fl_ppseg.leaks.words import NAMES, effort, holds, network, share, spent
 from fl_ppseg.pages.inline import inline_svg
 from fl_ppseg.pages.rendering import render
 from fl_ppseg.pages.styles import arm_styles
@@ -148,7 +148,7 @@ def write_audit(out: Path, table: LeakTable) -> Path:
         direct=DIRECT.capitalize(),
         matrix=matrix(table),
         styles=styles,
-        adversaries=[_Adversary(NAMES[w], HOLDS[w], gets(w, table)) for w in ADVERSARIES],
+        adversaries=[_Adversary(NAMES[w], holds(w, table), gets(w, table)) for w in ADVERSARIES],
         frontiers=[(inline_svg(p), f.left_out) for p, f in zip(plots, found, strict=True)],
         panels=panels(table, figures),
         shows=bool(table.targets),

@@ -13,7 +13,7 @@ from fl_ppseg.leaks.cells import Cell, thumbnail
 from fl_ppseg.leaks.findings import label_maps
 from fl_ppseg.leaks.scores import Scores
 from fl_ppseg.leaks.table import ADVERSARIES, Adversary, ArmLeaks, LeakTable
-from fl_ppseg.leaks.words import HOLDS, NAMES, network, share, spent
+from fl_ppseg.leaks.words import NAMES, holds, network, share, spent, sums
 from fl_ppseg.report.rows import MISSING, fixed
 from fl_ppseg.report.sheets import Column, Sheet
 from fl_ppseg.report.tables import bare_table, sheet_text
@@ -70,7 +70,7 @@ def leak_table_plain(table: LeakTable) -> str:
 
 def leak_sheet(table: LeakTable) -> Sheet[ArmLeaks]:
     """One row per arm: the ciphertext itself, thumbnail, survivor network, and each adversary."""
-    return Sheet((*BASES, *(_adversary(name) for name in ADVERSARIES)), table.arms)
+    return Sheet((*BASES, *(_adversary(name, table) for name in ADVERSARIES)), table.arms)
 
 
 BASES: Final[tuple[Column[ArmLeaks], ...]] = (
@@ -92,8 +92,10 @@ BASES: Final[tuple[Column[ArmLeaks], ...]] = (
 )
 
 
-def _adversary(adversary: Adversary) -> Column[ArmLeaks]:
-    return Column(NAMES[adversary], HOLDS[adversary], lambda arm: _text(Cell(arm, adversary)))
+def _adversary(adversary: Adversary, table: LeakTable) -> Column[ArmLeaks]:
+    return Column(
+        NAMES[adversary], holds(adversary, table), lambda arm: _text(Cell(arm, adversary))
+    )
 
 
 def _text(cell: Cell) -> str:
@@ -120,7 +122,7 @@ def _ends(table: LeakTable) -> str:
     """Scores of a blind guess and of the images themselves, and how the numbers were made."""
     how = ", ".join(f"{name} {value}" for name, value in table.made.items())
     surv, segm = f"surv.: {network(table)}", f"segm.: {SEGM}"
-    told = (_scale(table), surv, segm, *label_maps(table), spent(table), how)
+    told = (_scale(table), surv, segm, *label_maps(table), sums(table), spent(table), how)
     return "; ".join(filter(None, (each.removesuffix(".") for each in told)))
 
 

@@ -5,9 +5,9 @@
 Procedural scenes, the default config, 16 images a client, weights of round 0. `clients`: those in
 the sum; of 18, k that work with the coordinator subtract their own and leave 18 - k, and 1 is a
 single update. The mean update is exact, but in the rows `rounded` of `plain`: there updates are
-rounded as nodes round them. `best case`: each client takes one step of gradient descent on one image; means
-over three clients' images. `as trained`: a round as configured. `active`: rounds of weights made to
-show images, the same for all clients.
+rounded as nodes round them. `best case`: each client takes one step of gradient descent on one
+image; means over three clients' images. `as trained`: a round as configured. `active`: rounds of
+weights made to show images, the same for all clients.
 
 SSIM of each image of one client with its likest guess, mean over them; `seen` counts those above
 0.7. `others` is the same of as many images of that client that nobody trained on: what is right of

@@ -18,6 +18,11 @@ class SumPart:
     content: str = field(default="", repr=False)
     """JSON, of `fl_ppseg.secure_sum.contents`; empty to advertise."""
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the content."""
+        return len(self.content.encode())
+
 
 @dataclass(frozen=True)
 class Request:
@@ -60,6 +65,12 @@ class Reply:
     arrays: Arrays = field(default_factory=dict, repr=False)
     sum: str | None = field(default=None, repr=False)
     """JSON, of `fl_ppseg.secure_sum`, in the steps of secure aggregation around training."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the arrays, and of what secure aggregation says."""
+        said = len((self.sum or "").encode())
+        return said + sum(value.nbytes for value in self.arrays.values())
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,10 @@ class _Line(TypedDict):
     confusion: Confusion | None
     """None where nothing was scored."""
     bytes_up: Count
+    """Of a good reply: its weights, and what secure aggregation says; a round's line has those of
+    the exchanges around training. Flower's framing and settings are not counted."""
     bytes_down: Count
+    """Of the request of a good reply, in the same way."""
     seconds: Number
     loss: NotRequired[Number | None]
 

@@ -36,6 +36,8 @@ class RoundLog:
         self._losses: list[tuple[float, int]] = []
         self._num_absent = 0
         """Val clients that were not asked."""
+        self._bytes_up = self._bytes_down = 0
+        """Of the exchanges around training, which no client's line counts."""
 
     @property
     def train_loss(self) -> float | None:
@@ -52,6 +54,8 @@ class RoundLog:
         """Record a good reply."""
         phase, num_asked = self.tasks.phase, self.tasks.num_asked
         if phase not in ("train", "evaluate"):
+            self._bytes_up += reply.num_bytes
+            self._bytes_down += task.num_bytes
             self.tasks.finish(task)
             return
         if phase == "train" and reply.loss is not None:
@@ -133,8 +137,8 @@ class RoundLog:
             "client": None,
             "role": "round",
             "confusion": None,
-            "bytes_up": 0,
-            "bytes_down": 0,
+            "bytes_up": self._bytes_up,
+            "bytes_down": self._bytes_down,
             "loss": self.train_loss,
             "seconds": round(time.monotonic() - self._started, 3),
             "rejected": self.rejected,
@@ -165,7 +169,7 @@ class RoundLog:
             "role": "train" if self.tasks.phase == "train" else scored,
             "confusion": None if reply.confusion is None else reply.confusion.tolist(),
             "bytes_up": num_bytes(codec_of(self.request.training).layout(reply.arrays).values()),
-            "bytes_down": sum(value.nbytes for value in task.arrays.values()),
+            "bytes_down": task.num_bytes,
             "model": task.model or "",
             "loss": reply.loss,
             "num_examples": reply.num_examples,

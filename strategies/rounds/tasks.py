@@ -74,6 +74,12 @@ class Task:
         """Id of the newest message that carries this task; empty before it is sent."""
         return "" if self.sent is None else self.sent.message_id
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the weights, and of what secure aggregation says to this client."""
+        said = 0 if self.sum is None else self.sum.num_bytes
+        return said + sum(value.nbytes for value in self.arrays.values())
+
 
 class TaskTable:
     """The tasks of the current phase."""

@@ -36,11 +36,16 @@ class Nodes:
         self.asked: list[tuple[str, str]] = []
         """Task and client of every request."""
         self.contents: list[Message] = []
+        self.heard: list[tuple[str, int]] = []
+        """Steps of secure aggregation, and bytes of what each request says."""
 
     def __call__(self, message: Message, context: Context) -> Message:
         request = unpack_request(message.content)
         client = f"node{context.node_config['partition-id']}"
         self.asked.append((request.task, client))
+        if request.sum is not None:
+            content = message.content.config_records["sum"]["content"]
+            self.heard.append((request.task, len(str(content).encode())))
         return self.answer(message, context, request.task, client)
 
     def answer(self, message: Message, context: Context, task: str, client: str) -> Message:
@@ -96,6 +101,28 @@ def test_each_round_has_its_five_steps(summed: Any) -> None:
     assert steps == [s for _ in range(2) for s in STEPS for _ in "abc"]
     lines = folder.lines()
     assert not any("update_norm" in line for line in lines)
+
+
+def test_each_byte_of_the_exchanges_is_counted(summed: Any) -> None:
+    """Beside what the messages themselves hold, once they are packed."""
+    _, folder, nodes = summed
+    lines, weights = folder.lines(), small.final(folder, "plain")
+    size = sum(value.nbytes for value in weights.values())
+    said = {step: 0 for step in STEPS}
+    for (task, _), reply in zip(nodes.asked, nodes.contents, strict=True):
+        if task in STEPS and "sum" in reply.content.config_records:
+            said[task] += len(str(reply.content.config_records["sum"]["content"]).encode())
+    assert said["train"] == 0
+    assert all(said[step] for step in STEPS if step != "train")
+    own = [line for line in lines if line["role"] == "round" and line["round"]]
+    assert sum(line["bytes_up"] for line in own) == sum(said.values())
+    assert {line["bytes_up"] for line in lines if line["role"] == "train"} == {size}
+    heard = {step: 0 for step in STEPS}
+    for task, num in nodes.heard:
+        heard[task] += num
+    assert sum(line["bytes_down"] for line in own) == sum(heard.values()) - heard["train"]
+    down = sum(line["bytes_down"] for line in lines if line["role"] == "train")
+    assert down == 2 * 3 * size + heard["train"] and heard["train"] > 0
 
 
 def test_no_secret_of_a_node_is_in_what_it_sends_or_in_the_run_folder(summed: Any) -> None:

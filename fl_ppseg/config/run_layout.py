@@ -7,6 +7,7 @@ val_images.safetensors                     (simulations: see fl_ppseg.experiment
 progress.jsonl                             (deployed runs: events of the live view)
 tensorboard/<arm>/seed_<s>/                (with --observer tensorboard: event files)
 clients.json                                (deployed runs: see fl_ppseg.deployment.clients)
+cohort.json                         (secure aggregation: see fl_ppseg.federation.cohort_keys)
 <arm>/seed_<s>/round_<nnnn>.safetensors + .json      (rotated, hashed)
 <arm>/seed_<s>/releases.txt                          (private runs: a round a line)
 <arm>/seed_<s>/sums.jsonl                            (secure aggregation: whose updates, by round)
@@ -35,6 +36,7 @@ NODES: Final = "nodes.json"
 NO_IMAGE: Final = "no_image.png"
 VAL_IMAGES: Final = "val_images.safetensors"
 CLIENTS: Final = "clients.json"
+COHORT: Final = "cohort.json"
 AUDIT: Final = "audit"
 LEAKS: Final = "leaks.json"
 IDENTITY: Final = "identity.json"
@@ -44,7 +46,7 @@ INDEX: Final = "index.html"
 TAKEN: Final = frozenset(
     {
         CONFIG, PARTITION, LOG, PROGRESS, RESULTS, SUMMARY, REPORT, FIGURES, NODES, NO_IMAGE,
-        VAL_IMAGES, CLIENTS, AUDIT, CELLS, INDEX, TENSORBOARD,
+        VAL_IMAGES, CLIENTS, COHORT, AUDIT, CELLS, INDEX, TENSORBOARD,
     }
 )  # fmt: skip
 """What lies beside the folders of arms or cells, which can have none of these names."""

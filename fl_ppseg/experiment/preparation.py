@@ -36,6 +36,7 @@ from fl_ppseg.experiment.simulated_nodes import (
     write_start_weights,
 )
 from fl_ppseg.federation.checkpoint_file import OF_CLIENT, Checkpoint
+from fl_ppseg.federation.cohort_keys import save_cohort_keys
 from fl_ppseg.federation.public_weights import public_embedding
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.federation.run_identity import save_identity
@@ -131,6 +132,8 @@ def prepare(
         else:
             record_resumption(config, folder)
         save_identity(folder.path, identity)
+        for cohort in [each.cohort for each in policies if each.cohort is not None][:1]:
+            save_cohort_keys(cohort.keys, folder.path)  # the same for all
         save_initial(config, folder, classes, models, vault_dir)
     no_image = _without_image(config, folder, nodes, classes, num_workers, progress)
     return Experiment(

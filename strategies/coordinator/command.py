@@ -19,6 +19,7 @@ from fl_ppseg.system.command_line import Parser
 from fl_ppseg.system.errors import InputError, RunError
 from fl_ppseg.system.installation import checkout
 from fl_ppseg.system.verbs import Verb, dispatch
+from strategies.coordinator.cohort import keep_cohort
 from strategies.coordinator.home import Home, Settings
 
 
@@ -177,14 +178,21 @@ def _run(parser: Parser, argv: Sequence[str]) -> int:
     add = parser.add_argument
     add("--run", type=Path, required=True, metavar="DIR", help="folder of fl_ppseg.initialise")
     _app(parser)
+    add(
+        "--cohort",
+        type=Path,
+        metavar="FILE",
+        help="cohort keys of the training clients, to check their advertisements with",
+    )
     add("--quiet", action="store_true", help="print the final table only")
     add_observer(parser)
     options = parser.parse_args(argv)
     plug_ins = load_plug_ins(options.observer)
     home, run = Home(options.home), RunFolder(options.run.absolute())
-    load_clients(run.path)  # raises for a run folder that is not of a deployed run
+    clients = load_clients(run.path)  # raises for a run folder that is not of a deployed run
     config = load_config(run.config)
     if not is_finished(config, run):
+        keep_cohort(run, config.federation, clients.train, options.cohort, _say)
         from strategies.coordinator.submission import follow_run  # loads Flower
 
         try:

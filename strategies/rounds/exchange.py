@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from flwr.app import ArrayRecord, Message, MessageType, RecordDict
@@ -19,6 +20,7 @@ from strategies.rounds.tasks import Step, Task
 
 Take = Callable[[Task, Reply], None]
 """Uses a good reply; raises ValueError with the reason if it turns out not to be good."""
+T = TypeVar("T")
 
 
 class Exchange:
@@ -49,24 +51,29 @@ class Exchange:
         self._log.tasks.open(phase)
         return self._messages(tasks, self._run.federation.round_timeout)
 
-    def ask(self, phase: Step, tasks: Iterable[Task], least: int) -> dict[str, Reply]:
+    def ask(
+        self, phase: Step, tasks: Iterable[Task], least: int, read: Callable[[str, Reply], T]
+    ) -> dict[str, T]:
         """Send the tasks of a step that carries no weights, and wait for the answers.
 
         Args:
             phase: The step.
             tasks: Which clients are asked.
-            least: Answers that are needed, whatever the quorum.
+            least: Good answers that are needed, whatever the quorum.
+            read: What a client's answer says; raises ValueError with the reason if it is not good,
+                and the client counts as one that did not answer.
 
         Returns:
-            The answers by client.
+            What the good answers say, by client.
 
         Raises:
             RunError: As `collect_updates`.
         """
-        answers: dict[str, Reply] = {}
+        answers: dict[str, T] = {}
 
         def take(task: Task, reply: Reply) -> None:
-            answers[task.member.client] = reply
+            client = task.member.client
+            answers[client] = read(client, reply)
 
         timeout = self._run.federation.round_timeout
         replies = self._grid.send_and_receive(self.open_phase(phase, tasks), timeout=timeout)

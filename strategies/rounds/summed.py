@@ -7,13 +7,18 @@ Clients may be lost in any of them, as long as the threshold of the roster is le
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from flwr.app import Message
 
+from fl_ppseg.federation.checkpoint_file import Checkpoint
+from fl_ppseg.federation.cohort_keys import load_cohort_keys
 from fl_ppseg.federation.message_content import Reply, SumPart
 from fl_ppseg.federation.roles import SumStep
+from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.learning.reach import largest_of, update_bound
+from fl_ppseg.progress.observer import Observer
 from fl_ppseg.secure_sum.contents import (
     ConfirmContent,
     Confirmed,
@@ -28,11 +33,12 @@ from fl_ppseg.secure_sum.errors import SumError
 from fl_ppseg.secure_sum.masks import transcript
 from fl_ppseg.secure_sum.node import Dealt, Released
 from fl_ppseg.secure_sum.ring import Ring
-from fl_ppseg.secure_sum.roster import Advert, Roster, Session
+from fl_ppseg.secure_sum.roster import Advert, Roster, Session, check_signature
 from fl_ppseg.secure_sum.running_sum import RunningSum, Unmasking
 from fl_ppseg.setr.names import withheld
 from fl_ppseg.system.arrays import Arrays, hash_of
 from fl_ppseg.system.errors import RunError
+from strategies.rounds.arm_run import ArmRun
 from strategies.rounds.federated import FederatedStrategy
 from strategies.rounds.registry import Member
 from strategies.rounds.tasks import Task
@@ -54,6 +60,13 @@ class SummedStrategy(FederatedStrategy):
     """Federated rounds over masked updates."""
 
     _sum: SumRound
+
+    def __init__(
+        self, run: ArmRun, folder: RunFolder, observer: Observer, start: Checkpoint
+    ) -> None:
+        """Start from a checkpoint; with the run's public cohort keys, if it has them."""
+        super().__init__(run, folder, observer, start)
+        self._cohort = load_cohort_keys(folder.path)
 
     def trainings(self, drawn: Sequence[Member]) -> list[Task]:
         """Agree on keys and shares with the clients drawn; training tasks of those that did.
@@ -145,8 +158,10 @@ class SummedStrategy(FederatedStrategy):
     def _agree(self, drawn: Sequence[Member], attempt: int) -> SumRound:
         least = self.run.federation.least_cohort
         asked = [Task(member, {}, sum=SumPart(attempt)) for member in drawn]
-        answers = self.exchange.ask("advertise", asked, least)
-        roster = self._roster(answers)
+        adverts = self.exchange.ask(
+            "advertise", asked, least, partial(self._advert, self._session(attempt))
+        )
+        roster = Roster(adverts=tuple(adverts[client] for client in sorted(adverts)))
         members = self.run.discovery.registry
         content = ShareContent(roster=roster).model_dump_json()
         fewest = max(least, roster.threshold)
@@ -154,9 +169,7 @@ class SummedStrategy(FederatedStrategy):
             Task(members.of_client(client), {}, sum=SumPart(attempt, content))
             for client in roster.names
         ]
-        dealt = self._dealt(roster, self.exchange.ask("share", tasks, fewest))
-        if len(dealt) < fewest:
-            raise RunError(f"{self._where}: secure aggregation: {len(dealt)} clients dealt shares")
+        dealt = self.exchange.ask("share", tasks, fewest, partial(_dealt, roster))
         ring = self._ring(roster)
         script = transcript(
             roster.digest(self._session(attempt)),
@@ -175,35 +188,17 @@ class SummedStrategy(FederatedStrategy):
         }
         return SumRound(attempt, roster, Unmasking(roster, dealt, script), ring, sealed)
 
-    def _roster(self, answers: dict[str, Reply]) -> Roster:
-        adverts = {}
-        for client, reply in sorted(answers.items()):
-            try:
-                advert = parse(Advert, reply.sum or "")
-                if (advert.client, advert.num_examples) != (client, reply.num_examples):
-                    raise SumError("advertised keys of another client, or other examples")
-                self.run.reported.check_training(self.run.request.arm, client, reply)
-                adverts[client] = advert
-            except ValueError as error:
-                self.log.reject(client, str(error))
-        if len(adverts) < self.run.federation.least_cohort:
-            raise RunError(
-                f"{self._where}: secure aggregation needs {self.run.federation.least_cohort} "
-                f"clients (federation.least_cohort), got the keys of {len(adverts)}"
-            )
-        return Roster(adverts=tuple(adverts.values()))
-
-    def _dealt(self, roster: Roster, answers: dict[str, Reply]) -> dict[str, Dealt]:
-        found = {}
-        for client, reply in answers.items():
-            try:
-                dealt = parse(Dealt, reply.sum or "")
-                if set(dealt.shares) != {*roster.names} - {client}:
-                    raise SumError("expected shares for each other client of the roster")
-                found[client] = dealt
-            except SumError as error:
-                self.log.reject(client, str(error))
-        return found
+    def _advert(self, session: Session, client: str, reply: Reply) -> Advert:
+        """A client's keys, which are checked."""
+        advert = parse(Advert, reply.sum or "")
+        if (advert.client, advert.num_examples) != (client, reply.num_examples):
+            raise SumError("advertised keys of another client, or other examples")
+        if self._cohort is not None:
+            if client not in self._cohort:
+                raise SumError(f"{client} is not among the cohort keys that the coordinator has")
+            check_signature(advert, session, self._cohort[client])
+        self.run.reported.check_training(self.run.request.arm, client, reply)
+        return advert
 
     def _ring(self, roster: Roster) -> Ring:
         bound = self.run.federation.update_bound
@@ -256,10 +251,15 @@ class SummedStrategy(FederatedStrategy):
             Task(members.of_client(client), {}, sum=SumPart(attempt, content))
             for client, content in contents.items()
         ]
-        found = {}
-        for client, reply in self.exchange.ask(step, tasks, self._fewest).items():
-            try:
-                found[client] = parse(kind, reply.sum or "")
-            except SumError as error:
-                self.log.reject(client, str(error))
-        return found
+        return self.exchange.ask(step, tasks, self._fewest, partial(_parsed, kind))
+
+
+def _parsed(kind: type[SectionT], client: str, reply: Reply) -> SectionT:
+    return parse(kind, reply.sum or "")
+
+
+def _dealt(roster: Roster, client: str, reply: Reply) -> Dealt:
+    dealt = parse(Dealt, reply.sum or "")
+    if set(dealt.shares) != {*roster.names} - {client}:
+        raise SumError("expected shares for each other client of the roster")
+    return dealt

@@ -1,5 +1,6 @@
 """Secure aggregation in a whole federation: the weights of FedAvg, from sums alone."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,11 @@ from clients.client_app import app
 from clients.policy.cohort_key import COHORT_KEY, read_cohort_key
 from clients.policy.node_policy import load_policy, policy_path
 from clients.policy.pledges import PLEDGES
+from fl_ppseg.config.run_layout import COHORT
 from fl_ppseg.experiment.preparation import Experiment
+from fl_ppseg.federation.cohort_keys import load_cohort_keys, save_cohort_keys
 from fl_ppseg.federation.messages import FAILED, REFUSED, unpack_request
+from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.learning.reach import largest_of, update_bound
 from fl_ppseg.secure_sum.ring import Ring
 from fl_ppseg.system.errors import RunError
@@ -243,6 +247,72 @@ def test_a_repeated_round_is_summed_over_the_clients_it_was_summed_over(
         for n in (1, 2)
     ]
     assert [len(clients) for clients in trained] == [2, 3]
+
+
+class Stranger(Nodes):
+    """A client whose advertisements another key signed than the others consented to."""
+
+    def answer(self, message: Message, context: Context, task: str, client: str) -> Message:
+        reply = super().answer(message, context, task, client)
+        if task == "advertise" and client == "node1":
+            record = reply.content.config_records["sum"]
+            advert = json.loads(str(record["content"]))
+            signature = bytes.fromhex(advert["signature"])
+            advert["signature"] = bytes([signature[0] ^ 1, *signature[1:]]).hex()
+            record["content"] = json.dumps(advert)
+        return reply
+
+
+UNSIGNED = "bochum: the keys of bochum are not signed by its cohort key"
+
+
+def rejected(folder: RunFolder, round: int) -> list[str]:
+    (line,) = (x for x in folder.lines() if x["role"] == "round" and x["round"] == round)
+    return line["rejected"]
+
+
+def test_a_client_with_another_key_is_left_out_by_name(scenes: Path, tmp_path: Path) -> None:
+    made = experiment(scenes, tmp_path, least_cohort=2, max_retries=0)
+    policy = load_policy(policy_path(made.nodes, 0))
+    assert policy.cohort is not None
+    assert load_cohort_keys(made.folder.path) == policy.cohort.keys
+    nodes = Stranger()
+    folder = small.federate(made, client_app=nodes)
+    for round in (1, 2):
+        assert rejected(folder, round) == [UNSIGNED]
+        trained = {
+            x["client"] for x in folder.lines() if (x["role"], x["round"]) == ("train", round)
+        }
+        assert trained == {"aachen", "bremen"}
+    assert ("share", "node1") not in nodes.asked
+
+
+def test_a_client_that_is_not_of_the_cohort_is_left_out_by_name(
+    scenes: Path, tmp_path: Path
+) -> None:
+    made = experiment(scenes, tmp_path, num_rounds=1, least_cohort=2, max_retries=0)
+    keys = load_cohort_keys(made.folder.path)
+    assert keys is not None
+    save_cohort_keys(
+        {name: key for name, key in keys.items() if name != "bochum"}, made.folder.path
+    )
+    folder = small.federate(made)
+    why = "bochum: bochum is not among the cohort keys that the coordinator has"
+    assert rejected(folder, 1) == [why]
+
+
+def test_a_coordinator_without_the_keys_cannot_tell(scenes: Path, tmp_path: Path) -> None:
+    made = experiment(scenes, tmp_path, least_cohort=2, max_retries=0)
+    (made.folder.path / COHORT).unlink()
+    with pytest.raises(RunError, match="the keys of bochum are not signed by its cohort key"):
+        small.federate(made, client_app=Stranger())
+    assert max(line["round"] for line in made.folder.lines()) == 0
+
+
+def test_a_quorum_counts_signed_advertisements(scenes: Path, tmp_path: Path) -> None:
+    made = experiment(scenes, tmp_path, least_cohort=2, max_retries=0, min_replies=1.0)
+    with pytest.raises(RunError, match="expected good updates from 3 of 3 clients, got 2"):
+        small.federate(made, client_app=Stranger())
 
 
 class Single(Nodes):

@@ -7,19 +7,11 @@ make it up, for the agreement shows each key, and owners compare them.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import NamedTuple
 
-from pydantic import Field
-
-from fl_ppseg.config.documents import read_yaml
 from fl_ppseg.config.federation import FederationConfig
-from fl_ppseg.config.loading import validate
-from fl_ppseg.config.names import DeployedName
-from fl_ppseg.config.section import Section
-from fl_ppseg.secure_sum.roster import MAX_CLIENTS, Key
+from fl_ppseg.federation.cohort_keys import HOW, read_cohort_file
 from fl_ppseg.system.errors import InputError
-
-HOW: Final = "each owner's line is printed by `python -m clients.vault cohort`"
 
 
 class Cohort(NamedTuple):
@@ -28,12 +20,6 @@ class Cohort(NamedTuple):
     keys: dict[str, str]
     least: int
     bound: float | None
-
-
-class CohortFile(Section):
-    """The content of the file."""
-
-    keys: Annotated[dict[DeployedName, Key], Field(min_length=2, max_length=MAX_CLIENTS)]
 
 
 def cohort_of(
@@ -66,11 +52,9 @@ def cohort_of(
             "federation.secure_aggregation needs --cohort FILE, the cohort keys of all training "
             f"clients; {HOW}"
         )
-    keys = validate(CohortFile, {"keys": read_yaml(file)}, str(file)).keys
+    keys = read_cohort_file(file)
     if keys.get(client) != own_key:
         raise InputError(f"{file}: expected your own line, {client}: {own_key}; {HOW}")
-    if len({*keys.values()}) != len(keys):
-        raise InputError(f"{file}: two clients have the same cohort key; {HOW}")
     if len(keys) < federation.least_cohort:
         raise InputError(
             f"{file}: expected the keys of at least {federation.least_cohort} clients "

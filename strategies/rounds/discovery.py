@@ -128,7 +128,8 @@ class Discovery:
 
     def is_connected(self, client: str) -> bool:
         """Whether the node of a client was connected at the last poll."""
-        return self.registry.of_client(client).node_id in self.connected
+        member = self.registry.find(client)
+        return member is not None and member.node_id in self.connected
 
     def _poll_and_count(self) -> int:
         self.poll()

@@ -101,6 +101,14 @@ class Exchange:
             replies = self._grid.send_and_receive(self._monitor.retry(), timeout=timeout)
             self._collect(replies, allowed, take)
 
+    def wait_for(self, clients: Iterable[str]) -> list[str]:
+        """Wait until the nodes of clients are connected, as long as a round waits for a quorum.
+
+        Returns:
+            The clients that are still missing then.
+        """
+        return self._monitor.wait_for(sorted(clients))
+
     def collect_scores(self, replies: Iterable[Message]) -> None:
         """Record the counts of an evaluation, if they fit what their clients reported before."""
         self._collect(replies, (), self._check_scoring)

@@ -111,7 +111,7 @@ class Monitor:
         clients = [task.member.client for task in tasks]
         which = f"retry {self._num_retries} of {allowed}"
         log.notify(f"{self._shortfall()}; asking {', '.join(clients)} again ({which})")
-        self._wait_for_quorum(clients)
+        self.wait_for(clients, self.num_missing)
         return self._messages_again(tasks, self._federation.round_timeout)
 
     # Nodes that disconnect.
@@ -210,15 +210,24 @@ class Monitor:
         num_good = len(self._tasks.in_state(State.DONE))
         return f"expected good updates from {quorum} of {num_asked} clients, got {num_good}"
 
-    def _wait_for_quorum(self, clients: Sequence[str]) -> None:
-        seconds = self._federation.wait_seconds
-        start = time.monotonic()
-        is_said = False
-        while time.monotonic() - start < seconds:
+    def wait_for(self, clients: Sequence[str], num_needed: int | None = None) -> list[str]:
+        """Wait until the nodes of clients are connected, at most for the time of the config.
+
+        Args:
+            clients: Names of clients of the run.
+            num_needed: How many of them are enough; None: all.
+
+        Returns:
+            The clients whose nodes are not connected.
+        """
+        seconds, start, is_said = self._federation.wait_seconds, time.monotonic(), False
+        needed = len(clients) if num_needed is None else num_needed
+        while True:
             self.poll_nodes()
             missing = [client for client in clients if not self._discovery.is_connected(client)]
-            if len(clients) - len(missing) >= self.num_missing:
-                return
+            is_over = time.monotonic() - start >= seconds
+            if is_over or len(clients) - len(missing) >= needed:
+                return missing
             if not is_said:
                 is_said = True
                 names = ", ".join(missing)

@@ -54,6 +54,10 @@ class Registry:
         """The current member of a client: its node id may have changed."""
         return self._by_client[client]
 
+    def find(self, client: str) -> Member | None:
+        """The current member of a client; None if it has not registered."""
+        return self._by_client.get(client)
+
     def register(
         self, node_id: int, description: Description, connected: Collection[int], enrolled: str = ""
     ) -> Member | None:

@@ -74,7 +74,8 @@ class SummedStrategy(FederatedStrategy):
         Raises:
             RunError: Too few of them did, as often as a round is tried again.
         """
-        drawn = self._as_before(drawn)
+        before = self._as_before()
+        drawn = drawn if before is None else before
         attempts = self.run.federation.max_retries + 1
         for attempt in range(attempts):
             try:
@@ -146,14 +147,22 @@ class SummedStrategy(FederatedStrategy):
         request = self.run.request
         return Session(request.run_id, request.arm, request.seed, self.log.round, attempt)
 
-    def _as_before(self, drawn: Sequence[Member]) -> Sequence[Member]:
-        """Of a round that was being summed when an earlier start ended, the same clients."""
+    def _as_before(self) -> list[Member] | None:
+        """Of a round that was being summed when an earlier start ended, the same clients, once
+        their nodes are there; None of any other round.
+
+        They are not drawn: another draw, of the nodes that are there today, may leave some out, and
+        nodes agree to no other set.
+        """
         request = self.run.request
         before = self._folder.clients_summed(request.arm, request.seed, self.log.round)
         if before is None:
-            return drawn
+            return None
         self.log.notify(f"was being summed over {len(before)} clients; asking the same again")
-        return [member for member in drawn if member.client in before]
+        for client in self.exchange.wait_for(before):
+            self.log.reject(client, "its node did not come back to the round that it was added to")
+        members = self.run.discovery.registry.with_role("train")
+        return [member for member in members if member.client in before]
 
     def _agree(self, drawn: Sequence[Member], attempt: int) -> SumRound:
         least = self.run.federation.least_cohort

@@ -20,9 +20,14 @@ from fl_ppseg.experiment.preparation import Experiment
 from fl_ppseg.federation.cohort_keys import load_cohort_keys, save_cohort_keys
 from fl_ppseg.federation.messages import FAILED, REFUSED, unpack_request
 from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.flower.in_process import InProcessGrid
 from fl_ppseg.learning.reach import largest_of, update_bound
+from fl_ppseg.progress.events import Event, Notice
+from fl_ppseg.progress.observer import Observer
 from fl_ppseg.secure_sum.ring import Ring
 from fl_ppseg.system.errors import RunError
+from strategies.rounds.registry import Member
+from strategies.rounds.summed import SummedStrategy
 
 SUMMED = {"secure_aggregation": True}
 STEPS = ("advertise", "share", "train", "confirm", "unmask")
@@ -313,6 +318,81 @@ def test_a_quorum_counts_signed_advertisements(scenes: Path, tmp_path: Path) -> 
     made = experiment(scenes, tmp_path, least_cohort=2, max_retries=0, min_replies=1.0)
     with pytest.raises(RunError, match="expected good updates from 3 of 3 clients, got 2"):
         small.federate(made, client_app=Stranger())
+
+
+class Away(Observer):
+    """A node that is not there when the coordinator is back; it comes once it is waited for."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, returns: bool = True) -> None:
+        self.said: list[str] = []
+        self._is_away, self._returns, self._all = True, returns, InProcessGrid.get_node_ids
+        patch.setattr(InProcessGrid, "get_node_ids", lambda grid: self._here(grid))
+
+    def _here(self, grid: InProcessGrid) -> list[int]:
+        return [n for n in self._all(grid) if n != AWAY or not self._is_away]
+
+    def on_event(self, event: Event) -> None:
+        if isinstance(event, Notice):
+            self.said.append(event.text)
+            if self._returns and "for the nodes of bochum" in event.text:
+                self._is_away = False
+
+
+AWAY = 3
+"""Node id of bochum's."""
+SOON = {"least_cohort": 2, "max_retries": 0, "wait_seconds": 0.5}
+
+
+def test_a_repeated_round_waits_for_the_clients_it_was_summed_over(
+    summed: Any, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = experiment(scenes, tmp_path, **SOON)
+    with pytest.raises(KeyboardInterrupt):
+        small.federate(made, client_app=Stopped("unmask"))
+    away = Away(monkeypatch)
+    resumed = small.federate(made, observer=away)
+    said = [text for text in away.said if text.startswith("round 1: ")]
+    assert said[0] == "round 1: was being summed over 3 clients; asking the same again"
+    assert said[1].startswith("round 1: waiting up to ") and "bochum" in said[1]
+    assert rejected(resumed, 1) == []
+    assert small.bits(small.final(resumed, "plain")) == small.bits(small.final(summed[1], "plain"))
+
+
+def test_a_client_that_does_not_come_back_is_named_and_the_nodes_decide(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = experiment(scenes, tmp_path, **SOON)
+    with pytest.raises(KeyboardInterrupt):
+        small.federate(made, client_app=Stopped("unmask"))
+    away = Away(monkeypatch, returns=False)
+    with pytest.raises(RunError, match="already summed over other clients"):
+        small.federate(made, observer=away)
+    assert any(
+        text == "round 1: bochum: its node did not come back to the round that it was added to"
+        for text in away.said
+    )
+
+
+def test_a_repeated_round_has_its_clients_whatever_would_be_drawn(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of three are drawn; after the restart another draw would be made of fewer nodes."""
+    made = experiment(scenes, tmp_path, num_rounds=1, fraction_train=0.67, **SOON)
+    first = Stopped("unmask")
+    with pytest.raises(KeyboardInterrupt):
+        small.federate(made, client_app=first)
+    before = {client for task, client in first.asked if task == "train"}
+    assert len(before) == 2
+    names = {"node0": "aachen", "node1": "bochum", "node2": "bremen"}
+    drawn = {*names.values()} - {names[min(before)]}
+
+    def draw(strategy: SummedStrategy) -> list[Member]:
+        return [m for m in strategy.trainers() if m.client in drawn]
+
+    monkeypatch.setattr(SummedStrategy, "_drawn", draw)
+    second = Nodes()
+    small.federate(made, client_app=second)
+    assert {client for task, client in second.asked if task == "train"} == before
 
 
 class Single(Nodes):

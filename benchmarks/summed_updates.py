@@ -1,13 +1,13 @@
 """What a coordinator gets of a client's images from single updates, and from sums.
 
-    python benchmarks/summed_updates.py [--arms plain,...] [--clients 18] [--rounds 10]
+    python benchmarks/summed_updates.py [--arms plain,...] [--rounds 10] [--colluding K ...]
 
 Procedural scenes, the default config, 16 images a client, weights of round 0. `clients`: those in
 the sum; of 18, k that work with the coordinator subtract their own and leave 18 - k, and 1 is a
 single update. The mean update is exact, but in the rows `rounded` of `plain`: there updates are
 rounded as nodes round them. `best case`: each client takes one step of gradient descent on one
 image; means over three clients' images. `as trained`: a round as configured. `active`: rounds of
-weights made to show images, the same for all clients.
+weights made to show images, the same for all clients; with --rounds 0 none.
 
 SSIM of each image of one client with its likest guess, mean over them; `seen` counts those above
 0.7. `others` is the same of as many images of that client that nobody trained on: what is right of
@@ -121,7 +121,7 @@ def listening(exchange: Exchange, at: World) -> Iterator[tuple[str, Callable[[],
     yield "token-span+mlp-gradient", partial(spanned_gradient, exchange, *at.public)
 
 
-def heard(at: World, num_clients: int, num_rounds: int, rounded: bool) -> Iterator[Heard]:
+def heard(at: World, num_clients: int, num_rounds: int, rounded: bool = False) -> Iterator[Heard]:
     weights, config = arrays_of(at.network), at.config
     single = config.model_copy(update={"training": config.training.model_copy(update=SINGLE)})
     first, of_sum = next(iter(at.lots)), num_clients
@@ -140,11 +140,12 @@ def heard(at: World, num_clients: int, num_rounds: int, rounded: bool) -> Iterat
         exchanges: list[Exchange] = []
         last, num_images = config.federation.num_rounds, sum(map(len, lots.values()))
         public = {n: at.network.state_dict()[n].numpy().copy() for n in EMBEDDING_TENSORS}
-        for round in range(last - num_rounds + 1, last + 1):
+        for round in range(last - num_rounds + 1, last + 1):  # none: it only listens
             made = imprinted(at.network, at.own, exchanges, num_images)
             found = owner.answer(made, round)
             exchanges.append(kept(replace(found, sent=found.sent | public)))
-    yield Heard(f"active{mark}", "imprint", of_sum, imprint(exchanges, at.own), truth, others)
+    if exchanges:
+        yield Heard(f"active{mark}", "imprint", of_sum, imprint(exchanges, at.own), truth, others)
 
 
 def restored(at: World, found: Sequence[Heard], steps: int) -> list[Heard]:
@@ -192,6 +193,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=18)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--colluding", type=int, nargs="*", default=COLLUDING, metavar="K")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:
@@ -200,8 +202,8 @@ def main() -> None:
         for arm in options.arms.split(","):
             begun = time.process_time()
             at = world(dataset, arm, options.clients)
-            nums = [options.clients - k for k in COLLUDING if k < options.clients]
-            found = [each for n in nums for each in heard(at, n, options.rounds, rounded=False)]
+            nums = [options.clients - k for k in options.colluding if k < options.clients]
+            found = [each for n in nums for each in heard(at, n, options.rounds)]
             if arm == "plain":  # rounding asks for no arm
                 found += heard(at, options.clients, options.rounds, rounded=True)
             for line in lines(at, restored(at, found, options.steps)):

@@ -44,7 +44,7 @@ Images = npt.NDArray[np.uint8]
 
 _PLAIN: Final = ArmConfig(note="the images themselves, to compare guesses with")
 _TRUTH: Final = "truth"
-_NODES: Final = ".nodes"
+_HOMES: Final = ".homes"
 """Folder of what nodes keep, beside the vaults; no client is named so."""
 _RUN: Final = "audit"
 
@@ -228,7 +228,7 @@ class Client:
         largest = largest_elsewhere(self._num_trained)
         num_classes, size = self._classes.num_classes, job.block_size
         terms = terms_of(config, arm, self._protection, num_classes, size, "train", largest)
-        starts, nodes = {}, make_private_folder(place / _NODES)
+        starts, nodes = {}, make_private_folder(place / _HOMES)
         home = make_private_folder(nodes / self.name)
         if start is None:
             terms = terms._replace(max_change=None)

@@ -38,7 +38,7 @@ settings.register_profile("here", derandomize=seeded_keys.NAME == "", deadline=N
 settings.load_profile("here")
 
 
-WHOLE = ("deployment", "federated", "flwr_run", "interrupt", "quick")
+WHOLE = ("deployment", "deployment_sums", "federated", "flwr_run", "interrupt", "quick")
 """Test files that start whole federations of many processes; two at once would start too slowly."""
 LONG = ("resume_after_kill", "secrets", "vault_kills", "vault_killed")
 """Others that take long: begun early, so that no worker is left with one at the end."""

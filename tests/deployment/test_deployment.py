@@ -1,20 +1,10 @@
 """A federation of real processes on loopback ports: SuperLink, proxy, SuperNodes, apps."""
 
 import http.client
-import io
 import json
-import os
 import shutil
-import signal
 import ssl
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 
 import httpx
@@ -22,6 +12,7 @@ import pytest
 import small_federation as small
 import yaml
 from checkout import CHECKOUT
+from deployed import Federated, call, deployed
 from fastapi.routing import iter_route_contexts
 from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
@@ -32,13 +23,10 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.routers.control import router as control_router
 from ports import free_ports
 
-from clients.policy.node_policy import load_policy, policy_path, save_policy
-from fl_ppseg.config.loading import dump_config
+from clients.policy.node_policy import load_policy
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.flower.superlink import read_bundle
-from fl_ppseg.initialise import main as initialise
 from fl_ppseg.scenes.tree import synthesize
-from fl_ppseg.system.command_line import run
 
 CLIENTS = ("aachen", "lindau")
 MARK = "the shipped code ran"
@@ -48,91 +36,6 @@ pytestmark = [
     pytest.mark.timeout(400),
     pytest.mark.skipif(shutil.which("haproxy") is None, reason="needs haproxy (apt-get install)"),
 ]
-
-
-@dataclass
-class Background:
-    """A command in the background, whose lines for a person are waited for."""
-
-    command: list[str]
-    place: Path
-    process: subprocess.Popen[bytes] = field(init=False)
-    output: Path = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.output = Path(tempfile.mkstemp(dir=self.place, suffix=".txt")[1])
-        with self.output.open("wb") as output:
-            self.process = subprocess.Popen(
-                self.command, env=environment(), stdout=output, stderr=output, cwd=self.place
-            )
-
-    def wait_for(self, text: str, seconds: float = 120) -> None:
-        end = time.monotonic() + seconds
-        while text not in self.output.read_text():
-            assert self.process.poll() is None, self.output.read_text()
-            assert time.monotonic() < end, self.output.read_text()
-            time.sleep(0.1)
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
-
-
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
-
-
-def command(module: str, *options: object) -> list[str]:
-    return [sys.executable, "-m", module, *map(str, options)]
-
-
-def call(module: str, *options: object) -> subprocess.CompletedProcess[str]:
-    """A short command, in this process: Flower is imported already."""
-    argv = [*map(str, options)]
-    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as error:
-        status = run(import_module(f"{module}.command").main, argv)
-    return subprocess.CompletedProcess(argv, status, out.getvalue(), error.getvalue())
-
-
-@dataclass
-class Federated:
-    """Where everything is."""
-
-    folder: Path
-    port: int
-    link_port: int
-    policies: dict[str, Path]
-
-    @property
-    def coordinator(self) -> str:
-        return f"localhost:{self.port}"
-
-    @property
-    def authority(self) -> Path:
-        return self.folder / "coordinator" / "ca.crt"
-
-    def node(self, home: str, client: str, port: int, **changes: object) -> Background:
-        options = {"coordinator": self.coordinator, "ca": self.authority, "port": port} | changes
-        given = [text for name, value in options.items() for text in (f"--{name}", value)]
-        return Background(
-            command(
-                *("clients.node", "start", "--home", self.folder / home),
-                *("--policy", self.policies[client], *given),
-            ),
-            self.folder,
-        )
-
-    def train(self, app: Path = CHECKOUT) -> subprocess.CompletedProcess[str]:
-        home, folder = self.folder / "coordinator", self.folder / "run"
-        options = ("run", "--home", home, "--run", folder, "--app", app)
-        return subprocess.run(
-            command("strategies.coordinator", *options),
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
 
 
 @pytest.fixture(scope="module")
@@ -147,47 +50,8 @@ def federated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federated]:
     )
     quick = small.SETTINGS["federation"] | {"wait_seconds": 20}
     config = small.config(folder / "tree", arms=["per-image"], clients=1, federation=quick)
-    owners = small.prepared(config, folder / "owners")
-    policies = {client: policy_path(owners.nodes, number) for number, client in enumerate(CLIENTS)}
-    for path in policies.values():  # of separate machines, where no run is prepared together
-        save_policy(load_policy(path).model_copy(update={"run": None}), path)
-    (folder / "config.yaml").write_text(dump_config(config))
-    options = [
-        "--config",
-        folder / "config.yaml",
-        "--train-clients",
-        "aachen",
-        "--val-clients",
-        "lindau",
-    ]
-    initialise([*map(str, options), "--out", str(folder / "run")])
-
-    port, link_port, *node_ports = free_ports(4)
-    made = Federated(folder, port, link_port, policies)
-    home = folder / "coordinator"
-    init = ["init", "--home", home, "--host", "localhost", "--bind", "127.0.0.1"]
-    assert not call(
-        "strategies.coordinator", *init, "--port", port, "--link-port", link_port
-    ).returncode
-    pin = call("strategies.coordinator", "bundle").stdout.strip()
-    for client in CLIENTS:
-        assert not call(
-            "clients.node", "init", "--home", folder / client, "--client", client
-        ).returncode
-        key = folder / client / "node.pub"
-        assert not call("strategies.coordinator", "enrol", "--home", home, client, key).returncode
-    running = [Background(command("strategies.coordinator", "start", "--home", home), folder)]
-    running += [
-        made.node(client, client, own, **{"bundle-hash": pin})
-        for client, own in zip(CLIENTS, node_ports, strict=True)
-    ]
-    try:
-        for process, client in zip(running[1:], CLIENTS, strict=True):
-            process.wait_for(f"connected to localhost:{port} as {client}")
+    with deployed(folder, config, CLIENTS[:1], CLIENTS[1:]) as made:
         yield made
-    finally:
-        statuses = [process.stop() for process in reversed(running)]
-    assert statuses == [0, 0, 0]
 
 
 def test_a_tampered_bundle_is_refused_and_nothing_of_it_runs(federated: Federated) -> None:
@@ -201,7 +65,7 @@ def test_a_tampered_bundle_is_refused_and_nothing_of_it_runs(federated: Federate
     mark = federated.folder / "mark"
     with (copy / "clients" / "client_app.py").open("a") as file:
         file.write(f"\nPath({str(mark)!r}).write_text({MARK!r})\n")
-    done = federated.train(copy)
+    done = federated.train(app=copy)
     assert done.returncode == 1, done.stderr
     assert "refused: this node has pinned another bundle" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: ")

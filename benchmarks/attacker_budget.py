@@ -27,7 +27,7 @@ from typing import Final
 
 import numpy as np
 import torch
-from scipy.optimize import lsq_linear
+from scipy.optimize import lsq_linear  # type: ignore[import-untyped]
 
 from fl_ppseg.audit.attacks.reader import BATCH, STEPS, Budget
 from fl_ppseg.audit.attacks.survivor_network import nothing, survivor_network
@@ -90,7 +90,9 @@ def fitted(budgets: Sequence[tuple[int, int]], scores: Sequence[float], most: fl
     for p, q in product(POWERS, POWERS):
         columns = np.stack([n**0, -(n**-p), -(s**-q)], axis=1)
         found = lsq_linear(columns, np.array(scores), bounds, method="bvls")
-        best = min(best, (found.cost, Curve(*found.x, p, q)), key=lambda pair: pair[0])
+        a, b, c = map(float, found.x)
+        curve = Curve(a, b, c, float(p), float(q))
+        best = min(best, (float(found.cost), curve), key=lambda pair: pair[0])
     return best[1]
 
 
@@ -99,12 +101,16 @@ def read(root: Path, split: str, classes: str, number: int) -> tuple[Images, Ima
     cities = open_dataset(root, load_class_table(classes), (split,)).split(split)
     scenes = [scene for city in cities.values() for scene in city]
     chosen = np.linspace(0, len(scenes) - 1, min(number, len(scenes))).astype(int)
-    pairs = [fit(*scenes[k].load(), SIZE, "resize") for k in chosen]
+    pairs = []
+    for scene in (scenes[k] for k in chosen):
+        image, labels = scene.load()
+        pairs.append(fit(image, labels, SIZE, "resize"))
     return np.stack([image for image, _ in pairs]), np.stack([labels for _, labels in pairs])
 
 
 def spread(images: Images, number: int) -> Images:
-    return images[np.linspace(0, len(images) - 1, number).astype(int)]
+    chosen: Images = images[np.linspace(0, len(images) - 1, number).astype(int)]
+    return chosen
 
 
 def trials(

@@ -74,7 +74,7 @@ class World(NamedTuple):
     config: Config
     arm: str
     network: SETR
-    lots: dict[str, Sequence[Scene]]
+    lots: Lots
     """Images by client, the one under attack first."""
     others: dict[str, Images]
     """Images of each client that nobody trains on."""
@@ -97,7 +97,7 @@ def read(scenes: Sequence[Scene]) -> tuple[Images, Images]:
 def world(dataset: Dataset, arm: str, num_clients: int) -> World:
     split = dataset.split("train")
     first = max(split, key=lambda name: (len(split[name]), name))
-    lots = {first: list(split[first])[:NUM_IMAGES]}
+    lots: dict[str, Sequence[Scene]] = {first: list(split[first])[:NUM_IMAGES]}
     lots |= companions(dataset, first, num_clients - 1, NUM_IMAGES)
     further = [s for own in split.values() for s in list(own)[2 * NUM_IMAGES :]]
     public = read([further[k * len(further) // NUM_PUBLIC] for k in range(NUM_PUBLIC)])
@@ -170,16 +170,16 @@ def lines(at: World, found: Sequence[Heard]) -> Iterator[str]:
     keys = dict.fromkeys((each.kind, each.attack, each.num_clients) for each in found)
     for key in keys:
         same = [each for each in found if each[:3] == key]
-        told = [each for each in same if each.guesses is not None]
-        scores = np.array([s for e in told for s in likeness(e.truth, e.guesses)])
-        others = np.array([s for e in told for s in likeness(e.others, e.guesses)])
+        told = [(each, own) for each in same if (own := each.guesses) is not None]
+        scores = np.array([s for e, guesses in told for s in likeness(e.truth, guesses)])
+        others = np.array([s for e, guesses in told for s in likeness(e.others, guesses)])
         usual = np.array([s for e in same for s in likeness(e.truth, mean)])
         kind, attack, num = key
         words = f"{at.arm:20} {kind:20} {attack:28}{num:3}"
         if not told:
             yield f"{words}  no picture"
             continue
-        num_guesses = sum(len(e.guesses) for e in told if e.guesses is not None)
+        num_guesses = sum(len(guesses) for _, guesses in told)
         seen = f"{int((scores > SEEN).sum()):3}/{len(scores)}"
         yield (
             f"{words}{num_guesses:5} guesses  ssim {scores.mean():.3f}  seen {seen}  "

@@ -55,11 +55,10 @@ def accepted_folder(state: Path, arm: ArmPolicy, question: "Question") -> Path |
     """The folder of the versions that a question is compared with; None if there is no bound."""
     if arm.start is None or arm.max_change is None or arm.models > 1:
         return None
-    start, unit = (
-        arm.start[question.seed].name,
-        [arm.max_change, arm.training.model_dump_json(exclude={*CODEC})],
-    )
-    text = json.dumps([question.run, question.arm, question.seed, start, *unit])
+    start = arm.start[question.seed].name
+    training = arm.training.model_dump_json(exclude={*CODEC})  # which move weights no further
+    asked = [question.run, question.arm, question.seed, start, arm.max_change, training]
+    text = json.dumps(asked)
     return state / ACCEPTED / hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
 

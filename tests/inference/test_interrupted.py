@@ -80,12 +80,12 @@ def test_the_service_answers_what_it_has_and_ends_with_130(model: Path) -> None:
 def test_predict_keeps_whole_files_and_goes_on(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    images, out, number = tmp_path / "images", tmp_path / "out", 16
+    images, out, number = tmp_path / "images", tmp_path / "out", 200
     images.mkdir()
     rng = np.random.default_rng(0)
     for index in range(number):
         noise = rng.integers(0, 256, (64, 128, 3), np.uint8)
-        Image.fromarray(noise).save(images / f"{index:02}.png")
+        Image.fromarray(noise).save(images / f"{index:03}.png")
     options = ["--model", model, "--images", images, "--out", out, "--batch", 1]
     with started("predict", *options) as process:
         wait_until(lambda: len(list(out.rglob("*_pred_*.png"))) >= 2, process)

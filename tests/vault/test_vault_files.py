@@ -203,7 +203,7 @@ def test_interruption_leaves_no_half_shard(
         return image
 
     with monkeypatch.context() as patch:
-        patch.setattr(encrypting, "encrypt", interrupted)
+        patch.setattr(encrypting, "encrypted", interrupted)
         with pytest.raises(KeyboardInterrupt):
             prepare_shards(job)
     assert len(list((tmp_path / "aachen" / "drafts").iterdir())) == 5

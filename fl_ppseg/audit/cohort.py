@@ -16,19 +16,18 @@ import numpy as np
 
 from clients.policy.node_policy import ArmPolicy
 from fl_ppseg.audit.exchange import Exchange
-from fl_ppseg.audit.update import Client, Truth
+from fl_ppseg.audit.update import Client, Trainer, Truth
 from fl_ppseg.config.sections import Config
 from fl_ppseg.data.dataset import Dataset, Scene
 from fl_ppseg.learning.reach import largest_of, update_bound
 from fl_ppseg.secure_sum.ring import Ring
 from fl_ppseg.system.arrays import Arrays
-from fl_ppseg.system.errors import RunError
 
 Lots = Mapping[str, Sequence[Scene]]
 """Images by client."""
 
 
-class Cohort:
+class Cohort(Trainer):
     """Clients that train each round with the same weights; the first one's images are attacked.
 
     Args:
@@ -61,22 +60,6 @@ class Cohort:
     def accepted_before(self, num_rounds: int) -> tuple[int, Arrays] | None:
         """As `Client.accepted_before`: the same weights went to all."""
         return self._clients[0].accepted_before(num_rounds)
-
-    def answer(self, weights: Arrays, round: int = 1) -> Exchange:
-        """Train a round and keep what the coordinator learns.
-
-        Args:
-            weights: Global weights of the arm's model before the round.
-            round: Number of the round, from 1.
-
-        Raises:
-            InputError: The arm and the model do not fit.
-            RunError: A client refused, or failed.
-        """
-        exchange = self.trained(weights, round)
-        if isinstance(exchange, str):
-            raise RunError(f"no update to attack: {exchange}")
-        return exchange
 
     def trained(self, weights: Arrays, round: int = 1, **other: Any) -> Exchange | str:
         """Train a round and keep what the coordinator learns; arguments as `Client.trained`.

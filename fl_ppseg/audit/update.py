@@ -7,6 +7,7 @@ receives it. The true images are returned separately, only for scoring.
 """
 
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -63,7 +64,31 @@ class Truth:
     """(h, w) trainIds each, the label maps of its held-out images."""
 
 
-class Client:
+class Trainer(ABC):
+    """One client or several, that train a round with the weights that a coordinator sends."""
+
+    @abstractmethod
+    def trained(self, weights: Arrays, round: int = 1, **other: Any) -> Exchange | str:
+        """What the coordinator learns of a round, or the reason of a refusal."""
+
+    def answer(self, weights: Arrays, round: int = 1) -> Exchange:
+        """Train a round and keep what the coordinator sees.
+
+        Args:
+            weights: Global weights of the arm's model before the round.
+            round: Number of the round, from 1.
+
+        Raises:
+            InputError: The arm and the model do not fit.
+            RunError: A client refused, or failed.
+        """
+        exchange = self.trained(weights, round)
+        if isinstance(exchange, str):
+            raise RunError(f"no update to attack: {exchange}")
+        return exchange
+
+
+class Client(Trainer):
     """An owner with its node, prepared once, whose node answers requests to train and to evaluate.
 
     Args:
@@ -121,22 +146,6 @@ class Client:
         None if there are none."""
         number = max((each for each in self._accepted if each < num_rounds), default=None)
         return None if number is None else (number, self._accepted[number])
-
-    def answer(self, weights: Arrays, round: int = 1) -> Exchange:
-        """Train a round and keep what the coordinator sees.
-
-        Args:
-            weights: Global weights of the arm's model before the round.
-            round: Number of the round, from 1.
-
-        Raises:
-            InputError: The arm and the model do not fit.
-            RunError: The client refused, or failed.
-        """
-        exchange = self.trained(weights, round)
-        if isinstance(exchange, str):
-            raise RunError(f"no update to attack: {exchange}")
-        return exchange
 
     def trained(self, weights: Arrays, round: int = 1, **other: Any) -> Exchange | str:
         """Train a round and keep what the coordinator sees.

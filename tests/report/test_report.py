@@ -435,6 +435,19 @@ def test_intervals_of_the_first_screen_name_what_they_are_over(tmp_path):
         assert f"0.967 {told}" in Page(f"<h2>{glance[: glance.rindex('</section>')]}").text
 
 
+def test_the_interval_of_the_owners_answer_beside_the_ratio_of_the_nodes_says_so(tmp_path):
+    given_summary = summary(
+        plain=arm(30.0, 30.0),
+        per_image_invariant=arm(29.0, 30.0, **INTERVALS["images"]),
+        per_image_invariant_labels=arm(29.0, 30.0, **INTERVALS["images"]),
+    )
+    glance = report(tmp_path, given_summary)
+    glance = glance[glance.index("At a glance") : glance.index("What attacks got")]
+    words = Page(f"<h2>{glance[: glance.rindex('</section>')]}").text
+    assert words.count("0.967 0.900–1.100 (val images)") == 1
+    assert words.count("0.967 0.900–1.100 (val images, of the owner's answer)") == 1
+
+
 def test_terminal_tables_of_several_seeds_cut_no_number():
     """Costs have a table of their own, for numbers with their spread leave no room beside them."""
     spreads = {f"{key}_std": 2.83 for key in ("aAcc", "mIoU", "mAcc", "own_mIoU", "gain")}

@@ -16,11 +16,12 @@ import torch
 from clients.accepted_weights import accepted_folder, check_change, keep
 from clients.local_privacy import check_form, privatise_counts, privatise_update
 from clients.policy.ledger import Question, grant, record_refusal, was_granted
-from clients.policy.node_policy import NodePolicy, RefusedError
+from clients.policy.node_policy import NodePolicy, RefusedError, run_of
 from clients.policy.permission import Permit, check_heldout, permit
 from clients.private_state import load_private, save_trained, trained_folder
 from clients.residuals import load_residual, residual_folder, save_residual
 from clients.summed_update import Place, answer_step, open_summed_update
+from fl_ppseg.codecs.tensors import CodecError
 from fl_ppseg.codecs.update import codec_of
 from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.data.shard import Shard, open_shard
@@ -141,11 +142,13 @@ def _coded(
     if not all(np.isfinite(value).all() for value in arrays.values()):
         raise InputError("training diverged: nothing was sent, and the residual was not changed")
     codec = codec_of(request.training)
-    run = policy.run or policy.arms[request.arm].agreement
-    folder = residual_folder(state, run, request.arm, request.seed)
+    folder = residual_folder(state, run_of(policy, request.arm), request.arm, request.seed)
     residual = load_residual(folder, request.round, arrays)
     bounds = bounds_of(request.training, num_examples, {k: request.arrays[k] for k in arrays})
-    parts, lost = codec.pack(arrays, request.arrays, residual, bounds)
+    try:
+        parts, lost = codec.pack(arrays, request.arrays, residual, bounds)
+    except CodecError as error:  # only where training has no bound
+        raise InputError(f"training diverged: {error}; nothing was sent") from None
     # an update without a labelled pixel is left out of the mean: what it held is not sent
     save_residual(folder, request.round, lost if num_examples else residual)
     return parts
@@ -161,7 +164,7 @@ def _count(request: Request, policy: NodePolicy, permitted: Permit, state: Path)
     assert request.task == "train" or request.task == "evaluate"
     arm = policy.arms[request.arm]
     question = Question(
-        run=policy.run or arm.agreement,
+        run=run_of(policy, request.arm),
         arm=request.arm,
         seed=request.seed,
         round=request.round,

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import numpy as np
 
 from clients.policy.cohort_key import read_cohort_key
-from clients.policy.node_policy import CohortPolicy, NodePolicy, RefusedError
+from clients.policy.node_policy import CohortPolicy, NodePolicy, RefusedError, run_of
 from clients.policy.pledges import Pledge, check_pledged, pledge, read_salt
 from fl_ppseg.federation.message_content import Request
 from fl_ppseg.learning.reach import largest_of, update_bound
@@ -95,7 +95,7 @@ class Place:
         asked = self.request
         return Pledge.model_validate(
             {
-                "run": self.policy.run or self.policy.arms[asked.arm].agreement,
+                "run": run_of(self.policy, asked.arm),
                 "arm": asked.arm,
                 "seed": asked.seed,
                 "round": asked.round,

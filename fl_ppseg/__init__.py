@@ -2,7 +2,7 @@
 
     import fl_ppseg
 
-    model = fl_ppseg.load("RUN/per-image-invariant")
+    model = fl_ppseg.load("RUN/per-image-invariant-labels")
     query = fl_ppseg.encrypt("street.png", model.spec)  # under a key that is gone when this returns
     labels, confidence = model.segment(query)           # at the image's own size
     picture = fl_ppseg.overlay("street.png", labels, classes=model.classes)

@@ -168,6 +168,12 @@ class NodePolicy(Section):
             raise RefusedError(f"refused: {self.withdrawn}")
 
 
+def run_of(policy: NodePolicy, arm: str) -> str | None:
+    """What a node's records of an arm are kept by: the run that it was prepared for (simulations),
+    or the hash of the owner's agreement."""
+    return policy.run or policy.arms[arm].agreement
+
+
 def save_policy(policy: NodePolicy, path: Path) -> None:
     """Write a policy that only its owner can read; paths in its own folder become relative."""
     folder = path.parent

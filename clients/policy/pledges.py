@@ -38,9 +38,9 @@ _WORDS: Final = {
     "train": "another update of this session was already masked",
     "members": "an update of this session was already masked for other members",
     "survivors": "this round was already summed over other clients, and the difference of two sums "
-    "could be one client's update; wait until the same clients take part, or start a new run",
+    "could be one client's update; wait until the same clients take part, or let the owners agree "
+    "to a run with other settings",
 }
-_BEFORE: Final = {"share": "roster", "members": "members", "survivors": "survivors"}
 LineT = TypeVar("LineT", bound=Section)
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -119,9 +119,10 @@ def check_pledged(state: Path, expected: Pledge) -> None:
     """
     with _opened(state) as (_, _, pledges):
         if expected not in pledges:
+            what = "roster" if expected.step == "share" else expected.step
             raise RefusedError(
-                f"refused: this node has not agreed to this step's {_BEFORE[expected.step]}, which "
-                "comes before it in the same session"
+                f"refused: this node has not agreed to this step's {what}, which comes before it "
+                "in the same session"
             )
 
 

@@ -22,6 +22,7 @@ from fl_ppseg.data.dataset import Dataset, Scene
 from fl_ppseg.learning.reach import largest_of, update_bound
 from fl_ppseg.secure_sum.ring import Ring
 from fl_ppseg.system.arrays import Arrays
+from fl_ppseg.system.errors import RunError
 
 Lots = Mapping[str, Sequence[Scene]]
 """Images by client."""
@@ -86,7 +87,8 @@ class Cohort(Trainer):
 
 
 class MeanUpdate:
-    """The mean update of a round, weighted by images, one client's weights in memory at a time.
+    """The mean update of a round, weighted by images whatever `federation.weighting` says, one
+    client's weights in memory at a time.
 
     Args:
         first: The exchange with one of the clients.
@@ -109,6 +111,8 @@ class MeanUpdate:
     def exchange(self) -> Exchange:
         """What the coordinator learns; `returned` is the weights sent and the mean, in float64."""
         num, sent, total = sum(self._images.values()), self._first.sent, self._total
+        if not num:
+            raise RunError("no update to attack: no client has a labelled pixel to train on")
         if self._ring is not None:
             decode, num_terms = self._ring.decode, len(self._images)
             total = {n: decode(words, num_terms, num, n) for n, words in total.items()}

@@ -18,8 +18,10 @@ from fl_ppseg.system.arrays import Arrays
 Change = npt.NDArray[np.float64]
 LEVELS: Final = 127
 """Levels of int8 on either side of 0."""
-MAX_SCALE: Final = 1e6
-"""Of a step; updates of honest training have less than 1."""
+MAX_CHANGE: Final = 1e8
+"""Of a weight; those of honest training are below 1."""
+MAX_SCALE: Final = MAX_CHANGE / 100
+"""Of a level."""
 
 
 class CodecError(ValueError):
@@ -65,13 +67,13 @@ class BFloat16:
     def encode(self, change: Change) -> Arrays:
         """Cut the lower half off, so that no change gets larger."""
         bits = change.astype(np.float32).view(np.uint32)
-        return {"bf16": (bits >> 16).astype(np.uint16)}
+        return {"bf16": np.asarray(bits >> 16, np.uint16)}
 
     def decode(self, parts: Arrays, shape: tuple[int, ...]) -> Change:
         """As `TensorCodec.decode`."""
         change = (parts["bf16"].astype(np.uint32) << 16).view(np.float32)
-        if not np.isfinite(change).all():
-            raise CodecError("holds NaN or infinity")
+        if not (np.abs(change) <= MAX_CHANGE).all():
+            raise CodecError(f"expected changes of at most {MAX_CHANGE:.0e}")
         return change.astype(np.float64)
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from fl_ppseg.codecs.tensors import (
-    LEVELS,
     BFloat16,
     CodecError,
     Int8,
@@ -28,8 +27,9 @@ if TYPE_CHECKING:
 
 SEPARATOR: Final = ":"
 """Between the name of a tensor and what a part holds; no tensor's name has one."""
-ROUNDED_UP: Final = 1 / LEVELS
-"""More than what a code adds to the largest change of a tensor, as a share of it."""
+ROUNDED_UP: Final = 2.0**-23
+"""The most that a code adds to the largest change of a tensor, as a share of it: the rounding of a
+scale to float32."""
 
 
 class UpdateCodec:

@@ -24,9 +24,9 @@ def load(path: str | Path, *, device: str = "cpu", classes: str | Path = "citysc
     """Load a trained model, with all that one needs to ask it.
 
     Args:
-        path: The folder of an arm in a run (`RUN/per-image-invariant`), of which the newest round
-            is taken; a run of one arm; a checkpoint, `round_<nnnn>.safetensors`; a folder that
-            `fl_ppseg.save` wrote; or a SETR of mmsegmentation, .pth. Whoever wrote it: what it
+        path: The folder of an arm in a run (`RUN/per-image-invariant-labels`), of which the newest
+            round is taken; a run of one arm; a checkpoint, `round_<nnnn>.safetensors`; a folder
+            that `fl_ppseg.save` wrote; or a SETR of mmsegmentation, .pth. Whoever wrote it: what it
             says is checked before it is used.
         device: Where to compute: cpu, cuda, cuda:1, ...
         classes: Class table of a .pth, which names none; all others have their own.

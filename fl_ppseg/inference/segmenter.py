@@ -60,11 +60,11 @@ class Segmenter:
         Raises:
             InputError: The model answers in another order than the spec says.
         """
-        expected = "permuted" if model.scores_ciphertexts else "in-place"
-        if spec.answers != expected:
+        answers = "permuted" if model.scores_ciphertexts else "in-place"
+        if spec.answers != answers:
             raise InputError(
                 f"{name}: expected a model whose answers are {spec.answers}, got one whose answers "
-                f"are {expected}; give the spec that it was trained with"
+                f"are {answers}; give the spec that it was trained with"
             )
         self.spec, self.classes, self.name = spec, classes, name
         self._about = about

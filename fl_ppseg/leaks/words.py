@@ -21,7 +21,8 @@ HOLDS: Final[Mapping[Adversary, str]] = {
     "known-plaintext": "Holds what the thief of ciphertexts holds, and one or two of these images "
     "as they were before encryption.",
     "node-thief": "Holds all that lies on a training node: the encrypted images, their label maps "
-    "in the clear, the model, and the private embedding where the arm has one.",
+    "(in place, or in the order of the encrypted pixels if labels are encrypted), the model, and "
+    "the private embedding where the arm has one.",
     "coordinator": "Holds the weights that it sent, one client's reply to them, and what is "
     "public. It has no ciphertext. Its figure allows it its best case: a client that trains one "
     "step on one image.",

@@ -1,4 +1,4 @@
-"""The four steps of a round on a node: pure functions of its secret and of what it was sent.
+"""Steps of a round on a node: pure functions of its secret and of what it was sent.
 
 What they are given was checked before: the roster by `check_roster`, and by the node's record that
 it has answered no other roster in this session, no other update, and no other survivors in this

@@ -160,7 +160,22 @@ def test_nodes_that_are_told_other_survivors_give_no_share(nodes: Nodes) -> None
             nodes.ask(name, "confirm", sets[NAMES[NAMES.index(name) - 2]])
 
 
-def test_signatures_of_another_session_or_of_others_do_not_count(nodes: Nodes) -> None:
+def test_signatures_of_another_session_do_not_count(nodes: Nodes) -> None:
+    made = []
+    for attempt in (0, 1):
+        roster, dealt = nodes.agree(attempt)
+        for name in NAMES:
+            nodes.train(name, roster, NAMES, attempt)
+        sets = ConfirmContent(roster=roster, members=NAMES, survivors=NAMES)
+        signatures = {n: nodes.ask(n, "confirm", sets, attempt).signature for n in NAMES}
+        made.append((sets, dealt, signatures))
+    (_, _, earlier), (sets, dealt, signatures) = made
+    with pytest.raises(RefusedError, match=r"for this set, got 0$"):
+        nodes.release("a", sets, dealt, earlier, attempt=1)
+    assert nodes.release("a", sets, dealt, signatures, attempt=1)
+
+
+def test_signatures_of_others_do_not_count(nodes: Nodes) -> None:
     roster, dealt = nodes.agree()
     for name in NAMES:
         nodes.train(name, roster, NAMES)

@@ -18,7 +18,9 @@ Rows = npt.NDArray[np.unsignedinteger[Any]]
 Words = npt.NDArray[np.unsignedinteger[Any]]
 """(R, L) of 32 or 64 bits."""
 
-_MAX_LENGTH_OF_32_BITS: Final = 1024  # 22 random bits, of such rows 12 % tie; of 3072 it were 99 %
+_MAX_LENGTH_OF_32_BITS: Final = (
+    1024  # 22 random bits: 12 % of such rows tie, of 3072 values 99 % would
+)
 _CHUNK_WORDS: Final = 1 << 17  # half as many cost more calls, twice as many leave the L2 cache
 _ROWS: Final = 16  # as many rows or a multiple begin and end where a stream can be read
 

@@ -32,7 +32,13 @@ import numpy as np
 
 from clients.policy.node_policy import ArmPolicy, RefusedError
 from clients.policy.start_weights import read_start
-from clients.policy.trust_region import compared, radius, rounds_before
+from clients.policy.trust_region import (
+    code_error,
+    compared,
+    radius,
+    received,
+    rounds_before,
+)
 from clients.version_files import read_version, remove_versions, versions, write_version
 from fl_ppseg.config.run_layout import round_file
 from fl_ppseg.config.sections import CODEC
@@ -56,7 +62,9 @@ def accepted_folder(state: Path, arm: ArmPolicy, question: "Question") -> Path |
     if arm.start is None or arm.max_change is None or arm.models > 1:
         return None
     start = arm.start[question.seed].name
-    training = arm.training.model_dump_json(exclude={*CODEC})  # which move weights no further
+    # Codecs of updates move weights no further, but the unit of a version is the weights' codec's.
+    without = {*CODEC} - ({"weights_codec"} if arm.training.weights_codec != "fp32" else set())
+    training = arm.training.model_dump_json(exclude=without)
     asked = [question.run, question.arm, question.seed, start, arm.max_change, training]
     text = json.dumps(asked)
     return state / ACCEPTED / hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
@@ -104,7 +112,7 @@ def keep(folder: Path, arm: ArmPolicy, request: "Request") -> None:
     now, start = rounds_before(request), read_start(arm.start[request.seed])
     stored: Arrays = {}
     for name, value in compared(request):
-        most = radius(start[name], now * arm.max_change, arm.training)
+        most = received(start[name], now * arm.max_change, arm.training)
         offset = (value.astype(np.float64) - start[name]) / most
         stored[name] = np.rint(_LEVELS * offset).astype(np.int16)
     write_version(folder, now, stored)
@@ -122,23 +130,25 @@ def _beyond(folder: Path, number: int, arm: ArmPolicy, request: "Request") -> st
     """Why weights cannot come from a version; empty if they can."""
     assert arm.start is not None and arm.max_change is not None
     start, stored = read_start(arm.start[request.seed]), _read(folder, number)
-    num_rounds = rounds_before(request) - number
+    now = rounds_before(request)
     for name, value in compared(request):
         offset = stored.get(name)
         if offset is None or offset.shape != value.shape:
             raise InputError(
                 f"{round_file(folder, number)}: holds other weights; remove its folder"
             )
-        unit = radius(start[name], number * arm.max_change, arm.training) / _LEVELS
+        unit = received(start[name], number * arm.max_change, arm.training) / _LEVELS
         moved = np.abs(value.astype(np.float64) - start[name] - offset * unit)
-        most = radius(start[name], num_rounds * arm.max_change, arm.training) + unit
+        most = radius(start[name], (now - number) * arm.max_change, arm.training) + unit
+        for k in (number, now):
+            most += code_error(start[name], k * arm.max_change, arm.training)
         excess = moved - most
         if excess.size and not excess.max() <= 0:
             worst = int(excess.argmax())
             return (
                 f"refused: weights in {name} lie {moved.flat[worst]:.3g} from those after round "
                 f"{number} that this node accepted, but training reaches at most "
-                f"{most.flat[worst]:.3g} in {num_rounds} round(s)"
+                f"{most.flat[worst]:.3g} in {now - number} round(s)"
             )
     return ""
 

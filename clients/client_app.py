@@ -29,6 +29,7 @@ from clients.policy.node_policy import (
 )
 from clients.policy.permission import check_run
 from clients.private_state import remove_trained
+from clients.received_weights import with_weights
 from clients.residuals import remove_residuals
 from fl_ppseg.codecs.update import codec_of
 from fl_ppseg.federation.message_content import Description, Reply, Request
@@ -129,6 +130,7 @@ def _answer(message: Message, context: Context, task: Task, handler: Handler | N
         policy.require_consent()
         check_run(policy, request.run)
         check_ledger(state)
+        request = with_weights(request, policy)
         if handler is None:
             content = pack_description(Description(request.run_id, policy.client, policy.role))
         else:

@@ -20,7 +20,6 @@ from fl_ppseg.config.loading import arms_of, config_for, load_config
 from fl_ppseg.config.sections import Config
 from fl_ppseg.federation.checkpoint_file import Checkpoint
 from fl_ppseg.federation.message_content import Request
-from fl_ppseg.federation.messages import pack_arrays
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.federation.run_identity import read_identity
 from fl_ppseg.flower.grid import LazyGrid, StoppedError
@@ -139,10 +138,10 @@ class Federation:
         strategy = _kind(training, config.federation)(run, self.folder, self.observer, start)
         self.observer.on_event(ArmStarted(arm, seed))
         if not start.round:
-            score_start(run, self.folder, self.observer, start.arrays, grid)
+            score_start(run, self.folder, self.observer, start.arrays, strategy.packed, grid)
         strategy.start(
             grid,
-            pack_arrays(start.arrays),
+            strategy.packed,
             num_rounds=config.federation.num_rounds - start.round,
             timeout=config.federation.round_timeout,
         )

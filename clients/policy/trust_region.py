@@ -24,6 +24,10 @@ rounds, fedavg by F = eta_s: C and D are F times as large. fedadam has no bias c
 by eta_s sqrt(sum_j ((1 - b1) b1^j)^2 / ((1 - b2) b2^j)) whatever the updates are. Central noise
 adds `NOISE_DEVIATIONS` of its deviations. A client that trains alone has no server.
 
+**A code.** Weights that travel as changes since round 0 in steps (`training.weights_codec`) lie
+within half a step of what training reaches, since what coding loses the next round's weights add. A
+step is the largest change of a channel over `LEVELS`, so `code_error` of a tensor is enough.
+
 Not bounded in this way: statistics of batch normalisation, which no optimiser moves; the patch
 embedding of arms that adapt it to a shared key (simulations only); and that of private arms, which
 the node replaces by its own. MAX_WEIGHT applies to them.
@@ -38,6 +42,7 @@ import numpy.typing as npt
 
 from clients.policy.node_policy import ArmPolicy, RefusedError
 from clients.policy.start_weights import read_start
+from fl_ppseg.codecs.tensors import LEVELS
 from fl_ppseg.config.federation import FEDADAM_BETA2, FederationConfig
 from fl_ppseg.config.sections import TrainingConfig
 from fl_ppseg.learning.reach import moments, reach
@@ -114,7 +119,7 @@ def check_region(arm: ArmPolicy, request: "Request") -> None:
     num_rounds = rounds_before(request)
     for name, value in compared(request):
         moved = np.abs(value.astype(np.float64) - start[name])
-        excess = moved - radius(start[name], num_rounds * arm.max_change, arm.training)
+        excess = moved - received(start[name], num_rounds * arm.max_change, arm.training)
         if excess.size and not excess.max() <= 0:
             worst = int(excess.argmax())
             raise RefusedError(
@@ -148,6 +153,21 @@ def radius(start: np.ndarray, change: float, training: TrainingConfig) -> npt.ND
     size = np.abs(start.astype(np.float64))
     tolerance = TOLERANCE + RELATIVE_TOLERANCE * size.max(initial=0.0)
     return np.asarray(change * (1 + _decay_share(training) * size) + tolerance)
+
+
+def received(start: np.ndarray, change: float, training: TrainingConfig) -> npt.NDArray[np.float64]:
+    """How far weights may lie from their start as a node receives them; arguments of `radius`."""
+    return radius(start, change, training) + code_error(start, change, training)
+
+
+def code_error(start: np.ndarray, change: float, training: TrainingConfig) -> float:
+    """How far a code moves a weight; arguments of `radius`.
+
+    Half a step of a largest change that is itself half a step larger than what training reaches.
+    """
+    if training.weights_codec == "fp32":
+        return 0.0
+    return float(radius(start, change, training).max(initial=0.0)) / (2 * LEVELS - 1)
 
 
 def project_onto_region(

@@ -1,1 +1,1 @@
-"""How an update travels: as it is, or as a change in fewer bytes (`training.codec`)."""
+"""How updates and weights travel: as they are, or as changes in fewer bytes (`training.codec`)."""

@@ -131,8 +131,13 @@ class UpdateCodec:
         return self._tensor is not None and is_trained
 
 
+def weights_codec_of(training: "TrainingConfig") -> UpdateCodec:
+    """The codec of weights on their way to nodes, which a section `training` names."""
+    return UpdateCodec(Int8() if training.weights_codec == "int8" else None)
+
+
 def codec_of(training: "TrainingConfig") -> UpdateCodec:
-    """The codec that a section `training` names."""
+    """The codec of updates that a section `training` names."""
     match training.codec:
         case "bf16":
             return UpdateCodec(BFloat16())

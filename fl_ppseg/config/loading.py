@@ -159,10 +159,10 @@ def config_for(config: Config, arm: ArmConfig) -> Config:
     A centralised arm is one client that is asked in every round. So that it trains on as many
     images as the federation, a pass sees the share of them that a round asks for, and no server
     step is applied to its weights, which are not a mean of anything. Arms that average nothing send
-    their weights as they are, whatever codec federated arms use.
+    and get their weights as they are, whatever codecs federated arms use.
     """
     if arm.training != "federated":
-        exact = config.training.model_copy(update={"codec": "fp32"})
+        exact = config.training.model_copy(update={"codec": "fp32", "weights_codec": "fp32"})
         config = config.model_copy(update={"training": exact})
     if arm.training != "centralised":
         return config

@@ -135,8 +135,8 @@ class ModelConfig(Section):
         return self
 
 
-CODEC: Final = ("codec", "codec_density")
-"""Settings of the local update that say how its result travels; older policies have none."""
+CODEC: Final = ("codec", "codec_density", "weights_codec")
+"""Settings of the local update that say how weights travel; older policies have none."""
 
 
 class TrainingConfig(Section):
@@ -187,6 +187,15 @@ class TrainingConfig(Section):
     Arms that average nothing send weights as they are."""
     codec_density: Fraction = 0.02
     """top-k: share of the changes of each tensor that is sent, 5 bytes each."""
+    weights_codec: Literal["fp32", "int8"] = "fp32"
+    """How weights travel to the clients, to train and to be scored: as they are; or their change
+    since round 0, which owners have, in 1 byte each. What coding loses, the next round's weights
+    add. Arms that average nothing get weights as they are."""
+
+    @property
+    def travels_as_it_is(self) -> bool:
+        """Whether neither updates nor weights are coded."""
+        return self.codec == self.weights_codec == "fp32"
 
     def images_a_pass(self, num_images: int) -> int:
         """Images that a pass over a client's images sees.

@@ -204,7 +204,7 @@ def _hash(policies: Iterable[NodePolicy]) -> str:
     for policy in policies:
         # As before there were cohorts and codecs: a run that has none goes on as the same run.
         unused: dict[str, Any] = {"cohort": True} if policy.cohort is None else {}
-        if all(arm.training.codec == "fp32" for arm in policy.arms.values()):
+        if all(arm.training.travels_as_it_is for arm in policy.arms.values()):
             unused["arms"] = {"__all__": {"training": {*CODEC}}}
         digest.update(policy.model_dump_json(exclude=unused or None).encode("utf-8") + b"\n")
     return digest.hexdigest()

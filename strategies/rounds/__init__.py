@@ -6,5 +6,6 @@ exchange                    tasks to messages, and replies checked one at a time
 tasks                       the table of a round: sent, waiting for its node, done, failed
 monitor                     grace periods, lost replies, retries and the quorum
 round_log                   the results of a round, and what was rejected
+update_warnings             lines on unusual updates
 reported_counts             what a client reports of its images, held constant over a run
 """

@@ -7,14 +7,14 @@ aggregate as they come, and write results and a checkpoint each round.
 import logging
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import median
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fl_ppseg.federation.checkpoint_file import Checkpoint
+from fl_ppseg.federation.coded_weights import CodedWeights, moments_of
 from fl_ppseg.federation.message_content import Reply
 from fl_ppseg.federation.messages import pack_arrays
 from fl_ppseg.federation.results import Line
@@ -28,18 +28,16 @@ from fl_ppseg.system.errors import RunError
 from strategies.aggregation.aggregators import aggregator_of
 from strategies.aggregation.norms import NormRule
 from strategies.aggregation.server_optimizer import ServerOptimizer
-from strategies.aggregation.streaming_mean import capped, check_update
+from strategies.aggregation.streaming_mean import check_update
 from strategies.rounds.arm_run import ArmRun
 from strategies.rounds.exchange import Exchange
 from strategies.rounds.flower_metrics import flower_metrics, percentages
 from strategies.rounds.registry import Member
 from strategies.rounds.round_log import RoundLog
 from strategies.rounds.tasks import Task, longest_first
+from strategies.rounds.update_warnings import heavy_client, long_updates
 
 logger = logging.getLogger(__name__)
-
-FAR: Final = 10
-"""Updates longer than this multiple of the median are reported; honest ones had up to 3."""
 
 
 class FederatedStrategy(Strategy):
@@ -51,13 +49,14 @@ class FederatedStrategy(Strategy):
     def __init__(
         self, run: ArmRun, folder: RunFolder, observer: Observer, start: Checkpoint
     ) -> None:
-        """Start from a checkpoint, whose weights Flower's loop is given as well, packed."""
+        """Start from a checkpoint; Flower's loop is given `packed`."""
         self.run = run
         self._folder = folder
         self._observer = observer
         self._first_round = start.round
         self._optimizer = ServerOptimizer(run.federation)
-        self._optimizer.state = {name: dict(a) for name, a in start.optimizer.items()}
+        self._optimizer.state = moments_of(start.optimizer)
+        self._coded = CodedWeights(run.request.training, start)
         self.weights: Arrays = dict(start.arrays)
         self.log = RoundLog(run.request, 0, observer)
         self._norms = NormRule(run.federation, self._own_lines())
@@ -92,7 +91,7 @@ class FederatedStrategy(Strategy):
         """
         self.fold(replies)
         self._norms.end_round(self.log.update_norms.values())
-        packed = pack_arrays(self.weights) if self.are_weights_common else None
+        packed = self.packed if self.are_weights_common else None
         return packed, flower_metrics({"train_loss": self.log.train_loss})
 
     def configure_evaluate(
@@ -173,9 +172,10 @@ class FederatedStrategy(Strategy):
                 "pixel to train on; check their label maps and data.classes"
             )
         self._warn_of_heavy_client(weights, max_share)
-        self._warn_of_long_updates()
+        for line in long_updates(self._lengths):
+            self._warn_once(line)
         self._spend_privacy()
-        self.weights = self.weights | self._optimizer.apply(travelling, aggregator.result())
+        self.take_step(travelling, aggregator.result())
 
     def evaluations(self) -> list[Task]:
         """Evaluation tasks: every client scores the weights on its own images."""
@@ -183,9 +183,19 @@ class FederatedStrategy(Strategy):
 
     def checkpoint(self) -> Checkpoint:
         """All that is needed to resume after this round."""
-        return Checkpoint(self.log.round, self.weights, self._optimizer.state, self.run.description)
+        state = self._optimizer.state | self._coded.state
+        return Checkpoint(self.log.round, self.weights, state, self.run.description)
 
     # Shared by all kinds of training.
+
+    @property
+    def packed(self) -> ArrayRecord:
+        """The weights as they travel to nodes."""
+        return pack_arrays(self._coded.sent(self.weights))
+
+    def take_step(self, weights: Arrays, mean: Arrays) -> None:
+        """Apply the server's step to the weights that travel, given the mean of the replies."""
+        self.weights = self._coded.encode(self.weights | self._optimizer.apply(weights, mean))
 
     def check_reply(self, task: Task, reply: Reply, start: Arrays) -> None:
         """Refuse an update whose arrays do not match `start`, or that is too far from it.
@@ -220,33 +230,11 @@ class FederatedStrategy(Strategy):
         return federation.max_share if is_unchecked and self.log.tasks.num_asked > 1 else 1.0
 
     def _warn_of_heavy_client(self, weights: Mapping[str, int], max_share: float) -> None:
-        """Warn if one of several clients has more than half of the weight in the mean."""
-        client = max(sorted(weights), key=weights.__getitem__)
-        rest = sum(weights.values()) - weights[client]
         is_weighted = self.run.federation.aggregation in ("mean", "norm-clipping")
-        if not is_weighted or self.log.tasks.num_asked == 1 or weights[client] <= rest:
-            return
-        share = weights[client] / (weights[client] + rest)
-        kept = capped(weights[client], rest, max_share)
-        cut = f", reduced to {kept / (kept + rest):.0%} (federation.max_share)" if rest else ""
-        total = weights[client] + rest
-        self._warn_once(
-            f"{client} weighs {share:.0%} of the mean, {weights[client]} of {total} images"
-            + (cut if kept < weights[client] else "")
-        )
-
-    def _warn_of_long_updates(self) -> None:
-        """Warn of clients whose update is much longer than those of the others."""
-        lengths = self._lengths
-        if len(lengths) < 3:
-            return
-        usual = median(lengths.values())
-        for client in sorted(lengths):
-            if lengths[client] > FAR * usual:
-                self._warn_once(
-                    f"the update of {client} is more than {FAR} times as long as the median; see "
-                    "update_norm in results.jsonl, and federation.max_norm_ratio"
-                )
+        if is_weighted and self.log.tasks.num_asked > 1:
+            line = heavy_client(weights, max_share)
+            if line is not None:
+                self._warn_once(line)
 
     def _warn_once(self, line: str) -> None:
         """Log and show a warning in the first round in which it is true."""

@@ -1,5 +1,6 @@
 """The scores of the initial weights: what training added is told by comparing with them."""
 
+from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 
 from fl_ppseg.federation.run_folder import RunFolder
@@ -13,7 +14,12 @@ from strategies.rounds.tasks import Task, longest_first
 
 
 def score_start(
-    run: ArmRun, folder: RunFolder, observer: Observer, arrays: Arrays, grid: Grid
+    run: ArmRun,
+    folder: RunFolder,
+    observer: Observer,
+    arrays: Arrays,
+    record: ArrayRecord,
+    grid: Grid,
 ) -> None:
     """Score the weights of round 0, as those of a later round are scored, and write the lines.
 
@@ -25,6 +31,7 @@ def score_start(
         folder: The run, whose results are written.
         observer: Is told of it as round 0.
         arrays: The weights.
+        record: The same as they travel.
         grid: The nodes.
     """
     mine = (run.request.arm, run.request.seed, 0)
@@ -35,7 +42,8 @@ def score_start(
     observer.on_event(RoundStarted(*mine))
     exchange.poll_nodes()
     tasks = [Task(member, arrays) for member in run.discovery.registry.members]
-    messages = exchange.open_phase("evaluate", longest_first(tasks, dict(run.num_examples)))
+    ordered = longest_first(tasks, dict(run.num_examples))
+    messages = exchange.open_phase("evaluate", ordered, record)
     exchange.collect_scores(grid.send_and_receive(messages, timeout=run.federation.round_timeout))
     log.reject_unscored(run.num_val)
     folder.append(log.result_lines())

@@ -125,7 +125,7 @@ class SummedStrategy(FederatedStrategy):
             name: np.asarray(value + sums[name] / whole, dtype=value.dtype)
             for name, value in travelling.items()
         }
-        self.weights = self.weights | self._optimizer.apply(travelling, mean)
+        self.take_step(travelling, mean)
 
     @property
     def _where(self) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
 
+from fl_ppseg.config.sections import TrainingConfig
+from fl_ppseg.federation.coded_weights import sent_bytes
 from fl_ppseg.federation.message_content import SumPart
 from fl_ppseg.federation.roles import SumStep
 from fl_ppseg.progress.events import Phase
@@ -74,11 +76,10 @@ class Task:
         """Id of the newest message that carries this task; empty before it is sent."""
         return "" if self.sent is None else self.sent.message_id
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the weights, and of what secure aggregation says to this client."""
+    def bytes_down(self, training: TrainingConfig) -> int:
+        """Bytes of the weights as they travel, and of what secure aggregation says."""
         said = 0 if self.sum is None else self.sum.num_bytes
-        return said + sum(value.nbytes for value in self.arrays.values())
+        return said + sent_bytes(self.arrays, training)
 
 
 class TaskTable:

@@ -145,14 +145,14 @@ def _arm_lines(name: str, arm: ArmConfig, terms: Terms, offer: Offer) -> Iterato
     yield f"    patch embedding: {_embedding(arm)}"
     yield f"    model, {terms.num_classes} classes: {_settings(terms.model)}"
     if offer.role == "train":
-        is_coded = terms.training.codec != "fp32"
-        yield f"    local update: {_settings(terms.training, without=() if is_coded else CODEC)}"
+        without = CODEC if terms.training.travels_as_it_is else ()
+        yield f"    local update: {_settings(terms.training, without=without)}"
         yield from _narrow(terms, offer)
         yield (
             f"    {terms.num_rounds} round(s); what leaves the node in each: "
             f"{_update(arm, terms.training)}, the loss, the number of images, the time it took"
         )
-        if is_coded:
+        if terms.training.codec != "fp32":
             yield (
                 "    what coding loses of an update stays on the node, three versions of 4 bytes a "
                 "weight and seed, and is added to its next updates"

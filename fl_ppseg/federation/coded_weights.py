@@ -1,0 +1,95 @@
+"""Weights on their way to nodes, in a code (`training.weights_codec`): changes since round 0.
+
+Owners have the weights of round 0, so a node needs nothing else to decode a request. The
+coordinator goes on from what nodes decode, not from what it coded: training, scores, checkpoints
+and sums are of the same weights everywhere, to the bit. What a code lost it adds to the weights of
+the next round (error feedback on the coordinator's side: Tang et al. 2019, DoubleSqueeze).
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from fl_ppseg.codecs.tensors import CodecError, num_bytes
+from fl_ppseg.codecs.update import SEPARATOR, UpdateCodec, weights_codec_of
+from fl_ppseg.config.sections import TrainingConfig
+from fl_ppseg.federation.checkpoint_file import Checkpoint
+from fl_ppseg.federation.message_content import Request
+from fl_ppseg.federation.messages import MessageError
+from fl_ppseg.system.arrays import Arrays
+
+ORIGIN: Final = "origin"
+LOST: Final = "lost"
+PARTS: Final = "parts"
+_STATE: Final = (ORIGIN, LOST, PARTS)
+"""In a checkpoint, beside the moments of the server's optimiser: the weights of round 0, what the
+newest code lost, and that code."""
+
+
+class CodedWeights:
+    """The coordinator's side: what it hands out, and what it goes on from.
+
+    Args:
+        training: Names the codec.
+        start: The checkpoint to go on from.
+    """
+
+    def __init__(self, training: TrainingConfig, start: Checkpoint) -> None:
+        self._codec = weights_codec_of(training)
+        if self._codec.is_exact:
+            return  # and holds no weights
+        state = {name: dict(start.optimizer.get(name, {})) for name in _STATE}
+        self._origin = state[ORIGIN] or dict(start.arrays)
+        self._lost = state[LOST]
+        self._parts = state[PARTS] or self._codec.pack(start.arrays, self._origin, {})[0]
+
+    def encode(self, weights: Arrays) -> Arrays:
+        """Code the weights after a round; returns them as nodes decode them."""
+        if self._codec.is_exact:
+            return weights
+        self._parts, self._lost = self._codec.pack(weights, self._origin, self._lost)
+        return self._codec.unpack(self._parts, self._origin)
+
+    def sent(self, weights: Arrays) -> Arrays:
+        """What travels of the newest weights that `encode` returned."""
+        return weights if self._codec.is_exact else self._parts
+
+    @property
+    def state(self) -> dict[str, Arrays]:
+        """All that is needed to go on, for a checkpoint."""
+        if self._codec.is_exact:
+            return {}
+        return {ORIGIN: self._origin, LOST: self._lost, PARTS: self._parts}
+
+
+def moments_of(optimizer: Mapping[str, Arrays]) -> dict[str, Arrays]:
+    """The moments of the server's optimiser, of what a checkpoint holds beside weights."""
+    return {name: dict(arrays) for name, arrays in optimizer.items() if name not in _STATE}
+
+
+def sent_bytes(weights: Mapping[str, np.ndarray], training: TrainingConfig) -> int:
+    """Bytes that weights take on their way to a node."""
+    return num_bytes(weights_codec_of(training).layout(weights).values())
+
+
+def decoded(request: Request, origin: Mapping[str, np.ndarray]) -> Request:
+    """A request with its weights in place of their code.
+
+    Args:
+        request: As it came; its `training` names the codec.
+        origin: The owner's weights of round 0: trained tensors, no statistics.
+
+    Raises:
+        MessageError: The code is not one of changes of these weights.
+    """
+    codec: UpdateCodec = weights_codec_of(request.training)
+    parts = {name: value for name, value in request.arrays.items() if SEPARATOR in name}
+    others = {name: value for name, value in request.arrays.items() if SEPARATOR not in name}
+    if parts.keys() != codec.layout(origin).keys() or others.keys() & origin.keys():
+        raise MessageError("expected the changes of all trained weights since round 0")
+    try:
+        return replace(request, arrays=others | codec.unpack(parts, origin))
+    except CodecError as error:
+        raise MessageError(str(error)) from None

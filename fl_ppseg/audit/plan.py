@@ -21,6 +21,7 @@ from fl_ppseg.audit.attacks.inverse_network import inverse_network
 from fl_ppseg.audit.attacks.known_plaintext import match_known
 from fl_ppseg.audit.attacks.label_map import labelled_network, painted
 from fl_ppseg.audit.attacks.reader import Budget
+from fl_ppseg.audit.attacks.starts import steps_before
 from fl_ppseg.audit.attacks.statistics import statistics
 from fl_ppseg.audit.attacks.thumbnail import thumbnail
 from fl_ppseg.audit.jobs import (
@@ -109,7 +110,7 @@ def _of_survivors(
     yield Job.of(attempt, partial(thumbnail, public, given, form, block_size=size))
     if form is None:
         return
-    spent = _spent(public, budget)
+    spent = _spent(public, budget, form, size)
     trained = f"trained on {spent}"
     told = f"{note}; {trained}"
     stolen = Attempt(SURVIVORS, "ciphertext-thief", names, scenes.targets, told, budget=spent)
@@ -120,7 +121,8 @@ def _of_survivors(
         attempt = each.attempt(f"{each.attack}+network", told)
         found.append((read, replace(attempt, budget=spent), each.show))
     for read in dict.fromkeys(read for read, _, _ in found):
-        attempts = tuple(attempt for own, attempt, _ in found if own == read)
+        used = _spent(public, budget, read, size)
+        attempts = tuple(replace(each, budget=used) for own, each, _ in found if own == read)
         shows = [show for own, _, show in found if own == read]
         run = partial(of_survivors, public, shows, read, block_size=size, budget=budget)
         yield Job(attempts, run, NETWORK_SECONDS)
@@ -153,7 +155,7 @@ def _of_ciphertexts(scenes: Scenes, arm: Holdings, budget: Budget) -> Iterator[J
         block_size=size,
         budget=budget,
     )
-    spent = _spent(own, budget)
+    spent = _spent(own, budget, arm.survives, size)
     note = f"{len(scenes.targets)} images; trained on {spent}, under keys of its own"
     attempt = Attempt(
         "inverse-network", "ciphertext-thief", (arm.arm,), scenes.targets, note, budget=spent
@@ -221,9 +223,11 @@ def _of_embeddings(scenes: Scenes, arm: Holdings) -> Iterator[Job]:
     yield Job.of(attempt, run)
 
 
-def _spent(public: Images, budget: Budget) -> str:
+def _spent(public: Images, budget: Budget, reads: str | None, block_size: int) -> str:
     """Describe the budget of a network."""
-    return f"{len(public)} public images, {budget.steps} steps"
+    before = 0 if budget.from_scratch else steps_before(reads, block_size)
+    after = f" after {before} on drawn scenes" if before else ""
+    return f"{len(public)} public images, {budget.steps} steps{after}"
 
 
 def _as_it_is(images: Images) -> Images:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from fl_ppseg.audit.attacks.reader import STEPS
 from fl_ppseg.audit.attacks.reader import Budget as Training
+from fl_ppseg.audit.attacks.starts import LABEL_MAP, steps_before
 from fl_ppseg.audit.cohort import Lots, companions
 from fl_ppseg.audit.direct import ArmWeights
 from fl_ppseg.audit.ends import Ends, ends
@@ -38,7 +39,7 @@ from fl_ppseg.federation.provenance import made_with
 from fl_ppseg.federation.public_weights import initial_model
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.federation.run_summary import RunSummary, read_summary
-from fl_ppseg.leaks.table import Budget, DirectSegmentation, LabelFinding, LeakTable
+from fl_ppseg.leaks.table import SHIPPED_STEPS, Budget, DirectSegmentation, LabelFinding, LeakTable
 from fl_ppseg.progress.steps import StepProgress, steps
 from fl_ppseg.report.audited import Audited, report_link
 from fl_ppseg.report.html import tell_of_audit
@@ -136,7 +137,7 @@ def audit(
     table = replace(
         table,
         budget=effort.budget,
-        effort=asdict(effort),
+        effort=asdict(effort) | {SHIPPED_STEPS: steps_before(LABEL_MAP, judge.block_size)},
         made=made_with(config),
         summed=1 + len(others),
         seconds=round(time.monotonic() - started, 1),

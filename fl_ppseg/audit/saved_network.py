@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fl_ppseg.audit.attacks.reader import Budget, seen_of, train
 from fl_ppseg.audit.attacks.reader_file import About, SavedReader, write_reader
+from fl_ppseg.audit.attacks.starts import steps_before
 from fl_ppseg.audit.material import read_scenes
 from fl_ppseg.audit.procedure import Effort
 from fl_ppseg.config.loading import arms_of
@@ -47,8 +48,7 @@ def save_network(config: Config, out: Path, effort: Effort, *, quiet: bool = Fal
             public,
             lambda planes: seen_of(planes, form, size, raw=False),
             size,
-            encrypt=None,
-            guides=0,
+            start=form,
             budget=budget,
         )
     about = About.model_validate(
@@ -58,7 +58,7 @@ def save_network(config: Config, out: Path, effort: Effort, *, quiet: bool = Fal
             "block_size": size,
             "image_size": config.data.image_size,
             "num_public": len(public),
-            "steps": effort.network_steps,
+            "steps": steps_before(form, size) + effort.network_steps,
         }
     )
     write_reader(out, SavedReader(reader, about))

@@ -42,6 +42,8 @@ Picture = npt.NDArray[np.uint8]
 
 TO_ITS_END: Final = "to its end"
 """Budget of an attack that has nothing to spend."""
+SHIPPED_STEPS: Final = "shipped_steps"
+"""In `effort`: training steps of the networks that ship, from which those of an audit start."""
 SCHEMA: Final = 3
 Budget = Literal["full", "quick", "other"]
 """How hard an audit tried: as it does by default, weaker for a first look, or otherwise."""

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from fl_ppseg.leaks.cells import Cell
 from fl_ppseg.leaks.scores import BEST_PSNR, Scores
-from fl_ppseg.leaks.table import Adversary, Budget, Finding, LeakTable
+from fl_ppseg.leaks.table import SHIPPED_STEPS, Adversary, Budget, Finding, LeakTable
 
 NAMES: Final[Mapping[Adversary, str]] = {
     "ciphertext-thief": "thief of ciphertexts",
@@ -164,9 +164,11 @@ def network(table: LeakTable) -> str:
     if any(name not in table.effort for name in names):
         return "best survivor network found: a lower bound of what leaks"
     images, steps = (table.effort[name] for name in names)
+    before = table.effort.get(SHIPPED_STEPS, 0)
+    after = f" after the {before} of the network that ships" if before else ""
     return (
-        f"best survivor network found with {images} public images at most and {steps} steps: a "
-        "lower bound of what leaks"
+        f"best survivor network found with {images} public images at most and {steps} steps"
+        f"{after}: a lower bound of what leaks"
     )
 
 

@@ -31,7 +31,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SavedReader]:
     about = About(
         cipher=SPEC.cipher, form=FORM, block_size=BLOCK, image_size=size, num_public=8, steps=2
     )
-    found = SavedReader(train(public, read, BLOCK, None, 0, Budget(2)), about)
+    found = SavedReader(train(public, read, BLOCK, budget=Budget(2)), about)
     path = tmp_path_factory.mktemp("attack") / "attack.safetensors"
     write_reader(path, found)
     return path, found

@@ -44,4 +44,4 @@ def inverse_network(
     def read(planes: Planes) -> Tensor:
         return seen_of(planes, form, block_size, raw=True)
 
-    return reconstruct(public, ciphertexts, read, block_size, encrypt, budget=budget)
+    return reconstruct(public, ciphertexts, read, block_size, encrypt, start=form, budget=budget)

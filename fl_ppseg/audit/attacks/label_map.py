@@ -27,6 +27,7 @@ from fl_ppseg.audit.attacks.reader import (
     reconstruct,
     seen_of,
 )
+from fl_ppseg.audit.attacks.starts import LABEL_MAP
 from fl_ppseg.data.blocks import Geometry, from_blocks, to_blocks
 from fl_ppseg.data.nearest import nearest
 from fl_ppseg.setr.canonical import LUMA
@@ -107,8 +108,12 @@ def labelled_network(
         np.concatenate([images, maps[:, None]], axis=1)
         for images, maps in ((public, own_labels), (ciphertexts, their_labels))
     )
-    guides = 0 if are_moved else num_classes
-    return reconstruct(own, targets, read, block_size, encrypt, guides=guides, budget=budget)
+    return reconstruct(
+        *(own, targets, read, block_size, encrypt),
+        guides=0 if are_moved else num_classes,
+        start=LABEL_MAP if form is None and encrypt is None else form,
+        budget=budget,
+    )
 
 
 def answer_network(

@@ -63,6 +63,7 @@ class Reader(nn.Module):
     def __init__(self, channels: int, guides: int, block_size: int, grid: tuple[int, int]) -> None:
         super().__init__()
         self.guides = guides
+        self.block_size = block_size
         self.embed = nn.Conv2d(channels, WIDTH, block_size, block_size)
         self.place = nn.Parameter(torch.zeros(1, WIDTH, *grid))
         self.mix = nn.Sequential(Neighbours(), Attention(), Neighbours(), Attention(), Neighbours())

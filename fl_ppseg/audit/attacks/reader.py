@@ -3,9 +3,10 @@
 The attacks that learn (survivor network, inverse network, label-conditioned inverse network) differ
 only in their input, so their scores can be compared: the network, the training and the number of
 steps are the same. From each public image the adversary makes the input that it holds of a target,
-trains on these pairs, and reconstructs the targets. The network's linear map is initialised by
-least squares and its residual branch by zero, so training starts from the regression. The loss is
-squared error plus weighted 1 - SSIM, since attacks are scored by SSIM.
+trains on these pairs, and reconstructs the targets. Where the package ships a network that was
+trained longer on the same kind of input (`starts`), training starts from it; elsewhere the linear
+map is initialised by least squares and the residual branch by zero, so it starts from the
+regression. The loss is squared error plus weighted 1 - SSIM, since attacks are scored by SSIM.
 """
 
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from torch.nn import functional
 
 from fl_ppseg.audit.attacks.network import Reader
 from fl_ppseg.audit.attacks.similarity import ssim
+from fl_ppseg.audit.attacks.starts import load_start
 from fl_ppseg.audit.attacks.surviving import surviving
 from fl_ppseg.data.pixels import to_input
 from fl_ppseg.setr.least_squares import blocks_of
@@ -36,6 +38,8 @@ Encrypt = Callable[[Planes], Planes]
 STEPS: Final = 600
 BATCH: Final = 4
 PEAK_RATE: Final = 2e-3
+SHIPPED_RATE: Final = 1e-3
+"""Peak learning rates of a new network and of one that starts from a shipped network."""
 SSIM_SHARE: Final = 0.5
 """Weight of 1 - SSIM relative to the squared error."""
 FITTED_BLOCKS: Final = 2**15
@@ -58,6 +62,8 @@ class Budget:
     """Images of a step."""
     mirrors: bool = True
     """Whether half of the images are mirrored; not where letters are to be read."""
+    from_scratch: bool = False
+    """Whether to train a new network even where the package ships one to start from."""
 
 
 DEFAULT_BUDGET: Final = Budget()
@@ -71,6 +77,7 @@ def reconstruct(
     encrypt: Encrypt | None = None,
     *,
     guides: int = 0,
+    start: str | None = None,
     budget: Budget = DEFAULT_BUDGET,
 ) -> Planes:
     """Train a network on public images, and reconstruct the targets with it.
@@ -82,12 +89,14 @@ def reconstruct(
         block_size: Side M of a block in pixels.
         encrypt: From public images to ciphertexts; None: `read` needs no ciphertext.
         guides: As `Reader`.
+        start: What the first channels of the input are, a canonical form or `starts.LABEL_MAP`,
+            to start from the network that ships for it; None: a new network.
         budget: Of the training.
 
     Returns:
         (m, 3, H, W) uint8.
     """
-    reader = train(own, read, block_size, encrypt, guides, budget)
+    reader = train(own, read, block_size, encrypt, guides=guides, start=start, budget=budget)
     with torch.inference_mode():
         guesses = [reader(read(targets[k : k + AT_ONCE])) for k in range(0, len(targets), AT_ONCE)]
     return to_bytes(torch.cat(guesses))
@@ -97,9 +106,11 @@ def train(
     own: Planes,
     read: Read,
     block_size: int,
-    encrypt: Encrypt | None,
-    guides: int,
-    budget: Budget,
+    encrypt: Encrypt | None = None,
+    *,
+    guides: int = 0,
+    start: str | None = None,
+    budget: Budget = DEFAULT_BUDGET,
 ) -> Reader:
     """Train a reader to reconstruct public images; arguments as in `reconstruct`."""
     grid = own.shape[2] // block_size, own.shape[3] // block_size
@@ -107,9 +118,12 @@ def train(
         torch.default_generator.manual_seed(budget.seed)
         reader = Reader(read(own[:1]).shape[1], guides, block_size, grid)
     reader.to(memory_format=torch.channels_last)  # a sixth faster on a CPU
-    _start_from_least_squares(reader, own, read, block_size, encrypt)
-    optimizer = torch.optim.AdamW(reader.parameters(), lr=PEAK_RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, budget.steps)
+    rate = SHIPPED_RATE
+    if budget.from_scratch or start is None or not load_start(reader, start):
+        rate = PEAK_RATE
+        _start_from_least_squares(reader, own, read, block_size, encrypt)
+    optimizer = torch.optim.AdamW(reader.parameters(), lr=rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, budget.steps)
     rng = np.random.default_rng(budget.seed)
     for step in range(1, budget.steps + 1):
         batch = augmented(own, rng, block_size // 2, budget)
@@ -173,13 +187,13 @@ def seen_of(planes: Planes, form: str | None, block_size: int, *, raw: bool) -> 
         planes: Ciphertexts and other planes.
         form: Name of the canonical form to read, as in `surviving`; None: none.
         block_size: Side M of a block in pixels.
-        raw: Whether to read the ciphertexts too, as the first 3 channels. If neither is read,
-            the input is one channel of zeros.
+        raw: Whether to read the ciphertexts too, as the last 3 channels. If neither is read, the
+            input is one channel of zeros.
     """
     images = as_input(planes)
-    seen = [images] if raw else []
-    if form is not None:
-        seen.append(surviving(images, form, block_size))
+    seen = [] if form is None else [surviving(images, form, block_size)]
+    if raw:
+        seen.append(images)
     return torch.cat(seen, dim=1) if seen else torch.zeros_like(images[:, :1])
 
 

@@ -45,7 +45,7 @@ class About(Section):
     num_public: Annotated[int, Field(ge=1)]
     """Public images that it was trained on."""
     steps: Annotated[int, Field(ge=1)]
-    """Of its training."""
+    """Of its training, and of that of the network that it started from."""
 
 
 class SavedReader(NamedTuple):

@@ -40,7 +40,7 @@ def restored(
     def read(planes: Planes) -> Tensor:
         return seen_of(planes, form, block_size, raw=False)
 
-    reader = train(own[:half], read, block_size, None, 0, budget)
+    reader = train(own[:half], read, block_size, start=form, budget=budget)
 
     def restore(seen: Tensor) -> Planes:
         with torch.inference_mode():

@@ -35,7 +35,7 @@ def survivor_network(
     def read(planes: Planes) -> Tensor:
         return seen_of(planes, form, block_size, raw=False)
 
-    return reconstruct(public, ciphertexts, read, block_size, budget=budget)
+    return reconstruct(public, ciphertexts, read, block_size, start=form, budget=budget)
 
 
 def nothing(public: Planes, *, block_size: int, budget: Budget = DEFAULT_BUDGET) -> Planes:

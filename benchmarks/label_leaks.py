@@ -159,7 +159,7 @@ def main() -> None:
             for split, number in (("train", options.images), ("val", options.targets))
         )
     num_classes = load_class_table(options.classes).num_classes
-    budget = Budget(options.steps)
+    budget = Budget(options.steps, from_scratch=True)
     print(f"{len(public[0])} public images, {len(targets[0])} targets, {options.steps} steps")
     guess = nothing(public[0], block_size=BLOCK, budget=budget).repeat(len(targets[0]), axis=0)
     print(f"image, nothing: SSIM {score_images(targets[0], guess, BLOCK).ssim:.3f}", flush=True)

@@ -155,7 +155,9 @@ def restored(at: World, found: Sequence[Heard], steps: int) -> list[Heard]:
     if form is None or protection.embedding == "private":
         return list(found)
     shows = [partial(lambda images: images, each.guesses) for each in found]
-    guesses = of_survivors(at.public[0], shows, form, block_size=BLOCK, budget=Budget(steps=steps))
+    guesses = of_survivors(
+        at.public[0], shows, form, block_size=BLOCK, budget=Budget(steps, from_scratch=True)
+    )
     pairs = zip(found, guesses, strict=True)
     return [each._replace(attack=f"{each.attack}+network", guesses=g) for each, g in pairs]
 

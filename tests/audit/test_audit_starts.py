@@ -1,11 +1,11 @@
 """The networks that ship: an audit's attacks start from what they restore already."""
 
+from functools import cache
 from typing import get_args
 
 import numpy as np
 import pytest
 import torch
-from audit_streets import BLOCK, SIZE, streets
 from safetensors.torch import load_file
 
 from fl_ppseg.audit.attacks.inverse_network import inverse_network
@@ -16,13 +16,27 @@ from fl_ppseg.audit.attacks.reader_file import num_channels
 from fl_ppseg.audit.attacks.starts import LABEL_MAP, load_start, start_file, steps_before
 from fl_ppseg.audit.attacks.survivor_network import survivor_network
 from fl_ppseg.config.sections import CanonicalForm
+from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.leaks.scores import score_images
+from fl_ppseg.scenes.cities import city_style
+from fl_ppseg.scenes.render import render_scene
 
 FORMS = get_args(CanonicalForm)
+BLOCK = 8
+SIZE = (64, 128)
 GRID = (64 // BLOCK, 128 // BLOCK)
 LEAST = Budget(1)
 """One step, so that what is restored is the start's."""
 SCRATCH = Budget(1, from_scratch=True)
+
+
+@cache
+def streets(num_images: int, city: str) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 3, H, W) scenes of a city that no network has seen, and (n, H, W) trainIds."""
+    style, classes = city_style(city), load_class_table("cityscapes")
+    scenes = [render_scene(style, 0, number, SIZE) for number in range(num_images)]
+    images = np.stack([image.transpose(2, 0, 1) for image, _ in scenes])
+    return images, np.stack([classes.encode(labels) for _, labels in scenes])
 
 
 def reader_of(channels: int, guides: int = 0, grid: tuple[int, int] = GRID) -> Reader:
@@ -72,7 +86,7 @@ def test_a_reader_without_a_shipped_network_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_an_attack_that_starts_from_it_restores_more(form: str) -> None:
-    (public, _), (targets, _) = streets(8, 0), streets(4, 1)
+    (public, _), (targets, _) = streets(8, "near"), streets(4, "far")
     scores = [
         score_images(
             targets, survivor_network(public, targets, form, block_size=BLOCK, budget=b), BLOCK
@@ -84,7 +98,7 @@ def test_an_attack_that_starts_from_it_restores_more(form: str) -> None:
 
 def test_all_attacks_that_learn_start_from_it() -> None:
     """After one step all that read a canonical form restore nearly what it restores."""
-    (public, labels), (targets, maps) = streets(8, 0), streets(2, 1)
+    (public, labels), (targets, maps) = streets(8, "near"), streets(2, "far")
     form = "pixels"
     common = {"block_size": BLOCK, "budget": LEAST}
     first = survivor_network(public, targets, form, **common)

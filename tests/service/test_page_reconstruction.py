@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from fl_ppseg.audit.attacks.reader import Budget, seen_of, to_bytes, train
 from fl_ppseg.audit.attacks.reader_file import About, SavedReader, read_reader, write_reader
+from fl_ppseg.audit.attacks.starts import steps_before
 from fl_ppseg.audit.command import main
 from fl_ppseg.inference.query_spec import QuerySpec
 from fl_ppseg.service.reconstruction import load_attack
@@ -129,7 +130,7 @@ def test_the_audit_trains_one_for_a_cipher(
     assert "serve --attack" in capsys.readouterr().out
     about = read_reader(path).about
     assert (about.cipher, about.form, about.block_size) == ("shuffle", "values", 8)
-    assert about.image_size == (16, 32) and about.steps == 40
+    assert about.image_size == (16, 32) and about.steps == steps_before("values", 8) + 40
     with pytest.raises(InputError, match="exists already"):
         main(command)
 

@@ -5,6 +5,7 @@ nodes.json                                 (name of the run: see fl_ppseg.federa
 no_image.png                               (simulations: see fl_ppseg.learning.no_image)
 val_images.safetensors                     (simulations: see fl_ppseg.experiment.val_counts)
 progress.jsonl                             (deployed runs: events of the live view)
+profile.json                               (simulate --profile: fl_ppseg.federation.profile)
 tensorboard/<arm>/seed_<s>/                (with --observer tensorboard: event files)
 clients.json                                (deployed runs: see fl_ppseg.deployment.clients)
 cohort.json                         (secure aggregation: see fl_ppseg.federation.cohort_keys)
@@ -27,6 +28,7 @@ CONFIG: Final = "config.yaml"
 PARTITION: Final = "partition.json"
 LOG: Final = "log.txt"
 PROGRESS: Final = "progress.jsonl"
+PROFILE: Final = "profile.json"
 TENSORBOARD: Final = "tensorboard"
 RESULTS: Final = "results.jsonl"
 SUMMARY: Final = "summary.json"
@@ -46,7 +48,7 @@ INDEX: Final = "index.html"
 TAKEN: Final = frozenset(
     {
         CONFIG, PARTITION, LOG, PROGRESS, RESULTS, SUMMARY, REPORT, FIGURES, NODES, NO_IMAGE,
-        VAL_IMAGES, CLIENTS, COHORT, AUDIT, CELLS, INDEX, TENSORBOARD,
+        VAL_IMAGES, CLIENTS, COHORT, AUDIT, CELLS, INDEX, TENSORBOARD, PROFILE,
     }
 )  # fmt: skip
 """What lies beside the folders of arms or cells, which can have none of these names."""

@@ -1,50 +1,51 @@
-"""How much of a simulation's wall time is training: one quick run, one arm, 18 clients on Ray.
+"""How much of a simulation's wall time is computing: one quick run, one arm, 18 clients on Ray.
 
-    python benchmarks/bench_simulation.py [--set key=value ...]
+    python benchmarks/bench_simulation.py [--default] [--set key=value ...] [--out RUN]
 
-Prints wall seconds, the clients' own seconds divided by the cores (what no engine can beat), and
-their ratio; beside them the same for the rounds after the first, where Ray and imports are paid.
+Runs `python -m fl_ppseg.simulate --profile`, prints where its time went (docs/trials.md, "Where
+the time of a run goes"), and how many times what as many workers need to compute the wall time is:
+of the whole command, and of the rounds after the first of each arm, in which nothing starts.
+`--default` runs the default command, all arms, in place of the quick config.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import Any
 
-from fl_ppseg.system.files import available_cpus
+from rich.console import Console
+
+from fl_ppseg.federation.profile import TimeParts, load_profile, total
+from fl_ppseg.report.profiled import profile_table
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--default", action="store_true")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--out", type=Path, help="keep the run here")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "run"
-        command = [sys.executable, "-m", "fl_ppseg.simulate", "--quick", "--arms", "plain"]
-        command += ["--quiet", "--out", str(out)]
+        out = options.out or Path(scratch) / "run"
+        command = [sys.executable, "-m", "fl_ppseg.simulate", "--profile", "--quiet"]
+        command += ["--out", str(out)]
+        command += [] if options.default else ["--quick", "--arms", "plain"]
         for assignment in options.set:
             command += ["--set", assignment]
-        start = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        wall = time.perf_counter() - start
-        lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
-    cores = available_cpus()
-    rounds = {line["round"]: line["seconds"] for line in lines if line["role"] == "round"}
-    later = [number for number in rounds if number > 1]
-    report("whole command", wall, work(lines, list(rounds)) / cores)
-    report("rounds after the first", sum(rounds[r] for r in later), work(lines, later) / cores)
+        profile = load_profile(out)
+    assert profile is not None
+    Console(width=100).print(profile_table(profile))
+    report("whole command", profile.total)
+    report("rounds after the first", total(each for each in profile.rounds if each.round > 1))
 
 
-def work(lines: list[dict[str, Any]], rounds: list[int]) -> float:
-    return sum(float(x["seconds"]) for x in lines if x["role"] != "round" and x["round"] in rounds)
-
-
-def report(what: str, wall: float, floor: float) -> None:
-    print(f"{what:24s} {wall:6.1f} s wall, {floor:6.1f} s of training: ratio {wall / floor:.2f}")
+def report(what: str, parts: TimeParts) -> None:
+    ratio = parts.wall / parts.compute
+    print(
+        f"{what:24s} {parts.wall:6.1f} s wall, {parts.compute:6.1f} s of compute: ratio {ratio:.2f}"
+    )
 
 
 if __name__ == "__main__":

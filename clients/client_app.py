@@ -44,6 +44,7 @@ from fl_ppseg.federation.messages import (
 from fl_ppseg.federation.roles import Task
 from fl_ppseg.setr.names import withheld
 from fl_ppseg.system.errors import is_out_of_memory
+from fl_ppseg.system.spans import span
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,8 @@ def _answer(message: Message, context: Context, task: Task, handler: Handler | N
             content = pack_reply(reply, codec_of(request.training).layout(start))
         return Message(content, reply_to=message)
 
-    return reply_or_error(message, answer)
+    with span("wire"):
+        return reply_or_error(message, answer)
 
 
 def _policy(path: Path) -> NodePolicy:

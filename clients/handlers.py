@@ -35,6 +35,7 @@ from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import withheld
 from fl_ppseg.system.arrays import Arrays, hash_of
 from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.spans import span
 
 
 def train(request: Request, policy: NodePolicy, state: Path) -> Reply:
@@ -52,17 +53,18 @@ def train(request: Request, policy: NodePolicy, state: Path) -> Reply:
     if request.sum is not None:  # refused before anything is trained
         summed = open_summed_update(Place(request, policy, state, len(shard)))
     _count(request, policy, permitted, state)
-    update = local_update(
-        _model(request.model, request.num_classes, shard.image_size),
-        _tensors(request.arrays),
-        _private(permitted.private, state, request.round - 1),
-        shard,
-        request.training,
-        Position(request.round, request.num_rounds),
-        request.seed,
-        rates=dict.fromkeys(kept, permitted.private_rate),
-        device=policy.device,
-    )
+    with span("compute"):
+        update = local_update(
+            _model(request.model, request.num_classes, shard.image_size),
+            _tensors(request.arrays),
+            _private(permitted.private, state, request.round - 1),
+            shard,
+            request.training,
+            Position(request.round, request.num_rounds),
+            request.seed,
+            rates=dict.fromkeys(kept, permitted.private_rate),
+            device=policy.device,
+        )
     if permitted.private is not None and permitted.private_rate > 0:
         if not all(bool(value.isfinite().all()) for value in update.private.values()):
             raise InputError("training diverged: the private embedding was not changed")
@@ -111,12 +113,13 @@ def score(request: Request, policy: NodePolicy, state: Path) -> Reply:
     threads = torch.get_num_threads()
     torch.set_num_threads(request.training.num_threads)
     try:
-        model = _model(request.model, request.num_classes, shard.image_size)
-        own = _private(permitted.private, state, request.round)
-        model.load_state_dict(_tensors(request.arrays) | own)
-        model.to(policy.device)
-        frames = SlidingWindows(model)
-        counts, loss = evaluate(frames, shard.heldout(), request.num_classes, policy.device)
+        with span("compute"):
+            model = _model(request.model, request.num_classes, shard.image_size)
+            own = _private(permitted.private, state, request.round)
+            model.load_state_dict(_tensors(request.arrays) | own)
+            model.to(policy.device)
+            frames = SlidingWindows(model)
+            counts, loss = evaluate(frames, shard.heldout(), request.num_classes, policy.device)
     finally:
         torch.set_num_threads(threads)
     sizes = [size for part in shard.parts for size in part.manifest.heldout_sizes]

@@ -20,6 +20,7 @@ from fl_ppseg.config.run_layout import CONFIG
 from fl_ppseg.config.sections import Config
 from fl_ppseg.config.unread import refuse_unread, unread_settings
 from fl_ppseg.experiment.cells.grid import Cell, cells_of, dump_values
+from fl_ppseg.experiment.profiler import profiling
 from fl_ppseg.federation.run_folder import RunFolder, is_finished
 from fl_ppseg.flower.ray_cluster import RayCluster
 from fl_ppseg.progress.plug_ins import PlugIn, add_observer, load_plug_ins
@@ -27,6 +28,7 @@ from fl_ppseg.system.command_line import Parser, add_set, names, run, usual_tree
 from fl_ppseg.system.errors import InputError, Interrupted
 from fl_ppseg.system.files import available_cpus, vaults_folder, write_atomically
 from fl_ppseg.system.places import check_run
+from fl_ppseg.system.spans import begin_of_process
 
 DEFAULT = "default"
 """The experiment of configs/ that is run where none is named."""
@@ -52,13 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check_places(out, _vault_dir(options), options.resume)
     if options.prepare and options.observer:
         raise InputError("--prepare stops before the rounds that --observer shows; leave one out")
+    if options.prepare and options.profile:
+        raise InputError("--prepare stops before the rounds that --profile measures; leave one out")
     plug_ins = load_plug_ins(options.observer)
+    began = begin_of_process() if argv is None else time.monotonic_ns()
     try:
         if config.cells:
             cells = cells_of(values, _source(options))
             _compare(cells, config.name, dump_values(values), out, options, plug_ins)
         else:
-            _run(config, out, options, plug_ins)
+            _run(config, out, options, plug_ins, began)
     except KeyboardInterrupt:
         raise Interrupted(_way_on(out, options)) from None
     return 0
@@ -84,6 +89,8 @@ def _way_on(out: Path, options: argparse.Namespace) -> str:
             command += [f"--{name.replace('_', '-')}", str(value)]
     for name in options.observer:
         command += ["--observer", name]
+    if options.profile:
+        command.append("--profile")
     return f"finished rounds are kept in {out}; to resume: {shlex.join(command)}"
 
 
@@ -92,8 +99,10 @@ def _run(
     out: Path,
     options: argparse.Namespace,
     plug_ins: Sequence[PlugIn],
+    began: int,
     is_cell: bool = False,
 ) -> None:
+    """One run; `began` is when its time begins, in nanoseconds of the monotonic clock."""
     vault_dir = _vault_dir(options)
     nodes = nodes_folder(vault_dir, out)
     if (out / CONFIG).exists() and not nodes.is_dir():
@@ -102,6 +111,9 @@ def _run(
         )
     os.environ[NODES_VARIABLE] = str(nodes)  # worker processes inherit it
     with ExitStack() as stack:
+        profiler = None
+        if options.profile:  # before any process is started, which notes its spans
+            profiler = stack.enter_context(profiling(out, config, began))
         cluster = None if options.prepare else _cluster(config, out, stack)
         from fl_ppseg.experiment.simulation import simulate
 
@@ -114,6 +126,7 @@ def _run(
             quiet=options.quiet,
             show_table=not (options.quiet and is_cell),
             plug_ins=plug_ins,
+            profiler=profiler,
         )
 
 
@@ -133,7 +146,7 @@ def _compare(
         write_atomically(out / CONFIG, given)
 
     def run_cell(config: Config, own: Path) -> None:
-        _run(config, own, options, plug_ins, is_cell=True)
+        _run(config, own, options, plug_ins, time.monotonic_ns(), is_cell=True)
 
     compare(cells, out, run_cell, options.quiet)
     if not options.prepare:
@@ -183,6 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--prepare", action="store_true", help="stop before the first round, for `flwr run .`")
     add("--quiet", action="store_true", help="print the final table only")
     add_observer(parser)
+    add("--profile", action="store_true", help="measure where the time of each round goes")
     return parser
 
 

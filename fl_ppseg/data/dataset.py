@@ -34,6 +34,7 @@ from fl_ppseg.data.tree_layout import (
     pairs_of,
 )
 from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.spans import span
 
 
 class Files(NamedTuple):
@@ -82,7 +83,8 @@ class Scene:
         Raises:
             InputError: A file is missing or cannot be read.
         """
-        return replace(self, content=self._files().content)
+        with span("data"):
+            return replace(self, content=self._files().content)
 
     def size(self) -> tuple[int, int]:
         """(height, width) of the label map by its header, without its pixels.
@@ -119,8 +121,9 @@ class Scene:
             InputError: A file is missing, broken or of the wrong kind, the sizes differ, or it is
                 not what it was when it was looked at.
         """
-        image, label_ids = self.decode(self.files())
-        return image, self.classes.encode(label_ids)
+        with span("data"):
+            image, label_ids = self.decode(self.files())
+            return image, self.classes.encode(label_ids)
 
     def label_map(self) -> NDArray[np.uint8]:
         """(H, W) uint8 trainIds, 255 = ignored; the image is not decoded.
@@ -128,8 +131,9 @@ class Scene:
         Raises:
             InputError: As `files`, or the label map is broken or of the wrong kind.
         """
-        found = self.files().label_map
-        return self.classes.encode(decode_label_ids(found, self.label_path, self.classes))
+        with span("data"):
+            found = self.files().label_map
+            return self.classes.encode(decode_label_ids(found, self.label_path, self.classes))
 
     def files(self) -> Files:
         """The bytes of the pair.

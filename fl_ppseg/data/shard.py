@@ -21,6 +21,7 @@ import numpy as np
 from fl_ppseg.data.manifest import MANIFEST, Manifest, load_manifest
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import sha256
+from fl_ppseg.system.spans import span
 
 SMALL = 4096
 """Bytes below which a file is read and not mapped."""
@@ -104,7 +105,8 @@ def open_shard(folders: Sequence[Path]) -> Shard:
     Raises:
         InputError: If one is missing or damaged.
     """
-    return Shard([_open(folder) for folder in folders])
+    with span("data"):
+        return Shard([_open(folder) for folder in folders])
 
 
 def damaged_files(folder: Path) -> list[Path]:

@@ -27,6 +27,7 @@ from fl_ppseg.data.manifest import MANIFEST, Manifest, load_manifest
 from fl_ppseg.system.directory import Directory
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import sha256, sync
+from fl_ppseg.system.spans import span
 
 ABOUT: Final = "draft.json"
 FINISHED: Final = "finished.json"
@@ -115,10 +116,11 @@ class ShardDraft:
 
     def mark(self, scenes: Iterable[int]) -> None:
         """Mark scenes as done, after their data are on disk."""
-        for path in self._paths:
-            sync(path)
-        self._done[list(scenes)] = 1
-        sync(self.place / DONE)
+        with span("data"):
+            for path in self._paths:
+                sync(path)
+            self._done[list(scenes)] = 1
+            sync(self.place / DONE)
 
     def finish(self) -> Path:
         """Give the shard its hashes and its manifest; it is whole then, and waits to be moved.
@@ -132,7 +134,8 @@ class ShardDraft:
         if self.missing:
             raise ValueError(f"{self.place}: scenes {self.missing} are missing")
         shard = self.place / self.place.name
-        hashes = {path.relative_to(shard).as_posix(): sha256(path) for path in self._paths}
+        with span("data"):
+            hashes = {path.relative_to(shard).as_posix(): sha256(path) for path in self._paths}
         with Directory.open(shard) as folder:
             for entry in folder.entries():
                 if entry.kind == "file":  # a manifest or a part of one: that writer was killed

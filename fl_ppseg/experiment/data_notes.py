@@ -13,6 +13,7 @@ from fl_ppseg.data.preflight.table import scan_table
 from fl_ppseg.data.tree_layout import bounded
 from fl_ppseg.learning.scores import MEAN_OF
 from fl_ppseg.progress.steps import StepProgress
+from fl_ppseg.system.spans import span
 
 
 class DataNotes(NamedTuple):
@@ -53,12 +54,13 @@ def examine(
             named = list(pool.map(Scene.identified, dataset.scenes()))
         return dataset.replaced(named), DataNotes("", (MEAN_OF,))
     cache = ScanCache.of_table(dataset.classes)
-    found = scan_data(
-        dataset.splits,
-        num_workers,
-        lambda done, total: progress.update("looking at images and label maps", done, total),
-        cache,
-    )
+    with span("data"):
+        found = scan_data(
+            dataset.splits,
+            num_workers,
+            lambda done, total: progress.update("looking at images and label maps", done, total),
+            cache,
+        )
     table = "\n".join([scan_table(found), *warnings(found)])
     tell(table)
     refuse_unusable(found)

@@ -26,6 +26,7 @@ from fl_ppseg.learning.owner_view import owner_view
 from fl_ppseg.learning.sliding import SlidingWindows
 from fl_ppseg.query.ephemeral import Query, ephemeral_query
 from fl_ppseg.system.files import Progress
+from fl_ppseg.system.spans import span
 
 NewQuery = Callable[[], Query]
 """Makes a query with the key of one client's owner."""
@@ -93,7 +94,9 @@ def _samples(
     """
     size, block_size = description.image_size, description.patch_size
     for scene in scenes:
-        pair = scene.load()
-        fitted, labels = fit_for_scoring(*pair, size, description.fit, block_size)
-        ciphertext, order = query.encrypt_keeping_order(fitted)
+        with span("data"):
+            pair = scene.load()
+            fitted, labels = fit_for_scoring(*pair, size, description.fit, block_size)
+        with span("encryption"):
+            ciphertext, order = query.encrypt_keeping_order(fitted)
         yield (ciphertext, labels), order

@@ -20,6 +20,7 @@ from fl_ppseg.experiment.key_trials import key_trials
 from fl_ppseg.experiment.memory_forecast import check_memory, forecast, machine_bytes
 from fl_ppseg.experiment.panels import cipher_gallery, scene_panels
 from fl_ppseg.experiment.preparation import Experiment, prepare
+from fl_ppseg.experiment.profiler import Profiler
 from fl_ppseg.experiment.val_counts import ValCounts
 from fl_ppseg.experiment.val_images import count_val_images
 from fl_ppseg.experiment.val_intervals import val_intervals
@@ -53,6 +54,7 @@ def simulate(
     quiet: bool,
     show_table: bool = True,
     plug_ins: Sequence[PlugIn] = (),
+    profiler: Profiler | None = None,
 ) -> None:
     """Run an experiment to its report.
 
@@ -65,6 +67,7 @@ def simulate(
         quiet: Print the final table only.
         show_table: Print the final table and where the report lies.
         plug_ins: Observers of the rounds beside the view.
+        profiler: Measures where the time goes; None: nobody does.
 
     Raises:
         InputError: The data or config do not fit.
@@ -90,14 +93,18 @@ def simulate(
             _print_flwr_run(experiment)
             return
         if not is_finished(config, folder):
-            _federate(experiment, cluster, quiet, plug_ins)
+            measures = [] if profiler is None else [PlugIn("profile", lambda _: profiler)]
+            _federate(experiment, cluster, quiet, [*plug_ins, *measures])
         trials = _key_trials(experiment)
         counts = _val_counts(experiment, quiet)
         summary = _summarise(experiment, time.monotonic() - started, memory.mb, trials, counts)
+    if profiler is not None:
+        profiler.conclude()  # the report shows it
     pictures = partial(_pictures, experiment)
     report = conclude(config, folder, summary, experiment.classes, pictures)
+    profile = None if profiler is None else profiler.conclude()
     if show_table:
-        show(config, summary, report, experiment.about.notes)
+        show(config, summary, report, experiment.about.notes, profile)
 
 
 def _tell(quiet: bool) -> Callable[[str], None]:

@@ -22,6 +22,7 @@ from flwr.superlink.grid import InMemoryGrid
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from fl_ppseg.system.errors import RunError
+from fl_ppseg.system.spans import span
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,8 @@ class LazyGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Delegate."""
-        return self._inner.push_messages(messages)
+        with span("wire"):
+            return self._inner.push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Delegate."""
@@ -117,7 +119,8 @@ class LazyGrid(Grid):
         """
         self._check()
         try:
-            return next(iter(self._inner.pull_messages([message_id])), None)
+            with span("wire"):
+                return next(iter(self._inner.pull_messages([message_id])), None)
         except UNREADABLE as error:
             logger.debug("reply to %s", message_id, exc_info=True)
             reason = f"reply is not a message ({type(error).__name__})"

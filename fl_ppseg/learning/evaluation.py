@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from fl_ppseg.data.classes import IGNORE_INDEX
 from fl_ppseg.data.pixels import to_input
 from fl_ppseg.setr.model import Logits
+from fl_ppseg.system.spans import span, within
 
 Pixels = Tensor | NDArray[np.uint8]
 Sample = tuple[Pixels, Pixels]
@@ -193,8 +194,8 @@ def evaluate(
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
-            for images, labels in _batches(samples, num_classes):
+        with span("compute"), torch.inference_mode():
+            for images, labels in within("data", _batches(samples, num_classes)):
                 tall = _tall_logits(model, images.to(device), labels.shape[1])
                 found, lost = _scored(tall, labels.to(device), num_classes)
                 counts += found

@@ -25,6 +25,7 @@ from fl_ppseg.learning.losses import class_weights, pixel_loss
 from fl_ppseg.setr.model import Logits
 from fl_ppseg.setr.names import NECK_PREFIX, is_of_head
 from fl_ppseg.system.files import Progress
+from fl_ppseg.system.spans import span
 
 T = TypeVar("T")
 
@@ -177,7 +178,8 @@ def _batches(
     is_cuda = device.type == "cuda"
 
     def read(step: tuple[list[int], list[int]]) -> tuple[Tensor, Tensor, bool]:
-        images, labels = shard.batch(*step)
+        with span("data"):
+            images, labels = shard.batch(*step)
         tensors = torch.from_numpy(images), torch.from_numpy(labels)
         if is_cuda:
             tensors = tensors[0].pin_memory(), tensors[1].pin_memory()

@@ -9,10 +9,12 @@ from rich.console import Console
 
 from fl_ppseg.config.sections import Config
 from fl_ppseg.data.classes import ClassTable
+from fl_ppseg.federation.profile import RunProfile
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.federation.run_summary import RunSummary
 from fl_ppseg.progress.lines import say
 from fl_ppseg.report.html import write_report
+from fl_ppseg.report.profiled import profile_table
 from fl_ppseg.report.scenes import CipherGallery, ScenePanel
 from fl_ppseg.report.tables import comparison_table, comparison_text
 from fl_ppseg.system.files import write_atomically
@@ -54,9 +56,17 @@ def conclude(
     return write_report(folder.path, summary, folder.lines(), config, panels, classes, gallery)
 
 
-def show(config: Config, summary: RunSummary, report: Path, notes: Iterable[str] = ()) -> None:
+def show(
+    config: Config,
+    summary: RunSummary,
+    report: Path,
+    notes: Iterable[str] = (),
+    profile: RunProfile | None = None,
+) -> None:
     """Print the final table, what else there is to say, and where the report lies."""
     console = Console()
     console.print(comparison_table(summary, config))
+    if profile is not None:
+        console.print(profile_table(profile))
     for line in (*notes, f"report: {report}"):
         say(console, line)

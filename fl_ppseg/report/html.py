@@ -1,5 +1,6 @@
 """report.html: one file that explains a run to somebody who was not there."""
 
+import logging
 import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +12,7 @@ from fl_ppseg.config.loading import described
 from fl_ppseg.config.run_layout import FIGURES, REPORT
 from fl_ppseg.config.sections import Config
 from fl_ppseg.data.classes import ClassTable
+from fl_ppseg.federation.profile import load_profile
 from fl_ppseg.federation.provenance import commit
 from fl_ppseg.federation.results import Line
 from fl_ppseg.federation.run_summary import RunSummary
@@ -24,6 +26,7 @@ from fl_ppseg.report.figures import MANY_ARMS, plot_classes, plot_clients, plot_
 from fl_ppseg.report.findings import best_arm, cautions, headline
 from fl_ppseg.report.glance import glance_sheet
 from fl_ppseg.report.pictures import Picture
+from fl_ppseg.report.profiled import Profiled, profiled
 from fl_ppseg.report.scenes import (
     CipherGallery,
     Scene,
@@ -41,9 +44,12 @@ from fl_ppseg.report.sheets import (
     interval_sheet,
     key_sheet,
 )
+from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import write_atomically
 from fl_ppseg.system.version import VERSION
 from fl_ppseg.system.wording import counted
+
+logger = logging.getLogger(__name__)
 
 MAX_REPORT = 512 * 2**20
 """Bytes of a report that is changed; its pictures are inside."""
@@ -119,6 +125,7 @@ def write_report(
         legend=legend_of(panels, classes),
         gallery=[] if gallery is None else gallery_of(gallery, figures),
         bars=[inline_svg(path) for path in bars],
+        profile=_profiled(run_dir),
         elsewhere=elsewhere,
         sources=list(dict.fromkeys(row.source for row in elsewhere.rows)),
         limits=LIMITS,
@@ -199,6 +206,16 @@ def _hero(scenes: Sequence[Scene], summary: RunSummary, config: Config) -> list[
     if best is None or not scenes:
         return []
     return hero_of(scenes[0], best.arm, arm_texts([best.arm], config)[best.arm].picture)
+
+
+def _profiled(run_dir: Path) -> Profiled | None:
+    """Where the run's time went; None where it was not measured, or cannot be read."""
+    try:
+        profile = load_profile(run_dir)
+    except InputError as error:
+        logger.warning("%s; the report does not show it", error)
+        return None
+    return None if profile is None else profiled(profile, run_dir / FIGURES)
 
 
 def _last_rounds(config: Config) -> str:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from fl_ppseg.scenes.cities import city_style
 from fl_ppseg.scenes.render import render_scene
+from fl_ppseg.system.spans import span
 
 PHOTOS, LABELS = "leftImg8bit", "gtFine"
 
@@ -53,8 +54,9 @@ class SceneFiles:
 
 def write_scenes(scenes: list[SceneFiles]) -> int:
     """Write scenes one after the other; returns their number (a worker's task)."""
-    for scene in scenes:
-        scene.write()
+    with span("data"):
+        for scene in scenes:
+            scene.write()
     return len(scenes)
 
 

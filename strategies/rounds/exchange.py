@@ -13,6 +13,7 @@ from fl_ppseg.federation.message_content import Reply
 from fl_ppseg.federation.message_fields import MAX_PIXELS
 from fl_ppseg.federation.messages import MessageError, pack_request
 from fl_ppseg.flower.grid import Replies
+from fl_ppseg.system.spans import span
 from strategies.rounds.arm_run import ArmRun
 from strategies.rounds.monitor import Monitor
 from strategies.rounds.round_log import RoundLog
@@ -120,14 +121,16 @@ class Exchange:
         assert isinstance(replies, Replies), "expected the replies of a LazyGrid"
         for task, reply in collect(self._monitor.watch(replies), self._log, allowed):
             try:
-                take(task, reply)
+                with span("aggregation"):
+                    take(task, reply)
             except ValueError as error:
                 self._log.fail(task, str(error))
                 continue
             self._log.accept(task, reply)
 
     def _messages(self, tasks: Iterable[Task], ttl: float) -> list[Message]:
-        return pack(self._log, tasks, ttl, self._record)
+        with span("wire"):
+            return pack(self._log, tasks, ttl, self._record)
 
 
 def pack(
@@ -184,7 +187,8 @@ def collect(
             log.reject(client, "unexpected reply: no task is outstanding")
             continue
         try:
-            reply = _checked(message, task, log, allowed)
+            with span("wire"):
+                reply = _checked(message, task, log, allowed)
         except MessageError as error:
             log.fail(task, str(error))
             continue

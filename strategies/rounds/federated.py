@@ -25,6 +25,7 @@ from fl_ppseg.progress.observer import Observer
 from fl_ppseg.setr.names import withheld
 from fl_ppseg.system.arrays import Arrays
 from fl_ppseg.system.errors import RunError
+from fl_ppseg.system.spans import span
 from strategies.aggregation.aggregators import aggregator_of
 from strategies.aggregation.norms import NormRule
 from strategies.aggregation.server_optimizer import ServerOptimizer
@@ -91,7 +92,8 @@ class FederatedStrategy(Strategy):
         """
         self.fold(replies)
         self._norms.end_round(self.log.update_norms.values())
-        packed = self.packed if self.are_weights_common else None
+        with span("wire"):
+            packed = self.packed if self.are_weights_common else None
         return packed, flower_metrics({"train_loss": self.log.train_loss})
 
     def configure_evaluate(
@@ -116,11 +118,12 @@ class FederatedStrategy(Strategy):
         self.exchange.collect_scores(replies)
         if self.run.federation.is_evaluated(self.log.round):
             self.log.reject_unscored(self.run.num_val)
-        scores = self.log.scores()
-        lines = self.log.result_lines()
-        self._check_scored(lines)
-        self._folder.append(lines)
-        self._folder.save(self.checkpoint(), self.run.federation.keep_checkpoints)
+        with span("aggregation"):
+            scores = self.log.scores()
+            lines = self.log.result_lines()
+            self._check_scored(lines)
+            self._folder.append(lines)
+            self._folder.save(self.checkpoint(), self.run.federation.keep_checkpoints)
         self._observer.on_event(self.log.finished())
         return flower_metrics(percentages(scores))
 
@@ -175,7 +178,8 @@ class FederatedStrategy(Strategy):
         for line in long_updates(self._lengths):
             self._warn_once(line)
         self._spend_privacy()
-        self.take_step(travelling, aggregator.result())
+        with span("aggregation"):
+            self.take_step(travelling, aggregator.result())
 
     def evaluations(self) -> list[Task]:
         """Evaluation tasks: every client scores the weights on its own images."""

@@ -38,6 +38,7 @@ from fl_ppseg.secure_sum.running_sum import RunningSum, Unmasking
 from fl_ppseg.setr.names import withheld
 from fl_ppseg.system.arrays import Arrays, hash_of
 from fl_ppseg.system.errors import RunError
+from fl_ppseg.system.spans import span
 from strategies.rounds.arm_run import ArmRun
 from strategies.rounds.federated import FederatedStrategy
 from strategies.rounds.registry import Member
@@ -115,8 +116,9 @@ class SummedStrategy(FederatedStrategy):
         self._folder.record_sum(request.arm, request.seed, self.log.round, total.survivors)
         released = self._release(total.survivors)
         try:
-            total.unmask(self._sum.how, released)
-            sums = total.decode(self._sum.ring)
+            with span("aggregation"):
+                total.unmask(self._sum.how, released)
+                sums = total.decode(self._sum.ring)
         except SumError as error:
             raise RunError(f"{self._where}: secure aggregation: {error}") from None
         self._warn_of_heavy_client({c: n for c, n in total.weights.items() if n}, 1.0)

@@ -21,6 +21,7 @@ from fl_ppseg.data.pixel_order import PixelOrder, scaled_to_cells
 from fl_ppseg.data.shard_draft import ShardDraft
 from fl_ppseg.data.views import View, fit_for_scoring, views
 from fl_ppseg.system.arrays import Pixels
+from fl_ppseg.system.spans import span, within
 
 Keys = Callable[[int], SubKey]
 """Number of a view -> its key."""
@@ -86,13 +87,14 @@ def encrypt_scene(task: SceneTask) -> None:
     vault = Vault(task.vault)
     drafts = [ShardDraft(target.draft) for target in task.targets]
     keys = [_keys(vault, task.picture, target) for target in task.targets]
-    for view, (image, labels) in enumerate(task.picture.views()):
+    for view, (image, labels) in enumerate(within("data", task.picture.views())):
         for draft, target, keys_of in zip(drafts, task.targets, keys, strict=True):
             size, key = task.block_size, keys_of(view)
             ciphertext = encrypted(image, key, target.protection, size)
             order = pixel_order_of(key, target.protection, image.shape[1:], size)
             moved = labels if order is None else in_order(labels, order, image.shape[1:])
-            draft.put(task.number, view, ciphertext, moved)
+            with span("data"):
+                draft.put(task.number, view, ciphertext, moved)
 
 
 def in_order(labels: Pixels, order: PixelOrder, image_size: tuple[int, int]) -> Pixels:

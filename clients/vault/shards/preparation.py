@@ -23,6 +23,7 @@ from clients.vault.simulations.inventory import mark_simulated
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import Progress
+from fl_ppseg.system.spans import span
 from fl_ppseg.system.workers import work_at_once
 
 SYNC_SECONDS: Final = 1.0
@@ -61,7 +62,7 @@ def prepare_shards(
             no embedding can be adapted, or a vault that is open to others.
     """
     vault = Vault(assignment.vault)
-    with vault.lock():
+    with span("encryption"), vault.lock():
         mark_simulated(vault.folder)
         return prepare_locked(vault, assignment, num_workers, progress)
 

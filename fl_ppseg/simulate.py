@@ -158,7 +158,9 @@ def _cluster(config: Config, out: Path, stack: ExitStack) -> RayCluster | None:
     if config.engine != "ray" or is_finished(config, RunFolder(out)):
         return None
     cluster = RayCluster(
-        config.num_workers or available_cpus(), num_gpus=int(config.device.startswith("cuda"))
+        config.num_workers or available_cpus(),
+        num_gpus=int(config.device.startswith("cuda")),
+        preloaded="clients.client_app",
     )
     stack.callback(cluster.stop)
     return cluster

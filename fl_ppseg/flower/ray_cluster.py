@@ -41,6 +41,8 @@ LOST_WORKER = (
     "num_workers=1), or a smaller training.batch_size, data.image_size or model"
 )
 LOOPBACK = "127.0.0.1"
+PRELOADED = "RAY_preload_python_modules"
+"""Ray's setting of the modules that its workers import when they start."""
 NO_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray's switch between one machine (0) and a cluster, for which it would listen to others."""
 
@@ -52,12 +54,14 @@ class RayCluster:
     thread lives as long as the cluster.
     """
 
-    def __init__(self, num_workers: int, num_gpus: int = 0) -> None:
+    def __init__(self, num_workers: int, num_gpus: int = 0, preloaded: str = "") -> None:
         """Begin to start; `ready` waits for the end of it.
 
         Args:
             num_workers: Client processes at the same time, one CPU each.
             num_gpus: GPUs that the client processes share.
+            preloaded: A module that the client processes import when they start, before there is
+                a message for them.
 
         Raises:
             InputError: There is no usable folder for Ray's sockets.
@@ -71,6 +75,7 @@ class RayCluster:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         os.environ[NO_CLUSTER] = "0"
+        os.environ[PRELOADED] = preloaded
         os.environ.pop("RAY_ADDRESS", None)
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         self._thread = threading.Thread(target=self._start, name="ray-start", daemon=True)

@@ -10,7 +10,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 Images = npt.NDArray[np.uint8]
 """(n, 3, H, W) uint8."""
@@ -49,6 +48,8 @@ def score_images(
     """
     if truth.shape != guess.shape:
         raise ValueError(f"guesses of shape {guess.shape} for images of shape {truth.shape}")
+    from skimage.metrics import structural_similarity  # half a second that reports do without
+
     pairs = list(zip(truth, guess, strict=True))
     return Scores(
         ssim=float(np.mean([structural_similarity(a, b, channel_axis=0) for a, b in pairs])),
@@ -69,6 +70,8 @@ def block_means(images: Images, block_size: int) -> npt.NDArray[np.float64]:
 def _psnr(truth: Images, guess: Images) -> float:
     if np.array_equal(truth, guess):
         return BEST_PSNR
+    from skimage.metrics import peak_signal_noise_ratio
+
     return min(BEST_PSNR, float(peak_signal_noise_ratio(truth, guess)))
 
 

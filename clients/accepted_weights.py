@@ -35,6 +35,7 @@ from clients.policy.start_weights import read_start
 from clients.policy.trust_region import (
     code_error,
     compared,
+    least_radius,
     radius,
     received,
     rounds_before,
@@ -112,9 +113,10 @@ def keep(folder: Path, arm: ArmPolicy, request: "Request") -> None:
     now, start = rounds_before(request), read_start(arm.start[request.seed])
     stored: Arrays = {}
     for name, value in compared(request):
-        most = received(start[name], now * arm.max_change, arm.training)
-        offset = (value.astype(np.float64) - start[name]) / most
-        stored[name] = np.rint(_LEVELS * offset).astype(np.int16)
+        offset = np.asarray(value.astype(np.float64) - start[name])
+        offset /= received(start[name], now * arm.max_change, arm.training)
+        offset *= _LEVELS
+        stored[name] = np.rint(offset, out=offset).astype(np.int16)
     write_version(folder, now, stored)
     kept = [number for number in versions(folder) if number <= now][-KEPT:]
     remove_versions(folder, {*versions(folder)} - {*kept})
@@ -131,6 +133,7 @@ def _beyond(folder: Path, number: int, arm: ArmPolicy, request: "Request") -> st
     assert arm.start is not None and arm.max_change is not None
     start, stored = read_start(arm.start[request.seed]), _read(folder, number)
     now = rounds_before(request)
+    change = (now - number) * arm.max_change
     for name, value in compared(request):
         offset = stored.get(name)
         if offset is None or offset.shape != value.shape:
@@ -138,8 +141,12 @@ def _beyond(folder: Path, number: int, arm: ArmPolicy, request: "Request") -> st
                 f"{round_file(folder, number)}: holds other weights; remove its folder"
             )
         unit = received(start[name], number * arm.max_change, arm.training) / _LEVELS
-        moved = np.abs(value.astype(np.float64) - start[name] - offset * unit)
-        most = radius(start[name], (now - number) * arm.max_change, arm.training) + unit
+        moved = np.asarray(value.astype(np.float64) - start[name])
+        moved -= offset * unit
+        np.abs(moved, out=moved)
+        if moved.max(initial=0.0) <= least_radius(change):
+            continue
+        most = radius(start[name], change, arm.training) + unit
         for k in (number, now):
             most += code_error(start[name], k * arm.max_change, arm.training)
         excess = moved - most

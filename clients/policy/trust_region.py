@@ -116,10 +116,12 @@ def check_region(arm: ArmPolicy, request: "Request") -> None:
         raise RefusedError(
             "refused: expected weights with the names and shapes of the agreed start"
         )
-    num_rounds = rounds_before(request)
+    change = rounds_before(request) * arm.max_change
     for name, value in compared(request):
-        moved = np.abs(value.astype(np.float64) - start[name])
-        excess = moved - received(start[name], num_rounds * arm.max_change, arm.training)
+        moved = distance(value, start[name])
+        if moved.max(initial=0.0) <= least_radius(change):  # as honest weights do by far
+            continue
+        excess = moved - received(start[name], change, arm.training)
         if excess.size and not excess.max() <= 0:
             worst = int(excess.argmax())
             raise RefusedError(
@@ -150,9 +152,31 @@ def radius(start: np.ndarray, change: float, training: TrainingConfig) -> npt.ND
         change: k C.
         training: The local update, for its decay.
     """
-    size = np.abs(start.astype(np.float64))
+    size = np.asarray(np.abs(start.astype(np.float64)))
     tolerance = TOLERANCE + RELATIVE_TOLERANCE * size.max(initial=0.0)
-    return np.asarray(change * (1 + _decay_share(training) * size) + tolerance)
+    size *= _decay_share(training)  # in place: a model is looked at with every message
+    size += 1
+    size *= change
+    size += tolerance
+    return size
+
+
+def least_radius(change: float) -> float:
+    """What no radius of this change is below, however small a weight and its tensor are.
+
+    >>> least_radius(0.25) <= radius(np.zeros(1), 0.25, TrainingConfig())[0]
+    True
+    """
+    return change + TOLERANCE
+
+
+def distance(
+    value: npt.NDArray[np.floating], other: npt.NDArray[np.floating]
+) -> npt.NDArray[np.float64]:
+    """How far each weight of a tensor lies from another, computed in 64 bits."""
+    apart = np.asarray(value.astype(np.float64) - other)
+    np.abs(apart, out=apart)
+    return apart
 
 
 def received(start: np.ndarray, change: float, training: TrainingConfig) -> npt.NDArray[np.float64]:

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import small_federation as small
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from test_policy import arm_policy
 from test_policy import policy as node_policy
 
@@ -35,6 +37,7 @@ from clients.policy.start_weights import (
 from clients.policy.trust_region import (
     NOISE_DEVIATIONS,
     check_region,
+    least_radius,
     project_onto_region,
     radius,
     round_change,
@@ -311,6 +314,20 @@ def test_the_nearest_weights_of_the_region_are_taken_and_lie_at_its_edge(tmp_pat
             near = project_onto_region(wild, read_start(next(iter((arm.start or {}).values()))),
                            (round - 1) * CHANGE, arm.training)  # fmt: skip
             check_region(arm, request("train", round, layer__weight=near["layer.weight"]))
+
+
+@given(
+    st.lists(st.floats(-1e4, 1e4, width=32), max_size=5),
+    st.floats(0, 1e3),
+    st.floats(0, 1),
+)
+def test_no_weight_has_a_smaller_radius_than_the_least(
+    start: list[float], change: float, decay: float
+) -> None:
+    """A tensor that moved no further is taken without a look at each weight's own."""
+    training = TrainingConfig(weight_decay=decay)
+    radii = radius(np.array(start, np.float32), change, training)
+    assert (radii >= least_radius(change)).all()
 
 
 def test_start_and_bound_belong_together_in_a_policy(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from fl_ppseg.audit.attacks.gradients import gradient_of
 from fl_ppseg.audit.attacks.inputs import Floats
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.system.arrays import Arrays
@@ -52,6 +53,18 @@ def rows(arrays: Arrays, name: str, num_blocks: int) -> Floats:
 def gaps(sums: Floats) -> Floats:
     """(T, ...), sums over images above each threshold -> sums over images in each gap."""
     return np.stack([*(low - high for low, high in pairwise(sums)), sums[-1]])
+
+
+def gaps_within(exchange: Exchange, name: str, num_blocks: int) -> Floats:
+    """(G, N, ...), differences of neighbouring thresholds within each layer, of the gradients of
+    the neurons' weights or biases; G gaps of all layers, N blocks."""
+    found = []
+    for layer in mlps(exchange.sent, f"fc1.{name}"):
+        gradient = gradient_of(exchange, layer).value
+        number = len(gradient) // num_blocks
+        shaped = gradient[: number * num_blocks].reshape(number, num_blocks, *gradient.shape[1:])
+        found.append(shaped[:-1] - shaped[1:])
+    return np.concatenate(found)
 
 
 def mlps(names: Iterable[str], part: str) -> list[str]:

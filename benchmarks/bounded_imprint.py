@@ -1,19 +1,20 @@
 """What a coordinator sees of training images with weights that stay within a node's trust region.
 
-    python benchmarks/bounded_imprint.py [--arms plain,...] [--last 30] [--asked 1 6] [--images 16]
-        [--regions 16 ...] [--noise]
+    python benchmarks/bounded_imprint.py [--arms plain,...] [--last 30 ...] [--before 0]
+        [--images 16] [--regions 16 ...] [--range LOW HIGH] [--noise]
 
 The coordinator sends weights of `fl_ppseg.audit.attacks.bounded_imprinting` to one client of the
 default config (30 rounds, batches of 4, AdamW), through the real ClientApp, whose node compares
-them with those of round 0 and with those that it accepted before. It asks the rounds up to `last`,
-as many as `asked`, and nothing before: a round asks a third of the clients. `radius`: of the region
-in the last round, for a weight of 0; `refused` counts the node's refusals. Controls: `honest`, the
-same reading of as many rounds with the weights of round 0; `free`, the design of `imprinting` on a
-node that compares nothing.
+them with those of round 0 and with those that it accepted before. It asks
+the round `last`, and every third round of `before` others ahead of it, with the same design as far
+as the region of each lets it; only the last is read. `radius`: of the region then, for a weight of
+0; `refused` counts the node's refusals. Controls: `honest`, the same reading of the weights of
+round 0; `free`, the design of `imprinting` on a node that compares nothing.
 
 `ssim`: of each image of the client with the likest guess, mean over the images; `seen` counts those
 above 0.6. `others`: the same guesses with as many images of that client that nobody trained on.
 `mean`: of the mean public image. `loss`: of the weights on public images, beside that of round 0.
+--range: of the numbers to tell apart, as if the coordinator knew where the client's images lie.
 --regions: training images that the node's region is computed for (of the largest client it assumes
 five times as many); fewer make it narrower. --noise: the guesses from updates with noise of one
 deviation on every weight.
@@ -33,7 +34,7 @@ import numpy as np
 import torch
 
 from fl_ppseg.audit.attacks.bounded_imprint import bounded_imprint
-from fl_ppseg.audit.attacks.bounded_imprinting import bounded_imprinted
+from fl_ppseg.audit.attacks.bounded_imprinting import COARSE, Range, bounded_imprinted
 from fl_ppseg.audit.attacks.imprint import imprint
 from fl_ppseg.audit.attacks.imprinting import imprinted
 from fl_ppseg.audit.attacks.inputs import load
@@ -101,28 +102,28 @@ def world(dataset: Dataset, arm: str, num_images: int) -> World:
 
 
 def asked(
-    at: World, kind: str, owner: Client, last: int, num_asked: int
+    at: World, kind: str, owner: Client, rounds: Sequence[int], numbers: Range
 ) -> tuple[list[Exchange], int]:
-    """The exchanges of the last rounds, and how many the node refused."""
+    """The exchange of the last of the rounds, if there was one, and how many the node refused."""
     start, found, num_refused = arrays_of(at.network), list[Exchange](), 0
     public = {name: start[name] for name in EMBEDDING_TENSORS}
     is_kept = builtin_arms()[at.arm].embedding == "private"
-    for round in range(last - num_asked + 1, last + 1):
+    for round in rounds:
         limit = partial(moved_in, owner=owner, num_rounds=round - 1)
         match kind:
             case "bounded":
-                made = bounded_imprinted(at.network, at.own, limit, found, is_kept)
+                made = bounded_imprinted(at.network, at.own, limit, numbers, is_kept)
             case "free":
-                made = imprinted(at.network, at.own, found)
+                made = imprinted(at.network, at.own)
             case _:
                 made = start
         answer = owner.trained(made, round)
         if isinstance(answer, str):
             print(f"  round {round}: {answer}", flush=True)
             num_refused += 1
-            continue
-        # a private embedding is adapted from the public one and gives the same tokens
-        found.append(replace(answer, sent=public | answer.sent))
+        elif round == rounds[-1]:
+            # a private embedding is adapted from the public one and gives the same tokens
+            found.append(replace(answer, sent=public | answer.sent))
     return found, num_refused
 
 
@@ -170,16 +171,18 @@ def noisy(exchange: Exchange, deviation: float, drawn: np.random.Generator) -> E
 def lines(at: World, options: argparse.Namespace) -> Iterator[str]:
     start = arrays_of(at.network)
     for kind in ("bounded",) if options.noise else options.kinds:
-        for last, num, region in product(options.last, options.asked, options.regions):
+        for last, largest in product(options.last, options.regions):
+            rounds = [last - 3 * k for k in range(options.before, -1, -1) if 3 * k < last]
             begun = time.process_time()
             with tempfile.TemporaryDirectory() as place:
                 own = None if kind == "free" else start
                 owner = Client(
-                    at.config, at.arm, start, at.scenes, Path(place), start=own, num_trained=region
+                    at.config, at.arm, start, at.scenes, Path(place), start=own, num_trained=largest
                 )
-                found, num_refused = asked(at, kind, owner, last, min(num, last))
+                found, num_refused = asked(at, kind, owner, rounds, tuple(options.range))
                 truth, change = owner.truth.plain, owner.agreed_policy.max_change or np.inf
-            words = f"{at.arm:20} {kind:8}{last:5}{num:6}{(last - 1) * change:7.3f}{num_refused:8}"
+            region = (last - 1) * change
+            words = f"{at.arm:20} {kind:8}{last:5}{len(rounds):6}{region:7.3f}{num_refused:8}"
             if options.noise:
                 drawn = np.random.default_rng(0)
                 for deviation in DEVIATIONS:
@@ -196,7 +199,8 @@ def main() -> None:
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--kinds", nargs="+", default=("bounded", "honest", "free"))
     parser.add_argument("--last", type=int, nargs="+", default=(30,))
-    parser.add_argument("--asked", type=int, nargs="+", default=(1, 6))
+    parser.add_argument("--before", type=int, default=0)
+    parser.add_argument("--range", type=float, nargs=2, default=COARSE)
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--regions", type=int, nargs="+", default=(None,), metavar="IMAGES")
     parser.add_argument("--noise", action="store_true")

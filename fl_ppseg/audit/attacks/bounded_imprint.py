@@ -12,9 +12,9 @@ above 3:
 
 - Each position embedding is one of a set of codes of +-1 that differ in many channels: a neuron of
   an MLP tells by its weights on them whether a token is of its block.
-- The first attention writes the image's number into every token. A round tells apart a narrow range
-  of numbers: the first looks where the client's images lie, the second magnifies that range, and
-  later ones its parts.
+- The first attention writes the image's number into every token; a round tells apart the numbers
+  of a range. Since nodes accept small changes from one round to the next, later rounds cannot
+  magnify the part where images lie, unless many rounds are in between.
 - Neighbouring neurons have neighbouring thresholds: the difference of what their weights gained,
   over that of their biases, is the token of the image between both. Differences are taken within a
   layer only, since gradients differ a little between layers.

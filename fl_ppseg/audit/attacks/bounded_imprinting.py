@@ -1,7 +1,7 @@
 """Weights within a trust region under which an update reveals images; see `bounded_imprint`."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from fl_ppseg.audit.attacks.imprinting import is_plain, silence
 from fl_ppseg.audit.attacks.inputs import Floats, Images, embedded, first_layer, load
-from fl_ppseg.audit.attacks.neurons import gaps_within, mlps
-from fl_ppseg.audit.exchange import Exchange
+from fl_ppseg.audit.attacks.neurons import mlps
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import EMBEDDING_TENSORS, POSITION_TENSOR
 from fl_ppseg.system.arrays import Arrays
@@ -19,6 +18,8 @@ from fl_ppseg.system.arrays import Arrays
 Limit = Callable[[Arrays], Arrays]
 """Weights -> the nearest that the client's node accepts."""
 Range = tuple[float, float]
+COARSE: Final[Range] = (-2.2, 2.2)
+"""Numbers of nearly all images, in deviations of public ones."""
 
 _CODE: Final = 32
 """Channels that hold the code of a block."""
@@ -30,24 +31,20 @@ _TRIES: Final = 60_000
 """Random codes to choose from."""
 _CODED: Final = 1.3
 """Size of a position embedding in the channels of the code; twice that in those of the length."""
-_READ: Final = 1.4
+_READ: Final = 1.2
 """A neuron's weight on the code and the number."""
 _STEEP: Final = 2.5
 """Weight of the normalisation before an MLP."""
-_COPIES: Final = 4
+_COPIES: Final = 16
 """Channels of the attention that hold the number."""
+_VALUE: Final = 0.3
+"""Largest weight of these channels."""
 _FAINT: Final = 3e-3
 """Weights of the layers that make gradients small."""
 _OUT: Final = 1e-2
 """Output weight of a neuron."""
 _USED: Final = 0.85
 """Share of the range of numbers that neurons of other blocks do not fire for."""
-_COARSE: Final[Range] = (-2.2, 2.2)
-"""Range of the first round along a direction, in deviations of public images."""
-_MARGIN: Final = 0.1
-"""Share of the part that held images by which the next range exceeds it at each end."""
-_HELD: Final = 0.05
-"""Share of all changes of biases above which a gap is taken to hold images."""
 _ATTENTION: Final = "backbone.blocks.0.attn."
 _HEAD: Final = ("conv1.conv", "conv1.norm", "conv2.conv", "conv2.norm")
 
@@ -98,7 +95,7 @@ def bounded_imprinted(
     network: SETR,
     public: Images,
     limit: Limit,
-    earlier: Sequence[Exchange] = (),
+    asked: Range = COARSE,
     is_kept: bool = False,
 ) -> Arrays:
     """Craft weights for a round of a client.
@@ -107,7 +104,7 @@ def bounded_imprinted(
         network: A model that `applies_to` accepts, with the weights of round 0.
         public: (k, 3, H, W), public images as the model reads them.
         limit: To what the client's node accepts in this round.
-        earlier: Exchanges with the same client over such weights.
+        asked: Range of numbers to tell apart, in deviations of public images.
         is_kept: Whether the patch embedding does not travel.
 
     Returns:
@@ -123,8 +120,8 @@ def bounded_imprinted(
         for name in EMBEDDING_TENSORS:
             made[name][np.concatenate(channels[:-1])] = 0
     made = limit(made)
-    rank, (low, high) = _range(earlier, num_blocks)
-    numbers = _number_images(made, network, public, channels, rank, (low, high), limit)
+    low, high = asked
+    numbers = _number_images(made, network, public, channels, asked, limit)
     made = limit(made)
     layers = mlps(made, "fc1.weight")
     per_layer = len(made[layers[0]]) // num_blocks
@@ -145,27 +142,8 @@ def channels_of(tokens: Floats) -> Channels:
     """Use of the channels, by the spread of public tokens (k, N, D) without their positions."""
     order = np.argsort(tokens.std(axis=(0, 1)), kind="stable")
     sizes = (_CODE, _LENGTH, _LENGTH, _NUMBER, _NUMBER, 2)
-    *others, content = np.split(order, np.cumsum(sizes))
-    return Channels(*others, np.sort(content))
-
-
-def _range(earlier: Sequence[Exchange], num_blocks: int) -> tuple[int, Range]:
-    """Rank of the direction and range of numbers that the next round tells apart, in deviations of
-    public images: a wide range along each direction, then the part of it that held images."""
-    rank, is_second = divmod(len(earlier), 2)
-    if not is_second:
-        return rank, _COARSE
-    low, high = _held(earlier[-1], _COARSE, num_blocks)
-    margin = _MARGIN * (high - low)
-    return rank, (low - margin, high + margin)
-
-
-def _held(exchange: Exchange, asked: Range, num_blocks: int) -> Range:
-    """The part of the range asked for that held images."""
-    changed = np.abs(gaps_within(exchange, "bias", num_blocks)).sum(axis=1)
-    marks = np.linspace(*asked, len(changed) + 1)
-    held = np.flatnonzero(changed > _HELD * changed.sum())
-    return (float(marks[held[0]]), float(marks[held[-1] + 1])) if len(held) else asked
+    parts = np.split(order, np.cumsum(sizes))
+    return Channels._make([*parts[:-1], np.sort(parts[-1])])
 
 
 def _make_faint(made: Arrays, network: SETR, channels: Channels) -> None:
@@ -218,7 +196,6 @@ def _number_images(
     network: SETR,
     public: Images,
     channels: Channels,
-    rank: int,
     asked: Range,
     limit: Limit,
 ) -> _Numbers:
@@ -229,7 +206,6 @@ def _number_images(
         network: Model.
         public: (k, 3, H, W), public images.
         channels: Use of the channels.
-        rank: Of the direction, by the variance of public images along it.
         asked: Range of numbers to tell apart, in deviations of public images.
         limit: To what the node accepts.
     """
@@ -237,15 +213,14 @@ def _number_images(
     load(probe, made)
     means = first_layer(probe, public, "attn")[..., channels.content].mean(axis=1)
     usual = means.mean(axis=0)
-    directions = np.linalg.svd(means - usual, full_matrices=False)[2]
-    direction = directions[rank % max(len(means) - 1, 1)]
+    direction = np.linalg.svd(means - usual, full_matrices=False)[2][0]
     along = (means - usual) @ direction
-    if (along**3).sum() < 0:  # one sign for all rounds
+    if (along**3).sum() < 0:  # one sign for every round
         along, direction = -along, -direction
     deviation, (low, high) = max(along.std(), 1e-9), asked
     free = (_CODE - codes(made[POSITION_TENSOR].shape[1])[1]) / 2 - 1
     gain = _USED * free * _CODED / max(high - low, 1e-6) / _NUMBER
-    size = np.abs(direction).max()
+    size = np.abs(direction).max() / _VALUE
     values = slice(2 * width, 2 * width + _COPIES)
     made[f"{_ATTENTION}qkv.weight"][values, channels.content] = direction / size
     middle = usual @ direction + (low + high) / 2 * deviation

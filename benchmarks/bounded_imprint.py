@@ -1,23 +1,25 @@
 """What a coordinator sees of training images with weights that stay within a node's trust region.
 
     python benchmarks/bounded_imprint.py [--arms plain,...] [--last 30 ...] [--before 0]
-        [--images 16] [--regions 16 ...] [--range LOW HIGH] [--noise]
+        [--images 16] [--regions 16 ...] [--range LOW HIGH] [--faint 0.003] [--noise]
 
 The coordinator sends weights of `fl_ppseg.audit.attacks.bounded_imprinting` to one client of the
 default config (30 rounds, batches of 4, AdamW), through the real ClientApp, whose node compares
-them with those of round 0 and with those that it accepted before. It asks
-the round `last`, and every third round of `before` others ahead of it, with the same design as far
-as the region of each lets it; only the last is read. `radius`: of the region then, for a weight of
-0; `refused` counts the node's refusals. Controls: `honest`, the same reading of the weights of
-round 0; `free`, the design of `imprinting` on a node that compares nothing.
+them with those of round 0 and with those that it accepted before. It asks the round `last`, and
+every third round of `before` others ahead of it, with the same design as far as the region of each
+lets it; only the last is read. `radius`: of the region then, for a weight of 0; `refused` counts
+the node's refusals. Controls: `honest`, the same reading of the weights of round 0; `free`, the
+design of `imprinting` on a node that compares nothing.
 
-`ssim`: of each image of the client with the likest guess, mean over the images; `seen` counts those
-above 0.6. `others`: the same guesses with as many images of that client that nobody trained on.
-`mean`: of the mean public image. `loss`: of the weights on public images, beside that of round 0.
+`ssim`: of each image of the client with the likest guess, mean over the images; `best` is the
+largest, `seen` counts those above 0.6. `others`: the same guesses with as many images of that
+client that nobody trained on. `mean`: of the mean public image. `loss`: of the weights on public
+images, beside that of round 0.
+
 --range: of the numbers to tell apart, as if the coordinator knew where the client's images lie.
---regions: training images that the node's region is computed for (of the largest client it assumes
-five times as many); fewer make it narrower. --noise: the guesses from updates with noise of one
-deviation on every weight.
+--faint: the design's smallest weights. --regions: training images that the node's region is
+computed for (of the largest client it assumes five times as many); fewer make it narrower. --noise:
+the guesses from updates with noise of one deviation on every weight.
 """
 
 import argparse
@@ -34,7 +36,7 @@ import numpy as np
 import torch
 
 from fl_ppseg.audit.attacks.bounded_imprint import bounded_imprint
-from fl_ppseg.audit.attacks.bounded_imprinting import COARSE, Range, bounded_imprinted
+from fl_ppseg.audit.attacks.bounded_imprinting import COARSE, FAINT, Range, bounded_imprinted
 from fl_ppseg.audit.attacks.imprint import imprint
 from fl_ppseg.audit.attacks.imprinting import imprinted
 from fl_ppseg.audit.attacks.inputs import load
@@ -59,7 +61,9 @@ from fl_ppseg.system.arrays import Arrays
 
 ARMS: Final = ("plain", "per-client-private", "per-image-invariant")
 NUM_PUBLIC, BLOCK, SEEN, SIZE = 100, 8, 0.6, (64, 128)
-HEADING: Final = "weights  last asked radius refused {}guesses    ssim seen    others      mean{}"
+HEADING: Final = (
+    "weights  last asked radius refused {}guesses    ssim  best seen    others      mean{}"
+)
 DEVIATIONS: Final = (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 
 
@@ -102,7 +106,7 @@ def world(dataset: Dataset, arm: str, num_images: int) -> World:
 
 
 def asked(
-    at: World, kind: str, owner: Client, rounds: Sequence[int], numbers: Range
+    at: World, kind: str, owner: Client, rounds: Sequence[int], numbers: Range, faint: float
 ) -> tuple[list[Exchange], int]:
     """The exchange of the last of the rounds, if there was one, and how many the node refused."""
     start, found, num_refused = arrays_of(at.network), list[Exchange](), 0
@@ -112,7 +116,7 @@ def asked(
         limit = partial(moved_in, owner=owner, num_rounds=round - 1)
         match kind:
             case "bounded":
-                made = bounded_imprinted(at.network, at.own, limit, numbers, is_kept)
+                made = bounded_imprinted(at.network, at.own, limit, numbers, is_kept, faint)
             case "free":
                 made = imprinted(at.network, at.own)
             case _:
@@ -127,12 +131,12 @@ def asked(
     return found, num_refused
 
 
-def likeness(truth: Images, guesses: Images | None) -> tuple[float, int]:
-    """Mean SSIM of each image with its likest guess, and how many are seen."""
+def likeness(truth: Images, guesses: Images | None) -> tuple[float, float, int]:
+    """SSIM of each image with its likest guess, mean and largest, and how many are seen."""
     if guesses is None:
-        return float("nan"), 0
+        return float("nan"), float("nan"), 0
     best = [max(score_images(x[None], g[None], BLOCK).ssim for g in guesses) for x in truth]
-    return float(np.mean(best)), int((np.array(best) > SEEN).sum())
+    return float(np.mean(best)), max(best), int((np.array(best) > SEEN).sum())
 
 
 def loss(at: World, weights: Arrays) -> float:
@@ -152,12 +156,12 @@ def guessed(kind: str, found: Sequence[Exchange], at: World) -> Images | None:
 def line(at: World, kind: str, found: Sequence[Exchange], truth: Images) -> str:
     guesses = guessed(kind, found, at)
     mean = at.public[0].mean(axis=0, keepdims=True).round().astype(np.uint8)
-    (ssim, seen), (others, by_chance) = likeness(truth, guesses), likeness(at.others, guesses)
+    ssim, best, seen = likeness(truth, guesses)
+    others, _, by_chance = likeness(at.others, guesses)
     number = 0 if guesses is None else len(guesses)
-    return (
-        f"{number:7}  {ssim:6.3f} {seen:3}/{len(truth):<3} {others:6.3f} {by_chance:3}  "
-        f"{likeness(truth, mean)[0]:6.3f}"
-    )
+    share = f"{seen:3}/{len(truth):<3}"
+    usual, *_ = likeness(truth, mean)
+    return f"{number:7}  {ssim:6.3f} {best:5.2f} {share} {others:6.3f} {by_chance:3}  {usual:6.3f}"
 
 
 def noisy(exchange: Exchange, deviation: float, drawn: np.random.Generator) -> Exchange:
@@ -179,7 +183,9 @@ def lines(at: World, options: argparse.Namespace) -> Iterator[str]:
                 owner = Client(
                     at.config, at.arm, start, at.scenes, Path(place), start=own, num_trained=largest
                 )
-                found, num_refused = asked(at, kind, owner, rounds, tuple(options.range))
+                found, num_refused = asked(
+                    at, kind, owner, rounds, tuple(options.range), options.faint
+                )
                 truth, change = owner.truth.plain, owner.agreed_policy.max_change or np.inf
             region = (last - 1) * change
             words = f"{at.arm:20} {kind:8}{last:5}{len(rounds):6}{region:7.3f}{num_refused:8}"
@@ -203,6 +209,7 @@ def main() -> None:
     parser.add_argument("--range", type=float, nargs=2, default=COARSE)
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--regions", type=int, nargs="+", default=(None,), metavar="IMAGES")
+    parser.add_argument("--faint", type=float, default=FAINT)
     parser.add_argument("--noise", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)

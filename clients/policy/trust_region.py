@@ -1,9 +1,10 @@
 r"""A trust region around the weights of round 0: weights that training cannot reach are refused.
 
 A coordinator that sends crafted weights can make a node's update, or its counts, reveal label maps.
-Such weights lie far from any that training produces. The owner knows the weights that training
-starts from, s, and the agreed settings bound how far a round can move one. With C = `max_change`, a
-weight w of a request of round r is refused unless
+Many such weights lie far from any that training produces; but the region grows with the rounds, and
+at the end of a long training it holds some that reveal images (docs/findings.md). The owner knows
+the weights that training starts from, s, and the agreed settings bound how far a round can move
+one. With C = `max_change`, a weight w of a request of round r is refused unless
 
     |w - s| <= k C (1 + d |s|) + t,    k = r - 1 to train, r to evaluate,
 

@@ -105,7 +105,7 @@ def test_codes_differ_in_many_places() -> None:
         (PUP | {"embed_dim": 64}, False),
         (PUP | {"num_auxiliary": 1, "depth": 4}, False),
         (PUP | {"norm": "batch"}, False),
-        (PUP | {"decoder": "naive"}, False),
+        (PUP | {"decoder": "naive", "num_convs": None}, False),
     ],
 )
 def test_models_of_another_form_are_told_apart(model: dict[str, Any], fits: bool) -> None:

@@ -39,7 +39,7 @@ _COPIES: Final = 16
 """Channels of the attention that hold the number."""
 _VALUE: Final = 0.3
 """Largest weight of these channels."""
-_FAINT: Final = 3e-3
+FAINT: Final = 3e-3
 """Weights of the layers that make gradients small."""
 _OUT: Final = 1e-2
 """Output weight of a neuron."""
@@ -77,8 +77,8 @@ class _Numbers(NamedTuple):
 
 
 def applies_to(network: SETR) -> bool:
-    """Whether weights can be made for the model: wide enough, plain transformer blocks, a PUP head
-    of two convolutions with group normalisation, no other heads."""
+    """Whether weights can be made for the model: wide enough, plain transformer blocks, a naive or
+    PUP head of two convolutions with group normalisation, no other heads."""
     names, num_blocks = network.state_dict(), network.grid[0] * network.grid[1]
     needed = _CODE + 2 * (_LENGTH + _NUMBER) + 2
     return (
@@ -97,6 +97,7 @@ def bounded_imprinted(
     limit: Limit,
     asked: Range = COARSE,
     is_kept: bool = False,
+    faint: float = FAINT,
 ) -> Arrays:
     """Craft weights for a round of a client.
 
@@ -106,6 +107,7 @@ def bounded_imprinted(
         limit: To what the client's node accepts in this round.
         asked: Range of numbers to tell apart, in deviations of public images.
         is_kept: Whether the patch embedding does not travel.
+        faint: Weights of the layers that make gradients small; larger ones stand more noise.
 
     Returns:
         The weights, within the limit.
@@ -114,7 +116,7 @@ def bounded_imprinted(
     tokens = embedded(network, public)
     channels, num_blocks = channels_of(tokens), tokens.shape[1]
     silence(made)
-    _make_faint(made, network, channels)
+    _make_faint(made, network, channels, faint)
     _name_blocks(made, channels, num_blocks)
     if not is_kept:  # no content in the other channels
         for name in EMBEDDING_TENSORS:
@@ -146,20 +148,20 @@ def channels_of(tokens: Floats) -> Channels:
     return Channels._make([*parts[:-1], np.sort(parts[-1])])
 
 
-def _make_faint(made: Arrays, network: SETR, channels: Channels) -> None:
+def _make_faint(made: Arrays, network: SETR, channels: Channels, faint: float) -> None:
     """Give layers from the last normalisation on weights that make gradients of tokens small."""
     for name in made:
         if name.startswith("decoder."):
             made[name] = network.state_dict()[name].numpy().copy()
     rest = np.concatenate(channels[1:])
     last = f"norms.{len(network.norms) - 1}"
-    made[f"{last}.weight"][rest], made[f"{last}.bias"][...] = _FAINT, 0
+    made[f"{last}.weight"][rest], made[f"{last}.bias"][...] = faint, 0
     for name in ("decoder.stages.conv1.conv.weight", "decoder.classifier.conv.weight"):
-        faint = _FAINT * np.where(made[name] < 0, -1, 1)
-        columns = rest if "conv1" in name else np.arange(faint.shape[1])
-        made[name][:, columns] = faint[:, columns]
+        signed = faint * np.where(made[name] < 0, -1, 1)
+        columns = rest if "conv1" in name else np.arange(signed.shape[1])
+        made[name][:, columns] = signed[:, columns]
     for number, bias in ((1, 1.0), (2, 0.0)):
-        made[f"decoder.stages.conv{number}.norm.weight"][...] = _FAINT
+        made[f"decoder.stages.conv{number}.norm.weight"][...] = faint
         made[f"decoder.stages.conv{number}.norm.bias"][...] = bias
 
 

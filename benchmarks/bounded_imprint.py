@@ -35,6 +35,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import torch
 
+from clients.policy.trust_region import change_between
 from fl_ppseg.audit.attacks.bounded_imprint import bounded_imprint
 from fl_ppseg.audit.attacks.bounded_imprinting import COARSE, FAINT, Range, bounded_imprinted
 from fl_ppseg.audit.attacks.imprint import imprint
@@ -186,8 +187,9 @@ def lines(at: World, options: argparse.Namespace) -> Iterator[str]:
                 found, num_refused = asked(
                     at, kind, owner, rounds, tuple(options.range), options.faint
                 )
-                truth, change = owner.truth.plain, owner.agreed_policy.max_change or np.inf
-            region = (last - 1) * change
+                truth, agreed = owner.truth.plain, owner.agreed_policy
+            is_bound = agreed.max_change is not None
+            region = change_between(agreed, 0, last - 1) if is_bound else np.inf
             words = f"{at.arm:20} {kind:8}{last:5}{len(rounds):6}{region:7.3f}{num_refused:8}"
             if options.noise:
                 drawn = np.random.default_rng(0)

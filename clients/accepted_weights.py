@@ -33,6 +33,7 @@ import numpy as np
 from clients.policy.node_policy import ArmPolicy, RefusedError
 from clients.policy.start_weights import read_start
 from clients.policy.trust_region import (
+    change_between,
     code_error,
     compared,
     least_radius,
@@ -67,6 +68,8 @@ def accepted_folder(state: Path, arm: ArmPolicy, question: "Question") -> Path |
     without = {*CODEC} - ({"weights_codec"} if arm.training.weights_codec != "fp32" else set())
     training = arm.training.model_dump_json(exclude=without)
     asked = [question.run, question.arm, question.seed, start, arm.max_change, training]
+    if arm.change_falls:  # the unit of a version is another; earlier ones were of constant bounds
+        asked.append(arm.num_rounds)
     text = json.dumps(asked)
     return state / ACCEPTED / hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
@@ -114,7 +117,7 @@ def keep(folder: Path, arm: ArmPolicy, request: "Request") -> None:
     stored: Arrays = {}
     for name, value in compared(request):
         offset = np.asarray(value.astype(np.float64) - start[name])
-        offset /= received(start[name], now * arm.max_change, arm.training)
+        offset /= received(start[name], change_between(arm, 0, now), arm.training)
         offset *= _LEVELS
         stored[name] = np.rint(offset, out=offset).astype(np.int16)
     write_version(folder, now, stored)
@@ -133,14 +136,14 @@ def _beyond(folder: Path, number: int, arm: ArmPolicy, request: "Request") -> st
     assert arm.start is not None and arm.max_change is not None
     start, stored = read_start(arm.start[request.seed]), _read(folder, number)
     now = rounds_before(request)
-    change = (now - number) * arm.max_change
+    change = change_between(arm, number, now)
     for name, value in compared(request):
         offset = stored.get(name)
         if offset is None or offset.shape != value.shape:
             raise InputError(
                 f"{round_file(folder, number)}: holds other weights; remove its folder"
             )
-        unit = received(start[name], number * arm.max_change, arm.training) / _LEVELS
+        unit = received(start[name], change_between(arm, 0, number), arm.training) / _LEVELS
         moved = np.asarray(value.astype(np.float64) - start[name])
         moved -= offset * unit
         np.abs(moved, out=moved)
@@ -148,7 +151,7 @@ def _beyond(folder: Path, number: int, arm: ArmPolicy, request: "Request") -> st
             continue
         most = radius(start[name], change, arm.training) + unit
         for k in (number, now):
-            most += code_error(start[name], k * arm.max_change, arm.training)
+            most += code_error(start[name], change_between(arm, 0, k), arm.training)
         excess = moved - most
         if excess.size and not excess.max() <= 0:
             worst = int(excess.argmax())

@@ -27,7 +27,7 @@ from fl_ppseg.config.sections import ModelConfig
 from fl_ppseg.data.shard import Shard, open_shard
 from fl_ppseg.federation.message_content import Reply, Request
 from fl_ppseg.learning.evaluation import evaluate
-from fl_ppseg.learning.reach import bounds_of
+from fl_ppseg.learning.reach import bounds_of, poly
 from fl_ppseg.learning.sliding import SlidingWindows
 from fl_ppseg.learning.training import Position, local_update
 from fl_ppseg.setr.build import build_architecture
@@ -147,7 +147,9 @@ def _coded(
     codec = codec_of(request.training)
     folder = residual_folder(state, run_of(policy, request.arm), request.arm, request.seed)
     residual = load_residual(folder, request.round, arrays)
-    bounds = bounds_of(request.training, num_examples, {k: request.arrays[k] for k in arrays})
+    share = poly((request.round - 1) / request.num_rounds, request.training.poly_power)
+    like = {name: request.arrays[name] for name in arrays}
+    bounds = bounds_of(request.training, num_examples, like, share)
     try:
         parts, lost = codec.pack(arrays, request.arrays, residual, bounds)
     except CodecError as error:  # only where training has no bound

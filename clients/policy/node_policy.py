@@ -64,6 +64,8 @@ class ArmPolicy(Section):
     """Folders of the start weights, by seed; null: weights are not compared with them."""
     max_change: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """The most that a round of honest training moves a weight (`clients.policy.trust_region`)."""
+    change_falls: bool = False
+    """Whether later rounds move it less, as the learning rate falls; policies of before say no."""
     model: ModelConfig
     """The whole model. With small patches and wide layers a coordinator could build a network that
     reads label maps from an update, or from the counts of an evaluation."""

@@ -6,9 +6,11 @@ at the end of a long training it holds some that reveal images (docs/findings.md
 the weights that training starts from, s, and the agreed settings bound how far a round can move
 one. With C = `max_change`, a weight w of a request of round r is refused unless
 
-    |w - s| <= k C (1 + d |s|) + t,    k = r - 1 to train, r to evaluate,
+    |w - s| <= K C (1 + d |s|) + t,    K = f(1) + ... + f(k), k = r - 1 to train, r to evaluate,
 
-where t is a tolerance for the floating point of other machines, so that round 1 accepts s itself.
+where f(i) is what the learning rate of round i begins with over that of round 1, so that late
+rounds add little, or 1 where the server carries earlier rounds on or adds noise; t is a tolerance
+for the floating point of other machines, so that round 1 accepts s itself.
 The check is stateless: repeated rounds and restarted nodes make no difference.
 
 **A round of AdamW or SGD** moves a weight by at most A + D |w| (`fl_ppseg.learning.reach`), where D
@@ -46,7 +48,7 @@ from clients.policy.start_weights import read_start
 from fl_ppseg.codecs.tensors import LEVELS
 from fl_ppseg.config.federation import FEDADAM_BETA2, FederationConfig
 from fl_ppseg.config.sections import TrainingConfig
-from fl_ppseg.learning.reach import moments, reach
+from fl_ppseg.learning.reach import moments, poly, reach
 from fl_ppseg.setr.names import EMBEDDING_TENSORS, is_buffer
 from fl_ppseg.system.arrays import Arrays
 
@@ -117,7 +119,7 @@ def check_region(arm: ArmPolicy, request: "Request") -> None:
         raise RefusedError(
             "refused: expected weights with the names and shapes of the agreed start"
         )
-    change = rounds_before(request) * arm.max_change
+    change = change_between(arm, 0, rounds_before(request))
     for name, value in compared(request):
         moved = distance(value, start[name])
         if moved.max(initial=0.0) <= least_radius(change):  # as honest weights do by far
@@ -137,6 +139,27 @@ def rounds_before(request: "Request") -> int:
     return request.round - 1 if request.task == "train" else request.round
 
 
+def change_between(arm: ArmPolicy, before: int, after: int) -> float:
+    """The most by which honest training moves a weight of 0 between two rounds.
+
+    Args:
+        arm: What was agreed to, with a bound.
+        before: Rounds after which it starts.
+        after: Rounds after which it ends, of at most `num_rounds`.
+    """
+    assert arm.max_change is not None
+    if not arm.change_falls:
+        return (after - before) * arm.max_change
+    shares = (poly(done / arm.num_rounds, arm.training.poly_power) for done in range(before, after))
+    return arm.max_change * sum(shares)
+
+
+def falls(federation: FederationConfig) -> bool:
+    """Whether the change of a round falls with its learning rate: the server applies the mean of
+    the round alone, without moments of earlier ones and without noise."""
+    return federation.strategy == "fedavg" and federation.privacy is None
+
+
 def compared(request: "Request") -> Iterator[tuple[str, np.ndarray]]:
     """The tensors of a request that are compared, by name."""
     is_own = request.embedding in ("adapted", "private")
@@ -150,7 +173,7 @@ def radius(start: np.ndarray, change: float, training: TrainingConfig) -> npt.ND
 
     Args:
         start: (...), the tensor of round 0.
-        change: k C.
+        change: K C, of `change_between`.
         training: The local update, for its decay.
     """
     size = np.asarray(np.abs(start.astype(np.float64)))
@@ -207,7 +230,7 @@ def project_onto_region(
     Args:
         weights: The adversary's.
         start: Of round 0; tensors that it lacks are returned unchanged.
-        change: k C.
+        change: K C, of `change_between`.
         training: The local update.
         centre: Weights that the node accepted k rounds before, to project onto what is within k
             rounds of them; None: onto the region around the start.

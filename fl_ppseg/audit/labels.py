@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
 from clients.policy.start_weights import read_start
-from clients.policy.trust_region import project_onto_region
+from clients.policy.trust_region import change_between, project_onto_region
 from fl_ppseg.audit.attacks.evaluation_oracle import Recovered, evaluation_oracle
 from fl_ppseg.audit.attacks.inputs import load
 from fl_ppseg.audit.attacks.label_map_reading import Counts, prior, usual
@@ -174,14 +174,14 @@ def moved_in(weights: Arrays, owner: Client | Cohort, num_rounds: int) -> Arrays
     agreed = owner.agreed_policy
     if agreed.start is None or agreed.max_change is None:
         return weights
-    start, change = read_start(*agreed.start.values()), agreed.max_change
-    near = project_onto_region(weights, start, num_rounds * change, agreed.training)
+    start, change = read_start(*agreed.start.values()), change_between(agreed, 0, num_rounds)
+    near = project_onto_region(weights, start, change, agreed.training)
     before = owner.accepted_before(num_rounds)
     if before is None:
         return near
     number, centre = before
-    rounds = num_rounds - number
-    return project_onto_region(near, start, rounds * change, agreed.training, centre)
+    change = change_between(agreed, number, num_rounds)
+    return project_onto_region(near, start, change, agreed.training, centre)
 
 
 class _Node:

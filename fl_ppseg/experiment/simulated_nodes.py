@@ -202,11 +202,13 @@ def _largest(arm: ArmConfig, nodes: Iterable[Node]) -> int:
 def _hash(policies: Iterable[NodePolicy]) -> str:
     digest = hashlib.sha256()
     for policy in policies:
-        # As before there were cohorts and codecs: a run that has none goes on as the same run.
+        # As before there were cohorts, codecs and bounds that fall: a run goes on as the same run.
         unused: dict[str, Any] = {"cohort": True} if policy.cohort is None else {}
+        of_arms: dict[str, Any] = {"change_falls": True}
         if all(arm.training.travels_as_it_is for arm in policy.arms.values()):
-            unused["arms"] = {"__all__": {"training": {*CODEC}}}
-        digest.update(policy.model_dump_json(exclude=unused or None).encode("utf-8") + b"\n")
+            of_arms["training"] = {*CODEC}
+        unused["arms"] = {"__all__": of_arms}
+        digest.update(policy.model_dump_json(exclude=unused).encode("utf-8") + b"\n")
     return digest.hexdigest()
 
 

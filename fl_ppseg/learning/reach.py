@@ -8,7 +8,8 @@ eps), m = sum_i a_i g_i and v = sum_i c_i g_i^2 the bias-corrected moments after
 By Cauchy and Schwarz m^2 = (sum (a_i / sqrt c_i) (sqrt c_i g_i))^2 <= (sum a_i^2 / c_i) v, and
 gradients g_i = a_i / c_i reach it. So it moves at most eta sqrt(sum a_i^2 / c_i): eta in the first
 step, never less (sum a_i = sum c_i = 1), 7.3 eta after very many. The optimiser starts afresh in
-each round, and its rate only falls: a round moves a weight by at most A = eta sum_n sqrt(...).
+each round, and its rate only falls, within a round and from round to round: round 1 moves a weight
+by at most A = eta sum_n sqrt(...), a later one by the share `poly` of it at its first step.
 
 **A step of SGD** with momentum mu moves it by eta sum_i mu^(n-i) |g_i|, and clipped gradients of
 norm c have no entry beyond c: A = eta c M, M = sum_n (1 - mu^n) / (1 - mu). Without clipping there
@@ -30,6 +31,15 @@ from fl_ppseg.system.arrays import Arrays
 
 BETAS: Final = (0.9, 0.999)
 """Decays of AdamW's moments, torch's default."""
+
+
+def poly(progress: float, power: float) -> float:
+    """Factor of the learning rate at a share `progress` in [0, 1) of the training.
+
+    >>> poly(0.0, 0.9), poly(0.5, 1.0)
+    (1.0, 0.5)
+    """
+    return float((1.0 - progress) ** power)
 
 
 def reach(training: TrainingConfig, num_images: int) -> tuple[float, float]:
@@ -65,15 +75,19 @@ def update_bound(training: TrainingConfig, num_images: int, largest: float) -> f
 
 
 def bounds_of(
-    training: TrainingConfig, num_images: int, start: Mapping[str, np.ndarray]
+    training: TrainingConfig,
+    num_images: int,
+    start: Mapping[str, np.ndarray],
+    share: float = 1.0,
 ) -> Arrays | None:
-    """A + D |w|, the most that a round moves each weight in the sum over rounds that trust regions
-    take (`clients.policy.trust_region`).
+    """share (A + D |w|), the most that a round moves each weight in the sum over rounds of a trust
+    region (`clients.policy.trust_region`).
 
     Args:
         training: The local update.
         num_images: Images that it trains on.
         start: Weights w that the round starts from, by name.
+        share: Of the first learning rate that the round begins with.
 
     Returns:
         By name; None if there is no bound.
@@ -81,7 +95,7 @@ def bounds_of(
     change, decay = reach(training, num_images)
     if not math.isfinite(change):
         return None
-    return {name: change + decay * np.abs(value) for name, value in start.items()}
+    return {name: share * (change + decay * np.abs(value)) for name, value in start.items()}
 
 
 def largest_of(arrays: Mapping[str, np.ndarray]) -> float:

@@ -22,6 +22,7 @@ from fl_ppseg.data.classes import IGNORE_INDEX
 from fl_ppseg.data.pixels import to_input
 from fl_ppseg.data.shard import Shard
 from fl_ppseg.learning.losses import class_weights, pixel_loss
+from fl_ppseg.learning.reach import poly
 from fl_ppseg.setr.model import Logits
 from fl_ppseg.setr.names import NECK_PREFIX, is_of_head
 from fl_ppseg.system.files import Progress
@@ -121,15 +122,6 @@ def order_of(
     order: list[int] = generator.permutation(num_images).tolist()
     views: list[int] = generator.integers(num_views, size=num_images).tolist()
     return order, views
-
-
-def poly(progress: float, power: float) -> float:
-    """Factor of the learning rate at a share `progress` in [0, 1) of the training.
-
-    >>> poly(0.0, 0.9), poly(0.5, 1.0)
-    (1.0, 0.5)
-    """
-    return float((1.0 - progress) ** power)
 
 
 def _train(

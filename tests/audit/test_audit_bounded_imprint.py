@@ -35,14 +35,15 @@ def public(cities: dict[str, tuple[Scene, ...]]) -> np.ndarray:
 
 @contextmanager
 def guarded(scenes: Sequence[Scene]) -> Iterator[tuple[Client, SETR]]:
-    """A client whose node compares weights, and the model with the weights of round 0."""
+    """A client whose node compares weights, in a region that long steps of the server make wide,
+    and the model with the weights of round 0."""
     settings = small.config(
         None,
         arms=["plain"],
         data={"image_size": SIZE},
         model=PUP,
         training={"learning_rate": 2e-3, "batch_size": 2},
-        federation={"num_rounds": NUM_ROUNDS, "server_learning_rate": 1.5},
+        federation={"num_rounds": NUM_ROUNDS, "server_learning_rate": 2.7},
     )
     network = initial_model(settings, small.NUM_CLASSES, seed=0)
     start = small.arrays_of(network)

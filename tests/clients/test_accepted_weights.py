@@ -32,7 +32,7 @@ from clients.policy.node_policy import (
     state_path,
 )
 from clients.policy.start_weights import write_start
-from clients.policy.trust_region import project_onto_region, rounds_before
+from clients.policy.trust_region import change_between, project_onto_region, rounds_before
 from clients.residuals import RESIDUALS, save_residual
 from fl_ppseg.audit.attacks.imprinting import imprinted
 from fl_ppseg.federation.message_content import Request
@@ -271,7 +271,7 @@ class Owner:
     def moved(self, after: int, share: float) -> dict[str, np.ndarray]:
         """All weights moved by a share of what honest training may do in so many rounds."""
         assert self.arm.max_change is not None
-        step = np.float32(share * after * self.arm.max_change)
+        step = np.float32(share * change_between(self.arm, 0, after))
         return {n: v if is_buffer(n) else v + step for n, v in self.start.items()}
 
     def ask(self, round: int, arrays: dict[str, np.ndarray], task: Any = "train") -> str:
@@ -344,7 +344,8 @@ def test_the_shipped_design_moved_into_the_region_is_refused_once_weights_were_h
     made = imprinted(network, public)
     for round in (1, 2, 3, 4, 5):
         assert owner.ask(round, owner.moved(round - 1, 0.1)) == ""
-    within = project_onto_region(made, owner.start, 5 * owner.arm.max_change, owner.arm.training)
+    change = change_between(owner.arm, 0, 5)
+    within = project_onto_region(made, owner.start, change, owner.arm.training)
     assert "that this node accepted" in owner.ask(6, within)
 
 

@@ -23,7 +23,7 @@ from clients.policy.node_policy import (
     save_policy,
     state_path,
 )
-from clients.policy.trust_region import radius
+from clients.policy.trust_region import change_between, radius
 from clients.private_state import (
     load_private,
     remove_trained,
@@ -489,8 +489,7 @@ def test_weights_as_far_as_training_comes_are_answered_and_none_beyond(
 ) -> None:
     ledger, asked = used(experiment), request_of(task=task, round=round)
     arm = load_policy(policy_path(experiment.nodes, 0)).arms["plain"]
-    assert arm.max_change is not None
-    change = arm.max_change * (round - (task == "train"))
+    change = change_between(arm, 0, round - (task == "train"))
     bias = asked.arrays["decoder.classifier.conv.bias"].copy()
     (most,) = {float(each) for each in radius(bias, change, arm.training)}
     bias[3] += np.float32(1.001 * most)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from clients.policy.start_weights import (
 )
 from clients.policy.trust_region import (
     NOISE_DEVIATIONS,
+    change_between,
     check_region,
     least_radius,
     project_onto_region,
@@ -43,13 +45,19 @@ from clients.policy.trust_region import (
     round_change,
     standalone_change,
 )
-from clients.vault.consent.terms import LARGER, UNKNOWN, largest_elsewhere, max_change_of
+from clients.vault.consent.terms import (
+    LARGER,
+    UNKNOWN,
+    largest_elsewhere,
+    max_change_of,
+    terms_of,
+)
 from fl_ppseg.config.federation import FederationConfig
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import TrainingConfig
 from fl_ppseg.experiment.preparation import Experiment
 from fl_ppseg.federation.message_content import Request
-from fl_ppseg.learning.reach import BETAS
+from fl_ppseg.learning.reach import BETAS, poly
 from fl_ppseg.setr.names import EMBEDDING_TENSORS, is_buffer
 from fl_ppseg.system.errors import InputError
 from strategies.aggregation.server_optimizer import ServerOptimizer
@@ -224,6 +232,68 @@ def test_who_trains_alone_meets_no_server() -> None:
     assert alone_ == max_change_of(settings.model_copy(update={"federation": FederationConfig(
         num_rounds=2)}), arms["local-only"], 100)  # fmt: skip
     assert alone_ != together
+
+
+@pytest.mark.parametrize(
+    ("arm", "federation", "does_fall"),
+    [
+        ("plain", {}, True),
+        ("plain", {"aggregation": "median"}, True),
+        ("local-only", {"strategy": "fedadam"}, True),
+        ("plain", {"strategy": "fedavgm"}, False),  # carries earlier, larger changes on
+        ("plain", {"strategy": "fedadam"}, False),
+        ("plain", {"privacy": {"noise_multiplier": 0.5, "clipping_norm": 2.0}}, False),
+    ],
+)
+def test_the_bound_falls_with_the_learning_rate_where_nothing_else_moves_weights(
+    arm: str, federation: dict[str, Any], does_fall: bool
+) -> None:
+    settings = small.config(None, arms=[arm], federation=federation)
+    for own, falling in ((None, does_fall), (0.25, False)):  # an owner's own bound is of any round
+        terms = terms_of(settings, arm, arms_of(settings)[arm], 19, 8, "train", 50, own)
+        assert terms.change_falls == falling and terms.max_change == (own or terms.max_change)
+
+
+def test_the_region_is_the_sum_of_what_each_round_can_do(tmp_path: Path) -> None:
+    training = TrainingConfig(poly_power=0.9)
+    start = {0: write_start(tmp_path, START)}
+    arm = arm_policy(
+        start=start, max_change=CHANGE, change_falls=True, num_rounds=30, training=training
+    )
+    shares = [(1 - number / 30) ** 0.9 for number in range(30)]
+    assert change_between(arm, 0, 29) == pytest.approx(CHANGE * sum(shares[:29]))
+    assert change_between(arm, 27, 29) == pytest.approx(CHANGE * (shares[27] + shares[28]))
+    constant = arm.model_copy(update={"change_falls": False})
+    assert change_between(constant, 0, 29) == 29 * CHANGE > 1.75 * change_between(arm, 0, 29)
+    moved = 0.9 * 29 * CHANGE
+    late = replace(request("train", 30, layer__weight=with_weight(moved)), training=training)
+    check_region(constant, late)
+    with pytest.raises(RefusedError, match="training reaches at most"):
+        check_region(arm, late)
+
+
+def test_a_rate_that_falls_moves_weights_as_its_bound_falls() -> None:
+    """AdamW with the gradients that move it furthest, rounds on end, against the sum of rounds."""
+    rounds, training = (
+        5,
+        TrainingConfig(
+            learning_rate=RATE, weight_decay=0.0, batch_size=1, poly_power=0.9, gradient_clip=0.0
+        ),
+    )
+    change = round_change(training, FederationConfig(num_rounds=rounds), NUM_STEPS)
+    assert change is not None
+    weight, reached = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64)), 0.0
+    b1, b2 = BETAS
+    for number in range(rounds):
+        optimizer = torch.optim.AdamW([weight], lr=RATE, weight_decay=0.0, eps=1e-12)
+        for step in range(NUM_STEPS):
+            progress = (number + step / NUM_STEPS) / rounds
+            optimizer.param_groups[0]["lr"] = RATE * poly(progress, training.poly_power)
+            gradient = -((b1 / b2) ** (NUM_STEPS - step)) - 1e-3
+            weight.grad = torch.full((1,), gradient, dtype=torch.float64)
+            optimizer.step()
+        reached += change * poly(number / rounds, training.poly_power)
+        assert 0.05 * reached < float(weight.detach()) <= reached
 
 
 def test_an_owner_assumes_larger_clients_than_its_own() -> None:
@@ -444,7 +514,7 @@ def _ratio(arm: ArmPolicy, asked: Request) -> float:
     if arm.start is None or arm.max_change is None or asked.round - (asked.task == "train") == 0:
         return 0.0
     start = read_start(arm.start[asked.seed])
-    change = arm.max_change * (asked.round - (asked.task == "train"))
+    change = change_between(arm, 0, asked.round - (asked.task == "train"))
     own = EMBEDDING_TENSORS if asked.embedding in ("adapted", "private") else ()
     return max(
         float((np.abs(value - start[name]) / radius(start[name], change, arm.training)).max())

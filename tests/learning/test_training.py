@@ -20,11 +20,11 @@ from torch.nn import functional
 from fl_ppseg.config.sections import TrainingConfig
 from fl_ppseg.data.shard import Manifest, Shard, ShardPart
 from fl_ppseg.learning.losses import class_weights, pixel_loss
+from fl_ppseg.learning.reach import poly
 from fl_ppseg.learning.training import (
     LocalUpdate,
     Position,
     local_update,
-    poly,
 )
 from fl_ppseg.setr.model import Logits
 from fl_ppseg.setr.names import EMBEDDING_TENSORS

@@ -207,9 +207,10 @@ def _region(terms: Terms, offer: Offer) -> Iterator[str]:
         if offer.floor.max_change is not None
         else f"the most that honest training does if no client trains on more than {assumed} images"
     )
+    falling = ", less in later rounds as the learning rate falls" if terms.change_falls else ""
     yield (
         f"    weights: refused if one lies further from the start than {terms.max_change:.3g} per "
-        f"previous round ({why}); statistics of batch normalisation: up to 1e+06"
+        f"previous round{falling} ({why}); statistics of batch normalisation: up to 1e+06"
     )
     if terms.models > 1:
         yield "    weights are not compared with earlier ones, since every client has a model"

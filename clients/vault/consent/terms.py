@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 
 from clients.policy.node_policy import architecture
-from clients.policy.trust_region import round_change, standalone_change
+from clients.policy.trust_region import falls, round_change, standalone_change
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import config_for
 from fl_ppseg.config.sections import Config, ModelConfig, TrainingConfig
@@ -32,6 +32,7 @@ class Terms(NamedTuple):
     models: int
     spare: int
     max_change: float | None = None
+    change_falls: bool = False
     agreement: str | None = None
 
 
@@ -63,7 +64,7 @@ def terms_of(
     config = config_for(config, arm)
     model = model_settings(config.model, name, arm).model_copy(update={"patch_size": patch_size})
     visitors = config.clients if (arm.training, role) == ("local-only", "val") else 1
-    num_rounds = config.federation.num_rounds
+    num_rounds, alone = config.federation.num_rounds, arm.training == "local-only"
     return Terms(
         model=architecture(model),
         num_classes=num_classes,
@@ -73,6 +74,7 @@ def terms_of(
         models=visitors,
         spare=max(MIN_SPARE, num_rounds // SPARE_SHARE),
         max_change=max_change or max_change_of(config, arm, largest),
+        change_falls=max_change is None and (alone or falls(config.federation)),
     )
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fl_ppseg.audit.exchange import Exchange
-from fl_ppseg.learning.training import poly
+from fl_ppseg.learning.reach import poly
 from fl_ppseg.setr.names import EMBEDDING_TENSORS, NECK_PREFIX, POSITION_TENSOR, is_of_head
 
 Floats = npt.NDArray[np.float64]

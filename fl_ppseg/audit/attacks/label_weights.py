@@ -40,7 +40,7 @@ from fl_ppseg.audit.attacks.imprinting import is_plain, silence
 from fl_ppseg.audit.attacks.inputs import Floats, Images, embedded, load
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.data.pixels import to_input
-from fl_ppseg.learning.training import poly
+from fl_ppseg.learning.reach import poly
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.names import POSITION_TENSOR
 from fl_ppseg.system.arrays import Arrays

@@ -43,7 +43,7 @@ from clients.policy.trust_region import (
 )
 from clients.version_files import read_version, remove_versions, versions, write_version
 from fl_ppseg.config.run_layout import round_file
-from fl_ppseg.config.sections import CODEC
+from fl_ppseg.config.sections import CODEC, MEMORY
 from fl_ppseg.system.arrays import Arrays
 from fl_ppseg.system.errors import InputError
 
@@ -65,7 +65,7 @@ def accepted_folder(state: Path, arm: ArmPolicy, question: "Question") -> Path |
         return None
     start = arm.start[question.seed].name
     # Codecs of updates move weights no further, but the unit of a version is the weights' codec's.
-    without = {*CODEC} - ({"weights_codec"} if arm.training.weights_codec != "fp32" else set())
+    without = {*CODEC, *MEMORY} - ({"weights_codec"} if arm.training.weights_codec != "fp32" else set())
     training = arm.training.model_dump_json(exclude=without)
     asked = [question.run, question.arm, question.seed, start, arm.max_change, training]
     if arm.change_falls:  # the unit of a version is another; earlier ones were of constant bounds

@@ -35,8 +35,10 @@ DEFAULT = "default"
 ON_RESUME = (
     "federation.num_rounds", "federation.round_timeout", "federation.wait_seconds",
     "federation.grace_seconds", "federation.max_retries", "federation.keep_checkpoints",
+    "num_workers", "training.gradient_checkpointing",
 )  # fmt: skip
-"""Settings that may change when a run is resumed, such as the number of rounds."""
+"""Settings that may change when a run is resumed, such as the number of rounds, or
+what a run takes in memory."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

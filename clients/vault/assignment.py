@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from clients.vault.layout import DRAFTS, PRIVATE, SHARDS
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.cipher_versions import versions_of
-from fl_ppseg.config.sections import DataConfig
+from fl_ppseg.config.data import DataConfig
 from fl_ppseg.data.dataset import Scene
 from fl_ppseg.system.arrays import Arrays
 

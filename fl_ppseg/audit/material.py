@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fl_ppseg.audit.attacks.undoing import Algorithm, Moves
 from fl_ppseg.config.arm import ArmConfig
-from fl_ppseg.config.sections import DataConfig
+from fl_ppseg.config.data import DataConfig
 from fl_ppseg.crypto.adaptation import SignedPermutation, adapt, linear_form_of
 from fl_ppseg.crypto.ciphers.cipher import Effect
 from fl_ppseg.crypto.ciphers.invariance import invariant_form, surviving_form

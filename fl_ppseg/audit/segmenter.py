@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from fl_ppseg.config.sections import Config, DataConfig
+from fl_ppseg.config.data import DataConfig
+from fl_ppseg.config.sections import Config
 from fl_ppseg.data.classes import ClassTable
 from fl_ppseg.federation.public_weights import initial_model
 from fl_ppseg.leaks.scores import Images

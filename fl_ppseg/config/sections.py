@@ -1,6 +1,5 @@
 """The sections of a config: frozen, typed, each field with its line of doc."""
 
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -8,15 +7,14 @@ from pydantic import Field, model_validator
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.bounds import (
     Clients,
-    Count,
     Fraction,
-    ImageSize,
     NonNegative,
     Positive,
     Seed,
     Text,
     up_to,
 )
+from fl_ppseg.config.data import DataConfig
 from fl_ppseg.config.federation import FederationConfig
 from fl_ppseg.config.names import ArmId, Name
 from fl_ppseg.config.section import Section
@@ -24,34 +22,6 @@ from fl_ppseg.config.section import Section
 ArmIds = Annotated[tuple[ArmId, ...], Field(min_length=1, max_length=100)]
 CanonicalForm = Literal["values", "magnitudes", "pixels", "pixel-magnitudes"]
 """What of a block survives encryption, in a fixed order: see `fl_ppseg.setr.canonical`."""
-
-
-class DataConfig(Section):
-    """Which images, at what size, in how many augmented views."""
-
-    root: Path | None = None
-    """A tree in Cityscapes layout; none: procedural street scenes, made once and cached."""
-    classes: Text = "cityscapes"
-    """Name of a built-in class table or path of a YAML file; num_classes follows from it."""
-    image_size: ImageSize = (64, 128)
-    """Height and width of what is encrypted and of the model's input, in pixels."""
-    fit: Literal["resize", "crop"] = "resize"
-    """How an image of another size is brought to image_size."""
-    show_val_scene: bool = True
-    """Of one's own data: keep the middle image of each val client of three or more out of the
-    scores, to show it in the report; false: all are scored, none is shown."""
-    num_views: Annotated[int, up_to(1_000)] = 4
-    """Augmented copies per image that the vault encrypts ahead; the first is the image itself."""
-    scene_size: ImageSize = (128, 256)
-    """Height and width of the procedural scenes and their label maps, in pixels."""
-    num_train: Count = 600
-    """Procedural training scenes, shared out in proportion to the true city sizes."""
-    num_val: Count = 60
-    """Procedural scenes of the val cities."""
-    num_val_cities: Annotated[int, Field(ge=1, le=3)] = 3
-    """Procedural val cities: the first ones of Cityscapes' three."""
-    scene_seed: Seed = 0
-    """Seed of the procedural scenes."""
 
 
 class PartitionConfig(Section):
@@ -137,6 +107,8 @@ class ModelConfig(Section):
 
 CODEC: Final = ("codec", "codec_density", "weights_codec")
 """Settings of the local update that say how weights travel; older policies have none."""
+MEMORY: Final = ("gradient_checkpointing",)
+"""Those that change how much memory it takes, and no bit of its result."""
 
 
 class TrainingConfig(Section):
@@ -181,6 +153,9 @@ class TrainingConfig(Section):
     other bits than on those that do not."""
     num_threads: Annotated[int, up_to(1_024)] = 1
     """CPU threads of one local update."""
+    gradient_checkpointing: bool = False
+    """Keep of each layer of the backbone its input alone, and compute the layer again for its
+    gradients: the same bits in less memory, in up to half as much time again."""
     codec: Literal["fp32", "bf16", "int8", "top-k"] = "fp32"
     """How an update travels: the weights as they are; or their change, in 2 bytes or 1 byte each,
     or the largest changes alone. What coding loses, the client's next update adds (error feedback).

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from fl_ppseg.config.sections import DataConfig
+from fl_ppseg.config.data import DataConfig
 from fl_ppseg.data.dataset import Dataset, Scene
 from fl_ppseg.data.preflight.cache import ScanCache
 from fl_ppseg.data.preflight.rules import refuse_unusable, warnings

@@ -5,19 +5,14 @@ the memory of a process before it computes was measured. tests/experiment/test_m
 compares it with real runs: within TOLERANCE of the peak of a local update.
 """
 
-import math
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 import psutil
-import torch
-from torch import Tensor
 
-from fl_ppseg.config.sections import Config, ModelConfig, TrainingConfig
-from fl_ppseg.learning.losses import pixel_loss
-from fl_ppseg.setr.model import assemble
+from fl_ppseg.config.sections import Config
+from fl_ppseg.experiment.activations import ITEM_BYTES, training_bytes
 from fl_ppseg.setr.sizes import num_elements, tensor_shapes
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import available_cpus
@@ -26,15 +21,8 @@ PROCESS_BYTES: Final = 450 * 2**20
 """Bytes of a process that has loaded torch, timm and Flower, before it computes."""
 RAY_BYTES: Final = 700 * 2**20
 """Ray's own processes and its object store, filled."""
-GRADIENTS: Final = 1.4
-"""Memory of a step over that of the tensors it keeps: gradients of features and allocator overhead,
-measured at 1.3 to 1.5 on seven models from 1.3 to 90 million weights."""
-SCRATCH_BYTES: Final = 40 * 2**20
-"""Of torch's kernels."""
 TOLERANCE: Final = 0.25
 """Largest error of a forecast, as a share of the measured peak of a local update."""
-ITEM_BYTES: Final = 4
-"""Bytes of a weight or feature, fp32."""
 COPIES: Final = {"adamw": 7, "sgd": 6}
 """Copies of the weights while a client trains: the model's, those received, gradients, the
 optimiser's moments (two or one), and two of the reply, as tensors and packed."""
@@ -78,48 +66,13 @@ def forecast(config: Config, num_classes: int) -> Forecast:
     weights = ITEM_BYTES * num_elements(tensor_shapes(config.model, num_classes, size))
     kept = 0
     if config.device == "cpu":
-        kept = activation_bytes(config.model, config.training, num_classes, size)
+        kept = training_bytes(config.model, config.training, num_classes, size)
     process = PROCESS_BYTES + weights * COPIES[config.training.optimizer] + kept
     server = SERVER_COPIES * weights
     if config.engine != "ray":
         return Forecast(process, server, 1, 0)
     num = min(config.num_workers or available_cpus(), config.clients)
     return Forecast(process, server, num, PROCESS_BYTES + RAY_BYTES)
-
-
-@lru_cache(maxsize=8)
-def activation_bytes(
-    model: ModelConfig, training: TrainingConfig, num_classes: int, image_size: tuple[int, int]
-) -> int:
-    """Bytes of the tensors that one training step keeps for its backward pass.
-
-    Args:
-        model: Section `model`.
-        training: Section `training`: batch size and losses.
-        num_classes: Channels of the scores.
-        image_size: (height, width) in pixels.
-    """
-    sizes: dict[int, int] = {}
-    held: list[Tensor] = []  # keep it alive: the address of a freed storage may be reused
-    bare = model.model_copy(update={"pretrained": False, "weights": None})
-    with torch.random.fork_rng(devices=()), torch.device("meta"):
-        network = assemble(bare, num_classes, image_size).train()
-        num_tokens = math.prod(network.grid)
-        own = {tensor.untyped_storage()._cdata for tensor in network.state_dict().values()}
-
-        def keep(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage._cdata not in own and not _is_attention(tensor, num_tokens):
-                sizes[storage._cdata] = storage.nbytes()
-                held.append(tensor)
-            return tensor
-
-        images = torch.empty(training.batch_size, 3, *image_size)
-        labels = torch.empty(training.batch_size, *image_size, dtype=torch.uint8)
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            pixel_loss(network(images).main, labels, training)
-    kept = sum(sizes.values()) + 2 * max(sizes.values(), default=0)
-    return round(GRADIENTS * kept) + SCRATCH_BYTES
 
 
 def check_memory(need: Forecast, num_bytes: int, free_bytes: int) -> str | None:
@@ -170,8 +123,3 @@ def machine_bytes() -> tuple[int, int]:
 
 def _text(num_bytes: int) -> str:
     return f"{num_bytes / 1e9:.1f} GB"
-
-
-def _is_attention(tensor: Tensor, num_tokens: int) -> bool:
-    """Whether it is an attention matrix, which the CPU's fused attention does not keep."""
-    return tensor.ndim >= 3 and tensor.shape[-1] == tensor.shape[-2] >= num_tokens

@@ -17,8 +17,9 @@ from clients.vault.assignment import Assignment
 from clients.vault.shards.preparation import prepare_shards
 from clients.vault.simulations.inventory import lock_for_preparation
 from fl_ppseg.config.client_names import folder_name
+from fl_ppseg.config.data import DataConfig
 from fl_ppseg.config.loading import arms_of, dump_config
-from fl_ppseg.config.sections import Config, DataConfig
+from fl_ppseg.config.sections import Config
 from fl_ppseg.data.classes import ClassTable, load_class_table
 from fl_ppseg.data.dataset import Dataset, open_dataset
 from fl_ppseg.data.partition.partitioner import make_partition

@@ -43,6 +43,7 @@ def check_resumed(config: Config, folder: RunFolder) -> None:
 def record_resumption(config: Config, folder: RunFolder) -> None:
     """Record the changed settings of a resumed run, such as more rounds."""
     before = load_config(folder.config)
-    after = before.model_copy(update={"federation": config.federation})
+    changed = ("federation", "num_workers", "training")
+    after = before.model_copy(update={name: getattr(config, name) for name in changed})
     if after != before:
         write_atomically(folder.config, dump_config(after))

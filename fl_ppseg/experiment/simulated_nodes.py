@@ -32,7 +32,7 @@ from clients.vault.node_folders.policies import arm_policy
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.client_names import folder_name
 from fl_ppseg.config.loading import arms_of
-from fl_ppseg.config.sections import CODEC, Config
+from fl_ppseg.config.sections import CODEC, MEMORY, Config
 from fl_ppseg.data.dataset import Scene
 from fl_ppseg.experiment.initial_weights import Models
 from fl_ppseg.federation.roles import Role
@@ -204,9 +204,9 @@ def _hash(policies: Iterable[NodePolicy]) -> str:
     for policy in policies:
         # As before there were cohorts, codecs and bounds that fall: a run goes on as the same run.
         unused: dict[str, Any] = {"cohort": True} if policy.cohort is None else {}
-        of_arms: dict[str, Any] = {"change_falls": True}
+        of_arms: dict[str, Any] = {"change_falls": True, "training": {*MEMORY}}
         if all(arm.training.travels_as_it_is for arm in policy.arms.values()):
-            of_arms["training"] = {*CODEC}
+            of_arms["training"] = {*CODEC, *MEMORY}
         unused["arms"] = {"__all__": of_arms}
         digest.update(policy.model_dump_json(exclude=unused).encode("utf-8") + b"\n")
     return digest.hexdigest()

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from fl_ppseg.config.documents import parse_json, read_bytes
-from fl_ppseg.config.sections import Config
+from fl_ppseg.config.sections import MEMORY, Config
 from fl_ppseg.federation.description import Description, parse_description
 from fl_ppseg.setr.tensor_file import read_header
 from fl_ppseg.system.arrays import Arrays
@@ -75,8 +75,9 @@ def settings_hash(config: Config) -> str:
     Defaults count as not given, so that settings which a later version adds change nothing.
     """
     values = config.model_dump(mode="json", exclude_defaults=True, exclude=set(FREE_SETTINGS))
-    for name in FREE_OF_FEDERATION:
-        values.get("federation", {}).pop(name, None)
+    for section, names in (("federation", FREE_OF_FEDERATION), ("training", MEMORY)):
+        for name in names:
+            values.get(section, {}).pop(name, None)
     values.get("data", {}).pop("root", None)
     return _hash_of({name: value for name, value in values.items() if value})
 

@@ -7,11 +7,9 @@ bits in any process on CPU. It knows neither keys nor ciphers.
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -21,14 +19,13 @@ from fl_ppseg.config.sections import TrainingConfig
 from fl_ppseg.data.classes import IGNORE_INDEX
 from fl_ppseg.data.pixels import to_input
 from fl_ppseg.data.shard import Shard
+from fl_ppseg.learning.batches import batches, steps_of
 from fl_ppseg.learning.losses import class_weights, pixel_loss
 from fl_ppseg.learning.reach import poly
-from fl_ppseg.setr.model import Logits
+from fl_ppseg.setr.model import SETR, Logits
 from fl_ppseg.setr.names import NECK_PREFIX, is_of_head
 from fl_ppseg.system.files import Progress
 from fl_ppseg.system.spans import span
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -88,10 +85,12 @@ def local_update(
     start = time.perf_counter()
     clients = [part.manifest.client for part in shard.parts]
     with _reproducible(config.num_threads, seed_of(seed, position.round, clients)) as generator:
+        if isinstance(model, SETR):
+            model.set_grad_checkpointing(config.gradient_checkpointing)
         model.load_state_dict({**weights, **private})
         model.to(device).train()
         optimizer = _optimizer(model, config, rates)
-        steps = _steps(shard, config, generator)
+        steps = steps_of(shard, config, generator)
         loss = _train(model, optimizer, shard, steps, config, position, on_step)
         state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
     return LocalUpdate(
@@ -115,13 +114,6 @@ def seed_of(seed: int, round: int, clients: Sequence[str]) -> int:
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def order_of(
-    generator: np.random.Generator, num_images: int, num_views: int
-) -> tuple[list[int], list[int]]:
-    """An epoch's order of the images, and the view of each."""
-    order: list[int] = generator.permutation(num_images).tolist()
-    views: list[int] = generator.integers(num_views, size=num_images).tolist()
-    return order, views
 
 
 def _train(
@@ -139,7 +131,7 @@ def _train(
     anchor = [p.detach().clone() for p in _trainable(model)] if config.proximal_mu else []
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=_amp(config, device))
     losses: list[tuple[Tensor, int]] = []  # read at the end: to read one waits for the device
-    for step, (images, labels, is_labelled) in enumerate(_batches(shard, steps, device)):
+    for step, (images, labels, is_labelled) in enumerate(batches(shard, steps, device)):
         progress = (position.round - 1 + step / len(steps)) / position.num_rounds
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
             group["lr"] = rate * poly(progress, config.poly_power)
@@ -157,44 +149,6 @@ def _train(
     if not losses:
         return None
     return sum(float(loss) * n for loss, n in losses) / sum(n for _, n in losses)
-
-
-def _batches(
-    shard: Shard, steps: Sequence[tuple[list[int], list[int]]], device: torch.device
-) -> Iterator[tuple[Tensor, Tensor, bool]]:
-    """Images and label maps of each step on the device, and whether any pixel is labelled.
-
-    For a GPU they are read one step ahead into pinned memory, so that the copy is queued without
-    waiting for the step before.
-    """
-    is_cuda = device.type == "cuda"
-
-    def read(step: tuple[list[int], list[int]]) -> tuple[Tensor, Tensor, bool]:
-        with span("data"):
-            images, labels = shard.batch(*step)
-        tensors = torch.from_numpy(images), torch.from_numpy(labels)
-        if is_cuda:
-            tensors = tensors[0].pin_memory(), tensors[1].pin_memory()
-        return *tensors, bool((labels != IGNORE_INDEX).any())
-
-    for images, labels, is_labelled in (
-        _one_ahead(map(read, steps)) if is_cuda else map(read, steps)
-    ):
-        yield (
-            images.to(device, non_blocking=is_cuda),
-            labels.to(device, non_blocking=is_cuda),
-            is_labelled,
-        )
-
-
-def _one_ahead(items: Iterator[T]) -> Iterator[T]:
-    """The items, each made in a thread while the one before is used."""
-    end = object()
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        following = thread.submit(next, items, end)
-        while (item := following.result()) is not end:
-            following = thread.submit(next, items, end)
-            yield cast(T, item)
 
 
 def _loss(logits: Logits, labels: Tensor, config: TrainingConfig, weights: Tensor | None) -> Tensor:
@@ -249,19 +203,6 @@ def _optimizer(
 
 def _trainable(model: nn.Module) -> list[nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad]
-
-
-def _steps(
-    shard: Shard, config: TrainingConfig, generator: np.random.Generator
-) -> list[tuple[list[int], list[int]]]:
-    """Batches of (indices, views): per epoch each image at most once, with one view."""
-    steps, seen = [], config.images_a_pass(len(shard))
-    for _ in range(config.local_epochs):
-        order, views = order_of(generator, len(shard), shard.num_views)
-        for start in range(0, seen, config.batch_size):
-            end = min(start + config.batch_size, seen)
-            steps.append((order[start:end], views[start:end]))
-    return steps
 
 
 def _amp(config: TrainingConfig, device: torch.device) -> bool:

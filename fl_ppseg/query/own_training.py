@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.data import DataConfig
 from fl_ppseg.config.loading import builtin_arms, validate
-from fl_ppseg.config.sections import Config, DataConfig, ModelConfig
+from fl_ppseg.config.sections import Config, ModelConfig
 from fl_ppseg.crypto.arm_models import embedding_reads, model_settings
 from fl_ppseg.crypto.ciphers import encryption
 from fl_ppseg.crypto.keys import SubKey

@@ -111,6 +111,12 @@ class SETR(nn.Module):
         is_invariant = isinstance(self.backbone.patch_embed, InvariantPatchEmbed)
         return self.pixel_head is not None and is_invariant
 
+    def set_grad_checkpointing(self, enable: bool) -> None:
+        """Let training keep the input of each layer alone, and compute the layer again for its
+        gradients (Chen et al. 2016, arXiv:1604.06174): the same bits in less memory, more slowly.
+        """
+        self.backbone.set_grad_checkpointing(enable)
+
     def features(self, images: Tensor) -> Levels:
         """(B, 3, H, W) -> outputs of the tapped layers, (B, D, grid_h, grid_w) each.
 

@@ -17,8 +17,8 @@ from fl_ppseg.audit.direct import (
 )
 from fl_ppseg.audit.material import Holdings, Scenes, holdings, read_scenes
 from fl_ppseg.audit.segmenter import Segmenter
+from fl_ppseg.config.data import DataConfig
 from fl_ppseg.config.loading import builtin_arms
-from fl_ppseg.config.sections import DataConfig
 from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.data.dataset import open_dataset
 from fl_ppseg.data.pixels import to_input

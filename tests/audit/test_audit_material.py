@@ -12,8 +12,8 @@ from fl_ppseg.audit.jobs import Attempt
 from fl_ppseg.audit.material import Holdings, Scenes, encrypted_apart, holdings, read_scenes
 from fl_ppseg.audit.message_plan import Shown
 from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.data import DataConfig
 from fl_ppseg.config.loading import builtin_arms
-from fl_ppseg.config.sections import DataConfig
 from fl_ppseg.data.blocks import to_blocks
 from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.data.dataset import open_dataset

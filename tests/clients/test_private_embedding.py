@@ -26,8 +26,8 @@ from clients.private_state import (
 from clients.vault.assignment import Assignment, Prepared
 from clients.vault.shards.preparation import prepare_shards
 from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.data import DataConfig
 from fl_ppseg.config.loading import builtin_arms
-from fl_ppseg.config.sections import DataConfig
 from fl_ppseg.crypto.adaptation import adapted_embedding
 from fl_ppseg.crypto.keys import ClientKey
 from fl_ppseg.data.classes import load_class_table

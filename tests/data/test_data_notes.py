@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 
 from clients.policy.node_policy import load_policy, policy_path
-from fl_ppseg.config.sections import DataConfig
+from fl_ppseg.config.data import DataConfig
 from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.data.dataset import Dataset, open_dataset
 from fl_ppseg.data.preflight.scan import scan_data

@@ -10,8 +10,8 @@ import numpy as np
 from clients.vault.assignment import Assignment
 from clients.vault.shards.preparation import prepare_shards
 from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.data import DataConfig
 from fl_ppseg.config.loading import builtin_arms
-from fl_ppseg.config.sections import DataConfig
 from fl_ppseg.crypto.ciphers.encryption import decrypt
 from fl_ppseg.crypto.keys import SubKey
 from fl_ppseg.data.blocks import to_blocks

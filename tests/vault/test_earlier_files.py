@@ -16,8 +16,8 @@ from clients.vault.assignment import Assignment, shard_digest
 from clients.vault.keys.backup import open_backup
 from clients.vault.keys.passphrases import Passphrase
 from clients.vault.node_folders.directory import parse_owner
+from fl_ppseg.config.data import DataConfig
 from fl_ppseg.config.loading import builtin_arms, validate
-from fl_ppseg.config.sections import DataConfig
 from fl_ppseg.crypto.keys import ClientKey
 from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.data.dataset import Scene

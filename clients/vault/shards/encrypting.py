@@ -13,7 +13,7 @@ import numpy as np
 from clients.vault.keys.keyring import Vault, ensure_shared_subkey
 from clients.vault.keys.record import Record
 from fl_ppseg.config.arm import ArmConfig
-from fl_ppseg.config.sections import DataConfig
+from fl_ppseg.config.data import DataConfig
 from fl_ppseg.crypto.arm_images import encrypted, pixel_order_of
 from fl_ppseg.crypto.keys import Part, SubKey
 from fl_ppseg.data.dataset import Scene

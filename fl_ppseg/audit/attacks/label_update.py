@@ -18,7 +18,8 @@ import torch
 from torch.nn import functional
 
 from fl_ppseg.audit.attacks.label_map_reading import Floats, Labels
-from fl_ppseg.learning.training import order_of, seed_of
+from fl_ppseg.learning.batches import order_of
+from fl_ppseg.learning.training import seed_of
 
 _ERROR: Final = 0.01
 """Variance of a sum's error, in units of the prior variance of a label."""

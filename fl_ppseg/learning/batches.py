@@ -1,0 +1,74 @@
+"""The batches of a local update: which view of which image in which step, and reading them."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fl_ppseg.config.sections import TrainingConfig
+from fl_ppseg.data.classes import IGNORE_INDEX
+from fl_ppseg.data.shard import Shard
+
+T = TypeVar("T")
+
+
+def order_of(
+    generator: np.random.Generator, num_images: int, num_views: int
+) -> tuple[list[int], list[int]]:
+    """An epoch's order of the images, and the view of each."""
+    order: list[int] = generator.permutation(num_images).tolist()
+    views: list[int] = generator.integers(num_views, size=num_images).tolist()
+    return order, views
+
+
+def steps_of(
+    shard: Shard, config: TrainingConfig, generator: np.random.Generator
+) -> list[tuple[list[int], list[int]]]:
+    """Batches of (indices, views): per epoch each image at most once, with one view."""
+    steps, seen = [], config.images_a_pass(len(shard))
+    for _ in range(config.local_epochs):
+        order, views = order_of(generator, len(shard), shard.num_views)
+        for start in range(0, seen, config.batch_size):
+            end = min(start + config.batch_size, seen)
+            steps.append((order[start:end], views[start:end]))
+    return steps
+
+
+def batches(
+    shard: Shard, steps: Sequence[tuple[list[int], list[int]]], device: torch.device
+) -> Iterator[tuple[Tensor, Tensor, bool]]:
+    """Images and label maps of each step on the device, and whether any pixel is labelled.
+
+    For a GPU they are read one step ahead into pinned memory, so that the copy is queued without
+    waiting for the step before.
+    """
+    is_cuda = device.type == "cuda"
+
+    def read(step: tuple[list[int], list[int]]) -> tuple[Tensor, Tensor, bool]:
+        images, labels = shard.batch(*step)
+        tensors = torch.from_numpy(images), torch.from_numpy(labels)
+        if is_cuda:
+            tensors = tensors[0].pin_memory(), tensors[1].pin_memory()
+        return *tensors, bool((labels != IGNORE_INDEX).any())
+
+    for images, labels, is_labelled in (
+        _one_ahead(map(read, steps)) if is_cuda else map(read, steps)
+    ):
+        yield (
+            images.to(device, non_blocking=is_cuda),
+            labels.to(device, non_blocking=is_cuda),
+            is_labelled,
+        )
+
+
+def _one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, each made in a thread while the one before is used."""
+    end = object()
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        following = thread.submit(next, items, end)
+        while (item := following.result()) is not end:
+            following = thread.submit(next, items, end)
+            yield cast(T, item)

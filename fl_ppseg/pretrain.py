@@ -77,6 +77,7 @@ UNREAD = {
         )
     },
     "num_workers": "pretrain takes --workers N",
+    "data.frame_size": "pretrain encrypts windows; leave it out",
     "model.weights": "pretrain takes --start FILE",
 }  # fmt: skip
 """Settings of a config that this command does not read, with what to do."""
@@ -234,7 +235,7 @@ def _public_shard(config: Config, scratch: Path, workers: int, progress: StepPro
     from fl_ppseg.data.dataset import open_dataset
     from fl_ppseg.scenes.tree import synthesize
 
-    data = config.data
+    data = config.data.model_copy(update={"frame_size": None})
     synthesize(
         scratch / "scenes",
         num_train=data.num_train,

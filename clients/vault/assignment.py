@@ -106,6 +106,8 @@ def shard_digest(job: Assignment, protection: ArmConfig, key: str | None) -> str
     }
     if protection.labels == "encrypted":
         settings["labels"] = protection.labels  # earlier shards had none of these
+    if job.data.frame_size is not None:
+        settings["frame_size"] = job.data.frame_size  # earlier ones had no frames to train on
     if job.data.fit == "crop":
         settings["heldout_frames"] = True  # earlier shards held a window of each held-out image
     return digest(settings if key is None else settings | {"key": key})

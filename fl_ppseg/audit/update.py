@@ -219,14 +219,14 @@ class Client(Trainer):
         place: Path,
         start: Arrays | None,
     ) -> tuple[Path, Truth]:
-        """Prepare vault, shards and policy of the owner, and read the true images."""
+        """Prepare vault, shards and policy of the owner; read the true images, not as frames."""
         arm, seed, config = self._arm, self._seed, self._config
         job = Assignment(
             vault=place / self.name,
             client=self.name,
             train=tuple(scenes),
             heldout=tuple(heldout),
-            data=config.data.model_copy(update={"num_views": 1}),
+            data=config.data.model_copy(update={"num_views": 1, "frame_size": None}),
             block_size=kernel[EMBEDDING_TENSORS[0]].shape[-1],
             seed=seed,
             protections={arm: self._protection, _TRUTH: _PLAIN},

@@ -77,6 +77,9 @@ class Manifest:
     """Whether each held-out image is as large as its label map, and not as the training views."""
     labels: Literal["plain", "encrypted"] = "plain"
     """Whether label maps are as they are, or moved with the pixels of each block."""
+    window: tuple[Side, Side] | None = None
+    """Height and width of the windows that are cut from the training views; none: these are as
+    large as the model's input."""
     sha256: Mapping[str, Sha256] = field(default_factory=dict)
     """Hex digest of each array by its file, e.g. `gtFine/val/aachen.npy`; none in a draft."""
 

@@ -19,6 +19,7 @@ from tokenize import TokenError
 import numpy as np
 
 from fl_ppseg.data.manifest import MANIFEST, Manifest, load_manifest
+from fl_ppseg.data.windows import Places, check_frame, choose, num_places
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import sha256
 from fl_ppseg.system.spans import span
@@ -71,9 +72,16 @@ class Shard:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the encrypted views, in pixels: the model's window."""
-        height, width = self.parts[0].images.shape[-2:]
+        """Height and width of the model's input, in pixels: of the views, or windows of them."""
+        height, width = self.parts[0].manifest.window or self.parts[0].images.shape[-2:]
         return int(height), int(width)
+
+    @property
+    def num_places(self) -> tuple[int, int]:
+        """Rows and columns in which a window of a training view can begin."""
+        height, width = self.parts[0].images.shape[-2:]
+        block_size = self.parts[0].manifest.block_size
+        return num_places((height, width), self.image_size, block_size)
 
     def batch(self, indices: Sequence[int], views: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Encrypted views (B, 3, H, W) and their trainIds (B, H, W) of training images."""
@@ -81,6 +89,26 @@ class Shard:
         images = np.stack([self.parts[p].images[i, v] for p, i, v in chosen])
         labels = np.stack([self.parts[p].labels[i, v] for p, i, v in chosen])
         return images, labels
+
+    def windows(
+        self, indices: Sequence[int], views: Sequence[int], places: Places
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Windows (B, 3, h, w) of encrypted views, and their trainIds (B, h, w).
+
+        Args:
+            indices: Of the training images.
+            views: View of each.
+            places: (B, tries, 2), of `draw_places`, of which the first that suits is taken.
+        """
+        size, found = self.image_size, []
+        for index, view, some in zip(indices, views, places, strict=True):
+            number, image = self._index[index]
+            part = self.parts[number]
+            labels = part.labels[image, view]
+            window = choose(labels, some, size, part.manifest.block_size)
+            found.append((part.images[image, view][:, *window], labels[window]))
+        images, maps = zip(*found, strict=True)
+        return np.stack(images), np.stack(maps)
 
     def label_counts(self) -> np.ndarray:
         """(256,) pixels of each trainId in the training images, of each its first view."""
@@ -133,7 +161,9 @@ def _open(folder: Path) -> ShardPart:
             raise ValueError("its arrays do not fit its manifest")
         if height % manifest.block_size or width % manifest.block_size:
             raise ValueError(f"no blocks of {manifest.block_size} in {height}x{width} pixels")
-    except (OSError, ValueError, EOFError, TokenError) as error:
+        if manifest.window is not None:
+            check_frame((height, width), manifest.window, manifest.block_size)
+    except (OSError, ValueError, EOFError, TokenError, InputError) as error:
         raise InputError(f"{folder}: damaged shard ({error}); encrypt the images again") from None
     return ShardPart(manifest, *arrays)
 

@@ -141,7 +141,7 @@ def augment(
     for _ in range(CROP_TRIES):
         window = Window(scaled, _draw_offset(scaled, image_size, rng), image_size)
         cut = _cut_labels(label_map, window)
-        if _is_mixed(np.asarray(cut)):
+        if is_mixed(np.asarray(cut)):
             break
     flip = rng.random() < 0.5
     distorted = distort(_cut_image(picture, window), draw_distortion(rng))
@@ -236,7 +236,7 @@ def _draw_offset(scaled: Size, image_size: Size, rng: np.random.Generator) -> Si
     return int(top), int(left)
 
 
-def _is_mixed(labels: Pixels) -> bool:
+def is_mixed(labels: Pixels) -> bool:
     """mmsegmentation's ``cat_max_ratio``: more than one class, none above three quarters."""
     counts = np.bincount(labels.ravel(), minlength=256)[:IGNORE_INDEX]
     return bool(counts.max() < CAT_MAX_RATIO * counts.sum())

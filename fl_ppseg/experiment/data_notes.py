@@ -106,10 +106,12 @@ def scoring_notes(found: Scan, dataset: Dataset, data: DataConfig) -> tuple[str,
     sizes = [size for city in found.cities for size in city.sizes]
     largest = max(sizes, key=lambda size: size[0] * size[1])
     if data.fit == "crop":
+        frame = data.frame_size
+        of_frames = "" if frame is None else f" of encrypted frames of {frame[0]}x{frame[1]}"
         notes.append(
-            f"data.fit=crop: training uses windows of {height}x{width} pixels; val label maps are "
-            f"scored whole, every pixel, by overlapping windows of that size that slide over each "
-            f"image, with averaged logits"
+            f"data.fit=crop: training uses windows of {height}x{width} pixels{of_frames}; val "
+            "label maps are scored whole, every pixel, by overlapping windows of that size that "
+            "slide over each image, with averaged logits"
         )
     elif largest[0] > height or largest[1] > width:
         notes.append(

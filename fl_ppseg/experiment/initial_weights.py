@@ -13,6 +13,7 @@ from fl_ppseg.config.cipher_versions import versions_of
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config, ModelConfig
 from fl_ppseg.crypto.adaptation import adapted_embedding, linear_form
+from fl_ppseg.crypto.arm_images import check_windows
 from fl_ppseg.crypto.arm_models import embedding_reads, model_settings
 from fl_ppseg.crypto.ciphers.encryption import encrypt
 from fl_ppseg.crypto.keys import SubKey
@@ -50,6 +51,9 @@ def initial_models(config: Config, num_classes: int) -> Models:
     block_size = next(iter(models.values())).patch_size
     for name, arm in arms.items():  # refused here, not after all images are encrypted
         check_arm(config.model, name, arm, block_size)
+        if config.data.frame_size is not None:
+            size = config.data.image_size
+            check_windows(arm.cipher, config.data.frame_size, size, block_size)
     return models
 
 

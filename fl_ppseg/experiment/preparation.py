@@ -150,17 +150,16 @@ def data_root(data: DataConfig, num_workers: int, progress: StepProgress) -> Pat
     """
     if data.root is not None:
         return data.root
-    height, width = data.scene_size
-    if data.classes != "cityscapes" or data.image_size[0] > height or data.image_size[1] > width:
+    (height, width), size = data.scene_size, data.view_size
+    if data.classes != "cityscapes" or size[0] > height or size[1] > width:
         raise InputError(
             f"procedural scenes have the classes of cityscapes and {height}x{width} pixels, this "
-            f"config has {data.classes} and {data.image_size[0]}x{data.image_size[1]}; give "
-            "--data-root"
+            f"config has {data.classes} and {size[0]}x{size[1]}; give --data-root"
         )
-    size = f"{data.num_train}+{data.num_val}_{height}x{width}"
+    number = f"{data.num_train}+{data.num_val}_{height}x{width}"
     val = dict(islice(VAL_CITIES.items(), data.num_val_cities))
     some = "" if val == VAL_CITIES else f"_{len(val)}val"
-    name = f"v{GENERATOR}_{size}_seed{data.scene_seed}{some}"
+    name = f"v{GENERATOR}_{number}_seed{data.scene_seed}{some}"
     root = user_folder("scenes", "XDG_CACHE_HOME", ".cache") / name
     synthesize(
         root,

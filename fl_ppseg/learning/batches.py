@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from fl_ppseg.config.sections import TrainingConfig
 from fl_ppseg.data.classes import IGNORE_INDEX
 from fl_ppseg.data.shard import Shard
+from fl_ppseg.data.windows import ONE_PLACE, Places, draw_places
 
 T = TypeVar("T")
 
@@ -24,21 +25,33 @@ def order_of(
     return order, views
 
 
-def steps_of(
-    shard: Shard, config: TrainingConfig, generator: np.random.Generator
-) -> list[tuple[list[int], list[int]]]:
-    """Batches of (indices, views): per epoch each image at most once, with one view."""
+class Step(NamedTuple):
+    """What one step trains on."""
+
+    images: list[int]
+    """Indices of the images."""
+    views: list[int]
+    """View of each."""
+    places: Places | None = None
+    """(B, tries, 2), where windows of frames may begin; None: whole views."""
+
+
+def steps_of(shard: Shard, config: TrainingConfig, generator: np.random.Generator) -> list[Step]:
+    """The steps of a local update: per epoch each image at most once, with one view."""
     steps, seen = [], config.images_a_pass(len(shard))
+    number = shard.num_places
     for _ in range(config.local_epochs):
         order, views = order_of(generator, len(shard), shard.num_views)
+        places = None if number == ONE_PLACE else draw_places(generator, seen, number)
         for start in range(0, seen, config.batch_size):
-            end = min(start + config.batch_size, seen)
-            steps.append((order[start:end], views[start:end]))
+            part = slice(start, min(start + config.batch_size, seen))
+            own = None if places is None else places[part]
+            steps.append(Step(order[part], views[part], own))
     return steps
 
 
 def batches(
-    shard: Shard, steps: Sequence[tuple[list[int], list[int]]], device: torch.device
+    shard: Shard, steps: Sequence[Step], device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor, bool]]:
     """Images and label maps of each step on the device, and whether any pixel is labelled.
 
@@ -47,8 +60,11 @@ def batches(
     """
     is_cuda = device.type == "cuda"
 
-    def read(step: tuple[list[int], list[int]]) -> tuple[Tensor, Tensor, bool]:
-        images, labels = shard.batch(*step)
+    def read(step: Step) -> tuple[Tensor, Tensor, bool]:
+        if step.places is None:
+            images, labels = shard.batch(step.images, step.views)
+        else:
+            images, labels = shard.windows(step.images, step.views, step.places)
         tensors = torch.from_numpy(images), torch.from_numpy(labels)
         if is_cuda:
             tensors = tensors[0].pin_memory(), tensors[1].pin_memory()

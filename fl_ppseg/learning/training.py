@@ -19,7 +19,7 @@ from fl_ppseg.config.sections import TrainingConfig
 from fl_ppseg.data.classes import IGNORE_INDEX
 from fl_ppseg.data.pixels import to_input
 from fl_ppseg.data.shard import Shard
-from fl_ppseg.learning.batches import batches, steps_of
+from fl_ppseg.learning.batches import Step, batches, steps_of
 from fl_ppseg.learning.losses import class_weights, pixel_loss
 from fl_ppseg.learning.reach import poly
 from fl_ppseg.setr.model import SETR, Logits
@@ -120,7 +120,7 @@ def _train(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     shard: Shard,
-    steps: Sequence[tuple[list[int], list[int]]],
+    steps: Sequence[Step],
     config: TrainingConfig,
     position: Position,
     on_step: Progress | None,

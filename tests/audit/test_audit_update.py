@@ -55,6 +55,16 @@ def test_message_holds_what_may_leave_the_node_and_no_more(
     assert any((exchange.returned[n] != sent[n]).any() for n in exchange.returned)
 
 
+def test_of_frames_the_audit_takes_the_middle_window(images: tuple[Scene, ...]) -> None:
+    data = {"fit": "crop", "image_size": [16, 32], "frame_size": [32, 64]}
+    settings = small.config(None, arms=["plain"], training=attacked.ONE_STEP, data=data)
+    network = small.build_setr(settings.model, small.NUM_CLASSES, (16, 32), seed=0)
+    exchange, truth = overhear(settings, "plain", small.arrays_of(network), images)
+    fitted = [fit(*scene.load(), (16, 32), "crop")[0] for scene in images]
+    np.testing.assert_array_equal(truth.stored, fitted)
+    assert exchange.image_size == (16, 32)
+
+
 def test_truth_is_the_scene_and_what_its_cipher_made_of_it(images: tuple[Scene, ...]) -> None:
     fitted = [fit(*scene.load(), (32, 64), "resize") for scene in images]
     _, plain = overhear(config("plain"), "plain", weights("plain"), images)

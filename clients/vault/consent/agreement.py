@@ -113,8 +113,7 @@ def _lines(offer: Offer) -> Iterator[str]:
     yield f"What {offer.client} ({offer.role}) agrees to:"
     yield (
         f"  images: {offer.num_train} to train on, {offer.num_heldout} held out, at "
-        f"{data.image_size[0]}x{data.image_size[1]} pixels ({data.fit}), {data.num_views} view(s) "
-        f"each; classes: {data.classes}"
+        f"{data.sizes_text}, {data.num_views} view(s) each; classes: {data.classes}"
     )
     yield from _label_lines(offer)
     yield f"  seeds: {', '.join(map(str, offer.config.seeds))}"

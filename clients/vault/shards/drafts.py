@@ -16,6 +16,7 @@ from clients.vault.node_folders.exports import record_mismatch, record_shard
 from clients.vault.shards.encrypting import Picture, Target, view_digest
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.cipher_versions import versions_of
+from fl_ppseg.crypto.arm_images import check_windows
 from fl_ppseg.crypto.keys import Part
 from fl_ppseg.data.dataset import Scene
 from fl_ppseg.data.manifest import SCHEMA, Manifest, read_manifest
@@ -51,7 +52,7 @@ def begin_or_resume(vault: Vault, job: Assignment, digest: str, protection: ArmC
         OSError: The disk is full.
     """
     manifest = expected_manifest(job, digest, protection)
-    place, size = job.draft_folder(digest), job.data.image_size
+    place, size = job.draft_folder(digest), job.data.view_size
     if job.shard_folder(digest).exists():
         logger.warning("%s; encrypting it again", flaw(vault, job, digest, protection))
     draft = find_draft(vault, job, manifest, protection)
@@ -149,9 +150,11 @@ def expected_manifest(job: Assignment, digest: str, protection: ArmConfig) -> Ma
     """The manifest that a new shard will have, without its record of salts.
 
     Raises:
-        InputError: For a label map that cannot be read.
+        InputError: For a label map that cannot be read, or frames that no window can be cut from.
     """
     data = job.data
+    if data.frame_size is not None:
+        check_windows(protection.cipher, data.frame_size, data.image_size, job.block_size)
     sizes = [
         scored_size(scene.size(), data.image_size, data.fit, job.block_size)
         for scene in job.heldout
@@ -169,6 +172,7 @@ def expected_manifest(job: Assignment, digest: str, protection: ArmConfig) -> Ma
         ciphers=versions_of(protection.cipher),
         frames=data.fit == "crop",
         labels=protection.labels,
+        window=None if data.frame_size is None else data.image_size,
     )
 
 

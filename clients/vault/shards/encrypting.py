@@ -46,9 +46,9 @@ class Picture:
             InputError: For an image or label map that cannot be read.
         """
         image, labels = self.scene.load()
-        size, policy = self.data.image_size, self.data.fit
+        window, size, policy = self.data.image_size, self.data.view_size, self.data.fit
         if self.part == "heldout":
-            yield fit_for_scoring(image, labels, size, policy, self.block_size)
+            yield fit_for_scoring(image, labels, window, policy, self.block_size)
             return
         number, name = self.data.num_views, self.scene.scene_id
         yield from views(image, labels, size, policy, number, self.seed, name)

@@ -104,7 +104,7 @@ def remaining_work(vault: Vault, job: Assignment) -> RemainingWork:
         manifest = expected_manifest(job, digest, protection)
         draft = find_draft(vault, job, manifest, protection)
         scenes.update(draft.missing if draft else range(len(job.train) + len(job.heldout)))
-        shapes = manifest.shapes(job.data.image_size).values()
+        shapes = manifest.shapes(job.data.view_size).values()
         num_bytes += 0 if draft else sum(map(math.prod, shapes))
     return RemainingWork(tuple(missing.values()), len(scenes), num_bytes)
 

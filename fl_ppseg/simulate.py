@@ -53,6 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = config_of(values, _source(options))
     refuse_unread(options.set, unread_settings(config))
     out = _out(options, config)
+    if options.forecast:
+        cells = cells_of(values, _source(options)) if config.cells else []
+        _print_forecast([cell.config for cell in cells] or [config])
+        return 0
     _check_places(out, _vault_dir(options), options.resume)
     if options.prepare and options.observer:
         raise InputError("--prepare stops before the rounds that --observer shows; leave one out")
@@ -69,6 +73,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         raise Interrupted(_way_on(out, options)) from None
     return 0
+
+
+def _print_forecast(configs: Sequence[Config]) -> None:
+    """Memory and time of each run, and nothing else."""
+    from fl_ppseg.experiment.forecasts import forecast_lines
+
+    for config in configs:
+        print("\n".join(forecast_lines(config)), flush=True)
 
 
 def _check_places(out: Path, vault_dir: Path, is_resumed: bool) -> None:
@@ -198,6 +210,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", metavar="NAME", help="where local updates run: cpu, cuda (default: cpu)")
     add("--vault-dir", type=Path, metavar="DIR", help="the owners' side: keys, encrypted shards")
     add("--prepare", action="store_true", help="stop before the first round, for `flwr run .`")
+    add(
+        "--forecast",
+        action="store_true",
+        help="say what memory and time the run will take, and stop",
+    )
     add("--quiet", action="store_true", help="print the final table only")
     add_observer(parser)
     add("--profile", action="store_true", help="measure where the time of each round goes")

@@ -124,7 +124,7 @@ def scoring_bytes(
             network(torch.empty(1, 3, *image_size))
     features = batch * 3 * max(kept.sizes.values(), default=0)
     scores = ITEM_BYTES * batch * num_classes * math.prod(label_size)
-    return features + 3 * scores + SCRATCH_BYTES
+    return features + 2 * scores + SCRATCH_BYTES
 
 
 def _network(model: ModelConfig, num_classes: int, image_size: tuple[int, int]) -> SETR:

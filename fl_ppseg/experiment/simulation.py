@@ -15,9 +15,8 @@ from clients.node_log import LOG as NODE_LOG
 from clients.policy.node_policy import NODES_VARIABLE
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config
-from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.experiment.forecasts import memory_outlook, time_line
 from fl_ppseg.experiment.key_trials import key_trials
-from fl_ppseg.experiment.memory_forecast import check_memory, forecast, machine_bytes
 from fl_ppseg.experiment.panels import cipher_gallery, scene_panels
 from fl_ppseg.experiment.preparation import Experiment, prepare
 from fl_ppseg.experiment.profiler import Profiler
@@ -76,7 +75,7 @@ def simulate(
     check_device(config.device)
     if prepare_only:
         toml_text(out)
-    _say_memory(config, quiet)
+    _forecast(config, cluster, quiet, is_new=not RunFolder(out).config.exists())
     started = time.monotonic() - _seconds_before(RunFolder(out))
     num_workers = config.num_workers or available_cpus()
     with PeakMemory() as memory:
@@ -120,16 +119,22 @@ def _log_data(experiment: Experiment) -> None:
         logger.info("%s", note)
 
 
-def _say_memory(config: Config, quiet: bool) -> None:
-    """Warn before the work starts if it needs more memory than is free.
+def _forecast(config: Config, cluster: RayCluster | None, quiet: bool, *, is_new: bool) -> None:
+    """Say what the run will take, and let no more clients train at a time than memory allows.
 
     Raises:
-        InputError: One process alone needs more memory than the machine has.
+        InputError: It needs more memory than the machine has.
     """
-    need = forecast(config, load_class_table(config.data.classes).num_classes)
-    warning = check_memory(need, *machine_bytes())
-    if warning is not None and not quiet:
-        print(f"! {warning}", file=sys.stderr)
+    outlook = memory_outlook(config)
+    if cluster is not None:
+        cluster.most = min(cluster.most, outlook.fit.num_processes)
+    if quiet:
+        return
+    if outlook.fit.note is not None:
+        print(f"! {outlook.fit.note}", file=sys.stderr)
+    if is_new and config.device == "cpu":
+        print(outlook.memory, file=sys.stderr)
+        print(time_line(config, outlook.fit.num_processes), file=sys.stderr, flush=True)
 
 
 def _seconds_before(folder: RunFolder) -> float:

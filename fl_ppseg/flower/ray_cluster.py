@@ -38,7 +38,8 @@ QUIET = {
 }
 LOST_WORKER = (
     "a client process was killed, most likely for want of memory; choose fewer (--set "
-    "num_workers=1), or a smaller training.batch_size, data.image_size or model"
+    "num_workers=1), training.gradient_checkpointing=true, or a smaller training.batch_size, "
+    "data.image_size or model"
 )
 LOOPBACK = "127.0.0.1"
 PRELOADED = "RAY_preload_python_modules"
@@ -68,6 +69,8 @@ class RayCluster:
         """
         self.num_workers = num_workers
         self.num_gpus = num_gpus
+        self.most = num_workers
+        """Most client processes at the same time; may be lowered until the run starts."""
         self._scratch = make_scratch()
         self._failure: BaseException | None = None
         self._up, self._done = threading.Event(), threading.Event()
@@ -170,7 +173,7 @@ def run_on_ray(
     cluster.ready()
     backend: dict[str, Any] = {
         "client_resources": {
-            "num_cpus": 1.0,
+            "num_cpus": float(-(-cluster.num_workers // cluster.most)),  # Ray takes whole ones
             "num_gpus": cluster.num_gpus / cluster.num_workers,
         },
         "init_args": {"log_to_driver": False, "logging_level": logging.ERROR},

@@ -20,6 +20,9 @@ ITEM_BYTES: Final = 4
 GRADIENTS: Final = 1.4
 """Memory of a step over that of the tensors it keeps: gradients of features and allocator overhead,
 measured at 1.3 to 1.5 on seven models from 1.3 to 90 million weights."""
+RECOMPUTED: Final = 2.2
+"""The same with gradient checkpointing, where features of layers come and go: measured at 1.5 to
+2.9 on six models (`benchmarks/bench_memory.py`)."""
 SCRATCH_BYTES: Final = 40 * 2**20
 """Of torch's kernels."""
 OUTSIDE: Final = -1
@@ -101,7 +104,8 @@ def training_bytes(
                 layers[max(places)] += kept.sizes[storage]
         held += max(layers.values()) - sum(layers.values())
     largest = max(kept.sizes.values(), default=0)
-    return round(GRADIENTS * (held + 2 * largest)) + SCRATCH_BYTES
+    factor = RECOMPUTED if training.gradient_checkpointing else GRADIENTS
+    return round(factor * (held + 2 * largest)) + SCRATCH_BYTES
 
 
 @lru_cache(maxsize=16)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from fl_ppseg.experiment.memory_forecast import (
     PROCESS_BYTES,
     TOLERANCE,
     Forecast,
-    check_memory,
+    fit_memory,
     forecast,
     machine_bytes,
 )
@@ -33,7 +34,7 @@ size, batch = config.data.image_size, config.training.batch_size
 class Manifest: client = "ulm"
 class Part: manifest = Manifest()
 class Shard:
-    parts, num_views = [Part()], 1
+    parts, num_views, num_places = [Part()], 1, (1, 1)
     def __len__(self): return 2 * batch
     def batch(self, indices, views):
         images = np.zeros((len(indices), 3, *size), np.uint8)
@@ -61,7 +62,7 @@ def test_the_forecast_is_within_its_tolerance_of_a_real_update(settings: list[st
     command = [sys.executable, "-c", MEASURED, *settings]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     taken = int(done.stdout.split()[-1])
-    said = forecast(load_config(None, settings), 19).process - PROCESS_BYTES
+    said = forecast(load_config(None, [*settings, "arms=[plain]"]), 19).process - PROCESS_BYTES
     assert said == pytest.approx(taken, rel=TOLERANCE)
 
 
@@ -77,17 +78,45 @@ def test_more_views_a_step_and_larger_models_need_more() -> None:
     assert one.num_processes == 1
     assert need(engine="ray", num_workers=2).num_processes == 2
     assert need(engine="ray", num_workers=2).total > one.total
+    checkpointed = need(training={"gradient_checkpointing": True}, model={"depth": 12})
+    deep = need(model={"depth": 12})
+    assert deep.checkpointed == checkpointed.process < deep.process
+    assert checkpointed.checkpointed is None
+    assert need(arms=["plain", "per-image-invariant-labels"]).process > one.process  # a pixel head
 
 
-def test_what_cannot_fit_is_refused_and_what_hardly_fits_is_said() -> None:
-    need = Forecast(process=4 * 10**9, server=10**9, num_processes=4, fixed=10**9)
-    assert check_memory(need, 64 * 10**9, 32 * 10**9) is None
-    warning = check_memory(need, 16 * 10**9, 12 * 10**9)
-    assert warning is not None
-    assert "needs about 18.0 GB" in warning
-    assert "--set num_workers=2" in warning
-    with pytest.raises(InputError, match=r"about 5\.0 GB in one process.*has 3\.0 GB") as refused:
-        check_memory(need, 3 * 10**9, 2 * 10**9)
+NEED = Forecast(process=4 * 10**9, server=10**9, num_processes=4, fixed=10**9)
+
+
+def test_what_fits_runs_and_nothing_is_said() -> None:
+    assert fit_memory(NEED, 64 * 10**9, 32 * 10**9) == (4, None)
+
+
+def test_no_more_clients_train_at_a_time_than_memory_holds() -> None:
+    number, note = fit_memory(NEED, 16 * 10**9, 12 * 10**9)
+    assert number == 2 and note is not None
+    assert "needs about 18.0 GB (4 client processes of 4.0 GB" in note
+    assert "12.0 GB are free: 2 at a time will run" in note
+    assert fit_memory(NEED, 16 * 10**9, 1)[0] == 1
+    less = replace(NEED, checkpointed=2 * 10**9)
+    said = fit_memory(less, 16 * 10**9, 12 * 10**9).note
+    assert said is not None
+    assert "training.gradient_checkpointing=true (2.0 GB a process)" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_number_that_was_chosen_is_kept_or_refused() -> None:
+    number, note = fit_memory(NEED, 16 * 10**9, 12 * 10**9, is_chosen=True)
+    assert number == 4 and note is not None
+    assert "if it is killed, choose --set num_workers=2" in note
+    with pytest.raises(InputError, match=r"num_workers 4 needs .*num_workers=2") as no:
+        fit_memory(NEED, 13 * 10**9, 12 * 10**9, is_chosen=True)
+    assert len(str(no.value).splitlines()) == 1
+
+
+def test_what_cannot_fit_is_refused() -> None:
+    with pytest.raises(InputError, match=r"about 6\.0 GB in one process.*has 3\.0 GB") as refused:
+        fit_memory(NEED, 3 * 10**9, 2 * 10**9)
     assert len(str(refused.value).splitlines()) == 1
 
 

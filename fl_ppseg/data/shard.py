@@ -19,7 +19,7 @@ from tokenize import TokenError
 import numpy as np
 
 from fl_ppseg.data.manifest import MANIFEST, Manifest, load_manifest
-from fl_ppseg.data.windows import Places, check_frame, choose, num_places
+from fl_ppseg.data.windows import ONE_PLACE, Places, check_frame, choose, num_places
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import sha256
 from fl_ppseg.system.spans import span
@@ -79,9 +79,10 @@ class Shard:
     @property
     def num_places(self) -> tuple[int, int]:
         """Rows and columns in which a window of a training view can begin."""
-        height, width = self.parts[0].images.shape[-2:]
-        block_size = self.parts[0].manifest.block_size
-        return num_places((height, width), self.image_size, block_size)
+        manifest, (height, width) = self.parts[0].manifest, self.parts[0].images.shape[-2:]
+        if manifest.window is None:
+            return ONE_PLACE
+        return num_places((height, width), manifest.window, manifest.block_size)
 
     def batch(self, indices: Sequence[int], views: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Encrypted views (B, 3, H, W) and their trainIds (B, H, W) of training images."""

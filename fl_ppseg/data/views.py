@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from fl_ppseg.data.classes import IGNORE_INDEX
+from fl_ppseg.data.windows import CROP_TRIES, is_mixed
 from fl_ppseg.system.arrays import Pixels
 
 View = tuple[Pixels, Pixels]
@@ -25,8 +26,6 @@ SizePolicy = Literal["resize", "crop"]
 GREY = 127
 """Value of padded pixels: next to 0 in the model's input."""
 SCALE_RANGE = (0.5, 2.0)
-CAT_MAX_RATIO = 0.75
-CROP_TRIES = 10
 
 
 class Distortion(NamedTuple):
@@ -234,12 +233,6 @@ def _draw_offset(scaled: Size, image_size: Size, rng: np.random.Generator) -> Si
     top = rng.integers(min(spare_rows, 0), max(spare_rows, 0) + 1)
     left = rng.integers(min(spare_columns, 0), max(spare_columns, 0) + 1)
     return int(top), int(left)
-
-
-def is_mixed(labels: Pixels) -> bool:
-    """mmsegmentation's ``cat_max_ratio``: more than one class, none above three quarters."""
-    counts = np.bincount(labels.ravel(), minlength=256)[:IGNORE_INDEX]
-    return bool(counts.max() < CAT_MAX_RATIO * counts.sum())
 
 
 def _cut_image(picture: Image.Image, window: Window) -> Image.Image:

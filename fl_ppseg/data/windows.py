@@ -11,13 +11,16 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from fl_ppseg.data.views import CROP_TRIES, is_mixed
+from fl_ppseg.data.classes import IGNORE_INDEX
 from fl_ppseg.system.arrays import Pixels
 from fl_ppseg.system.errors import InputError
 
 Size = tuple[int, int]
 Places = npt.NDArray[np.int64]
 """(..., 2): blocks above a window, and to its left."""
+CROP_TRIES: Final = 10
+"""Places a window is tried at."""
+CAT_MAX_RATIO: Final = 0.75
 ONE_PLACE: Final = (1, 1)
 """`num_places` of frames that are no larger than a window."""
 
@@ -77,3 +80,9 @@ def choose(labels: Pixels, places: Places, window: Size, block_size: int) -> tup
         if is_mixed(labels[rows, columns]):
             break
     return rows, columns
+
+
+def is_mixed(labels: Pixels) -> bool:
+    """mmsegmentation's ``cat_max_ratio``: more than one class, none above three quarters."""
+    counts = np.bincount(labels.ravel(), minlength=256)[:IGNORE_INDEX]
+    return bool(counts.max() < CAT_MAX_RATIO * counts.sum())

@@ -230,3 +230,9 @@ def test_shards_of_other_frames_have_other_names(scenes: Path, tmp_path: Path) -
 
     frames = {**FRAMES, "frame_size": None}
     assert len({name(**frames), name(**FRAMES), name(**FRAMES | {"frame_size": (24, 64)})}) == 3
+
+
+def test_the_agreement_says_both_sizes() -> None:
+    frames = DataConfig.model_validate(FRAMES)
+    assert frames.sizes_text == "32x64 pixels (crop; a step sees windows of 16x32)"
+    assert DataConfig().sizes_text == "64x128 pixels (resize)"

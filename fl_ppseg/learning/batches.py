@@ -12,6 +12,7 @@ from fl_ppseg.config.sections import TrainingConfig
 from fl_ppseg.data.classes import IGNORE_INDEX
 from fl_ppseg.data.shard import Shard
 from fl_ppseg.data.windows import ONE_PLACE, Places, draw_places
+from fl_ppseg.system.spans import span
 
 T = TypeVar("T")
 
@@ -61,10 +62,11 @@ def batches(
     is_cuda = device.type == "cuda"
 
     def read(step: Step) -> tuple[Tensor, Tensor, bool]:
-        if step.places is None:
-            images, labels = shard.batch(step.images, step.views)
-        else:
-            images, labels = shard.windows(step.images, step.views, step.places)
+        with span("data"):
+            if step.places is None:
+                images, labels = shard.batch(step.images, step.views)
+            else:
+                images, labels = shard.windows(step.images, step.views, step.places)
         tensors = torch.from_numpy(images), torch.from_numpy(labels)
         if is_cuda:
             tensors = tensors[0].pin_memory(), tensors[1].pin_memory()

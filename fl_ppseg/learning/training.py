@@ -25,7 +25,6 @@ from fl_ppseg.learning.reach import poly
 from fl_ppseg.setr.model import SETR, Logits
 from fl_ppseg.setr.names import NECK_PREFIX, is_of_head
 from fl_ppseg.system.files import Progress
-from fl_ppseg.system.spans import span
 
 
 @dataclass(frozen=True)
@@ -112,8 +111,6 @@ def seed_of(seed: int, round: int, clients: Sequence[str]) -> int:
     """
     digest = hashlib.sha256(f"{seed}/{round}/{'+'.join(clients)}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
-
-
 
 
 def _train(

@@ -125,7 +125,8 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(measured(*json.loads(options.one), options.steps)))
+        name, checkpointing, what = json.loads(options.one)
+        print(json.dumps(measured(name, checkpointing, what, options.steps)))
         return
     limit = int(options.limit_gb * 1e9)
     space = limit + ALLOWANCE

@@ -65,9 +65,9 @@ def accepted_folder(state: Path, arm: ArmPolicy, question: "Question") -> Path |
         return None
     start = arm.start[question.seed].name
     # Codecs of updates move weights no further, but the unit of a version is the weights' codec's.
-    without = {*CODEC, *MEMORY} - (
-        {"weights_codec"} if arm.training.weights_codec != "fp32" else set()
-    )
+    without = {*CODEC, *MEMORY}
+    if arm.training.weights_codec != "fp32":
+        without.remove("weights_codec")
     training = arm.training.model_dump_json(exclude=without)
     asked = [question.run, question.arm, question.seed, start, arm.max_change, training]
     if arm.change_falls:  # the unit of a version is another; earlier ones were of constant bounds

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fl_ppseg.learning.training import _one_ahead
+from fl_ppseg.learning.batches import _one_ahead
 
 
 def test_items_come_in_order_and_one_ahead() -> None:

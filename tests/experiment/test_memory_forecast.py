@@ -78,8 +78,9 @@ def test_more_views_a_step_and_larger_models_need_more() -> None:
     assert one.num_processes == 1
     assert need(engine="ray", num_workers=2).num_processes == 2
     assert need(engine="ray", num_workers=2).total > one.total
-    checkpointed = need(training={"gradient_checkpointing": True}, model={"depth": 12})
-    deep = need(model={"depth": 12})
+    views = {"batch_size": 64}  # more than scoring takes
+    checkpointed = need(training=views | {"gradient_checkpointing": True}, model={"depth": 12})
+    deep = need(training=views, model={"depth": 12})
     assert deep.checkpointed == checkpointed.process < deep.process
     assert checkpointed.checkpointed is None
     assert need(arms=["plain", "per-image-invariant-labels"]).process > one.process  # a pixel head

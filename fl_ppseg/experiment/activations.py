@@ -79,7 +79,8 @@ def training_bytes(
 ) -> int:
     """Bytes of the features that one training step holds at its peak.
 
-    With gradient checkpointing the features of one layer at a time, and the input of each.
+    With gradient checkpointing the features of one layer at a time, and the input of each; no more
+    than without.
 
     Args:
         model: Section `model`.
@@ -104,8 +105,11 @@ def training_bytes(
                 layers[max(places)] += kept.sizes[storage]
         held += max(layers.values()) - sum(layers.values())
     largest = max(kept.sizes.values(), default=0)
-    factor = RECOMPUTED if training.gradient_checkpointing else GRADIENTS
-    return round(factor * (held + 2 * largest)) + SCRATCH_BYTES
+    if not training.gradient_checkpointing:
+        return round(GRADIENTS * (held + 2 * largest)) + SCRATCH_BYTES
+    without = training.model_copy(update={"gradient_checkpointing": False})
+    most = training_bytes(model, without, num_classes, image_size)
+    return min(most, round(RECOMPUTED * (held + 2 * largest)) + SCRATCH_BYTES)
 
 
 @lru_cache(maxsize=16)

@@ -78,12 +78,13 @@ def test_more_views_a_step_and_larger_models_need_more() -> None:
     assert one.num_processes == 1
     assert need(engine="ray", num_workers=2).num_processes == 2
     assert need(engine="ray", num_workers=2).total > one.total
-    views = {"batch_size": 64}  # more than scoring takes
-    checkpointed = need(training=views | {"gradient_checkpointing": True}, model={"depth": 12})
-    deep = need(training=views, model={"depth": 12})
+    views, model = {"batch_size": 64}, {"depth": 48}  # more than scoring and the decoder take
+    checkpointed = need(training=views | {"gradient_checkpointing": True}, model=model)
+    deep = need(training=views, model=model)
     assert deep.checkpointed == checkpointed.process < deep.process
     assert checkpointed.checkpointed is None
-    assert need(arms=["plain", "per-image-invariant-labels"]).process > one.process  # a pixel head
+    both, plain = need(arms=["plain", "per-image-invariant-labels"]), need(arms=["plain"])
+    assert both.process > plain.process  # a pixel head
 
 
 NEED = Forecast(process=4 * 10**9, server=10**9, num_processes=4, fixed=10**9)

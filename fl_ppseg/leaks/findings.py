@@ -1,6 +1,7 @@
 """An audit in a few fixed sentences with its numbers in them: a headline, the scale, the most that
 each adversary got, what weights segment of ciphertexts, and what was read of label maps."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -27,6 +28,7 @@ UNREAD: Final = (
     "An active coordinator that asks with {model} reads nothing of {maps} label maps: nodes answer "
     "no such request{why}."
 )
+_NUMBER: Final = re.compile(r"\d[\d.]*(e[+-]?\d+)?")
 ASKED: Final[dict[Maps, str]] = {"held-out": "evaluations", "training": "updates"}
 """What the node was asked for."""
 DIRECT: Final = (
@@ -158,7 +160,9 @@ def _read(answered: Sequence[LabelFinding], num_asked: int) -> str:
 
 
 def _unread(found: Sequence[LabelFinding]) -> str:
-    reasons = "; ".join(dict.fromkeys(each.note for each in found if each.note))
+    # nodes of several arms refuse with other numbers in the same words: the first says it
+    alike = {_NUMBER.sub("#", each.note): each.note for each in reversed(found) if each.note}
+    reasons = "; ".join(reversed(alike.values()))
     why = f" ({reasons})" if reasons else ""
     return UNREAD.format(model=found[0].model, maps=found[0].maps, why=why)
 

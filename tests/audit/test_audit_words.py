@@ -6,7 +6,19 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_leaks import BLIND, EXACT, arm, found, invariant, plain, private, scores, table, usual
+from made_leaks import (
+    BLIND,
+    EXACT,
+    arm,
+    found,
+    invariant,
+    labels,
+    plain,
+    private,
+    scores,
+    table,
+    usual,
+)
 
 from fl_ppseg.leaks.cells import Cell
 from fl_ppseg.leaks.findings import findings, gets, headline, scale
@@ -234,3 +246,13 @@ def test_partial_keys_are_not_whole():
     nearly = arm("a", found("position-correlation", "ciphertext-thief", EXACT, key=0.999))
     assert "99 % of the key" in told(Cell(nearly, "ciphertext-thief"), usual())
     assert not any("whole key" in text for text in findings(table(nearly)))
+
+
+def test_refusals_in_the_same_words_are_said_once():
+    notes = ("lie 2e+04 from the start, but 0.307", "lie 596.5 from the start, but 0.3", "another")
+    arms = [
+        replace(each, labels=(labels(None, note=f"refused: {note}"),))
+        for each, note in zip((plain(), private(), invariant()), notes, strict=True)
+    ]
+    (said,) = (line for line in findings(table(*arms)) if "answer no such request" in line)
+    assert "(refused: lie 2e+04 from the start, but 0.307; refused: another)" in said

@@ -1,7 +1,8 @@
 """What a coordinator sees of training images with weights that stay within a node's trust region.
 
     python benchmarks/bounded_imprint.py [--arms plain,...] [--last 30 ...] [--before 0]
-        [--images 16] [--regions 16 ...] [--range LOW HIGH] [--faint 0.003] [--noise]
+        [--images 16] [--regions 16 ...] [--range LOW HIGH] [--faint 0.003]
+        [--loss-limit R] [--noise]
 
 The coordinator sends weights of `fl_ppseg.audit.attacks.bounded_imprinting` to one client of the
 default config (30 rounds, batches of 4, AdamW), through the real ClientApp, whose node compares
@@ -35,6 +36,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import torch
 
+from clients.policy.node_policy import load_policy, save_policy
 from clients.policy.trust_region import change_between
 from fl_ppseg.audit.attacks.bounded_imprint import bounded_imprint
 from fl_ppseg.audit.attacks.bounded_imprinting import COARSE, FAINT, Range, bounded_imprinted
@@ -65,6 +67,7 @@ NUM_PUBLIC, BLOCK, SEEN, SIZE = 100, 8, 0.6, (64, 128)
 HEADING: Final = (
     "weights  last asked radius refused {}guesses    ssim  best seen    others      mean{}"
 )
+NUM_HELDOUT: Final = 4
 DEVIATIONS: Final = (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 
 
@@ -77,6 +80,8 @@ class World(NamedTuple):
     scenes: Sequence[Scene]
     others: Images
     """Images of the same client that nobody trains on."""
+    heldout: Sequence[Scene]
+    """Some of them, held out on the node."""
     public: tuple[Images, Images]
     own: Images
     """The public images as the model reads them."""
@@ -101,8 +106,16 @@ def world(dataset: Dataset, arm: str, num_images: int) -> World:
     (network,) = initial_models(config, len(dataset.classes.names)).values()
     scenes = list(clients[0])
     others = read(scenes[num_images : 2 * num_images])[0]
+    heldout = scenes[num_images : num_images + NUM_HELDOUT]
     return World(
-        config_for(config, protection), arm, network, scenes[:num_images], others, public, own
+        config_for(config, protection),
+        arm,
+        network,
+        scenes[:num_images],
+        others,
+        heldout,
+        public,
+        own,
     )
 
 
@@ -182,8 +195,15 @@ def lines(at: World, options: argparse.Namespace) -> Iterator[str]:
             with tempfile.TemporaryDirectory() as place:
                 own = None if kind == "free" else start
                 owner = Client(
-                    at.config, at.arm, start, at.scenes, Path(place), start=own, num_trained=largest
+                    *(at.config, at.arm, start, at.scenes, Path(place)),
+                    heldout=at.heldout,
+                    start=own,
+                    num_trained=largest,
                 )
+                if options.loss_limit:
+                    policy = load_policy(owner.policy)
+                    changes = {"max_loss_ratio": options.loss_limit}
+                    save_policy(policy.model_copy(update=changes), owner.policy)
                 found, num_refused = asked(
                     at, kind, owner, rounds, tuple(options.range), options.faint
                 )
@@ -212,6 +232,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--regions", type=int, nargs="+", default=(None,), metavar="IMAGES")
     parser.add_argument("--faint", type=float, default=FAINT)
+    parser.add_argument("--loss-limit", type=float, metavar="R", help="max_loss_ratio of the node")
     parser.add_argument("--noise", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,10 +1,11 @@
 """How often honest rounds raise a node's loss on its held-out images, from runs that were trained.
 
-    python benchmarks/honest_losses.py RUN [RUN ...]
+    python benchmarks/honest_losses.py [--least] RUN [RUN ...]
 
 Of each client, arm and seed in results.jsonl: the loss on its held-out images under the weights of
-each evaluated round, over that of the evaluation before. A node that refuses weights whose loss is
-above a multiple of the last, and above a floor, would raise a false alarm in the rounds that are
+each evaluated round, over that of the evaluation before, or over the least of all before (--least,
+what `max_loss_ratio` of a policy bounds). A node that refuses weights whose loss is above a
+multiple of that, and above a floor, would raise a false alarm in the rounds that are
 counted here; beside the share stands its upper 95 % confidence bound (Clopper and Pearson, as if
 rounds were independent, which those of one run are not). Runs copied to several places count once.
 """
@@ -35,7 +36,7 @@ class Step(NamedTuple):
     after: float
 
 
-def steps(run: Path) -> Iterator[Step]:
+def steps(run: Path, is_least: bool = False) -> Iterator[Step]:
     losses: dict[tuple[str, int, str, str], dict[int, float]] = defaultdict(dict)
     for line in (run / "results.jsonl").read_text("utf-8").splitlines():
         found = json.loads(line)
@@ -46,7 +47,10 @@ def steps(run: Path) -> Iterator[Step]:
     for (arm, *_), by_round in losses.items():
         numbers = sorted(by_round)
         for earlier, later in pairwise(numbers):
-            yield Step(run.name, arm, later, by_round[earlier], by_round[later])
+            before = by_round[earlier]
+            if is_least:
+                before = min(by_round[k] for k in numbers if k <= earlier)
+            yield Step(run.name, arm, later, before, by_round[later])
 
 
 def bound(alarms: int, number: int) -> float:
@@ -54,9 +58,9 @@ def bound(alarms: int, number: int) -> float:
     return 1.0 if alarms == number else float(beta.ppf(0.95, alarms + 1, number - alarms))
 
 
-def lines(runs: Sequence[Path]) -> Iterator[str]:
+def lines(runs: Sequence[Path], is_least: bool) -> Iterator[str]:
     distinct = {hashlib.sha256((run / "results.jsonl").read_bytes()).digest(): run for run in runs}
-    found = [step for run in distinct.values() for step in steps(run)]
+    found = [step for run in distinct.values() for step in steps(run, is_least)]
     before, after = (np.array([getattr(s, name) for s in found]) for name in ("before", "after"))
     ratios = after / before
     arms = len({step.arm for step in found})
@@ -78,7 +82,9 @@ def lines(runs: Sequence[Path]) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("runs", type=Path, nargs="+")
-    for line in lines(parser.parse_args().runs):
+    parser.add_argument("--least", action="store_true")
+    options = parser.parse_args()
+    for line in lines(options.runs, options.least):
         print(line, flush=True)
 
 

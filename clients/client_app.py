@@ -18,6 +18,7 @@ from flwr.clientapp import ClientApp
 
 from clients import handlers
 from clients.accepted_weights import remove_accepted
+from clients.heldout_loss import remove_losses
 from clients.node_log import set_up_log
 from clients.policy.ledger import check_ledger
 from clients.policy.node_policy import (
@@ -128,6 +129,7 @@ def _answer(message: Message, context: Context, task: Task, handler: Handler | N
             remove_trained(state)
             remove_accepted(state)
             remove_residuals(state)
+            remove_losses(state)
         policy.require_consent()
         check_run(policy, request.run)
         check_ledger(state)

@@ -7,6 +7,7 @@ the other (`clients.policy.permission`), counts it in the ledger, and gives the 
 
 import math
 import time
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,10 +15,13 @@ import numpy as np
 import torch
 
 from clients.accepted_weights import accepted_folder, check_change, keep
+from clients.heldout_loss import keep_loss, least_loss, loss_file
 from clients.local_privacy import check_form, privatise_counts, privatise_update
-from clients.policy.ledger import Question, grant, record_refusal, was_granted
+from clients.policy.ledger import Question, Refusal, grant, record_refusal, was_granted
 from clients.policy.node_policy import NodePolicy, RefusedError, run_of
 from clients.policy.permission import Permit, check_heldout, permit
+from clients.policy.start_weights import read_start
+from clients.policy.trust_region import rounds_before
 from clients.private_state import load_private, save_trained, trained_folder
 from clients.residuals import load_residual, residual_folder, save_residual
 from clients.summed_update import Place, answer_step, open_summed_update
@@ -110,18 +114,7 @@ def score(request: Request, policy: NodePolicy, state: Path) -> Reply:
     shard = _shard(permitted.shards)
     check_heldout(policy, shard.num_heldout)
     _count(request, policy, permitted, state)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(request.training.num_threads)
-    try:
-        with span("compute"):
-            model = _model(request.model, request.num_classes, shard.image_size)
-            own = _private(permitted.private, state, request.round)
-            model.load_state_dict(_tensors(request.arrays) | own)
-            model.to(policy.device)
-            frames = SlidingWindows(model)
-            counts, loss = evaluate(frames, shard.heldout(), request.num_classes, policy.device)
-    finally:
-        torch.set_num_threads(threads)
+    counts, loss = _evaluated(request, policy, permitted, state, shard, request.round)
     sizes = [size for part in shard.parts for size in part.manifest.heldout_sizes]
     return Reply(
         run_id=request.run_id,
@@ -132,6 +125,52 @@ def score(request: Request, policy: NodePolicy, state: Path) -> Reply:
         seconds=time.perf_counter() - start,
         confusion=privatise_counts(np.asarray(counts), sizes, policy.privacy, state),
     )
+
+
+def _evaluated(
+    request: Request, policy: NodePolicy, permitted: Permit, state: Path, shard: Shard, after: int
+) -> tuple[np.ndarray, float | None]:
+    """Confusions and loss of a request's weights, those after a round, on the held-out images."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(request.training.num_threads)
+    try:
+        with span("compute"):
+            model = _model(request.model, request.num_classes, shard.image_size)
+            own = _private(permitted.private, state, after)
+            model.load_state_dict(_tensors(request.arrays) | own)
+            model.to(policy.device)
+            frames = SlidingWindows(model)
+            counts, loss = evaluate(frames, shard.heldout(), request.num_classes, policy.device)
+    finally:
+        torch.set_num_threads(threads)
+    return np.asarray(counts), loss
+
+
+def _heldout_loss(
+    request: Request, policy: NodePolicy, permitted: Permit, state: Path
+) -> float | None:
+    """Check the loss of a request's weights against the least that was accepted; returns it.
+
+    Raises:
+        RefusedError: It is more than the owner's `max_loss_ratio` of that.
+    """
+    arm = policy.arms[request.arm]
+    shard, after = _shard(arm.shards[request.seed]), rounds_before(request)
+    least = least_loss(loss_file(state, run_of(policy, request.arm), request.arm, request.seed))
+    if least is None and arm.start is not None:
+        start = request.arrays | read_start(arm.start[request.seed])
+        first = replace(request, arrays=start)
+        least = _evaluated(first, policy, permitted, state, shard, 0)[1]
+    _, loss = _evaluated(request, policy, permitted, state, shard, after)
+    if loss is None or least is None:  # no labelled pixel is held out, or nothing to compare with
+        return loss if loss is not None and math.isfinite(loss) else None
+    assert policy.max_loss_ratio is not None
+    if not loss <= policy.max_loss_ratio * least:
+        raise RefusedError(
+            f"refused: the loss of these weights on this node's held-out images is more than "
+            f"{policy.max_loss_ratio:g} times the least that it accepted"
+        )
+    return loss
 
 
 def _coded(
@@ -161,7 +200,7 @@ def _coded(
 
 def _count(request: Request, policy: NodePolicy, permitted: Permit, state: Path) -> None:
     """Record a request in the ledger before it is answered, and compare its weights with those
-    that were accepted before.
+    that were accepted before, and their loss with theirs where the owner wants it.
 
     Raises:
         RefusedError: A limit is reached, or honest training does not lead to these weights.
@@ -177,17 +216,23 @@ def _count(request: Request, policy: NodePolicy, permitted: Permit, state: Path)
         weights=hash_of(request.arrays),
     )
     folder = accepted_folder(state, arm, question)
-    is_later = False
-    if folder is not None:
-        try:
+    is_later, loss = False, None
+    why: Refusal = "change"
+    try:
+        if folder is not None:
             is_later = check_change(folder, arm, request)
-        except RefusedError:
-            if not was_granted(state, question):  # what was is never refused again
-                record_refusal(state, question)
-                raise
+        if policy.max_loss_ratio is not None:
+            why = "loss"
+            loss = _heldout_loss(request, policy, permitted, state)
+    except RefusedError:
+        if not was_granted(state, question):  # what was is never refused again
+            record_refusal(state, question, why)
+            raise
     grant(state, question, permitted.limits, policy.privacy)
     if folder is not None and is_later:
         keep(folder, arm, request)
+    if loss is not None:
+        keep_loss(loss_file(state, question.run, request.arm, request.seed), loss)
 
 
 def _loss(loss: float | None, policy: NodePolicy) -> float | None:

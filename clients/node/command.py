@@ -117,6 +117,7 @@ def _app(parser: Parser, argv: Sequence[str]) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("node").setLevel(logging.INFO)
     from clients.accepted_weights import remove_accepted
+    from clients.heldout_loss import remove_losses
     from clients.node.app import Node, answer_tasks  # loads PyTorch
     from clients.private_state import remove_trained
     from clients.residuals import remove_residuals
@@ -125,6 +126,7 @@ def _app(parser: Parser, argv: Sequence[str]) -> int:
         remove_trained(home.state)  # even if no request ever comes again
         remove_accepted(home.state)
         remove_residuals(home.state)
+        remove_losses(home.state)
     config = {"policy": str(policy), "state": str(home.state)}
     answer_tasks(Node(f"{LOOPBACK}:{port}", home.secret.read_bytes(), config, pin, limits))
 

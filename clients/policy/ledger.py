@@ -41,6 +41,9 @@ MAX_REFUSALS: Final = 1000
 """Lines of refused requests in a ledger: further ones are only in the node's log."""
 
 
+Refusal = Literal["change", "loss"]
+
+
 class Entry(Section):
     """One request that was granted, or whose weights were refused."""
 
@@ -57,9 +60,10 @@ class Entry(Section):
     """SHA-256 of the weights in the request."""
     is_release: bool = False
     """Whether it counts towards the owner's epsilon."""
-    refused: Literal["change"] | None = None
+    refused: Refusal | None = None
     """Why it was not answered: honest training does not lead from the weights that the node last
-    accepted to these; null: it was granted."""
+    accepted to these (change), or their loss on held-out images is far above that of others that
+    it accepted; null: it was granted."""
 
     @model_validator(mode="after")
     def _trains_from_round_1(self) -> Self:
@@ -143,7 +147,7 @@ def was_granted(state: Path, question: Question) -> bool:
     )
 
 
-def record_refusal(state: Path, question: Question) -> None:
+def record_refusal(state: Path, question: Question, why: Refusal) -> None:
     """Record a question whose weights were refused, once; at most `MAX_REFUSALS` of a ledger.
 
     Raises:
@@ -154,7 +158,7 @@ def record_refusal(state: Path, question: Question) -> None:
     with _locked(path) as descriptor:
         refused = [e for e in _read(descriptor, path) if e.refused is not None]
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        entry = Entry(time=now, **question._asdict(), refused="change")
+        entry = Entry(time=now, **question._asdict(), refused=why)
         is_new = entry not in (e.model_copy(update={"time": now}) for e in refused)
         if is_new and len(refused) < MAX_REFUSALS:
             append(descriptor, entry.model_dump_json(), path)

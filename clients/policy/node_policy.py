@@ -154,11 +154,23 @@ class NodePolicy(Section):
     """With never, no counts of the held-out images leave this node, whatever an arm allows."""
     min_heldout: Annotated[int, Field(ge=1, le=MAX_ROUNDS)] = 1
     """Fewest held-out images to evaluate on: counts of few images describe each of them."""
+    max_loss_ratio: Annotated[float, Field(gt=1, le=1e6)] | None = None
+    """Most loss of received weights on the held-out images, over the least that this node accepted
+    (`clients.heldout_loss`); null: the loss is not looked at."""
     privacy: LocalPrivacy | None = None
     """Noise on every answer; null: answers are exact."""
     cohort: CohortPolicy | None = None
     """With whom updates are added up, so that none leaves this node unmasked; null: they do."""
     arms: dict[str, ArmPolicy]
+
+    @model_validator(mode="after")
+    def _refusals_are_exact(self) -> Self:
+        if self.privacy is not None and self.max_loss_ratio is not None:
+            raise ValueError(
+                "max_loss_ratio tells exactly whether a loss is above a limit, and privacy is to "
+                "hide losses; leave one of them out"
+            )
+        return self
 
     def require_consent(self) -> None:
         """Check that the owner has not withdrawn.

@@ -204,6 +204,8 @@ def _hash(policies: Iterable[NodePolicy]) -> str:
     for policy in policies:
         # As before there were cohorts, codecs and bounds that fall: a run goes on as the same run.
         unused: dict[str, Any] = {"cohort": True} if policy.cohort is None else {}
+        if policy.max_loss_ratio is None:
+            unused["max_loss_ratio"] = True
         of_arms: dict[str, Any] = {"change_falls": True, "training": {*MEMORY}}
         if all(arm.training.travels_as_it_is for arm in policy.arms.values()):
             of_arms["training"] = {*CODEC, *MEMORY}

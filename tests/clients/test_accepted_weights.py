@@ -232,8 +232,8 @@ def test_a_damaged_version_stops_the_answer_and_says_what_to_do(
 def test_a_refusal_is_one_line_and_no_question(tmp_path: Path) -> None:
     make_ledger(tmp_path)
     for _ in range(3):
-        record_refusal(tmp_path, QUESTION)
-    record_refusal(tmp_path, QUESTION._replace(round=4))
+        record_refusal(tmp_path, QUESTION, "change")
+    record_refusal(tmp_path, QUESTION._replace(round=4), "change")
     entries = read_ledger(tmp_path / LEDGER)
     assert [(e.round, e.refused) for e in entries] == [(3, "change"), (4, "change")]
     assert not was_granted(tmp_path, QUESTION)
@@ -244,7 +244,7 @@ def test_refusals_cannot_fill_a_ledger(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("clients.policy.ledger.MAX_REFUSALS", 2)
     make_ledger(tmp_path)
     for round in range(1, 6):
-        record_refusal(tmp_path, QUESTION._replace(round=round))
+        record_refusal(tmp_path, QUESTION._replace(round=round), "loss")
     assert len(read_ledger(tmp_path / LEDGER)) == 2
 
 

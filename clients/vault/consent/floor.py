@@ -80,6 +80,11 @@ class Floor(Section):
     evaluate: Literal["agreed", "never"] = "agreed"
     """With never, no counts of the held-out images leave the node, whatever was agreed to."""
 
+    max_loss_ratio: Annotated[float, Field(gt=1, le=1e6)] | None = None
+    """Refuse weights whose loss on your held-out images is more than so many times the least that
+    your node accepted; 2 was above all honest rounds that were looked at. Each refusal tells the
+    coordinator that the loss is above it, and each request takes the time of an evaluation. null:
+    the loss is not looked at."""
     max_change: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """The most that honest training moves a weight in a round; null: computed from the config. Set
     it lower, or higher if other owners add noise."""
@@ -201,9 +206,11 @@ def check_sums(floor: Floor, path: Path, federation: FederationConfig, role: Rol
 def apply_floor(floor: Floor, policy: NodePolicy) -> NodePolicy:
     """A policy that is at least as strict as the floor; stricter settings are kept."""
     is_never = "never" in (floor.evaluate, policy.evaluate)
+    ratios = [r for r in (floor.max_loss_ratio, policy.max_loss_ratio) if r is not None]
     update = {
         "evaluate": "never" if is_never else "agreed",
         "min_heldout": max(floor.min_heldout, policy.min_heldout),
+        "max_loss_ratio": min(ratios, default=None),
     }
     return policy.model_copy(update=update)
 

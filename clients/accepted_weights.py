@@ -4,9 +4,10 @@
                                                           and seed
 
 The trust region (`clients.policy.trust_region`) bounds how far weights may lie from round 0. By the
-same inequality each round moves a weight by at most C (1 + d |s|), so weights after rounds k1 < k2
-of one training lie within (k2 - k1) C (1 + d |s|) of each other, plus the tolerance. A request to
-train in round r sends weights after round r - 1, one to evaluate those after round r.
+same inequality round i moves a weight by at most f(i) C (1 + d |s|), so weights after rounds
+k1 < k2 of one training lie within (f(k1 + 1) + ... + f(k2)) C (1 + d |s|) of each other, plus the
+tolerance, and what a code moves them (`code_error`) at either end. A request to train in round r
+sends weights after round r - 1, one to evaluate those after round r.
 
 The newest `KEPT` versions are kept, of later and later rounds. New weights must lie within the
 bound of one of them that is not later. A coordinator that lost a checkpoint repeats a round and
@@ -117,9 +118,10 @@ def keep(folder: Path, arm: ArmPolicy, request: "Request") -> None:
     assert arm.start is not None and arm.max_change is not None
     now, start = rounds_before(request), read_start(arm.start[request.seed])
     stored: Arrays = {}
+    most = change_between(arm, 0, now)
     for name, value in compared(request):
         offset = np.asarray(value.astype(np.float64) - start[name])
-        offset /= received(start[name], change_between(arm, 0, now), arm.training)
+        offset /= received(start[name], most, arm.training)
         offset *= _LEVELS
         stored[name] = np.rint(offset, out=offset).astype(np.int16)
     write_version(folder, now, stored)
@@ -139,21 +141,22 @@ def _beyond(folder: Path, number: int, arm: ArmPolicy, request: "Request") -> st
     start, stored = read_start(arm.start[request.seed]), _read(folder, number)
     now = rounds_before(request)
     change = change_between(arm, number, now)
+    at_first, at_last = (change_between(arm, 0, k) for k in (number, now))
     for name, value in compared(request):
         offset = stored.get(name)
         if offset is None or offset.shape != value.shape:
             raise InputError(
                 f"{round_file(folder, number)}: holds other weights; remove its folder"
             )
-        unit = received(start[name], change_between(arm, 0, number), arm.training) / _LEVELS
+        unit = received(start[name], at_first, arm.training) / _LEVELS
         moved = np.asarray(value.astype(np.float64) - start[name])
         moved -= offset * unit
         np.abs(moved, out=moved)
         if moved.max(initial=0.0) <= least_radius(change):
             continue
         most = radius(start[name], change, arm.training) + unit
-        for k in (number, now):
-            most += code_error(start[name], change_between(arm, 0, k), arm.training)
+        for whole in (at_first, at_last):
+            most += code_error(start[name], whole, arm.training)
         excess = moved - most
         if excess.size and not excess.max() <= 0:
             worst = int(excess.argmax())

@@ -1,7 +1,7 @@
 """Weights of a request that came in a code, decoded with the owner's copy of round 0."""
 
 from clients.policy.node_policy import NodePolicy, RefusedError
-from clients.policy.start_weights import read_start
+from clients.policy.start_weights import read_start, start_hash
 from fl_ppseg.federation.coded_weights import decoded
 from fl_ppseg.federation.message_content import Request
 
@@ -26,4 +26,5 @@ def with_weights(request: Request, policy: NodePolicy) -> Request:
             "refused: weights came as changes since round 0, of which this node has no copy; use "
             "training.weights_codec fp32"
         )
-    return decoded(request, read_start(arm.start[request.seed]))
+    folder = arm.start[request.seed]
+    return decoded(request, read_start(folder), start_hash(folder))

@@ -166,10 +166,7 @@ class NodePolicy(Section):
     @model_validator(mode="after")
     def _refusals_are_exact(self) -> Self:
         if self.privacy is not None and self.max_loss_ratio is not None:
-            raise ValueError(
-                "max_loss_ratio tells exactly whether a loss is above a limit, and privacy is to "
-                "hide losses; leave one of them out"
-            )
+            raise ValueError("max_loss_ratio tells of losses; leave it or privacy out")
         return self
 
     def require_consent(self) -> None:

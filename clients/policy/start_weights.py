@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from clients.policy.owned_file import read_owned_bytes
 from fl_ppseg.federation.message_fields import MAX_ARRAY_BYTES
 from fl_ppseg.setr.names import is_buffer
-from fl_ppseg.system.arrays import Arrays
+from fl_ppseg.system.arrays import Arrays, hash_of
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import make_private_folder, write_atomically
 
@@ -60,6 +60,12 @@ def write_start(place: Path, weights: Mapping[str, np.ndarray]) -> Path:
     if not (folder / WEIGHTS).exists():
         write_atomically(folder / WEIGHTS, content, mode=0o600)
     return folder
+
+
+@lru_cache(maxsize=16)
+def start_hash(folder: Path) -> str:
+    """`hash_of` the weights in a folder; raises as `read_start`."""
+    return hash_of(read_start(folder))
 
 
 @lru_cache(maxsize=4)

@@ -29,7 +29,9 @@ adds `NOISE_DEVIATIONS` of its deviations. A client that trains alone has no ser
 
 **A code.** Weights that travel as changes since round 0 in steps (`training.weights_codec`) lie
 within half a step of what training reaches, since what coding loses the next round's weights add. A
-step is the largest change of a channel over `LEVELS`, so `code_error` of a tensor is enough.
+step is the largest change of a channel over `LEVELS`, so `code_error` of a tensor is enough. (The
+decay of what is lost, D |lost| a round, is below what exp(R D) leaves over for all weights below
+250 / d.)
 
 Not bounded in this way: statistics of batch normalisation, which no optimiser moves; the patch
 embedding of arms that adapt it to a shared key (simulations only); and that of private arms, which

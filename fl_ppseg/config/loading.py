@@ -159,11 +159,15 @@ def config_for(config: Config, arm: ArmConfig) -> Config:
     A centralised arm is one client that is asked in every round. So that it trains on as many
     images as the federation, a pass sees the share of them that a round asks for, and no server
     step is applied to its weights, which are not a mean of anything. Arms that average nothing send
-    and get their weights as they are, whatever codecs federated arms use.
+    and get their weights as they are, whatever codecs federated arms use. Nor are weights
+    coded whose embedding is adapted to a key: owners have the public one of round 0.
     """
-    if arm.training != "federated":
-        exact = config.training.model_copy(update={"codec": "fp32", "weights_codec": "fp32"})
-        config = config.model_copy(update={"training": exact})
+    exact = {} if arm.training == "federated" else {"codec": "fp32", "weights_codec": "fp32"}
+    if arm.embedding == "adapted":
+        exact["weights_codec"] = "fp32"
+    if exact:
+        training = config.training.model_copy(update=exact)
+        config = config.model_copy(update={"training": training})
     if arm.training != "centralised":
         return config
     asked = config.federation.num_asked(config.clients) / config.clients

@@ -62,6 +62,8 @@ class Shard:
 
     def __init__(self, parts: Sequence[ShardPart]) -> None:
         self.parts = tuple(parts)
+        if len({(part.images.shape[1:], part.manifest.window) for part in parts}) > 1:
+            raise InputError("shards of one training differ in their views or windows")
         self._index = [(p, i) for p, part in enumerate(parts) for i in range(len(part.images))]
         self.num_views = parts[0].images.shape[1]
         self.num_heldout = sum(part.manifest.num_heldout for part in parts)

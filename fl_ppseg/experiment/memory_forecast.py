@@ -139,8 +139,8 @@ def fit_memory(need: Forecast, num_bytes: int, free_bytes: int, *, is_chosen: bo
         return Fit(number, f"{said}; if it is killed, choose{fewer} {_smaller(need)}")
     return Fit(
         fitting,
-        f"{said}: {fitting} at a time will run; for more of them choose {_smaller(need)}, or set "
-        "num_workers",
+        f"{said}: at most {fitting} at a time will run; for more of them choose "
+        f"{_smaller(need)}, or set num_workers",
     )
 
 

@@ -32,6 +32,7 @@ from fl_ppseg.experiment.resuming import check_resumed, record_resumption
 from fl_ppseg.experiment.simulated_nodes import (
     Node,
     PreparedShards,
+    earlier_arms,
     policies_of,
     write_node_folders,
     write_start_weights,
@@ -125,7 +126,8 @@ def prepare(
         patch_size = next(iter(jobs.values())).block_size
         starts = write_start_weights(config, models, folder, vault_dir)
         policies = policies_of(
-            config, nodes, prepared, classes.num_classes, patch_size, starts, vault_dir
+            *(config, nodes, prepared, classes.num_classes, patch_size, starts, vault_dir),
+            earlier_arms(folder, vault_dir),
         )
         place, identity = write_node_folders(policies, folder, vault_dir)
         if not folder.config.exists():

@@ -9,11 +9,14 @@ import hashlib
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from clients.policy.ledger import make_ledger
 from clients.policy.node_policy import (
+    ArmPolicy,
     CohortPolicy,
     NodePolicy,
     load_policy,
@@ -66,6 +69,7 @@ def policies_of(
     patch_size: int,
     starts: Starts,
     vault_dir: Path,
+    earlier: Mapping[str, ArmPolicy] = MappingProxyType({}),
 ) -> list[NodePolicy]:
     """One policy per node; the first training node also has all shards for centralised arms.
 
@@ -77,6 +81,7 @@ def policies_of(
         patch_size: Of the model, in pixels.
         starts: Of `write_start_weights`.
         vault_dir: The owners' side.
+        earlier: Of `earlier_arms`, if the run goes on.
     """
     cohorts = _cohorts(config, nodes, vault_dir)
     training = sorted(node.client for node in nodes if node.role == "train")
@@ -88,6 +93,10 @@ def policies_of(
             together = _centralised(arm, node, training, prepared, name, config.seeds)
             largest = _largest(arm, nodes)
             terms = terms_of(config, name, arm, num_classes, patch_size, node.role, largest)
+            if (was := earlier.get(name)) is not None:
+                # rounds of a longer training have moved weights further than those of a shorter one
+                may_fall = was.change_falls and was.num_rounds <= terms.num_rounds
+                terms = terms._replace(change_falls=terms.change_falls and may_fall)
             arms[name] = arm_policy(arm, found, terms, starts[name], together)
         policies.append(
             NodePolicy(
@@ -178,6 +187,15 @@ def _cohorts(config: Config, nodes: Sequence[Node], vault_dir: Path) -> dict[str
         )
         for client, file in files.items()
     }
+
+
+def earlier_arms(folder: RunFolder, vault_dir: Path) -> dict[str, ArmPolicy]:
+    """What the nodes of a resumed run agreed to before, by arm that has begun."""
+    path = policy_path(nodes_folder(vault_dir, folder.path), 0)
+    if not (folder.config.exists() and path.exists()):
+        return {}
+    found = load_policy(path).arms
+    return {n: arm for n, arm in found.items() if any(map(partial(folder.latest, n), arm.shards))}
 
 
 def _earlier_starts(folder: RunFolder, place: Path) -> dict[tuple[str, int], Path]:

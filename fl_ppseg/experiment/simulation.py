@@ -126,8 +126,9 @@ def _forecast(config: Config, cluster: RayCluster | None, quiet: bool, *, is_new
         InputError: It needs more memory than the machine has.
     """
     outlook = memory_outlook(config)
-    if cluster is not None:
-        cluster.most = min(cluster.most, outlook.fit.num_processes)
+    fitting = outlook.fit.num_processes
+    if cluster is not None and fitting < min(cluster.num_workers, config.clients):
+        cluster.most = min(cluster.most, fitting)  # by memory; fewer clients need no limit
     if quiet:
         return
     if outlook.fit.note is not None:

@@ -45,7 +45,8 @@ class Checkpoint:
     round: int
     arrays: Arrays
     optimizer: Mapping[str, Arrays]
-    """Moments of the server optimiser by name."""
+    """Moments of the server optimiser by name, and the state of coded weights
+    (`fl_ppseg.federation.coded_weights`)."""
     description: Description
     """Arm, seed, model and classes."""
 

@@ -1,6 +1,7 @@
 """Weights on their way to nodes, in a code (`training.weights_codec`): changes since round 0.
 
-Owners have the weights of round 0, so a node needs nothing else to decode a request. The
+Owners have the weights of round 0, so a node needs nothing else to decode a request; a code names
+them by their hash, since changes of others would give other weights without a sign. The
 coordinator goes on from what nodes decode, not from what it coded: training, scores, checkpoints
 and sums are of the same weights everywhere, to the bit. What a code lost it adds to the weights of
 the next round (error feedback on the coordinator's side: Tang et al. 2019, DoubleSqueeze).
@@ -18,11 +19,14 @@ from fl_ppseg.config.sections import TrainingConfig
 from fl_ppseg.federation.checkpoint_file import Checkpoint
 from fl_ppseg.federation.message_content import Request
 from fl_ppseg.federation.messages import MessageError
-from fl_ppseg.system.arrays import Arrays
+from fl_ppseg.setr.names import is_buffer
+from fl_ppseg.system.arrays import Arrays, hash_of
 
 ORIGIN: Final = "origin"
 LOST: Final = "lost"
 PARTS: Final = "parts"
+ORIGIN_HASH: Final = SEPARATOR + "origin"
+"""Name of the part that holds the SHA-256 of the weights of round 0, (32,) uint8."""
 _STATE: Final = (ORIGIN, LOST, PARTS)
 """In a checkpoint, beside the moments of the server's optimiser: the weights of round 0, what the
 newest code lost, and that code."""
@@ -43,6 +47,8 @@ class CodedWeights:
         state = {name: dict(start.optimizer.get(name, {})) for name in _STATE}
         self._origin = state[ORIGIN] or dict(start.arrays)
         self._lost = state[LOST]
+        trained = {n: v for n, v in self._origin.items() if not is_buffer(n)}
+        self._hash = np.frombuffer(bytes.fromhex(hash_of(trained)), np.uint8)
         self._parts = state[PARTS] or self._codec.pack(start.arrays, self._origin, {})[0]
 
     def encode(self, weights: Arrays) -> Arrays:
@@ -54,7 +60,7 @@ class CodedWeights:
 
     def sent(self, weights: Arrays) -> Arrays:
         """What travels of the newest weights that `encode` returned."""
-        return weights if self._codec.is_exact else self._parts
+        return weights if self._codec.is_exact else self._parts | {ORIGIN_HASH: self._hash}
 
     @property
     def state(self) -> dict[str, Arrays]:
@@ -74,19 +80,26 @@ def sent_bytes(weights: Mapping[str, np.ndarray], training: TrainingConfig) -> i
     return num_bytes(weights_codec_of(training).layout(weights).values())
 
 
-def decoded(request: Request, origin: Mapping[str, np.ndarray]) -> Request:
+def decoded(request: Request, origin: Mapping[str, np.ndarray], digest: str) -> Request:
     """A request with its weights in place of their code.
 
     Args:
         request: As it came; its `training` names the codec.
         origin: The owner's weights of round 0: trained tensors, no statistics.
+        digest: `hash_of` them.
 
     Raises:
         MessageError: The code is not one of changes of these weights.
     """
     codec: UpdateCodec = weights_codec_of(request.training)
-    parts = {name: value for name, value in request.arrays.items() if SEPARATOR in name}
-    others = {name: value for name, value in request.arrays.items() if SEPARATOR not in name}
+    found = dict(request.arrays)
+    named = found.pop(ORIGIN_HASH, np.zeros(0, np.uint8))
+    if named.dtype != np.uint8 or named.tobytes().hex() != digest:
+        raise MessageError(
+            "the weights are changes since other weights of round 0 than this node's owner has"
+        )
+    parts = {name: value for name, value in found.items() if SEPARATOR in name}
+    others = {name: value for name, value in found.items() if SEPARATOR not in name}
     if parts.keys() != codec.layout(origin).keys() or others.keys() & origin.keys():
         raise MessageError("expected the changes of all trained weights since round 0")
     try:

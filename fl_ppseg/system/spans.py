@@ -78,7 +78,8 @@ class _Recorder:
         content, self._thread.noted = "".join(self._thread.noted), []
         path = self._folder / f"{os.getpid()}-{threading.get_ident()}"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        with suppress(FileNotFoundError):  # the command ended before this worker
+        with suppress(OSError):  # the command ended before this worker, or a full disk: no answer
+            # of a node may depend on what is noted of it
             descriptor = os.open(path, flags, 0o600)
             try:
                 os.write(descriptor, content.encode("ascii"))

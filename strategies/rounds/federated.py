@@ -13,6 +13,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
+from fl_ppseg.codecs.tensors import CodecError
 from fl_ppseg.federation.checkpoint_file import Checkpoint
 from fl_ppseg.federation.coded_weights import CodedWeights, moments_of
 from fl_ppseg.federation.message_content import Reply
@@ -199,7 +200,12 @@ class FederatedStrategy(Strategy):
 
     def take_step(self, weights: Arrays, mean: Arrays) -> None:
         """Apply the server's step to the weights that travel, given the mean of the replies."""
-        self.weights = self._coded.encode(self.weights | self._optimizer.apply(weights, mean))
+        stepped = self.weights | self._optimizer.apply(weights, mean)
+        try:
+            self.weights = self._coded.encode(stepped)
+        except CodecError as error:
+            where = f"arm {self.run.request.arm}, round {self.log.round}"
+            raise RunError(f"{where}: training diverged: {error}") from None
 
     def check_reply(self, task: Task, reply: Reply, start: Arrays) -> None:
         """Refuse an update whose arrays do not match `start`, or that is too far from it.

@@ -20,7 +20,7 @@ from fl_ppseg.config.sections import TrainingConfig
 from fl_ppseg.federation.checkpoint_file import Checkpoint
 from fl_ppseg.federation.coded_weights import CodedWeights, decoded
 from fl_ppseg.federation.messages import MessageError
-from fl_ppseg.system.arrays import Arrays
+from fl_ppseg.system.arrays import Arrays, hash_of
 
 INT8 = TrainingConfig(weights_codec="int8")
 
@@ -45,7 +45,7 @@ def test_a_code_is_decoded_as_the_coordinator_does() -> None:
     kept = coded.encode(weights)
     sent = coded.sent(kept)
     assert sent["norm.running_mean"].tolist() == [3.125, 4.125]
-    found = decoded(request(sent), ORIGIN).arrays
+    found = decoded(request(sent), ORIGIN, hash_of(ORIGIN)).arrays
     assert small.bits(found) == small.bits(kept)
     resumed = CodedWeights(INT8, Checkpoint(1, kept, coded.state, described()))
     assert small.bits(resumed.sent(kept)) == small.bits(sent)
@@ -57,6 +57,11 @@ def test_a_code_is_decoded_as_the_coordinator_does() -> None:
     ("change", "why"),
     [
         (lambda parts: parts.pop("layer.weight:scale"), "all trained weights"),
+        (lambda parts: parts.pop(":origin"), "other weights of round 0"),
+        (
+            lambda parts: parts.update({":origin": np.zeros(32, np.uint8)}),
+            "other weights of round 0",
+        ),
         (lambda parts: parts.update({"layer.weight": ORIGIN["layer.weight"]}), "all trained"),
         (lambda parts: parts.update({"other:int8": np.zeros(2, np.int8)}), "all trained weights"),
         (lambda parts: parts.update({"norm.bias:int8": np.zeros(3, np.int8)}), "of shape"),
@@ -70,7 +75,7 @@ def test_what_is_no_code_is_refused(change: Any, why: str) -> None:
     parts = dict(coded.sent(coded.encode(dict(ORIGIN | STATISTICS))))
     change(parts)
     with pytest.raises(MessageError, match=why):
-        decoded(request(parts), ORIGIN)
+        decoded(request(parts), ORIGIN, hash_of(ORIGIN))
 
 
 def test_honest_weights_stay_within_what_nodes_accept(tmp_path: Path) -> None:

@@ -59,8 +59,9 @@ from fl_ppseg.experiment.preparation import Experiment
 from fl_ppseg.federation.message_content import Request
 from fl_ppseg.learning.reach import BETAS, poly
 from fl_ppseg.setr.names import EMBEDDING_TENSORS, is_buffer
-from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.errors import InputError, RunError
 from strategies.aggregation.server_optimizer import ServerOptimizer
+from strategies.rounds.federated import FederatedStrategy
 
 NUM_STEPS = 40
 RATE = 0.003
@@ -249,7 +250,8 @@ def test_the_bound_falls_with_the_learning_rate_where_nothing_else_moves_weights
     arm: str, federation: dict[str, Any], does_fall: bool
 ) -> None:
     settings = small.config(None, arms=[arm], federation=federation)
-    for own, falling in ((None, does_fall), (0.25, False)):  # an owner's own bound is of any round
+    # a narrower bound of the owner's own falls too, a wider one is for what the config cannot know
+    for own, falling in ((None, does_fall), (1e-4, does_fall), (1e4, False)):
         terms = terms_of(settings, arm, arms_of(settings)[arm], 19, 8, "train", 50, own)
         assert terms.change_falls == falling and terms.max_change == (own or terms.max_change)
 
@@ -573,3 +575,32 @@ def test_paths_of_start_weights_move_with_the_policy(tmp_path: Path) -> None:
     save_policy(held, path)
     assert str(tmp_path) not in path.read_text("utf-8")
     assert load_policy(path) == held
+
+
+def test_a_run_that_goes_on_with_fewer_rounds_is_not_refused(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rounds done moved weights by the rates of a longer training."""
+    longer, shorter = (
+        small.config(scenes, arms=["plain"], federation={"num_rounds": number, "last_rounds": 1})
+        for number in (12, 7)
+    )
+    made = small.prepared(longer, tmp_path)
+    finished = FederatedStrategy.aggregate_evaluate
+
+    def stop(self: FederatedStrategy, number: int, replies: Any) -> Any:
+        found = finished(self, number, replies)
+        if number == 6:
+            raise RunError("stopped")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FederatedStrategy, "aggregate_evaluate", stop)
+        with pytest.raises(RunError, match="stopped"):
+            small.federate(made)
+    recorder = small.Recorder()
+    again = small.prepared(shorter, tmp_path)
+    for number in range(again.num_nodes):
+        assert not load_policy(policy_path(again.nodes, number)).arms["plain"].change_falls
+    small.federate(again, client_app=recorder)
+    assert [str(x.error.reason) for x in recorder.sent if x.has_error()] == []

@@ -17,13 +17,14 @@ from clients.policy.node_policy import (
     policy_path,
     save_policy,
 )
+from clients.policy.start_weights import read_start, write_start
 from fl_ppseg.config.loading import arms_of, config_for
 from fl_ppseg.config.sections import Config
 from fl_ppseg.federation.messages import unpack_request
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.learning.updates import difference, norm
 from fl_ppseg.system.arrays import hash_of
-from fl_ppseg.system.errors import RunError
+from fl_ppseg.system.errors import InputError, RunError
 
 
 def config(scenes: Path, arm: str = "plain", **changes: Any) -> Config:
@@ -59,8 +60,13 @@ def test_it_goes_where_a_whole_one_goes_in_fewer_bytes(
                        for n, v in request.arrays.items())  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "arm",
+    ["plain", "plain-frozen-embedding", "per-client-private", "per-image-invariant",
+     "domain-adaptation"],
+)  # fmt: skip
 def test_nodes_and_coordinator_have_the_same_weights(
-    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arm: str, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[tuple[str, int], set[str]] = {}
 
@@ -72,11 +78,13 @@ def test_nodes_and_coordinator_have_the_same_weights(
 
     real = client_app.with_weights
     monkeypatch.setattr(client_app, "with_weights", watched)
-    made = small.prepared(config(scenes), tmp_path)
+    made = small.prepared(config(scenes, arm), tmp_path)
+    first = hash_of(small.final(made.folder, arm))
     folder = small.federate(made)
     last = made.config.federation.num_rounds
     assert all(len(hashes) == 1 for hashes in seen.values())
-    assert seen["evaluate", last] == {hash_of(small.final(folder, "plain"))}
+    assert seen["train", 1] == {first}
+    assert seen["evaluate", last] == {hash_of(small.final(folder, arm))}
     assert seen["evaluate", last - 1] == seen["train", last]
 
 
@@ -129,6 +137,32 @@ def test_arms_and_sums_that_it_goes_together_with(
     lines = folder.lines()
     assert {x["round"] for x in lines if x["role"] == "train"} == {1, 2}
     assert not any(x["rejected"] for x in lines if x["role"] == "round")
+
+
+def test_a_node_with_another_copy_of_round_0_refuses(scenes: Path, tmp_path: Path) -> None:
+    """One weight in its last bit: with weights as they are it would make no difference."""
+    made = small.prepared(config(scenes), tmp_path)
+    path = policy_path(made.nodes, 0)
+    policy = load_policy(path)
+    own = dict(read_start(policy.arms["plain"].start[0]))  # type: ignore[index]
+    name = "backbone.blocks.0.attn.qkv.weight"
+    own[name] = np.nextafter(own[name], np.float32(np.inf))
+    start = {0: write_start(tmp_path / "own", own)}
+    arms = {"plain": policy.arms["plain"].model_copy(update={"start": start})}
+    save_policy(policy.model_copy(update={"arms": arms}), path)
+    recorder = small.Recorder()
+    with suppress(RunError):
+        small.federate(made, client_app=recorder)
+    reasons = {str(reply.error.reason) for reply in recorder.sent if reply.has_error()}
+    assert any("other weights of round 0" in each for each in reasons)
+
+
+def test_training_without_a_bound_is_refused_before_anything_is_encrypted(
+    scenes: Path, tmp_path: Path
+) -> None:
+    unbound = {"optimizer": "sgd", "gradient_clip": 0.0}
+    with pytest.raises(InputError, match="set it to fp32"):
+        small.prepared(config(scenes, training=unbound), tmp_path)
 
 
 def test_a_node_without_the_weights_of_round_0_refuses(scenes: Path, tmp_path: Path) -> None:

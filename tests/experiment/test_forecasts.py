@@ -84,6 +84,7 @@ def test_the_command_says_both_and_writes_nothing(
 
 
 class Cluster:
+    num_workers = 8
     most = 8
 
 
@@ -94,7 +95,10 @@ def test_a_run_starts_with_as_many_clients_as_fit(
     monkeypatch.setattr(forecasts, "fit_memory", lambda *_, **__: Fit(3, "three of eight"))
     monkeypatch.setattr(simulation, "time_line", lambda config, number: f"time for {number}")
     cluster: Any = Cluster()
-    simulation._forecast(small.config(None), cluster, quiet, is_new=True)
+    simulation._forecast(small.config(None, clients=3), cluster, quiet, is_new=True)
+    assert cluster.most == 8  # all three clients fit: there is nothing to limit
+    capsys.readouterr()
+    simulation._forecast(small.config(None, clients=9), cluster, quiet, is_new=True)
     assert cluster.most == 3
     said = capsys.readouterr().err.splitlines()
     if quiet:

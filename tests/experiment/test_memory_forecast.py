@@ -98,7 +98,7 @@ def test_no_more_clients_train_at_a_time_than_memory_holds() -> None:
     number, note = fit_memory(NEED, 16 * 10**9, 12 * 10**9)
     assert number == 2 and note is not None
     assert "needs about 18.0 GB (4 client processes of 4.0 GB" in note
-    assert "12.0 GB are free: 2 at a time will run" in note
+    assert "12.0 GB are free: at most 2 at a time will run" in note
     assert fit_memory(NEED, 16 * 10**9, 1)[0] == 1
     less = replace(NEED, checkpointed=2 * 10**9)
     said = fit_memory(less, 16 * 10**9, 12 * 10**9).note

@@ -87,7 +87,8 @@ class Floor(Section):
     the loss is not looked at."""
     max_change: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """The most that honest training moves a weight in a round; null: computed from the config. Set
-    it lower, or higher if other owners add noise."""
+    it lower, and it falls with the learning rate as the computed one does; or higher if other
+    owners add noise, and it holds in every round."""
 
     @model_validator(mode="after")
     def _something_is_left(self) -> Self:

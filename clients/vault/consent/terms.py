@@ -9,6 +9,7 @@ from fl_ppseg.config.loading import config_for
 from fl_ppseg.config.sections import Config, ModelConfig, TrainingConfig
 from fl_ppseg.crypto.arm_models import model_settings
 from fl_ppseg.federation.roles import Role
+from fl_ppseg.system.errors import InputError
 
 MIN_SPARE: Final = 3
 SPARE_SHARE: Final = 4
@@ -59,12 +60,20 @@ def terms_of(
         max_change: The owner's own bound from its floor; None: computed from the config.
 
     Raises:
-        InputError: The arm uses an embedding that its cipher does not allow.
+        InputError: The arm uses an embedding that its cipher does not allow, or coded weights have
+            no bound.
     """
     config = config_for(config, arm)
     model = model_settings(config.model, name, arm).model_copy(update={"patch_size": patch_size})
     visitors = config.clients if (arm.training, role) == ("local-only", "val") else 1
     num_rounds, alone = config.federation.num_rounds, arm.training == "local-only"
+    computed = max_change_of(config, arm, largest)
+    if computed is None and max_change is None and config.training.weights_codec != "fp32":
+        raise InputError(
+            "training.weights_codec: without a bound on what training changes (SGD without "
+            "gradient_clip) nodes have no copy of round 0; set it to fp32"
+        )
+    is_own = max_change is not None and (computed is None or max_change > computed)
     return Terms(
         model=architecture(model),
         num_classes=num_classes,
@@ -73,8 +82,8 @@ def terms_of(
         evaluations=config.federation.num_evaluations,
         models=visitors,
         spare=max(MIN_SPARE, num_rounds // SPARE_SHARE),
-        max_change=max_change or max_change_of(config, arm, largest),
-        change_falls=max_change is None and (alone or falls(config.federation)),
+        max_change=max_change or computed,
+        change_falls=not is_own and (alone or falls(config.federation)),
     )
 
 

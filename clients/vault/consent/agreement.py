@@ -214,12 +214,8 @@ def _region(terms: Terms, offer: Offer) -> Iterator[str]:
     if terms.models > 1:
         yield "    weights are not compared with earlier ones, since every client has a model"
         return
-    if offer.floor.max_loss_ratio is not None:
-        yield (
-            "    weights: refused, too, if their loss on the held-out images is more than "
-            f"{offer.floor.max_loss_ratio:g} times the least that the node accepted "
-            "(max_loss_ratio of your floor)"
-        )
+    if (ratio := offer.floor.max_loss_ratio) is not None:
+        yield f"    weights: refused if their held-out loss is {ratio:g} times the least accepted"
     yield (
         "    weights: refused, too, if one lies further than that per round from those that the "
         "node accepted before; the node keeps the last ones of each arm and seed, 2 bytes a "

@@ -20,6 +20,7 @@ from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.leaks.scores import score_images
 from fl_ppseg.scenes.cities import city_style
 from fl_ppseg.scenes.render import render_scene
+from fl_ppseg.setr.shipped import WEIGHTS
 
 FORMS = get_args(CanonicalForm)
 BLOCK = 8
@@ -46,6 +47,12 @@ def reader_of(channels: int, guides: int = 0, grid: tuple[int, int] = GRID) -> R
 
 def channels_of(reads: str) -> int:
     return 4 if reads == LABEL_MAP else num_channels(reads, BLOCK)
+
+
+def test_the_package_ships_these_and_they_are_small() -> None:
+    files = {start_file(reads, BLOCK) for reads in (*FORMS, LABEL_MAP)}
+    assert files == set(WEIGHTS.glob("restorer_*.safetensors"))
+    assert sum(file.stat().st_size for file in files) < 10 * 10**6
 
 
 def test_all_were_trained_as_long_as_each_other() -> None:

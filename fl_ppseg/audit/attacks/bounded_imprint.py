@@ -34,11 +34,11 @@ from typing import Final
 import numpy as np
 
 from fl_ppseg.audit.attacks.bounded_imprinting import channels_of
+from fl_ppseg.audit.attacks.imprint import collected
 from fl_ppseg.audit.attacks.inputs import Images, embedded, first_layer, image_of, load, read_blocks
 from fl_ppseg.audit.attacks.neurons import gaps_within
 from fl_ppseg.audit.exchange import Exchange
 from fl_ppseg.data.blocks import Geometry
-from fl_ppseg.setr.build import build_architecture
 from fl_ppseg.setr.model import SETR
 from fl_ppseg.setr.ridge import ridge, with_one
 
@@ -61,12 +61,7 @@ def bounded_imprint(exchanges: Sequence[Exchange], public: Images) -> Images | N
     Returns:
         (n, 3, H, W), the inputs of the embedding, one per gap and round; None if there are none.
     """
-    if not exchanges:
-        return None
-    first = exchanges[0]
-    network = build_architecture(first.model, first.num_classes, first.image_size)
-    shown = [image for exchange in exchanges for image in _shown(exchange, network, public)]
-    return np.stack(shown) if shown else None
+    return collected(exchanges, public, _shown)
 
 
 def _shown(exchange: Exchange, network: SETR, public: Images) -> Iterator[Images]:

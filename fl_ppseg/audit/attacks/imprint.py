@@ -27,7 +27,7 @@ linear embedding it returns ciphertexts, with an invariant one images of the sam
 Images that share a gap come as a mixture.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -56,12 +56,28 @@ def imprint(exchanges: Sequence[Exchange], public: Images) -> Images | None:
     Returns:
         (n, 3, H, W), the inputs of the embedding, one per gap and round; None if there are none.
     """
+    return collected(exchanges, public, _shown)
+
+
+def collected(
+    exchanges: Sequence[Exchange],
+    public: Images,
+    shown: Callable[[Exchange, SETR, Images], Iterator[Images]],
+) -> Images | None:
+    """What each exchange shows, all together; None if none shows an image.
+
+    Args:
+        exchanges: Of one model.
+        public: (k, 3, H, W), public images as the model reads them.
+        shown: Yields (3, H, W) reconstructions of one exchange, given it, a model of its
+            architecture to load weights into, and the public images.
+    """
     if not exchanges:
         return None
     first = exchanges[0]
     network = build_architecture(first.model, first.num_classes, first.image_size)
-    shown = [image for exchange in exchanges for image in _shown(exchange, network, public)]
-    return np.stack(shown) if shown else None
+    found = [image for exchange in exchanges for image in shown(exchange, network, public)]
+    return np.stack(found) if found else None
 
 
 def _shown(exchange: Exchange, network: SETR, public: Images) -> Iterator[Images]:

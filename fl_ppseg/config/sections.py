@@ -149,8 +149,8 @@ class TrainingConfig(Section):
     amp: bool = True
     """bfloat16 autocast where a GPU has it; on CPUs see amp_cpu."""
     amp_cpu: bool = False
-    """bfloat16 autocast on CPUs that compute in it (AVX-512 BF16, AMX) too: a third less time, and
-    other bits than on those that do not."""
+    """bfloat16 autocast on CPUs that compute in it (AVX-512 BF16, AMX) too: half the time or
+    less, and other bits than on those that do not."""
     num_threads: Annotated[int, up_to(1_024)] = 1
     """CPU threads of one local update."""
     gradient_checkpointing: bool = False

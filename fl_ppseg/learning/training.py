@@ -5,11 +5,13 @@ bits in any process on CPU. It knows neither keys nor ciphers.
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Final
 
 import numpy as np
 import torch
@@ -25,6 +27,11 @@ from fl_ppseg.learning.reach import poly
 from fl_ppseg.setr.model import SETR, Logits
 from fl_ppseg.setr.names import NECK_PREFIX, is_of_head
 from fl_ppseg.system.files import Progress
+
+MAX_MULTIPLIED: Final = 512
+"""Tokens of an image up to which attention is computed as products of matrices on a CPU in
+bfloat16. torch's fused kernel is slower there than in fp32 (its backward pass by two to three
+times), and its advantage, not to keep the attention matrix, is small for few tokens."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +93,14 @@ def local_update(
     with _reproducible(config.num_threads, seed_of(seed, position.round, clients)) as generator:
         if isinstance(model, SETR):
             model.set_grad_checkpointing(config.gradient_checkpointing)
+            model.set_fused_attention(not _multiplies(model, config, torch.device(device)))
         model.load_state_dict({**weights, **private})
         model.to(device).train()
         optimizer = _optimizer(model, config, rates)
         steps = steps_of(shard, config, generator)
         loss = _train(model, optimizer, shard, steps, config, position, on_step)
+        if isinstance(model, SETR):
+            model.set_fused_attention(True)
         state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
     return LocalUpdate(
         weights={name: value for name, value in state.items() if name not in private},
@@ -207,6 +217,12 @@ def _amp(config: TrainingConfig, device: torch.device) -> bool:
     if device.type == "cpu":
         return config.amp_cpu and _cpu_computes_in_bf16()
     return config.amp and device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def _multiplies(model: SETR, config: TrainingConfig, device: torch.device) -> bool:
+    """Whether attention is computed as products of matrices, which is faster (`MAX_MULTIPLIED`)."""
+    is_small = math.prod(model.grid) <= MAX_MULTIPLIED
+    return device.type == "cpu" and _amp(config, device) and is_small
 
 
 def _cpu_computes_in_bf16() -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
+from timm.layers.attention import Attention
 from timm.layers.norm import LayerNorm2d
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -116,6 +117,14 @@ class SETR(nn.Module):
         gradients (Chen et al. 2016, arXiv:1604.06174): the same bits in less memory, more slowly.
         """
         self.backbone.set_grad_checkpointing(enable)
+
+    def set_fused_attention(self, enable: bool) -> None:
+        """Let attention be computed block by block in one kernel, or as two products of matrices
+        and a softmax between: the same numbers but for rounding.
+        """
+        for module in self.backbone.modules():
+            if isinstance(module, Attention):
+                setattr(module, "fused_attn", enable)  # noqa: B010  # final to TorchScript alone
 
     def features(self, images: Tensor) -> Levels:
         """(B, 3, H, W) -> outputs of the tapped layers, (B, D, grid_h, grid_w) each.

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_setr import tiny
+from timm.layers.attention import Attention
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -325,6 +326,38 @@ def test_bfloat16_on_a_cpu_that_computes_in_it_alone(
     assert (small.bits(full.weights) == small.bits(half.weights)) != is_able
     assert all(value.dtype != torch.bfloat16 for value in half.weights.values())
     assert abs(full.loss - half.loss) < 0.05
+
+
+@pytest.mark.parametrize(("amp_cpu", "most"), [(False, 512), (True, 512), (True, 1)])
+def test_attention_in_bfloat16_is_two_products_where_tokens_are_few(
+    amp_cpu: bool, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the fused kernel of a CPU is slow; elsewhere, and after training, it is used."""
+    seen: list[bool] = []
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr("fl_ppseg.learning.training.MAX_MULTIPLIED", most)
+    attend = Attention.forward
+
+    def noted(self: Attention, *args: Any, **kwargs: Any) -> torch.Tensor:
+        seen.append(self.fused_attn)
+        return attend(self, *args, **kwargs)
+
+    monkeypatch.setattr(Attention, "forward", noted)
+    model = small.model()
+    config = CONFIG.model_copy(update={"amp_cpu": amp_cpu})
+    local_update(model, small.weights_of(model), {}, shard(), config, FIRST, 5)
+    assert set(seen) == {not amp_cpu or most == 1}
+    assert all(each.fused_attn for each in model.modules() if isinstance(each, Attention))
+
+
+def test_attention_is_the_same_in_either_way() -> None:
+    model, images = small.model().eval(), torch.rand(2, 3, *SIZE)
+    with torch.no_grad():
+        fused = model(images).main
+        model.set_fused_attention(False)
+        products = model(images).main
+    torch.testing.assert_close(products, fused, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(fused, torch.zeros_like(fused))
 
 
 def test_large_mu_keeps_weights_near_the_global_ones() -> None:

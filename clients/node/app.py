@@ -25,6 +25,7 @@ from clients.node.monitor import LOST, OUT_OF_MEMORY, Outcome, watch
 from clients.policy.node_policy import RefusedError
 from fl_ppseg.deployment.accounts import end_with_parent
 from fl_ppseg.deployment.logs import sanitise
+from fl_ppseg.flower.polling import Polling
 from fl_ppseg.flower.tasks import (
     Bundle,
     Task,
@@ -40,7 +41,8 @@ from fl_ppseg.system.version import VERSION
 logger = logging.getLogger("node")
 """Separate from the log of the state folder, which is the ClientApp's."""
 
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.05
+LONGEST_POLL_SECONDS = 1.0
 AWAY_SECONDS = 1.0
 BUNDLE = "fl-ppseg/fl-ppseg"
 """Publisher and name in pyproject.toml."""
@@ -69,6 +71,7 @@ def answer_tasks(node: Node) -> NoReturn:
         RunError: An answer was lost; the SuperNode must be restarted.
     """
     client = queue_client(node.address, node.secret)
+    polling = Polling(POLL_SECONDS, LONGEST_POLL_SECONDS)
     while True:
         try:
             token = acquire_task(client)
@@ -76,9 +79,10 @@ def answer_tasks(node: Node) -> NoReturn:
             time.sleep(AWAY_SECONDS)
             continue
         if not token:
-            time.sleep(POLL_SECONDS)
+            time.sleep(polling.pause)
             continue
         answer_in_fork(node, token)
+        polling.came()
 
 
 def answer_in_fork(node: Node, token: str) -> None:

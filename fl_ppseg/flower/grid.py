@@ -18,20 +18,20 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.constant import SYSTEM_MESSAGE_TYPE
 from flwr.supercore.inflatable.inflatable_object import UnexpectedObjectContentError
-from flwr.superlink.grid import InMemoryGrid
+from flwr.superlink.grid import InMemoryGrid, http_grid
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from fl_ppseg.flower.polling import Polling, look_soon
 from fl_ppseg.system.errors import RunError
 from fl_ppseg.system.spans import span
 
 logger = logging.getLogger(__name__)
+look_soon(http_grid, "pull_objects")
 
 POLL_SECONDS = 0.05
 """Shortest pause between two polls for replies."""
 LONGEST_POLL_SECONDS = 1.0
 """Longest pause: on separate machines each poll is a request for each missing reply."""
-POLL_SHARE = 0.05
-"""The pause is this share of the time since the last reply came."""
 GONE: Final = (
     ErrorCode.MESSAGE_UNAVAILABLE,
     ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
@@ -148,7 +148,8 @@ class Replies(Iterable[Message]):
         """Push messages and wait, for `timeout` seconds at most; None: until all have come."""
         self._grid = grid
         self._end = None if timeout is None else time.monotonic() + timeout
-        self._came = time.monotonic()
+        self._polling = Polling(POLL_SECONDS, LONGEST_POLL_SECONDS, share=0.05)
+        self._poll_seconds = 0.0
         self.unsent: set[str] = set()
         """Ids of the messages that Flower refused: their node is no longer enrolled."""
         self._first = self.send(messages)
@@ -157,14 +158,14 @@ class Replies(Iterable[Message]):
         """Push messages; returns the ids of those that were sent."""
         messages = list(messages)
         pushed = list(self._grid.push_messages(messages)) if messages else []
-        self._came = time.monotonic()
+        self._polling.came()
         self.unsent = {message.metadata.message_id for message in messages} - set(pushed)
         return [message_id for message_id in pushed if message_id]  # None: not sent
 
     @property
     def seconds_quiet(self) -> float:
         """Seconds since the last reply came or messages were sent."""
-        return time.monotonic() - self._came
+        return self._polling.seconds_quiet
 
     @property
     def seconds_left(self) -> float:
@@ -173,18 +174,21 @@ class Replies(Iterable[Message]):
 
     def poll(self, message_ids: Iterable[str]) -> Iterator[tuple[str, Message]]:
         """The replies to some messages, as far as they have come: (id of the message, reply)."""
+        self._poll_seconds = 0.0
         for message_id in message_ids:
+            begin = time.monotonic()
             reply = self._grid.pull_one(message_id)
-            if reply is not None:
-                self._came = time.monotonic()
+            if reply is None:
+                self._poll_seconds += time.monotonic() - begin
+            else:
+                self._polling.came()
                 yield message_id, reply
             del reply
 
     def pause(self) -> None:
-        """Wait until the next poll; the longer no reply has come, the longer."""
-        usual = POLL_SHARE * self.seconds_quiet
-        seconds = min(max(usual, POLL_SECONDS), LONGEST_POLL_SECONDS, self.seconds_left)
-        self._grid.pause(seconds)
+        """Wait until the next poll: the longer no reply has come, and the longer a poll takes."""
+        usual = max(self._polling.pause, min(self._poll_seconds, LONGEST_POLL_SECONDS))
+        self._grid.pause(min(usual, self.seconds_left))
 
     def __iter__(self) -> Iterator[Message]:
         """The replies to the first messages, as any strategy of Flower's takes them."""

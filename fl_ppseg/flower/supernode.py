@@ -1,14 +1,18 @@
-"""Flower's SuperNode with bounds on what the coordinator sends.
+"""Flower's SuperNode with bounds on what the coordinator sends, and shorter waits.
 
 Flower's own SuperNode unpacks the bundle that the coordinator ships, to read the run's settings in
 its pyproject.toml: half a megabyte that unpacks to gigabytes ends the machine before anybody has
 looked at the bundle's hash. Here no bundle is unpacked and no setting of it is read: nothing of
 this program uses them. A bundle that is too large, or is not the one that the owner pinned, is
 dropped as it comes; the app then refuses its requests. Every answer of the coordinator is bounded.
+
+Flower asks for messages every 3 s, and for the reply to one every 0.5 s: with two messages a round
+most of a short round is waiting. Here the pause grows with the time that nothing came.
 """
 
 import hashlib
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,10 +25,19 @@ from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.cli.flower_supernode import flower_supernode
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
+from fl_ppseg.flower.polling import Polling, look_soon
+
 MAX_BODY = 32 * 2**20
 """Bytes of an answer of the coordinator. Models come in pieces of 5 MiB."""
 MAX_BUNDLE = 8 * 2**20
 """Bytes of a bundle; ours has 0.6 MiB."""
+
+SHORTEST_POLL_SECONDS = 0.2
+"""Shortest pause between two questions for a message."""
+LONGEST_POLL_SECONDS = 3.0
+"""Longest: Flower's own, which tells it from the pauses in which it waits for a reply."""
+REPLY_POLL_SECONDS, LONGEST_REPLY_POLL_SECONDS = 0.05, 0.5
+"""Pauses between two looks for the reply to a message; the longest is Flower's own."""
 
 NOTHING = hashlib.sha256(b"").hexdigest()
 
@@ -87,6 +100,25 @@ class BoundedFleetClient(FleetHttpClient):
         self._client._transport = BoundedTransport(self._client._transport)
 
 
+class Pauses:
+    """Stands for the module `time` in Flower's SuperNode, which only sleeps: but for less long."""
+
+    def __init__(self) -> None:
+        self._messages = Polling(SHORTEST_POLL_SECONDS, LONGEST_POLL_SECONDS)
+        self._replies = Polling(REPLY_POLL_SECONDS, LONGEST_REPLY_POLL_SECONDS)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait for at most so many seconds: less after a message, as long when it stays quiet."""
+        asked, other = self._messages, self._replies
+        if seconds < LONGEST_POLL_SECONDS:  # a message is being answered
+            asked, other = other, asked
+        time.sleep(min(asked.pause, seconds))
+        other.came()
+
+
 class Bundles:
     """The way to runs and their bundles: a bundle that is not the pinned one comes empty."""
 
@@ -123,7 +155,7 @@ def no_settings(bundle: object, run: Run) -> UserConfig:
 
 
 def bound(pin: str | None) -> None:
-    """Put the bounds into Flower's SuperNode; a name that Flower has changed raises."""
+    """Put the bounds and pauses into Flower's SuperNode; a name that Flower has changed raises."""
     connect = start_client_internal._init_connection
 
     @contextmanager
@@ -133,9 +165,11 @@ def bound(pin: str | None) -> None:
             bundles = Bundles(get_run, get_fab, pin)
             yield node_id, receive, send, bundles.run, bundles.bundle, *others
 
+    look_soon(start_client_internal, "pull_objects")
     for module, name, ours in (
         (start_client_internal, "_init_connection", connected),
         (start_client_internal, "get_fused_config_from_fab", no_settings),
+        (start_client_internal, "time", Pauses()),
         (fleet_http_connection, "FleetHttpClient", BoundedFleetClient),
     ):
         getattr(module, name)

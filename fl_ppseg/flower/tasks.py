@@ -36,9 +36,13 @@ from flwr.supercore.interceptors import (
 from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
+from flwr.supernode.runtime import run_clientapp
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from fl_ppseg.flower.polling import look_soon
+
+look_soon(run_clientapp, "pull_and_inflate_object_from_tree")
 TaskClient = RuntimeHttpClient
 """Takes and answers tasks of a SuperNode."""
 

@@ -145,6 +145,8 @@ def unbound() -> Iterator[None]:
     kept = [
         (start_client_internal, "_init_connection"),
         (start_client_internal, "get_fused_config_from_fab"),
+        (start_client_internal, "pull_objects"),
+        (start_client_internal, "time"),
         (fleet_http_connection, "FleetHttpClient"),
     ]
     before = [getattr(module, name) for module, name in kept]
@@ -172,6 +174,8 @@ def test_flower_is_bound_where_it_takes_things_in(
         assert (found[1], found[2], *found[5:]) == ("receive", "send", "pull", "push", "confirm")
         assert found[4](found[3](7).fab_hash, 7).content == b""
     assert fleet_http_connection.FleetHttpClient is supernode.BoundedFleetClient
+    assert isinstance(start_client_internal.time, supernode.Pauses)
+    assert "initial_backoff" in start_client_internal.pull_objects.keywords
     client = fleet_http_connection.FleetHttpClient.from_server_address("h:1", True, None, [])
     assert isinstance(client._client._transport, BoundedTransport)
 

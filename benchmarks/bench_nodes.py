@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -33,7 +33,7 @@ ANSWERED: Final = re.compile(
 )
 """A line of a node's log on one message."""
 SETTLE_SECONDS: Final = 5.0
-SETTLED: Final = 0.3
+SETTLED: Final = 0.6
 """Processor seconds a second of programs that only ask whether there is something to do."""
 
 
@@ -54,7 +54,7 @@ def main() -> None:
             before = _used(federation)
             run = federation.run_folder("timed", {}, folder)
             outcome = Trial(federation, run).carry_out(nothing)
-            used = _used(federation) - before
+            used = {name: each - before[name] for name, each in _used(federation).items()}
         assert outcome.status == 0, outcome.said
         simulated = _simulated(folder)
     nodes, simulation = _round_seconds(run), _round_seconds(simulated)
@@ -72,9 +72,9 @@ def main() -> None:
         print(f"{kind}, {len(parts)} messages, mean s: {text}")
 
 
-def _used(federation: Federation) -> Counter[str]:
+def _used(federation: Federation) -> dict[str, float]:
     """Processor seconds so far, by kind of program; those of children that have ended included."""
-    used: Counter[str] = Counter()
+    used: dict[str, float] = defaultdict(float)
     for name, program in federation.programs.items():
         for process in program.tree():
             with suppress(psutil.NoSuchProcess):

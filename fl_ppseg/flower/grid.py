@@ -68,6 +68,11 @@ class LazyGrid(Grid):
         self._inner = inner
         self._stop = stop or threading.Event()
 
+    @property
+    def is_simulated(self) -> bool:
+        """Whether its nodes are simulated: each may answer several messages at a time."""
+        return simulates_all_nodes(self._inner)
+
     def set_run(self, run: Any) -> None:
         """Delegate."""
         self._inner.set_run(run)

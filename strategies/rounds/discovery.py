@@ -112,8 +112,11 @@ class Discovery:
             seconds: How long the query is valid.
 
         Returns:
-            The probe's id; None if it could not be sent.
+            The probe's id; None if it could not be sent, or would show nothing: a real node answers
+            one message after the other, a simulated one this query beside a long task.
         """
+        if self._grid.is_simulated:
+            return None
         probe = Message(pack_request(self._request), node_id, MessageType.QUERY, ttl=seconds)
         (sent,) = self._grid.push_messages([probe])
         return sent or None

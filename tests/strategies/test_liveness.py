@@ -9,6 +9,7 @@ from fake_nodes import TRAIN, FakeNodes, nodes
 from fake_runs import Run, assert_same
 from flwr.app import Message
 
+from fl_ppseg.flower.grid import LazyGrid
 from fl_ppseg.flower.in_process import InProcessGrid
 from strategies.rounds import monitor
 
@@ -68,6 +69,29 @@ def test_a_client_whose_answer_is_lost_is_asked_again(tmp_path: Path) -> None:
         "round 1: aachen: its reply was lost; waiting up to 60 s for it to return",
         "round 1: aachen: reconnected; asked again",
     ]
+
+
+class Simulated(Losing):
+    """One node: its first training takes many looks, beside which it answers all else."""
+
+    def _keeps_quiet(self, kind: str, message_id: str) -> bool:
+        if kind != "train" or not self.late:
+            return False
+        self.late -= 1
+        return True
+
+
+@pytest.mark.parametrize("is_simulated", [True, False])
+def test_a_simulated_node_that_is_still_at_work_is_left_alone(
+    is_simulated: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process of the engine answers for it; a real node that answers has lost its task."""
+    monkeypatch.setattr(LazyGrid, "is_simulated", is_simulated)
+    fake = losing(late=60)
+    fake.grid.__class__ = Simulated
+    run = Run(tmp_path, fake).train(QUORUM | {"num_rounds": 1})
+    lost = [line for line in run.listener.messages if "its reply was lost" in line]
+    assert bool(lost) != is_simulated
 
 
 def test_a_node_that_is_still_at_work_is_left_alone(tmp_path: Path) -> None:

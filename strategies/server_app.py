@@ -138,7 +138,8 @@ class Federation:
         strategy = _kind(training, config.federation)(run, self.folder, self.observer, start)
         self.observer.on_event(ArmStarted(arm, seed))
         if not start.round:
-            score_start(run, self.folder, self.observer, start.arrays, strategy.packed, grid)
+            packed, size = strategy.packed, strategy.sent_bytes
+            score_start(run, self.folder, self.observer, start.arrays, packed, size, grid)
         strategy.start(
             grid,
             strategy.packed,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from fl_ppseg.codecs.low_rank import LowRank
 from fl_ppseg.codecs.tensors import (
     BFloat16,
     CodecError,
@@ -145,4 +146,6 @@ def codec_of(training: "TrainingConfig") -> UpdateCodec:
             return UpdateCodec(Int8())
         case "top-k":
             return UpdateCodec(TopK(training.codec_density))
+        case "low-rank":
+            return UpdateCodec(LowRank(training.codec_rank))
     return UpdateCodec(None)

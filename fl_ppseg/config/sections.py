@@ -105,7 +105,7 @@ class ModelConfig(Section):
         return self
 
 
-CODEC: Final = ("codec", "codec_density", "weights_codec")
+CODEC: Final = ("codec", "codec_density", "codec_rank", "weights_codec")
 """Settings of the local update that say how weights travel; older policies have none."""
 MEMORY: Final = ("gradient_checkpointing",)
 """Those that change how much memory it takes, and no bit of its result."""
@@ -156,12 +156,16 @@ class TrainingConfig(Section):
     gradient_checkpointing: bool = False
     """Keep of each layer of the backbone its input alone, and compute the layer again for its
     gradients: the same bits in less memory, in up to half as much time again."""
-    codec: Literal["fp32", "bf16", "int8", "top-k"] = "fp32"
+    codec: Literal["fp32", "bf16", "int8", "top-k", "low-rank"] = "fp32"
     """How an update travels: the weights as they are; or their change, in 2 bytes or 1 byte each,
-    or the largest changes alone. What coding loses, the client's next update adds (error feedback).
-    Arms that average nothing send weights as they are."""
+    or the largest changes alone, or that of each matrix as two thin factors. What coding loses, the
+    client's next update adds (error feedback). Arms that average nothing send weights as they
+    are."""
     codec_density: Fraction = 0.02
     """top-k: share of the changes of each tensor that is sent, 5 bytes each."""
+    codec_rank: Annotated[int, up_to(1_024)] = 16
+    """low-rank: columns of the factors, of 4 bits a number; tensors of a side up to twice as many
+    are sent as by int8."""
     weights_codec: Literal["fp32", "int8"] = "fp32"
     """How weights travel to the clients, to train and to be scored: as they are; or their change
     since round 0, which owners have, in 1 byte each. What coding loses, the next round's weights

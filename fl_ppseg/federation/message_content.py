@@ -6,7 +6,7 @@ import numpy as np
 
 from fl_ppseg.config.sections import ModelConfig, TrainingConfig
 from fl_ppseg.federation.roles import Role, Task
-from fl_ppseg.system.arrays import Arrays
+from fl_ppseg.system.arrays import Arrays, array_bytes
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Reply:
     def num_bytes(self) -> int:
         """Bytes of the arrays, and of what secure aggregation says."""
         said = len((self.sum or "").encode())
-        return said + sum(value.nbytes for value in self.arrays.values())
+        return said + array_bytes(self.arrays)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,11 @@ Pixels = NDArray[np.uint8]
 """Values of images, or of label maps, as files hold them."""
 
 
+def array_bytes(arrays: Mapping[str, np.ndarray]) -> int:
+    """Bytes of the values."""
+    return sum(value.nbytes for value in arrays.values())
+
+
 def hash_of(arrays: Mapping[str, np.ndarray]) -> str:
     """SHA-256 over names, types, shapes and bytes of weights."""
     digest = hashlib.sha256()

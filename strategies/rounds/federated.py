@@ -16,7 +16,7 @@ from flwr.serverapp.strategy import Strategy
 from fl_ppseg.codecs.tensors import CodecError
 from fl_ppseg.federation.checkpoint_file import Checkpoint
 from fl_ppseg.federation.coded_weights import CodedWeights, moments_of
-from fl_ppseg.federation.message_content import Reply
+from fl_ppseg.federation.message_content import Reply, SumPart
 from fl_ppseg.federation.messages import pack_arrays
 from fl_ppseg.federation.results import Line
 from fl_ppseg.federation.run_folder import RunFolder
@@ -24,7 +24,7 @@ from fl_ppseg.learning.privacy import epsilon
 from fl_ppseg.progress.events import Phase, RoundStarted
 from fl_ppseg.progress.observer import Observer
 from fl_ppseg.setr.names import withheld
-from fl_ppseg.system.arrays import Arrays
+from fl_ppseg.system.arrays import Arrays, array_bytes
 from fl_ppseg.system.errors import RunError
 from fl_ppseg.system.spans import span
 from strategies.aggregation.aggregators import aggregator_of
@@ -142,13 +142,9 @@ class FederatedStrategy(Strategy):
         members = self.run.discovery.registry.with_role("train")
         return members[:1] if self.run.is_centralised else members
 
-    def weights_for(self, member: Member) -> Arrays:
-        """The weights that a client starts its local update from."""
-        return self.weights
-
     def trainings(self, drawn: Sequence[Member]) -> list[Task]:
         """Training tasks of the clients that are drawn for a round."""
-        return [Task(member, self.weights_for(member)) for member in drawn]
+        return [self.task(member) for member in drawn]
 
     def fold(self, replies: Iterable[Message]) -> None:
         """Aggregate the local updates of a round, one reply in memory at a time."""
@@ -184,7 +180,7 @@ class FederatedStrategy(Strategy):
 
     def evaluations(self) -> list[Task]:
         """Evaluation tasks: every client scores the weights on its own images."""
-        return [Task(member, self.weights) for member in self.run.discovery.registry.members]
+        return [self.task(member) for member in self.run.discovery.registry.members]
 
     def checkpoint(self) -> Checkpoint:
         """All that is needed to resume after this round."""
@@ -197,6 +193,15 @@ class FederatedStrategy(Strategy):
     def packed(self) -> ArrayRecord:
         """The weights as they travel to nodes."""
         return pack_arrays(self._coded.sent(self.weights))
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes of the weights as they travel to nodes."""
+        return array_bytes(self._coded.sent(self.weights))
+
+    def task(self, member: Member, sum: SumPart | None = None) -> Task:
+        """To train or to evaluate the weights that all get."""
+        return Task(member, self.weights, sum=sum, sent_bytes=self.sent_bytes)
 
     def take_step(self, weights: Arrays, mean: Arrays) -> None:
         """Apply the server's step to the weights that travel, given the mean of the replies."""

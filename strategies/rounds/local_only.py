@@ -41,6 +41,10 @@ class LocalOnlyStrategy(FederatedStrategy):
         start = f"{member.client}{OF_CLIENT}"
         return {k.removeprefix(start): v for k, v in self.weights.items() if k.startswith(start)}
 
+    def trainings(self, drawn: Sequence[Member]) -> list[Task]:
+        """Each client trains its own model."""
+        return [Task(member, self.weights_for(member)) for member in drawn]
+
     def fold(self, replies: Iterable[Message]) -> None:
         """Replace each client's weights by its update; after a bad reply it keeps those it had."""
         kept = withheld(self.run.request.embedding)

@@ -55,7 +55,7 @@ class RoundLog:
         phase, num_asked = self.tasks.phase, self.tasks.num_asked
         if phase not in ("train", "evaluate"):
             self._bytes_up += reply.num_bytes
-            self._bytes_down += task.bytes_down(self.request.training)
+            self._bytes_down += task.bytes_down
             self.tasks.finish(task)
             return
         if phase == "train" and reply.loss is not None:
@@ -169,7 +169,7 @@ class RoundLog:
             "role": "train" if self.tasks.phase == "train" else scored,
             "confusion": None if reply.confusion is None else reply.confusion.tolist(),
             "bytes_up": num_bytes(codec_of(self.request.training).layout(reply.arrays).values()),
-            "bytes_down": task.bytes_down(self.request.training),
+            "bytes_down": task.bytes_down,
             "model": task.model or "",
             "loss": reply.loss,
             "num_examples": reply.num_examples,

@@ -19,6 +19,7 @@ def score_start(
     observer: Observer,
     arrays: Arrays,
     record: ArrayRecord,
+    sent_bytes: int,
     grid: Grid,
 ) -> None:
     """Score the weights of round 0, as those of a later round are scored, and write the lines.
@@ -32,6 +33,7 @@ def score_start(
         observer: Is told of it as round 0.
         arrays: The weights.
         record: The same as they travel.
+        sent_bytes: Of them as they travel.
         grid: The nodes.
     """
     mine = (run.request.arm, run.request.seed, 0)
@@ -41,7 +43,9 @@ def score_start(
     exchange = Exchange(run, grid, log)
     observer.on_event(RoundStarted(*mine))
     exchange.poll_nodes()
-    tasks = [Task(member, arrays) for member in run.discovery.registry.members]
+    tasks = [
+        Task(member, arrays, sent_bytes=sent_bytes) for member in run.discovery.registry.members
+    ]
     ordered = longest_first(tasks, dict(run.num_examples))
     messages = exchange.open_phase("evaluate", ordered, record)
     exchange.collect_scores(grid.send_and_receive(messages, timeout=run.federation.round_timeout))

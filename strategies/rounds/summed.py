@@ -88,10 +88,7 @@ class SummedStrategy(FederatedStrategy):
                 self.log.notify(f"{error}; beginning the round again")
         part = SumPart(attempt, self._train_content())
         members = self.run.discovery.registry
-        return [
-            Task(members.of_client(client), self.weights, sum=part)
-            for client in self._sum.how.members
-        ]
+        return [self.task(members.of_client(client), part) for client in self._sum.how.members]
 
     def fold(self, replies: Iterable[Message]) -> None:
         """Add the masked updates up, one in memory at a time, and take the masks off the sum."""

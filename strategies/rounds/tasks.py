@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
 
-from fl_ppseg.config.sections import TrainingConfig
-from fl_ppseg.federation.coded_weights import sent_bytes
 from fl_ppseg.federation.message_content import SumPart
 from fl_ppseg.federation.roles import SumStep
 from fl_ppseg.progress.events import Phase
-from fl_ppseg.system.arrays import Arrays
+from fl_ppseg.system.arrays import Arrays, array_bytes
 from strategies.rounds.registry import Member
 
 Step = Phase | SumStep
@@ -57,6 +55,8 @@ class Task:
     """Client that this model belongs to, where every client has its own."""
     sum: SumPart | None = field(default=None, repr=False)
     """What secure aggregation says to this client."""
+    sent_bytes: int | None = None
+    """Of the weights as they travel; None: as they are."""
     state: State = State.SENT
     sent: Sent | None = None
     """The newest message that carries this task."""
@@ -76,10 +76,12 @@ class Task:
         """Id of the newest message that carries this task; empty before it is sent."""
         return "" if self.sent is None else self.sent.message_id
 
-    def bytes_down(self, training: TrainingConfig) -> int:
+    @property
+    def bytes_down(self) -> int:
         """Bytes of the weights as they travel, and of what secure aggregation says."""
         said = 0 if self.sum is None else self.sum.num_bytes
-        return said + sent_bytes(self.arrays, training)
+        sent = self.sent_bytes
+        return said + (array_bytes(self.arrays) if sent is None else sent)
 
 
 class TaskTable:

@@ -56,14 +56,22 @@ def test_a_code_is_decoded_as_the_coordinator_does() -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda parts: parts.pop("layer.weight:scale"), "all trained weights"),
+        (lambda parts: parts.pop("layer.weight:scale"), "each of them whole"),
+        (lambda parts: [parts.pop(f"layer.weight:{x}") for x in ("int8", "scale")], "do not lead"),
+        (lambda parts: parts["norm.bias:int8"].__setitem__(0, 3), "do not lead"),
+        (lambda parts: parts.update({"norm.running_mean": ORIGIN["norm.bias"]}), "do not lead"),
+        (lambda parts: parts.pop(":weights"), "do not lead"),
+        (lambda parts: parts.pop("norm.running_mean"), "do not lead"),
         (lambda parts: parts.pop(":origin"), "other weights of round 0"),
         (
             lambda parts: parts.update({":origin": np.zeros(32, np.uint8)}),
             "other weights of round 0",
         ),
-        (lambda parts: parts.update({"layer.weight": ORIGIN["layer.weight"]}), "all trained"),
-        (lambda parts: parts.update({"other:int8": np.zeros(2, np.int8)}), "all trained weights"),
+        (
+            lambda parts: parts.update({"layer.weight": ORIGIN["layer.weight"]}),
+            "each of them whole",
+        ),
+        (lambda parts: parts.update({"other:int8": np.zeros(2, np.int8)}), "each of them whole"),
         (lambda parts: parts.update({"norm.bias:int8": np.zeros(3, np.int8)}), "of shape"),
         (lambda parts: parts.update({"norm.bias:scale": np.array(np.nan, np.float32)}), "scales"),
         (lambda parts: parts.update({"norm.bias:scale": np.array(1e9, np.float32)}), "scales"),
@@ -72,10 +80,27 @@ def test_a_code_is_decoded_as_the_coordinator_does() -> None:
 )
 def test_what_is_no_code_is_refused(change: Any, why: str) -> None:
     coded = CodedWeights(INT8, start())
-    parts = dict(coded.sent(coded.encode(dict(ORIGIN | STATISTICS))))
+    moved = {name: value + 0.125 for name, value in (ORIGIN | STATISTICS).items()}
+    parts = dict(coded.sent(coded.encode(moved)))
+    decoded(request(dict(parts)), ORIGIN, hash_of(ORIGIN))
     change(parts)
     with pytest.raises(MessageError, match=why):
         decoded(request(parts), ORIGIN, hash_of(ORIGIN))
+
+
+def test_what_is_as_in_round_0_does_not_travel() -> None:
+    coded = CodedWeights(INT8, start())
+    hashes = {":origin", ":weights"}
+    assert coded.sent({}).keys() == STATISTICS.keys() | hashes
+    moved = ORIGIN | STATISTICS | {"norm.bias": ORIGIN["norm.bias"] + 0.5}
+    kept = coded.encode(moved)
+    sent = coded.sent(kept)
+    assert sent.keys() == STATISTICS.keys() | hashes | {"norm.bias:int8", "norm.bias:scale"}
+    found = decoded(request(sent), ORIGIN, hash_of(ORIGIN)).arrays
+    assert small.bits(found) == small.bits(kept)
+    assert found["layer.weight"].tobytes() == ORIGIN["layer.weight"].tobytes()
+    resumed = CodedWeights(INT8, Checkpoint(1, kept, coded.state, described()))
+    assert small.bits(resumed.sent(kept)) == small.bits(sent)
 
 
 def test_honest_weights_stay_within_what_nodes_accept(tmp_path: Path) -> None:

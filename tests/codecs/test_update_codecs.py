@@ -10,13 +10,14 @@ from fl_ppseg.codecs.update import UpdateCodec, codec_of
 from fl_ppseg.config.sections import Config, TrainingConfig
 from fl_ppseg.system.arrays import Arrays
 
-LOSSY = ("bf16", "int8", "top-k")
+LOSSY = ("bf16", "int8", "top-k", "low-rank")
 MOST: dict[str, float] = {"bf16": 2**-7, "int8": 0.5 / 126.99}
 """Error of a coded change, as a share of the largest of its channel."""
 
 
 def codec(name: str, share: float = 0.1) -> UpdateCodec:
-    return codec_of(TrainingConfig.model_validate({"codec": name, "codec_density": share}))
+    settings = {"codec": name, "codec_density": share, "codec_rank": 3}
+    return codec_of(TrainingConfig.model_validate(settings))
 
 
 def weights(seed: int, scale: float = 1.0) -> Arrays:
@@ -88,6 +89,7 @@ def test_bytes_of_a_vit_are_what_the_codec_says() -> None:
     assert share["bf16"] == 0.5
     assert 0.25 < share["int8"] < 0.26
     assert share["top-k"] == pytest.approx(0.025, rel=0.01)
+    assert share["low-rank"] == pytest.approx(3 * (768 + 3072) / 2 / whole, rel=0.2)
 
 
 @pytest.mark.parametrize("name", LOSSY)
@@ -146,6 +148,9 @@ HOSTILE: dict[str, tuple[str, dict[str, Any]]] = {
     "an infinite change": ("bf16", {"w:bf16": np.full((9, 8), 0x7F80, np.uint16)}),
     "a place beyond the tensor": ("top-k", {"w:index": np.arange(65, 73, dtype=np.uint32)}),
     "a place twice": ("top-k", {"w:index": np.zeros(8, np.uint32)}),
+    "no level of a factor": ("low-rank", {"w:left": np.zeros(14, np.uint8)}),
+    "factors of another rank": ("low-rank", {"w:left-scale": np.ones(4, np.float32)}),
+    "a factor of another length": ("low-rank", {"w:right": np.full(13, 0x88, np.uint8)}),
     "places not ascending": ("top-k", {"w:index": np.arange(8, dtype=np.uint32)[::-1].copy()}),
 }
 

@@ -21,12 +21,12 @@ from fl_ppseg.learning.training import local_update
 from fl_ppseg.learning.updates import difference, norm
 from fl_ppseg.system.errors import RunError
 
-CODECS = {"bf16": 0.5, "int8": 0.3, "top-k": 0.2}
+CODECS = {"bf16": 0.5, "int8": 0.3, "top-k": 0.2, "low-rank": 0.12}
 """And the most bytes of an update of the small model, as a share of fp32's."""
 
 
 def config(scenes: Path, codec: str, **changes: Any) -> Config:
-    training = {"batch_size": 2, "codec": codec, "codec_density": 0.1}
+    training = {"batch_size": 2, "codec": codec, "codec_density": 0.1, "codec_rank": 4}
     return small.config(scenes, arms=["plain"], training=training, **changes)
 
 
@@ -48,7 +48,7 @@ def test_a_coded_federation_goes_where_a_whole_one_goes_in_fewer_bytes(
     wanted = difference(small.final(whole, "plain"), start)
     found = difference(small.final(folder, "plain"), start)
     apart = norm({k: found[k] - wanted[k] for k in wanted}) / norm(wanted)
-    assert 0 < apart < {"bf16": 0.02, "int8": 0.1, "top-k": 0.95}[codec]
+    assert 0 < apart < {"bf16": 0.02, "int8": 0.1, "top-k": 0.95, "low-rank": 0.8}[codec]
 
 
 class StoppedError(Exception):
@@ -119,14 +119,15 @@ def test_a_reply_that_no_codec_made_is_rejected_alone(scenes: Path, tmp_path: Pa
     assert len({line["client"] for line in folder.lines() if line["role"] == "train"}) == 2
 
 
+@pytest.mark.parametrize("codec", ["int8", "low-rank"])
 def test_a_large_residual_does_not_carry_weights_beyond_what_nodes_accept(
-    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    codec: str, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What many rounds have not sent comes no faster than training moves weights."""
     refused = []
     for name, bounds in (("bounded", handlers.bounds_of), ("unbounded", lambda *_: None)):
         monkeypatch.setattr(handlers, "bounds_of", bounds)
-        made = small.prepared(config(scenes, "int8"), tmp_path / name)
+        made = small.prepared(config(scenes, codec), tmp_path / name)
         start = small.final(made.folder, "plain")
         large = {k: np.full(v.shape, 0.5, np.float32) for k, v in start.items()}
         monkeypatch.setattr(handlers, "load_residual", lambda *_, large=large: large)
@@ -181,6 +182,7 @@ def test_arms_that_average_nothing_send_weights_as_they_are(scenes: Path) -> Non
 @pytest.mark.parametrize("aggregation", ["median", "trimmed-mean", "krum", "multi-krum"])
 def test_sparse_updates_are_averaged_alone(aggregation: str) -> None:
     chosen = {"aggregation": aggregation}
-    Config.model_validate({"federation": chosen, "training": {"codec": "int8"}})
+    for dense in ("int8", "low-rank"):
+        Config.model_validate({"federation": chosen, "training": {"codec": dense}})
     with pytest.raises(ValueError, match="would learn nothing"):
         Config.model_validate({"federation": chosen, "training": {"codec": "top-k"}})

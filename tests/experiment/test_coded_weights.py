@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import small_federation as small
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 
 from clients import client_app
 from clients.client_app import app
@@ -20,9 +20,10 @@ from clients.policy.node_policy import (
 from clients.policy.start_weights import read_start, write_start
 from fl_ppseg.config.loading import arms_of, config_for
 from fl_ppseg.config.sections import Config
-from fl_ppseg.federation.messages import unpack_request
+from fl_ppseg.federation.messages import pack_arrays, unpack_arrays, unpack_request
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.learning.updates import difference, norm
+from fl_ppseg.setr.names import EMBEDDING_TENSORS
 from fl_ppseg.system.arrays import hash_of
 from fl_ppseg.system.errors import InputError, RunError
 
@@ -86,6 +87,61 @@ def test_nodes_and_coordinator_have_the_same_weights(
     assert seen["train", 1] == {first}
     assert seen["evaluate", last] == {hash_of(small.final(folder, arm))}
     assert seen["evaluate", last - 1] == seen["train", last]
+
+
+@pytest.mark.parametrize("arm", ["plain-frozen-embedding", "per-client-private", "plain"])
+def test_tensors_that_are_not_trained_travel_neither_way(
+    arm: str, scenes: Path, tmp_path: Path
+) -> None:
+    """Told by the messages themselves; and their bytes are those that results name."""
+    settings = config(scenes, arm, training={"codec": "low-rank", "codec_rank": 4})
+    made = small.prepared(settings, tmp_path)
+    model = small.final(made.folder, arm)
+    recorder = small.Recorder()
+    folder = small.federate(made, client_app=recorder)
+    requests = [unpack_request(m.content) for m in recorder.received if m.content["arrays"]]
+    firsts = [r.round - (r.task == "train") == 0 for r in requests]
+    begun = [r for r, is_first in zip(requests, firsts, strict=True) if is_first]
+    later = [r for r, is_first in zip(requests, firsts, strict=True) if not is_first]
+    assert begun and later
+    for each in begun:  # nothing is trained yet
+        assert {name: value.nbytes for name, value in each.arrays.items()} == {
+            ":origin": 32, ":weights": 32
+        }  # fmt: skip
+    replies = [unpack_arrays(m.content.array_records["arrays"]) for m in recorder.sent]
+    trained = model.keys() - (set() if arm == "plain" else set(EMBEDDING_TENSORS))
+    for arrays in [*(each.arrays for each in later), *filter(None, replies)]:
+        assert {name.partition(":")[0] for name in arrays} - {""} == trained
+    lines = folder.lines()
+    told = [sum(line[way] for line in lines) for way in ("bytes_down", "bytes_up")]
+    assert told[0] == sum(v.nbytes for each in requests for v in each.arrays.values())
+    assert told[1] == sum(v.nbytes for arrays in replies for v in arrays.values())
+
+
+@pytest.mark.parametrize("side", ["node", "coordinator"])
+def test_a_trained_tensor_that_is_left_out_is_refused(
+    side: str, scenes: Path, tmp_path: Path
+) -> None:
+    """By the node, whose copy of it is of round 0; by the coordinator, for all that is trained."""
+    made = small.prepared(config(scenes, training={"codec": "int8"}), tmp_path)
+    name = "backbone.blocks.0.attn.qkv.weight"
+
+    def without(content: RecordDict) -> None:
+        kept = unpack_arrays(content.array_records["arrays"])
+        left = {part: value for part, value in kept.items() if not part.startswith(name)}
+        content["arrays"] = pack_arrays(left)
+
+    def lossy(message: Message, context: Context) -> Message:
+        if side == "node" and message.content["arrays"]:
+            without(message.content)
+        reply = app(message, context)
+        if side == "coordinator" and message.metadata.message_type == "train":
+            without(reply.content)
+        return reply
+
+    recorder = small.Recorder(lossy)  # type: ignore[arg-type]
+    with pytest.raises(RunError, match="do not lead" if side == "node" else "arrays are missing"):
+        small.federate(made, client_app=recorder)
 
 
 class StoppedError(Exception):

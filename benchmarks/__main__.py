@@ -32,6 +32,7 @@ COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "secure_aggregation": ("--nodes", "3,18,144", "--words", "1048576"),
     "bench_service": (),
     "bench_page": (),
+    "bench_wire": (),
     "gpu": () if torch.cuda.is_available() else ("--dry",),
 }
 

@@ -43,6 +43,8 @@ def unread_settings(config: Config) -> dict[str, str]:
     belongs: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         ("partition.alpha", "partition.kind", config.partition.kind, ("dirichlet",)),
         ("training.momentum", "training.optimizer", training.optimizer, ("sgd",)),
+        ("training.codec_density", "training.codec", training.codec, ("top-k",)),
+        ("training.codec_rank", "training.codec", training.codec, ("low-rank",)),
         (
             "federation.server_momentum",
             "federation.strategy",

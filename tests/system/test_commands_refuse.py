@@ -62,6 +62,8 @@ def leaves(values: dict[str, object], prefix: str = "") -> Iterator[str]:
         (audit.main, ["--out", "o"], "engine=in-process"),
         (simulate.main, ["--out", "o"], "partition.alpha=0.1"),
         (simulate.main, ["--out", "o"], "federation.trim_fraction=0.2"),
+        (simulate.main, ["--out", "o"], "training.codec_rank=8"),
+        (simulate.main, ["--out", "o"], "training.codec_density=0.1"),
         (simulate.main, ["--out", "o", "--data-root", "/tree"], "data.num_train=9"),
         (simulate.main, ["--out", "o", "--data-root", "/tree"], "data={scene_seed: 9}"),
     ],
@@ -90,6 +92,8 @@ def test_what_is_unread_is_a_setting_and_what_is_read_is_heard() -> None:
             assert any(leaf == name or leaf.startswith(f"{name}.") for leaf in known), name
     config = load_config(None, ["partition.kind=dirichlet", "training.optimizer=sgd"])
     refuse_unread(["partition.alpha=1", "training.momentum=0"], unread_settings(config))
+    coded = load_config(None, ["training.codec=low-rank"])
+    refuse_unread(["training.codec_rank=8"], unread_settings(coded))
     refuse_unread(["training.learning_rate=1", "model.depth=3"], pretrain.UNREAD)
 
 

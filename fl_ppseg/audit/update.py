@@ -122,7 +122,9 @@ class Client(Trainer):
         name: str | None = None,
     ) -> None:
         self._num_trained = num_trained or len(scenes)
-        self._config, self._arm, self._seed = config, arm, seed
+        whole = config.training.model_copy(update={"weights_codec": "fp32"})  # codes only round
+        self._config = config.model_copy(update={"training": whole})
+        self._arm, self._seed = arm, seed
         self.name = name or scenes[0].city
         self._classes, self._protection = scenes[0].classes, arms_of(config)[arm]
         kernel = {name: embedding[name] for name in EMBEDDING_TENSORS}

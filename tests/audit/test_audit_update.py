@@ -55,6 +55,15 @@ def test_message_holds_what_may_leave_the_node_and_no_more(
     assert any((exchange.returned[n] != sent[n]).any() for n in exchange.returned)
 
 
+def test_an_audit_of_coded_messages_sees_what_was_decoded(images: tuple[Scene, ...]) -> None:
+    sent = weights("plain")
+    coded = {"codec": "low-rank", "codec_rank": 4, "weights_codec": "int8", "gradient_clip": 1.0}
+    exchange, _ = overhear(config("plain", **coded), "plain", sent, images)
+    assert exchange.returned.keys() == sent.keys()
+    assert all(value.shape == sent[name].shape for name, value in exchange.returned.items())
+    assert any((exchange.returned[n] != sent[n]).any() for n in sent)
+
+
 def test_of_frames_the_audit_takes_the_middle_window(images: tuple[Scene, ...]) -> None:
     data = {"fit": "crop", "image_size": [16, 32], "frame_size": [32, 64]}
     settings = small.config(None, arms=["plain"], training=attacked.ONE_STEP, data=data)

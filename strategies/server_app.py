@@ -122,6 +122,30 @@ class Federation:
         arm: str,
         seed: int,
     ) -> None:
+        strategy = self._strategy(discovery, reported, config, arm, seed)
+        self.observer.on_event(ArmStarted(arm, seed))
+        if not strategy.first_round:
+            weights, packed, size = strategy.weights, strategy.packed, strategy.sent_bytes
+            score_start(strategy.run, self.folder, self.observer, weights, packed, size, grid)
+            del weights  # they would stay until the end of the arm
+        federation = strategy.run.federation
+        strategy.start(
+            grid,
+            strategy.packed,
+            num_rounds=federation.num_rounds - strategy.first_round,
+            timeout=federation.round_timeout,
+        )
+        self.observer.on_event(ArmFinished(arm, seed))
+
+    def _strategy(
+        self,
+        discovery: Discovery,
+        reported: ReportedCounts,
+        config: Config,
+        arm: str,
+        seed: int,
+    ) -> FederatedStrategy:
+        """The strategy of an arm and seed, from its newest checkpoint."""
         start = self._start(arm, seed)
         config = config_for(config, arms_of(config)[arm])
         training = arms_of(config)[arm].training
@@ -135,18 +159,7 @@ class Federation:
             num_examples=self._num_examples(),
             reported=reported,
         )
-        strategy = _kind(training, config.federation)(run, self.folder, self.observer, start)
-        self.observer.on_event(ArmStarted(arm, seed))
-        if not start.round:
-            packed, size = strategy.packed, strategy.sent_bytes
-            score_start(run, self.folder, self.observer, start.arrays, packed, size, grid)
-        strategy.start(
-            grid,
-            strategy.packed,
-            num_rounds=config.federation.num_rounds - start.round,
-            timeout=config.federation.round_timeout,
-        )
-        self.observer.on_event(ArmFinished(arm, seed))
+        return _kind(training, config.federation)(run, self.folder, self.observer, start)
 
     def _request(self, config: Config, arm: str, seed: int, start: Checkpoint) -> Request:
         identity = read_identity(self.folder.path)

@@ -12,11 +12,12 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final, get_args
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
-from safetensors.numpy import load, save
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from safetensors.numpy import save
 
 from fl_ppseg.codecs.tensors import Layout, num_bytes
 from fl_ppseg.config.sections import ModelConfig, TrainingConfig
+from fl_ppseg.federation.byte_array import byte_array, content_of
 from fl_ppseg.federation.message_content import Description, Reply, Request, SumPart
 from fl_ppseg.federation.message_fields import (
     DESCRIPTION,
@@ -31,6 +32,7 @@ from fl_ppseg.federation.message_fields import (
     checked,
 )
 from fl_ppseg.federation.roles import SumStep
+from fl_ppseg.setr.tensor_file import tensors_in
 from fl_ppseg.system.arrays import Arrays
 
 _SETTINGS, _FIGURES, _ARRAYS = "settings", "figures", "arrays"
@@ -66,7 +68,8 @@ def pack_request(request: Request, record: ArrayRecord | None = None) -> RecordD
     settings["model"] = request.model.model_dump_json()
     settings["training"] = request.training.model_dump_json()
     _typed(settings, REQUEST)
-    packed = _records(settings, {}, pack_arrays(request.arrays) if record is None else record)
+    arrays = pack_arrays(request.arrays) if record is None else ArrayRecord(dict(record))
+    packed = _records(settings, {}, arrays)  # its own record: what is sent stays as it is
     return packed if request.sum is None else _with_sum(packed, vars(request.sum), SUM_REQUEST)
 
 
@@ -172,11 +175,17 @@ def pack_arrays(arrays: Arrays) -> ArrayRecord:
     if not arrays:
         return ArrayRecord()
     in_order = {name: np.asarray(value, order="C") for name, value in arrays.items()}
-    return ArrayRecord({_PACKED: Array(np.frombuffer(save(in_order), np.uint8))})
+    return ArrayRecord({_PACKED: byte_array(save(in_order))})
+
+
+def pack_in_place(arrays: Arrays) -> tuple[ArrayRecord, Arrays]:
+    """Arrays in Flower's form, and the same arrays, read-only, in its memory."""
+    record = pack_arrays(arrays)
+    return record, tensors_in(content_of(record[_PACKED]), _PACKED) if arrays else {}
 
 
 def unpack_arrays(record: ArrayRecord, max_bytes: int = MAX_ARRAY_BYTES) -> Arrays:
-    """Arrays out of Flower's form.
+    """Arrays out of Flower's form: read-only, in the memory of what came.
 
     Raises:
         MessageError: If they are not safetensors, or larger or more than allowed.
@@ -190,8 +199,8 @@ def unpack_arrays(record: ArrayRecord, max_bytes: int = MAX_ARRAY_BYTES) -> Arra
     if (size := len(packed.data)) > max_bytes:  # before numpy and safetensors copy it
         raise MessageError(f"expected arrays of at most {max_bytes} bytes, got {size}")
     try:
-        found = load(packed.numpy().tobytes())
-    except Exception as error:  # numpy and safetensors raise many kinds for other bytes
+        found = tensors_in(content_of(packed), _PACKED)
+    except Exception as error:  # numpy raises many kinds for other bytes
         raise MessageError(f"{_PACKED} holds no arrays ({type(error).__name__})") from None
     if len(found) > MAX_ARRAYS or any(len(name) > MAX_TENSOR_NAME for name in found):
         raise MessageError(f"more than {MAX_ARRAYS} arrays, or names of {MAX_TENSOR_NAME} letters")

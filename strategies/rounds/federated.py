@@ -17,7 +17,6 @@ from fl_ppseg.codecs.tensors import CodecError
 from fl_ppseg.federation.checkpoint_file import Checkpoint
 from fl_ppseg.federation.coded_weights import CodedWeights, moments_of
 from fl_ppseg.federation.message_content import Reply, SumPart
-from fl_ppseg.federation.messages import pack_arrays
 from fl_ppseg.federation.results import Line
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.learning.privacy import epsilon
@@ -32,6 +31,7 @@ from strategies.aggregation.norms import NormRule
 from strategies.aggregation.server_optimizer import ServerOptimizer
 from strategies.aggregation.streaming_mean import check_update
 from strategies.rounds.arm_run import ArmRun
+from strategies.rounds.carried_weights import CarriedWeights
 from strategies.rounds.exchange import Exchange
 from strategies.rounds.flower_metrics import flower_metrics, percentages
 from strategies.rounds.registry import Member
@@ -55,11 +55,13 @@ class FederatedStrategy(Strategy):
         self.run = run
         self._folder = folder
         self._observer = observer
-        self._first_round = start.round
+        self.first_round = start.round
+        """The round of the checkpoint that training goes on from."""
         self._optimizer = ServerOptimizer(run.federation)
         self._optimizer.state = moments_of(start.optimizer)
         self._coded = CodedWeights(run.request.training, start)
-        self.weights: Arrays = dict(start.arrays)
+        self._carried = CarriedWeights(self._coded, self.are_weights_common)
+        self.weights = self._carried.put(dict(start.arrays))
         self.log = RoundLog(run.request, 0, observer)
         self._norms = NormRule(run.federation, self._own_lines())
         self._num_examples = dict(run.num_examples)
@@ -71,7 +73,7 @@ class FederatedStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Requests to the clients that are drawn for this round."""
-        self.log = RoundLog(self.run.request, self._first_round + server_round, self._observer)
+        self.log = RoundLog(self.run.request, self.first_round + server_round, self._observer)
         self.exchange = Exchange(self.run, grid, self.log)
         self._lengths = {}
         request = self.run.request
@@ -93,9 +95,8 @@ class FederatedStrategy(Strategy):
         """
         self.fold(replies)
         self._norms.end_round(self.log.update_norms.values())
-        with span("wire"):
-            packed = self.packed if self.are_weights_common else None
-        return packed, flower_metrics({"train_loss": self.log.train_loss})
+        carried = self.packed if self.are_weights_common else None
+        return carried, flower_metrics({"train_loss": self.log.train_loss})
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -148,9 +149,13 @@ class FederatedStrategy(Strategy):
 
     def fold(self, replies: Iterable[Message]) -> None:
         """Aggregate the local updates of a round, one reply in memory at a time."""
-        federation = self.run.federation
         kept = withheld(self.run.request.embedding)
         travelling = {name: value for name, value in self.weights.items() if name not in kept}
+        self.take_step(travelling, self._mean(replies, travelling))
+
+    def _mean(self, replies: Iterable[Message], travelling: Arrays) -> Arrays:
+        """The aggregate of the replies, whose memory it leaves when it returns."""
+        federation = self.run.federation
         max_share = self._max_share()
         aggregator = aggregator_of(federation, travelling, self.log.tasks.num_asked, max_share)
         by_size = federation.weighting == "examples"
@@ -176,7 +181,7 @@ class FederatedStrategy(Strategy):
             self._warn_once(line)
         self._spend_privacy()
         with span("aggregation"):
-            self.take_step(travelling, aggregator.result())
+            return aggregator.result()
 
     def evaluations(self) -> list[Task]:
         """Evaluation tasks: every client scores the weights on its own images."""
@@ -191,13 +196,13 @@ class FederatedStrategy(Strategy):
 
     @property
     def packed(self) -> ArrayRecord:
-        """The weights as they travel to nodes."""
-        return pack_arrays(self._coded.sent(self.weights))
+        """The weights as they travel to nodes: one record, whose content each round changes."""
+        return self._carried.record
 
     @property
     def sent_bytes(self) -> int:
         """Bytes of the weights as they travel to nodes."""
-        return array_bytes(self._coded.sent(self.weights))
+        return self._carried.num_bytes
 
     def task(self, member: Member, sum: SumPart | None = None) -> Task:
         """To train or to evaluate the weights that all get."""
@@ -205,9 +210,10 @@ class FederatedStrategy(Strategy):
 
     def take_step(self, weights: Arrays, mean: Arrays) -> None:
         """Apply the server's step to the weights that travel, given the mean of the replies."""
-        stepped = self.weights | self._optimizer.apply(weights, mean)
         try:
-            self.weights = self._coded.encode(stepped)
+            with span("aggregation"):
+                stepped = self.weights | self._optimizer.apply(weights, mean)
+                self.weights = self._carried.put(self._coded.encode(stepped))
         except CodecError as error:
             where = f"arm {self.run.request.arm}, round {self.log.round}"
             raise RunError(f"{where}: training diverged: {error}") from None

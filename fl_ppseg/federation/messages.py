@@ -68,8 +68,9 @@ def pack_request(request: Request, record: ArrayRecord | None = None) -> RecordD
     settings["model"] = request.model.model_dump_json()
     settings["training"] = request.training.model_dump_json()
     _typed(settings, REQUEST)
-    arrays = pack_arrays(request.arrays) if record is None else ArrayRecord(dict(record))
-    packed = _records(settings, {}, arrays)  # its own record: what is sent stays as it is
+    arrays = ArrayRecord()  # of its own: what is sent stays as it is when `record` changes
+    arrays.update(pack_arrays(request.arrays) if record is None else record)
+    packed = _records(settings, {}, arrays)
     return packed if request.sum is None else _with_sum(packed, vars(request.sum), SUM_REQUEST)
 
 

@@ -3,7 +3,7 @@
 O(1) memory in the number of clients: an update is added as it comes, and let go.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,17 +81,15 @@ class RunningSum:
         for words in self._total.values():
             apply_all(masks, words)
 
-    def decode(self, ring: Ring) -> dict[str, npt.NDArray[np.float64]]:
-        """sum_k n_k d_k by name, without masks.
+    def decode(self, ring: Ring) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
+        """(name, sum_k n_k d_k) of each tensor, without masks, one in float64 at a time.
 
         Raises:
             SumError: No updates within the bound have this sum.
         """
         weights = sum(self.weights.values())
-        return {
-            name: ring.decode(words, len(self.weights), weights, name)
-            for name, words in self._total.items()
-        }
+        for name, words in self._total.items():
+            yield name, ring.decode(words, len(self.weights), weights, name)
 
     def _self_masks(self, how: Unmasking, released: Mapping[str, Released]) -> Iterable[Keystream]:
         for client in self.survivors:

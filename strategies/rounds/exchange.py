@@ -125,8 +125,9 @@ class Exchange:
                     take(task, reply)
             except ValueError as error:
                 self._log.fail(task, str(error))
-                continue
-            self._log.accept(task, reply)
+            else:
+                self._log.accept(task, reply)
+            del reply  # before the next one is fetched
 
     def _messages(self, tasks: Iterable[Task], ttl: float) -> list[Message]:
         with span("wire"):

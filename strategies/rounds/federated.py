@@ -25,6 +25,7 @@ from fl_ppseg.progress.observer import Observer
 from fl_ppseg.setr.names import withheld
 from fl_ppseg.system.arrays import Arrays, array_bytes
 from fl_ppseg.system.errors import RunError
+from fl_ppseg.system.memory import hand_back
 from fl_ppseg.system.spans import span
 from strategies.aggregation.aggregators import aggregator_of
 from strategies.aggregation.norms import NormRule
@@ -94,6 +95,7 @@ class FederatedStrategy(Strategy):
             RunError: If fewer good replies came than the quorum asks for.
         """
         self.fold(replies)
+        hand_back()
         self._norms.end_round(self.log.update_norms.values())
         carried = self.packed if self.are_weights_common else None
         return carried, flower_metrics({"train_loss": self.log.train_loss})
@@ -210,6 +212,7 @@ class FederatedStrategy(Strategy):
 
     def take_step(self, weights: Arrays, mean: Arrays) -> None:
         """Apply the server's step to the weights that travel, given the mean of the replies."""
+        hand_back()  # what the round's sums and replies took
         try:
             with span("aggregation"):
                 stepped = self.weights | self._optimizer.apply(weights, mean)

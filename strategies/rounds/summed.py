@@ -112,18 +112,17 @@ class SummedStrategy(FederatedStrategy):
         request = self.run.request
         self._folder.record_sum(request.arm, request.seed, self.log.round, total.survivors)
         released = self._release(total.survivors)
+        whole = sum(total.weights.values())
+        mean: Arrays = {}
         try:
             with span("aggregation"):
                 total.unmask(self._sum.how, released)
-                sums = total.decode(self._sum.ring)
+                for name, summed in total.decode(self._sum.ring):
+                    value = travelling[name]
+                    mean[name] = np.asarray(value + summed / whole, dtype=value.dtype)
         except SumError as error:
             raise RunError(f"{self._where}: secure aggregation: {error}") from None
         self._warn_of_heavy_client({c: n for c, n in total.weights.items() if n}, 1.0)
-        whole = sum(total.weights.values())
-        mean: Arrays = {
-            name: np.asarray(value + sums[name] / whole, dtype=value.dtype)
-            for name, value in travelling.items()
-        }
         self.take_step(travelling, mean)
 
     @property

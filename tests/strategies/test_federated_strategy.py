@@ -34,7 +34,7 @@ def test_two_rounds_by_hand(tmp_path: Path) -> None:
 
 
 def test_weights_are_packed_once_a_round(tmp_path: Path) -> None:
-    """What scores them in one round and trains them in the next is the same record."""
+    """What scores them in one round and trains them in the next is the same array."""
     fake = nodes()
     sent: dict[tuple[str, str], list[object]] = {}
 
@@ -44,7 +44,8 @@ def test_weights_are_packed_once_a_round(tmp_path: Path) -> None:
             for message in messages:
                 group, kind = message.metadata.group_id, message.metadata.message_type
                 if "arrays" in message.content and group:
-                    sent.setdefault((group, kind), []).append(message.content["arrays"])
+                    arrays = message.content["arrays"]["safetensors"]
+                    sent.setdefault((group, kind), []).append(arrays)
             return super().push_messages(messages)
 
     fake.grid.__class__ = Watching
@@ -53,7 +54,7 @@ def test_weights_are_packed_once_a_round(tmp_path: Path) -> None:
         records = sent[group, "evaluate"] + sent[following, "train"]
         assert len(records) == 5 + 3
         assert all(record is records[0] for record in records)
-    assert sent["3/evaluate/", "evaluate"][0] is run.result.arrays
+    assert sent["3/evaluate/", "evaluate"][0] is run.result.arrays["safetensors"]
 
 
 def test_results_are_sorted_and_complete(tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ SETTINGS: Final = (
     "data.scene_size=[32,64]", "data.image_size=[32,64]", "data.num_val=6", "data.num_views=1",
     "partition.kind=iid", "model.embed_dim=16", "model.depth=1", "model.num_heads=1",
     "model.decoder=naive", "model.decoder_channels=8", "model.num_convs=1",
-    "federation.last_rounds=1", "federation.evaluate_every=1", "training.batch_size=2",
+    "federation.last_rounds=1", "federation.evaluate_every=1", "federation.fraction_train=1.0",
+    "training.batch_size=2",
 )  # fmt: skip
 IMAGES_A_CLIENT: Final = 4
 

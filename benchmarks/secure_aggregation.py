@@ -132,7 +132,7 @@ def measure(num_nodes: int, num_lost: int, num_weights: int, num_words: int) -> 
     }
     how = Unmasking(roster, dealt, script)
     secrets_only, _ = timed(lambda: small.unmask(how, released))
-    assert not small.decode(ring)["w"].any(), "the masks did not cancel"
+    assert not dict(small.decode(ring))["w"].any(), "the masks did not cancel"
     whole, _ = timed(lambda: total.unmask(how, released))
 
     contents = [

@@ -21,6 +21,10 @@ MANY_ARMS = 9
 WIDTH, WIDE = 5.6, 10.5  # inch; a phone shows WIDTH at about two thirds and scrolls WIDE
 BAR = 0.085  # inch
 CELL = 0.3  # inch
+MANY_CLIENTS = 40
+"""Of more training clients, no bar of each is drawn, but how their scores are spread."""
+SPREAD = {"best": 100, "upper quarter": 75, "median": 50, "lower quarter": 25, "lowest": 0}
+"""What is shown of many scores -> its percentile."""
 ByKey = Mapping[str, float | None]
 """Scores by client or class, in percent; None where nothing was labelled."""
 
@@ -45,15 +49,28 @@ def plot_clients(
     styles: Mapping[str, ArmStyle],
     directory: Path,
 ) -> list[Path]:
-    """Writes bars of mIoU for each client, the unseen ones first."""
-    scores = {name: arm.per_client_mIoU for name, arm in summary.arms.items()}
+    """Writes bars of mIoU for each client, the unseen ones first; of many, how they are spread."""
+    scores: dict[str, ByKey] = {n: arm.per_client_mIoU for n, arm in summary.arms.items()}
     clients = sorted({client for by_client in scores.values() for client in by_client})
     seen = [client for client in clients if client not in val_clients]
     groups = [(f"{client} (unseen)", client) for client in clients if client in val_clients]
-    groups += [(client, client) for client in seen]
-    return _plot_groups(
-        directory / "per_client.svg", "mIoU in each client, %", groups, scores, styles
-    )
+    if len(seen) <= MANY_CLIENTS:
+        groups += [(client, client) for client in seen]
+        title = "mIoU in each client, %"
+    else:
+        scores = {name: {**by, **_spread(by, seen)} for name, by in scores.items()}
+        groups += [(key, f"/{key}") for key in SPREAD]
+        title = f"mIoU in unseen clients, and spread over the other {len(seen):,}, %"
+    return _plot_groups(directory / "per_client.svg", title, groups, scores, styles)
+
+
+def _spread(scores: ByKey, clients: Sequence[str]) -> dict[str, float | None]:
+    """Percentiles of the scores of clients, under names that no client has."""
+    found = [value for client in clients if (value := scores.get(client)) is not None]
+    return {
+        f"/{key}": float(np.percentile(found, share)) if found else None
+        for key, share in SPREAD.items()
+    }
 
 
 def plot_classes(

@@ -192,7 +192,7 @@ def _told(
 
 
 def _subtitle(lines: Sequence[Line], val_clients: Sequence[str], config: Config) -> list[str]:
-    clients = {line["client"] for line in lines if line["role"] == "train"}
+    clients = {line["client"] for line in lines if line["role"] in ("train", "heldout")}
     rounds = max((line["round"] for line in lines), default=0)
     parts = [f"Run “{config.name}”"]
     parts += [counted(len(clients), "training client")] if clients else []

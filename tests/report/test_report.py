@@ -683,6 +683,17 @@ def test_many_arms_are_all_told_shown_and_in_order(tmp_path):
         assert places == sorted(places)
 
 
+def test_of_many_clients_the_spread_is_drawn_and_no_bar_of_each(tmp_path):
+    names = [f"client-{number:04d}" for number in range(1_000)]
+    scores = {name: number / 10 for number, name in enumerate(names)} | {"frankfurt": 12.0}
+    text = report(tmp_path, summary(plain=arm(31.4, 31.4, per_client_mIoU=scores)))
+    drawn = (tmp_path / "figures" / "per_client.svg").read_text(encoding="utf-8")
+    assert "client-0" not in drawn and ">frankfurt (unseen)</text>" in drawn
+    assert [drawn.count(f">{row}</text>") for row in ("best", "median", "lowest")] == [1, 1, 1]
+    assert "the other 1,000" in drawn
+    assert len(text) < 400_000
+
+
 def test_grid_shows_the_numbers_and_a_dash_where_nothing_was_labelled(tmp_path):
     given_summary = many()
     report(tmp_path, given_summary)

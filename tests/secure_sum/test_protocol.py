@@ -28,7 +28,7 @@ def test_the_sum_is_exact_whoever_is_lost_at_whatever_step(step: str, number: in
     total, ring = cohort.run(lost)
     clients = set(cohort.secrets) - {*lost[0], *lost[1], *lost[2]}
     assert set(total.survivors) == clients
-    found = total.decode(ring)
+    found = dict(total.decode(ring))
     for name, value in cohort.expected(ring, clients).items():
         assert (found[name] == value).all()
     mean = sum(cohort.updates[c]["weight"] * cohort.examples[c] for c in clients)
@@ -42,7 +42,7 @@ def test_some_lost_at_every_step() -> None:
     names = tuple(cohort.secrets)
     total, ring = cohort.run((names[:1], names[1:2], names[2:4], names[4:5], names[5:6]))
     for name, value in cohort.expected(ring, names[4:]).items():
-        assert (total.decode(ring)[name] == value).all()
+        assert (dict(total.decode(ring))[name] == value).all()
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_node_that_got_other_weights_turns_the_sum_into_noise() -> None:
     cohort = SummedCohort(18)
     total, ring = cohort.run(weights={"city004": "crafted"})
     with pytest.raises(SumError, match="the masks did not cancel"):
-        total.decode(ring)
+        dict(total.decode(ring))
     words = np.concatenate([each.ravel() for each in total._total.values()])
     assert (words > 2**30).mean() > 0.4  # uniform: 3 of 4
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from strategies.aggregation import streaming_mean
 from strategies.aggregation.streaming_mean import StreamingMean, check_update
 
 Arrays = dict[str, np.ndarray]
@@ -175,3 +176,30 @@ def test_memory_does_not_grow_with_the_number_of_replies() -> None:
     one_reply = 4 * 256 * 1024
     few, many = peak_bytes(4, shape), peak_bytes(40, shape)
     assert many - few < one_reply / 2
+
+
+def test_memory_of_replies_that_are_near_each_other_is_that_of_one_fp64_sum() -> None:
+    """Two fp32 copies; a pair of sums for all weights would take four, and these do not fit."""
+    shape = (256, 1024)
+    few, many = peak_bytes(4, shape), peak_bytes(40, shape)
+    assert max(few, many) < 3.6 * 4 * 256 * 1024  # with one reply and what is computed between
+
+
+@LAWS
+@given(st.lists(updates(SPAN), min_size=1, max_size=40), st.integers(1, 64))
+def test_errors_are_summed_alike_wherever_they_are_kept(
+    weights: list[list[Update]], sparse_share: int
+) -> None:
+    """Of few weights with errors, of all, and from the one to the other: the same bits."""
+    num_replies = min(map(len, weights))
+    means = []
+    for share in (sparse_share, 10**9):  # 10^9: for all elements from the first error on
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(streaming_mean, "SPARSE_SHARE", share)
+            patch.setattr(streaming_mean, "BLOCK", 3)
+            mean = StreamingMean({"w": np.zeros(len(weights), np.float32)})
+            for number in range(num_replies):
+                values = np.array([replies[number][0] for replies in weights], np.float32)
+                mean.add({"w": values}, weights[0][number][1])
+            means.append(bits(mean.result()["w"]))
+    assert means[0] == means[1]

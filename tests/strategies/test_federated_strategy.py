@@ -6,14 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_nodes import TRAIN, VAL, Answer, FakeNodes, Listener, nodes, reply
-from fake_runs import EMBEDDING, START, Run, assert_same
+from fake_nodes import TRAIN, VAL, Answer, FakeNodes, Listener, nodes, reply, request
+from fake_runs import ABOUT, EMBEDDING, FREE, START, Run, assert_same
+from flwr.app import Array
 
+from fl_ppseg.config.federation import FederationConfig
+from fl_ppseg.federation.checkpoint_file import Checkpoint
 from fl_ppseg.federation.message_content import Reply, Request
 from fl_ppseg.federation.roles import Role
+from fl_ppseg.flower.grid import LazyGrid
 from fl_ppseg.progress.events import Event, RoundFinished
 from fl_ppseg.system.arrays import Arrays
 from fl_ppseg.system.errors import RunError
+from strategies.rounds.arm_run import ArmRun
 from strategies.rounds.federated import FederatedStrategy
 from strategies.rounds.local_only import LocalOnlyStrategy
 
@@ -55,6 +60,25 @@ def test_weights_are_packed_once_a_round(tmp_path: Path) -> None:
         assert len(records) == 5 + 3
         assert all(record is records[0] for record in records)
     assert sent["3/evaluate/", "evaluate"][0] is run.result.arrays["safetensors"]
+
+
+def test_weights_lie_in_the_record_that_travels_and_older_ones_are_let_go(tmp_path: Path) -> None:
+    """Flower's loop keeps the record that it starts with: it is the one of the newest weights."""
+    run = Run(tmp_path)
+    discovery = run.fake.discovery(run.listener)
+    federation = FederationConfig.model_validate(FREE | {"num_rounds": 3})
+    start = Checkpoint(0, START, {}, ABOUT)
+    strategy = FederatedStrategy(
+        ArmRun(request(), federation, discovery, ABOUT), run.folder, run.listener, start
+    )
+    first = strategy.packed
+    result = strategy.start(LazyGrid(run.fake.grid), first, num_rounds=3, timeout=60)
+    assert result.arrays is first is strategy.packed
+    packed = first["safetensors"]
+    assert isinstance(packed, Array)
+    data = np.frombuffer(packed.data, np.uint8)
+    for name, value in strategy.weights.items():
+        assert np.shares_memory(value, data), name
 
 
 def test_results_are_sorted_and_complete(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ SETTINGS: Final = (
     "partition.kind=iid", "model.embed_dim=16", "model.depth=1", "model.num_heads=1",
     "model.decoder=naive", "model.decoder_channels=8", "model.num_convs=1",
     "federation.last_rounds=1", "federation.evaluate_every=1", "federation.fraction_train=1.0",
-    "training.batch_size=2",
+    "federation.wait_seconds=3600", "training.batch_size=2",
 )  # fmt: skip
 IMAGES_A_CLIENT: Final = 4
 

@@ -170,6 +170,8 @@ def run_on_ray(
     """
     from flwr.simulation import run_simulation
 
+    from fl_ppseg.flower.ordered_delivery import ordered_delivery
+
     cluster.ready()
     backend: dict[str, Any] = {
         "client_resources": {
@@ -178,7 +180,7 @@ def run_on_ray(
         },
         "init_args": {"log_to_driver": False, "logging_level": logging.ERROR},
     }
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), ordered_delivery():
         warnings.simplefilter("ignore")
         try:
             run_simulation(server_app, client_app, num_nodes, backend_config=backend)

@@ -23,6 +23,9 @@ from strategies.rounds.sanitising import sanitise
 
 QUERY_AGAIN_SECONDS = 60.0
 """Time after which a node that has not been registered is queried again."""
+QUERY_SECONDS_A_NODE = 1.0
+"""And so much more for each node that is queried at the same time: simulated ones take turns, and a
+query that is too old when it is a node's turn is lost."""
 POLL_SECONDS = 0.1
 """Time between two polls while the run waits for nodes."""
 NOTIFY_SECONDS = 15.0
@@ -55,7 +58,8 @@ class Discovery:
         self._grid = grid
         self._request = request
         self._observer = observer
-        self._queried: dict[int, float] = {}
+        self._due: dict[int, float] = {}
+        """When a node is queried again."""
         self._pending: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._refusing: set[int] = set()
@@ -158,22 +162,19 @@ class Discovery:
         self._observer.on_event(Notice(starting))
 
     def _is_due(self, node_id: int) -> bool:
-        queried = self._queried.get(node_id)
-        return queried is None or time.monotonic() - queried >= QUERY_AGAIN_SECONDS
+        return time.monotonic() >= self._due.get(node_id, 0.0)
 
     def _query(self, node_ids: Iterable[int]) -> None:
-        query = pack_request(self._request)
-        messages = [
-            Message(query, node_id, MessageType.QUERY, ttl=QUERY_AGAIN_SECONDS)
-            for node_id in node_ids
-        ]
+        query, asked = pack_request(self._request), list(node_ids)
+        seconds = QUERY_AGAIN_SECONDS + QUERY_SECONDS_A_NODE * len(asked)
+        messages = [Message(query, node_id, MessageType.QUERY, ttl=seconds) for node_id in asked]
         if not messages:
             return
         self._names = self._grid.names()
         self._grid.push_messages(messages)
         now = time.monotonic()
         for message in messages:
-            self._queried[message.metadata.dst_node_id] = now
+            self._due[message.metadata.dst_node_id] = now + seconds
             if message.metadata.message_id:
                 self._pending[message.metadata.message_id] = message.metadata.dst_node_id
 

@@ -38,5 +38,5 @@ def test_tensors_share_the_memory_of_the_bytes_and_cannot_be_changed() -> None:
 @pytest.mark.parametrize("cut", [0, 7, 8, 30, -1])
 def test_bytes_that_are_cut_are_refused(cut: int) -> None:
     content = save({"w": np.ones(3, np.float32)})
-    with pytest.raises(InputError, match="not a .safetensors file"):
+    with pytest.raises(InputError, match=r"not a \.safetensors file"):
         tensors_in(memoryview(content)[:cut], "bytes")

@@ -18,7 +18,9 @@ array is handed to FedAvg's aggregation as an ArrayRecord with its number of exa
 that this adapting takes are not counted as Flower's.
 
 Overhead is wall time less compute: worker-seconds of local updates and evaluation over the number
-of workers (`fl_ppseg.federation.profile`). The weights after the first and the last round are
+of workers (`fl_ppseg.federation.profile`). A part of it is the ClientApp's own (policy, ledger,
+messages), the same on both sides; without it stays that of loop and engine, in which nodes have
+nothing to do. The weights after the first and the last round are
 compared: FedAvg sums in float32 in the order of arrival, and training carries that on.
 """
 
@@ -34,8 +36,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
-from typing import Any, Final
+from statistics import fmean, median
+from typing import Any, Final, NamedTuple, cast
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid, ServerApp
@@ -53,7 +55,7 @@ from fl_ppseg.flower.ray_cluster import RayCluster, run_on_ray
 from fl_ppseg.progress.events import Event, RoundFinished
 from fl_ppseg.progress.observer import Observer
 from fl_ppseg.system.arrays import Arrays
-from fl_ppseg.system.spans import begin_of_process, recorded_spans
+from fl_ppseg.system.spans import FOLDER, Part, Span, begin_of_process, recorded_spans
 from strategies.server_app import Federation, build_server_app
 
 ARM: Final = "plain"
@@ -220,15 +222,28 @@ def one(side: str, run: Path, num_workers: int) -> None:
     began, cuts = begin_of_process(), Cuts()
     with recorded_spans() as spans:
         told = {"ours": ours, "Flower's": flowers}[side](run, num_workers, cuts)
-        found, now = spans.new(), time.monotonic_ns()
+        found, of_nodes, now = spans.new(), spans_of_nodes(), time.monotonic_ns()
     borders = list(zip([began, *cuts.ends], cuts.ends, strict=False))
     rounds = [shared_out(found, first, last, num_workers) for first, last in borders]
     whole = shared_out(found, began, now, num_workers)
+    idle = [shared_out(of_nodes, first, last, num_workers).waiting for first, last in borders]
     told |= {
         "rounds": [(each.wall, each.compute) for each in rounds],
+        "idle": idle,
         "whole": (whole.wall, whole.compute),
     }
     print("\n" + json.dumps(told))
+
+
+def spans_of_nodes() -> list[Span]:
+    """The spans that other processes than this one have noted: those of the ClientApp."""
+    found = []
+    for path in Path(os.environ[FOLDER]).iterdir():
+        if not path.name.startswith(f"{os.getpid()}-"):
+            for line in path.read_text("ascii").splitlines():
+                part, begin, end = line.split()
+                found.append(Span(cast(Part, part), int(begin), int(end)))
+    return found
 
 
 def measured(side: str, prepared: Path, nodes: Path, scratch: Path, options: Any) -> Path:
@@ -263,14 +278,31 @@ def distances(ours: Path, theirs: Path, seed: int, num_rounds: int) -> list[floa
     return found
 
 
-def overheads(run: Path) -> tuple[float, float, float]:
-    """(seconds a round after the first, its compute, seconds of the whole command) of overhead."""
+class Overheads(NamedTuple):
+    """Seconds of a run; the rounds are those after the first."""
+
+    a_round: float
+    loop: float
+    """Of a round, without the ClientApp's own."""
+    compute: float
+    """Of a round, to compare with."""
+    command: float
+
+
+def overheads(run: Path) -> Overheads:
+    """What a side told, without its adapting."""
     told = json.loads((run / "told.json").read_text())
-    later = list(zip(told["rounds"], told["adapting"], strict=True))[1:]
-    rounds = [wall - compute - adapting / 1e9 for (wall, compute), adapting in later]
-    compute = sum(each[0][1] for each in later) / len(later)
-    whole = told["whole"][0] - told["whole"][1] - sum(told["adapting"]) / 1e9
-    return sum(rounds) / len(rounds), compute, whole
+    adapting = [each / 1e9 for each in told["adapting"]]
+    rounds = zip(told["rounds"], adapting, strict=True)
+    later = [wall - compute - own for (wall, compute), own in rounds][1:]
+    loop = [idle - own for idle, own in zip(told["idle"], adapting, strict=True)][1:]
+    wall, compute = told["whole"]
+    return Overheads(
+        fmean(later),
+        fmean(loop),
+        fmean(each[1] for each in told["rounds"][1:]),
+        wall - compute - sum(adapting),
+    )
 
 
 def main() -> None:
@@ -303,24 +335,28 @@ def main() -> None:
 def compare(prepared: Path, nodes: Path, scratch: Path, options: argparse.Namespace) -> None:
     """Print a line per run, the medians, their ratios, and how far the weights are apart."""
     seed = load_config(prepared / "config.yaml").seeds[0]
-    found: dict[str, list[tuple[float, float, float]]] = {side: [] for side in SIDES}
+    found: dict[str, list[Overheads]] = {side: [] for side in SIDES}
     apart = []
-    print(f"{'side':10}{'load':>6}{'overhead s a round':>20}{'compute s a round':>19}"
-          f"{'overhead s of the command':>27}")  # fmt: skip
+    titles = ("overhead a round", "of loop, engine", "compute a round", "overhead of all")
+    print(f"{'seconds':10}{'load':>6}" + "".join(f"{title:>18}" for title in titles))
     for repetition in range(options.repetitions):
         runs = {}
         for side in SIDES if repetition % 2 else reversed(SIDES):
             load = os.getloadavg()[0]
             runs[side] = measured(side, prepared, nodes, scratch, options)
-            a_round, compute, whole = overheads(runs[side])
-            found[side].append((a_round, compute, whole))
-            line = f"{side:10}{load:6.1f}{a_round:20.2f}{compute:19.2f}{whole:27.1f}"
-            print(line, flush=True)
+            seconds = overheads(runs[side])
+            found[side].append(seconds)
+            numbers = "".join(f"{each:18.2f}" for each in seconds)
+            print(f"{side:10}{load:6.1f}{numbers}", flush=True)
         apart.append(distances(runs["ours"], runs["Flower's"], seed, options.rounds))
-    for place, what in ((0, "a round after the first"), (2, "of the command")):
-        mine, theirs = (median(each[place] for each in found[side]) for side in SIDES)
-        print(f"overhead {what}: ours {mine:.2f} s, Flower's {theirs:.2f} s (medians): "
-              f"{theirs / mine:.2f} times less")  # fmt: skip
+    for name, what in (
+        ("a_round", "overhead of a round after the first"),
+        ("loop", "of it loop and engine"),
+        ("command", "overhead of the command"),
+    ):
+        mine, theirs = (median(getattr(each, name) for each in found[side]) for side in SIDES)
+        ratio = f"{theirs / mine:.2f} times less" if mine > 0 else "no ratio"
+        print(f"{what}: ours {mine:.2f} s, Flower's {theirs:.2f} s (medians): {ratio}")
     first, last = (max(pair[place] for pair in apart) for place in (0, 1))
     print(f"weights apart, over their norm: {first:.1e} after round 1, {last:.1e} after the last")
     if first > TOLERANCE:

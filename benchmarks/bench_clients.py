@@ -3,7 +3,7 @@
     python benchmarks/bench_clients.py [--clients 10,30,100,300,1000] [--engines ray,in-process]
                                        [--rounds 3] [--out DIR] [--keep]
 
-Runs `python -m fl_ppseg.simulate --clients N` with a model of N weights, four images of 32x64 a
+Runs `python -m fl_ppseg.simulate --clients N` with a model of 7,227 weights, four images of 32x64 a
 client, and every client trained and scored in every round, so that what is left is the cost of
 having clients. An observer (`--observer`) notes at the end of each round the wall time, the
 processor time of all processes of the command, and the peak resident set of the coordinator's

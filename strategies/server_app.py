@@ -125,13 +125,15 @@ class Federation:
         strategy = self._strategy(discovery, reported, config, arm, seed)
         self.observer.on_event(ArmStarted(arm, seed))
         if not strategy.first_round:
-            weights, packed, size = strategy.weights, strategy.packed, strategy.sent_bytes
-            score_start(strategy.run, self.folder, self.observer, weights, packed, size, grid)
-            del weights  # they would stay until the end of the arm
+            carried = strategy.carried
+            sent, size = carried.record, carried.num_bytes
+            score_start(
+                strategy.run, self.folder, self.observer, strategy.weights, sent, size, grid
+            )
         federation = strategy.run.federation
         strategy.start(
             grid,
-            strategy.packed,
+            strategy.carried.record,
             num_rounds=federation.num_rounds - strategy.first_round,
             timeout=federation.round_timeout,
         )

@@ -5,11 +5,14 @@ beside those that there are.
 """
 
 from io import BytesIO
+from typing import Final
 
 import numpy as np
 from flwr.app import Array
-from flwr.common.constant import SType
 from numpy.lib import format as numpy_format
+
+_NUMPY: Final = "numpy.ndarray"
+"""What Flower calls this form (`Array.stype`)."""
 
 
 def byte_array(content: bytes) -> Array:
@@ -17,7 +20,7 @@ def byte_array(content: bytes) -> Array:
     file, shape = BytesIO(), (len(content),)
     about = {"descr": "|u1", "fortran_order": False, "shape": shape}
     numpy_format.write_array_header_1_0(file, about)
-    return Array("uint8", shape, SType.NUMPY, file.getvalue() + content)
+    return Array("uint8", shape, _NUMPY, file.getvalue() + content)
 
 
 def content_of(array: Array) -> memoryview:
@@ -27,7 +30,7 @@ def content_of(array: Array) -> memoryview:
         ValueError: It is not one, or not of the length that it says; numpy may raise other kinds.
     """
     file = BytesIO(array.data)  # shares it
-    if array.stype != SType.NUMPY or numpy_format.read_magic(file) != (1, 0):
+    if array.stype != _NUMPY or numpy_format.read_magic(file) != (1, 0):
         raise ValueError("expected an array in numpy's form")
     shape, _, dtype = numpy_format.read_array_header_1_0(file)
     content = memoryview(array.data)[file.tell() :]

@@ -23,7 +23,7 @@ from fl_ppseg.learning.privacy import epsilon
 from fl_ppseg.progress.events import Phase, RoundStarted
 from fl_ppseg.progress.observer import Observer
 from fl_ppseg.setr.names import withheld
-from fl_ppseg.system.arrays import Arrays, array_bytes
+from fl_ppseg.system.arrays import Arrays
 from fl_ppseg.system.errors import RunError
 from fl_ppseg.system.memory import hand_back
 from fl_ppseg.system.spans import span
@@ -61,8 +61,8 @@ class FederatedStrategy(Strategy):
         self._optimizer = ServerOptimizer(run.federation)
         self._optimizer.state = moments_of(start.optimizer)
         self._coded = CodedWeights(run.request.training, start)
-        self._carried = CarriedWeights(self._coded, self.are_weights_common)
-        self.weights = self._carried.put(dict(start.arrays))
+        self.carried = CarriedWeights(self._coded, self.are_weights_common)
+        self.weights = self.carried.put(dict(start.arrays))
         self.log = RoundLog(run.request, 0, observer)
         self._norms = NormRule(run.federation, self._own_lines())
         self._num_examples = dict(run.num_examples)
@@ -97,8 +97,8 @@ class FederatedStrategy(Strategy):
         self.fold(replies)
         hand_back()
         self._norms.end_round(self.log.update_norms.values())
-        carried = self.packed if self.are_weights_common else None
-        return carried, flower_metrics({"train_loss": self.log.train_loss})
+        record = self.carried.record if self.are_weights_common else None
+        return record, flower_metrics({"train_loss": self.log.train_loss})
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -196,19 +196,9 @@ class FederatedStrategy(Strategy):
 
     # Shared by all kinds of training.
 
-    @property
-    def packed(self) -> ArrayRecord:
-        """The weights as they travel to nodes: one record, whose content each round changes."""
-        return self._carried.record
-
-    @property
-    def sent_bytes(self) -> int:
-        """Bytes of the weights as they travel to nodes."""
-        return self._carried.num_bytes
-
     def task(self, member: Member, sum: SumPart | None = None) -> Task:
         """To train or to evaluate the weights that all get."""
-        return Task(member, self.weights, sum=sum, sent_bytes=self.sent_bytes)
+        return Task(member, self.weights, sum=sum, sent_bytes=self.carried.num_bytes)
 
     def take_step(self, weights: Arrays, mean: Arrays) -> None:
         """Apply the server's step to the weights that travel, given the mean of the replies."""
@@ -216,7 +206,7 @@ class FederatedStrategy(Strategy):
         try:
             with span("aggregation"):
                 stepped = self.weights | self._optimizer.apply(weights, mean)
-                self.weights = self._carried.put(self._coded.encode(stepped))
+                self.weights = self.carried.put(self._coded.encode(stepped))
         except CodecError as error:
             where = f"arm {self.run.request.arm}, round {self.log.round}"
             raise RunError(f"{where}: training diverged: {error}") from None

@@ -71,9 +71,9 @@ def test_weights_lie_in_the_record_that_travels_and_older_ones_are_let_go(tmp_pa
     strategy = FederatedStrategy(
         ArmRun(request(), federation, discovery, ABOUT), run.folder, run.listener, start
     )
-    first = strategy.packed
+    first = strategy.carried.record
     result = strategy.start(LazyGrid(run.fake.grid), first, num_rounds=3, timeout=60)
-    assert result.arrays is first is strategy.packed
+    assert result.arrays is first is strategy.carried.record
     packed = first["safetensors"]
     assert isinstance(packed, Array)
     data = np.frombuffer(packed.data, np.uint8)

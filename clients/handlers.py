@@ -24,6 +24,7 @@ from clients.policy.start_weights import read_start
 from clients.policy.trust_region import rounds_before
 from clients.private_state import load_private, save_trained, trained_folder
 from clients.residuals import load_residual, residual_folder, save_residual
+from clients.round_views import PATIENCE, open_round
 from clients.summed_update import Place, answer_step, open_summed_update
 from fl_ppseg.codecs.tensors import CodecError
 from fl_ppseg.codecs.update import codec_of
@@ -57,12 +58,16 @@ def train(request: Request, policy: NodePolicy, state: Path) -> Reply:
     if request.sum is not None:  # refused before anything is trained
         summed = open_summed_update(Place(request, policy, state, len(shard)))
     _count(request, policy, permitted, state)
+    views = shard
+    if permitted.rounds is not None:
+        patience = None if policy.run else PATIENCE  # a simulation says where it makes no more
+        views = open_round(permitted.rounds, permitted.shards, request.round, state, patience)
     with span("compute"):
         update = local_update(
             _model(request.model, request.num_classes, shard.image_size),
             _tensors(request.arrays),
             _private(permitted.private, state, request.round - 1),
-            shard,
+            views,
             request.training,
             Position(request.round, request.num_rounds),
             request.seed,

@@ -56,6 +56,8 @@ class ArmPolicy(Section):
     """This owner's encrypted shards by seed of the run."""
     training_shards: dict[Seed, tuple[Path, ...]] | None = None
     """Shards to train on if they differ (centralised arms: all owners'); null: `shards`."""
+    rounds: Path | None = None
+    """Folder of each round's fresh views (`clients.policy.fresh_views`); null: shards hold all."""
     private: dict[Seed, Path] | None = None
     """Folders of a private embedding as its owner made it, by seed; null for other embeddings."""
     private_rate: Annotated[float, Field(ge=0)] = 0.0
@@ -82,11 +84,9 @@ class ArmPolicy(Section):
     models: Annotated[int, Field(ge=1, le=MAX_ROUNDS)] = 1
     """Models that are evaluated each time; more than one if every client trains alone."""
     spare: Count = 0
-    """Additional questions for each seed and task: a coordinator that was restarted, or lost
-    clients, repeats a round with other weights."""
+    """Additional questions for each seed and task: a round may be repeated with other weights."""
     agreement: Annotated[str, Field(max_length=200)] | None = None
-    """Hash of the agreement; the ledger counts separately for each one, so that a second run needs
-    the owner's consent again."""
+    """Hash of the agreement; the ledger counts by it: a second run needs the owner's consent."""
     protection: ArmConfig | None = None
     """The arm's settings as its owner saw them, for information."""
 
@@ -283,10 +283,11 @@ def _with_paths(policy: NodePolicy, change: Callable[[Path], Path]) -> NodePolic
         return {seed: tuple(map(change, paths)) for seed, paths in shards.items()}
 
     def of_arm(arm: ArmPolicy) -> ArmPolicy:
-        training, private, start = arm.training_shards, arm.private, arm.start
+        private, start = arm.private, arm.start
         paths = {
             "shards": changed(arm.shards),
-            "training_shards": None if training is None else changed(training),
+            "training_shards": arm.training_shards and changed(arm.training_shards),
+            "rounds": arm.rounds and change(arm.rounds),
             "private": private and {seed: change(path) for seed, path in private.items()},
             "start": start and {seed: change(path) for seed, path in start.items()},
         }

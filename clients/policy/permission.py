@@ -34,6 +34,8 @@ class Permit(NamedTuple):
     """Factor on the learning rate of the private embedding; 0: it is not trained."""
     limits: Limits
     """How many distinct questions of this kind the owner agreed to."""
+    rounds: Path | None = None
+    """Folder of the fresh views of each round to train on; None: the shards hold all views."""
 
 
 def check_run(policy: NodePolicy, run: str) -> None:
@@ -73,7 +75,9 @@ def permit(policy: NodePolicy, request: "Request") -> Permit:
     if request.task in ("train", "evaluate"):
         check_region(arm, request)
     private = arm.private[request.seed] if arm.private is not None else None
-    return Permit(shards[request.seed], private, arm.private_rate, _limits(arm, request.task))
+    rounds = arm.rounds if request.task == "train" else None
+    limits = _limits(arm, request.task)
+    return Permit(shards[request.seed], private, arm.private_rate, limits, rounds)
 
 
 def check_weights(arrays: Mapping[str, np.ndarray]) -> None:

@@ -3,21 +3,35 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from clients.policy.fresh_views import round_views
 from clients.vault.layout import DRAFTS, PRIVATE, SHARDS
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.cipher_versions import versions_of
 from fl_ppseg.config.data import DataConfig
 from fl_ppseg.data.dataset import Scene
+from fl_ppseg.data.manifest import round_digest
 from fl_ppseg.system.arrays import Arrays
 
 NAMED_SINCE: Final = 3
 """Version of the settings that digests are made of, with their words: a digest is the name of a
 folder, and shards and private embeddings that exist keep theirs."""
 PLAIN = ArmConfig(note="images as they are")
+
+
+@dataclass(frozen=True)
+class FreshViews:
+    """Views that are made round by round, in place of some that are made ahead."""
+
+    each: int
+    """Views of an image in a round: one for each local epoch."""
+    place: Path
+    """Where the shards of rounds go."""
+    round: int = 0
+    """Whose training views are encrypted; 0: no round's, but the held-out images."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +58,35 @@ class Assignment:
     """The node folder, where shards and private embeddings go; None: into the vault."""
     readers: int | None = None
     """Id of a group that may read the node folder; None: only its owner may."""
+    fresh: FreshViews | None = None
+    """Of a run with fresh views; None: all views are made ahead."""
+
+    @property
+    def round(self) -> int:
+        """The round whose fresh views are encrypted; 0: what is made ahead."""
+        return 0 if self.fresh is None else self.fresh.round
+
+    @property
+    def views(self) -> range:
+        """Numbers of the views of a training image."""
+        if self.fresh is None:
+            return range(self.data.num_views)
+        return round_views(self.fresh.round, self.fresh.each)
+
+    @property
+    def scored(self) -> tuple[Scene, ...]:
+        """The held-out images of the shard: a round's has none."""
+        return () if self.round else self.heldout
+
+    def of_round(self, round: int) -> "Assignment":
+        """The same with the fresh views of a round."""
+        assert self.fresh is not None
+        return replace(self, fresh=replace(self.fresh, round=round))
 
     def shard_folder(self, digest: str) -> Path:
         """Folder of the shard with this digest of its settings."""
+        if self.fresh is not None and self.round:
+            return self.fresh.place / digest
         return (self.out or self.vault) / SHARDS / digest
 
     def private_folder(self, digest: str) -> Path:
@@ -65,6 +105,8 @@ class Prepared(NamedTuple):
     """Folder of the encrypted shard."""
     private: Path | None
     """Folder of the private embedding's versions; None where the arm has none."""
+    rounds: Path | None = None
+    """Where the shards of rounds will lie; None: all views are in the shard, or it has none."""
 
 
 def stored_as(protection: ArmConfig) -> ArmConfig:
@@ -90,6 +132,8 @@ def shard_digest(job: Assignment, protection: ArmConfig, key: str | None) -> str
         protection: Key mode, cipher, scope and lifetime.
         key: Fingerprint of the key if it is shared with other owners, else None.
     """
+    if job.round:
+        return round_digest(shard_digest(job.of_round(0), protection, key), job.round)
     settings: dict[str, object] = {
         "schema": NAMED_SINCE,
         "city": job.client,
@@ -110,6 +154,9 @@ def shard_digest(job: Assignment, protection: ArmConfig, key: str | None) -> str
         settings["frame_size"] = job.data.frame_size  # earlier ones had no frames to train on
     if job.data.fit == "crop":
         settings["heldout_frames"] = True  # earlier shards held a window of each held-out image
+    if job.fresh is not None:
+        settings["fresh_views"] = job.fresh.each  # earlier ones had all views in one shard
+        settings["data"] = job.data.model_dump(mode="json", include={"image_size", "fit"})
     return digest(settings if key is None else settings | {"key": key})
 
 

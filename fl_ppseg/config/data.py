@@ -29,6 +29,9 @@ class DataConfig(Section):
     scores, to show it in the report; false: all are scored, none is shown."""
     num_views: Annotated[int, up_to(1_000)] = 4
     """Augmented copies per image that the vault encrypts ahead; the first is the image itself."""
+    fresh_views: bool = False
+    """Each round trains on views of its own, which the vaults make while the round before trains:
+    local_epochs of each image, num_views is not read; only two rounds' views lie on disk."""
     scene_size: ImageSize = (128, 256)
     """Height and width of the procedural scenes and their label maps, in pixels."""
     num_train: Count = 600

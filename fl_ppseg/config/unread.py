@@ -40,6 +40,8 @@ def unread_settings(config: Config) -> dict[str, str]:
         why = "is of procedural scenes, and the images come from data.root; leave one of them out"
         names = ("num_train", "num_val", "num_val_cities", "scene_size", "scene_seed")
         unread |= {f"data.{name}": why for name in names}
+    if config.data.fresh_views:
+        unread["data.num_views"] = "is not read with data.fresh_views; leave one of them out"
     belongs: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         ("partition.alpha", "partition.kind", config.partition.kind, ("dirichlet",)),
         ("training.momentum", "training.optimizer", training.optimizer, ("sgd",)),

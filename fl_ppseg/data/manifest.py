@@ -1,5 +1,6 @@
 """What a node may know of a shard beside its arrays: the file `manifest.json` in it."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -44,6 +45,19 @@ def _sha256(name: str) -> str:
     return name
 
 
+def round_digest(shard: str, round: int) -> str:
+    """Name of the shard that holds the fresh views of a round.
+
+    >>> round_digest("0" * 32, 1)
+    'ead37b319115c247a98f63c96e94072b'
+
+    Args:
+        shard: Name of the owner's shard, which holds the held-out images.
+        round: From 1.
+    """
+    return hashlib.sha256(f"fl_ppseg round v1\n{shard}\n{round}".encode()).hexdigest()[:32]
+
+
 Digest = Annotated[str, AfterValidator(_digest)]
 """32 hex digits."""
 Count = Annotated[int, Field(ge=0, le=MAX_IMAGES)]
@@ -66,7 +80,8 @@ class Manifest:
     """Digest of everything the shard was made from and with."""
     block_size: Annotated[int, Field(ge=1, le=1024)]
     num_images: Count
-    num_views: Annotated[int, Field(ge=1, le=MAX_SIDE)]
+    num_views: Annotated[int, Field(ge=0, le=MAX_SIDE)]
+    """0: training images have none here, each round has a shard of its own (fresh views)."""
     heldout_sizes: list[tuple[Side, Side]]
     """Height and width of each held-out label map."""
     record: Digest | None = None
@@ -80,6 +95,9 @@ class Manifest:
     window: tuple[Side, Side] | None = None
     """Height and width of the windows that are cut from the training views; none: these are as
     large as the model's input."""
+    first_view: Annotated[int, Field(ge=0, le=2**31)] = 0
+    """Number of the first view of each training image; 1 or more in the shard of a round (fresh
+    views), whose views no other round has."""
     sha256: Mapping[str, Sha256] = field(default_factory=dict)
     """Hex digest of each array by its file, e.g. `gtFine/val/aachen.npy`; none in a draft."""
 
@@ -87,6 +105,11 @@ class Manifest:
     def num_heldout(self) -> int:
         """Number of held-out images."""
         return len(self.heldout_sizes)
+
+    @property
+    def is_of_round(self) -> bool:
+        """Whether it holds the fresh views of one round, and no held-out image."""
+        return self.first_view > 0
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -68,6 +68,11 @@ class Shard:
         self.num_views = parts[0].images.shape[1]
         self.num_heldout = sum(part.manifest.num_heldout for part in parts)
 
+    @property
+    def is_of_round(self) -> bool:
+        """Whether its views are of one round: one for each pass of it (fresh views)."""
+        return self.parts[0].manifest.is_of_round
+
     def __len__(self) -> int:
         """Number of training images."""
         return len(self._index)

@@ -177,10 +177,12 @@ def remove_draft(place: Path) -> None:
 def record_of(place: Path) -> str | None:
     """The record of salts that belongs to a draft, which may be half made; none: it has none.
 
-    That of a finished one is not named: the shard may lie in its place already, and needs it.
+    That of a finished one is not named: the shard may lie in its place already, and needs it. Nor
+    is that of a round's, which is its owner's for all rounds.
     """
     try:
-        return load_manifest(place / ABOUT, finished=False).record
+        manifest = load_manifest(place / ABOUT, finished=False)
+        return None if manifest.is_of_round else manifest.record
     except InputError:
         return None
 

@@ -156,8 +156,9 @@ def views(
     num_views: int,
     seed: int,
     scene_id: str,
+    first: int = 0,
 ) -> Iterator[View]:
-    """Yields ``num_views`` views of a scene: first the image itself, fitted, then random ones.
+    """Yields ``num_views`` views of a scene: view 0 is the image itself, fitted, others are random.
 
     Args:
         image: (3, H, W) uint8 RGB.
@@ -167,11 +168,13 @@ def views(
         num_views: How many views.
         seed: Of the run.
         scene_id: Names the scene within its data set.
+        first: Number of the first of them.
     """
-    if num_views > 0:
-        yield fit(image, labels, image_size, policy)
-    for view in range(1, num_views):
-        yield augment(image, labels, image_size, view_generator(seed, scene_id, view), policy)
+    for view in range(first, first + num_views):
+        if view == 0:
+            yield fit(image, labels, image_size, policy)
+        else:
+            yield augment(image, labels, image_size, view_generator(seed, scene_id, view), policy)
 
 
 def view_generator(seed: int, scene_id: str, view: int) -> np.random.Generator:

@@ -3,7 +3,7 @@
 Used by commands only: it wires the owners' side and the coordinator's, which never meet elsewhere.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -12,13 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.policy.node_policy import nodes_folder
-from clients.vault.assignment import Assignment
-from clients.vault.shards.preparation import prepare_shards
 from clients.vault.simulations.inventory import lock_for_preparation
-from fl_ppseg.config.client_names import folder_name
 from fl_ppseg.config.data import DataConfig
-from fl_ppseg.config.loading import arms_of, dump_config
+from fl_ppseg.config.loading import dump_config
 from fl_ppseg.config.sections import Config
 from fl_ppseg.data.classes import ClassTable, load_class_table
 from fl_ppseg.data.dataset import Dataset, open_dataset
@@ -26,20 +22,19 @@ from fl_ppseg.data.partition.partitioner import make_partition
 from fl_ppseg.data.partition.record import Partition
 from fl_ppseg.data.tree_layout import IMAGES, LABELS
 from fl_ppseg.data.views import scaled_labels
+from fl_ppseg.experiment.assignments import assignments, encrypt
 from fl_ppseg.experiment.data_notes import DataNotes, examine, scored_scenes
-from fl_ppseg.experiment.initial_weights import Models, initial_models, save_initial
+from fl_ppseg.experiment.fresh_views import ViewsPlan, views_plan
+from fl_ppseg.experiment.initial_weights import initial_models, save_initial
 from fl_ppseg.experiment.resuming import check_resumed, record_resumption
 from fl_ppseg.experiment.simulated_nodes import (
     Node,
-    PreparedShards,
     earlier_arms,
     policies_of,
     write_node_folders,
     write_start_weights,
 )
-from fl_ppseg.federation.checkpoint_file import OF_CLIENT, Checkpoint
 from fl_ppseg.federation.cohort_keys import save_cohort_keys
-from fl_ppseg.federation.public_weights import public_embedding
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.federation.run_identity import save_identity
 from fl_ppseg.learning.evaluation import Scores, score
@@ -53,13 +48,9 @@ from fl_ppseg.learning.no_image import (
 from fl_ppseg.progress.steps import StepProgress
 from fl_ppseg.scenes.cities import TRAIN_CITIES, VAL_CITIES
 from fl_ppseg.scenes.tree import GENERATOR, synthesize
-from fl_ppseg.setr.model import SETR
-from fl_ppseg.setr.names import EMBEDDING_TENSORS
-from fl_ppseg.system.arrays import Arrays
 from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import user_folder
 from fl_ppseg.system.places import check_run
-from fl_ppseg.system.workers import work_at_once
 
 
 @dataclass(frozen=True)
@@ -80,6 +71,8 @@ class Experiment:
     """Notes on the images and on how they are scored."""
     counts_without_image: NDArray[np.int64]
     """(N, C, C) counts of each scored val image for the answer without an image."""
+    views: ViewsPlan | None = None
+    """What is encrypted while rounds train; None: every view is made."""
 
     @property
     def no_image(self) -> Scores:
@@ -121,8 +114,8 @@ def prepare(
     partition = _partition(config, folder, dataset)
     nodes = _nodes(dataset, partition, config.data)
     with lock_for_preparation(vault_dir, folder.path):
-        jobs = _assignments(config, nodes, vault_dir, models, folder)
-        prepared = _encrypt(jobs, num_workers, progress)
+        jobs = assignments(config, nodes, vault_dir, models, folder)
+        prepared = encrypt(jobs, num_workers, progress)
         patch_size = next(iter(jobs.values())).block_size
         starts = write_start_weights(config, models, folder, vault_dir)
         policies = policies_of(
@@ -139,8 +132,11 @@ def prepare(
             save_cohort_keys(cohort.keys, folder.path)  # the same for all
         save_initial(config, folder, classes, models, vault_dir)
     no_image = _without_image(config, folder, nodes, classes, num_workers, progress)
+    plan = views_plan(config, folder.path, jobs, prepared)
     return Experiment(
-        config, folder, dataset, partition, classes, place, len(nodes), vault_dir, about, no_image
+        *(config, folder, dataset, partition, classes, place, len(nodes), vault_dir, about),
+        no_image,
+        plan,
     )
 
 
@@ -245,54 +241,3 @@ def _without_image(
     val = [scene for node in nodes if node.role == "val" for scene in node.heldout]
     maps = label_maps_of(val, num_workers)
     return counts_without_image(answer, maps, classes.num_classes)
-
-
-def _assignments(
-    config: Config, nodes: Sequence[Node], vault_dir: Path, models: Models, folder: RunFolder
-) -> dict[tuple[str, int], Assignment]:
-    arms = arms_of(config)
-    private = [name for name, arm in arms.items() if arm.embedding == "private"]
-    jobs = {}
-    for seed in config.seeds:  # outside: jobs of one client wait for each other
-        newest = [folder.latest(name, seed) for name in private]
-        public = _public(newest, models[seed, private[0]]) if private else {}
-        for node in nodes:
-            jobs[node.client, seed] = Assignment(
-                vault=vault_dir / folder_name(node.client),
-                client=node.client,
-                train=node.train,
-                heldout=node.heldout,
-                data=config.data,
-                block_size=next(iter(models.values())).patch_size,
-                seed=seed,
-                protections=arms,
-                public=public,
-                run=nodes_folder(vault_dir, folder.path).name,
-            )
-    return jobs
-
-
-def _public(newest: Iterable[Checkpoint | None], initial: SETR) -> Arrays:
-    """The public embedding of a run's arms with private ones, which training never changes.
-
-    A resumed run keeps its own: the weights that its config names may have changed since.
-    """
-    for checkpoint in newest:
-        if checkpoint is not None:
-            named = {name.rpartition(OF_CLIENT)[2]: v for name, v in checkpoint.arrays.items()}
-            return {name: named[name] for name in EMBEDDING_TENSORS}
-    return public_embedding(initial)
-
-
-def _encrypt(
-    jobs: Mapping[tuple[str, int], Assignment], num_workers: int, progress: StepProgress
-) -> PreparedShards:
-    """Run the owners' vaults, several at a time, in processes other than the coordinator's."""
-    keys, tasks = list(jobs), list(jobs.values())
-    total = sum(len(job.train) + len(job.heldout) for job in tasks)
-    done, prepared = 0, {}
-    for number, made in work_at_once(prepare_shards, tasks, num_workers, "encrypting"):
-        prepared[keys[number]] = made
-        done += len(tasks[number].train) + len(tasks[number].heldout)
-        progress.update("encrypting in the vaults", done, total)
-    return prepared

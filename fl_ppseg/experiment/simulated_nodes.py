@@ -2,6 +2,7 @@
 
 <vault>/.nodes/<run>/node_<nnnn>.yaml        policies of the owners
 <vault>/.nodes/<run>/start/<digest>/         weights of round 0, for the trust regions
+<vault>/.nodes/<run>/rounds/<digest>/        fresh views (fl_ppseg.experiment.fresh_views)
 <vault>/.nodes/<run>/state/node_<nnnn>/      ledger, log and trained private embeddings of the apps
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from clients.policy.fresh_views import ROUNDS
 from clients.policy.ledger import make_ledger
 from clients.policy.node_policy import (
     ArmPolicy,
@@ -37,6 +39,7 @@ from fl_ppseg.config.client_names import folder_name
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import CODEC, MEMORY, Config
 from fl_ppseg.data.dataset import Scene
+from fl_ppseg.experiment.fresh_views import stop_views
 from fl_ppseg.experiment.initial_weights import Models
 from fl_ppseg.federation.roles import Role
 from fl_ppseg.federation.run_folder import RunFolder
@@ -153,10 +156,14 @@ def write_node_folders(
     """
     place = nodes_folder(vault_dir, folder.path)
     states = state_path(place, 0).parent
-    if not folder.config.exists() and states.exists():
-        shutil.rmtree(states)
+    if not folder.config.exists():
+        for left in (states, place / ROUNDS):
+            if left.exists():
+                shutil.rmtree(left)
     for closed in (place.parent, place, states):
         make_private_folder(closed)
+    if any(arm.rounds is not None for policy in policies for arm in policy.arms.values()):
+        stop_views(place / ROUNDS, "nothing makes them now")
     earlier = read_identity(folder.path)
     identity = Identity(earlier.run if earlier else new_name(), _hash(policies))
     for partition_id, policy in enumerate(policies):
@@ -220,11 +227,13 @@ def _largest(arm: ArmConfig, nodes: Iterable[Node]) -> int:
 def _hash(policies: Iterable[NodePolicy]) -> str:
     digest = hashlib.sha256()
     for policy in policies:
-        # As before there were cohorts, codecs and bounds that fall: a run goes on as the same run.
+        # As before there were cohorts, codecs, fresh views...: a run goes on as the same run.
         unused: dict[str, Any] = {"cohort": True} if policy.cohort is None else {}
         if policy.max_loss_ratio is None:
             unused["max_loss_ratio"] = True
         of_arms: dict[str, Any] = {"change_falls": True, "training": {*MEMORY}}
+        if all(arm.rounds is None for arm in policy.arms.values()):
+            of_arms["rounds"] = True
         if all(arm.training.travels_as_it_is for arm in policy.arms.values()):
             of_arms["training"] = {*CODEC, *MEMORY}
         unused["arms"] = {"__all__": of_arms}

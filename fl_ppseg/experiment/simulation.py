@@ -16,6 +16,7 @@ from clients.policy.node_policy import NODES_VARIABLE
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config
 from fl_ppseg.experiment.forecasts import memory_outlook, time_line
+from fl_ppseg.experiment.fresh_views import views_made
 from fl_ppseg.experiment.key_trials import key_trials
 from fl_ppseg.experiment.panels import cipher_gallery, scene_panels
 from fl_ppseg.experiment.preparation import Experiment, prepare
@@ -75,6 +76,11 @@ def simulate(
     check_device(config.device)
     if prepare_only:
         toml_text(out)
+        if config.data.fresh_views:
+            raise InputError(
+                "data.fresh_views: `flwr run` starts no process that makes views; leave out "
+                "--prepare"
+            )
     _forecast(config, cluster, quiet, is_new=not RunFolder(out).config.exists())
     started = time.monotonic() - _seconds_before(RunFolder(out))
     num_workers = config.num_workers or available_cpus()
@@ -149,7 +155,10 @@ def _federate(
     quiet: bool,
     plug_ins: Sequence[PlugIn],
 ) -> None:
-    with Observers(choose_view(quiet, sys.stderr), plug_ins, experiment.folder.path) as observer:
+    with (
+        Observers(choose_view(quiet, sys.stderr), plug_ins, experiment.folder.path) as observer,
+        views_made(experiment.views) as maker,
+    ):
         federation = Federation(experiment.folder, observer, experiment.num_nodes)
         server_app = build_server_app(federation)
 
@@ -170,6 +179,8 @@ def _federate(
         except RunError as error:
             if federation.stop.is_set():
                 raise KeyboardInterrupt from None
+            if maker is not None and maker.failure is not None:
+                raise RunError(maker.failure) from error
             if names_lost_worker(str(error)):
                 raise RunError(f"{LOST_WORKER} ({error})") from error
             logs = sorted(experiment.nodes.glob(f"state/*/{NODE_LOG}"))

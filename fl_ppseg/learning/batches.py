@@ -38,11 +38,16 @@ class Step(NamedTuple):
 
 
 def steps_of(shard: Shard, config: TrainingConfig, generator: np.random.Generator) -> list[Step]:
-    """The steps of a local update: per epoch each image at most once, with one view."""
+    """The steps of a local update: per epoch each image at most once, with one view.
+
+    Which one is drawn; of fresh views each epoch has its own.
+    """
     steps, seen = [], config.images_a_pass(len(shard))
     number = shard.num_places
-    for _ in range(config.local_epochs):
+    for epoch in range(config.local_epochs):
         order, views = order_of(generator, len(shard), shard.num_views)
+        if shard.is_of_round:
+            views = [epoch] * len(order)
         places = None if number == ONE_PLACE else draw_places(generator, seen, number)
         for start in range(0, seen, config.batch_size):
             part = slice(start, min(start + config.batch_size, seen))

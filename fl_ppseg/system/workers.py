@@ -51,11 +51,11 @@ def work_at_once(
         pool = ProcessPoolExecutor(
             max(1, min(num_workers, len(tasks))),
             mp_context=get_context("spawn"),
-            initializer=_begin_work,
+            initializer=begin_work,
         )
         pending: dict[Future[Result], int] = {}
         try:
-            with _interrupts_held():
+            with interrupts_held():
                 pending = {pool.submit(_do, work, task): k for k, task in enumerate(tasks)}
             while pending and not interrupted.is_set():
                 for future in wait(pending, PATIENCE, FIRST_COMPLETED).done:
@@ -66,13 +66,13 @@ def work_at_once(
                 f"a worker process was killed while {doing}; free some memory, or use fewer workers"
             ) from None
         finally:
-            _end(set(active_children()) - others if pending else set())
+            end(set(active_children()) - others if pending else set())
             pool.shutdown(cancel_futures=True)
     if interrupted.is_set():
         raise KeyboardInterrupt
 
 
-def _end(pool: Collection[BaseProcess]) -> None:
+def end(pool: Collection[BaseProcess]) -> None:
     """Stop workers: by a request, after which each cleans up, and those that missed it by force.
 
     Python drops an exception that is raised in a callback of the garbage collector, and the pool
@@ -87,8 +87,8 @@ def _end(pool: Collection[BaseProcess]) -> None:
             worker.kill()
 
 
-def _begin_work() -> None:
-    """Ignore Ctrl-C: the parent handles it, and stops the task by a request."""
+def begin_work() -> None:
+    """In a worker: ignore Ctrl-C, which the parent handles; it stops the task by a request."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, _stop)
@@ -115,7 +115,7 @@ def _do(work: Callable[[Task], Result], task: Task) -> Result:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
+def interrupts_held() -> Iterator[None]:
     """Ctrl-C waits; processes that are started meanwhile hear nothing of it until they ignore it.
 
     Else it would strike those that have begun to import and do not ignore it yet.

@@ -1,6 +1,7 @@
 """The rounds of a run.
 
 discovery, registry         which nodes are connected, and which client each of them is
+draw                        whose turn it is in a round
 federated, local_only       Flower's loop: the tasks of a round, aggregation, results, checkpoints
 exchange                    tasks to messages, and replies checked one at a time
 tasks                       the table of a round: sent, waiting for its node, done, failed

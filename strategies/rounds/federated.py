@@ -5,7 +5,6 @@ aggregate as they come, and write results and a checkpoint each round.
 """
 
 import logging
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
@@ -33,6 +32,7 @@ from strategies.aggregation.server_optimizer import ServerOptimizer
 from strategies.aggregation.streaming_mean import check_update
 from strategies.rounds.arm_run import ArmRun
 from strategies.rounds.carried_weights import CarriedWeights
+from strategies.rounds.draw import drawn
 from strategies.rounds.exchange import Exchange
 from strategies.rounds.flower_metrics import flower_metrics, percentages
 from strategies.rounds.registry import Member
@@ -259,10 +259,7 @@ class FederatedStrategy(Strategy):
 
     def _drawn(self) -> list[Member]:
         """The training clients of a round: a draw from the sorted names by seed and round."""
-        members = self.trainers()
-        number = self.run.federation.num_asked(len(members))
-        generator = random.Random(f"{self.run.request.seed}/{self.log.round}")
-        return generator.sample(members, number)
+        return drawn(self.trainers(), self.run.federation, self.run.request.seed, self.log.round)
 
     def _spend_privacy(self) -> None:
         """Count the release of noisy weights before it is made; a repeated round counts again."""

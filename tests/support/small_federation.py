@@ -94,12 +94,12 @@ class InlinePool:
     def shutdown(self, **_: object) -> None: ...
 
 
-def prepared(settings: Config, place: Path, num_workers: int = 1) -> Experiment:
+def prepared(settings: Config, place: Path, num_workers: int = 1, run: str = "run") -> Experiment:
     """The experiment with its run folder and vaults in `place`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers, "ProcessPoolExecutor", InlinePool)
         quiet = StepProgress(Console(), quiet=True)
-        folder = RunFolder(place / "run")
+        folder = RunFolder(place / run)
         return prepare(settings, folder, place / "vaults", num_workers, quiet)
 
 

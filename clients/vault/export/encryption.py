@@ -45,6 +45,7 @@ from fl_ppseg.data.preflight.rules import refuse_unusable, warnings
 from fl_ppseg.data.preflight.table import scan_table
 from fl_ppseg.progress.steps import steps
 from fl_ppseg.system.command_line import names, tree_of
+from fl_ppseg.system.errors import InputError
 
 
 def encrypt(options: argparse.Namespace) -> None:
@@ -96,6 +97,8 @@ def _export(options: argparse.Namespace, vault: Vault) -> Export:
     arms_named = options.arms and list(names(options.arms))
     config = load_config(options.config, overrides={"arms": arms_named})
     check_reserved(config)
+    if config.data.fresh_views:
+        raise InputError("data.fresh_views: an option of simulations; leave it out")
     arms = arms_of(config)
     check_deployable(arms)
     check_labels(arms)

@@ -60,23 +60,25 @@ class Record:
         protection: ArmConfig,
         train: Sequence[Scene],
         heldout: Sequence[Scene],
-        num_views: int,
+        views: Sequence[int],
         samples: Mapping[str, str],
     ) -> Self:
         """Draw the salts of a new shard.
+
+        Fresh views of an image share the salt of its view 0: their numbers tell their keys apart.
 
         Args:
             protection: An arm with derived keys.
             train: Its training images.
             heldout: Its held-out images.
-            num_views: Views of a training image.
+            views: Numbers of the views of a training image; none: they are fresh.
             samples: Hex digests of some plain views.
         """
         parts = [scene.scene_id for scene in train], [scene.scene_id for scene in heldout]
         names = [CLIENT]
         if protection.key_mode == "per-image":
-            views = ((scene, view) for scene in parts[0] for view in range(num_views))
-            names = [view_name("train", scene, view) for scene, view in views]
+            every = ((scene, view) for scene in parts[0] for view in views or (0,))
+            names = [view_name("train", scene, view) for scene, view in every]
             names += [view_name("heldout", scene, 0) for scene in parts[1]]
         assert protection.cipher is not None and protection.block_scope is not None
         salts = {name: new_salt().hex() for name in names}
@@ -99,9 +101,9 @@ class Record:
         """JSON that `read_record` reads back."""
         return json.dumps(asdict(self))
 
-    def of_scene(self, part: Part, scene_id: str, num_views: int) -> Self:
+    def of_scene(self, part: Part, scene_id: str, views: Sequence[int]) -> Self:
         """The record with the salts of one scene only, for the worker that encrypts it."""
-        names = [CLIENT, *(view_name(part, scene_id, view) for view in range(num_views))]
+        names = [CLIENT, *(view_name(part, scene_id, view) for view in {0, *views})]
         found = {name: self.salts[name] for name in names if name in self.salts}
         return replace(self, train=[], heldout=[], salts=found, samples={}, label_ids=[])
 
@@ -121,7 +123,8 @@ class Record:
         if CLIENT in self.salts:
             return key.client_subkey(bytes.fromhex(self.salts[CLIENT]))
         _, city, stem = scene_id.split("/", 2)
-        salt = bytes.fromhex(self.salts[view_name(part, scene_id, view)])
+        own = self.salts.get(view_name(part, scene_id, view))
+        salt = bytes.fromhex(own or self.salts[view_name(part, scene_id, 0)])  # that of fresh views
         return key.view_subkey(part=part, city=city, file=stem, view=view, salt=salt)
 
 

@@ -50,6 +50,7 @@ def arm_policy(
         embedding=arm.embedding,
         shards={seed: (p.shard,) for seed, p in prepared.items()},
         training_shards=training_shards,
+        rounds=next(iter(prepared.values())).rounds,
         private=private or None,
         private_rate=arm.private_rate,
         start=start if terms.max_change is not None else None,

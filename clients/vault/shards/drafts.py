@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from clients.vault.assignment import Assignment, folder_mode
+from clients.vault.assignment import Assignment, folder_mode, shard_digest
 from clients.vault.keys.keyring import Vault
 from clients.vault.keys.record import CLIENT, Record, view_name
 from clients.vault.layout import DRAFTS
@@ -39,8 +39,8 @@ class Work(NamedTuple):
 
     def target(self, picture: Picture) -> Target:
         """The shard as the target of one scene."""
-        scene_id, num_views = picture.scene.scene_id, picture.data.num_views
-        record = self.record and self.record.of_scene(picture.part, scene_id, num_views)
+        scene_id, views = picture.scene.scene_id, picture.numbers
+        record = self.record and self.record.of_scene(picture.part, scene_id, views)
         return Target(self.draft.place, self.protection, record)
 
 
@@ -62,7 +62,11 @@ def begin_or_resume(vault: Vault, job: Assignment, digest: str, protection: ArmC
     abandon(vault, place)
     if not _has_record(protection):
         return Work(ShardDraft.begin(place, manifest, size), protection, None)
-    record = Record.new(protection, job.train, job.heldout, job.data.num_views, _samples(job))
+    if job.round:
+        record = _shared_record(vault, job, protection)
+        manifest = replace(manifest, record=record.name)
+        return Work(ShardDraft.begin(place, manifest, size), protection, record)
+    record = Record.new(protection, job.train, job.heldout, job.views, _samples(job))
     draft = ShardDraft.begin(place, replace(manifest, record=record.name), size)
     try:  # from here on the draft names the record: both are kept, or both are removed
         vault.save_record(record)
@@ -156,8 +160,7 @@ def expected_manifest(job: Assignment, digest: str, protection: ArmConfig) -> Ma
     if data.frame_size is not None:
         check_windows(protection.cipher, data.frame_size, data.image_size, job.block_size)
     sizes = [
-        scored_size(scene.size(), data.image_size, data.fit, job.block_size)
-        for scene in job.heldout
+        scored_size(scene.size(), data.image_size, data.fit, job.block_size) for scene in job.scored
     ]
     if protection.labels == "encrypted" and data.fit == "resize":
         sizes = [cells_size(size, data.image_size) for size in sizes]
@@ -167,7 +170,8 @@ def expected_manifest(job: Assignment, digest: str, protection: ArmConfig) -> Ma
         settings=digest,
         block_size=job.block_size,
         num_images=len(job.train),
-        num_views=data.num_views,
+        num_views=len(job.views),
+        first_view=job.views.start if job.round else 0,
         heldout_sizes=sizes,
         ciphers=versions_of(protection.cipher),
         frames=data.fit == "crop",
@@ -178,15 +182,34 @@ def expected_manifest(job: Assignment, digest: str, protection: ArmConfig) -> Ma
 
 def pictures(job: Assignment) -> list[Picture]:
     """The scenes of a shard in its order, with the settings of their views."""
-    parts: tuple[tuple[Part, Sequence[Scene]], ...] = (
-        ("train", job.train),
-        ("heldout", job.heldout),
+    parts: tuple[tuple[Part, range, Sequence[Scene]], ...] = (
+        ("train", job.views, job.train),
+        ("heldout", range(1), job.scored),
     )
     return [
-        Picture(part, scene, job.data, job.seed, job.block_size)
-        for part, scenes in parts
+        Picture(part, scene, job.data, numbers, job.seed, job.block_size)
+        for part, numbers, scenes in parts
         for scene in scenes
     ]
+
+
+def _shared_record(vault: Vault, job: Assignment, protection: ArmConfig) -> Record:
+    """The record of an owner's shard, whose keys the fresh views of all its rounds come from.
+
+    Raises:
+        InputError: That shard is not there.
+    """
+    digest = shard_digest(job.of_round(0), protection, None)
+    folder = job.of_round(0).shard_folder(digest)
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.record is None:
+        raise InputError(f"{folder}: no encrypted shard; prepare the run, or encrypt, again")
+    if not vault.has_record(manifest.record):
+        raise InputError(
+            f"{folder}: its salts do not belong to the current master key; after a rotation, "
+            "prepare the run, or encrypt, again"
+        )
+    return vault.find(manifest.record)[1]
 
 
 def _has_record(protection: ArmConfig) -> bool:
@@ -216,10 +239,13 @@ def _is_recorded(vault: Vault, job: Assignment, manifest: Manifest, protection: 
 
 
 def _samples(job: Assignment) -> dict[str, str]:
-    """Digests of the first views of the first and last training image, and a held-out one."""
+    """Digests of the first views of the first and last training image, and a held-out one.
+
+    Of fresh views none is known yet.
+    """
     chosen = {*job.train[:1], *job.train[-1:], *job.heldout[:1]}
     return {
         view_name(picture.part, picture.scene.scene_id, 0): view_digest(next(picture.views())[0])
         for picture in pictures(job)
-        if picture.scene in chosen
+        if picture.scene in chosen and picture.numbers
     }

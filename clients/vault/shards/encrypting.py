@@ -34,6 +34,8 @@ class Picture:
     part: Part
     scene: Scene
     data: DataConfig
+    numbers: range
+    """Of its views; a held-out image has view 0."""
     seed: int
     """Of the augmented views."""
     block_size: int
@@ -45,13 +47,15 @@ class Picture:
         Raises:
             InputError: For an image or label map that cannot be read.
         """
+        if not self.numbers:
+            return
         image, labels = self.scene.load()
         window, size, policy = self.data.image_size, self.data.view_size, self.data.fit
         if self.part == "heldout":
             yield fit_for_scoring(image, labels, window, policy, self.block_size)
             return
-        number, name = self.data.num_views, self.scene.scene_id
-        yield from views(image, labels, size, policy, number, self.seed, name)
+        first, number, name = self.numbers[0], len(self.numbers), self.scene.scene_id
+        yield from views(image, labels, size, policy, number, self.seed, name, first)
 
 
 @dataclass(frozen=True)
@@ -87,14 +91,15 @@ def encrypt_scene(task: SceneTask) -> None:
     vault = Vault(task.vault)
     drafts = [ShardDraft(target.draft) for target in task.targets]
     keys = [_keys(vault, task.picture, target) for target in task.targets]
-    for view, (image, labels) in enumerate(within("data", task.picture.views())):
+    for place, (image, labels) in enumerate(within("data", task.picture.views())):
+        view = task.picture.numbers[place]
         for draft, target, keys_of in zip(drafts, task.targets, keys, strict=True):
             size, key = task.block_size, keys_of(view)
             ciphertext = encrypted(image, key, target.protection, size)
             order = pixel_order_of(key, target.protection, image.shape[1:], size)
             moved = labels if order is None else in_order(labels, order, image.shape[1:])
             with span("data"):
-                draft.put(task.number, view, ciphertext, moved)
+                draft.put(task.number, place, ciphertext, moved)
 
 
 def in_order(labels: Pixels, order: PixelOrder, image_size: tuple[int, int]) -> Pixels:

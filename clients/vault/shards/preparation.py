@@ -71,13 +71,38 @@ def prepare_locked(
     vault: Vault, job: Assignment, num_workers: int = 1, progress: Progress | None = None
 ) -> dict[str, Prepared]:
     """`prepare_shards` for a caller that holds the vault's lock."""
+    digests = _complete(vault, job, num_workers, progress)
+    rounds = job.fresh.place if job.fresh is not None and job.train else None
+    return {
+        arm: Prepared(job.shard_folder(digest), prepare_private(vault, job, arm, digest), rounds)
+        for arm, digest in digests.items()
+    }
+
+
+def prepare_round(assignment: Assignment) -> None:
+    """Encrypt the fresh views of a round for all arms at once; intact shards are kept.
+
+    They are the same whenever they are made, but for disposable keys.
+
+    Args:
+        assignment: Of one owner and round.
+
+    Raises:
+        InputError: As `prepare_shards`, or what is made ahead is missing.
+    """
+    vault = Vault(assignment.vault)
+    with span("encryption"), vault.lock():
+        _complete(vault, assignment, 1, None)
+
+
+def _complete(
+    vault: Vault, job: Assignment, num_workers: int, progress: Progress | None
+) -> dict[str, str]:
+    """Encrypt what is missing; returns the digest of each arm's shard."""
     digests, missing = plan_shards(vault, job)
     if missing:
         _encrypt(vault, job, missing, num_workers, progress or (lambda done, total: None))
-    return {
-        arm: Prepared(job.shard_folder(digest), prepare_private(vault, job, arm, digest))
-        for arm, digest in digests.items()
-    }
+    return digests
 
 
 def plan_shards(vault: Vault, job: Assignment) -> tuple[dict[str, str], dict[str, ArmConfig]]:
@@ -103,7 +128,7 @@ def remaining_work(vault: Vault, job: Assignment) -> RemainingWork:
     for digest, protection in missing.items():
         manifest = expected_manifest(job, digest, protection)
         draft = find_draft(vault, job, manifest, protection)
-        scenes.update(draft.missing if draft else range(len(job.train) + len(job.heldout)))
+        scenes.update(draft.missing if draft else range(len(job.train) + len(job.scored)))
         shapes = manifest.shapes(job.data.view_size).values()
         num_bytes += 0 if draft else sum(map(math.prod, shapes))
     return RemainingWork(tuple(missing.values()), len(scenes), num_bytes)
@@ -118,7 +143,7 @@ def _encrypt(
 ) -> None:
     try:
         works = [begin_or_resume(vault, job, digest, p) for digest, p in missing.items()]
-        total = len(job.train) + len(job.heldout)
+        total = len(job.train) + len(job.scored)
         for left in _encrypt_and_mark(list(_tasks(job, works)), works, num_workers):
             progress(total - left, total)
         for digest, work in zip(missing, works, strict=True):

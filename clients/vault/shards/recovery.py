@@ -101,11 +101,13 @@ def _check(folder: Path, shard: ShardPart, record: Record) -> None:
         InputError: They do not.
     """
     manifest = shard.manifest
+    is_fresh = manifest.is_of_round or not manifest.num_views
+    salted = range(1) if is_fresh else range(manifest.num_views)
     views = [
-        *(view_name("train", name, n) for name in record.train for n in range(manifest.num_views)),
+        *(view_name("train", name, view) for name in record.train for view in salted),
         *(view_name("heldout", name, 0) for name in record.heldout),
     ]
-    sizes = (len(record.train), len(record.heldout))
+    sizes = (len(record.train), 0 if manifest.is_of_round else len(record.heldout))
     is_whole = CLIENT in record.salts or record.salts.keys() == set(views)
     if sizes != (manifest.num_images, manifest.num_heldout) or not is_whole:
         raise InputError(
@@ -116,11 +118,12 @@ def _check(folder: Path, shard: ShardPart, record: Record) -> None:
 
 def _stored(shard: ShardPart, train: list[str], heldout: list[str]) -> Iterator[PlainView]:
     """The stored views of a shard, still encrypted, with their names from the owner's record."""
+    manifest, images, labels = shard.manifest, shard.images, shard.labels
     training = (
-        PlainView("train", scene_id, view, shard.images[number, view], shard.labels[number, view])
-        for number, scene_id in enumerate(train)
-        for view in range(shard.manifest.num_views)
+        PlainView("train", name, manifest.first_view + view, images[n, view], labels[n, view])
+        for n, name in enumerate(train)
+        for view in range(manifest.num_views)
     )
-    pairs = zip(heldout, shard.heldout(), strict=True)
+    pairs = zip(() if manifest.is_of_round else heldout, shard.heldout(), strict=True)
     held = (PlainView("heldout", scene_id, 0, image, labels) for scene_id, (image, labels) in pairs)
     return chain(training, held)

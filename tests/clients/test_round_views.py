@@ -1,0 +1,62 @@
+"""A node waits for the views of its round, holds no key, and says in one line why none came."""
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from clients.policy.fresh_views import ASKED, STOPPED, round_folder
+from clients.policy.node_policy import RefusedError
+from clients.round_views import open_round
+from fl_ppseg.data.manifest import round_digest
+from fl_ppseg.data.shard import open_shard
+
+
+@pytest.fixture
+def place(folders: Mapping[str, Path], tmp_path: Path) -> Path:
+    """A shard that is being made: its views come later."""
+    shutil.copytree(folders["plain"], tmp_path / "made")
+    (tmp_path / "rounds").mkdir()
+    (tmp_path / "state").mkdir()
+    return tmp_path
+
+
+def test_views_that_come_late_are_waited_for(place: Path) -> None:
+    shard = place / "shards" / ("0" * 32)
+    target = round_folder(place / "rounds", shard, 3)
+    assert target.name == round_digest("0" * 32, 3)
+
+    def make() -> None:
+        time.sleep(0.2)
+        (place / "made").rename(target)
+
+    maker = threading.Thread(target=make)
+    maker.start()
+    opened = open_round(place / "rounds", [shard], 3, place / "state", 30.0)
+    maker.join()
+    assert len(opened) == len(open_shard([target]))
+
+
+def test_it_says_which_round_of_which_shard_it_needs(place: Path) -> None:
+    first, second = place / ("a" * 32), place / ("b" * 32)
+    for shard, round in ((first, 1), (second, 1), (first, 2)):
+        with pytest.raises(RefusedError, match=f"no views of round {round} in 0 s"):
+            open_round(place / "rounds", [shard], round, place / "state", 0.0)
+    asked = json.loads((place / "state" / ASKED).read_text())
+    assert asked == {first.name: 2, second.name: 1}
+    (place / "state" / ASKED).write_text("[1")
+    with pytest.raises(RefusedError):
+        open_round(place / "rounds", [first], 3, place / "state", 0.0)
+    assert json.loads((place / "state" / ASKED).read_text()) == {first.name: 3}
+
+
+def test_it_refuses_at_once_where_no_more_are_made_and_tells_no_path(place: Path) -> None:
+    (place / "rounds" / STOPPED).write_text("/vaults: the disk is full\n")
+    with pytest.raises(RefusedError) as refused:
+        open_round(place / "rounds", [place / ("a" * 32)], 1, place / "state", None)
+    assert str(refused.value) == "refused: nothing makes the views of round 1 any more"
+    assert not (place / "state" / ASKED).exists()

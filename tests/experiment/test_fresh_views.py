@@ -1,0 +1,290 @@
+"""Fresh views in a simulation: which bits they have, when they are made, and when they go."""
+
+import os
+import shutil
+import signal
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import small_federation as small
+from flwr.app import Message
+
+from clients.client_app import app
+from clients.policy.fresh_views import STOPPED
+from clients.policy.node_policy import NODES_VARIABLE
+from clients.vault.keys.keyring import Vault
+from clients.vault.shards.recovery import decrypt_shard
+from fl_ppseg.config.loading import builtin_arms
+from fl_ppseg.config.sections import Config
+from fl_ppseg.data.manifest import round_digest
+from fl_ppseg.data.shard import ShardPart, open_shard
+from fl_ppseg.data.views import views
+from fl_ppseg.experiment import simulation
+from fl_ppseg.experiment.fresh_views import Turn, ViewsMaker, ViewsPlan, make_ahead, make_turn
+from fl_ppseg.experiment.preparation import Experiment
+from fl_ppseg.federation.messages import unpack_request
+from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.system.errors import InputError, RunError
+
+DERIVED = builtin_arms()["per-image"].model_dump() | {"key_lifetime": "derived"}
+ARMS = ("plain", "per-client-private", "derived")
+NUM_ROUNDS, EPOCHS = 3, 2
+
+Simulate = Callable[..., tuple[int, str, str]]
+
+
+def fresh(root: Path, **changes: Any) -> Config:
+    wanted: dict[str, Any] = {
+        "data": {"fresh_views": True},
+        "arms": list(ARMS),
+        "arm_table": {"derived": DERIVED},
+        "training": {"local_epochs": EPOCHS},
+        "federation": {"num_rounds": NUM_ROUNDS},
+    }
+    return small.config(root, **wanted | changes)
+
+
+@pytest.fixture
+def experiment(scenes: Path, tmp_path: Path) -> Experiment:
+    return small.prepared(fresh(scenes), tmp_path)
+
+
+def plan_of(experiment: Experiment) -> ViewsPlan:
+    assert experiment.views is not None
+    return experiment.views
+
+
+@contextmanager
+def made_meanwhile(plan: ViewsPlan) -> Iterator[None]:
+    """What `views_made` does, in a thread of this process."""
+    (plan.place / STOPPED).unlink()
+    thread = threading.Thread(target=make_ahead, args=(plan,), daemon=True)
+    thread.start()
+    yield
+    thread.join(60)
+    assert not thread.is_alive()
+    (plan.place / STOPPED).write_text("nothing makes them now")
+
+
+def train(experiment: Experiment, client_app: Callable[..., Message] = app) -> RunFolder:
+    with made_meanwhile(plan_of(experiment)):
+        return small.federate(experiment, client_app=client_app)
+
+
+def bits_of(folder: RunFolder, config: Config) -> dict[tuple[str, int], str]:
+    return {
+        (arm, seed): small.bits(small.final(folder, arm, seed))
+        for arm, seed in product(config.arms, config.seeds)
+    }
+
+
+def shard_of(plan: ViewsPlan, arm: str, round: int, client: str = "aachen") -> ShardPart:
+    turn = Turn(arm, 0, round)
+    make_turn(plan, turn, set())
+    return open_shard([plan.folder(turn, client)]).parts[0]
+
+
+def flat(images: np.ndarray) -> np.ndarray:
+    """(num_images, num_views, 3, H, W) -> (num_images * num_views, 3 * H * W)."""
+    return np.array(images).reshape(images.shape[0] * images.shape[1], -1)
+
+
+class Interrupting:
+    """A ClientApp that is interrupted at a message to train, as Ctrl-C would."""
+
+    def __init__(self, round: int, number: int) -> None:
+        self.round, self.left = round, number
+
+    def __call__(self, message: Message, context: Any) -> Message:
+        request = unpack_request(message.content)
+        if request.task == "train" and request.round == self.round:
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+        return app(message, context)
+
+
+# Bits.
+
+
+def make_until(plan: ViewsPlan, stop: threading.Event) -> None:
+    """Make views until the run is interrupted."""
+    known: set[Path] = set()
+    while not stop.is_set():
+        for turn in plan.turns():
+            make_turn(plan, turn, known)
+
+
+def test_an_interrupted_run_goes_on_to_the_bits_of_one_that_was_not(
+    scenes: Path, tmp_path: Path
+) -> None:
+    """The vaults are the same, and so the keys; whatever lay there is made again."""
+    config = fresh(scenes, seeds=[0, 1], federation={"num_rounds": 2})
+    whole = train(small.prepared(config, tmp_path))
+    again = small.prepared(config, tmp_path, run="again")
+    plan, stop = plan_of(again), threading.Event()
+    (plan.place / STOPPED).unlink()
+    maker = threading.Thread(target=make_until, args=(plan, stop))
+    maker.start()
+    with pytest.raises(KeyboardInterrupt):
+        small.federate(again, client_app=Interrupting(2, 3))
+    stop.set()
+    maker.join()
+    shutil.rmtree(plan.place)
+    resumed = train(small.prepared(config, tmp_path, run="again"))
+    assert bits_of(resumed, config) == bits_of(whole, config)
+    assert len({*bits_of(whole, config).values()}) == len(ARMS) * 2
+    fixed = fresh(scenes, data={}, arms=["plain"], federation={"num_rounds": 2})
+    other = small.federate(small.prepared(fixed, tmp_path, run="fixed"))
+    assert bits_of(other, fixed)["plain", 0] != bits_of(whole, config)["plain", 0]
+
+
+# What a round's views are.
+
+
+def test_no_two_rounds_have_a_view_or_a_ciphertext_in_common(experiment: Experiment) -> None:
+    for arm in ARMS:
+        parts = [shard_of(plan_of(experiment), arm, round) for round in (1, 2, 3)]
+        every = np.concatenate([flat(part.images) for part in parts])
+        assert len(every) == 3 * EPOCHS * parts[0].manifest.num_images
+        assert len(np.unique(every, axis=0)) == len(every)
+        assert [part.manifest.first_view for part in parts] == [1, 3, 5]
+
+
+def test_keys_differ_by_round_and_the_owner_decrypts_each(experiment: Experiment) -> None:
+    plan = plan_of(experiment)
+    job = plan.jobs["aachen", 0]
+    keys = set()
+    for round in (1, 2):
+        part = shard_of(plan, "derived", round)
+        vault, name = Vault(job.vault), part.manifest.record
+        assert name is not None
+        key, record = vault.find(name)
+        found = [*decrypt_shard(vault, plan.folder(Turn("derived", 0, round), "aachen"))]
+        assert len(found) == EPOCHS * len(job.train)
+        for view in found:
+            scene = next(each for each in job.train if each.scene_id == view.scene_id)
+            made = views(*scene.load(), (32, 64), "resize", 1, 0, scene.scene_id, view.view)
+            image, labels = next(made)
+            np.testing.assert_array_equal(view.image, image)
+            np.testing.assert_array_equal(view.labels, labels)
+            keys.add(record.subkey(key, "train", view.scene_id, view.view).fingerprint)
+    assert len(keys) == 2 * EPOCHS * len(job.train)
+
+
+def test_what_is_made_ahead_holds_out_images_and_no_view(experiment: Experiment) -> None:
+    for (client, _), shards in plan_of(experiment).shards.items():
+        for folder in shards.values():
+            part = open_shard([folder]).parts[0]
+            assert part.manifest.client == client
+            assert part.images.size == part.labels.size == 0
+            assert part.manifest.num_images == len(plan_of(experiment).jobs[client, 0].train)
+            assert len(part.heldout_images) == 1
+
+
+# When they are made, and when they go.
+
+
+def test_two_rounds_lie_on_disk_at_most_and_none_at_the_end(experiment: Experiment) -> None:
+    plan, found = plan_of(experiment), []
+    rounds = {
+        round_digest(shards[arm].name, round): round
+        for shards in plan.shards.values()
+        for arm in ARMS
+        for round in range(1, NUM_ROUNDS + 1)
+    }
+
+    def look(message: Message, context: Any) -> Message:
+        request = unpack_request(message.content)
+        reply = app(message, context)
+        if request.task == "train":
+            there = {rounds[path.name] for path in plan.place.iterdir() if path.name in rounds}
+            assert request.round in there
+            found.append(len(there))
+        return reply
+
+    train(experiment, look)
+    assert len(found) == len(ARMS) * NUM_ROUNDS * 3
+    assert {*found} <= {1, 2}
+    assert [path.name for path in plan.place.iterdir()] == [STOPPED]
+
+
+def test_only_clients_that_a_round_asks_get_views(scenes: Path, tmp_path: Path) -> None:
+    config = fresh(scenes, arms=["plain", "centralised"], federation={"fraction_train": 0.34})
+    experiment = small.prepared(config, tmp_path)
+    asked = defaultdict[tuple[str, int], list[str]](list)
+    clients = [*experiment.partition.clients]
+
+    def look(message: Message, context: Any) -> Message:
+        request = unpack_request(message.content)
+        reply = app(message, context)
+        if request.task == "train":
+            number = int(context.node_config["partition-id"])
+            policy = experiment.nodes / f"node_{number:04d}.yaml"
+            name = next(each for each in clients if f"client: {each}\n" in policy.read_text())
+            asked[request.arm, request.round].append(name)
+        return reply
+
+    train(experiment, look)
+    plan = plan_of(experiment)
+    for round in (1, 2):
+        assert plan.clients(Turn("plain", 0, round)) == asked["plain", round]
+        assert len(asked["plain", round]) == 1
+        assert sorted(plan.clients(Turn("centralised", 0, round))) == sorted(clients)
+
+
+# What a user sees where they do not come.
+
+
+def test_a_run_whose_maker_is_killed_says_so(
+    simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = ViewsMaker.start
+
+    def start_and_kill(maker: ViewsMaker) -> None:
+        start(maker)
+        assert maker._process.pid is not None
+        os.kill(maker._process.pid, signal.SIGKILL)
+
+    changes: dict[str, Any] = {"data": {"fresh_views": True}, "arms": ["plain"]}
+    with monkeypatch.context() as patch:
+        patch.setattr(ViewsMaker, "start", start_and_kill)
+        status, _, error = simulate("--quiet", "--out", str(tmp_path / "run"), **changes)
+    assert status == 1
+    assert "no fresh views: the process that plays the owners' vaults was killed" in error
+    assert "Traceback" not in error
+    status, _, error = simulate("--quiet", "--out", str(tmp_path / "run"), "--resume")
+    assert status == 0, error
+
+
+def test_a_vault_that_cannot_encrypt_ends_the_run_with_its_reason(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = small.prepared(fresh(scenes, arms=["derived"]), tmp_path)
+    monkeypatch.setenv(NODES_VARIABLE, str(experiment.nodes))
+    plan = plan_of(experiment)
+    key = plan.jobs["aachen", 0].vault / "master.key"
+    key.chmod(0o644)
+    with pytest.raises(RunError, match=r"no fresh views: key file .* is open to others"):
+        simulation._federate(experiment, None, True, [])
+
+
+def test_after_a_rotation_no_views_are_made_with_another_key(experiment: Experiment) -> None:
+    plan = plan_of(experiment)
+    for record in (plan.jobs["aachen", 0].vault / "manifests").iterdir():
+        record.unlink()
+    with pytest.raises(InputError, match="salts do not belong to the current master key"):
+        make_turn(plan, Turn("derived", 0, 1), set())
+
+
+def test_nothing_makes_views_for_flwr_run(simulate: Simulate) -> None:
+    status, _, error = simulate("--quiet", "--prepare", data={"fresh_views": True})
+    assert status == 2
+    assert "data.fresh_views: `flwr run` starts no process that makes views" in error

@@ -69,7 +69,8 @@ def shard_of(num_images: int, size: tuple[int, int], client: str, seed: int) -> 
     draw = np.random.default_rng(seed)
     images = draw.integers(0, 256, (num_images, 1, 3, *size), np.uint8)
     labels = draw.integers(0, NUM_CLASSES, (num_images, 1, *size), np.uint8)
-    manifest = cast(Any, SimpleNamespace(client=client, num_heldout=0, window=None))
+    about = SimpleNamespace(client=client, num_heldout=0, window=None, is_of_round=False)
+    manifest = cast(Any, about)
     return Shard([ShardPart(manifest, images, labels, NOWHERE, NOWHERE[:, 0])])
 
 

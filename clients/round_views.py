@@ -1,6 +1,7 @@
 """The fresh views of a round on the training node: asked for, waited for, opened.
 
-    <state>/asked.json    {"<name of a shard>": <round>}: whose views this node needs, for its owner
+    <state>/asked.json    {"shard": name, "round": number}: the views that this node needs, for its
+                          owner's vault
 
 The owner's vault makes them; the node holds no key and waits. What it asks tells nothing that the
 coordinator, who asked it, does not know.
@@ -9,7 +10,6 @@ coordinator, who asked it, does not know.
 import json
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,7 @@ from clients.policy.fresh_views import ASKED, STOPPED, round_folder
 from clients.policy.node_policy import RefusedError
 from fl_ppseg.data.manifest import MANIFEST
 from fl_ppseg.data.shard import Shard, open_shard
+from fl_ppseg.system.errors import InputError
 from fl_ppseg.system.files import write_atomically
 from fl_ppseg.system.spans import span
 
@@ -46,29 +47,40 @@ def open_round(
     folders = [round_folder(place, shard, round) for shard in shards]
     began = time.monotonic()
     if patience is not None:
-        _ask(state, shards, round)
+        _ask(state, shards[0], round)
     with span("encryption"):
-        while not _are_there(folders):
+        while (shard := _opened(folders, is_waiting=patience is not None)) is None:
             if (place / STOPPED).exists():
                 raise RefusedError(f"refused: nothing makes the views of round {round} any more")
             if patience is not None and time.monotonic() - began > patience:
                 raise RefusedError(
-                    f"refused: the owner's vault made no views of round {round} in "
+                    f"refused: the owner's vault gave no whole views of round {round} in "
                     f"{patience:.0f} s; see that `python -m clients.vault follow` runs"
                 )
             time.sleep(LOOK)
-    return open_shard(folders)
+    return shard
 
 
-def _are_there(folders: Sequence[Path]) -> bool:
-    """Whether all shards are there; each is moved to its place as a whole."""
-    return all((folder / MANIFEST).exists() for folder in folders)
+def _opened(folders: Sequence[Path], *, is_waiting: bool) -> Shard | None:
+    """The shards of a round; None while one is missing.
+
+    A vault moves each to its place as a whole; from another machine its files may come one by one,
+    and one that is not whole is waited for as well.
+
+    Raises:
+        InputError: One is damaged, and nobody waits.
+    """
+    if not all((folder / MANIFEST).exists() for folder in folders):
+        return None
+    try:
+        return open_shard(folders)
+    except InputError:
+        if not is_waiting:
+            raise
+        return None
 
 
-def _ask(state: Path, shards: Sequence[Path], round: int) -> None:
+def _ask(state: Path, shard: Path, round: int) -> None:
     """Say which views this node needs."""
-    path, asked = state / ASKED, dict.fromkeys((shard.name for shard in shards), round)
-    with suppress(OSError, ValueError):
-        found = json.loads(path.read_text("utf-8"))
-        asked = (found if isinstance(found, dict) else {}) | asked
-    write_atomically(path, json.dumps(asked), mode=0o600)
+    text = json.dumps({"shard": shard.name, "round": round})
+    write_atomically(state / ASKED, text, mode=0o600)

@@ -15,6 +15,10 @@
     <vault>/.shared/                   the key of arms whose owners share it, with a salt of its own
                                        for arms that publish it
 
+With fresh views (`data.fresh_views`) the shard holds held-out images alone, and each round has a
+shard of its own, made while the round before trains, beside the nodes' policies or in the node
+folder.
+
 A shard is prepared once: `num_views` augmented views per image, each encrypted with its own key (or
 the client's); held-out images are encrypted in the same way. A shard with equal settings and images
 is reused; if several processes need it at once, the first one makes it. Folders are 0700.

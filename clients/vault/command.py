@@ -81,6 +81,7 @@ VERBS: Mapping[Callable[[], Mapping[str, Act]], Mapping[str, str]] = {
     _floor: {"floor": "show the least protection that you accept; write it if it is missing"},
     _images: {
         "encrypt": "encrypt images into a node folder",
+        "follow": "make the fresh views of each round ahead of the node (data.fresh_views)",
         "decrypt": "decrypt images that have derived keys to PNG files",
     },
     _nodes: {

@@ -112,6 +112,11 @@ class Manifest:
         return self.first_view > 0
 
     @property
+    def samples_are_kept(self) -> bool:
+        """Whether its owner can compare some decrypted images with those that were encrypted."""
+        return self.record is not None and not self.is_of_round
+
+    @property
     def files(self) -> tuple[str, ...]:
         """Files of the four arrays."""
         return tuple(
@@ -159,6 +164,11 @@ def parse_manifest(content: bytes, source: str, *, finished: bool) -> Manifest:
             "images again"
         )
     check_versions(manifest.ciphers, source)
+    if manifest.is_of_round and (manifest.heldout_sizes or not manifest.num_views):
+        raise InputError(
+            f"{source}: damaged manifest of a shard (first_view: a round has views and holds no "
+            "image out); encrypt the images again"
+        )
     expected = set(manifest.files) if finished else set()
     if manifest.sha256.keys() != expected:
         raise InputError(

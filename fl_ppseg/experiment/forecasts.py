@@ -1,4 +1,4 @@
-"""What a run is forecast to take, before it starts: memory, client processes, time."""
+"""What a run is forecast to take, before it starts: memory, disk, client processes, time."""
 
 from typing import NamedTuple
 
@@ -6,8 +6,9 @@ from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config
 from fl_ppseg.crypto.arm_models import model_settings
 from fl_ppseg.data.classes import load_class_table
+from fl_ppseg.experiment.disk_forecast import disk_line
 from fl_ppseg.experiment.memory_forecast import Fit, fit_memory, forecast, gigabytes, machine_bytes
-from fl_ppseg.experiment.time_forecast import images_of, seconds_of
+from fl_ppseg.experiment.time_forecast import Images, images_of, seconds_of
 from fl_ppseg.progress.state import duration
 from fl_ppseg.setr.sizes import tensor_shapes
 from fl_ppseg.system.wording import counted
@@ -44,13 +45,8 @@ def time_line(config: Config, num_processes: int) -> str:
     Raises:
         InputError: The images cannot be read.
     """
-    classes = load_class_table(config.data.classes)
-    name, arm = next(iter(arms_of(config).items()))
-    model = model_settings(config.model, name, arm)
-    shapes = tensor_shapes(model, classes.num_classes, config.data.image_size)
-    kernel = next(shape for key, shape in shapes.items() if key.endswith("patch_embed.proj.weight"))
-    images = images_of(config, classes, kernel[-1])
-    seconds = seconds_of(config, images, num_processes, classes.num_classes)
+    num_classes = load_class_table(config.data.classes).num_classes
+    seconds = seconds_of(config, _images(config), num_processes, num_classes)
     arms = counted(len(config.arms) * len(config.seeds), "training")
     rounds = counted(config.federation.num_rounds, "round")
     return (
@@ -60,12 +56,27 @@ def time_line(config: Config, num_processes: int) -> str:
     )
 
 
+def _images(config: Config) -> Images:
+    """The images of a run.
+
+    Raises:
+        InputError: They cannot be read.
+    """
+    classes = load_class_table(config.data.classes)
+    name, arm = next(iter(arms_of(config).items()))
+    model = model_settings(config.model, name, arm)
+    shapes = tensor_shapes(model, classes.num_classes, config.data.image_size)
+    kernel = next(shape for key, shape in shapes.items() if key.endswith("patch_embed.proj.weight"))
+    return images_of(config, classes, kernel[-1])
+
+
 def forecast_lines(config: Config) -> list[str]:
-    """Memory and time of a run, line by line.
+    """Memory, disk and time of a run, line by line.
 
     Raises:
         InputError: It cannot run here, or its images cannot be read.
     """
     outlook = memory_outlook(config)
     note = [] if outlook.fit.note is None else [f"! {outlook.fit.note}"]
-    return [outlook.memory, *note, time_line(config, outlook.fit.num_processes)]
+    disk = disk_line(config, _images(config))
+    return [outlook.memory, *note, disk, time_line(config, outlook.fit.num_processes)]

@@ -1,6 +1,5 @@
 """A node waits for the views of its round, holds no key, and says in one line why none came."""
 
-import json
 import shutil
 import threading
 import time
@@ -12,8 +11,10 @@ import pytest
 from clients.policy.fresh_views import ASKED, STOPPED, round_folder
 from clients.policy.node_policy import RefusedError
 from clients.round_views import open_round
+from clients.vault.export.rounds import Asked, parse_asked
 from fl_ppseg.data.manifest import round_digest
 from fl_ppseg.data.shard import open_shard
+from fl_ppseg.system.errors import InputError
 
 
 @pytest.fixture
@@ -44,14 +45,25 @@ def test_views_that_come_late_are_waited_for(place: Path) -> None:
 def test_it_says_which_round_of_which_shard_it_needs(place: Path) -> None:
     first, second = place / ("a" * 32), place / ("b" * 32)
     for shard, round in ((first, 1), (second, 1), (first, 2)):
-        with pytest.raises(RefusedError, match=f"no views of round {round} in 0 s"):
+        with pytest.raises(RefusedError, match=f"no whole views of round {round} in 0 s"):
             open_round(place / "rounds", [shard], round, place / "state", 0.0)
-    asked = json.loads((place / "state" / ASKED).read_text())
-    assert asked == {first.name: 2, second.name: 1}
-    (place / "state" / ASKED).write_text("[1")
-    with pytest.raises(RefusedError):
-        open_round(place / "rounds", [first], 3, place / "state", 0.0)
-    assert json.loads((place / "state" / ASKED).read_text()) == {first.name: 3}
+        asked = parse_asked((place / "state" / ASKED).read_bytes(), "asked.json")
+        assert asked == Asked(shard.name, round)
+
+
+def test_half_copied_views_are_waited_for_and_damaged_ones_refused(place: Path) -> None:
+    shard = place / ("a" * 32)
+    target = round_folder(place / "rounds", shard, 1)
+    shutil.copytree(place / "made", target)
+    part = next(target.rglob("train/*.npy"))
+    part.rename(place / "late")
+    threading.Timer(0.2, (place / "late").rename, [part]).start()
+    assert open_round(place / "rounds", [shard], 1, place / "state", 30.0).num_views
+    part.write_bytes(b"no array")
+    with pytest.raises(InputError, match="damaged shard"):
+        open_round(place / "rounds", [shard], 1, place / "state", None)
+    with pytest.raises(RefusedError, match="no whole views"):
+        open_round(place / "rounds", [shard], 1, place / "state", 0.0)
 
 
 def test_it_refuses_at_once_where_no_more_are_made_and_tells_no_path(place: Path) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import small_federation as small
 
@@ -10,6 +11,8 @@ from fl_ppseg import simulate as command
 from fl_ppseg.config.loading import dump_config
 from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.experiment import forecasts, simulation, time_forecast
+from fl_ppseg.experiment.disk_forecast import disk_bytes, disk_line
+from fl_ppseg.experiment.fresh_views import make_turn
 from fl_ppseg.experiment.memory_forecast import Fit
 from fl_ppseg.experiment.time_forecast import Images, Seconds, images_of, seconds_of
 from fl_ppseg.system.errors import InputError
@@ -70,15 +73,41 @@ def test_larger_models_take_longer() -> None:
     assert 0 < seconds() < seconds(depth=24, embed_dim=128)
 
 
-def test_the_command_says_both_and_writes_nothing(
+def test_disk_is_what_lies_in_the_vaults(scenes: Path, tmp_path: Path) -> None:
+    """Images and label maps of a prepared run, without the heads of their files."""
+    arms = ["plain", "local-only", "per-image"]
+    for changes in ({}, {"fresh_views": True}):
+        config = small.config(scenes, arms=arms, data=changes, seeds=[0, 1])
+        place = tmp_path / str(len(changes))
+        experiment = small.prepared(config, place)
+        if experiment.views is not None:
+            for turn in experiment.views.turns():
+                make_turn(experiment.views, turn, set())
+        arrays = [np.load(file).size for file in place.rglob("*.npy")]
+        images = images_of(config, load_class_table("cityscapes"), 8)
+        assert sum(arrays) == disk_bytes(config, images)
+
+
+def test_fewer_clients_a_round_and_larger_data_take_their_share() -> None:
+    config = small.config(None, arms=["plain"], clients=10, federation={"fraction_train": 0.2})
+    fresh = config.model_copy(update={"data": config.data.model_copy(update={"fresh_views": True})})
+    images = Images(100, 10, (64, 128))
+    scored = 20 * (3 * 32 * 64 + 64 * 128)
+    assert disk_bytes(config, images) == scored + 90 * 2 * 4 * 32 * 64
+    assert disk_bytes(fresh, images) == scored + 90 * 2 * 4 * 32 * 64 // 5
+    assert disk_line(fresh, images).endswith("(fresh views of two rounds at a time)")
+
+
+def test_the_command_says_all_and_writes_nothing(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "small.yaml").write_text(dump_config(small.config(scenes, arms=["plain"])))
     out = tmp_path / "run"
     options = ["--config", str(tmp_path / "small.yaml"), "--out", str(out), "--forecast"]
     assert command.main([*options, "--vault-dir", str(tmp_path / "vaults")]) == 0
-    memory, time = capsys.readouterr().out.splitlines()
+    memory, disk, time = capsys.readouterr().out.splitlines()
     assert memory.startswith("memory: about ") and "1 client process of" in memory
+    assert disk.startswith("disk: about 0.0 GB for encrypted images (2 views of each")
     assert time.startswith("time: training and scoring about 0:") and "(estimate: " in time
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
 

@@ -93,7 +93,7 @@ def test_help_and_version_of_every_command_and_verb_load_no_framework() -> None:
     shown = [line.split() for line in run(HELP, *names).splitlines()]
     assert [name for name, verb, *_ in shown if verb == "-"] == names
     # With the verbs of fl_ppseg, vault, coordinator, node, convert and describe.
-    assert len(shown) == 15 + 15 + 14 + 9 + 4 + 3 + 3
+    assert len(shown) == 15 + 15 + 15 + 9 + 4 + 3 + 3
     for name, verb, length, version, *loaded in shown:
         assert int(length) > 150, (name, verb)
         assert version == f"fl-ppseg={__version__}", (name, verb)

@@ -111,4 +111,28 @@ def _group(text: str) -> int:
         ) from None
 
 
-VERBS = {"encrypt": _encrypt, "decrypt": _decrypt}
+def _follow(parser: Parser, argv: Sequence[str]) -> int:
+    add_owner(parser, deployed=True)
+    add = parser.add_argument
+    add("--data-root", type=Path, metavar="TREE", help="Cityscapes tree (or CITYSCAPES_DATASET)")
+    add("--config", required=True, metavar="FILE", help="the config that was agreed to")
+    add("--arms", metavar="A,B", help="arms that were encrypted for (all of the config)")
+    add("--out", type=absolute, required=True, metavar="FOLDER", help="the node folder")
+    add(
+        "--asked",
+        type=absolute,
+        required=True,
+        metavar="FILE",
+        help="asked.json in the state folder of the node's app, or a copy that is kept up to date",
+    )
+    add("--workers", type=count, default=1, metavar="N", help="worker processes (1)")
+    add("--once", action="store_true", help="make what is needed now, then stop")
+    add("--quiet", action="store_true", help="print nothing")
+    options = parser.parse_args(argv)
+    from clients.vault.export.rounds import follow  # imported late, so that help is fast
+
+    follow(options)
+    return 0
+
+
+VERBS = {"encrypt": _encrypt, "decrypt": _decrypt, "follow": _follow}

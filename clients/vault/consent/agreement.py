@@ -8,17 +8,17 @@ package's own arms always mean what the package defines.
 
 import hashlib
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from clients.node_log import sanitise
+from clients.vault.consent.arm_words import embedding_text, protection_text, settings_text
 from clients.vault.consent.cohort import Cohort, cohort_lines
 from clients.vault.consent.floor import Floor
 from clients.vault.consent.terms import Terms, largest_elsewhere
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import builtin_arms, configs_dir
-from fl_ppseg.config.section import Section
 from fl_ppseg.config.sections import CODEC, Config, TrainingConfig
 from fl_ppseg.federation.roles import Role
 from fl_ppseg.system.errors import InputError
@@ -113,7 +113,7 @@ def _lines(offer: Offer) -> Iterator[str]:
     yield f"What {offer.client} ({offer.role}) agrees to:"
     yield (
         f"  images: {offer.num_train} to train on, {offer.num_heldout} held out, at "
-        f"{data.sizes_text}, {data.num_views} view(s) each; classes: {data.classes}"
+        f"{data.sizes_text}, {_views(offer.config)}; classes: {data.classes}"
     )
     yield from _label_lines(offer)
     yield f"  seeds: {', '.join(map(str, offer.config.seeds))}"
@@ -121,7 +121,7 @@ def _lines(offer: Offer) -> Iterator[str]:
     for name, arm in offer.arms.items():
         yield from _arm_lines(name, arm, offer.terms[name], offer)
     yield from _in_all(offer)
-    yield f"  your floor: {_settings(offer.floor)}"
+    yield f"  your floor: {settings_text(offer.floor)}"
 
 
 def _label_lines(offer: Offer) -> Iterator[str]:
@@ -140,12 +140,13 @@ def _label_lines(offer: Offer) -> Iterator[str]:
 def _arm_lines(name: str, arm: ArmConfig, terms: Terms, offer: Offer) -> Iterator[str]:
     whose = "of fl_ppseg" if name in builtin_arms() else "of the config's own"
     yield f"  arm {name} ({whose}), {arm.training}:"
-    yield f"    images are stored {_protection(arm)}"
-    yield f"    patch embedding: {_embedding(arm)}"
-    yield f"    model, {terms.num_classes} classes: {_settings(terms.model)}"
+    yield f"    images are stored {protection_text(arm)}"
+    yield f"    patch embedding: {embedding_text(arm)}"
+    yield f"    model, {terms.num_classes} classes: {settings_text(terms.model)}"
     if offer.role == "train":
+        yield from _fresh_lines(arm, terms, offer)
         without = CODEC if terms.training.travels_as_it_is else ()
-        yield f"    local update: {_settings(terms.training, without=without)}"
+        yield f"    local update: {settings_text(terms.training, without=without)}"
         yield from _narrow(terms, offer)
         yield (
             f"    {terms.num_rounds} round(s); what leaves the node in each: "
@@ -161,6 +162,31 @@ def _arm_lines(name: str, arm: ArmConfig, terms: Terms, offer: Offer) -> Iterato
     yield (
         f"    {terms.spare} more question(s) of each kind and seed in case rounds are repeated; "
         "each one is recorded in the node's ledger"
+    )
+
+
+def _views(config: Config) -> str:
+    """How many views of a training image there are."""
+    if not config.data.fresh_views:
+        return f"{config.data.num_views} view(s) each"
+    return f"{config.training.local_epochs} new view(s) of each training image in every round"
+
+
+def _fresh_lines(arm: ArmConfig, terms: Terms, offer: Offer) -> Iterator[str]:
+    """How many ciphertexts of an image the node gets, where rounds have views of their own."""
+    if not offer.config.data.fresh_views:
+        return
+    each = terms.training.local_epochs
+    under = {
+        "plain": "unencrypted",
+        "per-client": "all under your one key",
+        "per-image": "each under a key of its own",
+    }
+    yield (
+        f"    fresh views: the node gets at most {terms.num_rounds} x {each} = "
+        f"{terms.num_rounds * each} views of each image and seed over the run, "
+        f"{under.get(arm.key_mode, 'all under one key')}; it needs two rounds' at a time, but "
+        "whoever copies them keeps them all"
     )
 
 
@@ -223,30 +249,6 @@ def _region(terms: Terms, offer: Offer) -> Iterator[str]:
     )
 
 
-def _protection(arm: ArmConfig) -> str:
-    if arm.cipher is None:
-        return "PLAIN, not encrypted"
-    whose = {"per-client": "one key of yours for all images", "per-image": "one key per image"}
-    scope = {"common": "all blocks of an image alike", "per-block": "each block differently"}
-    life = {
-        "derived": "derived from your master key: you can decrypt",
-        "disposable": "deleted at once: nobody can decrypt",
-    }
-    key, lifetime = whose.get(arm.key_mode, arm.key_mode), life[arm.key_lifetime or "derived"]
-    return f"encrypted with {arm.cipher}, {scope[arm.block_scope or 'common']}; {key}, {lifetime}"
-
-
-def _embedding(arm: ArmConfig) -> str:
-    start = f"starts {arm.private_start}, rate {arm.private_rate:g}"
-    return {
-        "uploaded": "uploaded: trained on the node, and leaves it with each update",
-        "frozen": "frozen: public, never trained, never leaves the node",
-        "adapted": "adapted to a shared key, and leaves the node with each update",
-        "private": f"private: adapted to your key and reveals it, never leaves the node ({start})",
-        "invariant": "invariant: the same under every key, and leaves the node with each update",
-    }[arm.embedding]
-
-
 def _update(arm: ArmConfig, training: TrainingConfig) -> str:
     stays = arm.embedding in ("frozen", "private")
     weights = "all weights except the patch embedding's" if stays else "all weights"
@@ -282,18 +284,3 @@ def _narrow(terms: Terms, offer: Offer) -> Iterator[str]:
             f"    WARNING: a step has {num_tokens} tokens and the model is {wide} wide; updates of "
             "models with more width than tokens per step reveal images"
         )
-
-
-def _settings(section: Section, without: Collection[str] = ()) -> str:
-    values = section.model_dump(mode="json", exclude={*without})
-    return ", ".join(f"{name} {_value(value)}" for name, value in values.items() if _is_set(value))
-
-
-def _is_set(value: object) -> bool:
-    return value is not None and value is not False
-
-
-def _value(value: object) -> str:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "/".join(map(str, value))
-    return str(value)

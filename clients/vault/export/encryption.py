@@ -15,9 +15,8 @@ from clients.vault.consent.agreement import (
 )
 from clients.vault.consent.cohort import Cohort, cohort_of
 from clients.vault.consent.floor import check_floor, check_heldout, check_sums, read_floor
+from clients.vault.export.assignments import Export, assignments
 from clients.vault.export.images import (
-    Export,
-    assignments,
     check_cohort,
     check_one_order,
     earlier_policy,
@@ -32,6 +31,7 @@ from clients.vault.export.preflight import (
     estimate,
     scan_images,
 )
+from clients.vault.export.rounds import refuse_alike
 from clients.vault.export.start_weights import start_source
 from clients.vault.keys.cohort import has_cohort_key, public_cohort_key
 from clients.vault.keys.keyring import Vault, open_vault
@@ -45,7 +45,6 @@ from fl_ppseg.data.preflight.rules import refuse_unusable, warnings
 from fl_ppseg.data.preflight.table import scan_table
 from fl_ppseg.progress.steps import steps
 from fl_ppseg.system.command_line import names, tree_of
-from fl_ppseg.system.errors import InputError
 
 
 def encrypt(options: argparse.Namespace) -> None:
@@ -87,6 +86,8 @@ def encrypt(options: argparse.Namespace) -> None:
         print(f"{export.node}: already complete, nothing was done")
         return
     print(f"{export.node}: complete; copy this folder to the node, but never the vault")
+    if export.config.data.fresh_views and export.role == "train":
+        print("each round trains on new views: run `follow` beside the node, which makes them")
     if any(arm.embedding == "private" for arm in export.arms.values()):
         print("its private embedding reveals your key: copy it only to a node that you trust")
 
@@ -97,11 +98,11 @@ def _export(options: argparse.Namespace, vault: Vault) -> Export:
     arms_named = options.arms and list(names(options.arms))
     config = load_config(options.config, overrides={"arms": arms_named})
     check_reserved(config)
-    if config.data.fresh_views:
-        raise InputError("data.fresh_views: an option of simulations; leave it out")
     arms = arms_of(config)
     check_deployable(arms)
     check_labels(arms)
+    if config.data.fresh_views:
+        refuse_alike(arms)
     if not options.allow_plain:
         refuse_plain(arms)
     check_output(vault, options.out, options.client)

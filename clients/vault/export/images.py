@@ -1,7 +1,6 @@
 """Export of an owner's images to a node folder, for a config and a tree of images."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -11,47 +10,26 @@ from clients.vault.assignment import Assignment, file_mode
 from clients.vault.consent.cohort import Cohort
 from clients.vault.consent.floor import Floor, apply_floor
 from clients.vault.consent.terms import Terms, largest_elsewhere, terms_of
+from clients.vault.export.assignments import Export
 from clients.vault.export.start_weights import export_start
 from clients.vault.keys.keyring import Vault
-from clients.vault.node_folders.directory import NodeDirectory
-from clients.vault.node_folders.exports import read_exports, record_shard
+from clients.vault.node_folders.directory import CONTENT, KINDS, NodeDirectory
+from clients.vault.node_folders.exports import Kind, read_exports, record_shard
 from clients.vault.node_folders.policies import (
     POLICY,
     arm_policy,
     load_node_policy,
     named_folders,
+    round_folders,
     write_policy,
 )
 from clients.vault.shards.drafts import abandon_all
 from clients.vault.shards.preparation import prepare_locked
 from fl_ppseg.config.arm import ArmConfig
-from fl_ppseg.config.sections import Config
 from fl_ppseg.crypto.arm_models import embedding_reads
-from fl_ppseg.data.classes import ClassTable, load_class_table
-from fl_ppseg.data.dataset import Scene, open_dataset
+from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.data.manifest import read_manifest
-from fl_ppseg.data.partition.partitioner import make_partition
-from fl_ppseg.federation.roles import Role
-from fl_ppseg.system.arrays import Arrays
 from fl_ppseg.system.errors import InputError
-
-
-@dataclass(frozen=True)
-class Export:
-    """What an owner exports, and to which folder."""
-
-    client: str
-    role: Role
-    config: Config
-    arms: Mapping[str, ArmConfig]
-    root: Path
-    """Tree of the images in Cityscapes layout."""
-    node: Path
-    """The node folder, by its absolute path."""
-    readers: int | None = None
-    """Id of a group that may read the node folder; None: only its owner may."""
-    cohort: Cohort | None = None
-    """With whom the node's updates may be added up; None: each leaves it on its own."""
 
 
 def refuse_plain(arms: Mapping[str, ArmConfig]) -> None:
@@ -66,41 +44,6 @@ def refuse_plain(arms: Mapping[str, ArmConfig]) -> None:
                 f"arm {name}: stores images unencrypted; leave it out of --arms, or add "
                 "--allow-plain if everybody with access to the node may see them"
             )
-
-
-def assignments(vault: Vault, export: Export) -> dict[int, Assignment]:
-    """What to encrypt, by seed.
-
-    Raises:
-        InputError: For a broken tree, a city that it lacks, weights that cannot be loaded, or a
-            cipher to which no embedding can be adapted.
-    """
-    from clients.vault.shards.embedding import require_linear  # loads PyTorch
-    from clients.vault.shards.start_model import patch_size_of
-
-    config = export.config
-    table = load_class_table(config.data.classes)
-    train, heldout = _split(export, table)
-    patch_size = patch_size_of(config, table.num_classes)
-    for arm in export.arms.values():
-        if arm.embedding == "private" and arm.cipher is not None:  # refused before the work
-            require_linear(arm.cipher, patch_size)
-    return {
-        seed: Assignment(
-            vault=vault.folder,
-            client=export.client,
-            train=train,
-            heldout=heldout,
-            data=config.data,
-            block_size=patch_size,
-            seed=seed,
-            protections=export.arms,
-            public=_public(export, table, seed),
-            out=export.node,
-            readers=export.readers,
-        )
-        for seed in config.seeds
-    }
 
 
 def terms_by_arm(export: Export, job: Assignment, floor: Floor) -> dict[str, Terms]:
@@ -148,7 +91,7 @@ def export_node_folder(
     """
     with (
         vault.lock(),
-        NodeDirectory.prepare(export.node, export.client, export.readers) as node,
+        NodeDirectory.prepare(export.node, export.client, export.readers, _kinds(export)) as node,
     ):
         earlier = earlier_policy(export)
         prepared = {
@@ -180,8 +123,14 @@ def export_node_folder(
         if policy != earlier:
             write_policy(node, policy)
         abandon_all(vault)
-        node.remove(read_exports(vault.folder), kept=named_folders(policy, export.node))
+        kept = named_folders(policy, export.node) | round_folders(policy)
+        node.remove(read_exports(vault.folder), kept)
         node.grant(export.readers)
+
+
+def _kinds(export: Export) -> tuple[Kind, ...]:
+    """What the node folder has folders for."""
+    return KINDS if export.config.data.fresh_views else CONTENT
 
 
 def check_cohort(export: Export) -> None:
@@ -273,28 +222,3 @@ def earlier_policy(export: Export) -> NodePolicy | None:
             f"{found.client} ({found.role}); choose another --out"
         )
     return found
-
-
-def _split(export: Export, table: ClassTable) -> tuple[tuple[Scene, ...], tuple[Scene, ...]]:
-    """Images to train on and held-out ones; a val client holds out all of its images."""
-    cities = open_dataset(export.root, table, (export.role,)).split(export.role)
-    client = export.client
-    if client not in cities:
-        raise InputError(
-            f"{export.root}: no folder of client {client!r} under {export.role}; expected one of "
-            f"{', '.join(cities)}; check --client, --split and --data-root"
-        )
-    if export.role == "val":
-        return (), cities[client]
-    scenes = {(scene.city, scene.stem): scene for scene in cities[client]}
-    train, heldout = make_partition({client: cities[client]}, 1).split(client)
-    return tuple(scenes[ref] for ref in train), tuple(scenes[ref] for ref in heldout)
-
-
-def _public(export: Export, table: ClassTable, seed: int) -> Arrays:
-    """The public embedding of round 0 if an arm has a private one, else nothing."""
-    if all(arm.embedding != "private" for arm in export.arms.values()):
-        return {}
-    from clients.vault.shards.start_model import embedding_of  # loads PyTorch
-
-    return embedding_of(export.config, table.num_classes, seed)

@@ -5,13 +5,19 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from clients.policy.cohort_key import COHORT_KEY, read_cohort_key
+from clients.policy.fresh_views import ROUNDS
 from clients.policy.node_policy import CohortPolicy, NodePolicy
 from clients.policy.start_weights import START, read_start
 from clients.private_state import load_start
 from clients.vault.keys.keyring import Vault
 from clients.vault.layout import PRIVATE, SHARDS
-from clients.vault.node_folders.directory import CONTENT, MARKER, NodeDirectory, readers_of
-from clients.vault.node_folders.policies import POLICY, load_node_policy, named_folders
+from clients.vault.node_folders.directory import KINDS, MARKER, NodeDirectory, readers_of
+from clients.vault.node_folders.policies import (
+    POLICY,
+    load_node_policy,
+    named_folders,
+    round_folders,
+)
 from clients.vault.shards.plain_tree import unfinished_tree, unfinished_warning
 from clients.vault.shards.recovery import wrong_samples
 from clients.vault.wording import size_text
@@ -44,10 +50,12 @@ def verify(node: NodeDirectory, vault: Vault | None) -> Findings:
     path = node.folder.path
     policy = load_node_policy(path, node.client)
     named = named_folders(policy, path)
+    named |= {each for each in round_folders(policy) if (path / each).is_dir()}
     good, problems = [f"{POLICY}: {describe(policy)}"], list(_open_to_others(path))
     for each in sorted(named):
         folder, kind = path / each, each.parts[0]
-        look = _shard_problems(folder, policy, vault) if kind == SHARDS else _problems(kind, folder)
+        is_shard = kind in (SHARDS, ROUNDS)
+        look = _shard_problems(folder, policy, vault) if is_shard else _problems(kind, folder)
         if found := list(look):
             problems += found
             continue
@@ -95,8 +103,8 @@ def summary(folder: Path) -> str:
 def _checked(folder: Path, vault: Vault | None) -> str:
     """The checks that a shard passed, besides being readable."""
     manifest = read_manifest(folder)
-    is_derived = manifest is not None and manifest.record is not None
-    return ", hashes match" + (", samples decrypt" if vault and is_derived else "")
+    has_samples = manifest is not None and manifest.samples_are_kept
+    return ", hashes match" + (", samples decrypt" if vault and has_samples else "")
 
 
 def _shard_problems(folder: Path, policy: NodePolicy, vault: Vault | None) -> Iterator[str]:
@@ -116,7 +124,7 @@ def _shard_problems(folder: Path, policy: NodePolicy, vault: Vault | None) -> It
                 f"{folder}: is the shard {shard.manifest.settings} under another name; encrypt the "
                 "images again"
             )
-        if vault is not None and shard.manifest.record is not None:
+        if vault is not None and shard.manifest.samples_are_kept:
             wrong = wrong_samples(vault, folder)
             yield from (
                 f"{folder}: {name} decrypts to another image; encrypt the images again"
@@ -142,7 +150,7 @@ def _open_to_others(node: Path) -> Iterator[str]:
     paths = [
         node,
         *(node / name for name in (MARKER, POLICY, COHORT_KEY) if (node / name).exists()),
-        *(p for kind in CONTENT for p in sorted((node / kind).rglob("*"))),
+        *(p for kind in KINDS for p in sorted((node / kind).rglob("*"))),
     ]
     for path in paths:
         mode = path.stat().st_mode & 0o777

@@ -18,6 +18,7 @@ from typing import ClassVar, Final, Self
 
 from pydantic import ConfigDict, TypeAdapter
 
+from clients.policy.fresh_views import ROUNDS
 from clients.policy.start_weights import START
 from clients.vault.assignment import file_mode, folder_mode
 from clients.vault.layout import PRIVATE, SHARDS
@@ -34,6 +35,8 @@ READABLE: Final = (1, SCHEMA)
 """Markers of version 1 are read: their folders may hold ciphertexts and embeddings that are nowhere
 else, and are decrypted, verified and withdrawn as before."""
 CONTENT: Final[tuple[Kind, ...]] = (SHARDS, PRIVATE, START)
+"""What every node folder has a folder for."""
+KINDS: Final[tuple[Kind, ...]] = (*CONTENT, ROUNDS)
 LEFT: Final = re.compile(r"\..*\.tmp")
 """Incomplete files and folders that a killed command leaves."""
 
@@ -103,13 +106,16 @@ class NodeDirectory:
 
     @classmethod
     @contextmanager
-    def prepare(cls, path: Path, client: str, readers: int | None) -> Iterator[Self]:
+    def prepare(
+        cls, path: Path, client: str, readers: int | None, kinds: Collection[Kind] = CONTENT
+    ) -> Iterator[Self]:
         """Open the node folder of a client; make it if it is missing.
 
         Args:
             path: The folder.
             client: The client that it belongs to.
             readers: Id of a group that may read it; None: only its owner may.
+            kinds: What it has folders for.
 
         Raises:
             InputError: As `check`.
@@ -121,7 +127,7 @@ class NodeDirectory:
                 folder.chown(group=group, mode=folder_mode(readers))
                 text = json.dumps(asdict(Owner(SCHEMA, client)))
                 folder.write(MARKER, text, file_mode(readers), group=readers, exclusive=True)
-            for kind in CONTENT:
+            for kind in kinds:
                 folder.make_child(kind, folder_mode(readers), group=readers).close()
             yield cls(folder, client)
 
@@ -133,12 +139,18 @@ class NodeDirectory:
         """
         return [path for _, path in self._unnamed(named)]
 
-    def remove(self, recorded: ExportList, kept: Collection[Path] = ()) -> list[Path]:
+    def remove(
+        self,
+        recorded: ExportList,
+        kept: Collection[Path] = (),
+        kinds: Collection[Kind] = KINDS,
+    ) -> list[Path]:
         """Remove what the vault recorded, and what killed commands left incomplete.
 
         Args:
             recorded: What the vault has exported.
             kept: Folders to keep, by kind and digest.
+            kinds: What is looked at.
 
         Returns:
             The recorded folders that were removed.
@@ -147,7 +159,7 @@ class NodeDirectory:
         for kind, path in self._unnamed(kept):
             name = path.name
             is_recorded = name in recorded.names(kind)
-            if is_recorded or LEFT.fullmatch(name):
+            if kind in kinds and (is_recorded or LEFT.fullmatch(name)):
                 with self.folder.child(kind) as place:
                     place.remove_tree(name)
                 gone += [path] * is_recorded
@@ -161,7 +173,7 @@ class NodeDirectory:
         grant(self.folder, readers)
 
     def _unnamed(self, named: Collection[Path]) -> list[tuple[Kind, Path]]:
-        found = ((kind, Path(kind, name)) for kind in CONTENT for name in self._names(kind))
+        found = ((kind, Path(kind, name)) for kind in KINDS for name in self._names(kind))
         return sorted(each for each in found if each[1] not in named)
 
     def _names(self, kind: Kind) -> list[str]:

@@ -26,7 +26,7 @@ from fl_ppseg.system.plain_json import read_as
 MAX_BYTES: Final = 2**26
 SCHEMA: Final = 1
 
-Kind = Literal["shards", "private", "start"]
+Kind = Literal["shards", "private", "start", "rounds"]
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,9 @@ class ExportList:
     start: Sequence[Digest] = ()
 
     def names(self, kind: Kind) -> frozenset[str]:
-        """Digests of a kind."""
-        return frozenset(
-            {"shards": self.shards, "private": self.private, "start": self.start}[kind]
-        )
+        """Digests of a kind; shards of rounds are shards."""
+        shards = {"shards": self.shards, "rounds": self.shards}
+        return frozenset({**shards, "private": self.private, "start": self.start}[kind])
 
 
 _FORM = TypeAdapter(ExportList)

@@ -6,6 +6,7 @@ to an image.
 <node>/cohort.key              what the node signs and masks with in secure aggregation
 <node>/shards/<digest>/        encrypted shards
 <node>/private/<digest>/       private embeddings: key material, only for a node that is trusted
+<node>/rounds/<digest>/        fresh views of two rounds, which `follow` makes and removes
 <node>/start/<digest>/         weights of round 0, which the weights of requests are compared with
 
 The folder belongs to its owner, who alone writes to it: the node's own files lie elsewhere.
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from clients.policy.cohort_key import COHORT_KEY
+from clients.policy.fresh_views import ROUNDS, round_folder
 from clients.policy.node_policy import ArmPolicy, NodePolicy, load_policy, save_policy
 from clients.vault.assignment import Prepared
 from clients.vault.consent.terms import Terms
@@ -82,7 +84,25 @@ def load_node_policy(node: Path, client: str) -> NodePolicy:
                 f"{node / POLICY}: names {str(path)!a}, which is not a shard, private embedding or "
                 "start of this folder; it was changed, so run `encrypt` again into a new folder"
             )
+    for name, arm in policy.arms.items():
+        if arm.rounds not in (None, node / ROUNDS):
+            raise InputError(
+                f"{node / POLICY}: arm {name} names a folder of rounds that is not of this folder; "
+                "it was changed, so run `encrypt` again into a new folder"
+            )
     return policy
+
+
+def round_folders(policy: NodePolicy) -> set[Path]:
+    """The shards of all rounds that a policy allows, as paths relative to its folder."""
+    return {
+        round_folder(Path(ROUNDS), shard, round)
+        for arm in policy.arms.values()
+        if arm.rounds is not None
+        for shards in arm.shards.values()
+        for shard in shards
+        for round in range(1, arm.num_rounds + 1)
+    }
 
 
 def named_folders(policy: NodePolicy, node: Path) -> set[Path]:

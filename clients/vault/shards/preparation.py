@@ -71,7 +71,7 @@ def prepare_locked(
     vault: Vault, job: Assignment, num_workers: int = 1, progress: Progress | None = None
 ) -> dict[str, Prepared]:
     """`prepare_shards` for a caller that holds the vault's lock."""
-    digests = _complete(vault, job, num_workers, progress)
+    digests = complete(vault, job, num_workers, progress)
     rounds = job.fresh.place if job.fresh is not None and job.train else None
     return {
         arm: Prepared(job.shard_folder(digest), prepare_private(vault, job, arm, digest), rounds)
@@ -92,13 +92,20 @@ def prepare_round(assignment: Assignment) -> None:
     """
     vault = Vault(assignment.vault)
     with span("encryption"), vault.lock():
-        _complete(vault, assignment, 1, None)
+        complete(vault, assignment)
 
 
-def _complete(
-    vault: Vault, job: Assignment, num_workers: int, progress: Progress | None
+def complete(
+    vault: Vault, job: Assignment, num_workers: int = 1, progress: Progress | None = None
 ) -> dict[str, str]:
-    """Encrypt what is missing; returns the digest of each arm's shard."""
+    """Encrypt what is missing, for a caller that holds the vault's lock.
+
+    Returns:
+        The digest of each arm's shard.
+
+    Raises:
+        InputError: As `prepare_shards`.
+    """
     digests, missing = plan_shards(vault, job)
     if missing:
         _encrypt(vault, job, missing, num_workers, progress or (lambda done, total: None))
@@ -108,13 +115,19 @@ def _complete(
 def plan_shards(vault: Vault, job: Assignment) -> tuple[dict[str, str], dict[str, ArmConfig]]:
     """The digest of each arm's shard, and the protections of the missing ones by digest."""
     stored = {arm: stored_as(protection) for arm, protection in job.protections.items()}
-    digests = {arm: shard_digest(job, p, _shared_key(vault, p)) for arm, p in stored.items()}
+    digests = shard_digests(vault, job)
     missing = {
         digest: stored[arm]
         for arm, digest in digests.items()
         if flaw(vault, job, digest, stored[arm])
     }
     return digests, missing
+
+
+def shard_digests(vault: Vault, job: Assignment) -> dict[str, str]:
+    """The digest of each arm's shard, whether it is there or not."""
+    stored = {arm: stored_as(protection) for arm, protection in job.protections.items()}
+    return {arm: shard_digest(job, p, _shared_key(vault, p)) for arm, p in stored.items()}
 
 
 def remaining_work(vault: Vault, job: Assignment) -> RemainingWork:

@@ -1,0 +1,248 @@
+"""The verb `follow`: fresh views of an owner's images, made ahead of its node, removed behind it.
+
+    <node>/rounds/<digest>/      the views of the round that the node asked for last, and the next
+
+The node says in a file which views it needs. That file is the app's, and hostile: it can name a
+round that the owner agreed to, and nothing else. Each round is made once; what is made again later
+is the same ciphertext, and not at all where its keys were thrown away.
+"""
+
+import argparse
+import os
+import stat
+import sys
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, ClassVar, Final, NamedTuple
+
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from clients.policy.fresh_views import ROUNDS, round_folder
+from clients.policy.node_policy import MAX_ROUNDS, NodePolicy
+from clients.vault.assignment import Assignment, stored_as
+from clients.vault.export.assignments import Export, assignments
+from clients.vault.export.preflight import scan_images
+from clients.vault.keys.keyring import Vault, open_vault
+from clients.vault.node_folders.directory import NodeDirectory, readers_of
+from clients.vault.node_folders.exports import Kind, read_exports
+from clients.vault.node_folders.policies import load_node_policy
+from clients.vault.shards.preparation import complete, shard_digests
+from fl_ppseg.config.arm import ArmConfig
+from fl_ppseg.config.loading import arms_of, load_config
+from fl_ppseg.data.manifest import Digest
+from fl_ppseg.progress.steps import steps
+from fl_ppseg.system.command_line import names, tree_of
+from fl_ppseg.system.errors import InputError
+from fl_ppseg.system.plain_json import read_as
+
+LOOK: Final = 0.5
+"""Seconds between two looks at what the node asks for."""
+MAX_BYTES: Final = 4096
+_KIND: Final[tuple[Kind, ...]] = (ROUNDS,)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a node needs: the views of a round, by the name of its shard."""
+
+    __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid")
+
+    shard: Digest
+    round: Annotated[int, Field(ge=1, le=MAX_ROUNDS)]
+
+
+_FORM = TypeAdapter(Asked)
+
+
+class Series(NamedTuple):
+    """The rounds of an arm and seed."""
+
+    arm: str
+    job: Assignment
+    """With this arm alone."""
+    shard: Path
+    """Folder of what was made ahead."""
+    num_rounds: int
+    """How many its owner agreed to."""
+
+    def folder(self, round: int) -> Path:
+        """Folder of the views of a round."""
+        assert self.job.fresh is not None
+        return round_folder(self.job.fresh.place, self.shard, round)
+
+
+Wanted = tuple[tuple[Series, int], ...]
+
+
+def parse_asked(content: bytes, source: str) -> Asked:
+    """Parse what a node asks for.
+
+    Raises:
+        InputError: It is damaged.
+    """
+    return read_as(_FORM, content, f"{source}: damaged request for views", MAX_BYTES)
+
+
+def read_asked(path: Path) -> Asked | None:
+    """What a node asks for; None where it has not asked, or not in a form that can be read.
+
+    Raises:
+        InputError: The file may not be read, or is none.
+    """
+    try:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); expected the node's asked.json or a copy"
+        ) from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise InputError(
+                f"{path}: not a regular file; expected the node's asked.json or a copy"
+            )
+        content = os.read(descriptor, MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
+    try:
+        return parse_asked(content, str(path))
+    except InputError:  # half copied, or made up: what was asked before holds
+        return None
+
+
+def wanted(series: Sequence[Series], asked: Asked | None) -> Wanted:
+    """The rounds whose views must lie in the node folder: the one asked for, and the next.
+
+    Args:
+        series: In the order in which a coordinator trains them.
+        asked: By the node; None: nothing yet.
+
+    Returns:
+        At most two; none where the owner agreed to no such round.
+    """
+    turns = [(each, round) for each in series for round in range(1, each.num_rounds + 1)]
+    first = 0
+    if asked is not None:
+        found = (each.shard.name == asked.shard and n == asked.round for each, n in turns)
+        first = next((k for k, is_it in enumerate(found) if is_it), len(turns))
+    return tuple(turns[first : first + 2])
+
+
+def series_of(vault: Vault, export: Export, jobs: Collection[Assignment]) -> list[Series]:
+    """What was agreed to and made ahead, in the order in which a coordinator trains it.
+
+    Raises:
+        InputError: Config or images are not those that were agreed to.
+    """
+    policy, found = load_node_policy(export.node, export.client), []
+    for job in jobs:
+        for name, digest in shard_digests(vault, job).items():
+            shard, arm = job.shard_folder(digest), policy.arms.get(name)
+            if arm is None or arm.rounds is None or arm.shards.get(job.seed) != (shard,):
+                raise InputError(
+                    f"{export.node}: arm {name}, seed {job.seed} was not agreed to with this "
+                    "config and these images; run `encrypt` with them first"
+                )
+            own = replace(job, protections={name: job.protections[name]})
+            found.append(Series(name, own, shard, arm.num_rounds))
+    return found
+
+
+def keep_ahead(vault: Vault, export: Export, rounds: Wanted, num_workers: int) -> list[str]:
+    """Make the views of some rounds and remove all others.
+
+    Returns:
+        A line on each round that was made, or cannot be.
+
+    Raises:
+        InputError: The owner has withdrawn, or as `complete`.
+        OSError: The disk is full.
+    """
+    lines = []
+    with vault.lock(), NodeDirectory.open(export.node, export.client) as node:
+        _require_consent(load_node_policy(export.node, export.client))
+        kept = {Path(ROUNDS, each.folder(round).name) for each, round in rounds}
+        node.remove(read_exports(vault.folder), kept, kinds=_KIND)
+        for each, round in rounds:
+            what = f"round {round} of {each.arm}, seed {each.job.seed}"
+            if each.folder(round).exists():
+                continue
+            if _is_lost(vault, each, round):
+                lines.append(f"! {what}: its views were handed over before and their keys are gone")
+                continue
+            start = time.monotonic()
+            complete(vault, each.job.of_round(round), num_workers)
+            lines.append(f"{what}: made in {time.monotonic() - start:.1f} s")
+    return lines
+
+
+def _require_consent(policy: NodePolicy) -> None:
+    if policy.withdrawn is not None:
+        raise InputError(f"{policy.withdrawn}; no more views are made")
+
+
+def _is_lost(vault: Vault, series: Series, round: int) -> bool:
+    """Whether other ciphertexts of the same views would be made: no image has more than agreed."""
+    protection = stored_as(series.job.protections[series.arm])
+    name = series.folder(round).name
+    is_handed_over = name in read_exports(vault.folder).names("rounds")
+    is_half_made = series.job.draft_folder(name).exists()
+    return protection.key_lifetime == "disposable" and is_handed_over and not is_half_made
+
+
+def refuse_alike(arms: Mapping[str, ArmConfig]) -> None:
+    """Refuse arms whose rounds would need other ciphertexts of the same views.
+
+    Raises:
+        InputError: Two of them store images alike, under keys that are thrown away.
+    """
+    seen: dict[tuple[object, ...], str] = {}
+    for name, arm in arms.items():
+        kind = (arm.key_mode, arm.cipher, arm.block_scope, arm.labels)
+        if arm.key_lifetime == "disposable" and (other := seen.setdefault(kind, name)) != name:
+            raise InputError(
+                f"arms {other} and {name} store images alike under disposable keys: with "
+                "data.fresh_views a node folder serves one of them; choose with --arms"
+            )
+
+
+def follow(options: argparse.Namespace) -> None:
+    """Keep the fresh views of a node's rounds ahead of it, until it is stopped; prints each round.
+
+    Args:
+        options: Of `python -m clients.vault follow`.
+
+    Raises:
+        InputError: For options, a config or images that do not fit, or after a withdrawal.
+        RunError: A worker was killed.
+    """
+    vault = open_vault(options.vault, options.client)
+    named = options.arms and list(names(options.arms))
+    config = load_config(options.config, overrides={"arms": named})
+    if not config.data.fresh_views:
+        raise InputError(
+            f"{options.config}: data.fresh_views is not set, so no round has own views"
+        )
+    place = (tree_of(options.data_root), options.out, readers_of(options.out))
+    export = Export(options.client, "train", config, arms_of(config), *place)
+    jobs = assignments(vault, export)
+    with steps(sys.stderr, options.quiet) as progress:
+        look = partial(progress.update, f"looking at images of {export.client}")
+        jobs, _ = scan_images(jobs, options.workers, look)
+    series = series_of(vault, export, jobs.values())
+    done: Wanted | None = None
+    while True:
+        rounds = wanted(series, read_asked(options.asked)) or done or wanted(series, None)
+        if rounds != done:
+            for line in keep_ahead(vault, export, rounds, options.workers):
+                if not options.quiet:
+                    print(line, flush=True)
+            done = rounds
+        if options.once:
+            return
+        time.sleep(LOOK)

@@ -1,0 +1,224 @@
+"""`python -m clients.vault follow`: views ahead of a node, never more than its owner agreed to."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_federation as small
+from deployed import Background, command
+from flwr.app import Context, Message, MessageType, RecordDict
+from must_fail import Vector, of
+from small_owner import Owner, fails, files_in
+
+from clients import handlers
+from clients.client_app import app
+from clients.policy.fresh_views import ASKED
+from clients.policy.ledger import make_ledger
+from clients.vault.export.rounds import parse_asked
+from fl_ppseg.config.loading import load_config
+from fl_ppseg.data.manifest import round_digest
+from fl_ppseg.data.shard import open_shard
+from fl_ppseg.federation.message_content import Request
+from fl_ppseg.federation.messages import pack_request
+from fl_ppseg.flower.in_process import InProcessGrid
+from fl_ppseg.system.errors import InputError
+
+NUM_ROUNDS, EPOCHS = 3, 2
+DATA = small.SETTINGS["data"] | {"fresh_views": True}
+ARMS = ("per-client-private", "per-image", "per-image-derived")
+
+
+@pytest.fixture
+def owner(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Owner:
+    owner = Owner(scenes, tmp_path, capsys)
+    owner.configure(
+        data=DATA,
+        training={"batch_size": 2, "local_epochs": EPOCHS},
+        federation={"num_rounds": NUM_ROUNDS},
+    )
+    return owner.ready()
+
+
+@pytest.fixture
+def asked(owner: Owner) -> Path:
+    return owner.place / ASKED
+
+
+def options(owner: Owner, asked: Path) -> list[str]:
+    named = {"--data-root": owner.root, "--config": owner.config, "--out": owner.node}
+    return [*(str(word) for pair in named.items() for word in pair), "--asked", str(asked)]
+
+
+def follow(owner: Owner, asked: Path, *more: str) -> tuple[int, str, str]:
+    return owner.keys("follow", *options(owner, asked), "--once", *more)
+
+
+def ask(owner: Owner, asked: Path, arm: str, round: int) -> tuple[int, str, str]:
+    """Look once, after the node has asked for a round."""
+    asked.write_text(json.dumps({"shard": owner.shard(arm).name, "round": round}))
+    outcome = follow(owner, asked)
+    assert outcome[0] == 0, outcome
+    return outcome
+
+
+def there(owner: Owner) -> set[tuple[str, int]]:
+    """Arm and round of all views in the node folder."""
+    names = {
+        round_digest(owner.shard(arm).name, round): (arm, round)
+        for arm in ARMS
+        for round in range(1, NUM_ROUNDS + 1)
+    }
+    return {names[path.name] for path in (owner.node / "rounds").iterdir()}
+
+
+def round_of(owner: Owner, arm: str, round: int) -> Path:
+    return owner.node / "rounds" / round_digest(owner.shard(arm).name, round)
+
+
+def test_an_owner_agrees_to_the_number_of_views_and_gives_out_none_yet(owner: Owner) -> None:
+    status, out, _ = owner.keys("encrypt", *owner.encrypt_options(), "--dry-run")
+    assert status == 0
+    assert "2 new view(s) of each training image in every round" in out
+    line = "the node gets at most 3 x 2 = 6 views of each image and seed over the run"
+    assert f"{line}, all under your one key" in out
+    assert f"{line}, each under a key of its own" in out
+    for arm in ARMS:
+        part = open_shard([owner.shard(arm)]).parts[0]
+        assert (part.images.size, part.manifest.num_images, part.manifest.num_heldout) == (0, 6, 1)
+        assert owner.policy.arms[arm].rounds == owner.node / "rounds"
+    assert not list((owner.node / "rounds").iterdir())
+
+
+def test_it_keeps_the_round_that_was_asked_for_and_the_next(owner: Owner, asked: Path) -> None:
+    status, out, _ = follow(owner, asked)
+    assert status == 0
+    assert "round 1 of per-client-private, seed 0: made in" in out
+    assert there(owner) == {("per-client-private", 1), ("per-client-private", 2)}
+    first = files_in(round_of(owner, "per-client-private", 1))
+    ask(owner, asked, "per-client-private", 3)
+    assert there(owner) == {("per-client-private", 3), ("per-image", 1)}
+    ask(owner, asked, "per-client-private", 1)
+    assert files_in(round_of(owner, "per-client-private", 1)) == first
+    ask(owner, asked, "per-image-derived", NUM_ROUNDS)
+    assert there(owner) == {("per-image-derived", NUM_ROUNDS)}
+    status, out, error = owner.call("verify", "--node", owner.node, "--vault", owner.vaults)
+    assert status == 0, error
+    assert f"good: rounds/{round_of(owner, 'per-image-derived', 3).name}" in out
+
+
+def test_no_image_gets_more_ciphertexts_than_were_agreed_to(owner: Owner, asked: Path) -> None:
+    ask(owner, asked, "per-image", 1)
+    kept = files_in(round_of(owner, "per-image", 1))
+    ask(owner, asked, "per-image", 1)
+    assert files_in(round_of(owner, "per-image", 1)) == kept
+    ask(owner, asked, "per-image-derived", 1)
+    status, out, _ = ask(owner, asked, "per-image", 1)
+    assert status == 0
+    assert "! round 1 of per-image, seed 0: its views were handed over before" in out
+    assert there(owner) == set()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{", '{"shard": "x", "round": 1}', '{"shard": "SHARD", "round": 0}'],
+)
+def test_what_no_owner_agreed_to_moves_nothing(owner: Owner, asked: Path, content: str) -> None:
+    shard = owner.shard("per-image").name
+    for text in (content.replace("SHARD", shard), json.dumps({"shard": shard, "round": 4})):
+        asked.write_text(text)
+        assert follow(owner, asked)[0] == 0
+        assert there(owner) == {("per-client-private", 1), ("per-client-private", 2)}
+
+
+@of("asked")
+def test_what_a_node_asks_for_has_one_form(vector: Vector) -> None:
+    with pytest.raises(InputError, match=re.escape(vector.error)):
+        parse_asked(vector.content, "asked.json")
+
+
+def test_a_file_that_is_none_is_refused(owner: Owner, asked: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("{}")
+    asked.symlink_to(tmp_path / "elsewhere")
+    fails(follow(owner, asked, "--quiet"), "cannot be read")
+    asked.unlink()
+    os.mkfifo(asked)
+    fails(follow(owner, asked, "--quiet"), "not a regular file")
+
+
+def test_another_config_than_was_agreed_to_is_refused(owner: Owner, asked: Path) -> None:
+    changes: dict[str, Any] = {"data": DATA, "federation": {"num_rounds": 9}}
+    owner.configure(**changes, training={"batch_size": 2, "local_epochs": 3})
+    fails(follow(owner, asked, "--quiet"), "was not agreed to with this config and these images")
+    owner.configure()
+    fails(follow(owner, asked, "--quiet"), "data.fresh_views is not set")
+
+
+def test_arms_that_would_need_other_ciphertexts_of_the_same_views(owner: Owner) -> None:
+    arms = ["per-image-per-block", "per-image-invariant-shuffle"]
+    owner.configure(data=DATA, arms=arms, arm_table={})
+    fails(owner.encrypt(), "store images alike under disposable keys")
+
+
+def test_withdrawal_removes_them_and_no_more_are_made(owner: Owner, asked: Path) -> None:
+    assert follow(owner, asked)[0] == 0
+    assert owner.keys("withdraw", "--node", owner.node)[0] == 0
+    assert not list((owner.node / "rounds").iterdir())
+    fails(follow(owner, asked, "--quiet"), "was not agreed to")
+
+
+def test_encrypting_again_keeps_the_views_of_rounds(owner: Owner, asked: Path) -> None:
+    ask(owner, asked, "per-image", 1)
+    kept = files_in(owner.node / "rounds")
+    assert owner.encrypt()[0] == 0
+    assert files_in(owner.node / "rounds") == kept
+
+
+def test_a_node_trains_on_views_that_are_made_while_it_runs(
+    owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = owner.place / "state"
+    state.mkdir()
+    make_ledger(state)
+    node_config = {"policy": str(owner.node / "policy.yaml"), "state": str(state)}
+    InProcessGrid(app, 1)  # a run, without which there are no messages
+    context = Context(1, 2, node_config, RecordDict(), {})  # type: ignore[arg-type]
+    settings = load_config(owner.config)
+
+    def train(round: int) -> Message:
+        request = Request(
+            task="train",
+            run_id="run",
+            round=round,
+            num_rounds=NUM_ROUNDS,
+            arm="per-client-private",
+            seed=0,
+            embedding="private",
+            num_classes=small.NUM_CLASSES,
+            model=settings.model,
+            training=settings.training,
+            arrays={name: value.numpy() for name, value in small.model().state_dict().items()},
+        )
+        return app(Message(pack_request(request), 2, MessageType.TRAIN), context)
+
+    named = ("--vault", owner.vaults, "--client", "aachen", *options(owner, state / ASKED))
+    vault = Background(command("clients.vault", "follow", *named), owner.place)
+    try:
+        for round in (1, 2):
+            assert not train(round).has_error()
+        vault.wait_for("round 3 of per-client-private, seed 0: made in")
+        assert there(owner) == {("per-client-private", 2), ("per-client-private", 3)}
+    finally:
+        vault.process.kill()
+        vault.process.wait(60)
+    shutil.rmtree(round_of(owner, "per-client-private", 3))
+    monkeypatch.setattr(handlers, "PATIENCE", 0.2)
+    reply = train(3)
+    assert reply.has_error()
+    assert reply.error.reason == (
+        "refused: the owner's vault gave no whole views of round 3 in 0 s; see that "
+        "`python -m clients.vault follow` runs"
+    )

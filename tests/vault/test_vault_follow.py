@@ -86,6 +86,7 @@ def test_an_owner_agrees_to_the_number_of_views_and_gives_out_none_yet(owner: Ow
     line = "the node gets at most 3 x 2 = 6 views of each image and seed over the run"
     assert f"{line}, all under your one key" in out
     assert f"{line}, each under a key of its own" in out
+    assert out.count("WARNING: many views of an image, lined up, show far more") == len(ARMS)
     for arm in ARMS:
         part = open_shard([owner.shard(arm)]).parts[0]
         assert (part.images.size, part.manifest.num_images, part.manifest.num_heldout) == (0, 6, 1)

@@ -188,6 +188,11 @@ def _fresh_lines(arm: ArmConfig, terms: Terms, offer: Offer) -> Iterator[str]:
         f"{under.get(arm.key_mode, 'all under one key')}; it needs two rounds' at a time, but "
         "whoever copies them keeps them all"
     )
+    if arm.key_mode != "plain":
+        yield (
+            "    WARNING: many views of an image, lined up, show far more of it than one, whatever "
+            "their keys; only a node that you trust to forget them keeps that from happening"
+        )
 
 
 def _in_all(offer: Offer) -> Iterator[str]:

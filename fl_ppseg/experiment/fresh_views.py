@@ -11,9 +11,10 @@ made.
 Nothing heavy is imported here: the process starts with it.
 """
 
+import math
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,6 +38,10 @@ from strategies.rounds.draw import drawn
 
 LOOK: Final = 0.05
 """Seconds between two looks at the run."""
+SEEN: Final = 1.0
+"""Seconds between two looks at whether the process lives, and whether a round waits."""
+LATE: Final = 20.0
+"""Seconds after which a round that waits for its views is said to."""
 CLOSING: Final = 10.0
 """Seconds that it has to end once it has said why."""
 _KILLED: Final = "the process that plays the owners' vaults was killed"
@@ -133,8 +138,15 @@ def stop_views(place: Path, reason: str) -> None:
 class ViewsMaker:
     """The process that makes views while a run trains."""
 
-    def __init__(self, plan: ViewsPlan) -> None:
+    def __init__(self, plan: ViewsPlan, tell: Callable[[str], None]) -> None:
+        """Prepare to make views.
+
+        Args:
+            plan: Of the run.
+            tell: Called with a line where a round waits for its views, from a thread.
+        """
         self._plan = plan
+        self._tell = tell
         self._is_over = threading.Event()
         self._process: BaseProcess = get_context("spawn").Process(
             target=make_views, args=(plan,), name="vaults"
@@ -167,20 +179,44 @@ class ViewsMaker:
         stop_views(self._plan.place, "nothing makes them now")
 
     def _watch(self) -> None:
-        """Tell waiting nodes where the process ends before the run."""
-        self._process.join()
+        """Say where a round waits; tell waiting nodes where the process ends before the run."""
+        turns, since = self._plan.turns()[:1], time.monotonic()
+        while self._process.exitcode is None:
+            self._process.join(SEEN)
+            if turns != (turns := self._plan.turns()[:1]):
+                since = time.monotonic()
+            elif time.monotonic() - since > LATE:
+                self._tell_of_wait(turns)
+                since = math.inf
         is_early = self._process.exitcode != 0 and not self._is_over.is_set()
         if is_early and not (self._plan.place / STOPPED).exists():
             stop_views(self._plan.place, _KILLED)
 
+    def _tell_of_wait(self, turns: Sequence[Turn]) -> None:
+        for turn in turns:
+            clients = self._plan.clients(turn)
+            done = sum(self._plan.folder(turn, client).exists() for client in clients)
+            if done < len(clients):
+                self._tell(
+                    f"{turn.arm}, seed {turn.seed}: the views of round {turn.round} are still "
+                    f"being made ({done} of {len(clients)} clients are done)"
+                )
+
 
 @contextmanager
-def views_made(plan: ViewsPlan | None) -> Iterator[ViewsMaker | None]:
-    """Fresh views are made meanwhile, where a run has any."""
+def views_made(
+    plan: ViewsPlan | None, tell: Callable[[str], None] = lambda text: None
+) -> Iterator[ViewsMaker | None]:
+    """Fresh views are made meanwhile, where a run has any.
+
+    Args:
+        plan: What is made; None: nothing.
+        tell: As in `ViewsMaker`.
+    """
     if plan is None:
         yield None
         return
-    maker = ViewsMaker(plan)
+    maker = ViewsMaker(plan, tell)
     maker.start()
     try:
         yield maker

@@ -29,6 +29,7 @@ from fl_ppseg.federation.run_summary import RunSummary
 from fl_ppseg.federation.summary import KeyTrials, summarise
 from fl_ppseg.flower.in_process import run_in_process
 from fl_ppseg.flower.ray_cluster import LOST_WORKER, RayCluster, names_lost_worker, run_on_ray
+from fl_ppseg.progress.events import Notice
 from fl_ppseg.progress.live import choose_view
 from fl_ppseg.progress.plug_ins import Observers, PlugIn
 from fl_ppseg.progress.steps import steps
@@ -157,7 +158,7 @@ def _federate(
 ) -> None:
     with (
         Observers(choose_view(quiet, sys.stderr), plug_ins, experiment.folder.path) as observer,
-        views_made(experiment.views) as maker,
+        views_made(experiment.views, lambda text: observer.on_event(Notice(text))) as maker,
     ):
         federation = Federation(experiment.folder, observer, experiment.num_nodes)
         server_app = build_server_app(federation)

@@ -1,9 +1,11 @@
 """Fresh views in a simulation: which bits they have, when they are made, and when they go."""
 
 import os
+import re
 import shutil
 import signal
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,8 +28,15 @@ from fl_ppseg.config.sections import Config
 from fl_ppseg.data.manifest import round_digest
 from fl_ppseg.data.shard import ShardPart, open_shard
 from fl_ppseg.data.views import views
-from fl_ppseg.experiment import simulation
-from fl_ppseg.experiment.fresh_views import Turn, ViewsMaker, ViewsPlan, make_ahead, make_turn
+from fl_ppseg.experiment import fresh_views, simulation
+from fl_ppseg.experiment.fresh_views import (
+    Turn,
+    ViewsMaker,
+    ViewsPlan,
+    make_ahead,
+    make_turn,
+    views_made,
+)
 from fl_ppseg.experiment.preparation import Experiment
 from fl_ppseg.federation.messages import unpack_request
 from fl_ppseg.federation.run_folder import RunFolder
@@ -274,6 +283,25 @@ def test_a_vault_that_cannot_encrypt_ends_the_run_with_its_reason(
     key.chmod(0o644)
     with pytest.raises(RunError, match=r"no fresh views: key file .* is open to others"):
         simulation._federate(experiment, None, True, [])
+
+
+def test_a_round_that_waits_for_its_views_is_said_to(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(fresh_views, "LATE", 0.0)
+    monkeypatch.setattr(fresh_views, "SEEN", 0.01)
+    plan = plan_of(experiment)
+    busy = Vault(plan.jobs["bremen", 0].vault)
+    with busy.lock(), views_made(plan, told.append):
+        end = time.monotonic() + 60
+        while not told and time.monotonic() < end:
+            time.sleep(0.01)
+    assert len(told) == 1
+    said = (
+        r"plain, seed 0: the views of round 1 are still being made \([012] of 3 clients are done\)"
+    )
+    assert re.fullmatch(said, told[0])
 
 
 def test_after_a_rotation_no_views_are_made_with_another_key(experiment: Experiment) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from clients import handlers
 from clients.client_app import app
 from clients.policy.fresh_views import ASKED
 from clients.policy.ledger import make_ledger
+from clients.vault.export import preflight
 from clients.vault.export.rounds import parse_asked
 from fl_ppseg.config.loading import load_config
 from fl_ppseg.data.manifest import round_digest
@@ -169,6 +171,26 @@ def test_withdrawal_removes_them_and_no_more_are_made(owner: Owner, asked: Path)
     assert owner.keys("withdraw", "--node", owner.node)[0] == 0
     assert not list((owner.node / "rounds").iterdir())
     fails(follow(owner, asked, "--quiet"), "was not agreed to")
+
+
+def test_a_call_that_was_killed_behind_a_round_leaves_no_second_ciphertext(
+    owner: Owner, asked: Path
+) -> None:
+    ask(owner, asked, "per-image", 1)
+    left = owner.vault / "drafts" / round_of(owner, "per-image", 1).name
+    left.mkdir(parents=True)
+    follow(owner, asked)
+    assert not left.exists()
+
+
+def test_a_full_disk_is_one_line_and_loses_no_round(
+    owner: Owner, asked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+        fails(follow(owner, asked, "--quiet"), "not enough space on the disk", status=1)
+    assert follow(owner, asked)[0] == 0
+    assert len(there(owner)) == 2
 
 
 def test_encrypting_again_keeps_the_views_of_rounds(owner: Owner, asked: Path) -> None:

@@ -24,15 +24,16 @@ from clients.policy.fresh_views import ROUNDS, round_folder
 from clients.policy.node_policy import MAX_ROUNDS, NodePolicy
 from clients.vault.assignment import Assignment, stored_as
 from clients.vault.export.assignments import Export, assignments
-from clients.vault.export.preflight import scan_images
+from clients.vault.export.preflight import check_space, scan_images
 from clients.vault.keys.keyring import Vault, open_vault
 from clients.vault.node_folders.directory import NodeDirectory, readers_of
 from clients.vault.node_folders.exports import Kind, read_exports
 from clients.vault.node_folders.policies import load_node_policy
-from clients.vault.shards.preparation import complete, shard_digests
+from clients.vault.shards.preparation import complete, remaining_work, shard_digests
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import arms_of, load_config
 from fl_ppseg.data.manifest import Digest
+from fl_ppseg.data.shard_draft import remove_draft
 from fl_ppseg.progress.steps import steps
 from fl_ppseg.system.command_line import names, tree_of
 from fl_ppseg.system.errors import InputError
@@ -161,7 +162,7 @@ def keep_ahead(vault: Vault, export: Export, rounds: Wanted, num_workers: int) -
 
     Raises:
         InputError: The owner has withdrawn, or as `complete`.
-        OSError: The disk is full.
+        RunError: The disk has too little space.
     """
     lines = []
     with vault.lock(), NodeDirectory.open(export.node, export.client) as node:
@@ -170,13 +171,16 @@ def keep_ahead(vault: Vault, export: Export, rounds: Wanted, num_workers: int) -
         node.remove(read_exports(vault.folder), kept, kinds=_KIND)
         for each, round in rounds:
             what = f"round {round} of {each.arm}, seed {each.job.seed}"
-            if each.folder(round).exists():
+            job, folder = each.job.of_round(round), each.folder(round)
+            if folder.exists():
+                remove_draft(job.draft_folder(folder.name))  # of a call that was killed behind it
                 continue
             if _is_lost(vault, each, round):
                 lines.append(f"! {what}: its views were handed over before and their keys are gone")
                 continue
             start = time.monotonic()
-            complete(vault, each.job.of_round(round), num_workers)
+            check_space(export.node, remaining_work(vault, job).num_bytes)
+            complete(vault, job, num_workers)
             lines.append(f"{what}: made in {time.monotonic() - start:.1f} s")
     return lines
 
@@ -219,7 +223,7 @@ def follow(options: argparse.Namespace) -> None:
 
     Raises:
         InputError: For options, a config or images that do not fit, or after a withdrawal.
-        RunError: A worker was killed.
+        RunError: A worker was killed, or the disk has too little space.
     """
     vault = open_vault(options.vault, options.client)
     named = options.arms and list(names(options.arms))

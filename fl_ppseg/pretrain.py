@@ -78,6 +78,7 @@ UNREAD = {
     },
     "num_workers": "pretrain takes --workers N",
     "data.frame_size": "pretrain encrypts windows; leave it out",
+    "data.fresh_views": "pretrain makes all of its views first; leave it out",
     "model.weights": "pretrain takes --start FILE",
 }  # fmt: skip
 """Settings of a config that this command does not read, with what to do."""

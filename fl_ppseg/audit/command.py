@@ -42,7 +42,7 @@ _NOT_RUN: Final = "an audit without a run trains and federates nothing; leave it
 _OF_FEDERATION: Final = FederationConfig.model_fields.keys() - {"num_rounds"}
 UNREAD: Final = dict.fromkeys(
     (
-        *("clients", "engine", "device", "partition", "cells"),
+        *("clients", "engine", "device", "partition", "cells", "data.fresh_views"),
         *(f"federation.{name}" for name in sorted(_OF_FEDERATION)),
     ),
     _NOT_RUN,

@@ -48,6 +48,7 @@ def leaves(values: dict[str, object], prefix: str = "") -> Iterator[str]:
         (pretrain.main, ["--out", "w.safetensors"], "data.root=/tree"),
         (pretrain.main, ["--out", "w.safetensors"], "data.classes=camvid"),
         (pretrain.main, ["--out", "w.safetensors"], "data={classes: camvid}"),
+        (pretrain.main, ["--out", "w.safetensors"], "data.fresh_views=true"),
         (pretrain.main, ["--out", "w.safetensors"], "device=cuda:9"),
         (pretrain.main, ["--out", "w.safetensors"], "federation.num_rounds=3"),
         (pretrain.main, ["--out", "w.safetensors"], "model.weights=x.safetensors"),
@@ -60,6 +61,7 @@ def leaves(values: dict[str, object], prefix: str = "") -> Iterator[str]:
         (initialise.main, CLIENTS, "partition={kind: iid}"),
         (audit.main, ["--out", "o"], "federation.strategy=fedadam"),
         (audit.main, ["--out", "o"], "engine=in-process"),
+        (audit.main, ["--out", "o"], "data.fresh_views=true"),
         (simulate.main, ["--out", "o"], "partition.alpha=0.1"),
         (simulate.main, ["--out", "o"], "federation.trim_fraction=0.2"),
         (simulate.main, ["--out", "o"], "training.codec_rank=8"),
@@ -95,6 +97,10 @@ def test_what_is_unread_is_a_setting_and_what_is_read_is_heard() -> None:
     coded = load_config(None, ["training.codec=low-rank"])
     refuse_unread(["training.codec_rank=8"], unread_settings(coded))
     refuse_unread(["training.learning_rate=1", "model.depth=3"], pretrain.UNREAD)
+    fresh = unread_settings(load_config(None, ["data.fresh_views=true"]))
+    with pytest.raises(InputError, match=r"data\.num_views: is not read with data\.fresh_views"):
+        refuse_unread(["data.num_views=8"], fresh)
+    refuse_unread(["data.num_views=8"], unread_settings(load_config(None)))
 
 
 # Places.

@@ -27,6 +27,7 @@ PACKAGES: Final = ("flwr", "numpy", "ray", "timm", "torch")
 COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "bench_encryption": (),
     "bench_setr": (),
+    "bench_bf16": (),
     "bench_synthesize": (),
     "bench_simulation": (),
     "bench_flower_loop": ("--rounds", "3", "--repetitions", "2"),

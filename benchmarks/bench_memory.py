@@ -51,7 +51,7 @@ CASES: Final[dict[str, tuple[dict[str, Any], tuple[int, int], int]]] = {
 class _Shard:
     """As many zero images as the steps need."""
 
-    num_views, num_places = 1, (1, 1)
+    num_views, num_places, is_of_round = 1, (1, 1), False
 
     def __init__(self, size: tuple[int, int], num_images: int) -> None:
         self._size, self._num_images = size, num_images

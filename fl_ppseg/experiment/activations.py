@@ -17,9 +17,10 @@ from fl_ppseg.setr.model import SETR, assemble
 
 ITEM_BYTES: Final = 4
 """Bytes of a weight or feature, fp32."""
-GRADIENTS: Final = 1.4
+GRADIENTS: Final = 1.5
 """Memory of a step over that of the tensors it keeps: gradients of features and allocator overhead,
-measured at 1.3 to 1.5 on seven models from 1.3 to 90 million weights."""
+measured at 1.3 to 1.5 on seven models from 1.3 to 90 million weights, and at 1.4 to 2.0 in twenty
+repetitions of one step of the default model."""
 RECOMPUTED: Final = 2.2
 """The same with gradient checkpointing, where features of layers come and go: measured at 1.5 to
 2.9 on six models (`benchmarks/bench_memory.py`)."""

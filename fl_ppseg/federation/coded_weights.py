@@ -75,6 +75,7 @@ class CodedWeights:
         decoded = self._codec.unpack(self._parts, self._origin)
         own = self._origin
         still = {n for n in own if not is_buffer(n) and np.array_equal(decoded[n], own[n])}
+        decoded |= {name: own[name] for name in still}  # -0.0 equals 0.0, and has other bits
         self._sent = {n: v for n, v in self._parts.items() if _tensor_of(n) not in still}
         self._sent |= {ORIGIN_HASH: self._origin_hash, WEIGHTS_HASH: _hash(decoded)}
         return decoded

@@ -200,7 +200,7 @@ def unpack_arrays(record: ArrayRecord, max_bytes: int = MAX_ARRAY_BYTES) -> Arra
     if (size := len(packed.data)) > max_bytes:  # before numpy and safetensors copy it
         raise MessageError(f"expected arrays of at most {max_bytes} bytes, got {size}")
     try:
-        found = tensors_in(content_of(packed), _PACKED)
+        found = tensors_in(content_of(packed), _PACKED, HEADER_BYTES * MAX_ARRAYS)
     except Exception as error:  # numpy raises many kinds for other bytes
         raise MessageError(f"{_PACKED} holds no arrays ({type(error).__name__})") from None
     if len(found) > MAX_ARRAYS or any(len(name) > MAX_TENSOR_NAME for name in found):

@@ -20,6 +20,8 @@ from fl_ppseg.system.errors import InputError
 MAX_HEADER_BYTES: Final = 16 * 2**20
 MAX_TENSORS: Final = 200_000
 MAX_NAME: Final = 1_000
+MAX_AXES: Final = 64
+"""As many as numpy has."""
 ITEM_BYTES: Final = {
     "BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4, "U32": 4,
     "F32": 4, "I64": 8, "U64": 8, "F64": 8,
@@ -81,17 +83,18 @@ def header_of(file: BinaryIO, path: Path) -> Header:
     return _header(file.read(length), total - 8 - length, str(path))
 
 
-def tensors_in(content: memoryview, source: str) -> Arrays:
+def tensors_in(content: memoryview, source: str, max_header: int = MAX_HEADER_BYTES) -> Arrays:
     """The tensors in the bytes of a .safetensors file; they share its memory, and are read-only.
 
     Args:
         content: The bytes.
         source: What they are, for errors.
+        max_header: Bytes of their header, at most.
 
     Raises:
         InputError: Their header does not describe what they hold, or numpy lacks a type.
     """
-    length = _header_length(bytes(content[:8]), len(content), source)
+    length = _header_length(bytes(content[:8]), len(content), source, max_header)
     behind = content[8 + length :].toreadonly()
     header = _header(bytes(content[8 : 8 + length]), len(behind), source)
     arrays = {}
@@ -103,9 +106,9 @@ def tensors_in(content: memoryview, source: str) -> Arrays:
     return arrays
 
 
-def _header_length(first: bytes, total: int, source: str) -> int:
+def _header_length(first: bytes, total: int, source: str, most: int = MAX_HEADER_BYTES) -> int:
     length = int.from_bytes(first, "little")
-    if not 2 <= length <= min(MAX_HEADER_BYTES, total - 8):
+    if not 2 <= length <= min(most, total - 8):
         raise InputError(f"{source}: not a .safetensors file (a header of {length:,} bytes)")
     return length
 
@@ -136,6 +139,9 @@ def _layout(
             raise ValueError(f"a name of {len(name)} characters")
         if not isinstance(entry, dict) or entry.get("dtype") not in ITEM_BYTES:
             raise ValueError(f"{name} is of unknown type")
+        name.encode()  # no half of a pair: what is not Unicode cannot be told on
+        if not isinstance(entry["shape"], list) or len(entry["shape"]) > MAX_AXES:
+            raise ValueError(f"{name} has no shape of at most {MAX_AXES} axes")
         shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
         if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
             raise ValueError(f"{name} has no size")

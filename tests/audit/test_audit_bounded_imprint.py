@@ -78,8 +78,9 @@ def test_late_rounds_show_images_to_a_node_that_compares_weights(
     assert shown.min() > 0.6 > 0.4 > likeness(truth, usual).max()
     drawn = np.random.default_rng(0)
     for exchange in found:
-        for value in exchange.returned.values():
-            value += drawn.normal(size=value.shape).astype(np.float32) * 1e-2
+        for name, value in exchange.returned.items():
+            noise = drawn.normal(size=value.shape).astype(np.float32) * 1e-2
+            exchange.returned[name] = value + noise
     shown = likeness(truth, bounded_imprint(found, public))
     assert shown.max() < likeness(truth, usual).max()
 

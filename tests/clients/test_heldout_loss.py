@@ -67,7 +67,7 @@ def test_weights_that_forget_are_refused_once_by_name_and_counted(
         honest(self, *arguments)
         name = "decoder.classifier.conv.bias"
         bias = np.linspace(-60, 60, self.weights[name].size, dtype=np.float32)
-        self.weights = self.weights | {name: bias}
+        self.weights = self.carried.put(self.weights | {name: bias})
 
     monkeypatch.setattr(FederatedStrategy, "take_step", forgetting)
     recorder = small.Recorder()

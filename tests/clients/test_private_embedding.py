@@ -111,7 +111,7 @@ def test_it_reads_ciphertexts_as_the_public_one_reads_images(job: Assignment) ->
 
 def test_it_comes_from_public_weights_and_the_owners_key_alone(job: Assignment) -> None:
     """Whoever has the master key and the manifest makes the same bits."""
-    shard, folder = prepare_shards(job)["frozen"]
+    shard, folder, _ = prepare_shards(job)["frozen"]
     salts = json.loads(record_of(job, shard).read_text("utf-8"))["salts"]
     key = ClientKey.load(job.vault / "master.key").client_subkey(bytes.fromhex(salts["client"]))
     weights = {name: torch.from_numpy(value) for name, value in job.public.items()}
@@ -149,7 +149,7 @@ def test_found_again_and_made_again_where_it_is_gone_or_damaged(job: Assignment)
 
 @pytest.mark.parametrize("change", ["public", "key"])
 def test_another_public_embedding_or_key_makes_another(change: str, job: Assignment) -> None:
-    shard, folder = prepare_shards(job)["frozen"]
+    shard, folder, _ = prepare_shards(job)["frozen"]
     if change == "key":  # the shard is encrypted again, under another salt
         record_of(job, shard).unlink()
     other = changed(job, public=public(1)) if change == "public" else job

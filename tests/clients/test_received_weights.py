@@ -25,7 +25,7 @@ from fl_ppseg.system.arrays import Arrays, hash_of
 INT8 = TrainingConfig(weights_codec="int8")
 
 ORIGIN: Arrays = {
-    "layer.weight": np.array([[0.5, -2.0], [0.0, 1.0]], np.float32),
+    "layer.weight": np.array([[0.5, -2.0], [-0.0, 1.0]], np.float32),  # equals 0.0, other bits
     "norm.bias": np.array([0.1, 0.2], np.float32),
 }
 STATISTICS: Arrays = {"norm.running_mean": np.array([3.0, 4.0], np.float32)}
@@ -91,7 +91,10 @@ def test_what_is_no_code_is_refused(change: Any, why: str) -> None:
 def test_what_is_as_in_round_0_does_not_travel() -> None:
     coded = CodedWeights(INT8, start())
     hashes = {":origin", ":weights"}
-    assert coded.sent({}).keys() == STATISTICS.keys() | hashes
+    first = coded.sent({})
+    assert first.keys() == STATISTICS.keys() | hashes
+    unmoved = decoded(request(first), ORIGIN, hash_of(ORIGIN)).arrays
+    assert small.bits(unmoved) == small.bits(ORIGIN | STATISTICS)
     moved = ORIGIN | STATISTICS | {"norm.bias": ORIGIN["norm.bias"] + 0.5}
     kept = coded.encode(moved)
     sent = coded.sent(kept)

@@ -34,7 +34,7 @@ size, batch = config.data.image_size, config.training.batch_size
 class Manifest: client = "ulm"
 class Part: manifest = Manifest()
 class Shard:
-    parts, num_views, num_places = [Part()], 1, (1, 1)
+    parts, num_views, num_places, is_of_round = [Part()], 1, (1, 1), False
     def __len__(self): return 2 * batch
     def batch(self, indices, views):
         images = np.zeros((len(indices), 3, *size), np.uint8)

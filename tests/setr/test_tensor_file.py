@@ -1,5 +1,7 @@
 """Tensors in place, against safetensors itself."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -33,6 +35,37 @@ def test_tensors_share_the_memory_of_the_bytes_and_cannot_be_changed() -> None:
     assert np.shares_memory(value, np.frombuffer(content, np.uint8))
     with pytest.raises(ValueError, match="read-only"):
         value[0] = 2
+
+
+def file_of(header: str, content: bytes = b"") -> memoryview:
+    text = header.encode()
+    return memoryview(len(text).to_bytes(8, "little") + text + content)
+
+
+ONE = '"dtype": "F32", "data_offsets": [0, 4], "shape": '
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        (f'{{"w": {{{ONE}[{",".join(["9" * 19] * 30_000)}]}}}}', "at most 64 axes"),
+        (f'{{"w": {{{ONE}{{}}}}}}', "at most 64 axes"),
+        (f'{{"\\ud800": {{{ONE}[1]}}}}', "surrogates not allowed"),
+    ],
+)
+def test_headers_that_cost_time_or_cannot_be_told_on_are_refused(header: str, reason: str) -> None:
+    """The product of many axes takes minutes, in which no other thread runs."""
+    began = time.process_time()
+    with pytest.raises(InputError, match=reason):
+        tensors_in(file_of(header, bytes(4)), "bytes")
+    assert time.process_time() - began < 1
+
+
+def test_a_header_is_bounded_by_its_reader() -> None:
+    content = memoryview(save({str(n): np.zeros(1) for n in range(100)}))
+    assert len(tensors_in(content, "bytes", 10_000)) == 100
+    with pytest.raises(InputError, match="a header of"):
+        tensors_in(content, "bytes", 1_000)
 
 
 @pytest.mark.parametrize("cut", [0, 7, 8, 30, -1])

@@ -1,6 +1,7 @@
 """JSON that is bounded and means one thing; what is refused is refused before anything is built."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,14 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
+
+
+def test_a_key_that_comes_twice_is_found_in_one_pass() -> None:
+    pairs = [*(f'"{n}": 0' for n in range(100_000)), '"99999": 1']
+    began = time.process_time()
+    with pytest.raises(ValueError, match="'99999' is given twice"):
+        parse_json("{" + ", ".join(pairs) + "}", max_bytes=10**7, max_depth=4)
+    assert time.process_time() - began < 5  # to count each key took hours
 
 
 @given(VALUES)

@@ -16,8 +16,8 @@ Main = Callable[[Sequence[str] | None], int]
 COMMANDS = {
     "clients.vault": (
         vault,
-        "new cohort floor backup restore rotate retire encrypt decrypt verify show withdraw list "
-        "clear",
+        "new cohort floor backup restore rotate retire encrypt follow decrypt verify show "
+        "withdraw list clear",
     ),
     "clients.node": (node, "init start app template"),
     "strategies.coordinator": (

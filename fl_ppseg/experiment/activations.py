@@ -19,7 +19,7 @@ ITEM_BYTES: Final = 4
 """Bytes of a weight or feature, fp32."""
 GRADIENTS: Final = 1.5
 """Memory of a step over that of the tensors it keeps: gradients of features and allocator overhead,
-measured at 1.3 to 1.5 on seven models from 1.3 to 90 million weights, and at 1.4 to 2.0 in twenty
+measured at 1.3 to 1.5 on seven models from 1.3 to 90 million weights, and at 1.5 to 2.0 in twenty
 repetitions of one step of the default model."""
 RECOMPUTED: Final = 2.2
 """The same with gradient checkpointing, where features of layers come and go: measured at 1.5 to

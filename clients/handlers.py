@@ -17,6 +17,7 @@ import torch
 from clients.accepted_weights import accepted_folder, check_change, keep
 from clients.heldout_loss import keep_loss, least_loss, loss_file
 from clients.local_privacy import check_form, privatise_counts, privatise_update
+from clients.policy.fresh_views import training_name
 from clients.policy.ledger import Question, Refusal, grant, record_refusal, was_granted
 from clients.policy.node_policy import NodePolicy, RefusedError, run_of
 from clients.policy.permission import Permit, check_heldout, permit
@@ -61,7 +62,10 @@ def train(request: Request, policy: NodePolicy, state: Path) -> Reply:
     views = shard
     if permitted.rounds is not None:
         patience = None if policy.run else PATIENCE  # a simulation says where it makes no more
-        views = open_round(permitted.rounds, permitted.shards, request.round, state, patience)
+        training = training_name(request.arm, request.seed)
+        views = open_round(
+            permitted.rounds, permitted.shards, training, request.round, state, patience
+        )
     with span("compute"):
         update = local_update(
             _model(request.model, request.num_classes, shard.image_size),

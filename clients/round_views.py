@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from clients.policy.fresh_views import ASKED, STOPPED, round_folder
+from clients.policy.fresh_views import ASKED, STOPPED, is_over, round_folder
 from clients.policy.node_policy import RefusedError
 from fl_ppseg.data.manifest import MANIFEST
 from fl_ppseg.data.shard import Shard, open_shard
@@ -28,31 +28,39 @@ LOOK: Final = 0.05
 
 
 def open_round(
-    place: Path, shards: Sequence[Path], round: int, state: Path, patience: float | None
+    place: Path,
+    shards: Sequence[Path],
+    training: str,
+    round: int,
+    state: Path,
+    patience: float | None,
 ) -> Shard:
     """Wait for the fresh views of a round, and open them.
 
     Args:
         place: Where the shards of rounds lie.
         shards: Folders of the owners' shards, which hold the held-out images.
+        training: `training_name` of the arm and seed.
         round: From 1.
         state: The node's state folder, where it says what it needs.
-        patience: Seconds to wait at most; None: until it is said that no more are made, which a
-            simulation does; nor does it need to be asked.
+        patience: Seconds to wait at most; None: until it is said that no more are made or
+            that the round is over, which a simulation does; nor does it need to be asked.
 
     Raises:
         RefusedError: They did not come; the text names no path.
         InputError: They are damaged.
     """
     folders = [round_folder(place, shard, round) for shard in shards]
-    began = time.monotonic()
+    began = time.monotonic_ns()
     if patience is not None:
         _ask(state, shards[0], round)
     with span("encryption"):
         while (shard := _opened(folders, is_waiting=patience is not None)) is None:
             if (place / STOPPED).exists():
                 raise RefusedError(f"refused: nothing makes the views of round {round} any more")
-            if patience is not None and time.monotonic() - began > patience:
+            if patience is None and is_over(place, training, round, began):
+                raise RefusedError(f"refused: round {round} is over")
+            if patience is not None and time.monotonic_ns() - began > patience * 1e9:
                 raise RefusedError(
                     f"refused: the owner's vault gave no whole views of round {round} in "
                     f"{patience:.0f} s; see that `python -m clients.vault follow` runs"

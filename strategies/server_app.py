@@ -8,7 +8,7 @@ import logging
 import math
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -192,8 +192,15 @@ def _kind(training: str, federation: FederationConfig) -> type[FederatedStrategy
     return SummedStrategy if federation.secure_aggregation else FederatedStrategy
 
 
-def build_server_app(federation: Federation) -> ServerApp:
-    """A ServerApp that runs a federation until it ends or its stop event is set."""
+def build_server_app(
+    federation: Federation, at_end: Callable[[], None] = lambda: None
+) -> ServerApp:
+    """A ServerApp that runs a federation until it ends or its stop event is set.
+
+    Args:
+        federation: What it runs.
+        at_end: Called when it has ended or failed, before Flower waits for nodes that work.
+    """
     server_app = ServerApp()
 
     @server_app.main()
@@ -202,6 +209,8 @@ def build_server_app(federation: Federation) -> ServerApp:
             federation.run(grid)
         except StoppedError:
             logger.info("stopped between two replies")
+        finally:
+            at_end()
 
     return server_app
 

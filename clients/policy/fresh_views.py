@@ -2,17 +2,23 @@
 
     <place>/<digest>/     the shard of a round: `fl_ppseg.data.manifest.round_digest` names it
     <place>/stopped       why no more of them are made (simulations); absent: they are
+    <place>/over.json     {"looked": time, "rounds": {arm and seed: round}}: the newest round of
+                          each that is over (simulations)
 
 View 0 of an image is the image itself, and no round has it.
 """
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from fl_ppseg.data.manifest import round_digest
+from fl_ppseg.system.files import write_atomically
 
 ROUNDS: Final = "rounds"
 STOPPED: Final = "stopped"
+OVER: Final = "over.json"
 ASKED: Final = "asked.json"
 """In a node's state folder: see `clients.round_views`."""
 
@@ -39,3 +45,43 @@ def round_folder(place: Path, shard: Path, round: int) -> Path:
         round: From 1.
     """
     return place / round_digest(shard.name, round)
+
+
+def training_name(arm: str, seed: int) -> str:
+    """What the training of an arm and seed is called where it is said which rounds are over.
+
+    >>> training_name("plain", 0)
+    'plain/seed_0'
+    """
+    return f"{arm}/seed_{seed}"
+
+
+def say_over(place: Path, looked: int, rounds: Mapping[str, int]) -> None:
+    """Say which rounds of a simulation are over: their views are gone, and none are made.
+
+    Args:
+        place: Where the shards of rounds lie.
+        looked: When the look at the run began, in nanoseconds of this machine's monotonic clock.
+        rounds: The newest round that is over, by `training_name`.
+    """
+    text = json.dumps({"looked": looked, "rounds": dict(rounds)})
+    write_atomically(place / OVER, text, mode=0o600, lasting=False)
+
+
+def is_over(place: Path, training: str, round: int, since: int) -> bool:
+    """Whether a round was seen to be over by a look that began after a moment.
+
+    An earlier look says nothing of a round that is trained again, because its checkpoint was
+    damaged.
+
+    Args:
+        place: Where the shards of rounds lie.
+        training: Of `training_name`.
+        round: From 1.
+        since: The moment, in nanoseconds of this machine's monotonic clock.
+    """
+    try:
+        said = json.loads((place / OVER).read_bytes())
+    except FileNotFoundError:
+        return False
+    return bool(said["looked"] > since and said["rounds"].get(training, 0) >= round)

@@ -3,10 +3,11 @@
 One process, apart from those of the clients, plays all owners' vaults. It reads nothing of the run
 but the numbers of its newest checkpoints, makes the views of the round that trains and of the next,
 and removes all others. Nodes wait for theirs; they hold no key, and are told where no more are
-made.
+made, and which rounds are over: a message of one may reach a node late.
 
     <vault>/.nodes/<run>/rounds/<digest>/    a shard of a round, moved here as a whole
     <vault>/.nodes/<run>/rounds/stopped      why no views are made; absent while they are
+    <vault>/.nodes/<run>/rounds/over.json    which rounds are over (clients.policy.fresh_views)
 
 Nothing heavy is imported here: the process starts with it.
 """
@@ -14,27 +15,21 @@ Nothing heavy is imported here: the process starts with it.
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-from clients.policy.fresh_views import STOPPED, round_folder
-from clients.vault.assignment import Assignment, Prepared
+from clients.policy.fresh_views import OVER, STOPPED, say_over
 from clients.vault.shards.preparation import prepare_round
-from fl_ppseg.config import run_layout
-from fl_ppseg.config.arm import ArmConfig
-from fl_ppseg.config.loading import arms_of
-from fl_ppseg.config.sections import Config
+from fl_ppseg.experiment.views_plan import Turn, ViewsPlan
 from fl_ppseg.system.directory import Directory
 from fl_ppseg.system.errors import InputError, RunError, describe
 from fl_ppseg.system.files import available_cpus, make_private_folder, write_atomically
 from fl_ppseg.system.workers import begin_work, end, interrupts_held, work_at_once
-from strategies.rounds.draw import drawn
 
 LOOK: Final = 0.05
 """Seconds between two looks at the run."""
@@ -44,90 +39,8 @@ LATE: Final = 20.0
 """Seconds after which a round that waits for its views is said to."""
 CLOSING: Final = 10.0
 """Seconds that it has to end once it has said why."""
-_KILLED: Final = "the process that plays the owners' vaults was killed"
-AHEAD: Final = 2
-"""Rounds whose views lie on disk: the one that trains, and the next."""
-
-
-class Turn(NamedTuple):
-    """A round of an arm and seed."""
-
-    arm: str
-    seed: int
-    round: int
-
-
-@dataclass(frozen=True)
-class ViewsPlan:
-    """What is made while a run trains: picklable, contains no key."""
-
-    run: Path
-    """The run folder."""
-    place: Path
-    """Where the shards of rounds go."""
-    config: Config
-    arms: Mapping[str, ArmConfig]
-    jobs: Mapping[tuple[str, int], Assignment]
-    """Of the training clients, by client and seed."""
-    shards: Mapping[tuple[str, int], Mapping[str, Path]]
-    """What was made ahead for them, by arm."""
-
-    def turns(self) -> list[Turn]:
-        """The rounds whose views are needed next, at most `AHEAD`; none: the run is trained."""
-        found: list[Turn] = []
-        for seed in self.config.seeds:
-            for arm in self.config.arms:
-                done = newest_round(self.run, arm, seed)
-                left = range(done + 1, self.config.federation.num_rounds + 1)
-                found += [Turn(arm, seed, round) for round in left[: AHEAD - len(found)]]
-                if len(found) == AHEAD:
-                    return found
-        return found
-
-    def clients(self, turn: Turn) -> list[str]:
-        """Clients whose images a round trains on, in the order of the jobs."""
-        every = [client for client, seed in self.jobs if seed == turn.seed]
-        if self.arms[turn.arm].training == "centralised":  # one node, with the images of all
-            return every
-        asked = drawn(sorted(every), self.config.federation, turn.seed, turn.round)
-        return [client for client in every if client in asked]
-
-    def folder(self, turn: Turn, client: str) -> Path:
-        """Folder of a client's views of a round."""
-        return round_folder(self.place, self.shards[client, turn.seed][turn.arm], turn.round)
-
-    def job(self, turn: Turn, client: str) -> Assignment:
-        """What one owner encrypts for a round."""
-        job = self.jobs[client, turn.seed].of_round(turn.round)
-        return replace(job, protections={turn.arm: self.arms[turn.arm]})
-
-
-def views_plan(
-    config: Config,
-    run: Path,
-    jobs: Mapping[tuple[str, int], Assignment],
-    prepared: Mapping[tuple[str, int], Mapping[str, Prepared]],
-) -> ViewsPlan | None:
-    """What is made while a run trains; None where all views are made ahead.
-
-    Args:
-        config: The experiment.
-        run: The run folder.
-        jobs: What was made ahead, by client and seed.
-        prepared: Where it lies.
-    """
-    own = {key: replace(job, public={}) for key, job in jobs.items() if job.train}
-    places = [job.fresh.place for job in own.values() if job.fresh is not None]
-    if not places:
-        return None
-    shards = {key: {arm: p.shard for arm, p in prepared[key].items()} for key in own}
-    return ViewsPlan(run, places[0], config, arms_of(config), own, shards)
-
-
-def newest_round(run: Path, arm: str, seed: int) -> int:
-    """The last round of an arm and seed that has a checkpoint; 0: none is trained."""
-    files = run_layout.rounds_in(run_layout.seed_folder(run, arm, seed), ".json")
-    return (run_layout.round_of(files[-1]) or 0) if files else 0
+_PROCESS: Final = "the process that plays the owners' vaults"
+_ENDED: Final = "the rounds have ended"
 
 
 def stop_views(place: Path, reason: str) -> None:
@@ -148,6 +61,7 @@ class ViewsMaker:
         self._plan = plan
         self._tell = tell
         self._is_over = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._process: BaseProcess = get_context("spawn").Process(
             target=make_views, args=(plan,), name="vaults"
         )
@@ -156,41 +70,60 @@ class ViewsMaker:
     def failure(self) -> str | None:
         """Why no more views were made; None: they were, to the end."""
         path = self._plan.place / STOPPED
-        if path.exists():  # its last words
-            self._process.join(CLOSING)
-        if self._process.exitcode in (None, 0):
+        reason = path.read_text("utf-8").strip() if path.exists() else ""
+        if reason == _ENDED:
             return None
-        reason = path.read_text("utf-8").strip() if path.exists() else _KILLED
+        if reason:  # its last words
+            self._process.join(CLOSING)
+        if self._process.exitcode is None:
+            return None
+        reason = reason or self._end
         return f"no fresh views: {reason}; resume the run to go on"
 
     def start(self) -> None:
         """Begin to make views."""
-        (make_private_folder(self._plan.place) / STOPPED).unlink(missing_ok=True)
+        for name in (STOPPED, OVER):
+            (make_private_folder(self._plan.place) / name).unlink(missing_ok=True)
         with interrupts_held():
             self._process.start()
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._watcher.start()
+
+    def close(self) -> None:
+        """Tell nodes that still wait that the rounds have ended."""
+        self._is_over.set()
+        if not (self._plan.place / STOPPED).exists():
+            stop_views(self._plan.place, _ENDED if self._process.exitcode is None else self._end)
 
     def stop(self) -> None:
         """End the process; what it has made stays for whoever resumes a run that is not trained."""
         self._is_over.set()
         end([self._process])
+        self._watcher.join(CLOSING)
+        (self._plan.place / OVER).unlink(missing_ok=True)
         if not self._plan.turns():
             keep_only(self._plan.place, ())
         stop_views(self._plan.place, "nothing makes them now")
 
     def _watch(self) -> None:
-        """Say where a round waits; tell waiting nodes where the process ends before the run."""
+        """Say where a round waits; tell nodes what is over, or that the process has ended."""
         turns, since = self._plan.turns()[:1], time.monotonic()
-        while self._process.exitcode is None:
+        while self._process.exitcode is None and not self._is_over.is_set():
             self._process.join(SEEN)
+            with suppress(OSError):  # a full disk: the next look may find room
+                say_over(self._plan.place, time.monotonic_ns(), self._plan.over())
             if turns != (turns := self._plan.turns()[:1]):
                 since = time.monotonic()
             elif time.monotonic() - since > LATE:
                 self._tell_of_wait(turns)
                 since = math.inf
-        is_early = self._process.exitcode != 0 and not self._is_over.is_set()
-        if is_early and not (self._plan.place / STOPPED).exists():
-            stop_views(self._plan.place, _KILLED)
+        if not self._is_over.is_set() and not (self._plan.place / STOPPED).exists():
+            stop_views(self._plan.place, self._end)
+
+    @property
+    def _end(self) -> str:
+        """How the process ended."""
+        code = self._process.exitcode or 0
+        return f"{_PROCESS} " + ("was killed" if code < 0 else f"ended with {code} before the run")
 
     def _tell_of_wait(self, turns: Sequence[Turn]) -> None:
         for turn in turns:
@@ -225,34 +158,40 @@ def views_made(
 
 
 def make_views(plan: ViewsPlan) -> None:
-    """Make views until the run is trained: the body of the process."""
+    """Make views until the process is stopped: its body."""
     begin_work()
     try:
-        make_ahead(plan)
+        make_ahead(plan, threading.Event())
     except (InputError, RunError, OSError) as error:
         reason = describe(error) if isinstance(error, OSError) else str(error)
         stop_views(plan.place, reason)
         raise SystemExit(1) from None
 
 
-def make_ahead(plan: ViewsPlan) -> None:
-    """Make the views of the round that trains and of the next until the run is trained.
+def make_ahead(plan: ViewsPlan, stop: threading.Event) -> None:
+    """Make the views of the round that trains and of the next until it is stopped.
+
+    A run that looks trained may not be: its last checkpoint may be damaged, and the server removes
+    it when it has read it.
+
+    Args:
+        plan: Of the run.
+        stop: Ends it, between two looks at the run.
 
     Raises:
         InputError: As `prepare_round`.
         RunError: A worker was killed.
         OSError: The disk is full.
     """
-    seen: tuple[list[Turn], set[Path]] = [], set()
-    while turns := plan.turns():
-        if turns != seen[0]:
+    seen: tuple[list[Turn] | None, set[Path]] = None, set()
+    while not stop.is_set():
+        if (turns := plan.turns()) != seen[0]:
             needed = {plan.folder(turn, client) for turn in turns for client in plan.clients(turn)}
             keep_only(plan.place, needed)
             for turn in turns:
                 make_turn(plan, turn, seen[1])
             seen = turns, seen[1] & needed
-        time.sleep(LOOK)
-    keep_only(plan.place, ())
+        stop.wait(LOOK)
 
 
 def make_turn(plan: ViewsPlan, turn: Turn, known: set[Path]) -> None:

@@ -24,7 +24,6 @@ from fl_ppseg.data.tree_layout import IMAGES, LABELS
 from fl_ppseg.data.views import scaled_labels
 from fl_ppseg.experiment.assignments import assignments, encrypt
 from fl_ppseg.experiment.data_notes import DataNotes, examine, scored_scenes
-from fl_ppseg.experiment.fresh_views import ViewsPlan, views_plan
 from fl_ppseg.experiment.initial_weights import initial_models, save_initial
 from fl_ppseg.experiment.resuming import check_resumed, record_resumption
 from fl_ppseg.experiment.simulated_nodes import (
@@ -34,6 +33,7 @@ from fl_ppseg.experiment.simulated_nodes import (
     write_node_folders,
     write_start_weights,
 )
+from fl_ppseg.experiment.views_plan import ViewsPlan, views_plan
 from fl_ppseg.federation.cohort_keys import save_cohort_keys
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.federation.run_identity import save_identity

@@ -161,7 +161,8 @@ def _federate(
         views_made(experiment.views, lambda text: observer.on_event(Notice(text))) as maker,
     ):
         federation = Federation(experiment.folder, observer, experiment.num_nodes)
-        server_app = build_server_app(federation)
+        at_end = (lambda: None) if maker is None else maker.close
+        server_app = build_server_app(federation, at_end)
 
         def interrupt(number: int, frame: FrameType | None) -> None:
             if cluster is None or federation.stop.is_set():  # in this process, or interrupted again

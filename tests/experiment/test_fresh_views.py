@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import small_federation as small
 from flwr.app import Message
 
 from clients.client_app import app
-from clients.policy.fresh_views import STOPPED
+from clients.policy.fresh_views import STOPPED, is_over, training_name
 from clients.policy.node_policy import NODES_VARIABLE
 from clients.vault.keys.keyring import Vault
 from clients.vault.shards.recovery import decrypt_shard
@@ -29,17 +30,12 @@ from fl_ppseg.data.manifest import round_digest
 from fl_ppseg.data.shard import ShardPart, open_shard
 from fl_ppseg.data.views import views
 from fl_ppseg.experiment import fresh_views, simulation
-from fl_ppseg.experiment.fresh_views import (
-    Turn,
-    ViewsMaker,
-    ViewsPlan,
-    make_ahead,
-    make_turn,
-    views_made,
-)
+from fl_ppseg.experiment.fresh_views import ViewsMaker, make_ahead, make_turn, views_made
 from fl_ppseg.experiment.preparation import Experiment
+from fl_ppseg.experiment.views_plan import Turn, ViewsPlan
 from fl_ppseg.federation.messages import unpack_request
 from fl_ppseg.federation.run_folder import RunFolder
+from fl_ppseg.flower.in_process import run_in_process
 from fl_ppseg.system.errors import InputError, RunError
 
 DERIVED = builtin_arms()["per-image"].model_dump() | {"key_lifetime": "derived"}
@@ -70,13 +66,24 @@ def plan_of(experiment: Experiment) -> ViewsPlan:
     return experiment.views
 
 
+def wait_until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 @contextmanager
 def made_meanwhile(plan: ViewsPlan) -> Iterator[None]:
     """What `views_made` does, in a thread of this process."""
     (plan.place / STOPPED).unlink()
-    thread = threading.Thread(target=make_ahead, args=(plan,), daemon=True)
+    stop = threading.Event()
+    thread = threading.Thread(target=make_ahead, args=(plan, stop), daemon=True)
     thread.start()
     yield
+    if not plan.turns():
+        wait_until(lambda: not [*plan.place.iterdir()])
+    stop.set()
     thread.join(60)
     assert not thread.is_alive()
     (plan.place / STOPPED).write_text("nothing makes them now")
@@ -225,6 +232,55 @@ def test_two_rounds_lie_on_disk_at_most_and_none_at_the_end(experiment: Experime
     assert [path.name for path in plan.place.iterdir()] == [STOPPED]
 
 
+def test_a_round_whose_checkpoint_is_found_damaged_gets_its_views_again(
+    scenes: Path, tmp_path: Path
+) -> None:
+    """The server reads checkpoints, and removes damaged ones, after the maker has begun."""
+    config = fresh(scenes, arms=["plain"], federation={"num_rounds": 2})
+    folder = train(experiment := small.prepared(config, tmp_path))
+    plan = plan_of(experiment)
+    again = {
+        plan.folder(Turn("plain", 0, 2), client).name for client in experiment.partition.clients
+    }
+    stale = plan.place / ("0" * 32)
+    stale.mkdir()
+    stop = threading.Event()
+    maker = threading.Thread(target=make_ahead, args=(plan, stop), daemon=True)
+    maker.start()
+    wait_until(lambda: not stale.exists())
+    folder.discard_after("plain", 0, 1)
+    wait_until(lambda: again <= {path.name for path in plan.place.iterdir()})
+    stop.set()
+    maker.join(60)
+    assert not maker.is_alive()
+
+
+def test_nodes_are_told_which_rounds_are_over_and_when_all_are(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the engine waits for its workers, which may hold messages of rounds that are over."""
+    experiment = small.prepared(fresh(scenes, arms=["plain"]), tmp_path)
+    monkeypatch.setenv(NODES_VARIABLE, str(experiment.nodes))
+    monkeypatch.setattr(fresh_views, "SEEN", 0.01)
+    plan, name, seen = plan_of(experiment), training_name("plain", 0), []
+
+    def look(message: Message, context: Any) -> Message:
+        request, since = unpack_request(message.content), time.monotonic_ns()
+        if request.task == "train" and request.round == 2:
+            wait_until(lambda: is_over(plan.place, name, 1, since))
+            seen.append(is_over(plan.place, name, 2, since))
+        return app(message, context)
+
+    def run(server_app: Any, client_app: Any, num_nodes: int) -> None:
+        run_in_process(server_app, look, num_nodes)  # type: ignore[arg-type]
+        seen.append((plan.place / STOPPED).exists())
+
+    monkeypatch.setattr(simulation, "run_in_process", run)
+    simulation._federate(experiment, None, True, [])
+    assert seen == [False, False, False, True]
+    assert [path.name for path in plan.place.iterdir()] == [STOPPED]
+
+
 def test_only_clients_that_a_round_asks_get_views(scenes: Path, tmp_path: Path) -> None:
     config = fresh(scenes, arms=["plain", "centralised"], federation={"fraction_train": 0.34})
     experiment = small.prepared(config, tmp_path)
@@ -271,6 +327,28 @@ def test_a_run_whose_maker_is_killed_says_so(
     assert "Traceback" not in error
     status, _, error = simulate("--quiet", "--out", str(tmp_path / "run"), "--resume")
     assert status == 0, error
+
+
+def test_a_maker_that_ends_early_without_an_error_is_a_failure(experiment: Experiment) -> None:
+    plan = plan_of(experiment)
+    maker = ViewsMaker(plan, lambda text: None)
+    maker._process = get_context("spawn").Process(target=time.sleep, args=(0,))
+    maker.start()
+    wait_until((plan.place / STOPPED).exists)
+    assert maker.failure is not None
+    assert "owners' vaults ended with 0 before the run" in maker.failure
+    maker.close()
+    assert "ended with 0" in maker.failure
+    maker.stop()
+
+
+def test_no_failure_of_the_maker_is_said_after_rounds_that_ended(experiment: Experiment) -> None:
+    with views_made(plan_of(experiment)) as maker:
+        assert maker is not None
+        maker.close()
+        began = time.monotonic()
+        assert maker.failure is None
+        assert time.monotonic() - began < fresh_views.CLOSING / 2
 
 
 def test_a_vault_that_cannot_encrypt_ends_the_run_with_its_reason(

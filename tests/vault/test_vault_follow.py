@@ -200,6 +200,42 @@ def test_encrypting_again_keeps_the_views_of_rounds(owner: Owner, asked: Path) -
     assert files_in(owner.node / "rounds") == kept
 
 
+def test_rounds_under_an_earlier_key_are_made_again(owner: Owner, asked: Path) -> None:
+    arm = "per-client-private"
+    ask(owner, asked, arm, 1)
+    before = files_in(round_of(owner, arm, 1))
+    assert owner.keys("rotate")[0] == 0
+    fails(follow(owner, asked, "--quiet"), "its salts do not belong to the current master key")
+    assert owner.encrypt()[0] == 0
+    problems = owner.call("verify", "--node", owner.node, "--vault", owner.vaults)
+    assert problems[0] != 0
+    assert "its salts are not those of the shard that was made ahead" in "".join(problems[1:])
+    out = follow(owner, asked)[1]
+    assert f"round 1 of {arm}, seed 0: made in" in out
+    assert f"round 2 of {arm}, seed 0: made in" in out
+    record = open_shard([owner.shard(arm)]).parts[0].manifest.record
+    assert open_shard([round_of(owner, arm, 1)]).parts[0].manifest.record == record
+    again = files_in(round_of(owner, arm, 1))
+    (images,) = (name for name in before if "leftImg8bit/train" in str(name))
+    assert again[images] != before[images]
+    status, _, error = owner.call("verify", "--node", owner.node, "--vault", owner.vaults)
+    assert status == 0, error
+
+
+def test_damaged_rounds_are_made_again_or_said_to_be_lost(owner: Owner, asked: Path) -> None:
+    for arm, line in (
+        ("per-client-private", "round 1 of per-client-private, seed 0: made in"),
+        ("per-image", "! round 1 of per-image, seed 0: its views were handed over before"),
+    ):
+        ask(owner, asked, arm, 1)
+        whole = files_in(round_of(owner, arm, 1))
+        (round_of(owner, arm, 1) / "manifest.json").unlink()
+        status, out, _ = follow(owner, asked)
+        assert status == 0
+        assert line in out
+        assert (files_in(round_of(owner, arm, 1)) == whole) == (arm == "per-client-private")
+
+
 def test_a_node_trains_on_views_that_are_made_while_it_runs(
     owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

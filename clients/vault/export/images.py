@@ -123,7 +123,7 @@ def export_node_folder(
         if policy != earlier:
             write_policy(node, policy)
         abandon_all(vault)
-        kept = named_folders(policy, export.node) | round_folders(policy)
+        kept = named_folders(policy, export.node) | round_folders(policy).keys()
         node.remove(read_exports(vault.folder), kept)
         node.grant(export.readers)
 

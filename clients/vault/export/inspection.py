@@ -124,6 +124,14 @@ def _shard_problems(folder: Path, policy: NodePolicy, vault: Vault | None) -> It
                 f"{folder}: is the shard {shard.manifest.settings} under another name; encrypt the "
                 "images again"
             )
+        if shard.manifest.is_of_round:
+            ahead = round_folders(policy).get(Path(ROUNDS, folder.name))
+            manifest = None if ahead is None else read_manifest(ahead)
+            if manifest is None or manifest.record != shard.manifest.record:
+                yield (
+                    f"{folder}: its salts are not those of the shard that was made ahead; run "
+                    "`follow` again"
+                )
         if vault is not None and shard.manifest.samples_are_kept:
             wrong = wrong_samples(vault, folder)
             yield from (

@@ -29,7 +29,13 @@ from clients.vault.keys.keyring import Vault, open_vault
 from clients.vault.node_folders.directory import NodeDirectory, readers_of
 from clients.vault.node_folders.exports import Kind, read_exports
 from clients.vault.node_folders.policies import load_node_policy
-from clients.vault.shards.preparation import complete, remaining_work, shard_digests
+from clients.vault.shards.drafts import flaw
+from clients.vault.shards.preparation import (
+    complete,
+    plan_shards,
+    remaining_work,
+    shard_digests,
+)
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import arms_of, load_config
 from fl_ppseg.data.manifest import Digest
@@ -161,7 +167,8 @@ def keep_ahead(vault: Vault, export: Export, rounds: Wanted, num_workers: int) -
         A line on each round that was made, or cannot be.
 
     Raises:
-        InputError: The owner has withdrawn, or as `complete`.
+        InputError: The owner has withdrawn, what was made ahead is not whole or under an earlier
+            key, or as `complete`.
         RunError: The disk has too little space.
     """
     lines = []
@@ -172,7 +179,8 @@ def keep_ahead(vault: Vault, export: Export, rounds: Wanted, num_workers: int) -
         for each, round in rounds:
             what = f"round {round} of {each.arm}, seed {each.job.seed}"
             job, folder = each.job.of_round(round), each.folder(round)
-            if folder.exists():
+            _require_ahead(vault, each)
+            if not plan_shards(vault, job)[1]:
                 remove_draft(job.draft_folder(folder.name))  # of a call that was killed behind it
                 continue
             if _is_lost(vault, each, round):
@@ -188,6 +196,17 @@ def keep_ahead(vault: Vault, export: Export, rounds: Wanted, num_workers: int) -
 def _require_consent(policy: NodePolicy) -> None:
     if policy.withdrawn is not None:
         raise InputError(f"{policy.withdrawn}; no more views are made")
+
+
+def _require_ahead(vault: Vault, series: Series) -> None:
+    """See that what was made ahead is whole, and under the current key.
+
+    Raises:
+        InputError: It is not.
+    """
+    protection = stored_as(series.job.protections[series.arm])
+    if (why := flaw(vault, series.job, series.shard.name, protection)) is not None:
+        raise InputError(f"{why}; no more views are made: run `encrypt` again")
 
 
 def _is_lost(vault: Vault, series: Series, round: int) -> bool:

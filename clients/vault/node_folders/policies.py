@@ -93,10 +93,14 @@ def load_node_policy(node: Path, client: str) -> NodePolicy:
     return policy
 
 
-def round_folders(policy: NodePolicy) -> set[Path]:
-    """The shards of all rounds that a policy allows, as paths relative to its folder."""
+def round_folders(policy: NodePolicy) -> dict[Path, Path]:
+    """The shards of all rounds that a policy allows, as paths relative to its folder.
+
+    Returns:
+        The folder of the shard that was made ahead of each.
+    """
     return {
-        round_folder(Path(ROUNDS), shard, round)
+        round_folder(Path(ROUNDS), shard, round): shard
         for arm in policy.arms.values()
         if arm.rounds is not None
         for shards in arm.shards.values()

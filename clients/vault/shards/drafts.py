@@ -140,7 +140,8 @@ def flaw(vault: Vault, job: Assignment, digest: str, protection: ArmConfig) -> s
     if manifest is None or manifest.settings != digest:
         return f"{folder}: not an encrypted shard"
     if not _is_recorded(vault, job, manifest, protection):
-        return f"{folder}: its salts do not belong to the current master key"
+        whose = "the shard made ahead under the" if job.round else "the"
+        return f"{folder}: its salts do not belong to {whose} current master key"
     if job.out is not None and (why := record_mismatch(vault.folder, digest, manifest.record)):
         return f"{folder}: {why}"
     try:
@@ -199,8 +200,7 @@ def _shared_record(vault: Vault, job: Assignment, protection: ArmConfig) -> Reco
     Raises:
         InputError: That shard is not there.
     """
-    digest = shard_digest(job.of_round(0), protection, None)
-    folder = job.of_round(0).shard_folder(digest)
+    folder = _made_ahead(job, protection)
     manifest = read_manifest(folder)
     if manifest is None or manifest.record is None:
         raise InputError(f"{folder}: no encrypted shard; prepare the run, or encrypt, again")
@@ -212,6 +212,13 @@ def _shared_record(vault: Vault, job: Assignment, protection: ArmConfig) -> Reco
     return vault.find(manifest.record)[1]
 
 
+def _made_ahead(job: Assignment, protection: ArmConfig) -> Path:
+    """Folder of the shard that was made ahead of a round, with keys that the owner does not share
+    with others."""
+    ahead = job.of_round(0)
+    return ahead.shard_folder(shard_digest(ahead, protection, None))
+
+
 def _has_record(protection: ArmConfig) -> bool:
     """Whether the owner keeps a record of salts for a shard."""
     return protection.key_lifetime == "derived" and protection.key_mode != "shared"
@@ -219,6 +226,8 @@ def _has_record(protection: ArmConfig) -> bool:
 
 def _is_recorded(vault: Vault, job: Assignment, manifest: Manifest, protection: ArmConfig) -> bool:
     """Whether the record that a shard names belongs to the current master key and to this job.
+
+    That of a round must be the one that the shard made ahead names now.
 
     Raises:
         InputError: They are damaged.
@@ -228,6 +237,10 @@ def _is_recorded(vault: Vault, job: Assignment, manifest: Manifest, protection: 
         return name is None
     if name is None or not vault.has_record(name):
         return False
+    if job.round:
+        ahead = read_manifest(_made_ahead(job, protection))
+        if ahead is None or ahead.record != name:
+            return False
     record = vault.find(name)[1]
     return (
         (record.cipher, record.block_scope) == (protection.cipher, protection.block_scope)

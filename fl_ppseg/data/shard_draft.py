@@ -94,6 +94,11 @@ class ShardDraft:
         places: list[int] = np.flatnonzero(self._done == 0).tolist()
         return places
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the shard is whole, and only waits to be moved."""
+        return (self.place / FINISHED).exists()
+
     def put(self, scene: int, view: int, image: np.ndarray, labels: np.ndarray) -> None:
         """Write one view of a scene in its place.
 
@@ -172,6 +177,11 @@ def remove_draft(place: Path) -> None:
     shutil.rmtree(place, ignore_errors=True)
     with suppress(OSError):
         place.parent.rmdir()
+
+
+def has_moved(place: Path) -> bool:
+    """Whether a draft is what is left of one that was finished, and whose shard was moved."""
+    return (place / FINISHED).exists() and not (place / place.name).exists()
 
 
 def record_of(place: Path) -> str | None:

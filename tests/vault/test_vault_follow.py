@@ -1,5 +1,6 @@
 """`python -m clients.vault follow`: views ahead of a node, never more than its owner agreed to."""
 
+import errno
 import json
 import os
 import re
@@ -24,9 +25,11 @@ from clients.vault.export.rounds import parse_asked
 from fl_ppseg.config.loading import load_config
 from fl_ppseg.data.manifest import round_digest
 from fl_ppseg.data.shard import open_shard
+from fl_ppseg.data.shard_draft import ShardDraft
 from fl_ppseg.federation.message_content import Request
 from fl_ppseg.federation.messages import pack_request
 from fl_ppseg.flower.in_process import InProcessGrid
+from fl_ppseg.system.directory import Directory
 from fl_ppseg.system.errors import InputError
 
 NUM_ROUNDS, EPOCHS = 3, 2
@@ -234,6 +237,46 @@ def test_damaged_rounds_are_made_again_or_said_to_be_lost(owner: Owner, asked: P
         assert status == 0
         assert line in out
         assert (files_in(round_of(owner, arm, 1)) == whole) == (arm == "per-client-private")
+
+
+def killed(*_: object) -> None:
+    """In place of a step that a killed call does not come to."""
+    raise KeyboardInterrupt
+
+
+def test_a_round_that_cannot_be_moved_is_moved_later(
+    owner: Owner, asked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = round_of(owner, "per-image", 1).name
+    draft = owner.vault / "drafts" / name
+
+    def full(folder: Directory, source: Directory, name: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.path / name))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Directory, "move_in", full)
+        asked.write_text(json.dumps({"shard": owner.shard("per-image").name, "round": 1}))
+        fails(follow(owner, asked, "--quiet"), "no space left on the disk", status=1)
+    made = files_in(draft / name)
+    assert owner.encrypt()[0] == 0  # removes the drafts that nobody will resume
+    assert "round 1 of per-image, seed 0: made in" in follow(owner, asked)[1]
+    assert there(owner) == {("per-image", 1), ("per-image", 2)}
+    assert files_in(round_of(owner, "per-image", 1)) == made
+    assert not (owner.vault / "drafts").exists()
+
+
+def test_a_call_that_was_killed_behind_a_move_makes_no_second_ciphertext(
+    owner: Owner, asked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked.write_text(json.dumps({"shard": owner.shard("per-image").name, "round": 1}))
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardDraft, "discard", killed)
+        assert follow(owner, asked)[0] == 1  # interrupted
+    assert (owner.vault / "drafts" / round_of(owner, "per-image", 1).name).exists()
+    ask(owner, asked, "per-image-derived", 1)
+    assert not (owner.vault / "drafts").exists()
+    assert "! round 1 of per-image, seed 0: its views were" in ask(owner, asked, "per-image", 1)[1]
+    assert there(owner) == {("per-image", 2)}
 
 
 def test_a_node_trains_on_views_that_are_made_while_it_runs(

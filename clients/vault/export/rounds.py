@@ -29,7 +29,7 @@ from clients.vault.keys.keyring import Vault, open_vault
 from clients.vault.node_folders.directory import NodeDirectory, readers_of
 from clients.vault.node_folders.exports import Kind, read_exports
 from clients.vault.node_folders.policies import load_node_policy
-from clients.vault.shards.drafts import flaw
+from clients.vault.shards.drafts import expected_manifest, find_draft, flaw, remove_moved
 from clients.vault.shards.preparation import (
     complete,
     plan_shards,
@@ -173,6 +173,7 @@ def keep_ahead(vault: Vault, export: Export, rounds: Wanted, num_workers: int) -
     """
     lines = []
     with vault.lock(), NodeDirectory.open(export.node, export.client) as node:
+        remove_moved(vault)
         _require_consent(load_node_policy(export.node, export.client))
         kept = {Path(ROUNDS, each.folder(round).name) for each, round in rounds}
         node.remove(read_exports(vault.folder), kept, kinds=_KIND)
@@ -214,8 +215,10 @@ def _is_lost(vault: Vault, series: Series, round: int) -> bool:
     protection = stored_as(series.job.protections[series.arm])
     name = series.folder(round).name
     is_handed_over = name in read_exports(vault.folder).names("rounds")
-    is_half_made = series.job.draft_folder(name).exists()
-    return protection.key_lifetime == "disposable" and is_handed_over and not is_half_made
+    if protection.key_lifetime != "disposable" or not is_handed_over:
+        return False
+    job = series.job.of_round(round)
+    return find_draft(vault, job, expected_manifest(job, name, protection), protection) is None
 
 
 def refuse_alike(arms: Mapping[str, ArmConfig]) -> None:

@@ -22,7 +22,7 @@ from fl_ppseg.data.dataset import Scene
 from fl_ppseg.data.manifest import SCHEMA, Manifest, read_manifest
 from fl_ppseg.data.pixel_order import cells_size
 from fl_ppseg.data.shard import open_shard
-from fl_ppseg.data.shard_draft import ShardDraft, record_of, remove_draft
+from fl_ppseg.data.shard_draft import ShardDraft, has_moved, record_of, remove_draft
 from fl_ppseg.data.views import scored_size
 from fl_ppseg.system.directory import Directory
 from fl_ppseg.system.errors import InputError
@@ -79,6 +79,9 @@ def begin_or_resume(vault: Vault, job: Assignment, digest: str, protection: ArmC
 def finish_shard(vault: Vault, job: Assignment, digest: str, work: Work) -> None:
     """Finish the shard of a draft and move it to its folder; an existing one is replaced.
 
+    A round that cannot be moved stays a finished draft: it is moved later, for disposable keys
+    make no other of the same views.
+
     Raises:
         InputError: Somebody else could replace the folder.
         OSError: It cannot be moved.
@@ -89,7 +92,7 @@ def finish_shard(vault: Vault, job: Assignment, digest: str, work: Work) -> None
     try:
         _move(shard, target, job.readers)
     except (InputError, OSError):
-        if not target.exists():
+        if not target.exists() and not job.round:
             work.draft.reopen()
         raise
     work.draft.discard()
@@ -125,10 +128,25 @@ def abandon(vault: Vault, place: Path) -> None:
     remove_draft(place)
 
 
-def abandon_all(vault: Vault) -> None:
-    """Remove all drafts of a vault, which no command will resume."""
-    for place in sorted((vault.folder / DRAFTS).glob("*")):
+def abandon_unless_finished(vault: Vault, place: Path) -> None:
+    """Remove a draft and its record, but keep the finished one of a round, which may be recorded
+    as handed over."""
+    draft = ShardDraft.resume(place)
+    if draft is None or not (draft.is_finished and draft.manifest.is_of_round):
         abandon(vault, place)
+
+
+def remove_moved(vault: Vault) -> None:
+    """Remove what calls that were killed left of drafts whose shards they had moved."""
+    for place in sorted((vault.folder / DRAFTS).glob("*")):
+        if has_moved(place):
+            remove_draft(place)
+
+
+def abandon_all(vault: Vault) -> None:
+    """Remove the drafts of a vault, which no command will resume, but finished ones of rounds."""
+    for place in sorted((vault.folder / DRAFTS).glob("*")):
+        abandon_unless_finished(vault, place)
     with suppress(OSError):  # not empty if a removal was interrupted
         (vault.folder / DRAFTS).rmdir()
 

@@ -9,7 +9,7 @@ from clients.vault.assignment import Assignment, Prepared, shard_digest, stored_
 from clients.vault.keys.keyring import Vault, ensure_shared_subkey
 from clients.vault.shards.drafts import (
     Work,
-    abandon,
+    abandon_unless_finished,
     begin_or_resume,
     expected_manifest,
     find_draft,
@@ -47,7 +47,7 @@ def prepare_shards(
     """Encrypt one owner's images for all arms at once; intact shards are kept.
 
     The next equal call resumes an interrupted one, even after a loss of power. After an error
-    nothing of the unfinished shards is left.
+    nothing of the unfinished shards is left, but finished drafts of rounds.
 
     Args:
         assignment: Images, sizes and protections.
@@ -163,7 +163,7 @@ def _encrypt(
             finish_shard(vault, job, digest, work)
     except (InputError, OSError):
         for digest in missing:
-            abandon(vault, job.draft_folder(digest))
+            abandon_unless_finished(vault, job.draft_folder(digest))
         raise
 
 

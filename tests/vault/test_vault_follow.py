@@ -20,7 +20,7 @@ from clients import handlers
 from clients.client_app import app
 from clients.policy.fresh_views import ASKED
 from clients.policy.ledger import make_ledger
-from clients.vault.export import preflight
+from clients.vault.export import preflight, rounds
 from clients.vault.export.rounds import parse_asked
 from fl_ppseg.config.loading import load_config
 from fl_ppseg.data.manifest import round_digest
@@ -277,6 +277,39 @@ def test_a_call_that_was_killed_behind_a_move_makes_no_second_ciphertext(
     assert not (owner.vault / "drafts").exists()
     assert "! round 1 of per-image, seed 0: its views were" in ask(owner, asked, "per-image", 1)[1]
     assert there(owner) == {("per-image", 2)}
+
+
+def test_a_running_call_gives_no_more_than_a_newer_agreement_allows(
+    owner: Owner, asked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def agree_to_one(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:
+            raise KeyboardInterrupt
+        training = {"batch_size": 2, "local_epochs": EPOCHS}
+        owner.configure(data=DATA, training=training, federation={"num_rounds": 1})
+        vault = owner.keys("encrypt", *owner.encrypt_options(), *owner.agreement())
+        assert vault[0] == 0, vault
+        asked.write_text(json.dumps({"shard": owner.shard("per-image").name, "round": 1}))
+
+    monkeypatch.setattr(rounds.time, "sleep", agree_to_one)
+    owner.keys("follow", *options(owner, asked))
+    assert len(looks) == 2
+    assert {arm.num_rounds for arm in owner.policy.arms.values()} == {1}
+    assert there(owner) == {("per-image", 1)}
+
+
+def test_two_calls_for_arms_of_their_own_leave_each_other_s_views(
+    owner: Owner, asked: Path
+) -> None:
+    assert follow(owner, asked, "--arms", "per-image")[0] == 0
+    kept = files_in(round_of(owner, "per-image", 1))
+    assert follow(owner, asked, "--arms", "per-image-derived")[0] == 0
+    assert there(owner) == {(arm, n) for arm in ("per-image", "per-image-derived") for n in (1, 2)}
+    assert follow(owner, asked, "--arms", "per-image")[1] == ""
+    assert files_in(round_of(owner, "per-image", 1)) == kept
 
 
 def test_a_node_trains_on_views_that_are_made_while_it_runs(

@@ -21,6 +21,7 @@ from clients.vault.export.images import (
     check_one_order,
     earlier_policy,
     export_node_folder,
+    refuse_alike,
     refuse_plain,
     terms_by_arm,
 )
@@ -31,7 +32,6 @@ from clients.vault.export.preflight import (
     estimate,
     scan_images,
 )
-from clients.vault.export.rounds import refuse_alike
 from clients.vault.export.start_weights import start_source
 from clients.vault.keys.cohort import has_cohort_key, public_cohort_key
 from clients.vault.keys.keyring import Vault, open_vault

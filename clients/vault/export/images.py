@@ -46,6 +46,22 @@ def refuse_plain(arms: Mapping[str, ArmConfig]) -> None:
             )
 
 
+def refuse_alike(arms: Mapping[str, ArmConfig]) -> None:
+    """Refuse arms whose rounds would need other ciphertexts of the same views.
+
+    Raises:
+        InputError: Two of them store images alike, under keys that are thrown away.
+    """
+    seen: dict[tuple[object, ...], str] = {}
+    for name, arm in arms.items():
+        kind = (arm.key_mode, arm.cipher, arm.block_scope, arm.labels)
+        if arm.key_lifetime == "disposable" and (other := seen.setdefault(kind, name)) != name:
+            raise InputError(
+                f"arms {other} and {name} store images alike under disposable keys: with "
+                "data.fresh_views a node folder serves one of them; choose with --arms"
+            )
+
+
 def terms_by_arm(export: Export, job: Assignment, floor: Floor) -> dict[str, Terms]:
     """What the config asks the owner to agree to, by arm.
 

@@ -12,7 +12,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from clients.vault.export.assignments import Export, assignments
 from clients.vault.export.preflight import check_space, scan_images
 from clients.vault.keys.keyring import Vault, open_vault
 from clients.vault.node_folders.directory import NodeDirectory, readers_of
-from clients.vault.node_folders.exports import Kind, read_exports
+from clients.vault.node_folders.exports import ExportList, Kind, read_exports
 from clients.vault.node_folders.policies import load_node_policy
 from clients.vault.shards.drafts import expected_manifest, find_draft, flaw, remove_moved
 from clients.vault.shards.preparation import (
@@ -36,7 +36,6 @@ from clients.vault.shards.preparation import (
     remaining_work,
     shard_digests,
 )
-from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import arms_of, load_config
 from fl_ppseg.data.manifest import Digest
 from fl_ppseg.data.shard_draft import remove_draft
@@ -149,36 +148,60 @@ def series_of(vault: Vault, export: Export, jobs: Collection[Assignment]) -> lis
     policy, found = load_node_policy(export.node, export.client), []
     for job in jobs:
         for name, digest in shard_digests(vault, job).items():
-            shard, arm = job.shard_folder(digest), policy.arms.get(name)
-            if arm is None or arm.rounds is None or arm.shards.get(job.seed) != (shard,):
-                raise InputError(
-                    f"{export.node}: arm {name}, seed {job.seed} was not agreed to with this "
-                    "config and these images; run `encrypt` with them first"
-                )
             own = replace(job, protections={name: job.protections[name]})
-            found.append(Series(name, own, shard, arm.num_rounds))
+            each = Series(name, own, job.shard_folder(digest), 0)
+            found.append(each._replace(num_rounds=_agreed_rounds(policy, export, each)))
     return found
 
 
-def keep_ahead(vault: Vault, export: Export, rounds: Wanted, num_workers: int) -> list[str]:
-    """Make the views of some rounds and remove all others.
+def _agreed_rounds(policy: NodePolicy, export: Export, series: Series) -> int:
+    """How many rounds of a series its owner has agreed to.
+
+    Raises:
+        InputError: None, with this config and these images.
+    """
+    arm, seed = policy.arms.get(series.arm), series.job.seed
+    if arm is None or arm.rounds is None or arm.shards.get(seed) != (series.shard,):
+        raise InputError(
+            f"{export.node}: arm {series.arm}, seed {seed} was not agreed to with this config and "
+            "these images; run `encrypt` with them first"
+        )
+    return arm.num_rounds
+
+
+def keep_ahead(
+    vault: Vault, export: Export, series: Sequence[Series], rounds: Wanted, num_workers: int
+) -> list[str]:
+    """Make the views of some rounds and remove all others of the same series.
+
+    Args:
+        vault: The owner's vault.
+        export: What was exported.
+        series: Whose views are removed; those of other arms may be another call's.
+        rounds: Whose views are made, as far as the node's policy allows them now.
+        num_workers: Processes that encrypt.
 
     Returns:
         A line on each round that was made, or cannot be.
 
     Raises:
-        InputError: The owner has withdrawn, what was made ahead is not whole or under an earlier
-            key, or as `complete`.
+        InputError: The owner has withdrawn or agreed to another config since, what was made ahead
+            is not whole or under an earlier key, or as `complete`.
         RunError: The disk has too little space.
     """
     lines = []
     with vault.lock(), NodeDirectory.open(export.node, export.client) as node:
         remove_moved(vault)
-        _require_consent(load_node_policy(export.node, export.client))
-        kept = {Path(ROUNDS, each.folder(round).name) for each, round in rounds}
-        node.remove(read_exports(vault.folder), kept, kinds=_KIND)
+        policy = load_node_policy(export.node, export.client)
+        _require_consent(policy)
+        agreed = [(e, n) for e, n in rounds if n <= _agreed_rounds(policy, export, e)]
+        kept = {Path(ROUNDS, each.folder(round).name) for each, round in agreed}
+        node.remove(_of_series(read_exports(vault.folder), series), kept, kinds=_KIND)
         for each, round in rounds:
             what = f"round {round} of {each.arm}, seed {each.job.seed}"
+            if (each, round) not in agreed:
+                lines.append(f"! {what}: its owner agreed to fewer rounds since")
+                continue
             job, folder = each.job.of_round(round), each.folder(round)
             _require_ahead(vault, each)
             if not plan_shards(vault, job)[1]:
@@ -192,6 +215,13 @@ def keep_ahead(vault: Vault, export: Export, rounds: Wanted, num_workers: int) -
             complete(vault, job, num_workers)
             lines.append(f"{what}: made in {time.monotonic() - start:.1f} s")
     return lines
+
+
+def _of_series(exports: ExportList, series: Sequence[Series]) -> ExportList:
+    """What a vault has exported, of shards only the rounds of some series."""
+    own = {each.folder(n).name for each in series for n in range(1, each.num_rounds + 1)}
+    shards = {name: records for name, records in exports.shards.items() if name in own}
+    return replace(exports, shards=shards)
 
 
 def _require_consent(policy: NodePolicy) -> None:
@@ -219,22 +249,6 @@ def _is_lost(vault: Vault, series: Series, round: int) -> bool:
         return False
     job = series.job.of_round(round)
     return find_draft(vault, job, expected_manifest(job, name, protection), protection) is None
-
-
-def refuse_alike(arms: Mapping[str, ArmConfig]) -> None:
-    """Refuse arms whose rounds would need other ciphertexts of the same views.
-
-    Raises:
-        InputError: Two of them store images alike, under keys that are thrown away.
-    """
-    seen: dict[tuple[object, ...], str] = {}
-    for name, arm in arms.items():
-        kind = (arm.key_mode, arm.cipher, arm.block_scope, arm.labels)
-        if arm.key_lifetime == "disposable" and (other := seen.setdefault(kind, name)) != name:
-            raise InputError(
-                f"arms {other} and {name} store images alike under disposable keys: with "
-                "data.fresh_views a node folder serves one of them; choose with --arms"
-            )
 
 
 def follow(options: argparse.Namespace) -> None:
@@ -265,7 +279,7 @@ def follow(options: argparse.Namespace) -> None:
     while True:
         rounds = wanted(series, read_asked(options.asked)) or done or wanted(series, None)
         if rounds != done:
-            for line in keep_ahead(vault, export, rounds, options.workers):
+            for line in keep_ahead(vault, export, series, rounds, options.workers):
                 if not options.quiet:
                     print(line, flush=True)
             done = rounds

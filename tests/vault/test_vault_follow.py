@@ -312,6 +312,17 @@ def test_two_calls_for_arms_of_their_own_leave_each_other_s_views(
     assert files_in(round_of(owner, "per-image", 1)) == kept
 
 
+def test_rounds_that_no_later_run_gets_are_named_before_consent(owner: Owner, asked: Path) -> None:
+    line = "WARNING: arm per-image, seed 0: the views of 2 of 3 rounds were handed over before"
+    dry = ("encrypt", *owner.encrypt_options(), "--dry-run")
+    ask(owner, asked, "per-image", 1)
+    assert "handed over before" not in owner.keys(*dry)[1]  # they are there
+    assert owner.keys("withdraw", "--node", owner.node)[0] == 0
+    out = owner.keys(*dry)[1]
+    assert line in out
+    assert out.count("handed over before") == 1
+
+
 def test_a_node_trains_on_views_that_are_made_while_it_runs(
     owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

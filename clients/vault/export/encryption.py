@@ -23,6 +23,7 @@ from clients.vault.export.images import (
     export_node_folder,
     refuse_alike,
     refuse_plain,
+    spent_rounds,
     terms_by_arm,
 )
 from clients.vault.export.preflight import (
@@ -69,6 +70,8 @@ def encrypt(options: argparse.Namespace) -> None:
     refuse_unusable(found)
     cost = estimate(vault, list(jobs.values()), options.workers)
     _announce(export, next(iter(jobs.values())), cost, options.workers)
+    for line in spent_rounds(vault, export, jobs):
+        print(line)
     offer = _offer(vault, export, next(iter(jobs.values())))
     text = agreement_text(offer)
     print(text)

@@ -5,8 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from clients.policy.cohort_key import COHORT_KEY, cohort_key_text, read_cohort_key
+from clients.policy.fresh_views import ROUNDS
 from clients.policy.node_policy import CohortPolicy, NodePolicy
-from clients.vault.assignment import Assignment, file_mode
+from clients.vault.assignment import Assignment, file_mode, stored_as
 from clients.vault.consent.cohort import Cohort
 from clients.vault.consent.floor import Floor, apply_floor
 from clients.vault.consent.terms import Terms, largest_elsewhere, terms_of
@@ -24,11 +25,11 @@ from clients.vault.node_folders.policies import (
     write_policy,
 )
 from clients.vault.shards.drafts import abandon_all
-from clients.vault.shards.preparation import prepare_locked
+from clients.vault.shards.preparation import prepare_locked, shard_digests
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.crypto.arm_models import embedding_reads
 from fl_ppseg.data.classes import load_class_table
-from fl_ppseg.data.manifest import read_manifest
+from fl_ppseg.data.manifest import read_manifest, round_digest
 from fl_ppseg.system.errors import InputError
 
 
@@ -60,6 +61,29 @@ def refuse_alike(arms: Mapping[str, ArmConfig]) -> None:
                 f"arms {other} and {name} store images alike under disposable keys: with "
                 "data.fresh_views a node folder serves one of them; choose with --arms"
             )
+
+
+def spent_rounds(vault: Vault, export: Export, jobs: Mapping[int, Assignment]) -> list[str]:
+    """A line on each arm and seed of which rounds were handed over before, under keys that no
+    longer exist, so that `follow` makes no views of them."""
+    known, lines = read_exports(vault.folder).names("rounds"), []
+    num_rounds, place = export.config.federation.num_rounds, export.node / ROUNDS
+    for seed, job in jobs.items():
+        if job.fresh is None or not job.train:
+            continue
+        for name, digest in shard_digests(vault, job).items():
+            if stored_as(job.protections[name]).key_lifetime != "disposable":
+                continue
+            names = [round_digest(digest, n) for n in range(1, num_rounds + 1)]
+            there = {d for d in names if any(p.exists() for p in (place / d, job.draft_folder(d)))}
+            spent = known.intersection(names) - there
+            if spent:
+                lines.append(
+                    f"WARNING: arm {name}, seed {seed}: the views of {len(spent)} of {len(names)} "
+                    "rounds were handed over before and their keys are gone: no node gets them "
+                    "again, and a new run needs another seed"
+                )
+    return lines
 
 
 def terms_by_arm(export: Export, job: Assignment, floor: Floor) -> dict[str, Terms]:

@@ -66,7 +66,8 @@ def seen(image: Field, at: Lying) -> Field:
     canvas[top : top + cut.height, left : left + cut.width] = np.asarray(cut)
     canvas = canvas[:, ::-1] if at.is_flipped else canvas
     blocks = canvas.reshape(SIZE[0] // BLOCK, BLOCK, SIZE[1] // BLOCK, BLOCK)
-    return blocks.mean(axis=(1, 3))
+    means: Field = blocks.mean(axis=(1, 3))
+    return means
 
 
 def spread(means: Field, at: Lying) -> Field:

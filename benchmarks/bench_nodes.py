@@ -9,6 +9,7 @@ each kind of program, and what the nodes' logs say of their messages.
 """
 
 import argparse
+import math
 import re
 import statistics
 import subprocess
@@ -33,6 +34,7 @@ ANSWERED: Final = re.compile(
 )
 """A line of a node's log on one message."""
 SETTLE_SECONDS: Final = 5.0
+MAX_SETTLES: Final = 24
 SETTLED: Final = 0.6
 """Processor seconds a second of programs that only ask whether there is something to do."""
 
@@ -86,8 +88,11 @@ def _used(federation: Federation) -> dict[str, float]:
 
 def _settle(federation: Federation) -> None:
     """Wait until what starts has started: a node is connected before its app has loaded PyTorch."""
-    last = -1.0
-    while (now := sum(_used(federation).values())) - last > SETTLED * SETTLE_SECONDS:
+    last = -math.inf
+    for _ in range(MAX_SETTLES):
+        now = sum(_used(federation).values())
+        if now - last < SETTLED * SETTLE_SECONDS:
+            return
         last = now
         time.sleep(SETTLE_SECONDS)
 

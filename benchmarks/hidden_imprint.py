@@ -21,12 +21,13 @@ from typing import Final
 import numpy as np
 import torch
 
-from benchmarks.bounded_imprint import ARMS, World, loss, noisy, world
+from benchmarks.bounded_imprint import ARMS, BLOCK, World, loss, noisy, world
 from clients.policy.node_policy import load_policy, save_policy
 from fl_ppseg.audit.attacks.hidden_imprint import Blocks, Design, hide_neurons, read_hidden
 from fl_ppseg.audit.attacks.inputs import read_blocks
 from fl_ppseg.audit.labels import arrays_of, moved_in
 from fl_ppseg.audit.update import Client
+from fl_ppseg.config.loading import builtin_arms
 from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.data.dataset import open_dataset
 from fl_ppseg.leaks.scores import Images
@@ -50,6 +51,9 @@ def main() -> None:
     parser.add_argument("--loss-limit", type=float, default=2.0)
     parser.add_argument("--noise", type=float, nargs="+", default=(0.0,))
     options = parser.parse_args()
+    for arm in options.arms.split(","):
+        if builtin_arms()[arm].cipher is not None and builtin_arms()[arm].embedding != "private":
+            parser.error(f"--arms {arm}: what is read is compared with plain images")
     torch.set_num_threads(1)
     print(
         f"{'arm':20} images last share sharp scale above evenness  loss deviation"
@@ -107,7 +111,7 @@ def trial(
 
 def restored(seen: Blocks, images: Images) -> tuple[int, float]:
     """How many blocks of images a guess restores, and the largest correlation."""
-    truth = read_blocks(images, None, 8)
+    truth = read_blocks(images, None, BLOCK)
     found, best = set[tuple[int, int]](), 0.0
     for position, guess in zip(seen.positions, seen.values, strict=True):
         alike = [_correlation(guess, blocks[position]) for blocks in truth]

@@ -69,7 +69,7 @@ def unread_settings(config: Config) -> dict[str, str]:
     for name, other, value, readers in belongs:
         if value not in readers:
             unread[name] = (
-                f"belongs to {other} {' or '.join(readers)}, which is {value}; leave it out"
+                f"is read only with {other} {' or '.join(readers)}, got {value}; leave it out"
             )
     return unread
 

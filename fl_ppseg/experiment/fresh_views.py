@@ -2,11 +2,11 @@
 
 One process, apart from those of the clients, plays all owners' vaults. It reads nothing of the run
 but the numbers of its newest checkpoints, makes the views of the round that trains and of the next,
-and removes all others. Nodes wait for theirs; they hold no key, and are told where no more are
-made, and which rounds are over: a message of one may reach a node late.
+and removes all others. Nodes wait for theirs and hold no key. The run's own process tells them when
+no more are made, and which rounds have ended: a message of one may come late.
 
     <vault>/.nodes/<run>/rounds/<digest>/    a shard of a round, moved here as a whole
-    <vault>/.nodes/<run>/rounds/stopped      why no views are made; absent while they are
+    <vault>/.nodes/<run>/rounds/stopped      why no views are made, or that the run has ended
     <vault>/.nodes/<run>/rounds/over.json    which rounds are over (clients.policy.fresh_views)
 
 Nothing heavy is imported here: the process starts with it.
@@ -60,7 +60,7 @@ class ViewsMaker:
         """
         self._plan = plan
         self._tell = tell
-        self._is_over = threading.Event()
+        self._has_ended = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._process: BaseProcess = get_context("spawn").Process(
             target=make_views, args=(plan,), name="vaults"
@@ -73,7 +73,7 @@ class ViewsMaker:
         reason = path.read_text("utf-8").strip() if path.exists() else ""
         if reason == _ENDED:
             return None
-        if reason:  # its last words
+        if reason:  # it wrote one, and ends
             self._process.join(CLOSING)
         if self._process.exitcode is None:
             return None
@@ -90,13 +90,15 @@ class ViewsMaker:
 
     def close(self) -> None:
         """Tell nodes that still wait that the rounds have ended."""
-        self._is_over.set()
-        if not (self._plan.place / STOPPED).exists():
-            stop_views(self._plan.place, _ENDED if self._process.exitcode is None else self._end)
+        with suppress(OSError):  # a full disk must not hide how the rounds ended
+            if not (self._plan.place / STOPPED).exists():
+                ended = _ENDED if self._process.exitcode is None else self._end
+                stop_views(self._plan.place, ended)
+        self._has_ended.set()
 
     def stop(self) -> None:
         """End the process; what it has made stays for whoever resumes a run that is not trained."""
-        self._is_over.set()
+        self._has_ended.set()
         end([self._process])
         self._watcher.join(CLOSING)
         (self._plan.place / OVER).unlink(missing_ok=True)
@@ -107,7 +109,7 @@ class ViewsMaker:
     def _watch(self) -> None:
         """Say where a round waits; tell nodes what is over, or that the process has ended."""
         turns, since = self._plan.turns()[:1], time.monotonic()
-        while self._process.exitcode is None and not self._is_over.is_set():
+        while self._process.exitcode is None and not self._has_ended.is_set():
             self._process.join(SEEN)
             with suppress(OSError):  # a full disk: the next look may find room
                 say_over(self._plan.place, time.monotonic_ns(), self._plan.over())
@@ -116,7 +118,7 @@ class ViewsMaker:
             elif time.monotonic() - since > LATE:
                 self._tell_of_wait(turns)
                 since = math.inf
-        if not self._is_over.is_set() and not (self._plan.place / STOPPED).exists():
+        if not self._has_ended.is_set() and not (self._plan.place / STOPPED).exists():
             stop_views(self._plan.place, self._end)
 
     @property

@@ -6,6 +6,7 @@ bytes of the tensors (https://github.com/huggingface/safetensors).
 
 import math
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,16 +136,18 @@ def _layout(
     """The shapes and places by name, checked to be contiguous and to fill the file."""
     shapes, places = {}, {}
     for name, entry in entries.items():
+        name.encode()  # a lone surrogate cannot be written as UTF-8, in no message
         if len(name) > MAX_NAME:
             raise ValueError(f"a name of {len(name)} characters")
         if not isinstance(entry, dict) or entry.get("dtype") not in ITEM_BYTES:
             raise ValueError(f"{name} is of unknown type")
-        name.encode()  # no half of a pair: what is not Unicode cannot be told on
         if not isinstance(entry["shape"], list) or len(entry["shape"]) > MAX_AXES:
             raise ValueError(f"{name} has no shape of at most {MAX_AXES} axes")
         shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
         if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
             raise ValueError(f"{name} has no size")
+        if math.prod(max(number, 1) for number in shape) * 8 > sys.maxsize:
+            raise ValueError(f"{name} has more elements than memory")
         if end - begin != math.prod(shape) * ITEM_BYTES[entry["dtype"]]:
             raise ValueError(f"{name} of shape {shape} does not take {end - begin:,} bytes")
         shapes[name] = shape

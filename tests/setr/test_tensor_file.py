@@ -51,9 +51,11 @@ ONE = '"dtype": "F32", "data_offsets": [0, 4], "shape": '
         (f'{{"w": {{{ONE}[{",".join(["9" * 19] * 30_000)}]}}}}', "at most 64 axes"),
         (f'{{"w": {{{ONE}{{}}}}}}', "at most 64 axes"),
         (f'{{"\\ud800": {{{ONE}[1]}}}}', "surrogates not allowed"),
+        ('{"\\ud800": {"dtype": "X"}}', "surrogates not allowed"),
+        (f'{{"w": {{{ONE.replace("[0, 4]", "[0, 0]")}[0, {2**62}, 4]}}}}', "than memory"),
     ],
 )
-def test_headers_that_cost_time_or_cannot_be_told_on_are_refused(header: str, reason: str) -> None:
+def test_headers_that_cost_time_or_are_no_text_are_refused(header: str, reason: str) -> None:
     """The product of many axes takes minutes, in which no other thread runs."""
     began = time.process_time()
     with pytest.raises(InputError, match=reason):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import small_federation as small
 from deployed import Background, command
+from fake_nodes import request
 from flwr.app import Context, Message, MessageType, RecordDict
 from must_fail import Vector, of
 from small_owner import Owner, fails, files_in
@@ -26,7 +27,6 @@ from fl_ppseg.config.loading import load_config
 from fl_ppseg.data.manifest import round_digest
 from fl_ppseg.data.shard import open_shard
 from fl_ppseg.data.shard_draft import ShardDraft
-from fl_ppseg.federation.message_content import Request
 from fl_ppseg.federation.messages import pack_request
 from fl_ppseg.flower.in_process import InProcessGrid
 from fl_ppseg.system.directory import Directory
@@ -138,6 +138,34 @@ def test_what_no_owner_agreed_to_moves_nothing(owner: Owner, asked: Path, conten
         asked.write_text(text)
         assert follow(owner, asked)[0] == 0
         assert there(owner) == {("per-client-private", 1), ("per-client-private", 2)}
+
+
+@pytest.mark.parametrize("now", ["absent", "cut", "another arm", "a round beyond"])
+def test_rounds_in_use_stay_whatever_is_asked_meanwhile(
+    now: str, owner: Owner, asked: Path
+) -> None:
+    """Those of disposable keys could not be made again."""
+    own, in_use = ("--arms", "per-image"), {("per-image", 2), ("per-image", 3)}
+    shard = owner.shard("per-image").name
+    text = json.dumps({"shard": shard, "round": 2})
+    asked.write_text(text)
+    assert follow(owner, asked, *own)[0] == 0
+    assert there(owner) == in_use
+    match now:
+        case "absent":
+            asked.unlink()
+        case "cut":
+            asked.write_text(text[:20])
+        case "another arm":
+            other = owner.shard("per-client-private").name
+            asked.write_text(json.dumps({"shard": other, "round": 1}))
+        case _:
+            asked.write_text(json.dumps({"shard": shard, "round": 4}))
+    assert follow(owner, asked, *own)[:2] == (0, "")
+    assert there(owner) == in_use
+    asked.write_text(text)
+    assert follow(owner, asked, *own)[:2] == (0, "")
+    assert there(owner) == in_use
 
 
 @of("asked")
@@ -335,20 +363,18 @@ def test_a_node_trains_on_views_that_are_made_while_it_runs(
     settings = load_config(owner.config)
 
     def train(round: int) -> Message:
-        request = Request(
+        asked = request(
             task="train",
-            run_id="run",
             round=round,
             num_rounds=NUM_ROUNDS,
             arm="per-client-private",
-            seed=0,
             embedding="private",
             num_classes=small.NUM_CLASSES,
             model=settings.model,
             training=settings.training,
-            arrays={name: value.numpy() for name, value in small.model().state_dict().items()},
+            arrays=small.arrays_of(small.model()),
         )
-        return app(Message(pack_request(request), 2, MessageType.TRAIN), context)
+        return app(Message(pack_request(asked), 2, MessageType.TRAIN), context)
 
     named = ("--vault", owner.vaults, "--client", "aachen", *options(owner, state / ASKED))
     vault = Background(command("clients.vault", "follow", *named), owner.place)

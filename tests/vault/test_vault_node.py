@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_federation as small
+from fake_nodes import request
 from flwr.app import Message, MessageType
 from small_owner import Owner, files_in, python
 
@@ -62,13 +63,11 @@ def request_of(config: Path, task: str) -> Request:
     """What a coordinator asks of a node in the first round."""
     settings = load_config(config)
     weights = {name: value.numpy() for name, value in small.model().state_dict().items()}
-    return Request(
-        task=task,  # type: ignore[arg-type]
-        run_id="run",
+    return request(
+        task=task,
         round=1,
         num_rounds=settings.federation.num_rounds,
         arm="per-client-private",
-        seed=0,
         embedding="private",
         num_classes=small.NUM_CLASSES,
         model=settings.model,

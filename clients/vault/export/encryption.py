@@ -21,9 +21,9 @@ from clients.vault.export.images import (
     check_one_order,
     earlier_policy,
     export_node_folder,
+    lost_rounds,
     refuse_alike,
     refuse_plain,
-    spent_rounds,
     terms_by_arm,
 )
 from clients.vault.export.preflight import (
@@ -70,7 +70,7 @@ def encrypt(options: argparse.Namespace) -> None:
     refuse_unusable(found)
     cost = estimate(vault, list(jobs.values()), options.workers)
     _announce(export, next(iter(jobs.values())), cost, options.workers)
-    for line in spent_rounds(vault, export, jobs):
+    for line in lost_rounds(vault, export, jobs):
         print(line)
     offer = _offer(vault, export, next(iter(jobs.values())))
     text = agreement_text(offer)

@@ -24,7 +24,7 @@ from clients.vault.node_folders.policies import (
     round_folders,
     write_policy,
 )
-from clients.vault.shards.drafts import abandon_all
+from clients.vault.shards.drafts import abandon_all, expected_manifest, find_draft
 from clients.vault.shards.preparation import prepare_locked, shard_digests
 from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.crypto.arm_models import embedding_reads
@@ -63,7 +63,24 @@ def refuse_alike(arms: Mapping[str, ArmConfig]) -> None:
             )
 
 
-def spent_rounds(vault: Vault, export: Export, jobs: Mapping[int, Assignment]) -> list[str]:
+def is_lost(vault: Vault, job: Assignment, name: str, protection: ArmConfig) -> bool:
+    """Whether views that are not in place were handed over before, under keys that are gone: other
+    ciphertexts of them would be more than the owner agreed to.
+
+    Args:
+        vault: The owner's vault.
+        job: Of their round.
+        name: Of their shard.
+        protection: As they are stored.
+    """
+    if protection.key_lifetime != "disposable":
+        return False
+    if name not in read_exports(vault.folder).names("rounds"):
+        return False
+    return find_draft(vault, job, expected_manifest(job, name, protection), protection) is None
+
+
+def lost_rounds(vault: Vault, export: Export, jobs: Mapping[int, Assignment]) -> list[str]:
     """A line on each arm and seed of which rounds were handed over before, under keys that no
     longer exist, so that `follow` makes no views of them."""
     known, lines = read_exports(vault.folder).names("rounds"), []
@@ -72,14 +89,14 @@ def spent_rounds(vault: Vault, export: Export, jobs: Mapping[int, Assignment]) -
         if job.fresh is None or not job.train:
             continue
         for name, digest in shard_digests(vault, job).items():
-            if stored_as(job.protections[name]).key_lifetime != "disposable":
-                continue
-            names = [round_digest(digest, n) for n in range(1, num_rounds + 1)]
-            there = {d for d in names if any(p.exists() for p in (place / d, job.draft_folder(d)))}
-            spent = known.intersection(names) - there
-            if spent:
+            protection, num_lost = stored_as(job.protections[name]), 0
+            for round in range(1, num_rounds + 1):
+                own = round_digest(digest, round)
+                if own in known and not (place / own).exists():
+                    num_lost += is_lost(vault, job.of_round(round), own, protection)
+            if num_lost:
                 lines.append(
-                    f"WARNING: arm {name}, seed {seed}: the views of {len(spent)} of {len(names)} "
+                    f"WARNING: arm {name}, seed {seed}: the views of {num_lost} of {num_rounds} "
                     "rounds were handed over before and their keys are gone: no node gets them "
                     "again, and a new run needs another seed"
                 )

@@ -3,8 +3,9 @@
     <node>/rounds/<digest>/      the views of the round that the node asked for last, and the next
 
 The node says in a file which views it needs. That file is the app's, and hostile: it can name a
-round that the owner agreed to, and nothing else. Each round is made once; what is made again later
-is the same ciphertext, and not at all where its keys were thrown away.
+round that the owner agreed to, and nothing else. With derived keys a round can be made again, to
+the same ciphertexts until the key is rotated; with disposable keys it is made once, so nothing is
+removed before the node asks for another round of the same series.
 """
 
 import argparse
@@ -24,18 +25,20 @@ from clients.policy.fresh_views import ROUNDS, round_folder
 from clients.policy.node_policy import MAX_ROUNDS, NodePolicy
 from clients.vault.assignment import Assignment, stored_as
 from clients.vault.export.assignments import Export, assignments
+from clients.vault.export.images import is_lost
 from clients.vault.export.preflight import check_space, scan_images
 from clients.vault.keys.keyring import Vault, open_vault
 from clients.vault.node_folders.directory import NodeDirectory, readers_of
 from clients.vault.node_folders.exports import ExportList, Kind, read_exports
 from clients.vault.node_folders.policies import load_node_policy
-from clients.vault.shards.drafts import expected_manifest, find_draft, flaw, remove_moved
+from clients.vault.shards.drafts import flaw, remove_moved
 from clients.vault.shards.preparation import (
     complete,
     plan_shards,
     remaining_work,
     shard_digests,
 )
+from fl_ppseg.config.arm import ArmConfig
 from fl_ppseg.config.loading import arms_of, load_config
 from fl_ppseg.data.manifest import Digest
 from fl_ppseg.data.shard_draft import remove_draft
@@ -73,6 +76,11 @@ class Series(NamedTuple):
     """Folder of what was made ahead."""
     num_rounds: int
     """How many its owner agreed to."""
+
+    @property
+    def protection(self) -> ArmConfig:
+        """How its images are protected on the node."""
+        return stored_as(self.job.protections[self.arm])
 
     def folder(self, round: int) -> Path:
         """Folder of the views of a round."""
@@ -170,9 +178,15 @@ def _agreed_rounds(policy: NodePolicy, export: Export, series: Series) -> int:
 
 
 def keep_ahead(
-    vault: Vault, export: Export, series: Sequence[Series], rounds: Wanted, num_workers: int
+    vault: Vault,
+    export: Export,
+    series: Sequence[Series],
+    rounds: Wanted,
+    num_workers: int,
+    *,
+    is_asked: bool,
 ) -> list[str]:
-    """Make the views of some rounds and remove all others of the same series.
+    """Make the views of some rounds, and remove all others of the same series where a node asked.
 
     Args:
         vault: The owner's vault.
@@ -180,6 +194,8 @@ def keep_ahead(
         series: Whose views are removed; those of other arms may be another call's.
         rounds: Whose views are made, as far as the node's policy allows them now.
         num_workers: Processes that encrypt.
+        is_asked: Whether the node asks for these; else nothing is removed, for others may be in use
+            whose keys are gone.
 
     Returns:
         A line on each round that was made, or cannot be.
@@ -196,7 +212,8 @@ def keep_ahead(
         _require_consent(policy)
         agreed = [(e, n) for e, n in rounds if n <= _agreed_rounds(policy, export, e)]
         kept = {Path(ROUNDS, each.folder(round).name) for each, round in agreed}
-        node.remove(_of_series(read_exports(vault.folder), series), kept, kinds=_KIND)
+        if is_asked:
+            node.remove(_of_series(read_exports(vault.folder), series), kept, kinds=_KIND)
         for each, round in rounds:
             what = f"round {round} of {each.arm}, seed {each.job.seed}"
             if (each, round) not in agreed:
@@ -205,9 +222,9 @@ def keep_ahead(
             job, folder = each.job.of_round(round), each.folder(round)
             _require_ahead(vault, each)
             if not plan_shards(vault, job)[1]:
-                remove_draft(job.draft_folder(folder.name))  # of a call that was killed behind it
+                remove_draft(job.draft_folder(folder.name))  # half removed, or copied elsewhere
                 continue
-            if _is_lost(vault, each, round):
+            if is_lost(vault, job, folder.name, each.protection):
                 lines.append(f"! {what}: its views were handed over before and their keys are gone")
                 continue
             start = time.monotonic()
@@ -224,6 +241,10 @@ def _of_series(exports: ExportList, series: Sequence[Series]) -> ExportList:
     return replace(exports, shards=shards)
 
 
+def _any_in_place(series: Sequence[Series]) -> bool:
+    return any(each.folder(n).exists() for each in series for n in range(1, each.num_rounds + 1))
+
+
 def _require_consent(policy: NodePolicy) -> None:
     if policy.withdrawn is not None:
         raise InputError(f"{policy.withdrawn}; no more views are made")
@@ -235,20 +256,8 @@ def _require_ahead(vault: Vault, series: Series) -> None:
     Raises:
         InputError: It is not.
     """
-    protection = stored_as(series.job.protections[series.arm])
-    if (why := flaw(vault, series.job, series.shard.name, protection)) is not None:
+    if (why := flaw(vault, series.job, series.shard.name, series.protection)) is not None:
         raise InputError(f"{why}; no more views are made: run `encrypt` again")
-
-
-def _is_lost(vault: Vault, series: Series, round: int) -> bool:
-    """Whether other ciphertexts of the same views would be made: no image has more than agreed."""
-    protection = stored_as(series.job.protections[series.arm])
-    name = series.folder(round).name
-    is_handed_over = name in read_exports(vault.folder).names("rounds")
-    if protection.key_lifetime != "disposable" or not is_handed_over:
-        return False
-    job = series.job.of_round(round)
-    return find_draft(vault, job, expected_manifest(job, name, protection), protection) is None
 
 
 def follow(options: argparse.Namespace) -> None:
@@ -275,14 +284,17 @@ def follow(options: argparse.Namespace) -> None:
         look = partial(progress.update, f"looking at images of {export.client}")
         jobs, _ = scan_images(jobs, options.workers, look)
     series = series_of(vault, export, jobs.values())
-    done: Wanted | None = None
+    done: Wanted = ()
+    is_tidy = False
     while True:
-        rounds = wanted(series, read_asked(options.asked)) or done or wanted(series, None)
-        if rounds != done:
-            for line in keep_ahead(vault, export, series, rounds, options.workers):
-                if not options.quiet:
-                    print(line, flush=True)
-            done = rounds
+        asked = read_asked(options.asked)
+        found = wanted(series, asked) if asked is not None else ()
+        rounds = found or done or (() if _any_in_place(series) else wanted(series, None))
+        if rounds != done or (found and not is_tidy):
+            made = keep_ahead(vault, export, series, rounds, options.workers, is_asked=bool(found))
+            if not options.quiet:
+                print(*made, sep="\n", end="\n" if made else "", flush=True)
+            done, is_tidy = rounds, bool(found)
         if options.once:
             return
         time.sleep(LOOK)

@@ -104,12 +104,12 @@ def hide_neurons(
     neurons = _least_used(made, tokens)[:number]
     rng = np.random.default_rng(design.seed)
     whitened, constant = _whitening(tokens), _constant(tokens, design.evenness)
-    share = design.above / (num_images * network.grid[0] * network.grid[1])
+    far = design.above / (num_images * network.grid[0] * network.grid[1])
     signs = rng.choice([-1.0, 1.0], width)
     for own in neurons:
         drawn = rng.normal(size=(whitened.shape[1],))
         direction = whitened @ (drawn / np.linalg.norm(drawn))
-        mark = np.quantile(tokens @ direction / (tokens @ constant), 1 - share)
+        mark = np.quantile(tokens @ direction / (tokens @ constant), 1 - far)
         made[f"{FIRST}fc1.weight"][own] = design.sharpness * (direction - mark * constant)
         made[f"{FIRST}fc1.bias"][own] = 0
         made[f"{FIRST}fc2.weight"][:, own] = design.out * signs

@@ -146,10 +146,10 @@ def _layout(
         shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
         if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
             raise ValueError(f"{name} has no size")
-        if math.prod(max(number, 1) for number in shape) * 8 > sys.maxsize:
-            raise ValueError(f"{name} has more elements than memory")
         if end - begin != math.prod(shape) * ITEM_BYTES[entry["dtype"]]:
             raise ValueError(f"{name} of shape {shape} does not take {end - begin:,} bytes")
+        if math.prod(max(number, 1) for number in shape) * 8 > sys.maxsize:
+            raise ValueError(f"{name} has more elements than memory")
         shapes[name] = shape
         places[name] = Place(entry["dtype"], begin, end)
     last = 0

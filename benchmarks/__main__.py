@@ -50,7 +50,7 @@ def heading() -> str:
     return (
         "# Benchmarks\n\n"
         f"{_processor()}, {available_cpus()} cores, {gpu}; Python {platform.python_version()}, "
-        f"{names}; commit {commit}. Ratios are of one run each; a busy machine bends them.\n"
+        f"{names}; commit {commit}. Each ratio is of one run; other load on the machine distorts it.\n"
     )
 
 

@@ -61,7 +61,7 @@ def simulates_all_nodes(grid: Grid) -> bool:
 
 
 class LazyGrid(Grid):
-    """Delegates to another grid; only `send_and_receive` differs."""
+    """Delegates to another grid; only how messages are sent and received differs."""
 
     def __init__(self, inner: Grid, stop: threading.Event | None = None) -> None:
         """Wrap a grid; when `stop` is set, waiting for replies ends with StoppedError."""
@@ -98,9 +98,13 @@ class LazyGrid(Grid):
         return self._inner.get_node_ids()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Delegate."""
+        """Push messages one at a time, each with its parts.
+
+        A node asks for the parts of a message as soon as it knows of the message. Flower pushes
+        all messages first and then the parts of all, for which every node would ask in vain.
+        """
         with span("wire"):
-            return self._inner.push_messages(messages)
+            return [found for each in messages for found in self._inner.push_messages([each])]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Delegate."""

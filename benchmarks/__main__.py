@@ -50,7 +50,8 @@ def heading() -> str:
     return (
         "# Benchmarks\n\n"
         f"{_processor()}, {available_cpus()} cores, {gpu}; Python {platform.python_version()}, "
-        f"{names}; commit {commit}. Each ratio is of one run; other load on the machine distorts it.\n"
+        f"{names}; commit {commit}. Each ratio is of one run; "
+        "other load on the machine distorts it.\n"
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from clients.policy.fresh_views import ASKED, STOPPED, is_over, round_folder
+from clients.policy.fresh_views import ASKED, STOPPED, is_finished, round_folder
 from clients.policy.node_policy import RefusedError
 from fl_ppseg.data.manifest import MANIFEST
 from fl_ppseg.data.shard import Shard, open_shard
@@ -58,7 +58,7 @@ def open_round(
         while (shard := _opened(folders, is_waiting=patience is not None)) is None:
             if (place / STOPPED).exists():
                 raise RefusedError(f"refused: nothing makes the views of round {round} any more")
-            if patience is None and is_over(place, training, round, began):
+            if patience is None and is_finished(place, training, round, began):
                 raise RefusedError(f"refused: round {round} is over")
             if patience is not None and time.monotonic_ns() - began > patience * 1e9:
                 raise RefusedError(

@@ -2,8 +2,8 @@
 
     <place>/<digest>/     the shard of a round: `fl_ppseg.data.manifest.round_digest` names it
     <place>/stopped       why no more of them are made (simulations); absent: they are
-    <place>/over.json     {"looked": time, "rounds": {arm and seed: round}}: the newest round of
-                          each that is over (simulations)
+    <place>/finished.json {"looked": time, "rounds": {arm and seed: round}}: the newest round of
+                          each that is finished (simulations)
 
 View 0 of an image is the image itself, and no round has it.
 """
@@ -17,8 +17,10 @@ from fl_ppseg.data.manifest import round_digest
 from fl_ppseg.system.files import write_atomically
 
 ROUNDS: Final = "rounds"
+ROUNDS_ON_DISK: Final = 2
+"""Rounds whose views lie on disk: the one that trains, and the next."""
 STOPPED: Final = "stopped"
-OVER: Final = "over.json"
+FINISHED: Final = "finished.json"
 ASKED: Final = "asked.json"
 """In a node's state folder: see `clients.round_views`."""
 
@@ -48,7 +50,7 @@ def round_folder(place: Path, shard: Path, round: int) -> Path:
 
 
 def training_name(arm: str, seed: int) -> str:
-    """What the training of an arm and seed is called where it is said which rounds are over.
+    """What the training of an arm and seed is called where finished rounds are recorded.
 
     >>> training_name("plain", 0)
     'plain/seed_0'
@@ -56,20 +58,20 @@ def training_name(arm: str, seed: int) -> str:
     return f"{arm}/seed_{seed}"
 
 
-def say_over(place: Path, looked: int, rounds: Mapping[str, int]) -> None:
-    """Say which rounds of a simulation are over: their views are gone, and none are made.
+def record_finished(place: Path, looked: int, rounds: Mapping[str, int]) -> None:
+    """Record which rounds of a simulation are finished: their views are removed, none are made.
 
     Args:
         place: Where the shards of rounds lie.
         looked: When the look at the run began, in nanoseconds of this machine's monotonic clock.
-        rounds: The newest round that is over, by `training_name`.
+        rounds: The newest round that is finished, by `training_name`.
     """
     text = json.dumps({"looked": looked, "rounds": dict(rounds)})
-    write_atomically(place / OVER, text, mode=0o600, lasting=False)
+    write_atomically(place / FINISHED, text, mode=0o600, lasting=False)
 
 
-def is_over(place: Path, training: str, round: int, since: int) -> bool:
-    """Whether a round was seen to be over by a look that began after a moment.
+def is_finished(place: Path, training: str, round: int, since: int) -> bool:
+    """Whether a round was seen to be finished by a look that began after a moment.
 
     An earlier look says nothing of a round that is trained again, because its checkpoint was
     damaged.
@@ -81,7 +83,7 @@ def is_over(place: Path, training: str, round: int, since: int) -> bool:
         since: The moment, in nanoseconds of this machine's monotonic clock.
     """
     try:
-        said = json.loads((place / OVER).read_bytes())
+        said = json.loads((place / FINISHED).read_bytes())
     except FileNotFoundError:
         return False
     return bool(said["looked"] > since and said["rounds"].get(training, 0) >= round)

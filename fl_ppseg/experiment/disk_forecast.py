@@ -6,6 +6,7 @@ among them; arms whose images are protected alike share what is encrypted.
 
 import math
 
+from clients.policy.fresh_views import ROUNDS_ON_DISK
 from clients.vault.assignment import stored_as
 from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config
@@ -14,8 +15,6 @@ from fl_ppseg.experiment.time_forecast import HELD_OUT, Images
 
 CHANNELS = 3 + 1
 """Bytes of a pixel: its colours and its label."""
-AT_A_TIME = 2
-"""Rounds whose fresh views lie on disk."""
 
 
 def disk_bytes(config: Config, images: Images) -> int:
@@ -40,7 +39,7 @@ def disk_bytes(config: Config, images: Images) -> int:
         return ahead + len(kinds) * len(config.seeds) * num_train * data.num_views * view
     asked = config.federation.num_asked(config.clients) / config.clients
     share = 1.0 if any(arm.training == "centralised" for arm in arms) else asked
-    views = AT_A_TIME * config.training.local_epochs * share
+    views = ROUNDS_ON_DISK * config.training.local_epochs * share
     return ahead + math.ceil(num_train * views) * view
 
 

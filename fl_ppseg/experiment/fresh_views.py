@@ -1,13 +1,13 @@
 """Fresh views in a simulation: the vaults of the owners work while rounds train.
 
-One process, apart from those of the clients, plays all owners' vaults. It reads nothing of the run
+One process, apart from those of the clients, runs all owners' vaults. It reads nothing of the run
 but the numbers of its newest checkpoints, makes the views of the round that trains and of the next,
 and removes all others. Nodes wait for theirs and hold no key. The run's own process tells them when
 no more are made, and which rounds have ended: a message of one may come late.
 
     <vault>/.nodes/<run>/rounds/<digest>/    a shard of a round, moved here as a whole
     <vault>/.nodes/<run>/rounds/stopped      why no views are made, or that the run has ended
-    <vault>/.nodes/<run>/rounds/over.json    which rounds are over (clients.policy.fresh_views)
+    <vault>/.nodes/<run>/rounds/finished.json   the finished rounds (clients.policy.fresh_views)
 
 Nothing heavy is imported here: the process starts with it.
 """
@@ -23,9 +23,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final
 
-from clients.policy.fresh_views import OVER, STOPPED, say_over
+from clients.policy.fresh_views import FINISHED, STOPPED, record_finished
 from clients.vault.shards.preparation import prepare_round
-from fl_ppseg.experiment.views_plan import Turn, ViewsPlan
+from fl_ppseg.experiment.views_plan import ArmRound, ViewsPlan
 from fl_ppseg.system.directory import Directory
 from fl_ppseg.system.errors import InputError, RunError, describe
 from fl_ppseg.system.files import available_cpus, make_private_folder, write_atomically
@@ -39,7 +39,7 @@ LATE: Final = 20.0
 """Seconds after which a round that waits for its views is said to."""
 CLOSING: Final = 10.0
 """Seconds that it has to end once it has said why."""
-_PROCESS: Final = "the process that plays the owners' vaults"
+_PROCESS: Final = "the process that runs the owners' vaults"
 _ENDED: Final = "the rounds have ended"
 
 
@@ -82,7 +82,7 @@ class ViewsMaker:
 
     def start(self) -> None:
         """Begin to make views."""
-        for name in (STOPPED, OVER):
+        for name in (STOPPED, FINISHED):
             (make_private_folder(self._plan.place) / name).unlink(missing_ok=True)
         with interrupts_held():
             self._process.start()
@@ -101,22 +101,22 @@ class ViewsMaker:
         self._has_ended.set()
         end([self._process])
         self._watcher.join(CLOSING)
-        (self._plan.place / OVER).unlink(missing_ok=True)
-        if not self._plan.turns():
+        (self._plan.place / FINISHED).unlink(missing_ok=True)
+        if not self._plan.next_rounds():
             keep_only(self._plan.place, ())
         stop_views(self._plan.place, "nothing makes them now")
 
     def _watch(self) -> None:
-        """Say where a round waits; tell nodes what is over, or that the process has ended."""
-        turns, since = self._plan.turns()[:1], time.monotonic()
+        """Say where a round waits; tell nodes what is finished, or that the process has ended."""
+        rounds, since = self._plan.next_rounds()[:1], time.monotonic()
         while self._process.exitcode is None and not self._has_ended.is_set():
             self._process.join(SEEN)
             with suppress(OSError):  # a full disk: the next look may find room
-                say_over(self._plan.place, time.monotonic_ns(), self._plan.over())
-            if turns != (turns := self._plan.turns()[:1]):
+                record_finished(self._plan.place, time.monotonic_ns(), self._plan.finished())
+            if rounds != (rounds := self._plan.next_rounds()[:1]):
                 since = time.monotonic()
             elif time.monotonic() - since > LATE:
-                self._tell_of_wait(turns)
+                self._tell_of_wait(rounds)
                 since = math.inf
         if not self._has_ended.is_set() and not (self._plan.place / STOPPED).exists():
             stop_views(self._plan.place, self._end)
@@ -127,14 +127,14 @@ class ViewsMaker:
         code = self._process.exitcode or 0
         return f"{_PROCESS} " + ("was killed" if code < 0 else f"ended with {code} before the run")
 
-    def _tell_of_wait(self, turns: Sequence[Turn]) -> None:
-        for turn in turns:
-            clients = self._plan.clients(turn)
-            done = sum(self._plan.folder(turn, client).exists() for client in clients)
+    def _tell_of_wait(self, rounds: Sequence[ArmRound]) -> None:
+        for arm_round in rounds:
+            clients = self._plan.clients(arm_round)
+            done = sum(self._plan.folder(arm_round, client).exists() for client in clients)
             if done < len(clients):
                 self._tell(
-                    f"{turn.arm}, seed {turn.seed}: the views of round {turn.round} are still "
-                    f"being made ({done} of {len(clients)} clients are done)"
+                    f"{arm_round.arm}, seed {arm_round.seed}: the views of round {arm_round.round} "
+                    f"are still being made ({done} of {len(clients)} clients are done)"
                 )
 
 
@@ -185,27 +185,33 @@ def make_ahead(plan: ViewsPlan, stop: threading.Event) -> None:
         RunError: A worker was killed.
         OSError: The disk is full.
     """
-    seen: tuple[list[Turn] | None, set[Path]] = None, set()
+    seen: tuple[list[ArmRound] | None, set[Path]] = None, set()
     while not stop.is_set():
-        if (turns := plan.turns()) != seen[0]:
-            needed = {plan.folder(turn, client) for turn in turns for client in plan.clients(turn)}
+        if (rounds := plan.next_rounds()) != seen[0]:
+            needed = {
+                plan.folder(arm_round, client)
+                for arm_round in rounds
+                for client in plan.clients(arm_round)
+            }
             keep_only(plan.place, needed)
-            for turn in turns:
-                make_turn(plan, turn, seen[1])
-            seen = turns, seen[1] & needed
+            for arm_round in rounds:
+                make_round(plan, arm_round, seen[1])
+            seen = rounds, seen[1] & needed
         stop.wait(LOOK)
 
 
-def make_turn(plan: ViewsPlan, turn: Turn, known: set[Path]) -> None:
+def make_round(plan: ViewsPlan, arm_round: ArmRound, known: set[Path]) -> None:
     """Make what a round lacks; what lies there from before is checked once.
 
     Args:
         plan: Of the run.
-        turn: The round.
+        arm_round: The round.
         known: Folders that were made or checked; those of this round are added.
     """
-    lacking = [each for each in plan.clients(turn) if plan.folder(turn, each) not in known]
-    jobs = [plan.job(turn, client) for client in lacking]
+    lacking = [
+        each for each in plan.clients(arm_round) if plan.folder(arm_round, each) not in known
+    ]
+    jobs = [plan.job(arm_round, client) for client in lacking]
     num_workers = 1 if plan.config.device == "cpu" else max(1, available_cpus() - 1)
     if num_workers == 1 or len(jobs) < 2:  # the cores train
         for job in jobs:
@@ -213,7 +219,7 @@ def make_turn(plan: ViewsPlan, turn: Turn, known: set[Path]) -> None:
     else:
         for _ in work_at_once(prepare_round, jobs, num_workers, "encrypting"):
             pass
-    known.update(map(partial(plan.folder, turn), lacking))
+    known.update(map(partial(plan.folder, arm_round), lacking))
 
 
 def keep_only(place: Path, folders: Sequence[Path] | set[Path]) -> None:

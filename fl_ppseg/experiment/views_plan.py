@@ -6,9 +6,9 @@ Nothing heavy is imported here: the process that makes them starts with it.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from clients.policy.fresh_views import round_folder, training_name
+from clients.policy.fresh_views import ROUNDS_ON_DISK, round_folder, training_name
 from clients.vault.assignment import Assignment, Prepared
 from fl_ppseg.config import run_layout
 from fl_ppseg.config.arm import ArmConfig
@@ -16,11 +16,8 @@ from fl_ppseg.config.loading import arms_of
 from fl_ppseg.config.sections import Config
 from strategies.rounds.draw import drawn
 
-AHEAD: Final = 2
-"""Rounds whose views lie on disk: the one that trains, and the next."""
 
-
-class Turn(NamedTuple):
+class ArmRound(NamedTuple):
     """A round of an arm and seed."""
 
     arm: str
@@ -43,42 +40,46 @@ class ViewsPlan:
     shards: Mapping[tuple[str, int], Mapping[str, Path]]
     """What was made ahead for them, by arm."""
 
-    def turns(self) -> list[Turn]:
-        """The rounds whose views are needed next, at most `AHEAD`; none: the run is trained."""
-        found: list[Turn] = []
+    def next_rounds(self) -> list[ArmRound]:
+        """The rounds whose views are needed next; none: the run is trained."""
+        found: list[ArmRound] = []
         for seed in self.config.seeds:
             for arm in self.config.arms:
                 done = newest_round(self.run, arm, seed)
                 left = range(done + 1, self.config.federation.num_rounds + 1)
-                found += [Turn(arm, seed, round) for round in left[: AHEAD - len(found)]]
-                if len(found) == AHEAD:
+                found += [
+                    ArmRound(arm, seed, round) for round in left[: ROUNDS_ON_DISK - len(found)]
+                ]
+                if len(found) == ROUNDS_ON_DISK:
                     return found
         return found
 
-    def over(self) -> dict[str, int]:
-        """The newest round of each arm and seed that is over."""
+    def finished(self) -> dict[str, int]:
+        """The newest finished round of each arm and seed."""
         return {
             training_name(arm, seed): newest_round(self.run, arm, seed)
             for seed in self.config.seeds
             for arm in self.config.arms
         }
 
-    def clients(self, turn: Turn) -> list[str]:
+    def clients(self, arm_round: ArmRound) -> list[str]:
         """Clients whose images a round trains on, in the order of the jobs."""
-        every = [client for client, seed in self.jobs if seed == turn.seed]
-        if self.arms[turn.arm].training == "centralised":  # one node, with the images of all
+        every = [client for client, seed in self.jobs if seed == arm_round.seed]
+        if self.arms[arm_round.arm].training == "centralised":  # one node, with the images of all
             return every
-        asked = drawn(sorted(every), self.config.federation, turn.seed, turn.round)
+        asked = drawn(sorted(every), self.config.federation, arm_round.seed, arm_round.round)
         return [client for client in every if client in asked]
 
-    def folder(self, turn: Turn, client: str) -> Path:
+    def folder(self, arm_round: ArmRound, client: str) -> Path:
         """Folder of a client's views of a round."""
-        return round_folder(self.place, self.shards[client, turn.seed][turn.arm], turn.round)
+        return round_folder(
+            self.place, self.shards[client, arm_round.seed][arm_round.arm], arm_round.round
+        )
 
-    def job(self, turn: Turn, client: str) -> Assignment:
+    def job(self, arm_round: ArmRound, client: str) -> Assignment:
         """What one owner encrypts for a round."""
-        job = self.jobs[client, turn.seed].of_round(turn.round)
-        return replace(job, protections={turn.arm: self.arms[turn.arm]})
+        job = self.jobs[client, arm_round.seed].of_round(arm_round.round)
+        return replace(job, protections={arm_round.arm: self.arms[arm_round.arm]})
 
 
 def views_plan(

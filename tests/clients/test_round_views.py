@@ -11,9 +11,9 @@ import pytest
 from clients.policy.fresh_views import (
     ASKED,
     STOPPED,
-    is_over,
+    is_finished,
+    record_finished,
     round_folder,
-    say_over,
     training_name,
 )
 from clients.policy.node_policy import RefusedError
@@ -86,24 +86,24 @@ def test_it_refuses_at_once_where_no_more_are_made_and_tells_no_path(place: Path
 def test_a_message_of_a_round_that_is_over_is_refused(place: Path) -> None:
     """Its views are gone and none come; an engine may hand it out late."""
     rounds, began = place / "rounds", time.monotonic_ns()
-    assert not is_over(rounds, PLAIN, 1, began)
+    assert not is_finished(rounds, PLAIN, 1, began)
 
     def say() -> None:
         time.sleep(0.2)
-        say_over(rounds, time.monotonic_ns(), {PLAIN: 2})
+        record_finished(rounds, time.monotonic_ns(), {PLAIN: 2})
 
     threading.Thread(target=say).start()
     with pytest.raises(RefusedError) as refused:
         open_round(rounds, [place / ("a" * 32)], PLAIN, 2, place / "state", None)
     assert str(refused.value) == "refused: round 2 is over"
-    assert is_over(rounds, PLAIN, 1, began)
-    assert not is_over(rounds, PLAIN, 3, began)
-    assert not is_over(rounds, training_name("plain", 1), 1, began)
+    assert is_finished(rounds, PLAIN, 1, began)
+    assert not is_finished(rounds, PLAIN, 3, began)
+    assert not is_finished(rounds, training_name("plain", 1), 1, began)
 
 
 def test_a_round_that_is_trained_again_is_waited_for(place: Path) -> None:
     """What was said before it was asked for is of a checkpoint that was removed since."""
     rounds, shard = place / "rounds", place / ("a" * 32)
-    say_over(rounds, time.monotonic_ns(), {PLAIN: 2})
+    record_finished(rounds, time.monotonic_ns(), {PLAIN: 2})
     threading.Timer(0.3, (place / "made").rename, [round_folder(rounds, shard, 2)]).start()
     assert open_round(rounds, [shard], PLAIN, 2, place / "state", None).num_views

@@ -12,7 +12,7 @@ from fl_ppseg.config.loading import dump_config
 from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.experiment import forecasts, simulation, time_forecast
 from fl_ppseg.experiment.disk_forecast import disk_bytes, disk_line
-from fl_ppseg.experiment.fresh_views import make_turn
+from fl_ppseg.experiment.fresh_views import make_round
 from fl_ppseg.experiment.memory_forecast import Fit
 from fl_ppseg.experiment.time_forecast import Images, Seconds, images_of, seconds_of
 from fl_ppseg.system.errors import InputError
@@ -81,8 +81,8 @@ def test_disk_is_what_lies_in_the_vaults(scenes: Path, tmp_path: Path) -> None:
         place = tmp_path / str(len(changes))
         experiment = small.prepared(config, place)
         if experiment.views is not None:
-            for turn in experiment.views.turns():
-                make_turn(experiment.views, turn, set())
+            for arm_round in experiment.views.next_rounds():
+                make_round(experiment.views, arm_round, set())
         arrays = [np.load(file).size for file in place.rglob("*.npy")]
         images = images_of(config, load_class_table("cityscapes"), 8)
         assert sum(arrays) == disk_bytes(config, images)

@@ -20,7 +20,7 @@ import small_federation as small
 from flwr.app import Message
 
 from clients.client_app import app
-from clients.policy.fresh_views import STOPPED, is_over, training_name
+from clients.policy.fresh_views import STOPPED, is_finished, training_name
 from clients.policy.node_policy import NODES_VARIABLE
 from clients.vault.keys.keyring import Vault
 from clients.vault.shards.recovery import decrypt_shard
@@ -30,9 +30,9 @@ from fl_ppseg.data.manifest import round_digest
 from fl_ppseg.data.shard import ShardPart, open_shard
 from fl_ppseg.data.views import views
 from fl_ppseg.experiment import fresh_views, simulation
-from fl_ppseg.experiment.fresh_views import ViewsMaker, make_ahead, make_turn, views_made
+from fl_ppseg.experiment.fresh_views import ViewsMaker, make_ahead, make_round, views_made
 from fl_ppseg.experiment.preparation import Experiment
-from fl_ppseg.experiment.views_plan import Turn, ViewsPlan
+from fl_ppseg.experiment.views_plan import ArmRound, ViewsPlan
 from fl_ppseg.federation.messages import unpack_request
 from fl_ppseg.federation.run_folder import RunFolder
 from fl_ppseg.flower.in_process import run_in_process
@@ -81,7 +81,7 @@ def made_meanwhile(plan: ViewsPlan) -> Iterator[None]:
     thread = threading.Thread(target=make_ahead, args=(plan, stop), daemon=True)
     thread.start()
     yield
-    if not plan.turns():
+    if not plan.next_rounds():
         wait_until(lambda: not [*plan.place.iterdir()])
     stop.set()
     thread.join(60)
@@ -102,9 +102,9 @@ def bits_of(folder: RunFolder, config: Config) -> dict[tuple[str, int], str]:
 
 
 def shard_of(plan: ViewsPlan, arm: str, round: int, client: str = "aachen") -> ShardPart:
-    turn = Turn(arm, 0, round)
-    make_turn(plan, turn, set())
-    return open_shard([plan.folder(turn, client)]).parts[0]
+    arm_round = ArmRound(arm, 0, round)
+    make_round(plan, arm_round, set())
+    return open_shard([plan.folder(arm_round, client)]).parts[0]
 
 
 def flat(images: np.ndarray) -> np.ndarray:
@@ -134,8 +134,8 @@ def make_until(plan: ViewsPlan, stop: threading.Event) -> None:
     """Make views until the run is interrupted."""
     known: set[Path] = set()
     while not stop.is_set():
-        for turn in plan.turns():
-            make_turn(plan, turn, known)
+        for arm_round in plan.next_rounds():
+            make_round(plan, arm_round, known)
 
 
 def test_an_interrupted_run_goes_on_to_the_bits_of_one_that_was_not(
@@ -183,7 +183,7 @@ def test_keys_differ_by_round_and_the_owner_decrypts_each(experiment: Experiment
         vault, name = Vault(job.vault), part.manifest.record
         assert name is not None
         key, record = vault.find(name)
-        found = [*decrypt_shard(vault, plan.folder(Turn("derived", 0, round), "aachen"))]
+        found = [*decrypt_shard(vault, plan.folder(ArmRound("derived", 0, round), "aachen"))]
         assert len(found) == EPOCHS * len(job.train)
         for view in found:
             scene = next(each for each in job.train if each.scene_id == view.scene_id)
@@ -240,7 +240,7 @@ def test_a_round_whose_checkpoint_is_found_damaged_gets_its_views_again(
     folder = train(experiment := small.prepared(config, tmp_path))
     plan = plan_of(experiment)
     again = {
-        plan.folder(Turn("plain", 0, 2), client).name for client in experiment.partition.clients
+        plan.folder(ArmRound("plain", 0, 2), client).name for client in experiment.partition.clients
     }
     stale = plan.place / ("0" * 32)
     stale.mkdir()
@@ -267,8 +267,8 @@ def test_nodes_are_told_which_rounds_are_over_and_when_all_are(
     def look(message: Message, context: Any) -> Message:
         request, since = unpack_request(message.content), time.monotonic_ns()
         if request.task == "train" and request.round == 2:
-            wait_until(lambda: is_over(plan.place, name, 1, since))
-            seen.append(is_over(plan.place, name, 2, since))
+            wait_until(lambda: is_finished(plan.place, name, 1, since))
+            seen.append(is_finished(plan.place, name, 2, since))
         return app(message, context)
 
     def run(server_app: Any, client_app: Any, num_nodes: int) -> None:
@@ -300,9 +300,9 @@ def test_only_clients_that_a_round_asks_get_views(scenes: Path, tmp_path: Path) 
     train(experiment, look)
     plan = plan_of(experiment)
     for round in (1, 2):
-        assert plan.clients(Turn("plain", 0, round)) == asked["plain", round]
+        assert plan.clients(ArmRound("plain", 0, round)) == asked["plain", round]
         assert len(asked["plain", round]) == 1
-        assert sorted(plan.clients(Turn("centralised", 0, round))) == sorted(clients)
+        assert sorted(plan.clients(ArmRound("centralised", 0, round))) == sorted(clients)
 
 
 # What a user sees where they do not come.
@@ -323,7 +323,7 @@ def test_a_run_whose_maker_is_killed_says_so(
         patch.setattr(ViewsMaker, "start", start_and_kill)
         status, _, error = simulate("--quiet", "--out", str(tmp_path / "run"), **changes)
     assert status == 1
-    assert "no fresh views: the process that plays the owners' vaults was killed" in error
+    assert "no fresh views: the process that runs the owners' vaults was killed" in error
     assert "Traceback" not in error
     status, _, error = simulate("--quiet", "--out", str(tmp_path / "run"), "--resume")
     assert status == 0, error
@@ -387,7 +387,7 @@ def test_after_a_rotation_no_views_are_made_with_another_key(experiment: Experim
     for record in (plan.jobs["aachen", 0].vault / "manifests").iterdir():
         record.unlink()
     with pytest.raises(InputError, match="salts do not belong to the current master key"):
-        make_turn(plan, Turn("derived", 0, 1), set())
+        make_round(plan, ArmRound("derived", 0, 1), set())
 
 
 def test_nothing_makes_views_for_flwr_run(simulate: Simulate) -> None:

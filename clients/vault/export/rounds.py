@@ -21,7 +21,7 @@ from typing import Annotated, ClassVar, Final, NamedTuple
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
-from clients.policy.fresh_views import ROUNDS, round_folder
+from clients.policy.fresh_views import ROUNDS, ROUNDS_ON_DISK, round_folder
 from clients.policy.node_policy import MAX_ROUNDS, NodePolicy
 from clients.vault.assignment import Assignment, stored_as
 from clients.vault.export.assignments import Export, assignments
@@ -139,12 +139,12 @@ def wanted(series: Sequence[Series], asked: Asked | None) -> Wanted:
     Returns:
         At most two; none where the owner agreed to no such round.
     """
-    turns = [(each, round) for each in series for round in range(1, each.num_rounds + 1)]
+    rounds = [(each, round) for each in series for round in range(1, each.num_rounds + 1)]
     first = 0
     if asked is not None:
-        found = (each.shard.name == asked.shard and n == asked.round for each, n in turns)
-        first = next((k for k, is_it in enumerate(found) if is_it), len(turns))
-    return tuple(turns[first : first + 2])
+        found = (each.shard.name == asked.shard and n == asked.round for each, n in rounds)
+        first = next((k for k, is_it in enumerate(found) if is_it), len(rounds))
+    return tuple(rounds[first : first + ROUNDS_ON_DISK])
 
 
 def series_of(vault: Vault, export: Export, jobs: Collection[Assignment]) -> list[Series]:

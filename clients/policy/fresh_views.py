@@ -5,7 +5,7 @@
     <place>/finished.json {"looked": time, "rounds": {arm and seed: round}}: the newest round of
                           each that is finished (simulations)
 
-View 0 of an image is the image itself, and no round has it.
+View 0 of an image belongs to no round. Of the others one of four is the image itself.
 """
 
 import json

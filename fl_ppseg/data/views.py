@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from fl_ppseg.data.classes import IGNORE_INDEX
+from fl_ppseg.data.distortion import distort, draw_distortion
 from fl_ppseg.data.windows import CROP_TRIES, is_mixed
 from fl_ppseg.system.arrays import Pixels
 
@@ -26,21 +27,8 @@ SizePolicy = Literal["resize", "crop"]
 GREY = 127
 """Value of padded pixels: next to 0 in the model's input."""
 SCALE_RANGE = (0.5, 2.0)
-
-
-class Distortion(NamedTuple):
-    """Parameters of mmsegmentation's PhotoMetricDistortion; neutral ones change nothing."""
-
-    brightness: float = 0.0
-    """Added to every value."""
-    contrast_before: float = 1.0
-    """Factor, applied before saturation and hue."""
-    saturation: float = 1.0
-    """Factor of the saturation."""
-    hue: int = 0
-    """Turn of the hue circle, in 1/256."""
-    contrast_after: float = 1.0
-    """Factor, applied after saturation and hue."""
+UNAUGMENTED = 64
+"""Of 256 fresh views so many are the image itself, on average: one of four, as of fixed views."""
 
 
 class Window(NamedTuple):
@@ -160,6 +148,9 @@ def views(
 ) -> Iterator[View]:
     """Yields ``num_views`` views of a scene: view 0 is the image itself, fitted, others are random.
 
+    Of fresh views, which begin later, one of four is the image itself (`is_unaugmented`): scores
+    are measured on such images, and training on augmented ones alone lowers them.
+
     Args:
         image: (3, H, W) uint8 RGB.
         labels: (H, W) uint8 trainIds.
@@ -171,44 +162,25 @@ def views(
         first: Number of the first of them.
     """
     for view in range(first, first + num_views):
-        if view == 0:
+        if view == 0 or (first and is_unaugmented(seed, scene_id, view)):
             yield fit(image, labels, image_size, policy)
         else:
             yield augment(image, labels, image_size, view_generator(seed, scene_id, view), policy)
 
 
+def is_unaugmented(seed: int, scene_id: str, view: int) -> bool:
+    """Whether a fresh view is the image itself, fitted: one of four, drawn by seed and image."""
+    return _digest(seed, scene_id, view)[16] < UNAUGMENTED
+
+
 def view_generator(seed: int, scene_id: str, view: int) -> np.random.Generator:
     """The random generator of one view of one scene (Philox, its 128-bit key from SHA-256)."""
-    digest = hashlib.sha256(f"fl_ppseg view v1\n{seed}\n{view}\n{scene_id}".encode()).digest()
-    return np.random.Generator(np.random.Philox(key=np.frombuffer(digest[:16], dtype="<u8")))
+    key = np.frombuffer(_digest(seed, scene_id, view)[:16], dtype="<u8")
+    return np.random.Generator(np.random.Philox(key=key))
 
 
-def draw_distortion(rng: np.random.Generator) -> Distortion:
-    """Draws as mmsegmentation does: each part with probability 1/2, contrast first or last."""
-    use = rng.random(5) < 0.5
-    brightness = rng.uniform(-32, 32)
-    contrast, saturation = rng.uniform(0.5, 1.5, size=2)
-    hue = int(rng.integers(-25, 26))  # mmsegmentation: up to 18 of OpenCV's 180
-    return Distortion(
-        brightness=brightness if use[0] else 0.0,
-        contrast_before=contrast if use[1] and use[4] else 1.0,
-        saturation=saturation if use[2] else 1.0,
-        hue=hue if use[3] else 0,
-        contrast_after=contrast if use[1] and not use[4] else 1.0,
-    )
-
-
-def distort(picture: Image.Image, distortion: Distortion) -> Image.Image:
-    """RGB picture -> RGB picture of the same size."""
-    before = _lut(distortion.contrast_before)[_lut(1.0, distortion.brightness)]
-    picture = picture.point(np.tile(before, 3).tolist())
-    if distortion.saturation != 1.0 or distortion.hue != 0:
-        hue = (np.arange(256) + distortion.hue) % 256
-        tables = np.concatenate([hue, _lut(distortion.saturation), np.arange(256)])
-        picture = picture.convert("HSV").point(tables.tolist()).convert("RGB")
-    if distortion.contrast_after != 1.0:
-        picture = picture.point(np.tile(_lut(distortion.contrast_after), 3).tolist())
-    return picture
+def _digest(seed: int, scene_id: str, view: int) -> bytes:
+    return hashlib.sha256(f"fl_ppseg view v1\n{seed}\n{view}\n{scene_id}".encode()).digest()
 
 
 def _base_size(size: tuple[int, ...], image_size: Size, policy: SizePolicy) -> Size:
@@ -276,12 +248,6 @@ def _pad(visible: Image.Image, window: Window, value: int) -> Image.Image:
     canvas = Image.new(visible.mode, (width, height), (value,) * len(visible.getbands()))
     canvas.paste(visible, (max(-window.offset[1], 0), max(-window.offset[0], 0)))
     return canvas
-
-
-def _lut(factor: float, summand: float = 0.0) -> Pixels:
-    """(256,) uint8: v -> factor * v + summand, cut to 0..255."""
-    values: Pixels = np.clip(np.arange(256) * factor + summand, 0, 255).astype(np.uint8)
-    return values
 
 
 def _to_picture(image: Pixels) -> Image.Image:

@@ -19,14 +19,15 @@ def many() -> dict[str, Any]:
     return runpy.run_path(str(BENCHMARK))
 
 
+@pytest.mark.parametrize("first", [0, 1])
 def test_views_lie_where_the_vault_cuts_them(
-    many: dict[str, Any], images: tuple[Scene, ...]
+    many: dict[str, Any], images: tuple[Scene, ...], first: int
 ) -> None:
     scene = images[0]
     image, labels = scene.load()
-    made = views.views(image, labels, many["SIZE"], "resize", 12, 0, scene.scene_id)
-    for number, (_, expected) in enumerate(made):
-        window, is_flipped = many["lying"](scene, labels, number)
+    made = views.views(image, labels, many["SIZE"], "resize", 12, 0, scene.scene_id, first)
+    for number, (_, expected) in enumerate(made, first):
+        window, is_flipped = many["lying"](scene, labels, number, first > 0)
         cut = np.asarray(views._cut_labels(Image.fromarray(labels), window))
         np.testing.assert_array_equal(cut[:, ::-1] if is_flipped else cut, expected)
 

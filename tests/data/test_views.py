@@ -6,15 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fl_ppseg.data.distortion import Distortion, distort, draw_distortion
 from fl_ppseg.data.views import (
     GREY,
-    Distortion,
     SizePolicy,
     augment,
-    distort,
-    draw_distortion,
     fit,
     fit_for_scoring,
+    is_unaugmented,
     scaled_labels,
     scored_size,
     view_generator,
@@ -88,6 +87,26 @@ def test_views_do_not_depend_on_order_or_number() -> None:
         np.testing.assert_array_equal(one[1], other[1])
     np.testing.assert_array_equal(many[0][0], fit(image, labels, (32, 64), "resize")[0])
     assert len({view.tobytes() for view, _ in many}) == 5
+
+
+def test_one_fresh_view_of_four_is_the_image_itself() -> None:
+    image, labels = scene(64, 128)
+    itself = fit(image, labels, (32, 64), "resize")[0]
+    name = "train/aachen/a"
+    fresh = list(views(image, labels, (32, 64), "resize", 40, 7, name, 1))
+    found = [number for number, (view, _) in enumerate(fresh, 1) if (view == itself).all()]
+    assert found == [number for number in range(1, 41) if is_unaugmented(7, name, number)]
+    drawn = [is_unaugmented(seed, name, view) for seed in range(20) for view in range(1, 101)]
+    assert sum(drawn) == pytest.approx(500, abs=60)  # three deviations of 19
+    of_others = {is_unaugmented(7, f"train/aachen/{n}", 1) for n in range(40)}
+    assert of_others == {True, False}  # not all images of a round
+
+
+def test_fixed_views_after_the_first_are_all_augmented() -> None:
+    image, labels = scene(64, 128)
+    itself = fit(image, labels, (32, 64), "resize")[0]
+    fixed = list(views(image, labels, (32, 64), "resize", 40, 7, "train/aachen/a"))
+    assert [number for number, (view, _) in enumerate(fixed) if (view == itself).all()] == [0]
 
 
 def test_seed_scene_and_view_each_change_the_draw() -> None:

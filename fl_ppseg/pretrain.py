@@ -154,7 +154,7 @@ def pretrain(config: Config, cipher: str | None, out: Path, workers: int, quiet:
     seed = config.data.scene_seed
     classes = load_class_table("cityscapes")
     with tempfile.TemporaryDirectory() as scratch, steps(sys.stderr, quiet) as progress:
-        plain = open_shard([_public_shard(config, Path(scratch), workers, progress)])
+        plain = open_shard([public_shard(config, Path(scratch), workers, progress)])
         drawn = config.model.model_copy(update={"weights": None})
         model = build_setr(drawn, classes.num_classes, config.data.image_size, seed=seed)
         shard = plain
@@ -228,7 +228,7 @@ def _inputs(shard: "Shard", images: range) -> "Tensor":
     return to_input(torch.from_numpy(shard.batch(images, views)[0]))
 
 
-def _public_shard(config: Config, scratch: Path, workers: int, progress: StepProgress) -> Path:
+def public_shard(config: Config, scratch: Path, workers: int, progress: StepProgress) -> Path:
     """Plain views of public scenes, laid out as a client's shard."""
     from clients.vault.assignment import Assignment
     from clients.vault.shards.preparation import prepare_shards

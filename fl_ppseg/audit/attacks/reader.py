@@ -34,6 +34,8 @@ Read = Callable[[Planes], Tensor]
 """What an adversary holds of n images, as the network's input (n, K, H, W) float."""
 Encrypt = Callable[[Planes], Planes]
 """(n, 3, H, W) uint8 -> (n, 3, H, W) uint8, encryption with the adversary's own keys."""
+Loss = Callable[[Reader, Planes], Tensor]
+"""Loss () of a network on a batch (b, 3 + k, H, W) of public images and their planes."""
 
 STEPS: Final = 600
 BATCH: Final = 4
@@ -111,8 +113,20 @@ def train(
     guides: int = 0,
     start: str | None = None,
     budget: Budget = DEFAULT_BUDGET,
+    loss: Loss | None = None,
 ) -> Reader:
-    """Train a reader to reconstruct public images; arguments as in `reconstruct`."""
+    """Train a reader to reconstruct public images; arguments as in `reconstruct`.
+
+    Args:
+        loss: What is minimised; None: the reconstruction's error, as the head of this file says.
+    """
+
+    def error(reader: Reader, batch: Planes) -> Tensor:
+        truth = as_input(batch)
+        guess = reader(read(_encrypted(batch, encrypt)))
+        return functional.mse_loss(guess, truth) + SSIM_SHARE * (1 - ssim(guess, truth))
+
+    loss = loss or error
     grid = own.shape[2] // block_size, own.shape[3] // block_size
     with torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(budget.seed)
@@ -127,11 +141,8 @@ def train(
     rng = np.random.default_rng(budget.seed)
     for step in range(1, budget.steps + 1):
         batch = augmented(own, rng, block_size // 2, budget)
-        truth = as_input(batch)
-        guess = reader(read(_encrypted(batch, encrypt)))
-        loss = functional.mse_loss(guess, truth) + SSIM_SHARE * (1 - ssim(guess, truth))
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss(reader, batch).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
         optimizer.step()
         schedule.step()

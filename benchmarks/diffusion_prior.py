@@ -151,22 +151,18 @@ def denoiser(setting: Setting, budget: Budget, similarity: float) -> Reader:
 def samples(setting: Setting, reader: Reader) -> Tensor:
     """(k, m, 3, H, W), k samples of each of the m targets."""
     generator = torch.Generator().manual_seed(setting.seed)
-    seen = seen_of(setting.targets, setting.form, BLOCK, raw=False)
     drawn = []
-    for _ in range(setting.num_samples):
-        noise = torch.randn(setting.targets.shape, generator=generator)
-        parts = zip(noise.split(AT_ONCE), seen.split(AT_ONCE), strict=True)
-        drawn.append(
-            torch.cat(
-                [
-                    ddim(
-                        part, lambda z, p, own=own: reader(with_noise(own, z, p)), setting.num_steps
-                    )
-                    for part, own in parts
-                ]
-            )
-        )
-    return torch.stack(drawn)
+    for first in list(range(0, len(setting.targets), AT_ONCE)) * setting.num_samples:
+        some = setting.targets[first : first + AT_ONCE]
+        seen = seen_of(some, setting.form, BLOCK, raw=False)
+
+        def denoise(noised: Tensor, angles: Tensor, seen: Tensor = seen) -> Tensor:
+            found: Tensor = reader(with_noise(seen, noised, angles))
+            return found
+
+        noise = torch.randn(some.shape, generator=generator)
+        drawn.append(ddim(noise, denoise, setting.num_steps))
+    return torch.cat(drawn).reshape(setting.num_samples, *setting.targets.shape)
 
 
 def mean(scores: list[Scores]) -> Scores:

@@ -1,7 +1,7 @@
 """Whether a diffusion model restores more from what survives a cipher than the audit's regression.
 
     python -m benchmarks.diffusion_prior [--cipher NAME] [--images N] [--steps N ...]
-        [--shipped N ...] [--similarity W ...] [--targets N] [--samples N] [--ddim N] [--seed N]
+        [--shipped N ...] [--similarity W ...] [--targets N] [--samples N] [--ddim N ...] [--seed N]
 
 The survivor network is trained by regression: where many images have the same survivors it returns
 something like their mean. A conditional diffusion model draws one of them (Saharia et al. 2022).
@@ -19,7 +19,8 @@ Dhariwal 2021, in continuous time; a = cos p, s = sin p)
     z' = a' x + s' (z - a x) / s            DDIM with eta = 0, Song et al. 2021, eq. 12
 
 by squared error, plus W (1 - SSIM) of x (`--similarity`; the regression has 0.5). Samples are
-scored one by one (means over them) and as their mean, which estimates that of all such images.
+scored one by one (means over them) and as their mean, which estimates that of all such images. In
+one step of DDIM nothing is drawn: it is the network's guess from the survivors and mere noise.
 """
 
 import argparse
@@ -77,8 +78,7 @@ class Setting:
     form: str
     judge: Segmenter
     num_samples: int
-    num_steps: int
-    """Of DDIM."""
+    ddim_steps: list[int]
     seed: int
 
     def scores(self, guess: Images) -> Scores:
@@ -148,7 +148,7 @@ def denoiser(setting: Setting, budget: Budget, similarity: float) -> Reader:
 
 
 @torch.inference_mode()
-def samples(setting: Setting, reader: Reader) -> Tensor:
+def samples(setting: Setting, reader: Reader, num_steps: int) -> Tensor:
     """(k, m, 3, H, W), k samples of each of the m targets."""
     generator = torch.Generator().manual_seed(setting.seed)
     drawn = []
@@ -161,7 +161,7 @@ def samples(setting: Setting, reader: Reader) -> Tensor:
             return found
 
         noise = torch.randn(some.shape, generator=generator)
-        drawn.append(ddim(noise, denoise, setting.num_steps))
+        drawn.append(ddim(noise, denoise, num_steps))
     return torch.cat(drawn).reshape(setting.num_samples, *setting.targets.shape)
 
 
@@ -185,13 +185,15 @@ def compared(
     for similarity in similarities:
         begun = time.process_time()
         reader = denoiser(setting, budget, similarity)
-        trained = time.process_time()
-        drawn = samples(setting, reader)
-        took, sampled = trained - begun, time.process_time() - trained
-        what = f"{start}diffusion, W {similarity:g}"
-        single = mean([setting.scores(to_bytes(sample)) for sample in drawn])
-        yield f"{what}: one sample ({took:.0f} s, then {sampled:.0f} s)", single
-        yield f"{what}: mean of {len(drawn)}", setting.scores(to_bytes(drawn.mean(dim=0)))
+        took = time.process_time() - begun
+        for num_steps in setting.ddim_steps:
+            begun = time.process_time()
+            drawn = samples(setting, reader, num_steps)
+            sampled = time.process_time() - begun
+            what = f"{start}diffusion, W {similarity:g}, DDIM of {num_steps}"
+            single = mean([setting.scores(to_bytes(sample)) for sample in drawn])
+            yield f"{what}: one sample ({took:.0f} s, then {sampled:.0f} s)", single
+            yield f"{what}: mean of {len(drawn)}", setting.scores(to_bytes(drawn.mean(dim=0)))
 
 
 def rows(setting: Setting, options: argparse.Namespace) -> Iterator[tuple[str, Scores]]:
@@ -219,7 +221,7 @@ def main() -> None:
     add("--similarity", type=float, nargs="+", default=[0.0, 0.5])
     add("--targets", type=int, default=60)
     add("--samples", type=int, default=8)
-    add("--ddim", type=int, default=20, help="steps of a sample")
+    add("--ddim", type=int, nargs="+", default=[1, 20], help="steps of a sample")
     add("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -239,7 +241,7 @@ def main() -> None:
     )
     print(
         f"commit {commit()}; {options.cipher}; {len(public)} public images, {len(targets)} targets "
-        f"of {SIZE[0]}x{SIZE[1]}, blocks of {BLOCK}, batches of {BATCH}, DDIM of {options.ddim}, "
+        f"of {SIZE[0]}x{SIZE[1]}, blocks of {BLOCK}, batches of {BATCH}, "
         f"seed {options.seed}\n| budget | restored by | SSIM | PSNR | correlation | mIoU |\n"
         "|---|---|---|---|---|---|"
     )

@@ -201,14 +201,14 @@ def rows(setting: Setting, options: argparse.Namespace) -> Iterator[tuple[str, S
     yield "images themselves | -", setting.scores(setting.targets)
     average = setting.public.mean(axis=0, keepdims=True).round().astype(np.uint8)
     yield "none | mean image", setting.scores(average.repeat(len(setting.targets), axis=0))
-    blind = nothing(setting.public, block_size=BLOCK, budget=Budget(STEPS, setting.seed))
-    guess = blind.repeat(len(setting.targets), axis=0)
-    yield f"new network, {STEPS} steps | no image", setting.scores(guess)
     for steps in options.steps:
         budget = Budget(steps, setting.seed, from_scratch=True)
         yield from compared(setting, budget, options.similarity)
     for steps in options.shipped:
         yield from compared(setting, Budget(steps, setting.seed), options.similarity)
+    blind = nothing(setting.public, block_size=BLOCK, budget=Budget(STEPS, setting.seed))
+    guess = blind.repeat(len(setting.targets), axis=0)
+    yield f"new network, {STEPS} steps | no image", setting.scores(guess)
 
 
 def main() -> None:

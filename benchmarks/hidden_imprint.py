@@ -1,12 +1,16 @@
 """What a coordinator sees of training images with neurons hidden among honest weights.
 
     python -m benchmarks.hidden_imprint [--arms plain,...] [--last 30 ...] [--images 16 ...]
-        [--share 0.5 ...] [--sharpness 4 ...] [--loss-limit 2] [--noise D ...]
+        [--share 0.5 ...] [--sharpness 4 ...] [--spread 0 ...] [--out 1e-9 ...]
+        [--loss-limit 2] [--noise D ...]
 
 As `bounded_imprint`, with weights of `fl_ppseg.audit.attacks.hidden_imprint`, on a node that also
 compares losses. `restored` counts the client's blocks (of all its images) that a guess names by
 its position and correlates with by at least 0.9; `others` the same with as many images of that
-client that nobody trained on. `loss`: over that of the honest weights, on public images.
+client that nobody trained on. `loss`: over that of the honest weights, on public images. What
+statistics of the first MLP would tell a node: `lead`, the share of the largest singular value of
+its first matrix; `row`, the longest of its rows, and `column`, the shortest column of its second,
+both over the longest and shortest of the honest weights.
 """
 
 import argparse
@@ -23,7 +27,14 @@ import torch
 
 from benchmarks.bounded_imprint import ARMS, BLOCK, World, loss, noisy, world
 from clients.policy.node_policy import load_policy, save_policy
-from fl_ppseg.audit.attacks.hidden_imprint import Blocks, Design, hide_neurons, read_hidden
+from fl_ppseg.audit.attacks.hidden_imprint import (
+    FIRST,
+    Blocks,
+    Design,
+    hide_neurons,
+    leading_share,
+    read_hidden,
+)
 from fl_ppseg.audit.attacks.inputs import read_blocks
 from fl_ppseg.audit.labels import arrays_of, moved_in
 from fl_ppseg.audit.update import Client
@@ -32,6 +43,7 @@ from fl_ppseg.data.classes import load_class_table
 from fl_ppseg.data.dataset import open_dataset
 from fl_ppseg.leaks.scores import Images
 from fl_ppseg.scenes.tree import synthesize
+from fl_ppseg.system.arrays import Arrays
 
 ALIKE: Final = 0.9
 
@@ -48,6 +60,8 @@ def main() -> None:
     parser.add_argument("--scale", type=float, nargs="+", default=(2.0,))
     parser.add_argument("--above", type=float, nargs="+", default=(1.0,))
     parser.add_argument("--evenness", type=float, nargs="+", default=(0.1,))
+    parser.add_argument("--spread", type=float, nargs="+", default=(0.0,))
+    parser.add_argument("--out", type=float, nargs="+", default=(1e-9,))
     parser.add_argument("--loss-limit", type=float, default=2.0)
     parser.add_argument("--noise", type=float, nargs="+", default=(0.0,))
     options = parser.parse_args()
@@ -56,7 +70,8 @@ def main() -> None:
             parser.error(f"--arms {arm}: what is read is compared with plain images")
     torch.set_num_threads(1)
     print(
-        f"{'arm':20} images last share sharp scale above evenness  loss deviation"
+        f"{'arm':20} images last share sharp scale above evenness spread     out"
+        "  loss  lead   row  column deviation"
         " guesses restored    best others    best       s"
     )
     with tempfile.TemporaryDirectory() as place:
@@ -64,15 +79,17 @@ def main() -> None:
         dataset = open_dataset(Path(place) / "streets", load_class_table("cityscapes"))
         for arm, images in product(options.arms.split(","), options.images):
             at = world(dataset, arm, images)
-            for last, share, sharpness, scale, above, evenness in product(
+            for last, share, sharpness, scale, above, evenness, out, spread in product(
                 options.last,
                 options.share,
                 options.sharpness,
                 options.scale,
                 options.above,
                 options.evenness,
+                options.out,
+                options.spread,
             ):
-                design = Design(share, sharpness, scale, above, evenness)
+                design = Design(share, sharpness, scale, above, evenness, out, spread)
                 trial(at, images, last, design, options.loss_limit, options.noise)
 
 
@@ -92,7 +109,8 @@ def trial(
         answer = owner.trained(hidden.weights, last)
     ratio = loss(at, hidden.weights) / loss(at, start)
     words = f"{at.arm:20} {images:6} {last:4} {design.share:5} {design.sharpness:5} "
-    words += f"{design.scale:5} {design.above:5} {design.evenness:8} {ratio:5.2f}"
+    words += f"{design.scale:5} {design.above:5} {design.evenness:8} {design.spread:6} "
+    words += f"{design.out:7.0e} {ratio:5.2f} {statistics(start, hidden.weights)}"
     if isinstance(answer, str):
         print(f"{words} refused: {answer}", flush=True)
         return
@@ -107,6 +125,17 @@ def trial(
             f"{other:6} {likest:7.3f} {seconds:7.1f}",
             flush=True,
         )
+
+
+def statistics(start: Arrays, weights: Arrays) -> str:
+    """What a node could compute of the first MLP, beside its start."""
+    first, second = f"{FIRST}fc1.weight", f"{FIRST}fc2.weight"
+    (row, column), (longest, shortest) = (
+        (np.linalg.norm(w[first], axis=1).max(), np.linalg.norm(w[second], axis=0).min())
+        for w in (weights, start)
+    )
+    lead = leading_share(weights[first])
+    return f"{lead:5.3f} {row / longest:5.2f} {column / shortest:7.0e}"
 
 
 def restored(seen: Blocks, images: Images) -> tuple[int, float]:

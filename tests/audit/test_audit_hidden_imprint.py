@@ -16,6 +16,7 @@ from fl_ppseg.audit.attacks.hidden_imprint import (
     Design,
     Hidden,
     hide_neurons,
+    leading_share,
     read_hidden,
 )
 from fl_ppseg.audit.attacks.inputs import first_layer, load, read_blocks
@@ -112,6 +113,27 @@ def test_a_neuron_fires_for_few_public_tokens(shown: Shown, public: np.ndarray) 
         _, seen = seen_by(hidden, network, public)
         fires = (seen > 0).mean(axis=(0, 1)) * seen.shape[1]  # tokens of one image
         assert 0.3 * above < np.median(fires) < 2 * above
+
+
+def test_rows_that_are_spread_read_the_same_and_look_less_alike(
+    shown: Shown,
+    public: np.ndarray,  # noqa: F811
+) -> None:
+    _, _, _, network = shown
+    share, fires = {}, {}
+    for spread in (0.0, 4.0):
+        hidden = hide_neurons(network, public, free, 1, replace(DESIGN, spread=spread))
+        _, seen = seen_by(hidden, network, public)
+        share[spread] = leading_share(hidden.weights[f"{FIRST}fc1.weight"][hidden.neurons])
+        fires[spread] = (seen > 0).mean(axis=(0, 1))
+    assert share[4.0] < 0.5 * share[0.0]
+    assert 0.3 < np.median(fires[4.0]) / np.median(fires[0.0]) < 3
+
+
+def test_the_leading_share_is_that_of_parallel_rows() -> None:
+    rows = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    assert leading_share(np.outer([1.0, -2.0, 0.5], rows[0]).astype(np.float32)) == pytest.approx(1)
+    assert leading_share(np.eye(4, dtype=np.float32)) == pytest.approx(1 / 4)
 
 
 def test_the_model_hardly_changes(shown: Shown, public: np.ndarray) -> None:  # noqa: F811

@@ -58,6 +58,9 @@ class Design:
     """Penalty on the weights that make thresholds, relative to the tokens' variance."""
     out: float = 1e-9
     """What a neuron writes into each channel."""
+    spread: float = 0.0
+    """Of a direction that tokens hardly have, in each row, relative to the weights that make its
+    threshold: rows that read alike no longer look alike."""
     seed: int = 0
     """Of the directions."""
 
@@ -104,13 +107,23 @@ def hide_neurons(
     neurons = _least_used(made, tokens)[:number]
     rng = np.random.default_rng(design.seed)
     whitened, constant = _whitening(tokens), _constant(tokens, design.evenness)
+    unread = _unread(tokens)
     far = design.above / (num_images * network.grid[0] * network.grid[1])
     signs = rng.choice([-1.0, 1.0], width)
+
+    def mark(direction: Floats) -> float:
+        """What so many of the client's tokens exceed, in shares of the mean token."""
+        return float(np.quantile(tokens @ direction / (tokens @ constant), 1 - far))
+
     for own in neurons:
-        drawn = rng.normal(size=(whitened.shape[1],))
-        direction = whitened @ (drawn / np.linalg.norm(drawn))
-        mark = np.quantile(tokens @ direction / (tokens @ constant), 1 - far)
-        made[f"{FIRST}fc1.weight"][own] = design.sharpness * (direction - mark * constant)
+        direction = _drawn(whitened, rng)
+        if design.spread:
+            length = design.spread * abs(mark(direction)) * np.linalg.norm(constant)
+            aside = _drawn(unread, rng)
+            direction = direction + length * aside / np.linalg.norm(aside)
+        made[f"{FIRST}fc1.weight"][own] = design.sharpness * (
+            direction - mark(direction) * constant
+        )
         made[f"{FIRST}fc1.bias"][own] = 0
         made[f"{FIRST}fc2.weight"][:, own] = design.out * signs
     return Hidden(limit(made), neurons)
@@ -138,6 +151,12 @@ def read_hidden(exchange: Exchange, neurons: npt.NDArray[np.intp], public: Image
     return Blocks(positions, with_one(found) @ answer)
 
 
+def leading_share(weight: npt.NDArray[np.float32]) -> float:
+    """(n, D) -> the largest squared singular value over the sum of all: 1 if rows are parallel."""
+    values = np.linalg.svd(weight.astype(np.float64), compute_uv=False) ** 2
+    return float(values[0] / values.sum())
+
+
 def _signs(exchange: Exchange, neurons: npt.NDArray[np.intp]) -> Floats:
     """(n, D) of +-1: of each neuron that learnt, signs of the token that made it fire."""
     rows, biases = (
@@ -162,6 +181,22 @@ def _whitening(tokens: Floats) -> Floats:
     kept = values > _KEPT * values.max()
     whitening: Floats = vectors[:, kept] / np.sqrt(values[kept])
     return whitening
+
+
+def _drawn(space: Floats, rng: np.random.Generator) -> Floats:
+    """(D, r) -> (D,), what a random unit vector of r numbers is there."""
+    drawn = rng.normal(size=(space.shape[1],))
+    direction: Floats = space @ (drawn / np.linalg.norm(drawn))
+    return direction
+
+
+def _unread(tokens: Floats) -> Floats:
+    """(D, D - r), an orthogonal basis of what tokens hardly vary in, beside the mean token."""
+    values, vectors = np.linalg.eigh(np.cov(tokens.T))
+    low = vectors[:, values <= _KEPT * values.max()]
+    mean = low.T @ tokens.mean(axis=0)
+    apart: Floats = low - np.outer(low @ mean, mean) / (mean @ mean)
+    return apart
 
 
 def _constant(tokens: Floats, evenness: float) -> Floats:

@@ -288,10 +288,12 @@ def main() -> None:
     config = load_config(None, [], overrides, SHIPPED_SETTINGS)
     print(f"commit {commit()}, seed {options.seed}, {options.num_scenes} scenes,", end=" ")
     print(f"{options.epochs} epochs", flush=True)
+    plain = "labels alone"
+    names = [plain, *(name for name in options.heads if name != plain)]
     with tempfile.TemporaryDirectory() as place:
         out = options.out or Path(place) / "heads"
         out.mkdir(parents=True, exist_ok=True)
-        compare(config, options.heads, out, Path(place), options.quiet)
+        compare(config, names, out, Path(place), options.quiet)
 
 
 if __name__ == "__main__":

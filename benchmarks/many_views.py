@@ -8,8 +8,7 @@ and name of the image, or by trying), and colours are not distorted: more than i
 blocks of all views it restores the image at the model's size by iterative back-projection (Irani
 and Peleg 1991). `one` is the image itself in blocks, enlarged; `fixed` are views 0 to 3, the views
 of a shard with the default num_views; `fresh` the views of so many rounds, of which one of four is
-the image itself. SSIM and PSNR (dB) are
-means over images of a val city of the default world.
+the image itself. SSIM and PSNR (dB) are means over images of a val city of the default world.
 """
 
 import argparse

@@ -44,7 +44,7 @@ def open_round(
         round: From 1.
         state: The node's state folder, where it says what it needs.
         patience: Seconds to wait at most; None: until it is said that no more are made or
-            that the round is over, which a simulation does; nor does it need to be asked.
+            that the round is finished, which a simulation does; nor does it need to be asked.
 
     Raises:
         RefusedError: They did not come; the text names no path.
@@ -59,7 +59,7 @@ def open_round(
             if (place / STOPPED).exists():
                 raise RefusedError(f"refused: nothing makes the views of round {round} any more")
             if patience is None and is_finished(place, training, round, began):
-                raise RefusedError(f"refused: round {round} is over")
+                raise RefusedError(f"refused: round {round} is finished")
             if patience is not None and time.monotonic_ns() - began > patience * 1e9:
                 raise RefusedError(
                     f"refused: the owner's vault gave no whole views of round {round} in "

@@ -14,6 +14,7 @@ from fl_ppseg.config.cipher_versions import versions_of
 from fl_ppseg.config.data import DataConfig
 from fl_ppseg.data.dataset import Scene
 from fl_ppseg.data.manifest import round_digest
+from fl_ppseg.data.views import UNAUGMENTED
 from fl_ppseg.system.arrays import Arrays
 
 NAMED_SINCE: Final = 3
@@ -155,7 +156,8 @@ def shard_digest(job: Assignment, protection: ArmConfig, key: str | None) -> str
     if job.data.fit == "crop":
         settings["heldout_frames"] = True  # earlier shards held a window of each held-out image
     if job.fresh is not None:
-        settings["fresh_views"] = job.fresh.each  # earlier ones had all views in one shard
+        # Earlier ones had all views in one shard, then augmented ones alone in those of rounds.
+        settings["fresh_views"] = [job.fresh.each, UNAUGMENTED]
         settings["data"] = job.data.model_dump(mode="json", include={"image_size", "fit"})
     return digest(settings if key is None else settings | {"key": key})
 

@@ -31,7 +31,8 @@ class DataConfig(Section):
     """Augmented copies per image that the vault encrypts ahead; the first is the image itself."""
     fresh_views: bool = False
     """Each round trains on views of its own, which the vaults make while the round before trains:
-    local_epochs of each image, num_views is not read; only two rounds' views lie on disk. A node
+    local_epochs of each image, about one of four the image itself and the others augmented;
+    num_views is not read; only two rounds' views lie on disk. A node
     that keeps them all can line them up: many show far more of an image than one."""
     scene_size: ImageSize = (128, 256)
     """Height and width of the procedural scenes and their label maps, in pixels."""

@@ -21,7 +21,7 @@ Integers are big-endian (the view index has 8 bytes), text is UTF-8. The fields 
                 so have all images of split val
     city        name of the folder that the image lies in, in Unicode's composed form (NFC)
     file        name of the image in that form, without _leftImg8bit.png, .jpg or .jpeg
-    view index  number of the augmented copy, from 0; a held-out image has view 0 alone
+    view index  number of the view, from 0; a held-out image has view 0 alone
 A byte of a name that is not UTF-8 is the surrogate of PEP 383, as UTF-8 would write that code
 point.
 """
@@ -166,7 +166,7 @@ class ClientKey(_Secret):
             part: of the shard.
             city: e.g. `aachen`: the folder of the image.
             file: name of the image within its city, without suffix.
-            view: index of the augmented copy, from 0.
+            view: index of the view, from 0.
             salt: the view's 16 bytes of `new_salt()`, so that no two views ever share a key.
 
         Raises:

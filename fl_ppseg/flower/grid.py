@@ -102,9 +102,12 @@ class LazyGrid(Grid):
 
         A node asks for the parts of a message as soon as it knows of the message. Flower pushes
         all messages first and then the parts of all, for which every node would ask in vain.
+
+        Returns:
+            The id of each; empty or None where the SuperLink did not take it.
         """
         with span("wire"):
-            return [found for each in messages for found in self._inner.push_messages([each])]
+            return [next(iter(self._inner.push_messages([each])), "") for each in messages]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Delegate."""

@@ -95,7 +95,7 @@ def test_a_message_of_a_round_that_is_over_is_refused(place: Path) -> None:
     threading.Thread(target=say).start()
     with pytest.raises(RefusedError) as refused:
         open_round(rounds, [place / ("a" * 32)], PLAIN, 2, place / "state", None)
-    assert str(refused.value) == "refused: round 2 is over"
+    assert str(refused.value) == "refused: round 2 is finished"
     assert is_finished(rounds, PLAIN, 1, began)
     assert not is_finished(rounds, PLAIN, 3, began)
     assert not is_finished(rounds, training_name("plain", 1), 1, began)

@@ -22,6 +22,7 @@ from flwr.app import Message
 from clients.client_app import app
 from clients.policy.fresh_views import STOPPED, is_finished, training_name
 from clients.policy.node_policy import NODES_VARIABLE
+from clients.vault import assignment
 from clients.vault.keys.keyring import Vault
 from clients.vault.shards.recovery import decrypt_shard
 from fl_ppseg.config.loading import builtin_arms
@@ -180,6 +181,16 @@ def test_rounds_have_only_unaugmented_images_in_common_and_that_under_one_key(
         repeated = sum(n - 1 for n in itself if n) if arm != "derived" else 0
         assert len(np.unique(every, axis=0)) == len(every) - repeated
         assert [part.manifest.first_view for part in parts] == [1, 3, 5]
+
+
+def test_views_that_are_drawn_in_another_way_have_another_name(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that no run goes on with views of an earlier program."""
+    job = plan_of(experiment).jobs["aachen", 0].of_round(2)
+    now = assignment.shard_digest(job, plan_of(experiment).arms["plain"], None)
+    monkeypatch.setattr(assignment, "UNAUGMENTED", 0)
+    assert assignment.shard_digest(job, plan_of(experiment).arms["plain"], None) != now
 
 
 def test_keys_differ_by_round_and_the_owner_decrypts_each(experiment: Experiment) -> None:

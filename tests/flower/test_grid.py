@@ -40,6 +40,9 @@ class ScriptedGrid(Grid):
         """Number of messages at each push."""
         self.refused: set[int] = set()
         """Messages that cannot be sent: their id is None."""
+        self.unanswered: set[int] = set()
+        """Messages that are too large: Flower answers with no id."""
+        self.fails_at: int | None = None
 
     def set_run(self, run: Any) -> None:
         self.set = run
@@ -56,8 +59,12 @@ class ScriptedGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         first = self.pushed
+        if first == self.fails_at:
+            raise ConnectionError("no SuperLink")
         self.batches.append(len(list(messages)))
         self.pushed += self.batches[-1]
+        if first in self.unanswered:
+            return []
         return [str(k) if k not in self.refused else None for k in range(first, self.pushed)]  # type: ignore[misc]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
@@ -151,6 +158,23 @@ def test_what_could_not_be_sent_is_not_waited_for() -> None:
     inner = ScriptedGrid([1, None, 2])
     inner.refused = {1}
     assert sorted(numbers(LazyGrid(inner).send_and_receive(messages(3)))) == [0, 2]
+
+
+def test_a_message_that_is_too_large_does_not_take_others_along() -> None:
+    inner = ScriptedGrid([1, None, 2])
+    inner.unanswered = {1}
+    grid = LazyGrid(inner)
+    assert list(grid.push_messages(messages(3))) == ["0", "", "2"]
+    inner.pushed = 0
+    assert sorted(numbers(grid.send_and_receive(messages(3)))) == [0, 2]
+
+
+def test_a_push_that_fails_ends_the_sending() -> None:
+    inner = ScriptedGrid([1, 1, 1])
+    inner.fails_at = 1
+    with pytest.raises(ConnectionError, match="no SuperLink"):
+        LazyGrid(inner).send_and_receive(messages(3))
+    assert inner.batches == [1]
 
 
 def test_nothing_sent_is_nothing_received() -> None:

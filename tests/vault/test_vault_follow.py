@@ -89,6 +89,7 @@ def test_an_owner_agrees_to_the_number_of_views_and_gives_out_none_yet(owner: Ow
     assert status == 0
     assert "2 new view(s) of each training image in every round" in out
     line = "the node gets at most 3 x 2 = 6 views of each image and seed over the run"
+    line += ", about one of four the image itself"
     assert f"{line}, all under your one key" in out
     assert f"{line}, each under a key of its own" in out
     assert out.count("WARNING: many views of an image, lined up, show far more") == len(ARMS)

@@ -184,9 +184,9 @@ def _fresh_lines(arm: ArmConfig, terms: Terms, offer: Offer) -> Iterator[str]:
     }
     yield (
         f"    fresh views: the node gets at most {terms.num_rounds} x {each} = "
-        f"{terms.num_rounds * each} views of each image and seed over the run, "
-        f"{under.get(arm.key_mode, 'all under one key')}; it needs two rounds' at a time, but "
-        "whoever copies them keeps them all"
+        f"{terms.num_rounds * each} views of each image and seed over the run, about one of four "
+        f"the image itself, {under.get(arm.key_mode, 'all under one key')}; it needs two rounds' "
+        "at a time, but whoever copies them keeps them all"
     )
     if arm.key_mode != "plain":
         yield (

@@ -191,7 +191,7 @@ def _drawn(space: Floats, rng: np.random.Generator) -> Floats:
 
 
 def _unread(tokens: Floats) -> Floats:
-    """(D, D - r), an orthogonal basis of what tokens hardly vary in, beside the mean token."""
+    """(D, D - r), directions that tokens hardly vary in, orthogonal to the mean token."""
     values, vectors = np.linalg.eigh(np.cov(tokens.T))
     low = vectors[:, values <= _KEPT * values.max()]
     mean = low.T @ tokens.mean(axis=0)
